@@ -1,0 +1,1 @@
+"""embedpack_export: checkpoints and adapters to packs. The story of an export is `pipeline.export`."""

@@ -1,0 +1,157 @@
+"""Reading a PEFT adapter folder: adapter_config.json and adapter_model.safetensors.
+
+One folder may hold one adapter, or several tasks in one file, as jina-embeddings-v4 does: there the task stands behind
+`lora_A` in the key. Every key is understood or the adapter is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedpack.errors import CheckpointError, unknown
+from embedpack.safetensors_file import StoredTensor, open_safetensors
+from embedpack_export.checkpoint import read_json
+from embedpack_export.lora import LowRankUpdate
+
+KEY_PREFIX = "base_model.model."
+PARTS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector")
+
+# Settings that change nothing in a saved adapter beyond what its keys already say.
+HARMLESS = frozenset(
+    "task_type auto_mapping peft_version base_model_name_or_path revision inference_mode target_modules exclude_modules "
+    "lora_dropout bias modules_to_save layers_to_transform layers_pattern megatron_core qalora_group_size "
+    "ensure_weight_tying eva_config lora_ga_config runtime_config".split()
+)
+UNDERSTOOD = frozenset(
+    "peft_type r lora_alpha use_rslora use_dora lora_bias rank_pattern alpha_pattern init_lora_weights".split()
+)
+# Other ways of initialising subtract the first A and B from the backbone, which is not in the adapter's file.
+SELF_CONTAINED_INIT = (True, False, None, "gaussian", "orthogonal", "eva", "mclora")
+
+
+@dataclass(frozen=True)
+class PeftAdapter:
+    """One task's adapter.
+
+    Attributes:
+        folder: where it was read from.
+        updates: module name to its low-rank update.
+        replacements: tensor name to the tensor that takes its place (trained biases, `modules_to_save`).
+    """
+
+    folder: Path
+    updates: Mapping[str, LowRankUpdate]
+    replacements: Mapping[str, StoredTensor]
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key of the file, taken apart; `part` is "" for a tensor that replaces one of the model's."""
+
+    module: str
+    part: str
+    task: str
+    leaf: str
+
+
+def read_adapter(folder: Path, task: str) -> PeftAdapter:
+    """Read the adapter of a task.
+
+    Raises:
+        CheckpointError: the folder holds no LoRA adapter, no such task, or a key or setting that is not understood.
+    """
+    config = read_json(folder / "adapter_config.json")
+    _check_config(folder / "adapter_config.json", config)
+    path = folder / "adapter_model.safetensors"
+    tensors = open_safetensors(path, CheckpointError).tensors
+    keys = {name: _take_apart(path, name) for name in tensors}
+    tasks = sorted({key.task for key in keys.values() if key.task})
+    if tasks and task not in tasks:
+        raise CheckpointError(f"{path}: {unknown('task', task, tasks)}")
+    parts: dict[str, dict[str, StoredTensor]] = {}
+    replacements: dict[str, StoredTensor] = {}
+    for name, key in keys.items():
+        if not key.part:
+            replacements[f"{key.module}.{key.leaf}"] = tensors[name]
+        elif key.task in ("", task):
+            parts.setdefault(key.module, {})[f"{key.part}.{key.leaf}".removesuffix(".weight")] = tensors[name]
+    updates = {module: _update(path, config, module, found) for module, found in parts.items()}
+    if not updates and not replacements:
+        raise CheckpointError(f"{path}: holds no tensors; train the adapter, or leave it out")
+    return PeftAdapter(folder, updates, replacements)
+
+
+def _check_config(path: Path, config: Mapping[str, Any]) -> None:
+    if config.get("peft_type") != "LORA":
+        raise CheckpointError(f"{path}: peft_type is {config.get('peft_type')!r}; only LORA can be merged")
+    for name, value in config.items():
+        if value and name not in HARMLESS and name not in UNDERSTOOD and name != "fan_in_fan_out":
+            # Some settings default to an empty configuration of a feature that is off.
+            raise CheckpointError(f"{path}: {name} is {value!r}; merging such an adapter is not built")
+    if config.get("fan_in_fan_out"):
+        raise CheckpointError(f"{path}: fan_in_fan_out is set; transposed (Conv1D) layers are not built")
+    init = config.get("init_lora_weights", True)
+    if init not in SELF_CONTAINED_INIT:
+        raise CheckpointError(
+            f"{path}: init_lora_weights is {init!r}, which also changed the backbone; save the adapter again with "
+            "path_initial_model_for_weight_conversion, which makes it a plain LoRA"
+        )
+
+
+def _take_apart(path: Path, name: str) -> _Key:
+    words = name.removeprefix(KEY_PREFIX).split(".")
+    leaf = words.pop() if words[-1] in ("weight", "bias") else ""
+    part = next((word for word in words if word in PARTS), "")
+    if part:
+        module, rest = words[: words.index(part)], words[words.index(part) + 1 :]
+    else:
+        module, rest = [word for word in words if word not in ("base_layer", "modules_to_save", "default")], []
+    known = name.startswith(KEY_PREFIX) and module and (part or leaf) and len(rest) <= 1
+    if not known or any("lora" in word or "trainable_tokens" in word for word in module):
+        raise CheckpointError(f"{path}: the key {name!r} is not understood; only LoRA and DoRA adapters can be merged")
+    return _Key(".".join(module), part, rest[0] if rest else "", leaf)
+
+
+def _update(path: Path, config: Mapping[str, Any], module: str, found: Mapping[str, StoredTensor]) -> LowRankUpdate:
+    embedding = "lora_embedding_A" in found
+    a, b = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
+    left = set(found) - {a, b, "lora_magnitude_vector", "lora_B.bias"}
+    if a not in found or b not in found or left:
+        raise CheckpointError(f"{path}: {module} has {', '.join(sorted(found))}; expected {a} and {b}")
+    if found[a].name == found[b].name or len(found[a].shape) != 2 or len(found[b].shape) != 2:
+        raise CheckpointError(f"{path}: {module}: {a} and {b} must be matrices")
+    rank = found[a].shape[0]
+    _check_rank(path, config, module, rank)
+    alpha = _by_pattern(config.get("alpha_pattern") or {}, module, config.get("lora_alpha", 8))
+    return LowRankUpdate(
+        path=module,
+        a=found[a],
+        b=found[b],
+        scale=alpha / (rank**0.5 if config.get("use_rslora") else rank),
+        embedding=embedding,
+        magnitude=found.get("lora_magnitude_vector"),
+        b_bias=found.get("lora_B.bias"),
+    )
+
+
+def _check_rank(path: Path, config: Mapping[str, Any], module: str, rank: int) -> None:
+    """The scale depends on the rank: a file and a configuration that disagree must not be merged."""
+    stated = _by_pattern(config.get("rank_pattern") or {}, module, config.get("r", 8))
+    if stated != rank:
+        raise CheckpointError(f"{path}: {module} has rank {rank}, adapter_config.json says {stated}; are both of one run?")
+
+
+def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
+    """The value whose pattern matches the end of the module's name, as PEFT decides it (utils/other.py)."""
+    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+
+
+def adapter_tasks(folder: Path) -> Sequence[str]:
+    """Tasks that one adapter file names in its keys; empty for an ordinary adapter."""
+    path = folder / "adapter_model.safetensors"
+    tensors = open_safetensors(path, CheckpointError).tensors
+    return sorted({_take_apart(path, name).task for name in tensors} - {""})

@@ -1,0 +1,200 @@
+"""Reading a Hugging Face folder, without torch: config.json, safetensors (one file or shards), tokenizer.json.
+
+What sentence-transformers keeps beside the weights (pooling, maximum length, prompts) is read too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from embedpack.errors import CheckpointError, unknown
+from embedpack.pack import License, Pooling
+from embedpack.safetensors_file import StoredTensor, open_safetensors, unique_keys
+
+Config = TypeVar("Config", bound=msgspec.Struct)
+
+INDEX = "model.safetensors.index.json"
+# Modules of sentence-transformers that the graphs' heads cover.
+KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
+POOLING_FLAGS: Mapping[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+}
+LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md")
+
+
+@dataclass(frozen=True)
+class SentenceTransformersConfig:
+    """What the files of sentence-transformers say; None or empty where they are missing."""
+
+    pooling: Pooling | None
+    max_tokens: int | None
+    prompts: Mapping[str, str]
+    default_prompt_name: str | None
+    truncate_dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder; no tensor is in memory."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, StoredTensor]
+    weight_files: tuple[str, ...]
+
+    @property
+    def model_type(self) -> str:
+        """`model_type` of config.json, which names the family."""
+        return str(self.config.get("model_type"))
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Open a checkpoint.
+
+    Raises:
+        CheckpointError: the folder is no checkpoint, or a file is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder; pass the folder that a model was downloaded to")
+    config = read_json(folder / "config.json")
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError(
+            f"{folder}: tokenizer.json is missing; save one with transformers: "
+            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+        )
+    files = _weight_files(folder)
+    tensors: dict[str, StoredTensor] = {}
+    for name in files:
+        tensors.update(open_safetensors(folder / name, CheckpointError).tensors)
+    _check_index(folder, tensors)
+    return Checkpoint(folder, config, tensors, files)
+
+
+def parse_config(checkpoint: Checkpoint, kind: type[Config]) -> Config:
+    """The part of config.json that a family declares.
+
+    Raises:
+        CheckpointError: a value is missing, of another type, or none of those that the family can follow.
+    """
+    path = checkpoint.folder / "config.json"
+    if checkpoint.config.get("is_decoder"):
+        raise CheckpointError(f"{path}: is_decoder is set; this family exports encoders")
+    try:
+        return msgspec.convert(checkpoint.config, kind)
+    except msgspec.ValidationError as cause:
+        raise CheckpointError(f"{path}: {cause}") from cause
+
+
+def read_sentence_transformers(folder: Path) -> SentenceTransformersConfig:
+    """Read modules.json, the Pooling module, sentence_bert_config.json and config_sentence_transformers.json.
+
+    Raises:
+        CheckpointError: a file is damaged, or asks for a step that the graphs do not have.
+    """
+    transformer, pooling = "", None
+    for module in read_json(folder / "modules.json", optional=True) or []:
+        kind = str(module["type"]).rsplit(".", 1)[-1]
+        if kind not in KNOWN_MODULES:
+            raise CheckpointError(f"{folder / 'modules.json'}: {unknown('module', kind, KNOWN_MODULES)}")
+        if kind == "Transformer":
+            transformer = module["path"]
+        if kind == "Pooling":
+            pooling = _pooling(folder / module["path"] / "config.json")
+    limits = read_json(folder / transformer / "sentence_bert_config.json", optional=True) or {}
+    settings = read_json(folder / "config_sentence_transformers.json", optional=True) or {}
+    return SentenceTransformersConfig(
+        pooling=pooling,
+        max_tokens=limits.get("max_seq_length"),
+        prompts={name: text for name, text in settings.get("prompts", {}).items() if text is not None},
+        default_prompt_name=settings.get("default_prompt_name"),
+        truncate_dims=tuple(settings.get("matryoshka_dims", ())),
+    )
+
+
+def read_license(folder: Path) -> tuple[License, str]:
+    """Licence id of the model card's front matter, and the text for the pack's LICENSE file."""
+    card = folder / "README.md"
+    lines = card.read_text("utf-8", errors="replace").splitlines() if card.is_file() else []
+    found = None
+    for line in lines[1:] if lines[:1] == ["---"] else []:
+        if line == "---":
+            break
+        if line.startswith("license:"):
+            found = line.removeprefix("license:").strip().strip("\"'")
+    for name in LICENSE_FILES:
+        if (folder / name).is_file():
+            text = (folder / name).read_text("utf-8", errors="replace")
+            break
+    else:
+        stated = found or "none stated: ask the makers of the checkpoint before you pass this pack on"
+        text = f"License of the weights in this pack, as the checkpoint's model card states it: {stated}\n"
+    restricted = found is not None and ("-nc" in found or "research" in found)
+    return License(id=found, non_commercial=restricted), text
+
+
+def read_json(path: Path, *, optional: bool = False) -> Any:
+    """Content of a JSON file; None where an optional one is missing.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable or not valid JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"), object_pairs_hook=unique_keys)
+    except FileNotFoundError as cause:
+        if optional:
+            return None
+        raise CheckpointError(f"{path}: missing; is {path.parent} the folder of a model?") from cause
+    except OSError as cause:
+        raise CheckpointError(f"{path}: cannot be read: {cause.strerror}") from cause
+    except (ValueError, RecursionError) as cause:
+        raise CheckpointError(f"{path}: not valid JSON: {cause}") from cause
+
+
+def _weight_files(folder: Path) -> tuple[str, ...]:
+    if (folder / INDEX).is_file():
+        names = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
+        for name in names:
+            if Path(name).name != name:
+                raise CheckpointError(f"{folder / INDEX}: {name!r} is not a file name")
+            if not (folder / name).is_file():
+                raise CheckpointError(f"{folder / name}: this shard is missing; download the model again")
+        return tuple(names)
+    if (folder / "model.safetensors").is_file():
+        return ("model.safetensors",)
+    raise CheckpointError(
+        f"{folder}: no model.safetensors or {INDEX}; other formats are not read "
+        "(pickled weights run code when they are loaded)"
+    )
+
+
+def _check_index(folder: Path, tensors: Mapping[str, StoredTensor]) -> None:
+    if not (folder / INDEX).is_file():
+        return
+    for name, file in read_json(folder / INDEX)["weight_map"].items():
+        if name not in tensors:
+            raise CheckpointError(f"{folder / file}: the index promises tensor {name!r}, the shard does not hold it")
+
+
+def _pooling(path: Path) -> Pooling:
+    config = read_json(path)
+    # Newer files say {"pooling_mode": "mean"}, older ones one flag per mode.
+    if isinstance(config.get("pooling_mode"), str):
+        chosen = [name for flag, name in POOLING_FLAGS.items() if flag.split("_")[2] == config["pooling_mode"]]
+    else:
+        chosen = [name for flag, name in POOLING_FLAGS.items() if config.get(flag)]
+        others = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+        if len(others) != len(chosen):
+            raise CheckpointError(f"{path}: asks for {', '.join(others)}; known: {', '.join(POOLING_FLAGS)}")
+    if len(chosen) != 1:
+        raise CheckpointError(f"{path}: asks for {len(chosen)} ways of pooling, one is possible; pass --pooling")
+    if config.get("include_prompt") is False:
+        raise CheckpointError(f"{path}: include_prompt is false; pooling without the prompt is not built yet")
+    return chosen[0]

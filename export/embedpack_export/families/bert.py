@@ -1,0 +1,72 @@
+"""BERT: learned positions from 0, two token types, post-norm layers (all-MiniLM, e5, bge and many others)."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from embedpack_export.checkpoint import Checkpoint, parse_config
+from embedpack_export.families import Family, TextModel
+from embedpack_export.graph.encoder import EncoderShape, bidirectional_encoder
+from embedpack_export.weights import NameRules
+
+
+class BertConfig(msgspec.Struct, frozen=True):
+    """The part of config.json that the graph depends on; a value that it cannot follow is refused."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+    hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh"] = "gelu"
+    position_embedding_type: Literal["absolute"] = "absolute"
+    matryoshka_dims: tuple[int, ...] = ()
+
+
+RULES = NameRules(
+    prefixes=("bert.",),
+    # BERT checkpoints of the TensorFlow days.
+    renames={".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"},
+    unused=re.compile(r"^(pooler\.|cls\.|embeddings\.position_ids$)"),
+)
+
+
+def read(checkpoint: Checkpoint) -> TextModel:
+    """Understand a BERT checkpoint.
+
+    Raises:
+        CheckpointError: config.json lacks a value or asks for what the graph does not do.
+    """
+    config = parse_config(checkpoint, BertConfig)
+    shape = EncoderShape(
+        vocabulary=config.vocab_size,
+        hidden=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        intermediate=config.intermediate_size,
+        activation=config.hidden_act,
+        epsilon=config.layer_norm_eps,
+        positions=config.max_position_embeddings,
+        first_position=0,
+        token_types=config.type_vocab_size,
+    )
+
+    return TextModel(
+        dimensions=config.hidden_size,
+        max_tokens=config.max_position_embeddings,
+        pad_token_id=config.pad_token_id,
+        vocabulary=config.vocab_size,
+        truncate_dims=config.matryoshka_dims,
+        rules=RULES,
+        hidden_states=bidirectional_encoder(shape, "encoder.layer.{}".format),
+    )
+
+
+FAMILY = Family(read)

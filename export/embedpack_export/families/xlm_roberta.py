@@ -1,0 +1,73 @@
+"""XLM-RoBERTa: BERT's layers, with positions that begin behind the padding id (multilingual-e5, bge-m3's dense side)."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from embedpack_export.checkpoint import Checkpoint, parse_config
+from embedpack_export.families import Family, TextModel
+from embedpack_export.graph.encoder import EncoderShape, bidirectional_encoder
+from embedpack_export.weights import NameRules
+
+
+class XlmRobertaConfig(msgspec.Struct, frozen=True):
+    """The part of config.json that the graph depends on; a value that it cannot follow is refused."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    type_vocab_size: int = 1
+    layer_norm_eps: float = 1e-5
+    pad_token_id: int = 1
+    hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh"] = "gelu"
+    position_embedding_type: Literal["absolute"] = "absolute"
+    matryoshka_dims: tuple[int, ...] = ()
+
+
+RULES = NameRules(
+    prefixes=("roberta.",),
+    renames={},
+    unused=re.compile(r"^(pooler\.|lm_head\.|embeddings\.position_ids$)"),
+)
+
+
+def read(checkpoint: Checkpoint) -> TextModel:
+    """Understand an XLM-RoBERTa checkpoint.
+
+    Raises:
+        CheckpointError: config.json lacks a value or asks for what the graph does not do.
+    """
+    config = parse_config(checkpoint, XlmRobertaConfig)
+    # Row pad_token_id belongs to padding, the first real token takes the next one.
+    first_position = config.pad_token_id + 1
+    shape = EncoderShape(
+        vocabulary=config.vocab_size,
+        hidden=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        intermediate=config.intermediate_size,
+        activation=config.hidden_act,
+        epsilon=config.layer_norm_eps,
+        positions=config.max_position_embeddings,
+        first_position=first_position,
+        token_types=config.type_vocab_size,
+    )
+
+    return TextModel(
+        dimensions=config.hidden_size,
+        max_tokens=config.max_position_embeddings - first_position,
+        pad_token_id=config.pad_token_id,
+        vocabulary=config.vocab_size,
+        truncate_dims=config.matryoshka_dims,
+        rules=RULES,
+        hidden_states=bidirectional_encoder(shape, "encoder.layer.{}".format),
+    )
+
+
+FAMILY = Family(read)

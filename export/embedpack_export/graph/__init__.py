@@ -1,0 +1,1 @@
+"""Pieces that graphs are built from. They know onnx operators and no model family."""

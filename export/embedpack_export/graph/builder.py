@@ -1,0 +1,103 @@
+"""A small hand for building ONNX graphs node by node with onnx-ir."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from embedpack_export.weight_store import WeightStore
+
+OPSET = 23
+IR_VERSION = 10
+CONTRIB = "com.microsoft"
+# Tensors up to this many bytes live in the graph file itself.
+INLINE_BYTES = 256
+
+Attribute = int | float | str | Sequence[int]
+
+
+class GraphBuilder:
+    """Collects inputs, nodes, weights and outputs of one graph.
+
+    Weights go to the store at once, so the builder holds no large data.
+    """
+
+    def __init__(self, name: str, store: WeightStore) -> None:
+        self._name = name
+        self._store = store
+        self._inputs: list[ir.Value] = []
+        self._outputs: list[ir.Value] = []
+        self._nodes: list[ir.Node] = []
+        self._initializers: dict[str, ir.Value] = {}
+
+    def input(self, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
+        """Declare an input; symbolic dimensions are strings."""
+        value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+        self._inputs.append(value)
+        return value
+
+    def op(
+        self,
+        kind: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Attribute] | None = None,
+        *,
+        domain: str = "",
+    ) -> ir.Value:
+        """Append a node with one output and return that."""
+        node = ir.node(kind, list(inputs), attributes=dict(attributes or {}), domain=domain, num_outputs=1)
+        node.name = f"{len(self._nodes):04d}.{kind}"
+        node.outputs[0].name = node.name
+        self._nodes.append(node)
+        return node.outputs[0]
+
+    def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike) -> ir.Value:
+        """A small constant; equal ones are shared."""
+        array = np.asarray(values, dtype)
+        digest = hashlib.sha256(array.tobytes() + str((array.dtype, array.shape)).encode()).hexdigest()
+        return self._initializer(f"constant.{digest[:16]}", ir.tensor(array))
+
+    def weight(
+        self, name: str, group: str, chunks: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike, shape: tuple[int, ...]
+    ) -> ir.Value:
+        """A weight that is streamed to the store (see `WeightStore.add`); tiny ones stay in the graph."""
+        if int(np.prod(shape)) * np.dtype(dtype).itemsize <= INLINE_BYTES:
+            array = np.concatenate([np.asarray(chunk, dtype).reshape(-1) for chunk in chunks]).reshape(shape)
+            return self._initializer(name, ir.tensor(array, name=name))
+        return self._initializer(name, self._store.add(name, group, chunks, dtype, shape))
+
+    def vector(self, name: str, values: npt.NDArray[np.float32], group: str = "shared") -> ir.Value:
+        """A bias or norm weight; in the group "shared" where the graphs of all weights formats have the same."""
+        return self.weight(name, group, [values], np.float32, values.shape)
+
+    def output(self, value: ir.Value, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> None:
+        """Declare a node's output as an output of the graph under a public name."""
+        value.name = name
+        value.type = ir.TensorType(dtype)
+        value.shape = ir.Shape(shape)
+        self._outputs.append(value)
+
+    def build(self) -> ir.Model:
+        """The finished model."""
+        graph = ir.Graph(
+            self._inputs,
+            self._outputs,
+            nodes=self._nodes,
+            initializers=list(self._initializers.values()),
+            opset_imports={"": OPSET, CONTRIB: 1},
+            name=self._name,
+        )
+        return ir.Model(graph, ir_version=IR_VERSION, producer_name="embedpack")
+
+    def _initializer(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+        if name not in self._initializers:
+            tensor.name = name
+            self._initializers[name] = ir.Value(
+                name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+            )
+        return self._initializers[name]

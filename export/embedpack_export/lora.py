@@ -1,0 +1,118 @@
+"""What an adapter does to one matrix: LoRA and DoRA, for linears and embeddings.
+
+linear     W' = W + scale * B @ A                          A [r, in], B [out, r]
+embedding  E' = E + scale * (B @ A).T                      A [r, vocabulary], B [hidden, r]
+DoRA       each output channel of W' is brought to the length that the magnitude vector states
+           (Liu et al. 2024, arXiv 2402.09353, eq. 5; peft/tuners/lora/dora.py); an embedding's channels are columns
+
+All of it in float32, row by row, rounded once when the result is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.errors import CheckpointError
+from embedpack.safetensors_file import StoredTensor
+
+Float32: TypeAlias = npt.NDArray[np.float32]
+# Rows start:stop of a matrix.
+ReadRows: TypeAlias = Callable[[int, int], Float32]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+CHUNK_ROWS = 1024
+
+
+def row_chunks(rows: int) -> Iterator[tuple[int, int]]:
+    """Bounds of successive chunks of rows."""
+    for start in range(0, rows, CHUNK_ROWS):
+        yield start, min(start + CHUNK_ROWS, rows)
+
+
+def fill_columns(transposed: npt.NDArray[Scalar], chunks: Iterable[npt.NDArray[Scalar]]) -> npt.NDArray[Scalar]:
+    """Fill [columns, rows] with chunks of rows [n, columns]; onnxruntime multiplies by matrices [in, out]."""
+    start = 0
+    for chunk in chunks:
+        transposed[:, start : start + len(chunk)] = chunk.T
+        start += len(chunk)
+    return transposed
+
+
+@dataclass(frozen=True)
+class LowRankUpdate:
+    """The low-rank update of one module; `path` names it in messages."""
+
+    path: str
+    a: StoredTensor
+    b: StoredTensor
+    scale: float
+    embedding: bool
+    magnitude: StoredTensor | None
+    b_bias: StoredTensor | None
+
+    def check_shape(self, shape: tuple[int, int]) -> None:
+        """Refuse an update that does not fit the matrix.
+
+        Raises:
+            CheckpointError: A, B or the magnitude vector has another shape.
+        """
+        rows, columns = shape
+        rank = self.a.shape[0]
+        a, b, channels = (columns, rows, rows) if not self.embedding else (rows, columns, columns)
+        expected = {self.a: (rank, a), self.b: (b, rank)}
+        if self.magnitude is not None and self.magnitude.shape not in ((channels,), (1, channels)):
+            expected[self.magnitude] = (channels,)
+        for tensor, wanted in expected.items():
+            if tensor.shape != wanted:
+                raise CheckpointError(
+                    f"{tensor.path}: {tensor.name} has the shape {list(tensor.shape)}, the model's matrix "
+                    f"{self.path} needs {list(wanted)}; the adapter belongs to another model"
+                )
+
+    def merge(self, base: ReadRows, shape: tuple[int, int]) -> ReadRows:
+        """The merged matrix, to be read row by row."""
+        if self.magnitude is None:
+            return lambda start, stop: base(start, stop) + self._delta(start, stop)
+        magnitude = self.magnitude.float32().reshape(-1)
+
+        def added(start: int, stop: int) -> Float32:
+            return base(start, stop) + self._delta(start, stop)
+
+        if self.embedding:
+            factor = magnitude / _column_norms(added, shape)
+            return lambda start, stop: added(start, stop) * factor
+
+        def rows(start: int, stop: int) -> Float32:
+            weight = added(start, stop)
+            length = np.linalg.norm(weight, axis=1, keepdims=True)
+            return (weight * (magnitude[start:stop, None] / length)).astype(np.float32)
+
+        return rows
+
+    def bias_change(self) -> Float32 | None:
+        """What the adapter adds to the module's bias (`lora_bias`); None where it adds nothing."""
+        return None if self.b_bias is None else np.float32(self.scale) * self.b_bias.float32()
+
+    def _delta(self, start: int, stop: int) -> Float32:
+        scale = np.float32(self.scale)
+        if self.embedding:
+            return scale * (self._factors[0][:, start:stop].T @ self._factors[1].T)
+        return scale * (self._factors[1][start:stop] @ self._factors[0])
+
+    @cached_property
+    def _factors(self) -> tuple[Float32, Float32]:
+        return self.a.float32(), self.b.float32()
+
+
+def _column_norms(read: ReadRows, shape: tuple[int, int]) -> Float32:
+    squares = np.zeros(shape[1], np.float64)
+    for start, stop in row_chunks(shape[0]):
+        squares += np.square(read(start, stop), dtype=np.float64).sum(0)
+    return np.sqrt(squares).astype(np.float32)

@@ -1,0 +1,66 @@
+"""The calibration pass: an fp32 graph of the merged weights, run over the calibration texts and watched."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embedpack.codes import Float32
+from embedpack.session import GraphSession
+from embedpack.text_encoder import TextEncoder
+from embedpack.threads import available_cores
+from embedpack_export.build import calibration_vectors, write_graph
+from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.fp32 import ObservedFp32
+from embedpack_export.graph.target import Target
+from embedpack_export.plan import ExportPlan, TaskPlan
+from embedpack_export.statistics import SiteStatistics, StatisticsSum
+from embedpack_export.weight_store import WeightStore
+from embedpack_export.weights import Weights
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What the calibration pass saw.
+
+    Attributes:
+        vectors: vectors of the calibration texts, float32 [texts, dimensions].
+        sites: statistics of the activations that linear layers read, by site.
+    """
+
+    vectors: Float32
+    sites: Mapping[str, SiteStatistics]
+
+
+def calibrate(plan: ExportPlan, task: TaskPlan, weights: Weights, scratch_parent: Path) -> Calibrated:
+    """Build the fp32 graph of a task in a scratch folder and run the calibration texts through it.
+
+    Args:
+        plan: the export.
+        task: the task.
+        weights: its merged weights.
+        scratch_parent: folder on a disk with room for one fp32 copy of the model.
+    """
+    with tempfile.TemporaryDirectory(prefix=".calibration.", dir=scratch_parent) as scratch:
+        path = Path(scratch) / "observed.onnx"
+        observed = ObservedFp32()
+        graph = GraphBuilder("observed", WeightStore(Path(scratch)))
+        target = Target(graph, weights, observed, statistics={}, report=lambda matrix, relative: None)
+        write_graph(plan, target, 1.0, path)
+        return Calibrated(calibration_vectors(plan, task, path), _site_statistics(plan, task, path, observed.sites))
+
+
+def _site_statistics(plan: ExportPlan, task: TaskPlan, path: Path, sites: list[str]) -> dict[str, SiteStatistics]:
+    session = GraphSession(path, available_cores())
+    encoder = TextEncoder(session, plan.tokenizer(), plan.model.pad_token_id)
+    sums = {site: StatisticsSum() for site in sites}
+    for prompt, texts in plan.calibration.by_prompt(task.prompts, task.default_prompt_name).items():
+        for _, feeds in encoder.batches(texts, prompt=prompt):
+            real = feeds["attention_mask"].astype(bool)
+            for site, values in zip(sites, session.run(sites, feeds), strict=True):
+                sums[site].add(values[real].astype(np.float32))
+    return {site: collected.result() for site, collected in sums.items()}

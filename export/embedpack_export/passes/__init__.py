@@ -1,0 +1,1 @@
+"""Changes to finished graphs, one a file."""

@@ -1,0 +1,198 @@
+"""The weights of one task: the backbone with the task's adapter merged in, read row by row.
+
+Keeps account of what was used: a tensor of the checkpoint or a key of the adapter that nothing asked for is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from embedpack.errors import CheckpointError
+from embedpack.pack import Adapter
+from embedpack.safetensors_file import FLOATS, StoredTensor
+from embedpack_export.adapter import PeftAdapter
+from embedpack_export.checkpoint import Checkpoint
+from embedpack_export.lora import Float32, ReadRows, row_chunks
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix float32 [rows, columns] that is read in chunks of rows, never whole."""
+
+    name: str
+    shape: tuple[int, int]
+    read: ReadRows
+
+    def chunks(self) -> Iterator[Float32]:
+        """Successive chunks of rows.
+
+        Raises:
+            CheckpointError: a value is not finite.
+        """
+        for start, stop in row_chunks(self.shape[0]):
+            rows = self.read(start, stop)
+            if not np.isfinite(rows).all():
+                raise CheckpointError(f"{self.name}: merged weights are not finite in rows {start} to {stop - 1}")
+            yield rows
+
+
+@dataclass(frozen=True)
+class NameRules:
+    """How a family's tensors may be named.
+
+    Attributes:
+        prefixes: wrappers' prefixes, taken off ("bert." of a BertForMaskedLM).
+        renames: older endings and their present form.
+        unused: pattern of tensors that no embedding needs (pretraining heads, buffers).
+    """
+
+    prefixes: tuple[str, ...]
+    renames: Mapping[str, str]
+    unused: re.Pattern[str]
+
+    def normal(self, name: str) -> str:
+        """The name that the family's graph uses."""
+        for prefix in self.prefixes:
+            name = name.removeprefix(prefix)
+        for old, new in self.renames.items():
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
+        return name
+
+
+class Weights:
+    """Merged weights by name; call `check_all_used` once a graph has taken what it needs."""
+
+    def __init__(self, checkpoint: Checkpoint, adapter: PeftAdapter | None, rules: NameRules) -> None:
+        where = str(checkpoint.folder)
+        self._rules = rules
+        self._where = where
+        self._tensors = _normalised(rules, checkpoint.tensors.items(), where)
+        self._updates = _normalised(rules, adapter.updates.items() if adapter else (), where)
+        self._replacements = _normalised(rules, adapter.replacements.items() if adapter else (), where)
+        self._adapter = adapter
+        self._used: set[str] = set()
+        self._largest_change = 0.0
+        self._merged = 0
+
+    def matrix(self, module: str, shape: tuple[int, int]) -> Matrix:
+        """`module.weight` [rows, columns], merged.
+
+        Raises:
+            CheckpointError: it is missing or of another shape, or the adapter's update does not fit.
+        """
+        name = f"{module}.weight"
+        base = self._tensor(name, shape)
+        update = self._updates.get(module)
+        if update is None:
+            return self._replaced(name, base)
+        update.check_shape(shape)
+        self._used.add(module)
+        merged = Matrix(name, shape, update.merge(base.rows, shape))
+        self._note_change(Matrix(name, shape, base.rows), merged)
+        return merged
+
+    def vector(self, name: str, size: int) -> Float32:
+        """A bias or norm weight [size], with what the adapter changes in it.
+
+        Raises:
+            CheckpointError: as `matrix`.
+        """
+        base = self._tensor(name, (size,))
+        replacement = self._replacements.get(name)
+        vector = (replacement or base).float32()
+        module = name.rpartition(".")[0]
+        change = self._updates[module].bias_change() if name.endswith(".bias") and module in self._updates else None
+        if change is not None:
+            vector = vector + change
+        if replacement is not None or change is not None:
+            self._count(float(np.linalg.norm(vector - base.float32())), float(np.linalg.norm(base.float32())))
+        if not np.isfinite(vector).all():
+            raise CheckpointError(f"{name}: merged weights are not finite")
+        return vector
+
+    def check_all_used(self) -> None:
+        """Refuse tensors and adapter keys that nothing asked for, and an adapter that changes nothing.
+
+        Raises:
+            CheckpointError: see above.
+        """
+        left = [name for name in self._tensors if name not in self._used and not self._rules.unused.search(name)]
+        if left:
+            raise CheckpointError(f"{self._where}: the family has no use for {_some(left)}; is it another architecture?")
+        if self._adapter is None:
+            return
+        unused = [name for name in (*self._updates, *self._replacements) if name not in self._used]
+        if unused:
+            raise CheckpointError(
+                f"{self._adapter.folder}: the adapter changes {_some(unused)}, which this export of the model does not "
+                "have; is it an adapter for another model?"
+            )
+        if not self._largest_change > 0:
+            raise CheckpointError(f"{self._adapter.folder}: the adapter changes nothing (all its updates are zero)")
+
+    def adapter_record(self) -> Adapter | None:
+        """What was merged, for the manifest."""
+        if self._adapter is None:
+            return None
+        return Adapter(modules=self._merged, relative_change=float(f"{self._largest_change:.3e}"))
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> StoredTensor:
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise CheckpointError(f"{self._where}: tensor {name!r} is missing; is a shard or a file incomplete?")
+        self._used.add(name)
+        for found in (tensor, self._replacements.get(name, tensor)):
+            if found.shape != shape:
+                raise CheckpointError(
+                    f"{found.path}: {found.name} has the shape {list(found.shape)}, config.json asks for {list(shape)}"
+                )
+            if found.dtype not in FLOATS:
+                raise CheckpointError(
+                    f"{found.path}: {found.name} is stored as {found.dtype}; weights must be {', '.join(sorted(FLOATS))}: "
+                    "use the checkpoint that was not quantized"
+                )
+        return tensor
+
+    def _replaced(self, name: str, base: StoredTensor) -> Matrix:
+        shape = (base.shape[0], base.shape[1])
+        replacement = self._replacements.get(name)
+        if replacement is None:
+            return Matrix(name, shape, base.rows)
+        matrix = Matrix(name, shape, replacement.rows)
+        self._note_change(Matrix(name, shape, base.rows), matrix)
+        return matrix
+
+    def _note_change(self, base: Matrix, merged: Matrix) -> None:
+        change = size = 0.0
+        for before, after in zip(base.chunks(), merged.chunks(), strict=True):
+            change += float(np.square(after - before, dtype=np.float64).sum())
+            size += float(np.square(before, dtype=np.float64).sum())
+        self._count(change**0.5, size**0.5)
+
+    def _count(self, change: float, size: float) -> None:
+        self._merged += 1
+        self._largest_change = max(self._largest_change, change / max(size, 1e-30))
+
+
+def _normalised(rules: NameRules, items: Iterable[tuple[str, T]], where: str) -> dict[str, T]:
+    """The same items under the family's own names."""
+    result: dict[str, T] = {}
+    for name, item in items:
+        normal = rules.normal(name)
+        if normal in result:
+            raise CheckpointError(f"{where}: two tensors stand for {normal!r}; one of them is {name!r}")
+        result[normal] = item
+    return result
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

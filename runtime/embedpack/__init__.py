@@ -1,0 +1,27 @@
+"""embedpack: embeddings from quantized ONNX packs, without torch."""
+
+from embedpack.embedder import Embedder
+from embedpack.embeddings import Embeddings
+from embedpack.errors import (
+    CapacityError,
+    CheckpointError,
+    EmbedpackError,
+    InputError,
+    MissingExtraError,
+    PackError,
+)
+from embedpack.similarity import similarity
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CapacityError",
+    "CheckpointError",
+    "Embedder",
+    "Embeddings",
+    "EmbedpackError",
+    "InputError",
+    "MissingExtraError",
+    "PackError",
+    "similarity",
+]

@@ -1,0 +1,125 @@
+"""Returned vectors: codes with all that is needed to use them later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.codes import DTYPES, Codes, Float32, Precision, check_precision, code_width, decode, truncate
+from embedpack.errors import InputError
+from embedpack.safetensors_file import open_safetensors, write_safetensors
+
+FILE_FORMAT = "embedpack-embeddings-1"
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Single vectors in one precision.
+
+    Attributes:
+        codes: array [n, width]; type and width as the table in `embedpack.codes` says.
+        precision: "float32", "float16", "int8" or "binary".
+        dimensions: dimensions of the vectors that the codes stand for.
+        space: name of the vector space (model, task, weights' source); only vectors of one space can be compared.
+    """
+
+    codes: Codes
+    precision: Precision
+    dimensions: int
+    space: str
+
+    def __post_init__(self) -> None:
+        width = code_width(self.precision, self.dimensions)
+        if self.codes.ndim != 2 or self.codes.shape[1] != width or self.codes.dtype != DTYPES[self.precision]:
+            expected = f"[n, {width}] of type {np.dtype(DTYPES[self.precision])}"
+            raise InputError(
+                f"{self.precision} codes of {self.dimensions} dimensions are an array {expected}, "
+                f"not {list(self.codes.shape)} of type {self.codes.dtype}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, rows: int | slice | npt.NDArray[Any]) -> Embeddings:
+        """Some of the vectors; an int gives the one vector as Embeddings of length 1."""
+        if isinstance(rows, int | np.integer):
+            if not -len(self) <= rows < len(self):
+                raise IndexError(f"row {rows} of {len(self)} embeddings")
+            rows = slice(rows, rows + 1 or None)
+        return replace(self, codes=self.codes[rows])
+
+    def __iter__(self) -> Iterator[Embeddings]:
+        return (self[row] for row in range(len(self)))
+
+    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self.decode() if dtype is None else self.decode().astype(dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the codes."""
+        return self.codes.nbytes
+
+    def decode(self) -> Float32:
+        """The vectors, float32 [n, dimensions], of unit length."""
+        return decode(self.codes, self.precision, self.dimensions)
+
+    def truncate(self, dimensions: int) -> Embeddings:
+        """The same vectors cut to fewer dimensions: a prefix of the codes.
+
+        Raises:
+            InputError: more dimensions than there are, or a number that the precision cannot hold.
+        """
+        if not 1 <= dimensions <= self.dimensions:
+            raise InputError(f"cannot truncate {self.dimensions} dimensions to {dimensions}")
+        return replace(self, codes=truncate(self.codes, self.precision, dimensions), dimensions=dimensions)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file; it appears whole or not at all.
+
+        Raises:
+            InputError, CapacityError: the file cannot be written.
+        """
+        metadata = {
+            "format": FILE_FORMAT,
+            "precision": self.precision,
+            "dimensions": str(self.dimensions),
+            "space": self.space,
+        }
+        write_safetensors(Path(path), {"codes": self.codes}, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Embeddings:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the file is missing, cut short, or holds something else.
+        """
+        path = Path(path)
+        file = open_safetensors(path)
+        found = file.metadata.get("format")
+        if found != FILE_FORMAT or set(file.tensors) != {"codes"}:
+            raise InputError(f"{path}: expected embeddings saved by embedpack ({FILE_FORMAT}), found format {found!r}")
+        dimensions = file.metadata.get("dimensions", "")
+        if not (dimensions.isascii() and dimensions.isdigit() and 1 <= int(dimensions) <= 65_536):
+            raise InputError(f"{path}: {dimensions!r} is no number of dimensions")
+        precision = check_precision(file.metadata.get("precision", ""))
+        return cls(file.tensors["codes"].raw(), precision, int(dimensions), file.metadata.get("space", ""))
+
+
+def concatenate(parts: list[Embeddings]) -> Embeddings:
+    """All vectors of several Embeddings of the same kind, in order.
+
+    Raises:
+        InputError: there are none, or they differ in precision, dimensions or space.
+    """
+    if not parts:
+        raise InputError("there are no embeddings to concatenate")
+    for part in parts:
+        if (part.precision, part.dimensions, part.space) != (parts[0].precision, parts[0].dimensions, parts[0].space):
+            raise InputError("embeddings of different precision, dimensions or space cannot be concatenated")
+    return replace(parts[0], codes=np.concatenate([part.codes for part in parts]))

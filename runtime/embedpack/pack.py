@@ -1,0 +1,292 @@
+"""The pack format: what pack.json says, and the only code that reads and writes it.
+
+A pack is one plain folder. pack.json names every file with its digest and size; a file that it does not name does not
+count. Everything that it says is checked before anything else is opened: format version, field names, types, ranges,
+paths, references between its parts. README.md describes the format on one screen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from embedpack.disk import atomic_file
+from embedpack.errors import PackError, unknown
+from embedpack.safetensors_file import unique_keys
+
+MANIFEST_NAME = "pack.json"
+FORMAT = "1.0"
+MAX_MANIFEST_BYTES = 16_000_000
+
+WeightsFormat = Literal["fp32", "int8", "int4"]
+Pooling = Literal["mean", "cls", "last"]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
+Dimension = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+TokenCount = Annotated[int, msgspec.Meta(ge=1, le=1_048_576)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all parts of the manifest: immutable, and a field it does not know is an error."""
+
+
+class FileEntry(Strict):
+    """Digest and size of one file of the pack."""
+
+    sha256: Sha256
+    bytes: Size
+
+
+class Source(Strict):
+    """Where the weights came from; `fingerprint` identifies the vector space (see `Manifest.space`)."""
+
+    name: str
+    revision: str | None
+    files: dict[str, Sha256]
+    fingerprint: Sha256
+
+
+class License(Strict):
+    """Licence of the weights: the id the checkpoint states (null: it states none)."""
+
+    id: str | None
+    non_commercial: bool
+
+
+class TextInput(Strict):
+    """How a text becomes token ids: tokenizer file, cut after `max_tokens` (special tokens included), right padding."""
+
+    tokenizer: str
+    max_tokens: TokenCount
+    pad_token_id: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Adapter(Strict):
+    """What was merged for a task.
+
+    `relative_change` is the largest ||W' - W|| / ||W|| over the merged matrices (Frobenius norm).
+    """
+
+    modules: Annotated[int, msgspec.Meta(ge=1)]
+    relative_change: Positive
+
+
+class Task(Strict):
+    """A task: its prompts, its adapter, and `int8_scale`, the step between neighbouring values of its int8 codes."""
+
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    int8_scale: Positive
+    adapter: Adapter | None
+
+
+class Accuracy(Strict):
+    """Cosine of a variant's vectors with those of `reference`, over texts that took no part in any evaluation."""
+
+    reference: str
+    texts: Annotated[int, msgspec.Meta(ge=1)]
+    cosine_mean: float
+    cosine_p1: float
+    cosine_min: float
+
+
+class Variant(Strict):
+    """One loadable graph; `graph_without_vnni` gives the same numbers where u8 x s8 products overflow (null: not needed)."""
+
+    task: str
+    weights: WeightsFormat
+    adapters: Literal["merged"]
+    graph: str
+    graph_without_vnni: str | None
+    external_data: tuple[str, ...]
+    opset: int
+    operators: tuple[str, ...]
+    min_onnxruntime: str
+    accuracy: Accuracy
+
+
+class ExportRecord(Strict):
+    """The settings and tool versions that made the pack."""
+
+    settings: dict[str, Any]
+    tools: dict[str, str]
+    calibration: Sha256
+    seed: int
+
+
+class Manifest(Strict):
+    """pack.json."""
+
+    format: str
+    name: str
+    family: str
+    source: Source
+    license: License
+    dimensions: Dimension
+    truncate_dims: tuple[Dimension, ...]
+    pooling: Pooling
+    text: TextInput
+    tasks: dict[str, Task]
+    variants: dict[str, Variant]
+    golden: str
+    export: ExportRecord
+    files: dict[str, FileEntry]
+
+    def space(self, task: str) -> str:
+        """Name of the vector space of a task: vectors of two packs may be compared where it is equal."""
+        return f"{self.name}/{task}/{self.source.fingerprint[:16]}"
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An opened pack: its folder and its checked manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, name: str) -> Path:
+        """Path of one of the pack's files, once it is known to be a plain file of the stated size.
+
+        Raises:
+            PackError: the file is missing, a symbolic link, or of another size.
+        """
+        path = self.folder / name
+        for part in (path, *path.parents):
+            if part == self.folder:
+                break
+            if part.is_symlink():
+                raise PackError(f"{path}: {part.name!r} is a symbolic link; copy the pack with its links resolved")
+        if not path.is_file():
+            raise PackError(f"{path}: missing, though {MANIFEST_NAME} names it; copy the pack again")
+        expected, found = self.manifest.files[name].bytes, path.stat().st_size
+        if found != expected:
+            raise PackError(f"{path}: expected {expected} bytes, found {found}; copy the pack again")
+        return path
+
+    def read(self, name: str) -> bytes:
+        """Content of one of the pack's files, its digest checked.
+
+        Raises:
+            PackError: as `path`, or the digest differs.
+        """
+        path = self.path(name)
+        content = path.read_bytes()
+        self._check_digest(path, name, hashlib.sha256(content).hexdigest())
+        return content
+
+    def check_files(self) -> Iterator[str]:
+        """Check size and digest of every file, then that there are no others; yields each name once it is checked.
+
+        Raises:
+            PackError: a file is missing, changed, a link, or not named in the manifest.
+        """
+        for name in self.manifest.files:
+            path = self.path(name)
+            with path.open("rb") as stream:
+                self._check_digest(path, name, hashlib.file_digest(stream, "sha256").hexdigest())
+            yield name
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            if not path.is_dir() and name != MANIFEST_NAME and name not in self.manifest.files:
+                raise PackError(f"{path}: {MANIFEST_NAME} does not name this file; remove it")
+
+    def _check_digest(self, path: Path, name: str, found: str) -> None:
+        expected = self.manifest.files[name].sha256
+        if found != expected:
+            raise PackError(f"{path}: expected sha256 {expected[:16]}…, found {found[:16]}…; copy the pack again")
+
+
+def read_pack(folder: str | Path) -> Pack:
+    """Open a pack: read and check its manifest. Files are checked when they are asked for.
+
+    Raises:
+        PackError: the folder is no pack, or its manifest is not valid.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise PackError(f"{folder}: no pack here ({MANIFEST_NAME} is missing); make one with: embedpack export")
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise PackError(f"{path}: {path.stat().st_size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}")
+    manifest = _parse(path, path.read_bytes())
+    for problem in _contradictions(manifest):
+        raise PackError(f"{path}: {problem}")
+    return Pack(folder, manifest)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write pack.json; the same manifest always gives the same bytes."""
+    text = json.dumps(msgspec.to_builtins(manifest), indent=1, ensure_ascii=False)
+    with atomic_file(folder / MANIFEST_NAME) as stream:
+        stream.write(text.encode() + b"\n")
+
+
+def describe_file(path: Path) -> FileEntry:
+    """Digest and size of a file."""
+    with path.open("rb") as stream:
+        return FileEntry(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=path.stat().st_size)
+
+
+def _parse(path: Path, content: bytes) -> Manifest:
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=_no_constant)
+    except UnicodeDecodeError as cause:
+        raise PackError(f"{path}: not UTF-8 at byte {cause.start}; copy the pack again") from cause
+    except RecursionError as cause:
+        raise PackError(f"{path}: nested too deeply to be a manifest") from cause
+    except ValueError as cause:
+        raise PackError(f"{path}: not valid JSON: {cause}") from cause
+    _check_format(path, value)
+    try:
+        return msgspec.convert(value, Manifest)
+    except msgspec.ValidationError as cause:
+        newer = "" if value["format"] == FORMAT else f" (format {value['format']}, this embedpack writes {FORMAT})"
+        raise PackError(f"{path}: {cause}{newer}") from cause
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _check_format(path: Path, value: object) -> None:
+    version = value.get("format") if isinstance(value, dict) else None
+    if not isinstance(version, str) or version.split(".")[0] != FORMAT.split(".")[0]:
+        raise PackError(f"{path}: format {version!r} at `$.format`; this embedpack reads {FORMAT}: update one of them")
+
+
+def _contradictions(manifest: Manifest) -> Iterator[str]:
+    """What the parts of a manifest say against each other, each with its JSON path."""
+    yield from _bad_paths(manifest.files)
+    if list(manifest.truncate_dims) != sorted(set(manifest.truncate_dims)):
+        yield "the truncations do not ascend - at `$.truncate_dims`"
+    if not manifest.truncate_dims or manifest.truncate_dims[-1] != manifest.dimensions:
+        yield f"the last truncation is not {manifest.dimensions}, the full dimension - at `$.truncate_dims`"
+    for name, task in manifest.tasks.items():
+        if task.default_prompt_name is not None and task.default_prompt_name not in task.prompts:
+            yield f"{unknown('prompt', task.default_prompt_name, task.prompts)} - at `$.tasks[{name!r}]`"
+    if not manifest.variants:
+        yield "there is no variant - at `$.variants`"
+    for name, variant in manifest.variants.items():
+        if variant.task not in manifest.tasks:
+            yield f"{unknown('task', variant.task, manifest.tasks)} - at `$.variants[{name!r}].task`"
+        for file in (variant.graph, variant.graph_without_vnni, *variant.external_data):
+            if file is not None and file not in manifest.files:
+                yield f"{file!r} is not among the files - at `$.variants[{name!r}]`"
+    for where, file in (("text.tokenizer", manifest.text.tokenizer), ("golden", manifest.golden)):
+        if file not in manifest.files:
+            yield f"{file!r} is not among the files - at `$.{where}`"
+
+
+def _bad_paths(files: Mapping[str, FileEntry]) -> Iterator[str]:
+    for name in files:
+        path = PurePosixPath(name)
+        plain = path.parts and path.as_posix() == name and not any(c in name for c in ("\\", ":", "\0"))
+        if not plain or path.is_absolute() or ".." in path.parts or name == MANIFEST_NAME:
+            yield f"{name!r} is not a plain path inside the pack - at `$.files`"

@@ -1,0 +1,48 @@
+"""A progress bar on standard error, for people only: silent when that is no terminal or the work is short."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+SILENT_SECONDS = 1.0
+WIDTH = 30
+
+
+class Progress:
+    """Counts finished items; draws once the work has lasted a second."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self._label = label
+        self._total = total
+        self._done = 0
+        self._begin = self._drawn = time.monotonic()
+        self._visible = False
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._visible:
+            self._draw()
+            sys.stderr.write("\n")
+
+    def advance(self, items: int) -> None:
+        """Note that `items` more are done."""
+        self._done += items
+        now = time.monotonic()
+        if now - self._begin > SILENT_SECONDS and now - self._drawn > 0.1 and sys.stderr.isatty():
+            self._drawn = now
+            self._visible = True
+            self._draw()
+
+    def _draw(self) -> None:
+        filled = WIDTH * self._done // max(self._total, 1)
+        rate = self._done / max(time.monotonic() - self._begin, 1e-9)
+        left = (self._total - self._done) / max(rate, 1e-9)
+        bar = "█" * filled + "░" * (WIDTH - filled)
+        sys.stderr.write(f"\r{self._label} {bar} {self._done}/{self._total}  {rate:,.0f}/s  {left:,.0f} s left  ")
+        sys.stderr.flush()

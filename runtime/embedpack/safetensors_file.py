@@ -1,0 +1,165 @@
+"""The safetensors format: read a header, read rows of a tensor, write a file.
+
+8 bytes little-endian header length n, n bytes of JSON {name: {dtype, shape, data_offsets}}, then the bytes of the
+tensors without holes (format: README of huggingface/safetensors). Rows are read with plain reads, not through a memory
+map, so the resident memory of a reader stays that of the rows it asked for. A file is hostile until its header is
+checked: all sizes are verified against the file's length before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.disk import atomic_file
+from embedpack.errors import EmbedpackError, InputError
+
+MAX_HEADER_BYTES = 100_000_000
+
+# bfloat16 has no numpy type: it is read as its bit pattern.
+NUMPY_DTYPES: Mapping[str, str] = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1",
+}  # fmt: skip
+FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a safetensors file; nothing of its data is in memory.
+
+    `start` is the offset of its first byte in the file.
+    """
+
+    path: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+    def raw(self) -> npt.NDArray[Any]:
+        """All values in the stored type (bfloat16 as uint16 bit patterns)."""
+        values = np.fromfile(self.path, np.dtype(NUMPY_DTYPES[self.dtype]), math.prod(self.shape), offset=self.start)
+        return values.reshape(self.shape)
+
+    def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Rows `start:stop` of the first axis as float32; only for floating point tensors."""
+        dtype = np.dtype(NUMPY_DTYPES[self.dtype])
+        row = math.prod(self.shape[1:])
+        offset = self.start + start * row * dtype.itemsize
+        values = np.fromfile(self.path, dtype, (stop - start) * row, offset=offset)
+        return _to_float32(self.dtype, values).reshape(stop - start, *self.shape[1:])
+
+    def float32(self) -> npt.NDArray[np.float32]:
+        """All values as float32; only for floating point tensors."""
+        return _to_float32(self.dtype, self.raw())
+
+
+@dataclass(frozen=True)
+class SafetensorsFile:
+    """The checked header of a file."""
+
+    tensors: Mapping[str, StoredTensor]
+    metadata: Mapping[str, str]
+
+
+def _to_float32(dtype: str, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    if dtype == "BF16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32, copy=False)
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """`object_pairs_hook` for json: a key that occurs twice is an error, not a silent overwrite."""
+    seen: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in seen:
+            raise ValueError(f"the key {key!r} occurs twice")
+        seen[key] = value
+    return seen
+
+
+def open_safetensors(path: Path, error: type[EmbedpackError] = InputError) -> SafetensorsFile:
+    """Read and check the header of a file.
+
+    Raises:
+        error: the file is missing, cut short, or its header does not describe its bytes exactly.
+    """
+    try:
+        return _read_header(path)
+    except OSError as cause:
+        raise error(f"{path}: cannot be read: {cause.strerror}") from cause
+    except (ValueError, KeyError, TypeError, RecursionError) as cause:
+        raise error(f"{path}: not a valid safetensors file: {cause}; copy or download it again") from cause
+
+
+def _read_header(path: Path) -> SafetensorsFile:
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        prefix = stream.read(8)
+        length = int.from_bytes(prefix, "little")
+        if len(prefix) < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+            raise ValueError(f"the file has {size} bytes, too few for the header length it states")
+        header = json.loads(stream.read(length).decode("utf-8"), object_pairs_hook=unique_keys)
+    if not isinstance(header, dict):
+        raise ValueError("the header is no JSON object")
+    metadata = header.pop("__metadata__", {})
+    begin = 8 + length
+    spans: list[tuple[int, int]] = []
+    tensors: dict[str, StoredTensor] = {}
+    for name, entry in header.items():
+        first, last = _checked_span(name, entry)
+        spans.append((first, last))
+        tensors[name] = StoredTensor(path, name, entry["dtype"], tuple(entry["shape"]), begin + first)
+    _check_cover(sorted(spans), size - begin)
+    return SafetensorsFile(tensors, {str(key): str(value) for key, value in metadata.items()})
+
+
+def _checked_span(name: str, entry: Mapping[str, Any]) -> tuple[int, int]:
+    """First and last byte of a tensor, once its type and shape are known to fill exactly these bytes."""
+    dtype, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype not in NUMPY_DTYPES:
+        raise ValueError(f"tensor {name!r} has the data type {dtype}; known: {', '.join(NUMPY_DTYPES)}")
+    if not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
+        raise ValueError(f"tensor {name!r} has a shape or offset that is no natural number")
+    if math.prod(shape) * np.dtype(NUMPY_DTYPES[dtype]).itemsize != last - first:
+        raise ValueError(f"tensor {name!r} of shape {shape} and type {dtype} does not fill {last - first} bytes")
+    return first, last
+
+
+def _check_cover(spans: list[tuple[int, int]], data_bytes: int) -> None:
+    end = 0
+    for first, last in spans:
+        if first != end:
+            raise ValueError(f"the data has a hole or an overlap at byte {min(first, end)}")
+        end = last
+    if end != data_bytes:
+        raise ValueError(f"the header describes {end} bytes of data, the file holds {data_bytes}")
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Write arrays of the types that numpy knows; the file appears whole or not at all."""
+    names = {np.dtype(numpy): name for name, numpy in NUMPY_DTYPES.items() if name != "BF16"}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name, array in tensors.items():
+        header[name] = {
+            "dtype": names[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_file(path) as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for array in tensors.values():
+            stream.write(np.ascontiguousarray(array).data)
+

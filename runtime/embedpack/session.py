@@ -1,0 +1,59 @@
+"""An onnxruntime session over one graph of a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from embedpack.errors import PackError
+
+# onnxruntime raises one class per status code and gives them no common base.
+ORT_ERRORS: tuple[type[Exception], ...] = tuple(
+    error for error in vars(ort_errors).values() if isinstance(error, type) and issubclass(error, Exception)
+)
+
+
+class GraphSession:
+    """One loaded graph: `input_ids` and `attention_mask` in, finished vectors out."""
+
+    def __init__(self, graph: Path, threads: int) -> None:
+        """Load a graph.
+
+        Raises:
+            PackError: onnxruntime cannot load it.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # The graphs hold the final operators. Higher levels would fuse Add + LayerNormalization into
+        # SkipLayerNormalization, which is slower on CPU.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        # A loaded model that waits for work must not burn the host's cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        except ORT_ERRORS as cause:
+            reason = str(cause).splitlines()[0]
+            raise PackError(f"{graph}: onnxruntime {ort.__version__} cannot load it: {reason}") from cause
+        self._graph = graph
+
+    def run(
+        self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[np.int64]]
+    ) -> list[npt.NDArray[np.generic]]:
+        """Compute some of the outputs.
+
+        Raises:
+            PackError: the graph has no such output, or fails on these inputs.
+        """
+        try:
+            results = self._session.run(list(outputs), dict(feeds))
+        except (ValueError, *ORT_ERRORS) as cause:
+            reason = str(cause).splitlines()[0]
+            raise PackError(f"{self._graph}: {', '.join(outputs)} cannot be computed: {reason}") from cause
+        return [np.asarray(result) for result in results]

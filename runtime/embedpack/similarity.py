@@ -1,0 +1,51 @@
+"""Scores between vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from embedpack.codes import Float32
+from embedpack.embeddings import Embeddings
+from embedpack.errors import InputError
+
+# Documents decoded at a time: bounds the memory to 16 MB at 1024 dimensions.
+BLOCK = 4096
+
+
+def similarity(queries: Embeddings, documents: Embeddings) -> Float32:
+    """Cosine of every query with every document, both as their codes say.
+
+    Asymmetric scores (float queries against codes) are the more exact ones: only the documents are rounded.
+
+    Args:
+        queries: any precision.
+        documents: any precision.
+
+    Returns:
+        float32 [len(queries), len(documents)].
+
+    Raises:
+        InputError: the two are of different models, tasks or dimensions, or of two precisions neither of which is
+            float or int8 on the query side.
+    """
+    _check_comparable(queries, documents)
+    left = queries.decode()
+    scores = np.empty((len(queries), len(documents)), np.float32)
+    for start in range(0, len(documents), BLOCK):
+        scores[:, start : start + BLOCK] = left @ documents[start : start + BLOCK].decode().T
+    return scores
+
+
+def _check_comparable(queries: Embeddings, documents: Embeddings) -> None:
+    for item in (queries, documents):
+        if not isinstance(item, Embeddings):
+            raise InputError(f"similarity takes Embeddings, not {type(item).__name__}")
+    if queries.space != documents.space:
+        raise InputError(f"vectors of different models or tasks: {queries.space!r} and {documents.space!r}")
+    if queries.dimensions != documents.dimensions:
+        raise InputError(
+            f"queries have {queries.dimensions} dimensions, documents {documents.dimensions}; "
+            "cut the longer ones with .truncate()"
+        )
+    if queries.precision == "binary" and documents.precision != "binary":
+        raise InputError(f"binary queries cannot be scored against {documents.precision} documents; swap the roles")

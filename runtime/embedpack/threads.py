@@ -1,0 +1,66 @@
+"""How many threads the host really gives us: affinity, physical cores and the cgroup's quota, not the machine's size.
+
+One thread more than real cores halves the speed of a matrix product, so the count is rounded down.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def available_cores(root: Path = Path("/")) -> int:
+    """Cores that this process may use, at least 1.
+
+    Args:
+        root: where /proc and /sys are looked up.
+    """
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = {_siblings(root, cpu) for cpu in cpus}
+    return max(1, int(min([float(len(cores)), *_quotas(root)])))
+
+
+def _siblings(root: Path, cpu: int) -> str:
+    """Name of the physical core of a logical CPU; the CPU itself where the system does not tell."""
+    try:
+        return (root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(cpu)
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """CPU quotas, in cores, of this process's cgroup and all above it (version 2, then version 1)."""
+    for group in _groups(root, "0", ""):
+        quota = _words(group / "cpu.max")
+        if len(quota) == 2 and quota[0] != "max":
+            yield int(quota[0]) / int(quota[1])
+    for group in _groups(root, "cpu", "cpu"):
+        quota, period = _words(group / "cpu.cfs_quota_us"), _words(group / "cpu.cfs_period_us")
+        if quota and period and int(quota[0]) > 0:
+            yield int(quota[0]) / int(period[0])
+
+
+def _groups(root: Path, controller: str, mount: str) -> Iterator[Path]:
+    """Folders of this process's cgroup and its parents, for one controller ('0' is version 2)."""
+    base = root / "sys/fs/cgroup" / mount
+    for line in _lines(root / "proc/self/cgroup"):
+        number, controllers, path = line.split(":", 2)
+        if controller in (number if not controllers else controllers.split(",")):
+            group = base / path.lstrip("/")
+            yield group
+            yield from (parent for parent in group.parents if parent.is_relative_to(base))
+            # Inside a container the path is often that of the host, while the mount shows the container's own group.
+            yield base
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _words(path: Path) -> list[str]:
+    lines = _lines(path)
+    return lines[0].split() if lines else []
