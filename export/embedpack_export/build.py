@@ -1,4 +1,4 @@
-"""One graph: inputs, the family's model, the heads; and how the exporter runs a graph that it has just written."""
+"""One graph: inputs, the family's model, the heads; and the calibration texts run through it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from embedpack.codes import Float32
 from embedpack.session import GraphSession
-from embedpack.text_encoder import TextEncoder
 from embedpack.threads import available_cores
 from embedpack_export.graph.heads import sentence_outputs
 from embedpack_export.graph.target import GraphInputs, Target
@@ -33,16 +32,16 @@ def write_graph(plan: ExportPlan, target: Target, int8_scale: float, path: Path)
     ir.save(graph.build(), path)
 
 
-def open_graph(plan: ExportPlan, graph: Path) -> TextEncoder:
-    """Load a graph with the tokenizer of the plan."""
-    return TextEncoder(GraphSession(graph, available_cores()), plan.tokenizer(), plan.model.pad_token_id)
+def calibration_groups(plan: ExportPlan, task: TaskPlan) -> list[tuple[str, list[str]]]:
+    """The calibration texts under the prompt that each of them gets, in a fixed order."""
+    return sorted(plan.calibration.by_prompt(task.prompts, task.default_prompt_name).items())
 
 
 def calibration_vectors(plan: ExportPlan, task: TaskPlan, graph: Path) -> Float32:
-    """Vectors of the calibration texts, float32 [texts, dimensions], each text under the prompt of its kind."""
-    encoder = open_graph(plan, graph)
-    groups = plan.calibration.by_prompt(task.prompts, task.default_prompt_name)
+    """Vectors of the calibration texts, float32 [texts, dimensions], in the order of `calibration_groups`."""
+    encoder = plan.encoder(GraphSession(graph, available_cores()))
     vectors = [
-        encoder.run(texts, prompt=prompt, output="sentence_embedding") for prompt, texts in sorted(groups.items())
+        encoder.run(texts, prompt=prompt, output="sentence_embedding")
+        for prompt, texts in calibration_groups(plan, task)
     ]
     return np.concatenate(vectors).astype(np.float32)

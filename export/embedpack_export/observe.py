@@ -11,9 +11,8 @@ import numpy as np
 
 from embedpack.codes import Float32
 from embedpack.session import GraphSession
-from embedpack.text_encoder import TextEncoder
 from embedpack.threads import available_cores
-from embedpack_export.build import calibration_vectors, write_graph
+from embedpack_export.build import calibration_groups, write_graph
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.fp32 import ObservedFp32
 from embedpack_export.graph.target import Target
@@ -51,16 +50,20 @@ def calibrate(plan: ExportPlan, task: TaskPlan, weights: Weights, scratch_parent
         graph = GraphBuilder("observed", WeightStore(Path(scratch)))
         target = Target(graph, weights, observed, statistics={}, report=lambda matrix, relative: None)
         write_graph(plan, target, 1.0, path)
-        return Calibrated(calibration_vectors(plan, task, path), _site_statistics(plan, task, path, observed.sites))
+        return _observe(plan, task, path, observed.sites)
 
 
-def _site_statistics(plan: ExportPlan, task: TaskPlan, path: Path, sites: list[str]) -> dict[str, SiteStatistics]:
-    session = GraphSession(path, available_cores())
-    encoder = TextEncoder(session, plan.tokenizer(), plan.model.pad_token_id)
+def _observe(plan: ExportPlan, task: TaskPlan, graph: Path, sites: list[str]) -> Calibrated:
+    session = GraphSession(graph, available_cores())
+    encoder = plan.encoder(session)
     sums = {site: StatisticsSum() for site in sites}
-    for prompt, texts in plan.calibration.by_prompt(task.prompts, task.default_prompt_name).items():
-        for _, feeds in encoder.batches(texts, prompt=prompt):
+    vectors = []
+    for prompt, texts in calibration_groups(plan, task):
+        found = np.empty((len(texts), plan.model.dimensions), np.float32)
+        for rows, feeds in encoder.batches(texts, prompt=prompt):
             real = feeds["attention_mask"].astype(bool)
-            for site, values in zip(sites, session.run(sites, feeds), strict=True):
+            found[rows], *activations = session.run(["sentence_embedding", *sites], feeds)
+            for site, values in zip(sites, activations, strict=True):
                 sums[site].add(values[real].astype(np.float32))
-    return {site: collected.result() for site, collected in sums.items()}
+        vectors.append(found)
+    return Calibrated(np.concatenate(vectors), {site: collected.result() for site, collected in sums.items()})

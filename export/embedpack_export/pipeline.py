@@ -26,7 +26,9 @@ from embedpack.pack import (
     write_manifest,
 )
 from embedpack.saturation import products_saturate
-from embedpack_export.build import calibration_vectors, open_graph, write_graph
+from embedpack.session import GraphSession
+from embedpack.threads import available_cores
+from embedpack_export.build import calibration_vectors, write_graph
 from embedpack_export.calibration import accuracy, int8_scale
 from embedpack_export.checkpoint import read_license
 from embedpack_export.graph.builder import OPSET, GraphBuilder
@@ -136,7 +138,7 @@ def _report_error(matrix: str, relative: float) -> None:
 
 
 def _golden_vectors(plan: ExportPlan, cases: list[GoldenCase], graph: Path) -> list[list[float]]:
-    encoder = open_graph(plan, graph)
+    encoder = plan.encoder(GraphSession(graph, available_cores()))
     vectors = [encoder.run([case.text], prompt=case.prompt, output="sentence_embedding")[0] for case in cases]
     return [[round(float(value), 6) for value in vector] for vector in vectors]
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from embedpack.errors import CheckpointError, unknown
 from embedpack.pack import Pooling, Source, describe_file
+from embedpack.session import GraphSession
+from embedpack.text_encoder import TextEncoder
 from embedpack.tokenizer import TextTokenizer
 from embedpack_export.adapter import PeftAdapter, read_adapter
 from embedpack_export.calibration import CalibrationSet, read_calibration
@@ -50,9 +52,10 @@ class ExportPlan:
         """Name of the model: that of the checkpoint's folder."""
         return self.source.name
 
-    def tokenizer(self) -> TextTokenizer:
-        """The tokenizer as the pack's reader will open it."""
-        return TextTokenizer(self.tokenizer_json, self.max_tokens)
+    def encoder(self, session: GraphSession) -> TextEncoder:
+        """A graph with the tokenizer as the pack's reader will open it."""
+        tokenizer = TextTokenizer(self.tokenizer_json, self.max_tokens)
+        return TextEncoder(session, tokenizer, self.model.pad_token_id, warn_when_cut=False)
 
 
 def make_plan(settings: ExportSettings) -> ExportPlan:

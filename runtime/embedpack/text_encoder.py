@@ -28,7 +28,10 @@ OnLongText = Literal["truncate", "error"]
 class TextEncoder:
     """One graph with its tokenizer."""
 
-    def __init__(self, session: GraphSession, tokenizer: TextTokenizer, pad_token_id: int) -> None:
+    def __init__(
+        self, session: GraphSession, tokenizer: TextTokenizer, pad_token_id: int, *, warn_when_cut: bool = True
+    ) -> None:
+        self._warn_when_cut = warn_when_cut
         self._session = session
         self._tokenizer = tokenizer
         self._pad_token_id = pad_token_id
@@ -78,7 +81,7 @@ class TextEncoder:
                 _refuse_cut(tokens, start)
             for rows in token_budget_batches([len(item.ids) for item in tokens], TOKEN_BUDGET):
                 yield start + rows, pad([tokens[row].ids for row in rows], self._pad_token_id)
-        if cut:
+        if cut and self._warn_when_cut:
             logger.warning("%d of %d texts were longer than the model's limit and were cut", cut, len(texts))
 
 
