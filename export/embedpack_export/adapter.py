@@ -21,14 +21,15 @@ KEY_PREFIX = "base_model.model."
 PARTS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector")
 
 # Settings that change nothing in a saved adapter beyond what its keys already say.
-HARMLESS = frozenset(
-    "task_type auto_mapping peft_version base_model_name_or_path revision inference_mode target_modules exclude_modules "
-    "lora_dropout bias modules_to_save layers_to_transform layers_pattern megatron_core qalora_group_size "
-    "ensure_weight_tying eva_config lora_ga_config runtime_config".split()
-)
-UNDERSTOOD = frozenset(
-    "peft_type r lora_alpha use_rslora use_dora lora_bias rank_pattern alpha_pattern init_lora_weights".split()
-)
+HARMLESS = frozenset({
+    "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "eva_config", "exclude_modules",
+    "inference_mode", "layers_pattern", "layers_to_transform", "lora_dropout", "lora_ga_config", "megatron_core",
+    "modules_to_save", "peft_version", "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
+})  # fmt: skip
+UNDERSTOOD = frozenset({
+    "alpha_pattern", "fan_in_fan_out", "init_lora_weights", "lora_alpha", "lora_bias", "peft_type", "r", "rank_pattern",
+    "use_dora", "use_rslora",
+})  # fmt: skip
 # Other ways of initialising subtract the first A and B from the backbone, which is not in the adapter's file.
 SELF_CONTAINED_INIT = (True, False, None, "gaussian", "orthogonal", "eva", "mclora")
 
@@ -89,8 +90,7 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
     if config.get("peft_type") != "LORA":
         raise CheckpointError(f"{path}: peft_type is {config.get('peft_type')!r}; only LORA can be merged")
     for name, value in config.items():
-        if value and name not in HARMLESS and name not in UNDERSTOOD and name != "fan_in_fan_out":
-            # Some settings default to an empty configuration of a feature that is off.
+        if value and name not in HARMLESS and name not in UNDERSTOOD:
             raise CheckpointError(f"{path}: {name} is {value!r}; merging such an adapter is not built")
     if config.get("fan_in_fan_out"):
         raise CheckpointError(f"{path}: fan_in_fan_out is set; transposed (Conv1D) layers are not built")
@@ -142,7 +142,9 @@ def _check_rank(path: Path, config: Mapping[str, Any], module: str, rank: int) -
     """The scale depends on the rank: a file and a configuration that disagree must not be merged."""
     stated = _by_pattern(config.get("rank_pattern") or {}, module, config.get("r", 8))
     if stated != rank:
-        raise CheckpointError(f"{path}: {module} has rank {rank}, adapter_config.json says {stated}; are both of one run?")
+        raise CheckpointError(
+            f"{path}: {module} has rank {rank}, adapter_config.json says {stated}; are both of one run?"
+        )
 
 
 def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:

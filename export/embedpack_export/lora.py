@@ -66,7 +66,7 @@ class LowRankUpdate:
         rows, columns = shape
         rank = self.a.shape[0]
         a, b, channels = (columns, rows, rows) if not self.embedding else (rows, columns, columns)
-        expected = {self.a: (rank, a), self.b: (b, rank)}
+        expected: dict[StoredTensor, tuple[int, ...]] = {self.a: (rank, a), self.b: (b, rank)}
         if self.magnitude is not None and self.magnitude.shape not in ((channels,), (1, channels)):
             expected[self.magnitude] = (channels,)
         for tensor, wanted in expected.items():

@@ -53,10 +53,10 @@ def calibrate(plan: ExportPlan, task: TaskPlan, weights: Weights, scratch_parent
         return _observe(plan, task, path, observed.sites)
 
 
-def _observe(plan: ExportPlan, task: TaskPlan, graph: Path, sites: list[str]) -> Calibrated:
+def _observe(plan: ExportPlan, task: TaskPlan, graph: Path, sites: Mapping[str, int]) -> Calibrated:
     session = GraphSession(graph, available_cores())
     encoder = plan.encoder(session)
-    sums = {site: StatisticsSum() for site in sites}
+    sums = {site: StatisticsSum(channels) for site, channels in sites.items()}
     vectors = []
     for prompt, texts in calibration_groups(plan, task):
         found = np.empty((len(texts), plan.model.dimensions), np.float32)

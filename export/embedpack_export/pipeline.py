@@ -88,9 +88,7 @@ def export(settings: ExportSettings) -> Manifest:
     return manifest
 
 
-def _write_task(
-    plan: ExportPlan, name: str, task: TaskPlan, formats: tuple[WeightsFormat, ...], draft: _Draft
-) -> None:
+def _write_task(plan: ExportPlan, name: str, task: TaskPlan, formats: tuple[WeightsFormat, ...], draft: _Draft) -> None:
     """Write all variants of a task, calibrated and measured against an fp32 graph of the same merged weights."""
     logger.info("%s: merging, calibrating", name)
     weights = Weights(plan.checkpoint, task.adapter, plan.model.rules)
@@ -183,9 +181,7 @@ def _seal(settings: ExportSettings, plan: ExportPlan, draft: _Draft) -> Manifest
         dimensions=plan.model.dimensions,
         truncate_dims=plan.truncate_dims,
         pooling=plan.pooling,
-        text=TextInput(
-            tokenizer="tokenizer.json", max_tokens=plan.max_tokens, pad_token_id=plan.model.pad_token_id
-        ),
+        text=TextInput(tokenizer="tokenizer.json", max_tokens=plan.max_tokens, pad_token_id=plan.model.pad_token_id),
         tasks=draft.tasks,
         variants=draft.variants,
         golden=GOLDEN_FILE,

@@ -129,9 +129,7 @@ def _check_tokenizer(checkpoint: Checkpoint, model: TextModel, tokenizer: TextTo
         )
 
 
-def _source(
-    settings: ExportSettings, checkpoint: Checkpoint, tasks: Mapping[str, TaskPlan], choices: str
-) -> Source:
+def _source(settings: ExportSettings, checkpoint: Checkpoint, tasks: Mapping[str, TaskPlan], choices: str) -> Source:
     """Digests of all that went in; the fingerprint covers what decides the vectors before quantization."""
     names = ("config.json", "tokenizer.json", *checkpoint.weight_files)
     paths = {name: checkpoint.folder / name for name in names}

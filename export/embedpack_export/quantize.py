@@ -78,9 +78,9 @@ def dequantize_blocks(values: Float32, scales: Float32, block: int) -> Float32:
 
 
 def pack_blocks(values: Float32, bits: int, block: int) -> npt.NDArray[np.uint8]:
-    """Integers [n, k] in -2^(bits-1).. as uint8 [n, blocks, block * bits / 8]; a short last block is filled with zeros."""
+    """Integers [n, k] as uint8 [n, blocks, block * bits / 8]; a short last block is filled with zeros."""
     codes = (_blocks(values, block) + (1 << (bits - 1))).astype(np.uint8)
-    return codes[..., 0::2] | (codes[..., 1::2] << 4) if bits == 4 else codes
+    return codes[..., 0::2] | codes[..., 1::2] << np.uint8(4) if bits == 4 else codes
 
 
 def _blocks(rows: Float32, block: int) -> Float32:

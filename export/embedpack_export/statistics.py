@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from embedpack_export.lora import Float32
 
@@ -30,30 +29,25 @@ class SiteStatistics:
 
 
 class StatisticsSum:
-    """Collects the statistics of one activation, batch by batch."""
+    """Collects the statistics of one activation of k channels, batch by batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         self._count = 0
-        self._sum: npt.NDArray[np.float64] | None = None
-        self._products: npt.NDArray[np.float64] | None = None
-        self._low: Float32 | None = None
-        self._high: Float32 | None = None
+        self._sum = np.zeros(channels)
+        self._products = np.zeros((channels, channels))
+        self._low = np.full(channels, np.inf, np.float32)
+        self._high = np.full(channels, -np.inf, np.float32)
 
     def add(self, tokens: Float32) -> None:
         """Count tokens, float32 [n, k]."""
-        products = (tokens.T @ tokens).astype(np.float64)
-        total, low, high = tokens.sum(0, dtype=np.float64), tokens.min(0), tokens.max(0)
-        if self._sum is None or self._products is None or self._low is None or self._high is None:
-            self._sum, self._products, self._low, self._high = total, products, low, high
-        else:
-            self._sum += total
-            self._products += products
-            self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
         self._count += len(tokens)
+        self._sum += tokens.sum(0, dtype=np.float64)
+        self._products += tokens.T @ tokens
+        self._low = np.minimum(self._low, tokens.min(0))
+        self._high = np.maximum(self._high, tokens.max(0))
 
     def result(self) -> SiteStatistics:
         """The statistics of all tokens so far; there must be some."""
-        assert self._sum is not None and self._products is not None and self._low is not None and self._high is not None
         mean = self._sum / self._count
         covariance = self._products / self._count - np.outer(mean, mean)
         return SiteStatistics(mean.astype(np.float32), self._low, self._high, covariance.astype(np.float32))

@@ -126,7 +126,9 @@ class Weights:
         """
         left = [name for name in self._tensors if name not in self._used and not self._rules.unused.search(name)]
         if left:
-            raise CheckpointError(f"{self._where}: the family has no use for {_some(left)}; is it another architecture?")
+            raise CheckpointError(
+                f"{self._where}: the family has no use for {_some(left)}; is it another architecture?"
+            )
         if self._adapter is None:
             return
         unused = [name for name in (*self._updates, *self._replacements) if name not in self._used]
@@ -156,8 +158,8 @@ class Weights:
                 )
             if found.dtype not in FLOATS:
                 raise CheckpointError(
-                    f"{found.path}: {found.name} is stored as {found.dtype}; weights must be {', '.join(sorted(FLOATS))}: "
-                    "use the checkpoint that was not quantized"
+                    f"{found.path}: {found.name} is stored as {found.dtype}; known: "
+                    f"{', '.join(sorted(FLOATS))}; use the checkpoint that was not quantized"
                 )
         return tensor
 

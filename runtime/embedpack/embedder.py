@@ -112,9 +112,7 @@ class Embedder:
         items = [texts] if isinstance(texts, str) else _as_list(texts)
         output = GRAPH_OUTPUTS[chosen]
         values = self._encoder.run(items, prompt=self._prompt(prompt_name), output=output, on_long=on_long)
-        return Embeddings(
-            truncate(values, chosen, dimensions), chosen, dimensions, self.pack.manifest.space(self.task)
-        )
+        return Embeddings(truncate(values, chosen, dimensions), chosen, dimensions, self.pack.manifest.space(self.task))
 
     def _prompt(self, name: str | None) -> str:
         name = self._task.default_prompt_name if name is None else name
@@ -132,7 +130,7 @@ class Embedder:
         return dimensions
 
 
-def open_encoder(pack: Pack, variant: Variant, threads: int) -> TextEncoder:
+def open_encoder(pack: Pack, variant: Variant, threads: int, *, warn_when_cut: bool = True) -> TextEncoder:
     """Load a variant's graph and the pack's tokenizer; their digests are checked, of the weights only the size.
 
     Raises:
@@ -143,11 +141,12 @@ def open_encoder(pack: Pack, variant: Variant, threads: int) -> TextEncoder:
         pack.path(name)
     graph = variant.graph
     if variant.graph_without_vnni is not None and products_saturate():
-        logger.info("this CPU has no int8 dot products (VNNI): using %s", variant.graph_without_vnni)
+        logger.debug("this CPU has no int8 dot products (VNNI): using %s", variant.graph_without_vnni)
         graph = variant.graph_without_vnni
     pack.read(graph)
     session = GraphSession(pack.path(graph), threads)
-    return TextEncoder(session, TextTokenizer(pack.read(text.tokenizer), text.max_tokens), text.pad_token_id)
+    tokenizer = TextTokenizer(pack.read(text.tokenizer), text.max_tokens)
+    return TextEncoder(session, tokenizer, text.pad_token_id, warn_when_cut=warn_when_cut)
 
 
 def _choose(pack: Pack, task: str | None, weights: str | None, variant: str | None) -> str:

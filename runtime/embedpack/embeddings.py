@@ -56,7 +56,7 @@ class Embeddings:
     def __iter__(self) -> Iterator[Embeddings]:
         return (self[row] for row in range(len(self)))
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self.decode() if dtype is None else self.decode().astype(dtype)
 
     @property

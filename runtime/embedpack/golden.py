@@ -16,14 +16,14 @@ from embedpack.threads import available_cores
 TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-6, "int8": 1e-3, "int4": 1e-3}
 
 
-class GoldenCase(Strict):
+class GoldenCase(Strict, frozen=True):
     """A text as the graph sees it, with its prompt in front."""
 
     prompt: str
     text: str
 
 
-class Golden(Strict):
+class Golden(Strict, frozen=True):
     """Content of the golden file: the cases of each task, and a vector for each of them by variant."""
 
     cases: dict[str, list[GoldenCase]]
@@ -47,8 +47,10 @@ def check_golden(pack: Pack, variant: str) -> float:
         raise PackError(f"{path}: {cause}") from cause
     cases, recorded = golden.cases.get(chosen.task, []), golden.vectors.get(variant, [])
     if not cases or len(cases) != len(recorded):
-        raise PackError(f"{path}: {len(cases)} texts and {len(recorded)} vectors for {variant!r}; export the pack again")
-    encoder = open_encoder(pack, chosen, available_cores())
+        raise PackError(
+            f"{path}: {len(cases)} texts and {len(recorded)} vectors for {variant!r}; export the pack again"
+        )
+    encoder = open_encoder(pack, chosen, available_cores(), warn_when_cut=False)
     worst = 0.0
     for case, vector in zip(cases, recorded, strict=True):
         found = encoder.run([case.text], prompt=case.prompt, output="sentence_embedding")[0]
@@ -58,7 +60,7 @@ def check_golden(pack: Pack, variant: str) -> float:
         worst = max(worst, 1 - float(found @ expected / np.linalg.norm(found) / np.linalg.norm(expected)))
     if not worst <= TOLERANCE[chosen.weights]:
         raise PackError(
-            f"{pack.folder}: {variant} gives other vectors here than where it was made: 1 - cosine {worst:.1e}, at most "
-            f"{TOLERANCE[chosen.weights]:.0e} expected; is this CPU without int8 dot products (VNNI)?"
+            f"{pack.folder}: {variant} gives other vectors here than where it was made: 1 - cosine {worst:.1e}, "
+            f"at most {TOLERANCE[chosen.weights]:.0e} expected; is this CPU without int8 dot products (VNNI)?"
         )
     return worst

@@ -37,14 +37,14 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Base of all parts of the manifest: immutable, and a field it does not know is an error."""
 
 
-class FileEntry(Strict):
+class FileEntry(Strict, frozen=True):
     """Digest and size of one file of the pack."""
 
     sha256: Sha256
     bytes: Size
 
 
-class Source(Strict):
+class Source(Strict, frozen=True):
     """Where the weights came from; `fingerprint` identifies the vector space (see `Manifest.space`)."""
 
     name: str
@@ -53,14 +53,14 @@ class Source(Strict):
     fingerprint: Sha256
 
 
-class License(Strict):
+class License(Strict, frozen=True):
     """Licence of the weights: the id the checkpoint states (null: it states none)."""
 
     id: str | None
     non_commercial: bool
 
 
-class TextInput(Strict):
+class TextInput(Strict, frozen=True):
     """How a text becomes token ids: tokenizer file, cut after `max_tokens` (special tokens included), right padding."""
 
     tokenizer: str
@@ -68,7 +68,7 @@ class TextInput(Strict):
     pad_token_id: Annotated[int, msgspec.Meta(ge=0)]
 
 
-class Adapter(Strict):
+class Adapter(Strict, frozen=True):
     """What was merged for a task.
 
     `relative_change` is the largest ||W' - W|| / ||W|| over the merged matrices (Frobenius norm).
@@ -78,7 +78,7 @@ class Adapter(Strict):
     relative_change: Positive
 
 
-class Task(Strict):
+class Task(Strict, frozen=True):
     """A task: its prompts, its adapter, and `int8_scale`, the step between neighbouring values of its int8 codes."""
 
     prompts: dict[str, str]
@@ -87,7 +87,7 @@ class Task(Strict):
     adapter: Adapter | None
 
 
-class Accuracy(Strict):
+class Accuracy(Strict, frozen=True):
     """Cosine of a variant's vectors with those of `reference`, over texts that took no part in any evaluation."""
 
     reference: str
@@ -97,8 +97,11 @@ class Accuracy(Strict):
     cosine_min: float
 
 
-class Variant(Strict):
-    """One loadable graph; `graph_without_vnni` gives the same numbers where u8 x s8 products overflow (null: not needed)."""
+class Variant(Strict, frozen=True):
+    """One loadable graph.
+
+    `graph_without_vnni` gives the same numbers on CPUs whose u8 x s8 products overflow; null where it is not needed.
+    """
 
     task: str
     weights: WeightsFormat
@@ -112,7 +115,7 @@ class Variant(Strict):
     accuracy: Accuracy
 
 
-class ExportRecord(Strict):
+class ExportRecord(Strict, frozen=True):
     """The settings and tool versions that made the pack."""
 
     settings: dict[str, Any]
@@ -121,7 +124,7 @@ class ExportRecord(Strict):
     seed: int
 
 
-class Manifest(Strict):
+class Manifest(Strict, frozen=True):
     """pack.json."""
 
     format: str
@@ -276,12 +279,19 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     for name, variant in manifest.variants.items():
         if variant.task not in manifest.tasks:
             yield f"{unknown('task', variant.task, manifest.tasks)} - at `$.variants[{name!r}].task`"
-        for file in (variant.graph, variant.graph_without_vnni, *variant.external_data):
-            if file is not None and file not in manifest.files:
-                yield f"{file!r} is not among the files - at `$.variants[{name!r}]`"
-    for where, file in (("text.tokenizer", manifest.text.tokenizer), ("golden", manifest.golden)):
+    for where, file in _references(manifest):
         if file not in manifest.files:
-            yield f"{file!r} is not among the files - at `$.{where}`"
+            yield f"{file!r} is not among the files - at `{where}`"
+
+
+def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Every file that a part of the manifest relies on, with the JSON path of that part."""
+    yield "$.text.tokenizer", manifest.text.tokenizer
+    yield "$.golden", manifest.golden
+    for name, variant in manifest.variants.items():
+        for file in (variant.graph, variant.graph_without_vnni, *variant.external_data):
+            if file is not None:
+                yield f"$.variants[{name!r}]", file
 
 
 def _bad_paths(files: Mapping[str, FileEntry]) -> Iterator[str]:

@@ -162,4 +162,3 @@ def write_safetensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], metad
         stream.write(len(text).to_bytes(8, "little") + text)
         for array in tensors.values():
             stream.write(np.ascontiguousarray(array).data)
-

@@ -16,6 +16,8 @@ from embedpack.errors import PackError
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     error for error in vars(ort_errors).values() if isinstance(error, type) and issubclass(error, Exception)
 )
+# A graph that lacks an output or an input is a ValueError of onnxruntime's own Python code.
+RUN_ERRORS: tuple[type[Exception], ...] = (ValueError, *ORT_ERRORS)
 
 
 class GraphSession:
@@ -43,9 +45,7 @@ class GraphSession:
             raise PackError(f"{graph}: onnxruntime {ort.__version__} cannot load it: {reason}") from cause
         self._graph = graph
 
-    def run(
-        self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[np.int64]]
-    ) -> list[npt.NDArray[np.generic]]:
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[np.int64]]) -> list[npt.NDArray[np.generic]]:
         """Compute some of the outputs.
 
         Raises:
@@ -53,7 +53,7 @@ class GraphSession:
         """
         try:
             results = self._session.run(list(outputs), dict(feeds))
-        except (ValueError, *ORT_ERRORS) as cause:
+        except RUN_ERRORS as cause:
             reason = str(cause).splitlines()[0]
             raise PackError(f"{self._graph}: {', '.join(outputs)} cannot be computed: {reason}") from cause
         return [np.asarray(result) for result in results]

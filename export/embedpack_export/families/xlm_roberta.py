@@ -1,4 +1,4 @@
-"""XLM-RoBERTa: BERT's layers, with positions that begin behind the padding id (multilingual-e5, bge-m3's dense side)."""
+"""XLM-RoBERTa: BERT's layers, with positions that begin behind the padding id (multilingual-e5-base, bge-m3)."""
 
 from __future__ import annotations
 

@@ -98,6 +98,6 @@ class GraphBuilder:
         if name not in self._initializers:
             tensor.name = name
             self._initializers[name] = ir.Value(
-                name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
             )
         return self._initializers[name]

@@ -51,7 +51,7 @@ def sentence_outputs(
     g.output(vector, "sentence_embedding", ir.DataType.FLOAT, ["batch", dimensions])
     g.output(_int8(g, vector, int8_scale), "sentence_embedding_int8", ir.DataType.INT8, ["batch", dimensions])
     if dimensions % 8 == 0:
-        packed = ["batch", dimensions // 8]
+        packed: list[int | str] = ["batch", dimensions // 8]
         g.output(_binary(g, vector), "sentence_embedding_binary", ir.DataType.UINT8, packed)
 
 

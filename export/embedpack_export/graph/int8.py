@@ -108,11 +108,11 @@ def _product(target: Target, x: _Quantized, layer: LinearLayer, rounding: Roundi
             scaled = chunk * x.scale
             chunk_scales = int8_scales(scaled)
             values = rounding.round(scaled, chunk_scales[:, None], -127, 127)
-            effective = values * chunk_scales[:, None] / x.scale
+            effective: Float32 = values * chunk_scales[:, None] / x.scale
             errors.add(chunk, effective)
             scales.append(chunk_scales)
             # What the shift took out, and the error of the mean activation.
-            bias.append(effective @ x.shift + (chunk - effective) @ mean)
+            bias.append((effective @ x.shift + (chunk - effective) @ mean).astype(np.float32))
             yield values.astype(np.int8)
 
     transposed = fill_columns(np.empty((columns, rows), np.int8), quantized())

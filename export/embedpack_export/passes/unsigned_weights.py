@@ -25,7 +25,9 @@ def unsigned_weights(model: ir.Model) -> None:
     zero_point = _constant(graph, "weights.zero_point", np.array(ZERO_POINT, np.uint8))
     for node in [node for node in graph if node.op_type == "MatMulIntegerToFloat"]:
         weight = node.inputs[WEIGHT]
-        assert weight is not None and weight.dtype == ir.DataType.INT8 and len(node.inputs) == WEIGHT_ZERO_POINT
+        assert weight is not None
+        assert weight.dtype == ir.DataType.INT8
+        assert len(node.inputs) == WEIGHT_ZERO_POINT
         wide = ir.node("Cast", [weight], {"to": int(ir.DataType.INT32)}, name=f"{node.name}.wide")
         moved = ir.node("Add", [wide.outputs[0], offset], name=f"{node.name}.moved")
         narrow = ir.node("Cast", [moved.outputs[0]], {"to": int(ir.DataType.UINT8)}, name=f"{node.name}.narrow")
@@ -39,6 +41,6 @@ def unsigned_weights(model: ir.Model) -> None:
 
 def _constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
     graph.register_initializer(value)
     return value

@@ -1,0 +1,23 @@
+# Every target sets itself up: an environment of its own below the repository, pinned by constraints.txt.
+PYTHON ?= python3
+light = -e . pytest hypothesis
+demo = -e .[export]
+test = -e .[export,reference,bench,dev]
+
+.PHONY: demo test check bench
+demo: .venv-demo/.done
+	.venv-demo/bin/embedpack demo
+test: .venv-light/.done .venv-test/.done
+	.venv-light/bin/pytest tests/runtime
+	.venv-test/bin/pytest tests/export tests/project
+check: .venv-test/.done
+	.venv-test/bin/ruff check
+	.venv-test/bin/ruff format --check
+	.venv-test/bin/mypy
+bench: .venv-test/.done
+	.venv-test/bin/python -m benchmarks all --data "$(DATA)"
+
+.venv-%/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $($*)
+	touch $@

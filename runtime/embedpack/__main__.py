@@ -1,0 +1,7 @@
+"""python -m embedpack."""
+
+import sys
+
+from embedpack.cli import main
+
+sys.exit(main())

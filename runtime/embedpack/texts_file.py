@@ -1,0 +1,88 @@
+"""Texts from files: plain lines, JSON lines, CSV, or standard input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from embedpack.errors import InputError, unknown
+
+# csv refuses longer fields by default; a document may be long.
+MAX_FIELD = 2**31 - 1
+SUFFIXES = {".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts with an id each: that of the file, or the number of the line, counted from 1."""
+
+    ids: list[str]
+    texts: list[str]
+
+
+def read_texts(source: str, *, format: str | None = None, column: str = "text", id_column: str = "id") -> Texts:
+    """Read the texts of a file.
+
+    Args:
+        source: a path, or "-" for standard input.
+        format: "lines", "jsonl" or "csv"; left out, the file's ending decides, plain lines for any other.
+        column: JSON key or CSV column of the text.
+        id_column: that of the id; lines without one are numbered.
+
+    Raises:
+        InputError: the file cannot be read, is not UTF-8, or a record has no text.
+    """
+    content = _read(source)
+    kind = format or SUFFIXES.get(Path(source).suffix.lower(), "lines")
+    if kind not in FORMATS:
+        raise InputError(unknown("format", kind, FORMATS))
+    if kind == "lines":
+        texts = content.removesuffix("\n").split("\n") if content else []
+        return Texts([str(number) for number in range(1, len(texts) + 1)], [text.removesuffix("\r") for text in texts])
+    result = Texts([], [])
+    for number, record in _json_records(source, content) if kind == "jsonl" else _csv_records(source, content):
+        text = record.get(column)
+        if not isinstance(text, str):
+            keys = ", ".join(map(str, record)) or "none"
+            raise InputError(f"{source}, line {number}: no text under {column!r} (keys: {keys}); see --column")
+        result.ids.append(str(record.get(id_column, number)))
+        result.texts.append(text)
+    return result
+
+
+def _read(source: str) -> str:
+    try:
+        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        line = content.count(b"\n", 0, cause.start) + 1
+        raise InputError(f"{source}, line {line}: not UTF-8; convert it, e.g. with iconv -t UTF-8") from cause
+    except OSError as cause:
+        raise InputError(f"{source}: cannot be read: {cause.strerror}") from cause
+
+
+def _json_records(source: str, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(content.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, msgspec.json.decode(line, type=dict[str, Any])
+            except msgspec.DecodeError as cause:
+                raise InputError(f"{source}, line {number}: not a JSON object: {cause}") from cause
+
+
+def _csv_records(source: str, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(MAX_FIELD)
+    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
+    try:
+        for record in reader:
+            yield reader.line_num, record
+    except csv.Error as cause:
+        raise InputError(f"{source}, line {reader.line_num}: not valid CSV: {cause}") from cause

@@ -1,0 +1,73 @@
+"""transformers and peft as the judges: adapters that peft saved, merged by peft; hidden states of transformers."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+from transformers import AutoModel  # noqa: E402
+from transformers.utils import logging  # noqa: E402
+
+torch.set_num_threads(1)
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+Float32 = npt.NDArray[np.float32]
+
+
+@contextmanager
+def _their_warnings() -> Iterator[None]:
+    """Deprecations inside peft and transformers are not ours to fix."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def load_model(checkpoint: Path) -> Any:
+    """The float32 encoder as transformers builds it."""
+    with _their_warnings():
+        return AutoModel.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def save_adapter(checkpoint: Path, folder: Path, *, model: Any = None, seed: int = 0, **config: Any) -> Path:
+    """An adapter as peft saves it after training: no trained value is still at its start."""
+    settings = {"r": 4, "lora_alpha": 12, "target_modules": ["query", "value", "output.dense"], **config}
+    torch.manual_seed(seed)
+    with _their_warnings(), torch.no_grad():
+        adapted = get_peft_model(load_model(checkpoint) if model is None else model, LoraConfig(**settings))
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        adapted.save_pretrained(folder)
+    return folder
+
+
+def merged_by_peft(checkpoint: Path, adapter: Path) -> dict[str, Float32]:
+    """Tensors of the encoder with the adapter merged by peft in float32; the pooler, which nobody uses, left out."""
+    with _their_warnings(), torch.no_grad():
+        merged = PeftModel.from_pretrained(load_model(checkpoint), adapter).merge_and_unload()
+    return {name: value.numpy() for name, value in merged.state_dict().items() if not name.startswith("pooler.")}
+
+
+def recast(path: Path, dtype: torch.dtype) -> None:
+    """Store a safetensors file in another floating point type."""
+    save_file({name: value.to(dtype) for name, value in load_file(path).items()}, path, {"format": "pt"})
+
+
+def last_hidden_states(model: Any, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> Float32:
+    """float32 [batch, sequence, hidden]."""
+    with torch.no_grad():
+        output = model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
+    return np.asarray(output.last_hidden_state.numpy(), np.float32)
