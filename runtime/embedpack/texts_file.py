@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -17,7 +17,9 @@ from embedpack.errors import InputError, unknown
 # csv refuses longer fields by default; a document may be long.
 MAX_FIELD = 2**31 - 1
 SUFFIXES = {".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
-FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
+
+# Numbers of lines, and the fields found there.
+Records: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,16 @@ def read_texts(source: str, *, format: str | None = None, column: str = "text", 
     """
     content = _read(source)
     kind = format or SUFFIXES.get(Path(source).suffix.lower(), "lines")
-    if kind not in FORMATS:
-        raise InputError(unknown("format", kind, FORMATS))
-    if kind == "lines":
-        texts = content.removesuffix("\n").split("\n") if content else []
-        return Texts([str(number) for number in range(1, len(texts) + 1)], [text.removesuffix("\r") for text in texts])
+    if kind not in RECORDS:
+        raise InputError(unknown("format", kind, RECORDS))
     result = Texts([], [])
-    for number, record in _json_records(source, content) if kind == "jsonl" else _csv_records(source, content):
+    for number, record in RECORDS[kind](source, content, column):
         text = record.get(column)
         if not isinstance(text, str):
             keys = ", ".join(map(str, record)) or "none"
             raise InputError(f"{source}, line {number}: no text under {column!r} (keys: {keys}); see --column")
+        if not text or text.isspace():
+            raise InputError(f"{source}, line {number}: the text is empty; remove the line, or give it a placeholder")
         result.ids.append(str(record.get(id_column, number)))
         result.texts.append(text)
     return result
@@ -69,7 +70,13 @@ def _read(source: str) -> str:
         raise InputError(f"{source}: cannot be read: {cause.strerror}") from cause
 
 
-def _json_records(source: str, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(source: str, content: str, column: str) -> Records:
+    # Not splitlines(): a text may hold a line separator of another kind.
+    for number, line in enumerate(content.removesuffix("\n").split("\n") if content else [], 1):
+        yield number, {column: line.removesuffix("\r")}
+
+
+def _json_records(source: str, content: str, column: str) -> Records:
     for number, line in enumerate(content.split("\n"), 1):
         if line.strip():
             try:
@@ -78,7 +85,7 @@ def _json_records(source: str, content: str) -> Iterator[tuple[int, dict[str, An
                 raise InputError(f"{source}, line {number}: not a JSON object: {cause}") from cause
 
 
-def _csv_records(source: str, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_records(source: str, content: str, column: str) -> Records:
     csv.field_size_limit(MAX_FIELD)
     reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     try:
@@ -86,3 +93,10 @@ def _csv_records(source: str, content: str) -> Iterator[tuple[int, dict[str, Any
             yield reader.line_num, record
     except csv.Error as cause:
         raise InputError(f"{source}, line {reader.line_num}: not valid CSV: {cause}") from cause
+
+
+RECORDS: Mapping[str, Callable[[str, str, str], Records]] = {
+    "lines": _lines,
+    "jsonl": _json_records,
+    "csv": _csv_records,
+}

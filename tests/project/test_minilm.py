@@ -1,0 +1,80 @@
+"""The default model with its real weights, on real texts, against the torch reference with the adapter unmerged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedpack import Embedder
+from embedpack.errors import CheckpointError
+from embedpack.texts_file import read_texts
+from embedpack_export.minilm import minilm_folder
+from embedpack_export.pipeline import export
+from embedpack_export.plan import make_plan
+from embedpack_export.reference.model import ReferenceModel
+from embedpack_export.settings import ExportSettings
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TEXTS = read_texts(str(EXAMPLES / "demo-corpus" / "corpus.jsonl")).texts[:500]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> ExportSettings:
+    try:
+        checkpoint = minilm_folder()
+    except CheckpointError as missing:
+        pytest.skip(f"the real weights cannot be had: {missing}")
+    output = tmp_path_factory.mktemp("minilm") / "pack"
+    adapters = {"retrieval": EXAMPLES / "default-model" / "adapters"}
+    made = ExportSettings(checkpoint=checkpoint, output=output, adapters=adapters, weights=("fp32", "int8"))
+    export(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def reference(settings: ExportSettings) -> np.ndarray:
+    plan = make_plan(settings)
+    model = ReferenceModel.from_plan(plan, "retrieval")
+    return model.encode(TEXTS, plan.tasks["retrieval"].prompts["passage"])
+
+
+def distances(settings: ExportSettings, weights: str, reference: np.ndarray) -> np.ndarray:
+    """1 - cosine of each text's vector to the reference."""
+    vectors = Embedder(settings.output, weights=weights).encode(TEXTS, prompt_name="passage").decode()
+    exact = reference.astype(np.float64)
+    cosines = (
+        (exact * vectors).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(vectors.astype(np.float64), axis=1)
+    )
+    return 1 - cosines
+
+
+def test_fp32_equals_the_reference(settings: ExportSettings, reference: np.ndarray) -> None:
+    assert distances(settings, "fp32", reference).max() <= 1e-6
+
+
+def test_int8_is_close_to_the_reference(settings: ExportSettings, reference: np.ndarray) -> None:
+    found = distances(settings, "int8", reference)
+    assert found.mean() <= 1 - 0.999
+    assert np.quantile(found, 0.99) <= 1 - 0.998
+
+
+def test_a_text_alone_and_in_a_batch_has_the_same_vector(settings: ExportSettings) -> None:
+    for weights in settings.weights:
+        model = Embedder(settings.output, weights=weights)
+        texts = TEXTS[:40]
+        together = model.encode(texts).decode().astype(np.float64)
+        alone = np.concatenate([model.encode(text).decode() for text in texts]).astype(np.float64)
+        assert (
+            1 - (together * alone).sum(1) / np.linalg.norm(together, axis=1) / np.linalg.norm(alone, axis=1)
+        ).max() <= 1e-6
+
+
+def test_int8_pack_is_small(settings: ExportSettings) -> None:
+    manifest = Embedder(settings.output).pack.manifest
+    sizes = {
+        name: sum(manifest.files[file].bytes for file in (item.graph, *item.external_data))
+        for name, item in manifest.variants.items()
+    }
+    assert sizes["retrieval-int8"] <= 0.3 * sizes["retrieval-fp32"]
