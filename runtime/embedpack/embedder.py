@@ -11,7 +11,7 @@ from embedpack.embeddings import Embeddings
 from embedpack.errors import InputError, unknown
 from embedpack.pack import Pack, Variant, read_pack
 from embedpack.saturation import products_saturate
-from embedpack.session import GraphSession
+from embedpack.session import GraphSession, check_onnxruntime
 from embedpack.text_encoder import OnLongText, TextEncoder
 from embedpack.threads import available_cores
 from embedpack.tokenizer import TextTokenizer
@@ -137,6 +137,7 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, *, warn_when_cut: b
         PackError: a file is missing or changed, or cannot be loaded.
     """
     text = pack.manifest.text
+    check_onnxruntime(variant.min_onnxruntime)
     for name in variant.external_data:
         pack.path(name)
     graph = variant.graph

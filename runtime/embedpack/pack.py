@@ -27,6 +27,7 @@ MAX_MANIFEST_BYTES = 16_000_000
 WeightsFormat = Literal["fp32", "int8", "int4"]
 Pooling = Literal["mean", "cls", "last"]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)*$")]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
 Dimension = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 TokenCount = Annotated[int, msgspec.Meta(ge=1, le=1_048_576)]
@@ -111,7 +112,7 @@ class Variant(Strict, frozen=True):
     external_data: tuple[str, ...]
     opset: int
     operators: tuple[str, ...]
-    min_onnxruntime: str
+    min_onnxruntime: Version
     accuracy: Accuracy
 
 

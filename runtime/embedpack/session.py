@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,19 @@ ORT_ERRORS: tuple[type[Exception], ...] = tuple(
 )
 # A graph that lacks an output or an input is a ValueError of onnxruntime's own Python code.
 RUN_ERRORS: tuple[type[Exception], ...] = (ValueError, *ORT_ERRORS)
+
+
+def check_onnxruntime(minimum: str) -> None:
+    """Refuse an onnxruntime that lacks operators of a graph.
+
+    Raises:
+        PackError: the installed release is older than `minimum`.
+    """
+    installed = re.findall(r"\d+", ort.__version__)[:3]
+    if [int(part) for part in installed] < [int(part) for part in minimum.split(".")]:
+        raise PackError(
+            f"this pack needs onnxruntime {minimum} or newer, found {ort.__version__}; run: pip install -U onnxruntime"
+        )
 
 
 class GraphSession:

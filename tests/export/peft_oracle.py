@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-
-os.environ["HF_HUB_OFFLINE"] = "1"
-
-from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from transformers import AutoModel  # noqa: E402
-from transformers.utils import logging  # noqa: E402
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel
+from transformers.utils import logging
 
 torch.set_num_threads(1)
 logging.set_verbosity_error()

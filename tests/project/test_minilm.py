@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> ExportSettings:
         checkpoint = minilm_folder()
     except CheckpointError as missing:
         pytest.skip(f"the real weights cannot be had: {missing}")
-    output = tmp_path_factory.mktemp("minilm") / "pack"
+    output = tmp_path_factory.mktemp("minilm") / "packs" / "minilm"
     adapters = {"retrieval": EXAMPLES / "default-model" / "adapters"}
     made = ExportSettings(checkpoint=checkpoint, output=output, adapters=adapters, weights=("fp32", "int8"))
     export(made)
@@ -78,3 +79,12 @@ def test_int8_pack_is_small(settings: ExportSettings) -> None:
         for name, item in manifest.variants.items()
     }
     assert sizes["retrieval-int8"] <= 0.3 * sizes["retrieval-fp32"]
+
+
+def test_the_code_of_the_readme_runs(settings: ExportSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(settings.output.parents[1])
+    names: dict[str, np.ndarray] = {}
+    exec(code.replace("print(", "scores = ("), names)
+    assert names["scores"].argmax() == 0

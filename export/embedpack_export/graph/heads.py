@@ -47,12 +47,18 @@ def sentence_outputs(
     g: GraphBuilder, hidden: ir.Value, mask: ir.Value, pooling: Pooling, dimensions: int, int8_scale: float
 ) -> None:
     """Append pooling, normalisation and codes, and declare the outputs. Binary codes need whole bytes."""
-    vector = g.op("LpNormalization", [POOL[pooling](g, hidden, mask)], {"axis": -1, "p": 2})
+    vector = _unit(g, POOL[pooling](g, hidden, mask))
     g.output(vector, "sentence_embedding", ir.DataType.FLOAT, ["batch", dimensions])
     g.output(_int8(g, vector, int8_scale), "sentence_embedding_int8", ir.DataType.INT8, ["batch", dimensions])
     if dimensions % 8 == 0:
         packed: list[int | str] = ["batch", dimensions // 8]
         g.output(_binary(g, vector), "sentence_embedding_binary", ir.DataType.UINT8, packed)
+
+
+def _unit(g: GraphBuilder, vector: ir.Value) -> ir.Value:
+    """Length 1, as torch.nn.functional.normalize defines it."""
+    length = g.op("ReduceL2", [vector, g.constant([-1], np.int64)], {"keepdims": 1})
+    return g.op("Div", [vector, g.op("Max", [length, g.constant([1e-12], np.float32)])])
 
 
 def _int8(g: GraphBuilder, vector: ir.Value, scale: float) -> ir.Value:

@@ -1,0 +1,109 @@
+"""Checkpoint and adapter into torch, strictly: a tensor that is missing or left over is an error, not a log line."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils.warning import PeftWarning
+from transformers import AutoModel
+from transformers.utils import logging
+
+from embedpack.errors import CheckpointError
+from embedpack.safetensors_file import open_safetensors
+from embedpack_export.adapter import KEY_PREFIX, adapter_tasks
+from embedpack_export.plan import ExportPlan
+from embedpack_export.weights import NameRules
+
+
+def load_model(plan: ExportPlan, task: str) -> torch.nn.Module:
+    """The backbone in float32 with the task's adapter beside its weights, ready to compute.
+
+    Raises:
+        CheckpointError: a tensor of the backbone or a key of the adapter is missing, or has no place in the model.
+    """
+    with _quiet():
+        model = _load_backbone(plan)
+        adapter = plan.tasks[task].adapter
+        if adapter is not None:
+            model = _add_adapter(model, adapter.folder, _read_state(adapter.folder, task, plan.model.rules))
+    return model.eval()
+
+
+def _load_backbone(plan: ExportPlan) -> torch.nn.Module:
+    folder = plan.checkpoint.folder
+    # Eager attention is the plain formula, and the same on every CPU.
+    model, loaded = AutoModel.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    unused = plan.model.rules.unused
+    missing = sorted(name for name in loaded["missing_keys"] if not unused.search(name))
+    wrong = missing + sorted(str(item) for item in loaded["mismatched_keys"])
+    if wrong:
+        raise CheckpointError(f"{folder}: transformers finds no fitting weights for {', '.join(wrong[:5])}")
+    assert isinstance(model, torch.nn.Module)
+    return model
+
+
+def _read_state(folder: Path, task: str, rules: NameRules) -> dict[str, torch.Tensor]:
+    """The tensors of one task under the names that PEFT itself would give them."""
+    tasks = adapter_tasks(folder)
+    others = "|".join(re.escape(name) for name in tasks) or "(?!)"
+    # jina-embeddings-v4 keeps all tasks in one file: `….lora_A.<task>.weight`.
+    named = re.compile(rf"(?P<part>\.lora_\w+)\.(?P<task>{others})(?=\.|$)")
+    state = {}
+    for name, tensor in open_safetensors(folder / "adapter_model.safetensors", CheckpointError).tensors.items():
+        found = named.search(name)
+        if found is None or found["task"] == task:
+            plain = rules.normal(named.sub(r"\g<part>", name).removeprefix(KEY_PREFIX))
+            state[KEY_PREFIX + plain] = torch.from_numpy(tensor.float32())
+    return state
+
+
+def _add_adapter(model: torch.nn.Module, folder: Path, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    config = LoraConfig.from_pretrained(folder)
+    config.inference_mode = True
+    # The task type would wrap the model in a head's call; the base name only serves a look-up on the hub.
+    config.task_type = config.base_model_name_or_path = None
+    adapted = get_peft_model(model, config)
+    expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    if set(expected) != set(state):
+        differing = ", ".join(sorted(set(expected) ^ set(state))[:5])
+        raise CheckpointError(
+            f"{folder}: the keys of the file are not those that PEFT makes of adapter_config.json; they differ in "
+            f"{differing}: are both of one run?"
+        )
+    loaded = set_peft_model_state_dict(adapted, dict(state))
+    if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
+        raise CheckpointError(f"{folder}: PEFT did not load all keys: {loaded}")
+    assert isinstance(adapted, torch.nn.Module)
+    return adapted
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No report of unused heads and no progress bar: what matters of them is checked here."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            # PEFT 0.21 asks transformers 5 for a property by its former name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            # It also warns of every `lora_bias`, which is a vector by nature.
+            warnings.filterwarnings("ignore", "Adapter .* have invalid shape", PeftWarning)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,96 @@
+"""ReferenceModel: transformers computes the backbone in float32, PEFT adds the adapter beside it, numpy pools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.codes import Float32
+from embedpack.errors import InputError, MissingExtraError, unknown
+from embedpack.pack import Pooling
+from embedpack.progress import Progress
+from embedpack.tokenizer import TextTokenizer
+from embedpack_export.plan import ExportPlan
+
+try:
+    import torch
+
+    from embedpack_export.reference.loading import load_model
+except ModuleNotFoundError as cause:
+    if cause.name not in ("torch", "transformers", "peft"):
+        raise
+    raise MissingExtraError("reference", cause.name) from cause
+
+# Texts of the same length that run together: bounds the memory, padding there is none.
+TOKEN_BUDGET = 2048
+
+
+class ReferenceModel:
+    """What a pack's vectors should be: nothing merged, nothing quantized, nothing padded."""
+
+    def __init__(self, model: torch.nn.Module, tokenizer: TextTokenizer, pooling: Pooling) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._pooling = pooling
+
+    @classmethod
+    def from_plan(cls, plan: ExportPlan, task: str) -> ReferenceModel:
+        """Load what an export with this plan would merge and quantize for a task.
+
+        Raises:
+            InputError: the plan has no such task.
+            CheckpointError: transformers or PEFT would not use the files exactly as they are.
+        """
+        if task not in plan.tasks:
+            raise InputError(unknown("task", task, plan.tasks))
+        return cls(load_model(plan, task), TextTokenizer(plan.tokenizer_json, plan.max_tokens), plan.pooling)
+
+    def encode(self, texts: Sequence[str], prompt: str = "") -> Float32:
+        """Vectors of `prompt + text` for each text, in their order; long texts are cut as the pack cuts them.
+
+        Returns:
+            float32 [len(texts), dimensions], of unit length.
+
+        Raises:
+            InputError: there are no texts, or one cannot be used (see `TextTokenizer.encode`).
+        """
+        tokens = [item.ids for item in self._tokenizer.encode(texts, prompt)]
+        if not tokens:
+            raise InputError("no texts: the list is empty")
+        vectors: dict[int, Float32] = {}
+        with Progress("reference", len(tokens)) as progress:
+            for rows in _same_length(tokens):
+                found = _unit(_pool(self._hidden_states(np.stack([tokens[row] for row in rows])), self._pooling))
+                vectors.update(zip(rows, found, strict=True))
+                progress.advance(len(rows))
+        return np.stack([vectors[row] for row in range(len(tokens))])
+
+    def _hidden_states(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Last hidden states [rows, length, hidden], computed in float32."""
+        batch = torch.from_numpy(ids)
+        with torch.inference_mode():
+            states = self._model(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
+        return np.asarray(states.numpy(), np.float64)
+
+
+def _same_length(tokens: Sequence[npt.NDArray[np.int64]]) -> Iterator[list[int]]:
+    """Rows of texts with the same number of tokens."""
+    groups: dict[int, list[int]] = {}
+    for row, ids in enumerate(tokens):
+        groups.setdefault(len(ids), []).append(row)
+    for length, rows in sorted(groups.items()):
+        size = max(1, TOKEN_BUDGET // length)
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _pool(states: npt.NDArray[np.float64], pooling: Pooling) -> npt.NDArray[np.float64]:
+    """One vector for each row of [rows, length, hidden]."""
+    if pooling == "mean":
+        return states.mean(1)
+    return states[:, 0 if pooling == "cls" else -1]
+
+
+def _unit(vectors: npt.NDArray[np.float64]) -> Float32:
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)

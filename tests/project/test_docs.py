@@ -1,0 +1,72 @@
+"""The README says what is true: paths exist, commands exist, its numbers are those of the results files."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import embedpack
+from embedpack.cli import main
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_every_path_in_the_readme_exists() -> None:
+    names = re.findall(r"`((?:runtime|export|tests|benchmarks|examples)/[\w./-]*)`", README)
+    assert len(names) > 10
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_the_code_map_resolves_short_names() -> None:
+    rows = re.findall(r"^\| (`export/embedpack_export/.*?) \|", README, re.MULTILINE)
+    for row in rows:
+        for name in re.findall(r"`(?:export/embedpack_export/)?([\w/]+\.py)`", row):
+            assert (ROOT / "export" / "embedpack_export" / name).is_file(), name
+
+
+def test_every_command_of_the_readme_has_help() -> None:
+    used = set(re.findall(r"^embedpack (\w+)", "\n".join(code_blocks("")), re.MULTILINE))
+    assert used >= {"export", "embed", "search", "inspect", "verify"}
+    for command in used:
+        with pytest.raises(SystemExit) as stopped:
+            main([command, "-h"])
+        assert stopped.value.code == 0
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert len(makefile.splitlines()) <= 25
+    for target in re.findall(r"^make (\w+)", "\n".join(code_blocks("")), re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_versions_agree() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["version"] == embedpack.__version__
+
+
+def test_every_dependency_is_pinned() -> None:
+    pins = {
+        line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(item for extra in project["optional-dependencies"].values() for item in extra),
+    ]
+    assert [name for name in (re.split(r"[=><]", item)[0] for item in wanted) if name not in pins] == []
+
+
+def test_no_tracked_file_is_large() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    paths = [ROOT / name for name in listed.split("\0") if name]
+    assert [path.name for path in paths if path.is_file() and path.stat().st_size > 2_000_000] == []

@@ -1,0 +1,88 @@
+"""What the runtime's tests share: the tiny pack, a copy of it to break, and opened embedders.
+
+Nothing here needs more than the runtime's own dependencies, pytest and hypothesis.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from embedpack import Embedder, Embeddings
+from embedpack.codes import check_precision, quantize, unit
+
+TINY = Path(__file__).parent / "packs" / "tiny"
+
+# The same examples in every run: a red test means that the code changed. No deadline, for machines that are busy.
+settings.register_profile(
+    "embedpack", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("embedpack")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """The committed pack; tests only read it."""
+    return TINY
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    """A copy of the tiny pack, to be broken."""
+    folder = tmp_path / "pack"
+    shutil.copytree(TINY, folder)
+    return folder
+
+
+@pytest.fixture
+def edit(pack: Path) -> Callable[[Callable[[dict[str, Any]], object]], None]:
+    """Changes the manifest of `pack` in place: `edit(lambda manifest: manifest.pop("golden"))`."""
+
+    def apply(change: Callable[[dict[str, Any]], object]) -> None:
+        manifest = json.loads((pack / "pack.json").read_bytes())
+        change(manifest)
+        (pack / "pack.json").write_text(json.dumps(manifest))
+
+    return apply
+
+
+@pytest.fixture
+def replace_file(
+    pack: Path, edit: Callable[[Callable[[dict[str, Any]], object]], None]
+) -> Callable[[str, bytes], None]:
+    """Gives a file of `pack` other content, and the manifest the digest and size of that: only the content is wrong."""
+
+    def apply(name: str, content: bytes) -> None:
+        (pack / name).write_bytes(content)
+        entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        edit(lambda manifest: manifest["files"].update({name: entry}))
+
+    return apply
+
+
+@pytest.fixture(scope="session")
+def embedder(tiny: Path) -> Callable[[str], Embedder]:
+    """The tiny pack opened with some weights, once in a run; one thread, so that parallel runs do not disturb."""
+    return functools.cache(lambda weights: Embedder(tiny, weights=weights, threads=1))
+
+
+@pytest.fixture(scope="session")
+def make_embeddings() -> Callable[..., Embeddings]:
+    """Random unit vectors: `make_embeddings(rows, precision, dimensions=64, seed=0, space="model/task/0")`."""
+    def make(
+        rows: int, precision: str = "float32", dimensions: int = 64, seed: int = 0, space: str = "model/task/0"
+    ) -> Embeddings:
+        vectors = unit(np.random.default_rng(seed).standard_normal((rows, dimensions)).astype(np.float32))
+        known = check_precision(precision)
+        return Embeddings(quantize(vectors, known, scale=0.004), known, dimensions, space)
+
+    return make

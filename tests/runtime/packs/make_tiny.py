@@ -1,0 +1,32 @@
+"""Makes tests/runtime/packs/tiny, the pack that the runtime's tests open; needs the exporter, the tests do not.
+
+    python tests/runtime/packs/make_tiny.py
+"""
+
+from __future__ import annotations
+
+import runpy
+import tempfile
+from pathlib import Path
+
+from embedpack_export.pipeline import export
+from embedpack_export.settings import ExportSettings
+
+HERE = Path(__file__).parent
+TINY_CHECKPOINT = HERE.parents[1] / "export" / "tiny_checkpoint.py"
+
+
+def main() -> None:
+    """Export a toy BERT of random weights in every weights format."""
+    make_checkpoint = runpy.run_path(str(TINY_CHECKPOINT))["make_checkpoint"]
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = make_checkpoint(Path(folder) / "tiny-bert")
+        export(
+            ExportSettings(
+                checkpoint=checkpoint, output=HERE / "tiny", weights=("fp32", "int8", "int4"), overwrite=True
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,502 @@
+"""Broken and hostile packs: each kind of damage is one clear PackError, never a wrong vector or another exception."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from embedpack import Embedder, PackError
+from embedpack.pack import read_pack
+
+Edit = Callable[[Callable[[dict[str, Any]], object]], None]
+ReplaceFile = Callable[[str, bytes], None]
+Change = Callable[[dict[str, Any]], object]
+
+
+def refusal(pack: Path, action: Callable[[], object]) -> str:
+    """The message of the PackError that an action raises, with PACK for the folder."""
+    with pytest.raises(PackError) as caught:
+        action()
+    return str(caught.value).replace(str(pack), "PACK")
+
+
+def check_all_files(pack: Path) -> list[str]:
+    return list(read_pack(pack).check_files())
+
+
+def put(*path_and_value: Any) -> Change:
+    """A change of the manifest: `put("text", "max_tokens", 5)` sets `$.text.max_tokens`."""
+    *path, last, value = path_and_value
+    return lambda manifest: functools.reduce(lambda part, key: part[key], path, manifest).update({last: value})
+
+
+def drop(*path: str) -> Change:
+    """A change of the manifest that removes the value at a path."""
+    *parents, last = path
+    return lambda manifest: functools.reduce(lambda part, key: part[key], parents, manifest).pop(last)
+
+
+def rename_file(old: str, new: str) -> Change:
+    return lambda manifest: manifest["files"].update({new: manifest["files"].pop(old)})
+
+
+def test_tiny_pack_is_whole(tiny: Path) -> None:
+    assert check_all_files(tiny) == list(read_pack(tiny).manifest.files)
+
+
+def test_folder_may_be_a_link_itself(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tiny)
+    assert len(Embedder(tmp_path / "link", weights="fp32", threads=1).encode("a cat")) == 1
+
+
+# The manifest as bytes.
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"", "not valid JSON: Expecting value: line 1 column 1 (char 0)", id="empty"),
+        pytest.param(b'{"format":', "not valid JSON: Expecting value: line 1 column 11 (char 10)", id="cut_short"),
+        pytest.param(b'{"name": "caf\xe9"}', "not UTF-8 at byte 13; copy the pack again", id="not_utf8"),
+        pytest.param(
+            b"\xef\xbb\xbf{}",
+            "not valid JSON: Unexpected UTF-8 BOM (decode using utf-8-sig): line 1 column 1 (char 0)",
+            id="byte_order_mark",
+        ),
+        pytest.param(b'{"a": 1, "a": 1}', "not valid JSON: the key 'a' occurs twice", id="duplicate_key"),
+        pytest.param(b'[{"b": {"a": 1, "a": 2}}]', "not valid JSON: the key 'a' occurs twice", id="duplicate_inside"),
+        pytest.param(b'{"a": NaN}', "not valid JSON: NaN is not a JSON number", id="nan"),
+        pytest.param(b'{"a": -Infinity}', "not valid JSON: -Infinity is not a JSON number", id="infinity"),
+        pytest.param(b'{"a": 1e999}', "not valid JSON: 1e999 is not a finite number", id="overflowing_number"),
+        pytest.param(b"[" * 100_000 + b"]" * 100_000, "nested too deeply to be a manifest", id="deep_list"),
+        pytest.param(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply to be a manifest", id="deep"),
+        pytest.param(b"[]", "Expected `object`, got `array`", id="list"),
+        pytest.param(b'"1.0"', "Expected `object`, got `str`", id="string"),
+        pytest.param(b"null", "Expected `object`, got `null`", id="null"),
+        pytest.param(b"{}", "Object missing required field `format`", id="empty_object"),
+    ],
+)
+def test_manifest_that_is_no_manifest(pack: Path, content: bytes, message: str) -> None:
+    (pack / "pack.json").write_bytes(content)
+    assert refusal(pack, lambda: read_pack(pack)) == f"PACK/pack.json: {message}"
+
+
+def test_missing_manifest(pack: Path) -> None:
+    (pack / "pack.json").unlink()
+    expected = "PACK: no pack here (pack.json is missing); make one with: embedpack export"
+    assert refusal(pack, lambda: read_pack(pack)) == expected
+    assert refusal(pack, lambda: Embedder(pack)) == expected
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    assert (
+        refusal(missing, lambda: Embedder(str(missing)))
+        == "PACK: no pack here (pack.json is missing); make one with: embedpack export"
+    )
+
+
+def test_huge_manifest_is_not_read(pack: Path) -> None:
+    os.truncate(pack / "pack.json", 16_000_001)
+    message = "PACK/pack.json: 16000001 bytes; a manifest has at most 16000000"
+    assert refusal(pack, lambda: read_pack(pack)) == message
+
+
+def test_linked_manifest(pack: Path) -> None:
+    (pack / "pack.json").rename(pack.parent / "elsewhere.json")
+    (pack / "pack.json").symlink_to(pack.parent / "elsewhere.json")
+    message = "PACK/pack.json: 'pack.json' is a symbolic link; copy the pack with its links resolved"
+    assert refusal(pack, lambda: read_pack(pack)) == message
+
+
+def deny(*args: object, **kwargs: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_manifest_that_may_not_be_read(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "open", deny)
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    assert refusal(pack, lambda: read_pack(pack)) == "PACK/pack.json: cannot be read: Permission denied"
+
+
+def test_file_that_may_not_be_read(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = read_pack(pack)
+    monkeypatch.setattr(Path, "open", deny)
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    message = "PACK/tokenizer.json: cannot be read: Permission denied"
+    assert refusal(pack, lambda: opened.read("tokenizer.json")) == message
+    assert refusal(pack, lambda: list(opened.check_files())) == message.replace("tokenizer.json", "LICENSE")
+
+
+# The manifest's values.
+
+
+@pytest.mark.parametrize("version", ["2.0", "0.9", "10.0", "1", "1.", "1.x", "", 1.0, None])
+def test_unknown_format_version(pack: Path, edit: Edit, version: object) -> None:
+    edit(put("format", version))
+    message = f"PACK/pack.json: format {version!r} at `$.format`; this embedpack reads 1.0: update one of them"
+    assert refusal(pack, lambda: read_pack(pack)) == message
+
+
+def test_newer_minor_version_is_read_where_its_fields_are_known(pack: Path, edit: Edit) -> None:
+    edit(put("format", "1.9"))
+    assert read_pack(pack).manifest.format == "1.9"
+
+
+WRONG_VALUES = [
+    pytest.param(
+        lambda manifest: manifest.update(format="1.9", colour="red"),
+        "Object contains unknown field `colour` (format 1.9, this embedpack writes 1.0)",
+        id="unknown_field_of_a_newer_minor_version",
+    ),
+    pytest.param(put("colour", "red"), "Object contains unknown field `colour`", id="unknown_field"),
+    pytest.param(
+        put("text", "colour", "red"), "Object contains unknown field `colour` - at `$.text`", id="unknown_field_inside"
+    ),
+    pytest.param(drop("pooling"), "Object missing required field `pooling`", id="missing_field"),
+    pytest.param(
+        drop("variants", "default-int8", "graph"),
+        "Object missing required field `graph` - at `$.variants[...]`",
+        id="missing_field_inside",
+    ),
+    pytest.param(put("dimensions", "32"), "Expected `int`, got `str` - at `$.dimensions`", id="string_for_int"),
+    pytest.param(put("dimensions", True), "Expected `int`, got `bool` - at `$.dimensions`", id="bool_for_int"),
+    pytest.param(put("dimensions", 32.5), "Expected `int`, got `float` - at `$.dimensions`", id="fraction_for_int"),
+    pytest.param(
+        put("truncate_dims", [8, None, 32]), "Expected `int`, got `null` - at `$.truncate_dims[1]`", id="null_in_list"
+    ),
+    pytest.param(put("tasks", []), "Expected `object`, got `array` - at `$.tasks`", id="list_for_object"),
+    pytest.param(
+        put("tasks", "default", "prompts", "query", 5),
+        "Expected `str`, got `int` - at `$.tasks[...].prompts[...]`",
+        id="int_for_prompt",
+    ),
+    pytest.param(
+        put("variants", "default-int8", "weights", "int7"),
+        "Invalid enum value 'int7' - at `$.variants[...].weights`",
+        id="unknown_weights",
+    ),
+    pytest.param(put("pooling", "max"), "Invalid enum value 'max' - at `$.pooling`", id="unknown_pooling"),
+    pytest.param(
+        put("files", "LICENSE", "sha256", "0" * 63),
+        "Expected `str` matching regex '^[0-9a-f]{64}$' - at `$.files[...].sha256`",
+        id="short_digest",
+    ),
+    pytest.param(
+        put("files", "LICENSE", "bytes", -1), "Expected `int` >= 0 - at `$.files[...].bytes`", id="negative_bytes"
+    ),
+    pytest.param(
+        put("files", "LICENSE", "bytes", 2**60),
+        "Expected `int` <= 1125899906842624 - at `$.files[...].bytes`",
+        id="absurd_bytes",
+    ),
+    pytest.param(put("dimensions", 10**12), "Expected `int` <= 65536 - at `$.dimensions`", id="absurd_dimensions"),
+    pytest.param(put("dimensions", 0), "Expected `int` >= 1 - at `$.dimensions`", id="no_dimensions"),
+    pytest.param(
+        put("text", "max_tokens", 10**9), "Expected `int` <= 1048576 - at `$.text.max_tokens`", id="absurd_max_tokens"
+    ),
+    pytest.param(put("text", "max_tokens", 0), "Expected `int` >= 1 - at `$.text.max_tokens`", id="no_tokens"),
+    pytest.param(
+        put("text", "pad_token_id", -1), "Expected `int` >= 0 - at `$.text.pad_token_id`", id="negative_pad_token"
+    ),
+    pytest.param(
+        put("tasks", "default", "int8_scale", 0),
+        "Expected `float` > 0.0 - at `$.tasks[...].int8_scale`",
+        id="zero_scale",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_VALUES)
+def test_wrong_value(pack: Path, edit: Edit, change: Change, message: str) -> None:
+    edit(change)
+    assert refusal(pack, lambda: read_pack(pack)) == f"PACK/pack.json: {message}"
+
+
+CONTRADICTIONS = [
+    pytest.param(
+        put("truncate_dims", [8, 16]),
+        "the last truncation is not 32, the full dimension - at `$.truncate_dims`",
+        id="truncations_without_the_full_dimension",
+    ),
+    pytest.param(
+        put("truncate_dims", []),
+        "the last truncation is not 32, the full dimension - at `$.truncate_dims`",
+        id="no_truncations",
+    ),
+    pytest.param(
+        put("truncate_dims", [16, 8, 32]), "the truncations do not ascend - at `$.truncate_dims`", id="unsorted"
+    ),
+    pytest.param(
+        put("truncate_dims", [8, 8, 32]), "the truncations do not ascend - at `$.truncate_dims`", id="repeated"
+    ),
+    pytest.param(
+        put("tasks", "default", "default_prompt_name", "querry"),
+        "unknown prompt 'querry'; known: query, passage; did you mean 'query'? - at `$.tasks['default']`",
+        id="unknown_default_prompt",
+    ),
+    pytest.param(put("variants", {}), "there is no variant - at `$.variants`", id="no_variants"),
+    pytest.param(
+        put("variants", "default-int8", "task", "retrieval"),
+        "unknown task 'retrieval'; known: default - at `$.variants['default-int8'].task`",
+        id="variant_of_an_unknown_task",
+    ),
+    pytest.param(
+        put("tasks", {}),
+        "unknown task 'default'; known: none - at `$.variants['default-fp32'].task`",
+        id="no_tasks",
+    ),
+    pytest.param(
+        lambda manifest: manifest["tasks"].update(code=manifest["tasks"]["default"]),
+        "task 'code' has no variant - at `$.tasks['code']`",
+        id="task_without_variant",
+    ),
+    pytest.param(
+        put("variants", "default-int8", "graph", "other.onnx"),
+        "'other.onnx' is not among the files - at `$.variants['default-int8']`",
+        id="unlisted_graph",
+    ),
+    pytest.param(
+        put("variants", "default-int8", "graph_without_vnni", "other.onnx"),
+        "'other.onnx' is not among the files - at `$.variants['default-int8']`",
+        id="unlisted_twin",
+    ),
+    pytest.param(
+        put("variants", "default-int8", "external_data", ["weights/shared.bin", "../weights.bin"]),
+        "'../weights.bin' is not among the files - at `$.variants['default-int8']`",
+        id="unlisted_weights",
+    ),
+    pytest.param(
+        drop("files", "tokenizer.json"),
+        "'tokenizer.json' is not among the files - at `$.text.tokenizer`",
+        id="unlisted_tokenizer",
+    ),
+    pytest.param(
+        put("golden", "/etc/passwd"), "'/etc/passwd' is not among the files - at `$.golden`", id="unlisted_golden"
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), CONTRADICTIONS)
+def test_contradiction(pack: Path, edit: Edit, change: Change, message: str) -> None:
+    edit(change)
+    assert refusal(pack, lambda: read_pack(pack)) == f"PACK/pack.json: {message}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret",
+        "weights/../../secret",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "weights//fp32.bin",
+        "./LICENSE",
+        "weights/",
+        "..\\secret",
+        "weights\\fp32.bin",
+        "C:/secret",
+        "C:secret",
+        "LICENSE\0.txt",
+        "LICENSE\n",
+        "\ud800",
+        "pack.json",
+    ],
+)
+def test_path_that_leaves_the_pack_or_is_ambiguous(pack: Path, edit: Edit, name: str) -> None:
+    edit(rename_file("LICENSE", name))
+    message = f"PACK/pack.json: {name!r} is not a plain path inside the pack - at `$.files`"
+    assert refusal(pack, lambda: read_pack(pack)) == message
+
+
+# The files. A graph, the tokenizer and the golden vectors are small: their digest is checked when they are opened.
+
+
+def test_graph_cut_short(pack: Path) -> None:
+    size = (pack / "default-fp32.onnx").stat().st_size
+    os.truncate(pack / "default-fp32.onnx", 1000)
+    message = f"PACK/default-fp32.onnx: expected {size} bytes, found 1000; copy the pack again"
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
+    assert refusal(pack, lambda: check_all_files(pack)) == message
+
+
+def flip_a_byte(pack: Path, name: str) -> str:
+    """Change one byte in the middle of a file; returns the message that tells so."""
+    content = bytearray((pack / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (pack / name).write_bytes(content)
+    expected = read_pack(pack).manifest.files[name].sha256
+    return f"PACK/{name}: expected sha256 {expected[:16]}…, found {hashlib.sha256(content).hexdigest()[:16]}…; copy the pack again"
+
+
+@pytest.mark.parametrize("name", ["default-fp32.onnx", "tokenizer.json"])
+def test_one_changed_byte_is_found_on_opening(pack: Path, name: str) -> None:
+    message = flip_a_byte(pack, name)
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
+    assert refusal(pack, lambda: check_all_files(pack)) == message
+
+
+def test_one_changed_byte_of_the_weights_is_found_by_check_files_only(pack: Path) -> None:
+    message = flip_a_byte(pack, "weights/fp32.bin")
+    Embedder(pack, weights="fp32", threads=1)
+    assert refusal(pack, lambda: check_all_files(pack)) == message
+
+
+@pytest.mark.parametrize("name", ["weights/fp32.bin", "weights/shared.bin"])
+def test_weights_cut_short(pack: Path, name: str) -> None:
+    size = (pack / name).stat().st_size
+    os.truncate(pack / name, size - 1)
+    message = f"PACK/{name}: expected {size} bytes, found {size - 1}; copy the pack again"
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
+    assert refusal(pack, lambda: check_all_files(pack)) == message
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "default-fp32.onnx", "weights/fp32.bin"])
+def test_missing_file(pack: Path, name: str) -> None:
+    (pack / name).unlink()
+    message = f"PACK/{name}: missing, though pack.json names it; copy the pack again"
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
+    assert refusal(pack, lambda: check_all_files(pack)) == message
+
+
+def test_folder_in_place_of_a_file(pack: Path) -> None:
+    (pack / "tokenizer.json").unlink()
+    (pack / "tokenizer.json").mkdir()
+    message = "PACK/tokenizer.json: missing, though pack.json names it; copy the pack again"
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
+
+
+@pytest.mark.parametrize("name", ["extra.txt", "weights/int2.bin", ".hidden", "LICENSE.orig"])
+def test_extra_file(pack: Path, name: str) -> None:
+    (pack / name).write_text("?")
+    message = f"PACK/{name}: pack.json does not name this file; remove it"
+    assert refusal(pack, lambda: check_all_files(pack)) == message
+
+
+def test_extra_link_to_a_folder(pack: Path) -> None:
+    (pack / "more").symlink_to(pack.parent)
+    message = "PACK/more: pack.json does not name this file; remove it"
+    assert refusal(pack, lambda: check_all_files(pack)) == message
+
+
+def test_extra_file_does_not_count_when_a_pack_is_opened(pack: Path) -> None:
+    (pack / "default-int2.onnx").write_text("?")
+    assert "default-int2" not in Embedder(pack, weights="fp32", threads=1).pack.manifest.variants
+
+
+def test_linked_file(pack: Path) -> None:
+    (pack / "tokenizer.json").rename(pack.parent / "elsewhere.json")
+    (pack / "tokenizer.json").symlink_to(pack.parent / "elsewhere.json")
+    message = "PACK/tokenizer.json: 'tokenizer.json' is a symbolic link; copy the pack with its links resolved"
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
+    assert refusal(pack, lambda: check_all_files(pack)) == message
+
+
+def test_linked_folder(pack: Path) -> None:
+    shutil.move(pack / "weights", pack.parent / "elsewhere")
+    (pack / "weights").symlink_to(pack.parent / "elsewhere")
+    message = "PACK/weights/fp32.bin: 'weights' is a symbolic link; copy the pack with its links resolved"
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
+    assert refusal(pack, lambda: check_all_files(pack)) == message
+
+
+# Files whose digest is right and whose content is not. What onnxruntime says differs between its versions.
+
+
+def cannot_load(graph: str) -> str:
+    return f"PACK/{graph}: onnxruntime {ort.__version__} cannot load it: [ONNXRuntimeError] : "
+
+
+@pytest.mark.parametrize("content", [b"", b"no protobuf", b"\x08\x0a"])
+def test_graph_that_is_no_onnx(pack: Path, replace_file: ReplaceFile, content: bytes) -> None:
+    replace_file("default-fp32.onnx", content)
+    message = refusal(pack, lambda: Embedder(pack, weights="fp32"))
+    assert message.startswith(cannot_load("default-fp32.onnx"))
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int4"])
+def test_graph_that_points_behind_its_weights(pack: Path, replace_file: ReplaceFile, weights: str) -> None:
+    replace_file(f"weights/{weights}.bin", (pack / f"weights/{weights}.bin").read_bytes()[:4096])
+    message = refusal(pack, lambda: Embedder(pack, weights=weights))
+    assert message.startswith(cannot_load(f"default-{weights}.onnx"))
+
+
+def test_tokenizer_that_is_not_utf8(pack: Path, replace_file: ReplaceFile) -> None:
+    replace_file("tokenizer.json", b"\xff{}")
+    message = (
+        "PACK: tokenizer.json cannot be read: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte; "
+        "copy it again"
+    )
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"model": {"type": "Unheard-of"}}'])
+def test_tokenizer_that_is_no_tokenizer(pack: Path, replace_file: ReplaceFile, content: bytes) -> None:
+    replace_file("tokenizer.json", content)
+    message = refusal(pack, lambda: Embedder(pack, weights="fp32"))
+    assert message.startswith("PACK: tokenizer.json cannot be read: ")
+    assert message.endswith("; copy it again")
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])
+def test_tokenizer_of_another_model_gives_no_vector(pack: Path, replace_file: ReplaceFile, weights: str) -> None:
+    tokenizer = json.loads((pack / "tokenizer.json").read_bytes())
+    tokenizer["model"]["vocab"]["zebra"] = 99_999
+    replace_file("tokenizer.json", json.dumps(tokenizer).encode())
+    refusal(pack, lambda: Embedder(pack, weights=weights, threads=1).encode("zebra"))
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_token_limit_without_room_for_a_text(pack: Path, edit: Edit, limit: int) -> None:
+    edit(put("text", "max_tokens", limit))
+    message = (
+        f"PACK: max_tokens is {limit}, but the tokenizer adds 2 special tokens to a text; export the pack again"
+    )
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
+
+
+def test_token_limit_beyond_the_models_positions(pack: Path, edit: Edit) -> None:
+    edit(put("text", "max_tokens", 1000))
+    model = Embedder(pack, weights="fp32", threads=1)
+    message = refusal(pack, lambda: model.encode("a cat " * 100))
+    prefix = "PACK/default-fp32.onnx: sentence_embedding cannot be computed: [ONNXRuntimeError] : "
+    assert message.startswith(prefix)
+    assert "\n" not in message
+
+
+def test_graph_that_needs_a_newer_onnxruntime(pack: Path, edit: Edit) -> None:
+    edit(put("variants", "default-fp32", "min_onnxruntime", "99.0.0"))
+    message = (
+        f"PACK/default-fp32.onnx: needs onnxruntime 99.0.0 or newer, found {ort.__version__}; "
+        "run: pip install --upgrade onnxruntime"
+    )
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
+
+
+@pytest.mark.parametrize(
+    ("saturates", "graph"), [(True, "default-int8.without-vnni.onnx"), (False, "default-int8.onnx")]
+)
+def test_graph_follows_the_cpu(pack: Path, monkeypatch: pytest.MonkeyPatch, saturates: bool, graph: str) -> None:
+    monkeypatch.setattr("embedpack.embedder.products_saturate", lambda: saturates)
+    (pack / graph).unlink()
+    message = f"PACK/{graph}: missing, though pack.json names it; copy the pack again"
+    assert refusal(pack, lambda: Embedder(pack, weights="int8")) == message
+
+
+def test_twin_for_other_cpus_is_not_needed(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedpack.embedder.products_saturate", lambda: False)
+    (pack / "default-int8.without-vnni.onnx").unlink()
+    assert np.isfinite(Embedder(pack, weights="int8", threads=1).encode("a cat").codes).all()

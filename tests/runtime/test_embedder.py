@@ -1,0 +1,410 @@
+"""What users of Embedder assume: a text's vector is its own, order is kept, nothing is guessed or silently ignored."""
+
+from __future__ import annotations
+
+import logging
+import string
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedpack import Embedder, InputError, similarity
+from embedpack.codes import PRECISIONS, Precision, code_width, quantize, unit
+from embedpack.session import GraphSession
+
+Open = Callable[[str], Embedder]
+Edit = Callable[[Callable[[dict[str, Any]], object]], None]
+
+FORMATS = ("fp32", "int8", "int4")
+WORDS = """the a how do i reset router query passage : ? . , ! - cat sleeps warm roof rain index shelf read every label
+network error window door house tree river blue zebra Kühlschrank 猫 😀 [SEP] [PAD]""".split()
+# 1 to 60 words: the longest are cut after 32 tokens.
+TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=60).map(" ".join)
+
+
+def largest_distance(left: npt.ArrayLike, right: npt.ArrayLike) -> float:
+    """The largest 1 - cosine of two arrays of vectors, row by row, in float64."""
+    first, second = np.asarray(left, np.float64), np.asarray(right, np.float64)
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return float((1 - (first * second).sum(axis=1) / lengths).max())
+
+
+def refusal(action: Callable[[], object]) -> str:
+    with pytest.raises(InputError) as caught:
+        action()
+    return str(caught.value)
+
+
+@pytest.fixture(params=FORMATS)
+def model(request: pytest.FixtureRequest, embedder: Open) -> Embedder:
+    """The tiny pack in each weights format."""
+    return embedder(request.param)
+
+
+@pytest.fixture
+def fp32(embedder: Open) -> Embedder:
+    return embedder("fp32")
+
+
+# One text, one vector.
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+@given(data=st.data())
+def test_vector_is_the_same_alone_and_in_any_batch_and_order(embedder: Open, weights: str, data: st.DataObject) -> None:
+    model = embedder(weights)
+    texts = data.draw(st.lists(TEXTS, min_size=2, max_size=16))
+    budget = data.draw(st.sampled_from([1, 40, 100, 512, 100_000]))
+    order = data.draw(st.permutations(range(len(texts))))
+    alone = np.concatenate([model.encode(text).codes for text in texts])
+    with mock.patch("embedpack.text_encoder.TOKEN_BUDGET", budget):
+        together = model.encode([texts[index] for index in order])
+    assert largest_distance(alone[order], together) <= 1e-6
+
+
+def test_vector_is_the_same_beside_much_longer_texts(model: Embedder) -> None:
+    short, long = "cat", "read every label " * 20
+    with mock.patch("embedpack.text_encoder.TOKEN_BUDGET", 100_000):
+        together = model.encode([long] * 20 + [short] + [long] * 20)[20]
+    assert largest_distance(model.encode(short), together) <= 1e-6
+
+
+def test_order_is_kept_over_several_windows(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(WORDS[: 1 + index * 7 % 20]) for index in range(11)]
+    expected = fp32.encode(texts)
+    monkeypatch.setattr("embedpack.text_encoder.WINDOW", 3)
+    assert largest_distance(expected, fp32.encode(texts)) <= 1e-6
+
+
+def test_same_text_twice_has_the_same_codes(model: Embedder) -> None:
+    codes = model.encode(["a cat", "a house", "a cat"]).codes
+    assert np.array_equal(codes[0], codes[2])
+
+
+def test_other_text_has_another_vector(model: Embedder) -> None:
+    assert largest_distance(model.encode("a cat sleeps"), model.encode("network error")) > 1e-3
+
+
+def test_a_text_is_a_list_of_one(model: Embedder) -> None:
+    single, listed = model.encode("a cat"), model.encode(["a cat"])
+    assert len(single) == 1
+    assert np.array_equal(single.codes, listed.codes)
+    assert np.array_equal(single.codes, model.encode(("a cat",)).codes)
+
+
+def test_number_of_threads_does_not_change_a_vector(tiny: Path, model: Embedder) -> None:
+    other = Embedder(tiny, variant=model.variant, threads=3)
+    texts = [" ".join(WORDS[:length]) for length in (1, 5, 30)]
+    assert largest_distance(model.encode(texts), other.encode(texts)) <= 1e-6
+
+
+def test_calls_from_several_threads_do_not_mix(model: Embedder) -> None:
+    texts = [" ".join(WORDS[start : start + 5]) for start in range(20)]
+    expected = [model.encode(text).codes for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda text: model.encode(text).codes, texts))
+    assert largest_distance(np.concatenate(expected), np.concatenate(found)) <= 1e-6
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_quantized_weights_stay_near_fp32_on_this_cpu(embedder: Open, weights: str) -> None:
+    texts = ["how do i reset the router?", "a cat sleeps on the warm roof", "network error: disk full"]
+    assert largest_distance(embedder("fp32").encode(texts), embedder(weights).encode(texts)) < 0.005
+
+
+def test_vectors_have_unit_length(model: Embedder) -> None:
+    assert np.allclose(np.linalg.norm(model.encode(["a cat", "house"]).codes, axis=1), 1, atol=1e-6)
+
+
+def test_embeddings_say_what_they_are(fp32: Embedder) -> None:
+    embeddings = fp32.encode(["a cat", "a house"], truncate_dim=16, precision="int8")
+    assert (embeddings.precision, embeddings.dimensions, embeddings.codes.shape) == ("int8", 16, (2, 16))
+    assert embeddings.space == fp32.pack.manifest.space("default")
+
+
+def test_vector_space_is_that_of_the_weights_source_not_of_the_variant(embedder: Open) -> None:
+    assert len({embedder(weights).encode("a cat").space for weights in FORMATS}) == 1
+
+
+# Prompts.
+
+
+@pytest.mark.parametrize("name", ["query", "passage"])
+def test_prompt_is_the_prefix_typed_by_hand(model: Embedder, name: str) -> None:
+    with_prompt = model.encode("a warm cat", prompt_name=name)
+    assert np.array_equal(with_prompt.codes, model.encode(f"{name}: a warm cat").codes)
+
+
+def test_prompt_changes_the_vector(fp32: Embedder) -> None:
+    plain, query, passage = (fp32.encode("a cat", prompt_name=name) for name in (None, "query", "passage"))
+    assert min(largest_distance(plain, query), largest_distance(query, passage)) > 1e-3
+
+
+def test_default_prompt_is_used_unless_another_is_named(pack: Path, edit: Edit, fp32: Embedder) -> None:
+    edit(lambda manifest: manifest["tasks"]["default"].update(default_prompt_name="query"))
+    model = Embedder(pack, weights="fp32", threads=1)
+    assert np.array_equal(model.encode("a cat").codes, fp32.encode("query: a cat").codes)
+    named = model.encode("a cat", prompt_name="passage")
+    assert np.array_equal(named.codes, fp32.encode("passage: a cat").codes)
+
+
+def test_empty_prompt_is_a_prompt(pack: Path, edit: Edit, fp32: Embedder) -> None:
+    edit(lambda manifest: manifest["tasks"]["default"].update(prompts={"query": "query: ", "none": ""}))
+    model = Embedder(pack, weights="fp32", threads=1)
+    assert np.array_equal(model.encode("a cat", prompt_name="none").codes, fp32.encode("a cat").codes)
+
+
+def test_prompts_are_those_of_the_task(fp32: Embedder) -> None:
+    assert fp32.prompts == {"query": "query: ", "passage": "passage: "}
+
+
+# Precisions and truncation.
+
+
+@given(texts=st.lists(TEXTS, min_size=1, max_size=8))
+@pytest.mark.parametrize("weights", FORMATS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_codes_of_the_graph_are_those_of_the_definition(
+    embedder: Open, weights: str, precision: Precision, texts: list[str]
+) -> None:
+    model = embedder(weights)
+    scale = model.pack.manifest.tasks["default"].int8_scale
+    vectors = model.encode(texts).codes
+    assert np.array_equal(model.encode(texts, precision=precision).codes, quantize(vectors, precision, scale))
+
+
+@pytest.mark.parametrize("dimensions", [8, 16, 32])
+@pytest.mark.parametrize("precision", ["int8", "binary"])
+def test_truncated_codes_are_the_prefix_of_the_full_ones(
+    model: Embedder, precision: Precision, dimensions: int
+) -> None:
+    texts = ["a cat", "how do i reset the router"]
+    full = model.encode(texts, precision=precision)
+    cut = model.encode(texts, precision=precision, truncate_dim=dimensions)
+    assert np.array_equal(cut.codes, full.codes[:, : code_width(precision, dimensions)])
+    assert np.array_equal(cut.codes, full.truncate(dimensions).codes)
+    assert cut.dimensions == dimensions
+
+
+@pytest.mark.parametrize("dimensions", [8, 16, 32])
+@pytest.mark.parametrize(("precision", "error"), [("float32", 1e-6), ("float16", 1e-3)])
+def test_truncated_floats_are_the_prefix_at_unit_length(
+    model: Embedder, precision: Precision, error: float, dimensions: int
+) -> None:
+    texts = ["a cat", "how do i reset the router"]
+    cut = model.encode(texts, precision=precision, truncate_dim=dimensions)
+    assert cut.codes.dtype == precision
+    assert np.allclose(np.linalg.norm(cut.codes.astype(np.float64), axis=1), 1, atol=error)
+    assert np.allclose(cut.codes, unit(model.encode(texts).codes[:, :dimensions]), atol=error)
+
+
+def test_binary_needs_whole_bytes(pack: Path, edit: Edit) -> None:
+    edit(lambda manifest: manifest.update(truncate_dims=[12, 32]))
+    model = Embedder(pack, weights="fp32", threads=1)
+    assert model.encode("a cat", precision="int8", truncate_dim=12).codes.shape == (1, 12)
+    message = "binary codes need a multiple of 8 dimensions, not 12"
+    assert refusal(lambda: model.encode("a cat", precision="binary", truncate_dim=12)) == message
+
+
+# Choosing a variant.
+
+
+def test_properties_say_what_is_open(fp32: Embedder) -> None:
+    assert (fp32.variant, fp32.task, fp32.tasks) == ("default-fp32", "default", ("default",))
+    assert (fp32.dimensions, fp32.truncate_dims) == (32, (8, 16, 32))
+
+
+def test_int8_is_the_default(tiny: Path) -> None:
+    assert Embedder(tiny, threads=1).variant == "default-int8"
+
+
+def test_first_variant_is_the_default_where_there_is_no_int8(pack: Path, edit: Edit) -> None:
+    edit(lambda manifest: manifest["variants"].pop("default-int8"))
+    assert Embedder(pack, threads=1).variant == "default-fp32"
+
+
+def test_variant_by_its_name_is_that_of_task_and_weights(tiny: Path) -> None:
+    by_name = Embedder(tiny, variant="default-int4", threads=1)
+    by_parts = Embedder(str(tiny), task="default", weights="int4", threads=1)
+    assert by_name.variant == by_parts.variant == "default-int4"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "retrieval"}, "unknown task 'retrieval'; known: default"),
+        ({"task": "defualt"}, "unknown task 'defualt'; known: default; did you mean 'default'?"),
+        ({"task": ""}, "unknown task ''; known: default"),
+        (
+            {"weights": "fp16"},
+            "unknown weights 'fp16'; known: fp32, int8, int4; did you mean 'fp32'? (task 'default')",
+        ),
+        ({"weights": ""}, "unknown weights ''; known: fp32, int8, int4 (task 'default')"),
+        (
+            {"variant": "default-int9"},
+            "unknown variant 'default-int9'; known: default-fp32, default-int8, default-int4; "
+            "did you mean 'default-int8'?",
+        ),
+        ({"variant": "default-int8", "task": "default"}, "pass either variant, or task and weights"),
+        ({"variant": "default-int8", "weights": "int8"}, "pass either variant, or task and weights"),
+        ({"threads": 0}, "threads is 0; it must be at least 1"),
+        ({"threads": -2}, "threads is -2; it must be at least 1"),
+    ],
+)
+def test_unknown_option_of_opening(tiny: Path, options: dict[str, Any], message: str) -> None:
+    assert refusal(lambda: Embedder(tiny, **options)) == message
+
+
+def test_task_must_be_named_where_there_are_several(pack: Path, edit: Edit) -> None:
+    def add_task(manifest: dict[str, Any]) -> None:
+        manifest["tasks"]["code"] = manifest["tasks"]["default"]
+        manifest["variants"]["code-int8"] = {**manifest["variants"]["default-int8"], "task": "code"}
+
+    edit(add_task)
+    assert refusal(lambda: Embedder(pack)) == "this pack has several tasks; pass task=, one of: default, code"
+    message = "unknown weights 'fp32'; known: int8 (task 'code')"
+    assert refusal(lambda: Embedder(pack, task="code", weights="fp32")) == message
+    assert Embedder(pack, task="code", threads=1).variant == "code-int8"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"prompt_name": "querry"},
+            "unknown prompt_name 'querry'; known: query, passage; did you mean 'query'? (task 'default')",
+        ),
+        ({"prompt_name": ""}, "unknown prompt_name ''; known: query, passage (task 'default')"),
+        ({"truncate_dim": 12}, "unknown truncate_dim 12; known: 8, 16, 32"),
+        ({"truncate_dim": 0}, "unknown truncate_dim 0; known: 8, 16, 32"),
+        ({"truncate_dim": 64}, "unknown truncate_dim 64; known: 8, 16, 32"),
+        ({"truncate_dim": 16.0}, "unknown truncate_dim 16.0; known: 8, 16, 32; did you mean '16'?"),
+        (
+            {"precision": "int7"},
+            "unknown precision 'int7'; known: float32, float16, int8, binary; did you mean 'int8'?",
+        ),
+        ({"precision": None}, "unknown precision None; known: float32, float16, int8, binary"),
+        ({"on_long": "cut"}, "unknown on_long 'cut'; known: truncate, error"),
+    ],
+)
+def test_unknown_option_of_encoding(fp32: Embedder, options: dict[str, Any], message: str) -> None:
+    assert refusal(lambda: fp32.encode("a cat", **options)) == message
+
+
+# Texts that are odd.
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty; leave it out, or give it a placeholder of your choice"),
+        (" \t\n\u3000", "is empty; leave it out, or give it a placeholder of your choice"),
+        ("a\0b", "has a NUL character at position 1; is it binary data?"),
+        (
+            "cat \ud83d",
+            "has a lone surrogate (U+D83D) at position 4; it was decoded wrongly: "
+            "try text.encode('utf-8', 'replace').decode()",
+        ),
+    ],
+)
+def test_unusable_text(fp32: Embedder, text: str, message: str) -> None:
+    assert refusal(lambda: fp32.encode(text)) == f"text 0 {message}"
+    assert refusal(lambda: fp32.encode(["a cat", "a house", text])) == f"text 2 {message}"
+
+
+def test_text_of_absurd_length(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedpack.tokenizer.MAX_CHARACTERS", 10)
+    message = "text 1 has 11 characters, at most 10 are taken; split it"
+    assert refusal(lambda: fp32.encode(["a cat", "a" * 11])) == message
+
+
+def test_empty_list(fp32: Embedder) -> None:
+    assert refusal(lambda: fp32.encode([])) == "no texts: the list is empty"
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (b"a cat", "bytes"),
+        (bytearray(b"a cat"), "bytearray"),
+        (5, "int"),
+        (None, "NoneType"),
+        ({"text": "a cat"}, "dict"),
+        ({"a cat"}, "set"),
+        ((text for text in ["a cat"]), "generator"),
+        (np.array(["a cat"]), "ndarray"),
+        (Path("a cat"), type(Path()).__name__),
+    ],
+)
+def test_texts_of_another_type(fp32: Embedder, texts: Any, kind: str) -> None:
+    assert refusal(lambda: fp32.encode(texts)) == f"texts must be a str or a sequence of str, not {kind}"
+
+
+@pytest.mark.parametrize(("item", "kind"), [(b"a cat", "bytes"), (5, "int"), (None, "NoneType"), (["a cat"], "list")])
+def test_item_of_another_type(fp32: Embedder, item: Any, kind: str) -> None:
+    assert refusal(lambda: fp32.encode(["a cat", item])) == f"item 1 is of type {kind}; a text must be a str"
+
+
+def test_nothing_is_computed_where_a_later_text_is_unusable(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[object] = []
+    monkeypatch.setattr("embedpack.text_encoder.WINDOW", 2)
+    monkeypatch.setattr(GraphSession, "run", lambda *arguments: computed.append(arguments))
+    refusal(lambda: fp32.encode(["a cat"] * 4 + [""]))
+    assert not computed
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
+def test_any_other_text_has_a_vector(embedder: Open, text: str) -> None:
+    if text.isspace():
+        text += "a"
+    codes = embedder("fp32").encode(text).codes
+    assert np.allclose(np.linalg.norm(codes), 1, atol=1e-6)
+
+
+@given(prefix=TEXTS, ending=st.text(string.printable))
+def test_text_after_the_limit_does_not_matter(embedder: Open, prefix: str, ending: str) -> None:
+    model = embedder("fp32")
+    text = f"{prefix} {'cat ' * 40}"
+    assert np.array_equal(model.encode(text).codes, model.encode(text + ending).codes)
+
+
+def test_very_long_text_is_cut_with_a_warning(fp32: Embedder, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "embedpack"):
+        embeddings = fp32.encode(["read every label " * 33_334, "a cat", "cat " * 31])
+    assert len(embeddings) == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 of 3 texts were longer than the model's limit and were cut"
+    ]
+
+
+def test_text_at_the_limit_is_not_cut(fp32: Embedder, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "embedpack"):
+        fp32.encode("cat " * 30, on_long="error")
+        fp32.encode("cat " * 30)
+    assert not caplog.records
+
+
+def test_prompt_counts_towards_the_limit(fp32: Embedder) -> None:
+    fp32.encode("cat " * 28, prompt_name="query", on_long="error")
+    refusal(lambda: fp32.encode("cat " * 29, prompt_name="query", on_long="error"))
+
+
+def test_long_text_is_refused_where_asked(fp32: Embedder) -> None:
+    message = "text 1 is longer than the model's limit of 32 tokens; split it, or allow a cut with on_long='truncate'"
+    assert refusal(lambda: fp32.encode(["a cat", "read every label " * 33_334], on_long="error")) == message
+
+
+def test_embeddings_of_a_pack_are_comparable(embedder: Open) -> None:
+    texts = ["a cat sleeps", "network error"]
+    queries = embedder("fp32").encode(texts)
+    scores = similarity(queries, embedder("int8").encode(texts, precision="binary"))
+    assert scores.shape == (2, 2)
+    assert (scores.diagonal() > 0.5).all()
