@@ -7,15 +7,19 @@ One folder may hold one adapter, or several tasks in one file, as jina-embedding
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from embedpack.errors import CheckpointError, unknown
-from embedpack.safetensors_file import StoredTensor, open_safetensors
+from embedpack.safetensors_file import FLOATS, StoredTensor, open_safetensors
 from embedpack_export.checkpoint import read_json
 from embedpack_export.lora import LowRankUpdate
+
+Number = TypeVar("Number", int, float)
 
 KEY_PREFIX = "base_model.model."
 PARTS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector")
@@ -26,12 +30,23 @@ HARMLESS = frozenset({
     "inference_mode", "layers_pattern", "layers_to_transform", "lora_dropout", "lora_ga_config", "megatron_core",
     "modules_to_save", "peft_version", "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
 })  # fmt: skip
-UNDERSTOOD = frozenset({
-    "alpha_pattern", "fan_in_fan_out", "init_lora_weights", "lora_alpha", "lora_bias", "peft_type", "r", "rank_pattern",
-    "use_dora", "use_rslora",
-})  # fmt: skip
 # Other ways of initialising subtract the first A and B from the backbone, which is not in the adapter's file.
 SELF_CONTAINED_INIT = (True, False, None, "gaussian", "orthogonal", "eva", "mclora")
+
+
+class LoraConfig(msgspec.Struct, frozen=True):
+    """The part of adapter_config.json that a merge depends on, with PEFT's defaults."""
+
+    peft_type: str
+    r: int = 8
+    lora_alpha: float = 8
+    rank_pattern: dict[str, int] | None = None
+    alpha_pattern: dict[str, float] | None = None
+    use_rslora: bool | None = None
+    use_dora: bool | None = None
+    lora_bias: bool | None = None
+    fan_in_fan_out: bool | None = None
+    init_lora_weights: bool | str | None = True
 
 
 @dataclass(frozen=True)
@@ -65,10 +80,14 @@ def read_adapter(folder: Path, task: str) -> PeftAdapter:
     Raises:
         CheckpointError: the folder holds no LoRA adapter, no such task, or a key or setting that is not understood.
     """
-    config = read_json(folder / "adapter_config.json")
-    _check_config(folder / "adapter_config.json", config)
+    config = _read_config(folder / "adapter_config.json")
     path = folder / "adapter_model.safetensors"
     tensors = open_safetensors(path, CheckpointError).tensors
+    for tensor in tensors.values():
+        if tensor.dtype not in FLOATS:
+            raise CheckpointError(
+                f"{path}: {tensor.name} is stored as {tensor.dtype}; known: {', '.join(sorted(FLOATS))}"
+            )
     keys = {name: _take_apart(path, name) for name in tensors}
     tasks = sorted({key.task for key in keys.values() if key.task})
     if tasks and task not in tasks:
@@ -86,20 +105,21 @@ def read_adapter(folder: Path, task: str) -> PeftAdapter:
     return PeftAdapter(folder, updates, replacements)
 
 
-def _check_config(path: Path, config: Mapping[str, Any]) -> None:
-    if config.get("peft_type") != "LORA":
-        raise CheckpointError(f"{path}: peft_type is {config.get('peft_type')!r}; only LORA can be merged")
-    for name, value in config.items():
-        if value and name not in HARMLESS and name not in UNDERSTOOD:
+def _read_config(path: Path) -> LoraConfig:
+    config = read_json(path, LoraConfig)
+    if config.peft_type != "LORA":
+        raise CheckpointError(f"{path}: peft_type is {config.peft_type!r}; only LORA can be merged")
+    for name, value in read_json(path, dict[str, Any]).items():
+        if value and name not in HARMLESS and name not in LoraConfig.__struct_fields__:
             raise CheckpointError(f"{path}: {name} is {value!r}; merging such an adapter is not built")
-    if config.get("fan_in_fan_out"):
+    if config.fan_in_fan_out:
         raise CheckpointError(f"{path}: fan_in_fan_out is set; transposed (Conv1D) layers are not built")
-    init = config.get("init_lora_weights", True)
-    if init not in SELF_CONTAINED_INIT:
+    if config.init_lora_weights not in SELF_CONTAINED_INIT:
         raise CheckpointError(
-            f"{path}: init_lora_weights is {init!r}, which also changed the backbone; save the adapter again with "
-            "path_initial_model_for_weight_conversion, which makes it a plain LoRA"
+            f"{path}: init_lora_weights is {config.init_lora_weights!r}, which also changed the backbone; save the "
+            "adapter again with path_initial_model_for_weight_conversion, which makes it a plain LoRA"
         )
+    return config
 
 
 def _take_apart(path: Path, name: str) -> _Key:
@@ -116,44 +136,41 @@ def _take_apart(path: Path, name: str) -> _Key:
     return _Key(".".join(module), part, rest[0] if rest else "", leaf)
 
 
-def _update(path: Path, config: Mapping[str, Any], module: str, found: Mapping[str, StoredTensor]) -> LowRankUpdate:
+def _update(path: Path, config: LoraConfig, module: str, found: Mapping[str, StoredTensor]) -> LowRankUpdate:
     embedding = "lora_embedding_A" in found
     a, b = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
     left = set(found) - {a, b, "lora_magnitude_vector", "lora_B.bias"}
     if a not in found or b not in found or left:
         raise CheckpointError(f"{path}: {module} has {', '.join(sorted(found))}; expected {a} and {b}")
-    if found[a].name == found[b].name or len(found[a].shape) != 2 or len(found[b].shape) != 2:
+    if len(found[a].shape) != 2 or len(found[b].shape) != 2:
         raise CheckpointError(f"{path}: {module}: {a} and {b} must be matrices")
     rank = found[a].shape[0]
-    _check_rank(path, config, module, rank)
-    alpha = _by_pattern(config.get("alpha_pattern") or {}, module, config.get("lora_alpha", 8))
+    stated = _by_pattern(path, config.rank_pattern, module, config.r)
+    if stated != rank:
+        # The scale depends on the rank: a file and a configuration that disagree must not be merged.
+        raise CheckpointError(
+            f"{path}: {module} has rank {rank}, adapter_config.json says {stated}; are both of one run?"
+        )
     return LowRankUpdate(
         path=module,
         a=found[a],
         b=found[b],
-        scale=alpha / (rank**0.5 if config.get("use_rslora") else rank),
+        scale=_by_pattern(path, config.alpha_pattern, module, config.lora_alpha)
+        / (rank**0.5 if config.use_rslora else rank),
         embedding=embedding,
         magnitude=found.get("lora_magnitude_vector"),
         b_bias=found.get("lora_B.bias"),
     )
 
 
-def _check_rank(path: Path, config: Mapping[str, Any], module: str, rank: int) -> None:
-    """The scale depends on the rank: a file and a configuration that disagree must not be merged."""
-    stated = _by_pattern(config.get("rank_pattern") or {}, module, config.get("r", 8))
-    if stated != rank:
-        raise CheckpointError(
-            f"{path}: {module} has rank {rank}, adapter_config.json says {stated}; are both of one run?"
-        )
-
-
-def _by_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
+def _by_pattern(path: Path, patterns: Mapping[str, Number] | None, module: str, default: Number) -> Number:
     """The value whose pattern matches the end of the module's name, as PEFT decides it (utils/other.py)."""
-    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
-
-
-def adapter_tasks(folder: Path) -> Sequence[str]:
-    """Tasks that one adapter file names in its keys; empty for an ordinary adapter."""
-    path = folder / "adapter_model.safetensors"
-    tensors = open_safetensors(path, CheckpointError).tensors
-    return sorted({_take_apart(path, name).task for name in tensors} - {""})
+    for pattern, value in (patterns or {}).items():
+        try:
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                return value
+        except re.error as cause:
+            raise CheckpointError(
+                f"{path}: {pattern!r} in rank_pattern or alpha_pattern is no pattern: {cause}"
+            ) from cause
+    return default

@@ -18,6 +18,7 @@ from embedpack.pack import License, Pooling
 from embedpack.safetensors_file import StoredTensor, open_safetensors, unique_keys
 
 Config = TypeVar("Config", bound=msgspec.Struct)
+Json = TypeVar("Json")
 
 INDEX = "model.safetensors.index.json"
 # Modules of sentence-transformers that the graphs' heads cover.
@@ -28,6 +29,33 @@ POOLING_FLAGS: Mapping[str, Pooling] = {
     "pooling_mode_lasttoken": "last",
 }
 LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md")
+
+
+class _Module(msgspec.Struct, frozen=True):
+    """An entry of modules.json."""
+
+    type: str
+    path: str
+
+
+class _Limits(msgspec.Struct, frozen=True):
+    """sentence_bert_config.json."""
+
+    max_seq_length: int | None = None
+
+
+class _Settings(msgspec.Struct, frozen=True):
+    """config_sentence_transformers.json; `matryoshka_dims` is our addition."""
+
+    prompts: dict[str, str | None] = {}
+    default_prompt_name: str | None = None
+    matryoshka_dims: tuple[int, ...] = ()
+
+
+class _Index(msgspec.Struct, frozen=True):
+    """model.safetensors.index.json: tensor name to shard."""
+
+    weight_map: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -64,7 +92,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; pass the folder that a model was downloaded to")
-    config = read_json(folder / "config.json")
+    config = read_json(folder / "config.json", dict[str, Any])
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointError(
             f"{folder}: tokenizer.json is missing; save one with transformers: "
@@ -99,23 +127,24 @@ def read_sentence_transformers(folder: Path) -> SentenceTransformersConfig:
     Raises:
         CheckpointError: a file is damaged, or asks for a step that the graphs do not have.
     """
-    transformer, pooling = "", None
-    for module in read_json(folder / "modules.json", optional=True) or []:
-        kind = str(module["type"]).rsplit(".", 1)[-1]
+    transformer, pooling = folder, None
+    modules = folder / "modules.json"
+    for module in read_json(modules, list[_Module]) if modules.is_file() else []:
+        kind = module.type.rsplit(".", 1)[-1]
         if kind not in KNOWN_MODULES:
-            raise CheckpointError(f"{folder / 'modules.json'}: {unknown('module', kind, KNOWN_MODULES)}")
+            raise CheckpointError(f"{modules}: {unknown('module', kind, KNOWN_MODULES)}")
         if kind == "Transformer":
-            transformer = module["path"]
+            transformer = folder / module.path
         if kind == "Pooling":
-            pooling = _pooling(folder / module["path"] / "config.json")
-    limits = read_json(folder / transformer / "sentence_bert_config.json", optional=True) or {}
-    settings = read_json(folder / "config_sentence_transformers.json", optional=True) or {}
+            pooling = _pooling(folder / module.path / "config.json")
+    limits, settings = transformer / "sentence_bert_config.json", folder / "config_sentence_transformers.json"
+    stated = read_json(settings, _Settings) if settings.is_file() else _Settings()
     return SentenceTransformersConfig(
         pooling=pooling,
-        max_tokens=limits.get("max_seq_length"),
-        prompts={name: text for name, text in settings.get("prompts", {}).items() if text is not None},
-        default_prompt_name=settings.get("default_prompt_name"),
-        truncate_dims=tuple(settings.get("matryoshka_dims", ())),
+        max_tokens=read_json(limits, _Limits).max_seq_length if limits.is_file() else None,
+        prompts={name: text for name, text in stated.prompts.items() if text is not None},
+        default_prompt_name=stated.default_prompt_name,
+        truncate_dims=stated.matryoshka_dims,
     )
 
 
@@ -140,27 +169,28 @@ def read_license(folder: Path) -> tuple[License, str]:
     return License(id=found, non_commercial=restricted), text
 
 
-def read_json(path: Path, *, optional: bool = False) -> Any:
-    """Content of a JSON file; None where an optional one is missing.
+def read_json(path: Path, kind: type[Json]) -> Json:
+    """Content of a JSON file, of a given type.
 
     Raises:
-        CheckpointError: the file is missing, unreadable or not valid JSON.
+        CheckpointError: the file is missing, unreadable, not valid JSON, or of another type.
     """
     try:
-        return json.loads(path.read_text("utf-8"), object_pairs_hook=unique_keys)
+        value = json.loads(path.read_text("utf-8"), object_pairs_hook=unique_keys)
+        return msgspec.convert(value, kind)
     except FileNotFoundError as cause:
-        if optional:
-            return None
         raise CheckpointError(f"{path}: missing; is {path.parent} the folder of a model?") from cause
     except OSError as cause:
         raise CheckpointError(f"{path}: cannot be read: {cause.strerror}") from cause
+    except msgspec.ValidationError as cause:
+        raise CheckpointError(f"{path}: {cause}") from cause
     except (ValueError, RecursionError) as cause:
         raise CheckpointError(f"{path}: not valid JSON: {cause}") from cause
 
 
 def _weight_files(folder: Path) -> tuple[str, ...]:
     if (folder / INDEX).is_file():
-        names = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
+        names = sorted(set(read_json(folder / INDEX, _Index).weight_map.values()))
         for name in names:
             if Path(name).name != name:
                 raise CheckpointError(f"{folder / INDEX}: {name!r} is not a file name")
@@ -178,13 +208,13 @@ def _weight_files(folder: Path) -> tuple[str, ...]:
 def _check_index(folder: Path, tensors: Mapping[str, StoredTensor]) -> None:
     if not (folder / INDEX).is_file():
         return
-    for name, file in read_json(folder / INDEX)["weight_map"].items():
+    for name, file in read_json(folder / INDEX, _Index).weight_map.items():
         if name not in tensors:
             raise CheckpointError(f"{folder / file}: the index promises tensor {name!r}, the shard does not hold it")
 
 
 def _pooling(path: Path) -> Pooling:
-    config = read_json(path)
+    config = read_json(path, dict[str, Any])
     # Newer files say {"pooling_mode": "mean"}, older ones one flag per mode.
     if isinstance(config.get("pooling_mode"), str):
         chosen = [name for flag, name in POOLING_FLAGS.items() if flag.split("_")[2] == config["pooling_mode"]]

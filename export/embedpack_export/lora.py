@@ -69,6 +69,8 @@ class LowRankUpdate:
         expected: dict[StoredTensor, tuple[int, ...]] = {self.a: (rank, a), self.b: (b, rank)}
         if self.magnitude is not None and self.magnitude.shape not in ((channels,), (1, channels)):
             expected[self.magnitude] = (channels,)
+        if self.b_bias is not None:
+            expected[self.b_bias] = (rows,)
         for tensor, wanted in expected.items():
             if tensor.shape != wanted:
                 raise CheckpointError(

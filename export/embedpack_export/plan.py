@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from embedpack.errors import CheckpointError, unknown
+from embedpack.errors import CheckpointError, PackError, unknown
 from embedpack.pack import Pooling, Source, describe_file
 from embedpack.session import GraphSession
 from embedpack.text_encoder import TextEncoder
@@ -78,7 +78,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
         )
     max_tokens = _max_tokens(settings, stated, model)
     tokenizer_json = (checkpoint.folder / "tokenizer.json").read_bytes()
-    _check_tokenizer(checkpoint, model, TextTokenizer(tokenizer_json, max_tokens))
+    _check_tokenizer(checkpoint, model, tokenizer_json)
     return ExportPlan(
         checkpoint=checkpoint,
         model=model,
@@ -121,10 +121,15 @@ def _truncate_dims(
     return tuple(dims)
 
 
-def _check_tokenizer(checkpoint: Checkpoint, model: TextModel, tokenizer: TextTokenizer) -> None:
+def _check_tokenizer(checkpoint: Checkpoint, model: TextModel, tokenizer_json: bytes) -> None:
+    path = checkpoint.folder / "tokenizer.json"
+    try:
+        tokenizer = TextTokenizer(tokenizer_json, model.max_tokens)
+    except PackError as cause:
+        raise CheckpointError(f"{checkpoint.folder}: {cause}") from cause
     if tokenizer.largest_id >= model.vocabulary:
         raise CheckpointError(
-            f"{checkpoint.folder / 'tokenizer.json'}: has ids up to {tokenizer.largest_id}, the embedding table only "
+            f"{path}: has ids up to {tokenizer.largest_id}, the embedding table only "
             f"{model.vocabulary} rows; the tokenizer belongs to another model"
         )
 

@@ -39,7 +39,7 @@ class TextTokenizer:
         try:
             self._tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
         except Exception as cause:  # tokenizers raises bare Exception
-            raise PackError(f"tokenizer.json cannot be read: {cause}; copy it again") from cause
+            raise PackError(f"tokenizer.json: the tokenizers library cannot read it: {cause}; copy it again") from cause
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         # "[SEP]" inside a user's text is text: it must not end the sequence or stand for a prompt.

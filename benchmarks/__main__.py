@@ -1,0 +1,99 @@
+"""The command line: runs one benchmark, prints its table, writes its figures with their provenance as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchmarks import accuracy, footprint, speed
+from benchmarks.provenance import command_line, provenance
+from embedpack import EmbedpackError
+from embedpack.disk import atomic_file
+from embedpack.threads import available_cores
+
+RESULTS = Path(__file__).parent / "results"
+SEED = 20261121
+
+
+class Benchmark(Protocol):
+    """What a benchmark's module offers; `table` shows what `run` found, from its JSON alone."""
+
+    SUMMARY: str
+    EXAMPLES: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], dict[str, Any]]
+    table: Callable[[Mapping[str, Any]], str]
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {"accuracy": accuracy, "speed": speed, "footprint": footprint}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return _show(options.file) if options.benchmark == "show" else _measure(options)
+    except EmbedpackError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+
+
+def _measure(options: argparse.Namespace) -> int:
+    conditions = provenance(options.threads or available_cores(), options.seed)
+    results = BENCHMARKS[options.benchmark].run(options)
+    report = {
+        "benchmark": options.benchmark,
+        "command": command_line(sys.argv[1:]),
+        "provenance": conditions,
+        "results": results,
+    }
+    path = RESULTS / f"{options.name or options.benchmark}.json"
+    with atomic_file(path) as stream:
+        stream.write(json.dumps(report, indent=1, ensure_ascii=False).encode() + b"\n")
+    _show(path)
+    print(f"\nwritten: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    return 0
+
+
+def _show(path: Path) -> int:
+    report = json.loads(path.read_text("utf-8"))
+    conditions = report["provenance"]
+    dirty = " with local changes" if conditions["git"]["dirty"] else ""
+    print(f"{report['command']}")
+    print(
+        f"{conditions['cpu']['model']}, {conditions['cpu']['cores']} cores, load {conditions['load_average']}; "
+        f"embedpack {conditions['embedpack']}, commit {str(conditions['git']['commit'])[:10]}{dirty}; "
+        f"onnxruntime {conditions['packages']['onnxruntime']}; {conditions['date']}\n"
+    )
+    print(BENCHMARKS[report["benchmark"]].table(report["results"]))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure packs; what it shows and what not: README.md.")
+    commands = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True, dest="benchmark")
+    for name, benchmark in BENCHMARKS.items():
+        sub = commands.add_parser(
+            name,
+            help=benchmark.SUMMARY,
+            description=benchmark.SUMMARY,
+            epilog=f"examples:\n{benchmark.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        benchmark.add_arguments(sub)
+        sub.add_argument("--threads", type=int, metavar="N", help="default: the cores that this process may use")
+        sub.add_argument("--seed", type=int, default=SEED, help="of everything drawn by chance; default: %(default)s")
+        sub.add_argument("--name", help=f"write results/NAME.json; default: {name}")
+    show = commands.add_parser("show", help="Print the table of a result file again.")
+    show.add_argument("file", type=Path, metavar="FILE", help="a file of results/")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,275 @@
+"""Embeddings: an array of codes that knows what it is, on disk as well."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from embedpack import Embeddings, InputError
+from embedpack.codes import PRECISIONS, Precision, code_width
+from embedpack.embeddings import FILE_FORMAT, concatenate
+from embedpack.safetensors_file import write_safetensors
+
+Make = Callable[..., Embeddings]
+
+METADATA = {"format": FILE_FORMAT, "precision": "int8", "dimensions": "8", "space": "model/task/0"}
+CODES = np.arange(16, dtype=np.int8).reshape(2, 8)
+
+
+def refusal(action: Callable[[], object]) -> str:
+    with pytest.raises(InputError) as caught:
+        action()
+    return str(caught.value)
+
+
+# As a sequence and an array.
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_array_is_the_decoded_vectors(make_embeddings: Make, precision: str) -> None:
+    embeddings = make_embeddings(5, precision)
+    assert np.array_equal(np.asarray(embeddings), embeddings.decode())
+    assert np.asarray(embeddings).dtype == np.float32
+    assert np.asarray(embeddings, np.float64).dtype == np.float64
+    assert embeddings.nbytes == embeddings.codes.nbytes
+
+
+def test_array_without_a_copy_is_refused(make_embeddings: Make) -> None:
+    embeddings = make_embeddings(5, "int8")
+    with pytest.raises(ValueError, match="copy=False"):
+        np.array(embeddings, copy=False)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_int_gives_the_one_vector(make_embeddings: Make, precision: str) -> None:
+    embeddings = make_embeddings(5, precision)
+    for row in range(-5, 5):
+        assert np.array_equal(embeddings[row].codes, embeddings.codes[row][None])
+        assert np.array_equal(embeddings[np.int64(row)].codes, embeddings[row].codes)
+
+
+@pytest.mark.parametrize(
+    "rows", [slice(None), slice(1, 3), slice(-2, None), slice(None, None, -2), slice(9, 12), slice(0, 0)]
+)
+def test_slice_gives_these_vectors(make_embeddings: Make, rows: slice) -> None:
+    embeddings = make_embeddings(5, "int8")
+    assert np.array_equal(embeddings[rows].codes, embeddings.codes[rows])
+    assert embeddings[rows].space == embeddings.space
+
+
+@pytest.mark.parametrize("rows", [[2, 0, 2], [True, False, False, True, False], []])
+def test_array_of_rows_gives_these_vectors(make_embeddings: Make, rows: list[int]) -> None:
+    embeddings = make_embeddings(5, "binary")
+    chosen: npt.NDArray[Any] = np.array(rows, bool if rows and isinstance(rows[0], bool) else np.intp)
+    assert np.array_equal(embeddings[chosen].codes, embeddings.codes[chosen])
+
+
+@pytest.mark.parametrize("row", [5, -6, 100])
+def test_row_out_of_range(make_embeddings: Make, row: int) -> None:
+    with pytest.raises(IndexError) as caught:
+        make_embeddings(5)[row]
+    assert str(caught.value) == f"row {row} of 5 embeddings"
+
+
+def test_iteration_gives_every_vector_once(make_embeddings: Make) -> None:
+    embeddings = make_embeddings(5, "int8")
+    rows = list(embeddings)
+    assert [len(row) for row in rows] == [1] * 5
+    assert np.array_equal(concatenate(rows).codes, embeddings.codes)
+
+
+def test_embeddings_cannot_be_changed(make_embeddings: Make) -> None:
+    with pytest.raises(FrozenInstanceError):
+        setattr(make_embeddings(1), "precision", "binary")  # noqa: B010 - mypy would refuse the assignment
+
+
+@pytest.mark.parametrize(
+    ("codes", "precision", "dimensions", "message"),
+    [
+        (
+            np.zeros((2, 8), np.int8),
+            "int8",
+            16,
+            "int8 codes of 16 dimensions are an array [n, 16] of type int8, not [2, 8] of type int8",
+        ),
+        (
+            np.zeros((2, 8), np.float32),
+            "int8",
+            8,
+            "int8 codes of 8 dimensions are an array [n, 8] of type int8, not [2, 8] of type float32",
+        ),
+        (
+            np.zeros((2, 8), np.uint8),
+            "binary",
+            8,
+            "binary codes of 8 dimensions are an array [n, 1] of type uint8, not [2, 8] of type uint8",
+        ),
+        (
+            np.zeros(8, np.float32),
+            "float32",
+            8,
+            "float32 codes of 8 dimensions are an array [n, 8] of type float32, not [8] of type float32",
+        ),
+        (np.zeros((2, 1), np.uint8), "binary", 12, "binary codes need a multiple of 8 dimensions, not 12"),
+    ],
+)
+def test_codes_that_do_not_fit(codes: npt.NDArray[Any], precision: Precision, dimensions: int, message: str) -> None:
+    assert refusal(lambda: Embeddings(codes, precision, dimensions, "space")) == message
+
+
+# Truncation.
+
+
+@pytest.mark.parametrize("dimensions", [8, 24, 64])
+@pytest.mark.parametrize("precision", ["int8", "binary"])
+def test_truncated_codes_are_a_prefix(make_embeddings: Make, precision: Precision, dimensions: int) -> None:
+    embeddings = make_embeddings(5, precision)
+    cut = embeddings.truncate(dimensions)
+    assert np.array_equal(cut.codes, embeddings.codes[:, : code_width(precision, dimensions)])
+    assert (cut.dimensions, cut.precision, cut.space) == (dimensions, precision, embeddings.space)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_truncated_floats_have_unit_length(make_embeddings: Make, precision: str) -> None:
+    cut = make_embeddings(5, precision).truncate(24)
+    assert cut.codes.dtype == precision
+    assert np.allclose(np.linalg.norm(cut.codes.astype(np.float64), axis=1), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("dimensions", [0, -8, 65])
+def test_impossible_truncation(make_embeddings: Make, dimensions: int) -> None:
+    message = f"cannot truncate 64 dimensions to {dimensions}"
+    assert refusal(lambda: make_embeddings(5).truncate(dimensions)) == message
+
+
+def test_binary_is_truncated_to_whole_bytes(make_embeddings: Make) -> None:
+    message = "binary codes need a multiple of 8 dimensions, not 12"
+    assert refusal(lambda: make_embeddings(5, "binary").truncate(12)) == message
+
+
+# Concatenation.
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_concatenation_keeps_the_order(make_embeddings: Make, precision: str) -> None:
+    parts = [make_embeddings(rows, precision, seed=rows) for rows in (2, 0, 3)]
+    joined = concatenate(parts)
+    assert np.array_equal(joined.codes, np.concatenate([part.codes for part in parts]))
+    assert (joined.precision, joined.dimensions, joined.space) == (precision, 64, "model/task/0")
+
+
+def test_nothing_to_concatenate() -> None:
+    assert refusal(lambda: concatenate([])) == "there are no embeddings to concatenate"
+
+
+@pytest.mark.parametrize("other", [{"precision": "int8"}, {"dimensions": 32}, {"space": "model/other/0"}])
+def test_different_kinds_are_not_concatenated(make_embeddings: Make, other: dict[str, Any]) -> None:
+    message = "embeddings of different precision, dimensions or space cannot be concatenated"
+    assert refusal(lambda: concatenate([make_embeddings(2), make_embeddings(2, **other)])) == message
+
+
+# Files.
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_loaded_is_what_was_saved(make_embeddings: Make, tmp_path: Path, precision: str, rows: int) -> None:
+    saved = make_embeddings(rows, precision, space="modèle/tâche/0")
+    saved.save(tmp_path / "vectors.safetensors")
+    loaded = Embeddings.load(str(tmp_path / "vectors.safetensors"))
+    assert np.array_equal(loaded.codes, saved.codes)
+    assert loaded.codes.dtype == saved.codes.dtype
+    assert (loaded.precision, loaded.dimensions, loaded.space) == (saved.precision, 64, "modèle/tâche/0")
+
+
+def test_slice_and_truncation_can_be_saved(make_embeddings: Make, tmp_path: Path) -> None:
+    part = make_embeddings(9, "int8")[::2].truncate(24)
+    part.save(tmp_path / "part")
+    assert np.array_equal(Embeddings.load(tmp_path / "part").codes, part.codes)
+
+
+def test_saving_replaces_a_file_at_once_or_not_at_all(make_embeddings: Make, tmp_path: Path) -> None:
+    path = tmp_path / "vectors"
+    make_embeddings(3).save(path)
+    make_embeddings(4).save(path)
+    assert len(Embeddings.load(path)) == 4
+    assert os.listdir(tmp_path) == ["vectors"]
+
+
+def test_place_that_cannot_be_written(make_embeddings: Make, tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "vectors"
+    message = f"{path}: cannot be written: No such file or directory"
+    assert refusal(lambda: make_embeddings(3).save(path)) == message
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "vectors"
+    assert refusal(lambda: Embeddings.load(path)) == f"{path}: cannot be read: No such file or directory"
+
+
+def test_file_cut_short_at_any_byte(make_embeddings: Make, tmp_path: Path) -> None:
+    path = tmp_path / "vectors"
+    make_embeddings(2, "binary").save(path)
+    for size in reversed(range(path.stat().st_size)):
+        os.truncate(path, size)
+        assert refusal(lambda: Embeddings.load(path)).startswith(f"{path}: not a valid safetensors file: ")
+
+
+def test_file_with_something_behind_it(make_embeddings: Make, tmp_path: Path) -> None:
+    path = tmp_path / "vectors"
+    make_embeddings(2, "binary").save(path)
+    with path.open("ab") as stream:
+        stream.write(b"\0")
+    message = "the header describes 16 bytes of data, the file holds 17; copy or download it again"
+    assert refusal(lambda: Embeddings.load(path)) == f"{path}: not a valid safetensors file: {message}"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"format": "embedpack-embeddings-2"},
+            f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format 'embedpack-embeddings-2'",
+        ),
+        ({"format": None}, f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format None"),
+        ({"dimensions": "eight"}, "'eight' is no number of dimensions"),
+        ({"dimensions": "-8"}, "'-8' is no number of dimensions"),
+        ({"dimensions": "0"}, "'0' is no number of dimensions"),
+        ({"dimensions": "65537"}, "'65537' is no number of dimensions"),
+        ({"dimensions": "٨"}, "'٨' is no number of dimensions"),
+        ({"dimensions": None}, "'' is no number of dimensions"),
+        ({"dimensions": "8" * 5000}, f"'{'8' * 5000}' is no number of dimensions"),
+        ({"precision": "int7"}, "unknown precision 'int7'; known: float32, float16, int8, binary; did you mean 'int8'?"),
+        ({"precision": None}, "unknown precision ''; known: float32, float16, int8, binary"),
+        (
+            {"precision": "binary"},
+            "binary codes of 8 dimensions are an array [n, 1] of type uint8, not [2, 8] of type int8",
+        ),
+        (
+            {"dimensions": "16"},
+            "int8 codes of 16 dimensions are an array [n, 16] of type int8, not [2, 8] of type int8",
+        ),
+        ({"space": None}, "the metadata has no 'space'"),
+    ],
+    ids=str,
+)
+def test_file_of_another_kind(tmp_path: Path, change: dict[str, str | None], message: str) -> None:
+    path = tmp_path / "vectors"
+    metadata = {key: value for key, value in {**METADATA, **change}.items() if value is not None}
+    write_safetensors(path, {"codes": CODES}, metadata)
+    assert refusal(lambda: Embeddings.load(path)) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize("tensors", [{}, {"vectors": CODES}, {"codes": CODES, "more": CODES}])
+def test_file_with_other_tensors(tmp_path: Path, tensors: dict[str, npt.NDArray[Any]]) -> None:
+    path = tmp_path / "vectors"
+    write_safetensors(path, tensors, METADATA)
+    message = f"{path}: expected embeddings saved by embedpack ({FILE_FORMAT}), found "
+    assert refusal(lambda: Embeddings.load(path)) == message + f"the tensors {', '.join(tensors) or 'none'}"
