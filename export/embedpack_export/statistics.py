@@ -23,9 +23,15 @@ class SiteStatistics:
     high: Float32
     covariance: Float32
 
-    def reach(self, center: Float32) -> Float32:
-        """Largest distance of each channel from a center [k]."""
-        return np.maximum(self.high - center, center - self.low)
+    @property
+    def center(self) -> Float32:
+        """Middle of the range of each channel [k]."""
+        return (self.low + self.high) / 2
+
+    @property
+    def reach(self) -> Float32:
+        """Largest distance of each channel from its center [k]."""
+        return (self.high - self.low) / 2
 
 
 class StatisticsSum:

@@ -467,7 +467,7 @@ def test_settings_of_a_wrong_type_are_refused_with_the_files_name(
 def test_a_configuration_that_is_no_object_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "adapter", query_update())
     (adapter / "adapter_config.json").write_text("[]")
-    refuse(checkpoint, adapter, f"{adapter / 'adapter_config.json'}: expected a JSON object, found list")
+    refuse(checkpoint, adapter, f"{adapter / 'adapter_config.json'}: Expected `object`, got `array`")
 
 
 def test_two_names_for_one_tensor_are_refused(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def embedder(tiny: Path) -> Callable[[str], Embedder]:
 @pytest.fixture(scope="session")
 def make_embeddings() -> Callable[..., Embeddings]:
     """Random unit vectors: `make_embeddings(rows, precision, dimensions=64, seed=0, space="model/task/0")`."""
+
     def make(
         rows: int, precision: str = "float32", dimensions: int = 64, seed: int = 0, space: str = "model/task/0"
     ) -> Embeddings:

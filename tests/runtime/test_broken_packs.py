@@ -186,6 +186,16 @@ WRONG_VALUES = [
         "Invalid enum value 'int7' - at `$.variants[...].weights`",
         id="unknown_weights",
     ),
+    pytest.param(
+        put("variants", "default-int8", "min_onnxruntime", "1.x"),
+        "Expected `str` matching regex '^[0-9]+(\\.[0-9]+)*$' - at `$.variants[...].min_onnxruntime`",
+        id="version_that_is_none",
+    ),
+    pytest.param(
+        put("variants", "default-int8", "min_onnxruntime", "9" * 5000),
+        "Expected `str` of length <= 20 - at `$.variants[...].min_onnxruntime`",
+        id="absurd_version",
+    ),
     pytest.param(put("pooling", "max"), "Invalid enum value 'max' - at `$.pooling`", id="unknown_pooling"),
     pytest.param(
         put("files", "LICENSE", "sha256", "0" * 63),
@@ -337,8 +347,8 @@ def flip_a_byte(pack: Path, name: str) -> str:
     content = bytearray((pack / name).read_bytes())
     content[len(content) // 2] ^= 1
     (pack / name).write_bytes(content)
-    expected = read_pack(pack).manifest.files[name].sha256
-    return f"PACK/{name}: expected sha256 {expected[:16]}…, found {hashlib.sha256(content).hexdigest()[:16]}…; copy the pack again"
+    expected, found = read_pack(pack).manifest.files[name].sha256, hashlib.sha256(content).hexdigest()
+    return f"PACK/{name}: expected sha256 {expected[:16]}…, found {found[:16]}…; copy the pack again"
 
 
 @pytest.mark.parametrize("name", ["default-fp32.onnx", "tokenizer.json"])
@@ -462,9 +472,7 @@ def test_tokenizer_of_another_model_gives_no_vector(pack: Path, replace_file: Re
 @pytest.mark.parametrize("limit", [1, 2])
 def test_token_limit_without_room_for_a_text(pack: Path, edit: Edit, limit: int) -> None:
     edit(put("text", "max_tokens", limit))
-    message = (
-        f"PACK: max_tokens is {limit}, but the tokenizer adds 2 special tokens to a text; export the pack again"
-    )
+    message = f"PACK: max_tokens is {limit}, but the tokenizer adds 2 special tokens to a text; export the pack again"
     assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
 
 
@@ -477,11 +485,11 @@ def test_token_limit_beyond_the_models_positions(pack: Path, edit: Edit) -> None
     assert "\n" not in message
 
 
-def test_graph_that_needs_a_newer_onnxruntime(pack: Path, edit: Edit) -> None:
-    edit(put("variants", "default-fp32", "min_onnxruntime", "99.0.0"))
+@pytest.mark.parametrize("version", ["99.0.0", "99", "1.999"])
+def test_graph_that_needs_a_newer_onnxruntime(pack: Path, edit: Edit, version: str) -> None:
+    edit(put("variants", "default-fp32", "min_onnxruntime", version))
     message = (
-        f"PACK/default-fp32.onnx: needs onnxruntime 99.0.0 or newer, found {ort.__version__}; "
-        "run: pip install --upgrade onnxruntime"
+        f"this pack needs onnxruntime {version} or newer, found {ort.__version__}; run: pip install -U onnxruntime"
     )
     assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
 

@@ -99,9 +99,7 @@ def test_decoded_vectors_have_unit_length(vectors: Float32, precision: Precision
 
 
 @given(vectors=UNIT_VECTORS, precision=st.sampled_from(["int8", "binary"]), dimensions=SHORTER, scale=SCALES)
-def test_codes_are_nested_bit_for_bit(
-    vectors: Float32, precision: Precision, dimensions: int, scale: float
-) -> None:
+def test_codes_are_nested_bit_for_bit(vectors: Float32, precision: Precision, dimensions: int, scale: float) -> None:
     of_the_full = truncate(quantize(vectors, precision, scale), precision, dimensions)
     of_the_prefix = quantize(np.ascontiguousarray(vectors[:, :dimensions]), precision, scale)
     assert np.array_equal(of_the_full, of_the_prefix)

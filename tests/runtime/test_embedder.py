@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import string
 from collections.abc import Callable
@@ -24,8 +25,10 @@ Open = Callable[[str], Embedder]
 Edit = Callable[[Callable[[dict[str, Any]], object]], None]
 
 FORMATS = ("fp32", "int8", "int4")
-WORDS = """the a how do i reset router query passage : ? . , ! - cat sleeps warm roof rain index shelf read every label
-network error window door house tree river blue zebra Kühlschrank 猫 😀 [SEP] [PAD]""".split()
+TOKENIZER = json.loads((Path(__file__).parent / "packs/tiny/tokenizer.json").read_bytes())
+WORDS = [word for word in TOKENIZER["model"]["vocab"] if not word.startswith("##")]
+# Words in the vocabulary, special tokens among them, and some that are cut into pieces or unknown.
+WORDS += ["zebra", "Kühlschrank", "猫", "😀"]
 # 1 to 60 words: the longest are cut after 32 tokens.
 TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=60).map(" ".join)
 
@@ -35,6 +38,11 @@ def largest_distance(left: npt.ArrayLike, right: npt.ArrayLike) -> float:
     first, second = np.asarray(left, np.float64), np.asarray(right, np.float64)
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return float((1 - (first * second).sum(axis=1) / lengths).max())
+
+
+def option_name(value: object) -> str:
+    """The name of a case: its options, without the message."""
+    return ",".join(f"{key}={found!r}" for key, found in value.items()) if isinstance(value, dict) else ""
 
 
 def refusal(action: Callable[[], object]) -> str:
@@ -258,6 +266,7 @@ def test_variant_by_its_name_is_that_of_task_and_weights(tiny: Path) -> None:
         ({"threads": 0}, "threads is 0; it must be at least 1"),
         ({"threads": -2}, "threads is -2; it must be at least 1"),
     ],
+    ids=option_name,
 )
 def test_unknown_option_of_opening(tiny: Path, options: dict[str, Any], message: str) -> None:
     assert refusal(lambda: Embedder(tiny, **options)) == message
@@ -294,6 +303,7 @@ def test_task_must_be_named_where_there_are_several(pack: Path, edit: Edit) -> N
         ({"precision": None}, "unknown precision None; known: float32, float16, int8, binary"),
         ({"on_long": "cut"}, "unknown on_long 'cut'; known: truncate, error"),
     ],
+    ids=option_name,
 )
 def test_unknown_option_of_encoding(fp32: Embedder, options: dict[str, Any], message: str) -> None:
     assert refusal(lambda: fp32.encode("a cat", **options)) == message

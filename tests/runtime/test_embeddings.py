@@ -52,7 +52,8 @@ def test_int_gives_the_one_vector(make_embeddings: Make, precision: str) -> None
     embeddings = make_embeddings(5, precision)
     for row in range(-5, 5):
         assert np.array_equal(embeddings[row].codes, embeddings.codes[row][None])
-        assert np.array_equal(embeddings[np.int64(row)].codes, embeddings[row].codes)
+        numpy_row: Any = np.int64(row)
+        assert np.array_equal(embeddings[numpy_row].codes, embeddings[row].codes)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +87,9 @@ def test_iteration_gives_every_vector_once(make_embeddings: Make) -> None:
 
 
 def test_embeddings_cannot_be_changed(make_embeddings: Make) -> None:
+    embeddings: Any = make_embeddings(1)
     with pytest.raises(FrozenInstanceError):
-        setattr(make_embeddings(1), "precision", "binary")  # noqa: B010 - mypy would refuse the assignment
+        embeddings.precision = "binary"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def test_saving_replaces_a_file_at_once_or_not_at_all(make_embeddings: Make, tmp
     make_embeddings(3).save(path)
     make_embeddings(4).save(path)
     assert len(Embeddings.load(path)) == 4
-    assert os.listdir(tmp_path) == ["vectors"]
+    assert [file.name for file in tmp_path.iterdir()] == ["vectors"]
 
 
 def test_place_that_cannot_be_written(make_embeddings: Make, tmp_path: Path) -> None:
@@ -245,8 +247,10 @@ def test_file_with_something_behind_it(make_embeddings: Make, tmp_path: Path) ->
         ({"dimensions": "65537"}, "'65537' is no number of dimensions"),
         ({"dimensions": "٨"}, "'٨' is no number of dimensions"),
         ({"dimensions": None}, "'' is no number of dimensions"),
-        ({"dimensions": "8" * 5000}, f"'{'8' * 5000}' is no number of dimensions"),
-        ({"precision": "int7"}, "unknown precision 'int7'; known: float32, float16, int8, binary; did you mean 'int8'?"),
+        (
+            {"precision": "int7"},
+            "unknown precision 'int7'; known: float32, float16, int8, binary; did you mean 'int8'?",
+        ),
         ({"precision": None}, "unknown precision ''; known: float32, float16, int8, binary"),
         (
             {"precision": "binary"},
@@ -258,7 +262,7 @@ def test_file_with_something_behind_it(make_embeddings: Make, tmp_path: Path) ->
         ),
         ({"space": None}, "the metadata has no 'space'"),
     ],
-    ids=str,
+    ids=lambda value: "".join(f"{key}={found}" for key, found in value.items()) if isinstance(value, dict) else "",
 )
 def test_file_of_another_kind(tmp_path: Path, change: dict[str, str | None], message: str) -> None:
     path = tmp_path / "vectors"
@@ -267,9 +271,16 @@ def test_file_of_another_kind(tmp_path: Path, change: dict[str, str | None], mes
     assert refusal(lambda: Embeddings.load(path)) == f"{path}: {message}"
 
 
+def test_absurd_number_of_dimensions(tmp_path: Path) -> None:
+    path = tmp_path / "vectors"
+    write_safetensors(path, {"codes": CODES}, {**METADATA, "dimensions": "8" * 5000})
+    assert refusal(lambda: Embeddings.load(path)).endswith("8' is no number of dimensions")
+
+
 @pytest.mark.parametrize("tensors", [{}, {"vectors": CODES}, {"codes": CODES, "more": CODES}])
 def test_file_with_other_tensors(tmp_path: Path, tensors: dict[str, npt.NDArray[Any]]) -> None:
     path = tmp_path / "vectors"
     write_safetensors(path, tensors, METADATA)
-    message = f"{path}: expected embeddings saved by embedpack ({FILE_FORMAT}), found "
-    assert refusal(lambda: Embeddings.load(path)) == message + f"the tensors {', '.join(tensors) or 'none'}"
+    found = ", ".join(tensors) or "none"
+    message = f"expected embeddings saved by embedpack ({FILE_FORMAT}), found the tensors: {found}"
+    assert refusal(lambda: Embeddings.load(path)) == f"{path}: {message}"

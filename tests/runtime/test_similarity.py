@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -30,15 +31,16 @@ def by_definition(embeddings: Embeddings) -> Float64:
 
 def hamming(left: Embeddings, right: Embeddings) -> npt.NDArray[np.int64]:
     """Number of bits that differ, for every pair."""
-    differing = np.unpackbits(left.codes[:, None] ^ right.codes[None], axis=-1)
-    return differing.sum(axis=-1, dtype=np.int64)
+    differing: npt.NDArray[np.uint8] = np.bitwise_xor(left.codes[:, None], right.codes[None])
+    return np.unpackbits(differing, axis=-1).sum(axis=-1, dtype=np.int64)
 
 
 @pytest.mark.parametrize(("left", "right"), COMPARABLE)
 def test_score_is_the_cosine_in_float64(make_embeddings: Make, left: str, right: str) -> None:
     queries, documents = make_embeddings(7, left, seed=1), make_embeddings(50, right, seed=2)
     scores = similarity(queries, documents)
-    assert (scores.shape, scores.dtype) == ((7, 50), np.float32)
+    assert scores.shape == (7, 50)
+    assert scores.dtype == np.float32
     assert np.abs(scores - by_definition(queries) @ by_definition(documents).T).max() <= 1e-5
 
 
@@ -71,7 +73,8 @@ def test_documents_in_blocks_have_the_same_scores(
 ) -> None:
     queries, documents = make_embeddings(3, seed=1), make_embeddings(10, precision, seed=2)
     at_once = similarity(queries, documents)
-    monkeypatch.setattr("embedpack.similarity.BLOCK", 3)
+    # `embedpack.similarity` is the function; its module has the same name.
+    monkeypatch.setattr(importlib.import_module("embedpack.similarity"), "BLOCK", 3)
     assert np.abs(similarity(queries, documents) - at_once).max() <= 1e-6
 
 

@@ -32,8 +32,9 @@ from embedpack_export.weights import Matrix
 
 # Keeps an all-zero row finite: 0 / TINY is 0.
 TINY = 1e-10
-# How much of a channel's size moves from the activations to the weights: 0 nothing, 1 all.
-MIGRATION = 0.6
+# How much of a channel's size moves from the activations to the weights: 0 nothing, 1 all. Of 0.5, 0.6, 0.7 and 0.85
+# the best on half of the shipped calibration texts, with statistics from the other half.
+MIGRATION = 0.7
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _quantize(g: GraphBuilder, x: Activation, seen: SiteStatistics, layers: Sequ
     value, zero, steps = x.value, 128, 127
     shift, scale = np.zeros_like(seen.mean), np.ones_like(seen.mean)
     if x.rescaled is not None:
-        shift, scale = seen.mean, _migration(seen, layers)
+        shift, scale = seen.center, _migration(seen, layers)
         value = x.rescaled(shift, scale, "int8")
     elif x.lower_bound is not None:
         shift = np.full_like(seen.mean, x.lower_bound)
@@ -82,7 +83,7 @@ def _quantize(g: GraphBuilder, x: Activation, seen: SiteStatistics, layers: Sequ
 
 def _migration(seen: SiteStatistics, layers: Sequence[LinearLayer]) -> Float32:
     """Scale per channel [k]: large where activations are large and weights small; geometric mean 1."""
-    activations = np.maximum(seen.reach(seen.mean), np.float32(1e-4))
+    activations = np.maximum(seen.reach, np.float32(1e-4))
     weights = np.maximum(np.max([_column_reach(layer.weight) for layer in layers], axis=0), np.float32(1e-5))
     scale = activations**MIGRATION / weights ** (1 - MIGRATION)
     return (scale / np.exp(np.log(scale).mean())).astype(np.float32)

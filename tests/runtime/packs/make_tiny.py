@@ -1,6 +1,6 @@
-"""Makes tests/runtime/packs/tiny, the pack that the runtime's tests open; needs the exporter, the tests do not.
+"""Makes the pack tests/runtime/packs/tiny. This needs the exporter, the tests that open the pack do not.
 
-    python tests/runtime/packs/make_tiny.py
+Run it as: python tests/runtime/packs/make_tiny.py
 """
 
 from __future__ import annotations

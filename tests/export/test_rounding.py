@@ -1,0 +1,170 @@
+"""Rounding to fit the activations: better than nearest where they are correlated, nearest where they are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from embedpack_export.quantize import block_scales, int8_scales, round_nearest
+from embedpack_export.rounding import BLOCK, Rounding
+from embedpack_export.statistics import SiteStatistics, StatisticsSum
+
+Float32 = npt.NDArray[np.float32]
+
+
+def weights(rows: int, columns: int, seed: int = 0) -> Float32:
+    return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
+
+
+def correlated(columns: int, seed: int = 1) -> Float32:
+    """Covariance of activations that live in few directions, with channels of very different size."""
+    rng = np.random.default_rng(seed)
+    few = rng.standard_normal((columns // 4, columns)) * np.exp(rng.standard_normal(columns) * 0.7)
+    return (few.T @ few / len(few) + 0.01 * np.eye(columns)).astype(np.float32)
+
+
+def output_error(exact: Float32, rounded: Float32, covariance: Float32) -> float:
+    """Mean squared error of the products with activations of that covariance."""
+    difference = (exact - rounded).astype(np.float64)
+    return float(np.einsum("nk,kl,nl->", difference, covariance.astype(np.float64), difference))
+
+
+@pytest.mark.parametrize("columns", [16, BLOCK, BLOCK + 1, 150])
+def test_int4_output_error_is_lower_than_of_nearest(columns: int) -> None:
+    matrix, covariance = weights(12, columns), correlated(columns)
+    block_scale = block_scales(matrix, 4, 32)
+    scales = np.repeat(block_scale, 32, axis=1)[:, :columns]
+    nearest = round_nearest(matrix, block_scale, 4, 32)
+    fitted = Rounding.for_covariance(covariance).round(matrix, scales, -8, 7)
+    assert output_error(matrix, fitted * scales, covariance) < 0.5 * output_error(matrix, nearest * scales, covariance)
+    assert np.linalg.norm(matrix - fitted * scales) > np.linalg.norm(matrix - nearest * scales)
+
+
+@pytest.mark.parametrize("columns", [16, BLOCK, BLOCK + 1, 150])
+def test_int8_output_error_is_lower_than_of_nearest(columns: int) -> None:
+    matrix, covariance = weights(12, columns), correlated(columns)
+    scales = int8_scales(matrix)[:, None]
+    nearest = np.clip(np.rint(matrix / scales), -127, 127)
+    fitted = Rounding.for_covariance(covariance).round(matrix, scales, -127, 127)
+    assert output_error(matrix, fitted * scales, covariance) < 0.5 * output_error(matrix, nearest * scales, covariance)
+
+
+@pytest.mark.parametrize("variances", ["equal", "different"])
+def test_uncorrelated_activations_give_nearest(variances: str) -> None:
+    columns = 150
+    spread = np.ones(columns) if variances == "equal" else np.exp(np.random.default_rng(2).standard_normal(columns))
+    matrix = weights(9, columns)
+    scales = np.abs(weights(9, columns, seed=3)) + np.float32(0.1)
+    fitted = Rounding.for_covariance(np.diag(spread).astype(np.float32)).round(matrix, scales, -8, 7)
+    np.testing.assert_array_equal(fitted, np.clip(np.rint(matrix / scales), -8, 7))
+
+
+def test_columns_are_taken_in_the_order_of_falling_variance() -> None:
+    covariance = np.diag(np.array([2, 9, 4, 9], np.float32))
+    np.testing.assert_array_equal(Rounding.for_covariance(covariance).order, [1, 3, 2, 0])
+
+
+def test_columns_come_back_to_their_places() -> None:
+    """Rounding a permuted problem permutes the result."""
+    columns = 100
+    matrix, covariance = weights(5, columns), correlated(columns)
+    scales = np.abs(weights(5, columns, seed=3)) + np.float32(0.1)
+    plain = Rounding.for_covariance(covariance).round(matrix, scales, -8, 7)
+    shuffle = np.random.default_rng(4).permutation(columns)
+    shuffled = Rounding.for_covariance(covariance[shuffle][:, shuffle])
+    np.testing.assert_array_equal(shuffled.round(matrix[:, shuffle], scales[:, shuffle], -8, 7), plain[:, shuffle])
+
+
+def test_rows_do_not_touch_each_other() -> None:
+    matrix, rounding = weights(6, 70), Rounding.for_covariance(correlated(70))
+    scales = int8_scales(matrix)[:, None]
+    whole = rounding.round(matrix, scales, -127, 127)
+    for row in range(6):
+        alone = rounding.round(matrix[row : row + 1], scales[row : row + 1], -127, 127)
+        np.testing.assert_array_equal(alone[0], whole[row])
+
+
+def test_one_scale_a_row_and_the_same_for_every_column_agree() -> None:
+    matrix, rounding = weights(6, 70), Rounding.for_covariance(correlated(70))
+    scales = int8_scales(matrix)[:, None]
+    by_row = rounding.round(matrix, scales, -127, 127)
+    np.testing.assert_array_equal(rounding.round(matrix, np.repeat(scales, 70, axis=1), -127, 127), by_row)
+
+
+def test_integers_stay_in_range() -> None:
+    matrix = weights(6, 70)
+    integers = Rounding.for_covariance(correlated(70)).round(matrix, np.full((6, 70), 0.05, np.float32), -8, 7)
+    assert (integers.min(), integers.max()) == (-8, 7)
+    np.testing.assert_array_equal(integers, np.rint(integers))
+
+
+def test_weights_on_the_grid_stay_where_they_are() -> None:
+    rng = np.random.default_rng(5)
+    integers = rng.integers(-127, 128, (6, 70)).astype(np.float32)
+    scales = np.full((6, 1), 2.0**-6, np.float32)
+    rounded = Rounding.for_covariance(correlated(70)).round(integers * scales, scales, -127, 127)
+    np.testing.assert_array_equal(rounded, integers)
+
+
+def test_the_weights_themselves_are_left_alone() -> None:
+    matrix = weights(6, 70)
+    before = matrix.copy()
+    Rounding.for_covariance(correlated(70)).round(matrix, int8_scales(matrix)[:, None], -127, 127)
+    np.testing.assert_array_equal(matrix, before)
+
+
+@pytest.mark.parametrize("columns", [1, 40])
+def test_channels_that_calibration_never_saw_are_rounded_to_nearest(columns: int) -> None:
+    matrix = weights(4, columns)
+    scales = int8_scales(matrix)[:, None]
+    rounded = Rounding.for_covariance(np.zeros((columns, columns), np.float32)).round(matrix, scales, -127, 127)
+    np.testing.assert_array_equal(rounded, np.rint(matrix / scales))
+
+
+def test_a_covariance_of_few_tokens_is_no_obstacle() -> None:
+    """Three tokens, forty channels: singular, and with rounding errors not even positive."""
+    tokens = weights(3, 40).astype(np.float64)
+    covariance = np.cov(tokens, rowvar=False, bias=True).astype(np.float32)
+    matrix = weights(8, 40, seed=6)
+    scales = np.full((8, 1), 0.3, np.float32)
+    fitted = Rounding.for_covariance(covariance).round(matrix, scales, -8, 7)
+    nearest = np.clip(np.rint(matrix / scales), -8, 7)
+    assert np.isfinite(fitted).all()
+    assert output_error(matrix, fitted * scales, covariance) < output_error(matrix, nearest * scales, covariance)
+
+
+def far_from_zero(tokens: int = 300, columns: int = 24) -> Float32:
+    """Activations of which one channel hardly moves, thousands away from zero (decoders have such channels)."""
+    values = weights(tokens, columns)
+    values[:, 5] = values[:, 5] * np.float32(0.5) + np.float32(3000)
+    return values
+
+
+def collected(tokens: Float32) -> SiteStatistics:
+    collecting = StatisticsSum()
+    for start in range(0, len(tokens), 70):
+        collecting.add(tokens[start : start + 70])
+    return collecting.result()
+
+
+def test_statistics_are_those_of_all_tokens_at_once() -> None:
+    tokens = weights(300, 24)
+    found = collected(tokens)
+    np.testing.assert_allclose(found.mean, tokens.mean(0), atol=1e-6)
+    np.testing.assert_array_equal(found.low, tokens.min(0))
+    np.testing.assert_array_equal(found.high, tokens.max(0))
+    np.testing.assert_allclose(found.covariance, np.cov(tokens, rowvar=False, bias=True), atol=1e-5)
+    np.testing.assert_allclose(found.reach(found.mean), np.abs(tokens - found.mean).max(0), atol=1e-6)
+
+
+def test_the_covariance_of_a_channel_far_from_zero_is_not_lost() -> None:
+    tokens = far_from_zero()
+    expected = np.cov(tokens.astype(np.float64), rowvar=False, bias=True)
+    np.testing.assert_allclose(collected(tokens).covariance, expected, atol=1e-3)
+
+
+def test_a_channel_far_from_zero_is_no_obstacle_to_rounding() -> None:
+    rounding = Rounding.for_covariance(collected(far_from_zero()).covariance)
+    matrix = weights(8, 24)
+    assert np.isfinite(rounding.round(matrix, int8_scales(matrix)[:, None], -127, 127)).all()

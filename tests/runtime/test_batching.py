@@ -1,0 +1,62 @@
+"""Batches: every text once, within the budget, longest first, padded on the right."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedpack.batching import pad, token_budget_batches
+
+LENGTHS = st.lists(st.integers(1, 600), max_size=60)
+BUDGETS = st.integers(1, 1000)
+ROWS = st.lists(st.lists(st.integers(0, 250), min_size=1, max_size=12), min_size=1, max_size=8)
+
+
+@given(lengths=LENGTHS, budget=BUDGETS)
+def test_every_text_is_in_one_batch(lengths: list[int], budget: int) -> None:
+    batches = [batch.tolist() for batch in token_budget_batches(lengths, budget)]
+    assert sorted(itertools.chain(*batches)) == list(range(len(lengths)))
+
+
+@given(lengths=LENGTHS, budget=BUDGETS)
+def test_batch_stays_within_the_budget_or_is_one_text(lengths: list[int], budget: int) -> None:
+    for batch in token_budget_batches(lengths, budget):
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
+
+
+@given(lengths=LENGTHS, budget=BUDGETS)
+def test_longest_texts_come_first(lengths: list[int], budget: int) -> None:
+    order = [lengths[index] for batch in token_budget_batches(lengths, budget) for index in batch]
+    assert order == sorted(lengths, reverse=True)
+
+
+@given(lengths=LENGTHS, budget=BUDGETS)
+def test_batch_is_full_before_the_next_begins(lengths: list[int], budget: int) -> None:
+    batches = list(token_budget_batches(lengths, budget))
+    for batch in batches[:-1]:
+        assert (len(batch) + 1) * lengths[batch[0]] > budget
+
+
+def test_texts_of_one_length_keep_their_order() -> None:
+    assert [batch.tolist() for batch in token_budget_batches([5, 5, 9, 5], 10)] == [[2], [0, 1], [3]]
+
+
+def test_no_texts_no_batches() -> None:
+    assert list(token_budget_batches([], 512)) == []
+
+
+@given(rows=ROWS, pad_token_id=st.integers(0, 250))
+def test_padding_is_on_the_right_and_masked(rows: list[list[int]], pad_token_id: int) -> None:
+    feeds = pad([np.array(row, np.int64) for row in rows], pad_token_id)
+    longest = max(map(len, rows))
+    assert feeds["input_ids"].tolist() == [row + [pad_token_id] * (longest - len(row)) for row in rows]
+    assert feeds["attention_mask"].tolist() == [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+
+
+@pytest.mark.parametrize("name", ["input_ids", "attention_mask"])
+def test_inputs_of_the_graph_are_int64(name: str) -> None:
+    assert pad([np.array([1, 2])], 0)[name].dtype == np.int64

@@ -1,0 +1,59 @@
+"""`import embedpack` is light: proven in a fresh interpreter, not in this one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import embedpack
+
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "PIL",
+    "onnx",
+    "onnx_ir",
+    "safetensors",
+    "scipy",
+    "huggingface_hub",
+    "embedpack_export",
+}
+
+
+def run_python(code: str, *arguments: str) -> Any:
+    """What a fresh interpreter prints, read as JSON; a warning there is an error."""
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+
+def test_import_loads_nothing_heavy() -> None:
+    loaded = run_python("import embedpack, json, sys; print(json.dumps(list(sys.modules)))")
+    assert not HEAVY & {name.partition(".")[0] for name in loaded}
+
+
+def test_texts_are_embedded_without_anything_heavy(tiny: Path) -> None:
+    code = """
+import json, sys
+sys.modules.update(dict.fromkeys(json.loads(sys.argv[2])))  # importing any of them fails
+from embedpack import Embedder
+print(json.dumps(Embedder(sys.argv[1], threads=1).encode("a cat", precision="int8").codes.tolist()))
+"""
+    assert len(run_python(code, str(tiny), json.dumps(sorted(HEAVY)))[0]) == 32
+
+
+def test_public_names_are_those_of_all() -> None:
+    code = """
+import embedpack, json, types
+names = [name for name, value in vars(embedpack).items() if not isinstance(value, types.ModuleType)]
+print(json.dumps([name for name in names if not name.startswith("_")]))
+"""
+    assert sorted(run_python(code)) == sorted(embedpack.__all__)
+
+
+def test_public_names_are_sorted_and_documented() -> None:
+    assert embedpack.__all__ == sorted(embedpack.__all__)
+    assert all(getattr(embedpack, name).__doc__ for name in embedpack.__all__)
