@@ -15,7 +15,9 @@ check: .venv-test/.done
 	.venv-test/bin/ruff format --check
 	.venv-test/bin/mypy
 bench: .venv-test/.done
-	.venv-test/bin/python -m benchmarks all --data "$(DATA)"
+	test -d packs/minilm || .venv-test/bin/embedpack demo --keep packs/minilm
+	.venv-test/bin/python -m benchmarks speed packs/minilm
+	.venv-test/bin/python -m benchmarks footprint packs/minilm
 
 .venv-%/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D)

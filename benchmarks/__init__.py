@@ -1,1 +1,1 @@
-"""Accuracy, speed and footprint of packs: `python -m benchmarks -h`. Results lie in `results/`, written by the program."""
+"""Accuracy, speed and footprint of packs: `python -m benchmarks -h`; figures and their conditions in `results/`."""

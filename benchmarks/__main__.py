@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,9 +25,12 @@ class Benchmark(Protocol):
 
     SUMMARY: str
     EXAMPLES: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], dict[str, Any]]
-    table: Callable[[Mapping[str, Any]], str]
+
+    def add_arguments(self, parser: argparse.ArgumentParser, /) -> None: ...
+
+    def run(self, options: argparse.Namespace, /) -> dict[str, Any]: ...
+
+    def table(self, results: Mapping[str, Any], /) -> str: ...
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {"accuracy": accuracy, "speed": speed, "footprint": footprint}
@@ -76,7 +79,9 @@ def _show(path: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure packs; what it shows and what not: README.md.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure packs; what it shows and what not: README.md."
+    )
     commands = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True, dest="benchmark")
     for name, benchmark in BENCHMARKS.items():
         sub = commands.add_parser(

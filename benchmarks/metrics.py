@@ -12,13 +12,6 @@ from benchmarks.retrieval_set import RetrievalSet
 from embedpack import MissingExtraError
 from embedpack.codes import Float32
 
-try:
-    import ir_measures
-except ModuleNotFoundError as cause:
-    if cause.name != "ir_measures":
-        raise
-    raise MissingExtraError("bench", "ir-measures") from cause
-
 DEPTH = 10
 RESAMPLES = 10_000
 # Resamples drawn together: bounds the memory.
@@ -43,7 +36,15 @@ def best(scores: Float32) -> Ranks:
 
 
 def ndcg_at_10(ranks: Ranks, judged: RetrievalSet) -> Float64:
-    """nDCG@10 of every query, in points (100 is perfect)."""
+    """nDCG@10 of every query, in points (100 is perfect).
+
+    Raises:
+        MissingExtraError: ir-measures is not installed.
+    """
+    try:
+        import ir_measures
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError("bench", str(missing.name)) from missing
     documents = list(judged.documents)
     # Falling scores, one apart: the library would break ties among equal ones by the documents' names.
     run = {
@@ -59,9 +60,7 @@ def interval_95(differences: Float64, seed: int) -> tuple[float, float]:
     """The 95 % interval of the mean of paired differences: queries drawn anew, with replacement, 10,000 times."""
     rng = np.random.default_rng(seed)
     count = len(differences)
-    means = [
-        differences[rng.integers(count, size=(CHUNK, count))].mean(1) for _ in range(0, RESAMPLES, CHUNK)
-    ]
+    means = [differences[rng.integers(count, size=(CHUNK, count))].mean(1) for _ in range(0, RESAMPLES, CHUNK)]
     low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return float(low), float(high)
 

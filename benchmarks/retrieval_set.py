@@ -26,7 +26,9 @@ class RetrievalSet:
         relevant = {document for query in queries for document in self.qrels[query]}
         others = set([name for name in self.documents if name not in relevant][:count])
         documents = {name: text for name, text in self.documents.items() if name in relevant | others}
-        return replace(self, documents=documents, queries=queries, qrels={query: self.qrels[query] for query in queries})
+        return replace(
+            self, documents=documents, queries=queries, qrels={query: self.qrels[query] for query in queries}
+        )
 
 
 def read_set(data: Path, name: str) -> RetrievalSet:

@@ -62,8 +62,10 @@ def recast(path: Path, dtype: torch.dtype) -> None:
     save_file({name: value.to(dtype) for name, value in load_file(path).items()}, path, {"format": "pt"})
 
 
-def last_hidden_states(model: Any, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> Float32:
+def last_hidden_states(
+    model: Any, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]
+) -> Float32:
     """float32 [batch, sequence, hidden]."""
     with torch.no_grad():
-        output = model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
+        output = model(input_ids=torch.from_numpy(input_ids), attention_mask=torch.from_numpy(attention_mask))
     return np.asarray(output.last_hidden_state.numpy(), np.float32)

@@ -142,7 +142,7 @@ def far_from_zero(tokens: int = 300, columns: int = 24) -> Float32:
 
 
 def collected(tokens: Float32) -> SiteStatistics:
-    collecting = StatisticsSum()
+    collecting = StatisticsSum(tokens.shape[1])
     for start in range(0, len(tokens), 70):
         collecting.add(tokens[start : start + 70])
     return collecting.result()
@@ -155,7 +155,7 @@ def test_statistics_are_those_of_all_tokens_at_once() -> None:
     np.testing.assert_array_equal(found.low, tokens.min(0))
     np.testing.assert_array_equal(found.high, tokens.max(0))
     np.testing.assert_allclose(found.covariance, np.cov(tokens, rowvar=False, bias=True), atol=1e-5)
-    np.testing.assert_allclose(found.reach(found.mean), np.abs(tokens - found.mean).max(0), atol=1e-6)
+    np.testing.assert_allclose(np.abs(tokens - found.center).max(0), found.reach, atol=1e-6)
 
 
 def test_the_covariance_of_a_channel_far_from_zero_is_not_lost() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import embedpack
+from benchmarks.readme import updated
 from embedpack.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -71,3 +72,7 @@ def test_no_tracked_file_is_large() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
     paths = [ROOT / name for name in listed.split("\0") if name]
     assert [path.name for path in paths if path.is_file() and path.stat().st_size > 2_000_000] == []
+
+
+def test_the_results_of_the_readme_are_those_of_the_results_files() -> None:
+    assert updated(README) == README

@@ -188,7 +188,7 @@ WRONG_VALUES = [
     ),
     pytest.param(
         put("variants", "default-int8", "min_onnxruntime", "1.x"),
-        "Expected `str` matching regex '^[0-9]+(\\.[0-9]+)*$' - at `$.variants[...].min_onnxruntime`",
+        "Expected `str` matching regex '^[0-9]+(\\\\.[0-9]+)*$' - at `$.variants[...].min_onnxruntime`",
         id="version_that_is_none",
     ),
     pytest.param(
@@ -447,8 +447,8 @@ def test_graph_that_points_behind_its_weights(pack: Path, replace_file: ReplaceF
 def test_tokenizer_that_is_not_utf8(pack: Path, replace_file: ReplaceFile) -> None:
     replace_file("tokenizer.json", b"\xff{}")
     message = (
-        "PACK: tokenizer.json cannot be read: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte; "
-        "copy it again"
+        "PACK: tokenizer.json: the tokenizers library cannot read it: "
+        "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte; copy it again"
     )
     assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
 
@@ -457,7 +457,7 @@ def test_tokenizer_that_is_not_utf8(pack: Path, replace_file: ReplaceFile) -> No
 def test_tokenizer_that_is_no_tokenizer(pack: Path, replace_file: ReplaceFile, content: bytes) -> None:
     replace_file("tokenizer.json", content)
     message = refusal(pack, lambda: Embedder(pack, weights="fp32"))
-    assert message.startswith("PACK: tokenizer.json cannot be read: ")
+    assert message.startswith("PACK: tokenizer.json: the tokenizers library cannot read it: ")
     assert message.endswith("; copy it again")
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -16,9 +17,14 @@ from transformers.utils import logging
 
 from embedpack.errors import CheckpointError
 from embedpack.safetensors_file import open_safetensors
-from embedpack_export.adapter import KEY_PREFIX, adapter_tasks
+from embedpack_export.adapter import KEY_PREFIX
 from embedpack_export.plan import ExportPlan
 from embedpack_export.weights import NameRules
+
+# jina-embeddings-v4 keeps all tasks in one file: `….lora_A.<task>.weight`.
+TASK_KEY = re.compile(r"(?P<part>\.lora_\w+)\.(?!(weight|bias)$)(?P<task>[^.]+)")
+# transformers leaves these functions untyped.
+transformers_logging: Any = logging
 
 
 def load_model(plan: ExportPlan, task: str) -> torch.nn.Module:
@@ -57,21 +63,17 @@ def _load_backbone(plan: ExportPlan) -> torch.nn.Module:
 
 def _read_state(folder: Path, task: str, rules: NameRules) -> dict[str, torch.Tensor]:
     """The tensors of one task under the names that PEFT itself would give them."""
-    tasks = adapter_tasks(folder)
-    others = "|".join(re.escape(name) for name in tasks) or "(?!)"
-    # jina-embeddings-v4 keeps all tasks in one file: `….lora_A.<task>.weight`.
-    named = re.compile(rf"(?P<part>\.lora_\w+)\.(?P<task>{others})(?=\.|$)")
     state = {}
     for name, tensor in open_safetensors(folder / "adapter_model.safetensors", CheckpointError).tensors.items():
-        found = named.search(name)
+        found = TASK_KEY.search(name)
         if found is None or found["task"] == task:
-            plain = rules.normal(named.sub(r"\g<part>", name).removeprefix(KEY_PREFIX))
+            plain = rules.normal(TASK_KEY.sub(r"\g<part>", name).removeprefix(KEY_PREFIX))
             state[KEY_PREFIX + plain] = torch.from_numpy(tensor.float32())
     return state
 
 
 def _add_adapter(model: torch.nn.Module, folder: Path, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
-    config = LoraConfig.from_pretrained(folder)
+    config = LoraConfig.from_pretrained(str(folder))
     config.inference_mode = True
     # The task type would wrap the model in a head's call; the base name only serves a look-up on the hub.
     config.task_type = config.base_model_name_or_path = None
@@ -83,7 +85,7 @@ def _add_adapter(model: torch.nn.Module, folder: Path, state: Mapping[str, torch
             f"{folder}: the keys of the file are not those that PEFT makes of adapter_config.json; they differ in "
             f"{differing}: are both of one run?"
         )
-    loaded = set_peft_model_state_dict(adapted, dict(state))
+    loaded: Any = set_peft_model_state_dict(adapted, dict(state))
     if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
         raise CheckpointError(f"{folder}: PEFT did not load all keys: {loaded}")
     assert isinstance(adapted, torch.nn.Module)
@@ -93,9 +95,9 @@ def _add_adapter(model: torch.nn.Module, folder: Path, state: Mapping[str, torch
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No report of unused heads and no progress bar: what matters of them is checked here."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             # PEFT 0.21 asks transformers 5 for a property by its former name.
@@ -104,6 +106,6 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", "Adapter .* have invalid shape", PeftWarning)
             yield
     finally:
-        logging.set_verbosity(verbosity)
+        transformers_logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()

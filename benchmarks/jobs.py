@@ -1,0 +1,53 @@
+"""What a worker process is asked to measure: one job a process, written as JSON on its command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+
+from benchmarks.provenance import ROOT
+from embedpack import EmbedpackError
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """Base of all jobs: the variant to open and the threads it may use."""
+
+    pack: str
+    variant: str
+    threads: int
+
+
+class ShapeJob(Job, frozen=True):
+    """Repeated calls with one batch of a fixed shape: `rows` x `tokens`, no padding."""
+
+    rows: int
+    tokens: int
+    seconds: float
+    seed: int
+
+
+class MixedJob(Job, frozen=True):
+    """One pass over texts of mixed lengths; `ours` batches as `Embedder` does, else in order, 64 at a time."""
+
+    ours: bool
+    seed: int
+
+
+class OpenJob(Job, frozen=True):
+    """Import, open and use an `Embedder`, with time and memory after each step."""
+
+
+def in_fresh_process(job: Job) -> Any:
+    """What `benchmarks.worker` measures for a job.
+
+    Raises:
+        EmbedpackError: the worker failed; the message is the last line that it wrote.
+    """
+    command = [sys.executable, "-m", "benchmarks.worker", msgspec.json.encode(job).decode()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EmbedpackError(f"a worker failed on {job}: {(done.stderr.splitlines() or ['no message'])[-1]}")
+    return msgspec.json.decode(done.stdout)
