@@ -126,7 +126,7 @@ def table(results: Mapping[str, Any]) -> str:
         (
             item["variant"],
             _megabytes(item["weights_bytes"]),
-            _megabytes(item["graphs_bytes"]),
+            f"{item['graphs_bytes'] / 1e3:.0f}",
             f"{item['load_s']:.2f}",
             *(
                 f"{_megabytes(item['memory'][step]['rss'])} / {_megabytes(item['memory'][step]['anonymous'])}"
@@ -141,7 +141,7 @@ def table(results: Mapping[str, Any]) -> str:
     header = (
         "variant",
         "weights MB",
-        "graphs MB",
+        "graphs kB",
         "load s",
         "imported, MB resident / anonymous",
         "loaded",

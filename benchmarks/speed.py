@@ -119,7 +119,6 @@ def _without_variant(job: Job) -> tuple[object, ...]:
 
 
 def _row(job: Job, found: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
-    walls = [item["wall_s"] for item in found]
     row: dict[str, Any] = {"variant": job.variant, "graph": found[0]["graph"], "threads": job.threads}
     if isinstance(job, ShapeJob):
         row |= {"rows": job.rows, "tokens": job.tokens}
@@ -130,11 +129,11 @@ def _row(job: Job, found: Sequence[dict[str, Any]], baseline: Sequence[dict[str,
             "tokens_computed": found[0]["tokens_computed"],
             "tokens_per_s": _spread([item["tokens"] / item["wall_s"] for item in found]),
         }
-    row |= {"wall_s": _spread(walls), "cpu_s": _spread([item["cpu_s"] for item in found])}
+    row |= {"wall_s": _spread([item["wall_s"] for item in found]), "cpu_s": _spread([item["cpu_s"] for item in found])}
     if baseline is not None:
-        row[f"speedup_over_{BASELINE}"] = _spread(
-            [other["wall_s"] / wall for other, wall in zip(baseline, walls, strict=True)]
-        )
+        for name, key in (("speedup", "wall_s"), ("cpu_speedup", "cpu_s")):
+            ratios = [other[key] / item[key] for other, item in zip(baseline, found, strict=True)]
+            row[f"{name}_over_{BASELINE}"] = _spread(ratios)
     return row
 
 
@@ -154,6 +153,7 @@ def table(results: Mapping[str, Any]) -> str:
             _cell(row["wall_s"], 1000, 2),
             f"{1000 * row['cpu_s']['median']:.2f}",
             _cell(row.get(f"speedup_over_{BASELINE}"), 1, 2),
+            _cell(row.get(f"cpu_speedup_over_{BASELINE}"), 1, 2),
         )
         for row in results["shapes"]
     ]
@@ -166,14 +166,15 @@ def table(results: Mapping[str, Any]) -> str:
             f"{row['tokens_computed'] / row['tokens'] - 1:.0%}",
             f"{row['cpu_s']['median']:.2f}",
             _cell(row.get(f"speedup_over_{BASELINE}"), 1, 2),
+            _cell(row.get(f"cpu_speedup_over_{BASELINE}"), 1, 2),
         )
         for row in results["mixed"]
     ]
-    ratio = f"times {BASELINE}"
+    ratio, cpu_ratio = f"times {BASELINE}", f"times {BASELINE} in CPU time"
     return "\n\n".join(
         [
-            text_table(("shape", "threads", "variant", "ms a call", "CPU ms", ratio), shapes),
-            text_table(("batching", "threads", "variant", "tokens/s", "padding", "CPU s", ratio), mixed),
+            text_table(("shape", "threads", "variant", "ms a call", "CPU ms", ratio, cpu_ratio), shapes),
+            text_table(("batching", "threads", "variant", "tokens/s", "padding", "CPU s", ratio, cpu_ratio), mixed),
         ]
     )
 

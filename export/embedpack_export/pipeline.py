@@ -181,7 +181,12 @@ def _seal(settings: ExportSettings, plan: ExportPlan, draft: _Draft) -> Manifest
         dimensions=plan.model.dimensions,
         truncate_dims=plan.truncate_dims,
         pooling=plan.pooling,
-        text=TextInput(tokenizer="tokenizer.json", max_tokens=plan.max_tokens, pad_token_id=plan.model.pad_token_id),
+        text=TextInput(
+            tokenizer="tokenizer.json",
+            vocabulary=plan.model.vocabulary,
+            max_tokens=plan.max_tokens,
+            pad_token_id=plan.model.pad_token_id,
+        ),
         tasks=draft.tasks,
         variants=draft.variants,
         golden=GOLDEN_FILE,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from embedpack.codes import GRAPH_OUTPUTS, Precision, check_precision, code_width, truncate
 from embedpack.embeddings import Embeddings
-from embedpack.errors import InputError, unknown
+from embedpack.errors import InputError, PackError, unknown
 from embedpack.pack import Pack, Variant, read_pack
 from embedpack.saturation import products_saturate
 from embedpack.session import GraphSession, check_onnxruntime
@@ -124,7 +124,7 @@ class Embedder:
 
     def _dimensions(self, truncate_dim: int | None, precision: Precision) -> int:
         dimensions = self.dimensions if truncate_dim is None else truncate_dim
-        if dimensions not in self.truncate_dims:
+        if isinstance(dimensions, float) or dimensions not in self.truncate_dims:
             raise InputError(unknown("truncate_dim", dimensions, self.truncate_dims))
         code_width(precision, dimensions)
         return dimensions
@@ -146,7 +146,16 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, *, warn_when_cut: b
         graph = variant.graph_without_vnni
     pack.read(graph)
     session = GraphSession(pack.path(graph), threads)
-    tokenizer = TextTokenizer(pack.read(text.tokenizer), text.max_tokens)
+    content = pack.read(text.tokenizer)
+    try:
+        tokenizer = TextTokenizer(content, text.max_tokens)
+    except PackError as cause:
+        raise PackError(f"{pack.folder}: {cause}") from cause
+    if tokenizer.largest_id >= text.vocabulary:
+        raise PackError(
+            f"{pack.folder}: {text.tokenizer} has ids up to {tokenizer.largest_id}, the graphs' embedding table only "
+            f"{text.vocabulary} rows; it belongs to another model: copy the pack again"
+        )
     return TextEncoder(session, tokenizer, text.pad_token_id, warn_when_cut=warn_when_cut)
 
 
@@ -166,7 +175,8 @@ def _choose(pack: Pack, task: str | None, weights: str | None, variant: str | No
     if task not in tasks:
         raise InputError(unknown("task", task, tasks))
     found = {item.weights: name for name, item in variants.items() if item.task == task}
-    weights = weights or ("int8" if "int8" in found else next(iter(found)))
+    if weights is None:
+        weights = "int8" if "int8" in found else next(iter(found))
     for known, name in found.items():
         if weights == known:
             return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +46,7 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, rows: int | slice | npt.NDArray[Any]) -> Embeddings:
+    def __getitem__(self, rows: int | np.integer[Any] | slice | npt.NDArray[Any]) -> Embeddings:
         """Some of the vectors; an int gives the one vector as Embeddings of length 1."""
         if isinstance(rows, int | np.integer):
             if not -len(self) <= rows < len(self):
@@ -57,6 +58,8 @@ class Embeddings:
         return (self[row] for row in range(len(self)))
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("embeddings are decoded into a new array, which copy=False forbids")
         return self.decode() if dtype is None else self.decode().astype(dtype)
 
     @property
@@ -102,13 +105,21 @@ class Embeddings:
         path = Path(path)
         file = open_safetensors(path)
         found = file.metadata.get("format")
-        if found != FILE_FORMAT or set(file.tensors) != {"codes"}:
-            raise InputError(f"{path}: expected embeddings saved by embedpack ({FILE_FORMAT}), found format {found!r}")
+        expected = f"{path}: expected embeddings saved by embedpack ({FILE_FORMAT})"
+        if found != FILE_FORMAT:
+            raise InputError(f"{expected}, found format {found!r}")
+        if set(file.tensors) != {"codes"}:
+            raise InputError(f"{expected}, found the tensors: {', '.join(file.tensors) or 'none'}")
         dimensions = file.metadata.get("dimensions", "")
-        if not (dimensions.isascii() and dimensions.isdigit() and 1 <= int(dimensions) <= 65_536):
+        if not (re.fullmatch("[0-9]{1,5}", dimensions) and 1 <= int(dimensions) <= 65_536):
             raise InputError(f"{path}: {dimensions!r} is no number of dimensions")
-        precision = check_precision(file.metadata.get("precision", ""))
-        return cls(file.tensors["codes"].raw(), precision, int(dimensions), file.metadata.get("space", ""))
+        if "space" not in file.metadata:
+            raise InputError(f"{path}: the metadata has no 'space'")
+        try:
+            precision = check_precision(file.metadata.get("precision", ""))
+            return cls(file.tensors["codes"].raw(), precision, int(dimensions), file.metadata["space"])
+        except InputError as cause:
+            raise InputError(f"{path}: {cause}") from cause
 
 
 def concatenate(parts: list[Embeddings]) -> Embeddings:

@@ -43,7 +43,7 @@ def check_golden(pack: Pack, variant: str) -> float:
     path = pack.folder / pack.manifest.golden
     try:
         golden = msgspec.json.decode(pack.read(pack.manifest.golden), type=Golden)
-    except msgspec.DecodeError as cause:
+    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
         raise PackError(f"{path}: {cause}") from cause
     cases, recorded = golden.cases.get(chosen.task, []), golden.vectors.get(variant, [])
     if not cases or len(cases) != len(recorded):
@@ -57,7 +57,10 @@ def check_golden(pack: Pack, variant: str) -> float:
         expected = np.asarray(vector)
         if expected.shape != found.shape:
             raise PackError(f"{path}: a vector of {variant!r} has {expected.size} values, not {found.size}")
-        worst = max(worst, 1 - float(found @ expected / np.linalg.norm(found) / np.linalg.norm(expected)))
+        with np.errstate(invalid="ignore"):
+            loss = 1 - found @ expected / np.linalg.norm(found) / np.linalg.norm(expected)
+        # max() would drop a NaN, the loss to a vector without a direction.
+        worst = float(np.maximum(worst, loss))
     if not worst <= TOLERANCE[chosen.weights]:
         raise PackError(
             f"{pack.folder}: {variant} gives other vectors here than where it was made: 1 - cosine {worst:.1e}, "

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -27,7 +30,7 @@ MAX_MANIFEST_BYTES = 16_000_000
 WeightsFormat = Literal["fp32", "int8", "int4"]
 Pooling = Literal["mean", "cls", "last"]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)*$")]
+Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=20)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
 Dimension = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 TokenCount = Annotated[int, msgspec.Meta(ge=1, le=1_048_576)]
@@ -62,9 +65,13 @@ class License(Strict, frozen=True):
 
 
 class TextInput(Strict, frozen=True):
-    """How a text becomes token ids: tokenizer file, cut after `max_tokens` (special tokens included), right padding."""
+    """How a text becomes token ids: tokenizer file, cut after `max_tokens` (special tokens included), right padding.
+
+    `vocabulary` is the number of rows of the embedding table: every token id is below it.
+    """
 
     tokenizer: str
+    vocabulary: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
     max_tokens: TokenCount
     pad_token_id: Annotated[int, msgspec.Meta(ge=0)]
 
@@ -165,8 +172,7 @@ class Pack:
         for part in (path, *path.parents):
             if part == self.folder:
                 break
-            if part.is_symlink():
-                raise PackError(f"{path}: {part.name!r} is a symbolic link; copy the pack with its links resolved")
+            _refuse_link(path, part)
         if not path.is_file():
             raise PackError(f"{path}: missing, though {MANIFEST_NAME} names it; copy the pack again")
         expected, found = self.manifest.files[name].bytes, path.stat().st_size
@@ -181,7 +187,8 @@ class Pack:
             PackError: as `path`, or the digest differs.
         """
         path = self.path(name)
-        content = path.read_bytes()
+        with _reading(path):
+            content = path.read_bytes()
         self._check_digest(path, name, hashlib.sha256(content).hexdigest())
         return content
 
@@ -193,12 +200,13 @@ class Pack:
         """
         for name in self.manifest.files:
             path = self.path(name)
-            with path.open("rb") as stream:
-                self._check_digest(path, name, hashlib.file_digest(stream, "sha256").hexdigest())
+            with _reading(path), path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            self._check_digest(path, name, digest)
             yield name
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
-            if not path.is_dir() and name != MANIFEST_NAME and name not in self.manifest.files:
+            if (path.is_symlink() or not path.is_dir()) and name != MANIFEST_NAME and name not in self.manifest.files:
                 raise PackError(f"{path}: {MANIFEST_NAME} does not name this file; remove it")
 
     def _check_digest(self, path: Path, name: str, found: str) -> None:
@@ -217,9 +225,12 @@ def read_pack(folder: str | Path) -> Pack:
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise PackError(f"{folder}: no pack here ({MANIFEST_NAME} is missing); make one with: embedpack export")
+    _refuse_link(path, path)
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise PackError(f"{path}: {path.stat().st_size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}")
-    manifest = _parse(path, path.read_bytes())
+    with _reading(path):
+        content = path.read_bytes()
+    manifest = _parse(path, content)
     for problem in _contradictions(manifest):
         raise PackError(f"{path}: {problem}")
     return Pack(folder, manifest)
@@ -238,9 +249,24 @@ def describe_file(path: Path) -> FileEntry:
         return FileEntry(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=path.stat().st_size)
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as cause:
+        raise PackError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+
+
+def _refuse_link(path: Path, part: Path) -> None:
+    if part.is_symlink():
+        raise PackError(f"{path}: {part.name!r} is a symbolic link; copy the pack with its links resolved")
+
+
 def _parse(path: Path, content: bytes) -> Manifest:
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=_no_constant)
+        value = json.loads(
+            content.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=_no_constant, parse_float=_finite
+        )
     except UnicodeDecodeError as cause:
         raise PackError(f"{path}: not UTF-8 at byte {cause.start}; copy the pack again") from cause
     except RecursionError as cause:
@@ -251,7 +277,8 @@ def _parse(path: Path, content: bytes) -> Manifest:
     try:
         return msgspec.convert(value, Manifest)
     except msgspec.ValidationError as cause:
-        newer = "" if value["format"] == FORMAT else f" (format {value['format']}, this embedpack writes {FORMAT})"
+        version = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
+        newer = "" if version == FORMAT else f" (format {version}, this embedpack writes {FORMAT})"
         raise PackError(f"{path}: {cause}{newer}") from cause
 
 
@@ -259,9 +286,19 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _finite(text: str) -> float:
+    # float() reads 1e999 as infinity.
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not a finite number")
+    return value
+
+
 def _check_format(path: Path, value: object) -> None:
-    version = value.get("format") if isinstance(value, dict) else None
-    if not isinstance(version, str) or version.split(".")[0] != FORMAT.split(".")[0]:
+    if not isinstance(value, dict) or "format" not in value:
+        return  # the conversion to a Manifest says what is missing
+    version = value["format"]
+    major = FORMAT.partition(".")[0]
+    if not isinstance(version, str) or not re.fullmatch(rf"{major}\.[0-9]+", version, re.ASCII):
         raise PackError(f"{path}: format {version!r} at `$.format`; this embedpack reads {FORMAT}: update one of them")
 
 
@@ -270,19 +307,29 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     yield from _bad_paths(manifest.files)
     if list(manifest.truncate_dims) != sorted(set(manifest.truncate_dims)):
         yield "the truncations do not ascend - at `$.truncate_dims`"
+    if manifest.text.pad_token_id >= manifest.text.vocabulary:
+        yield f"the pad token is not below {manifest.text.vocabulary}, the vocabulary - at `$.text.pad_token_id`"
     if not manifest.truncate_dims or manifest.truncate_dims[-1] != manifest.dimensions:
         yield f"the last truncation is not {manifest.dimensions}, the full dimension - at `$.truncate_dims`"
     for name, task in manifest.tasks.items():
         if task.default_prompt_name is not None and task.default_prompt_name not in task.prompts:
             yield f"{unknown('prompt', task.default_prompt_name, task.prompts)} - at `$.tasks[{name!r}]`"
+    yield from _bad_variants(manifest)
+    for where, file in _references(manifest):
+        if file not in manifest.files:
+            yield f"{file!r} is not among the files - at `{where}`"
+
+
+def _bad_variants(manifest: Manifest) -> Iterator[str]:
+    used = {variant.task for variant in manifest.variants.values()}
     if not manifest.variants:
         yield "there is no variant - at `$.variants`"
     for name, variant in manifest.variants.items():
         if variant.task not in manifest.tasks:
             yield f"{unknown('task', variant.task, manifest.tasks)} - at `$.variants[{name!r}].task`"
-    for where, file in _references(manifest):
-        if file not in manifest.files:
-            yield f"{file!r} is not among the files - at `{where}`"
+    for name in manifest.tasks:
+        if name not in used:
+            yield f"task {name!r} has no variant - at `$.tasks[{name!r}]`"
 
 
 def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -298,6 +345,6 @@ def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _bad_paths(files: Mapping[str, FileEntry]) -> Iterator[str]:
     for name in files:
         path = PurePosixPath(name)
-        plain = path.parts and path.as_posix() == name and not any(c in name for c in ("\\", ":", "\0"))
+        plain = path.parts and path.as_posix() == name and name.isprintable() and not any(c in name for c in "\\:")
         if not plain or path.is_absolute() or ".." in path.parts or name == MANIFEST_NAME:
             yield f"{name!r} is not a plain path inside the pack - at `$.files`"

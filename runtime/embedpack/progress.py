@@ -34,7 +34,7 @@ class Progress:
         """Note that `items` more are done."""
         self._done += items
         now = time.monotonic()
-        if now - self._begin > SILENT_SECONDS and now - self._drawn > 0.1 and sys.stderr.isatty():
+        if now - self._begin > SILENT_SECONDS and now - self._drawn > 0.1 and _is_terminal():
             self._drawn = now
             self._visible = True
             self._draw()
@@ -46,3 +46,8 @@ class Progress:
         bar = "█" * filled + "░" * (WIDTH - filled)
         sys.stderr.write(f"\r{self._label} {bar} {self._done}/{self._total}  {rate:,.0f}/s  {left:,.0f} s left  ")
         sys.stderr.flush()
+
+
+def _is_terminal() -> bool:
+    # A process without a console (pythonw, a service) has no standard error at all.
+    return sys.stderr is not None and sys.stderr.isatty()

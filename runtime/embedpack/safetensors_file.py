@@ -105,12 +105,16 @@ def _read_header(path: Path) -> SafetensorsFile:
     with path.open("rb") as stream:
         prefix = stream.read(8)
         length = int.from_bytes(prefix, "little")
-        if len(prefix) < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+        if len(prefix) < 8 or length > size - 8:
             raise ValueError(f"the file has {size} bytes, too few for the header length it states")
+        if length > MAX_HEADER_BYTES:
+            raise ValueError(f"the header has {length} bytes, at most {MAX_HEADER_BYTES} are read")
         header = json.loads(stream.read(length).decode("utf-8"), object_pairs_hook=unique_keys)
     if not isinstance(header, dict):
         raise ValueError("the header is no JSON object")
     metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("__metadata__ is no JSON object of strings")
     begin = 8 + length
     spans: list[tuple[int, int]] = []
     tensors: dict[str, StoredTensor] = {}
@@ -119,19 +123,32 @@ def _read_header(path: Path) -> SafetensorsFile:
         spans.append((first, last))
         tensors[name] = StoredTensor(path, name, entry["dtype"], tuple(entry["shape"]), begin + first)
     _check_cover(sorted(spans), size - begin)
-    return SafetensorsFile(tensors, {str(key): str(value) for key, value in metadata.items()})
+    return SafetensorsFile(tensors, metadata)
 
 
-def _checked_span(name: str, entry: Mapping[str, Any]) -> tuple[int, int]:
+def _checked_span(name: str, entry: Any) -> tuple[int, int]:
     """First and last byte of a tensor, once its type and shape are known to fill exactly these bytes."""
-    dtype, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in NUMPY_DTYPES:
+    if not isinstance(entry, dict) or not entry.keys() >= {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"tensor {name!r} needs dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype not in tuple(NUMPY_DTYPES):
         raise ValueError(f"tensor {name!r} has the data type {dtype}; known: {', '.join(NUMPY_DTYPES)}")
-    if not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
+    if not all(isinstance(numbers, list) and all(map(_is_natural, numbers)) for numbers in (shape, offsets)):
         raise ValueError(f"tensor {name!r} has a shape or offset that is no natural number")
-    if math.prod(shape) * np.dtype(NUMPY_DTYPES[dtype]).itemsize != last - first:
+    if len(offsets) != 2:
+        raise ValueError(f"tensor {name!r} has {len(offsets)} data_offsets, not 2")
+    first, last = offsets
+    itemsize = np.dtype(NUMPY_DTYPES[dtype]).itemsize
+    if math.prod(shape) * itemsize != last - first:
         raise ValueError(f"tensor {name!r} of shape {shape} and type {dtype} does not fill {last - first} bytes")
+    # numpy counts an axis of length 0 as 1 when it checks that an array is addressable.
+    if len(shape) > 64 or math.prod(length or 1 for length in shape) * itemsize >= 2**63:
+        raise ValueError(f"tensor {name!r} has the shape {shape}, which no array can have")
     return first, last
+
+
+def _is_natural(number: object) -> bool:
+    return type(number) is int and number >= 0
 
 
 def _check_cover(spans: list[tuple[int, int]], data_bytes: int) -> None:

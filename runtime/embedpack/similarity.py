@@ -29,11 +29,28 @@ def similarity(queries: Embeddings, documents: Embeddings) -> Float32:
             float or int8 on the query side.
     """
     _check_comparable(queries, documents)
+    if queries.precision == documents.precision == "binary":
+        return _binary_similarity(queries, documents)
     left = queries.decode()
     scores = np.empty((len(queries), len(documents)), np.float32)
     for start in range(0, len(documents), BLOCK):
         scores[:, start : start + BLOCK] = left @ documents[start : start + BLOCK].decode().T
     return scores
+
+
+def _binary_similarity(queries: Embeddings, documents: Embeddings) -> Float32:
+    """1 - 2 * Hamming distance / dimensions, exactly: sums of +1 and -1 are whole numbers, also in float32."""
+    dimensions = queries.dimensions
+    left = _signs(queries)
+    scores = np.empty((len(queries), len(documents)), np.float32)
+    for start in range(0, len(documents), BLOCK):
+        scores[:, start : start + BLOCK] = left @ _signs(documents[start : start + BLOCK]).T
+    return scores / np.float32(dimensions)
+
+
+def _signs(embeddings: Embeddings) -> Float32:
+    bits = np.unpackbits(embeddings.codes, axis=-1, count=embeddings.dimensions)
+    return bits.astype(np.float32) * 2 - 1
 
 
 def _check_comparable(queries: Embeddings, documents: Embeddings) -> None:

@@ -13,7 +13,7 @@ from embedpack.batching import pad, token_budget_batches
 from embedpack.errors import InputError
 from embedpack.progress import Progress
 from embedpack.session import GraphSession
-from embedpack.tokenizer import TextTokenizer, Tokens
+from embedpack.tokenizer import TextTokenizer, Tokens, check_texts
 
 logger = logging.getLogger("embedpack")
 
@@ -73,19 +73,24 @@ class TextEncoder:
         Raises:
             InputError: see `run`.
         """
+        # All of them first: an unusable text at the end must not cost the work on those before it.
+        check_texts(texts)
         cut = 0
         for start in range(0, len(texts), WINDOW):
             tokens = self._tokenizer.encode(texts[start : start + WINDOW], prompt, first=start)
             cut += sum(item.cut for item in tokens)
             if on_long == "error":
-                _refuse_cut(tokens, start)
+                _refuse_cut(tokens, start, self._tokenizer.max_tokens)
             for rows in token_budget_batches([len(item.ids) for item in tokens], TOKEN_BUDGET):
                 yield start + rows, pad([tokens[row].ids for row in rows], self._pad_token_id)
         if cut and self._warn_when_cut:
             logger.warning("%d of %d texts were longer than the model's limit and were cut", cut, len(texts))
 
 
-def _refuse_cut(tokens: Sequence[Tokens], first: int) -> None:
+def _refuse_cut(tokens: Sequence[Tokens], first: int, limit: int) -> None:
     for index, item in enumerate(tokens, first):
         if item.cut:
-            raise InputError(f"text {index} is longer than the model's limit of tokens; split it, or allow a cut")
+            raise InputError(
+                f"text {index} is longer than the model's limit of {limit} tokens; "
+                "split it, or allow a cut with on_long='truncate'"
+            )

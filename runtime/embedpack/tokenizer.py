@@ -40,6 +40,13 @@ class TextTokenizer:
             self._tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
         except Exception as cause:  # tokenizers raises bare Exception
             raise PackError(f"tokenizer.json: the tokenizers library cannot read it: {cause}; copy it again") from cause
+        special = self._tokenizer.num_special_tokens_to_add(False)
+        if max_tokens <= special:
+            raise PackError(
+                f"max_tokens is {max_tokens}, but the tokenizer adds {special} special tokens to a text; "
+                "export the pack again"
+            )
+        self.max_tokens = max_tokens
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         # "[SEP]" inside a user's text is text: it must not end the sequence or stand for a prompt.
@@ -61,10 +68,23 @@ class TextTokenizer:
         Raises:
             InputError: an item is no text, is empty, or holds what cannot be tokenised.
         """
-        for index, text in enumerate(texts, first):
-            _check_text(index, text)
+        check_texts(texts, first)
         encodings = self._tokenizer.encode_batch([prompt + text for text in texts])
         return [Tokens(np.array(item.ids, np.int64), cut=bool(item.overflowing)) for item in encodings]
+
+
+def check_texts(texts: Sequence[str], first: int = 0) -> None:
+    """Refuse what is no text, or none that can be tokenised.
+
+    Args:
+        texts: the texts.
+        first: number of the first text in error messages.
+
+    Raises:
+        InputError: see above.
+    """
+    for index, text in enumerate(texts, first):
+        _check_text(index, text)
 
 
 def _check_text(index: int, text: object) -> None:

@@ -20,7 +20,12 @@ from embedpack_export.weights import Weights
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-TEXTS = ("how do i reset a router ?", "the cat sleeps on a warm roof in the rain", "list files", "blue house, red door!")
+TEXTS = (
+    "how do i reset a router ?",
+    "the cat sleeps on a warm roof in the rain",
+    "list files",
+    "blue house, red door!",
+)
 QUERY = "encoder.layer.0.attention.self.query"
 # Key of a peft file.
 KEY = f"base_model.model.{QUERY}"
@@ -100,9 +105,7 @@ def take_all(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
 
 def shapes_of(checkpoint: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors of a one-file checkpoint."""
-    return {
-        name: tensor.shape for name, tensor in open_safetensors(checkpoint / "model.safetensors").tensors.items()
-    }
+    return {name: tensor.shape for name, tensor in open_safetensors(checkpoint / "model.safetensors").tensors.items()}
 
 
 def tree(folder: Path) -> dict[str, bytes]:

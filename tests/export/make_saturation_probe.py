@@ -12,7 +12,7 @@ import onnx_ir as ir
 def probe() -> bytes:
     row = ir.Value(name="row", type=ir.TensorType(ir.DataType.UINT8), shape=ir.Shape([1, 16]))
     weight = ir.tensor(np.full((16, 16), 127, np.int8), name="weight")
-    value = ir.Value(name="weight", type=ir.TensorType(weight.dtype), shape=weight.shape, const_value=weight)
+    value = ir.Value(name="weight", type=ir.TensorType(weight.dtype), shape=ir.Shape([16, 16]), const_value=weight)
     node = ir.node("MatMulInteger", [row, value], name="product")
     sums = node.outputs[0]
     sums.name, sums.type, sums.shape = "sums", ir.TensorType(ir.DataType.INT32), ir.Shape([1, 16])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 def run_model(model: bytes | str, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
@@ -30,7 +31,9 @@ def run_node(
     for name, array in inputs.items():
         tensor = ir.tensor(array, name=name)
         constant = None if name == fed else tensor
-        values[name] = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=constant)
+        values[name] = ir.Value(
+            name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=constant
+        )
     node = ir.node(kind, list(values.values()), attributes=dict(attributes), domain="com.microsoft", name="node")
     result = node.outputs[0]
     result.name, result.type = "result", ir.TensorType(dtype)

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 from transformers.utils import logging
 
 torch.set_num_threads(1)
-logging.set_verbosity_error()
-logging.disable_progress_bar()
+logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 Float32 = npt.NDArray[np.float32]
 
@@ -46,8 +46,15 @@ def save_adapter(checkpoint: Path, folder: Path, *, model: Any = None, seed: int
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-        adapted.save_pretrained(folder)
+        adapted.save_pretrained(str(folder))
     return folder
+
+
+def save_with_head(checkpoint: Path) -> None:
+    """Replace the weights by random ones of a whole masked language model, as its pretraining leaves it."""
+    torch.manual_seed(3)
+    config = AutoConfig.from_pretrained(checkpoint)
+    AutoModelForMaskedLM.from_config(config).save_pretrained(checkpoint)  # type: ignore[no-untyped-call]
 
 
 def merged_by_peft(checkpoint: Path, adapter: Path) -> dict[str, Float32]:
@@ -62,9 +69,7 @@ def recast(path: Path, dtype: torch.dtype) -> None:
     save_file({name: value.to(dtype) for name, value in load_file(path).items()}, path, {"format": "pt"})
 
 
-def last_hidden_states(
-    model: Any, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]
-) -> Float32:
+def last_hidden_states(model: Any, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]) -> Float32:
     """float32 [batch, sequence, hidden]."""
     with torch.no_grad():
         output = model(input_ids=torch.from_numpy(input_ids), attention_mask=torch.from_numpy(attention_mask))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,9 @@ def shard(checkpoint: Path) -> Path:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    refuse(tmp_path / "nowhere", f"{tmp_path / 'nowhere'}: no such folder; pass the folder that a model was downloaded to")
+    refuse(
+        tmp_path / "nowhere", f"{tmp_path / 'nowhere'}: no such folder; pass the folder that a model was downloaded to"
+    )
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
@@ -94,7 +95,9 @@ def test_config_is_nested_without_end(checkpoint: Path) -> None:
 
 def test_config_is_not_utf8(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_bytes(b'{"model_type": "b\xff"}')
-    with pytest.raises(CheckpointError, match=rf"\A{checkpoint}/config\.json: not valid JSON: 'utf-8' codec can't decode"):
+    with pytest.raises(
+        CheckpointError, match=rf"\A{checkpoint}/config\.json: not valid JSON: 'utf-8' codec can't decode"
+    ):
         plan(checkpoint)
 
 
@@ -240,8 +243,8 @@ def test_weights_cut_short(checkpoint: Path) -> None:
     data = len(content) - 8 - int.from_bytes(content[:8], "little")
     refuse(
         checkpoint,
-        f"{path}: not a valid safetensors file: the header describes {data} bytes of data, the file holds {data - 100}; "
-        "copy or download it again",
+        f"{path}: not a valid safetensors file: the header describes {data} bytes of data, the file holds "
+        f"{data - 100}; copy or download it again",
     )
 
 
@@ -454,7 +457,11 @@ def test_pooling_is_read(checkpoint: Path, content: dict[str, object], expected:
         ("modules.json", [{"path": ""}], "Object missing required field `type` - at `$[0]`"),
         ("modules.json", [{"type": "a.Pooling", "path": 1}], "Expected `str`, got `int` - at `$[0].path`"),
         ("1_Pooling/config.json", [], "Expected `object`, got `array`"),
-        ("sentence_bert_config.json", {"max_seq_length": "32"}, "Expected `int | null`, got `str` - at `$.max_seq_length`"),
+        (
+            "sentence_bert_config.json",
+            {"max_seq_length": "32"},
+            "Expected `int | null`, got `str` - at `$.max_seq_length`",
+        ),
         ("sentence_bert_config.json", [32], "Expected `object`, got `array`"),
         ("config_sentence_transformers.json", {"prompts": ["q"]}, "Expected `object`, got `array` - at `$.prompts`"),
         (
@@ -511,7 +518,7 @@ def test_a_maximum_length_that_the_model_cannot_take(
 
 @pytest.mark.parametrize("length", [-5, 0, 1, 2])
 def test_a_stated_maximum_length_without_room_for_a_token(checkpoint: Path, length: int) -> None:
-    """tokenizers would not cut at all with room for 1 token, and cut all of the text with room for 2."""
+    """The tokenizer would not cut at all with room for 1 token, and cut all of the text with room for 2."""
     path = checkpoint / "sentence_bert_config.json"
     edit_json(path, max_seq_length=length)
     refuse(checkpoint, f"{path}: Expected `int` >= 3 - at `$.max_seq_length`")

@@ -1,4 +1,4 @@
-"""Graphs against their judges: transformers for fp32, exact integer arithmetic for int8; and what every graph must be."""
+"""Graphs against their judges (transformers for fp32, exact integers for int8), and what every graph must be."""
 
 from __future__ import annotations
 
@@ -334,32 +334,34 @@ def pack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Exported(request.param, checkpoint, folder / "pack", manifest)
 
 
+class Appended:
+    """Nodes in the making, to be put before another node."""
+
+    def __init__(self, prefix: str) -> None:
+        self.nodes: list[ir.Node] = []
+        self._prefix = prefix
+
+    def op(self, kind: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
+        node = ir.node(kind, list(inputs), attributes=attributes, name=f"{self._prefix}.exact.{len(self.nodes)}")
+        node.outputs[0].name = f"{node.name}.output"
+        self.nodes.append(node)
+        return node.outputs[0]
+
+
 def exactly_multiplied(path: Path) -> str:
     """A copy of an int8 graph with its products in float64, which holds every sum of integers exactly."""
     model = ir.load(path)
-    graph = model.graph
-    count = 0
-    for node in [node for node in graph if node.op_type == "MatMulIntegerToFloat"]:
+    products = [node for node in model.graph if node.op_type == "MatMulIntegerToFloat"]
+    assert len(products) == 12
+    for node in products:
         values, weight, step, scales, zero = node.inputs
-        made: list[ir.Node] = []
-
-        def op(kind: str, inputs: list[ir.Value | None], attributes: dict[str, int] | None = None) -> ir.Value:
-            new = ir.node(kind, inputs, attributes=attributes or {}, name=f"exact.{count}.{len(made)}")  # noqa: B023
-            new.outputs[0].name = f"{new.name}.output"
-            made.append(new)  # noqa: B023
-            return new.outputs[0]
-
-        def cast_to(value: ir.Value | None, dtype: ir.DataType) -> ir.Value:
-            return op("Cast", [value], {"to": int(dtype)})  # noqa: B023
-
-        moved = op("Sub", [cast_to(values, ir.DataType.DOUBLE), cast_to(zero, ir.DataType.DOUBLE)])
-        sums = cast_to(op("MatMul", [moved, cast_to(weight, ir.DataType.DOUBLE)]), ir.DataType.FLOAT)
-        result = op("Mul", [sums, op("Mul", [step, scales])])
-        graph.insert_before(node, made)
+        new = Appended(str(node.name))
+        wide = [new.op("Cast", value, to=int(ir.DataType.DOUBLE)) for value in (values, zero, weight)]
+        sums = new.op("MatMul", new.op("Sub", wide[0], wide[1]), wide[2])
+        result = new.op("Mul", new.op("Cast", sums, to=int(ir.DataType.FLOAT)), new.op("Mul", step, scales))
+        model.graph.insert_before(node, new.nodes)
         node.outputs[0].replace_all_uses_with(result)
-        graph.remove(node, safe=True)
-        count += 1
-    assert count == 12
+        model.graph.remove(node, safe=True)
     exact = path.with_name(f"{path.stem}.exact")
     ir.save(model, exact)
     return str(exact)
@@ -497,7 +499,7 @@ def test_operators_of_a_variant_are_listed(pack: Exported) -> None:
 
 @pytest.mark.parametrize("changes", [{"hidden_size": 36}, {"hidden_size": 40, "intermediate_size": 50}], ids=str)
 @pytest.mark.parametrize("weights", FORMATS)
-def test_sizes_that_fill_no_whole_block_export(tmp_path: Path, weights: WeightsFormat, changes: dict[str, int]) -> None:
+def test_sizes_that_fill_no_whole_block_export(tmp_path: Path, weights: WeightsFormat, changes: dict[str, Any]) -> None:
     """A hidden size of 312, say, is 9.75 blocks."""
     checkpoint = make_checkpoint(tmp_path / "toy", **changes)
     (checkpoint / "config_sentence_transformers.json").unlink()

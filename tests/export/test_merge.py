@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from export_cases import (
     KEY,
     QUERY,
     Arrays,
-    edit_json,
     edit_tensors,
     exactly,
     query_update,
@@ -25,10 +23,9 @@ from export_cases import (
     weights_of,
     write_adapter,
 )
-from peft_oracle import merged_by_peft, recast, save_adapter
+from peft_oracle import merged_by_peft, recast, save_adapter, save_with_head
 from safetensors.torch import load_file, save_file
 from tiny_checkpoint import make_checkpoint
-from transformers import AutoConfig, AutoModelForMaskedLM
 
 from embedpack.errors import CheckpointError
 from embedpack.safetensors_file import write_safetensors
@@ -133,8 +130,7 @@ def test_matrices_of_many_chunks_merge_like_those_of_one(
 
 def test_prefixed_checkpoints_merge_and_their_pretraining_head_is_ignored(tmp_path: Path) -> None:
     whole = make_checkpoint(tmp_path / "whole")
-    torch.manual_seed(3)
-    AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(whole)).save_pretrained(whole)
+    save_with_head(whole)
     names = read_tensors(whole / "model.safetensors")
     assert "bert.embeddings.word_embeddings.weight" in names
     assert any(name.startswith("cls.") for name in names)
@@ -243,9 +239,7 @@ def test_a_bias_of_lora_b_of_another_size_is_refused(checkpoint: Path, tmp_path:
 def test_a_saved_module_of_another_size_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     norm = "base_model.model.embeddings.LayerNorm.weight"
     adapter = write_adapter(tmp_path / "adapter", {**query_update(), norm: np.ones(48, np.float32)})
-    refuse(
-        checkpoint, adapter, f"{adapter / FILE}: {norm} has the shape [48], config.json asks for [32]"
-    )
+    refuse(checkpoint, adapter, f"{adapter / FILE}: {norm} has the shape [48], config.json asks for [32]")
 
 
 def test_an_adapter_of_a_module_that_the_model_lacks_is_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -496,7 +490,7 @@ def test_two_values_for_one_saved_tensor_are_refused(checkpoint: Path, tmp_path:
 
 
 def test_a_saved_base_matrix_is_what_its_update_is_added_to(checkpoint: Path, tmp_path: Path) -> None:
-    """peft writes both where the embedding grew before training (`save_embedding_layers`)."""
+    """Saved both by peft where the embedding grew before training (`save_embedding_layers`)."""
     adapter = save_adapter(checkpoint, tmp_path / "adapter", target_modules=["word_embeddings", "query"])
     module = "embeddings.word_embeddings"
     trained = read_tensors(checkpoint / "model.safetensors")[f"{module}.weight"] + np.float32(0.25)
@@ -534,7 +528,7 @@ def join_tasks(folder: Path, single: dict[str, Path]) -> Path:
     joined = {}
     for task, source in single.items():
         for name, value in load_file(source / FILE).items():
-            head, dot, leaf = name.rpartition(".")
+            head, _, leaf = name.rpartition(".")
             joined[f"{head}.{task}.weight" if leaf == "weight" else f"{name}.{task}"] = value
         (folder / "adapter_config.json").write_text((source / "adapter_config.json").read_text())
     save_file(joined, folder / FILE)

@@ -1,6 +1,6 @@
 """Tiny checkpoints in the real layout: random weights from a seed, a small real tokenizer; numpy only.
 
-    python tests/export/tiny_checkpoint.py bert FOLDER
+python tests/export/tiny_checkpoint.py bert FOLDER
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from embedpack.safetensors_file import write_safetensors
 
 WORDS = """the a of to and in is for on with how do i reset router query passage : ? . , ! - cat sleeps warm roof rain
 index shelf read every label twice list files in folder larger than one name print sort day week system disk full
-network error window door house tree river blue red green small large fast slow new old find search open close""".split()
+network error window door house tree river blue red green small large fast slow new old find search open
+close""".split()  # noqa: SIM905
 
 # Real values of both families, at toy size. head size 8: heads that are no multiple of a vector register.
 SHAPE = {

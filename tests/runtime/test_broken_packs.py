@@ -373,6 +373,14 @@ def test_weights_cut_short(pack: Path, name: str) -> None:
     assert refusal(pack, lambda: check_all_files(pack)) == message
 
 
+def test_weights_with_something_behind_them(pack: Path) -> None:
+    size = (pack / "weights/fp32.bin").stat().st_size
+    with (pack / "weights/fp32.bin").open("ab") as stream:
+        stream.write(b"\0")
+    message = f"PACK/weights/fp32.bin: expected {size} bytes, found {size + 1}; copy the pack again"
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
+
+
 @pytest.mark.parametrize("name", ["tokenizer.json", "default-fp32.onnx", "weights/fp32.bin"])
 def test_missing_file(pack: Path, name: str) -> None:
     (pack / name).unlink()

@@ -395,6 +395,17 @@ def test_very_long_text_is_cut_with_a_warning(fp32: Embedder, caplog: pytest.Log
     ]
 
 
+def test_cut_texts_are_counted_over_all_windows(
+    fp32: Embedder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedpack.text_encoder.WINDOW", 2)
+    with caplog.at_level(logging.WARNING, "embedpack"):
+        fp32.encode(["cat " * 40, "cat", "cat", "cat " * 40, "cat"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 of 5 texts were longer than the model's limit and were cut"
+    ]
+
+
 def test_text_at_the_limit_is_not_cut(fp32: Embedder, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "embedpack"):
         fp32.encode("cat " * 30, on_long="error")

@@ -54,6 +54,24 @@ def test_long_texts_lose_their_end_and_say_so(tokenizer: TextTokenizer, words: i
     assert tokens.ids[-1] == SEP
 
 
+def test_padding_and_truncation_of_the_file_do_not_count(tiny: Path, tokenizer: TextTokenizer) -> None:
+    content = json.loads((tiny / "tokenizer.json").read_bytes())
+    content["truncation"] = {"direction": "Left", "max_length": 5, "strategy": "LongestFirst", "stride": 2}
+    content["padding"] = {
+        "strategy": {"Fixed": 20},
+        "direction": "Left",
+        "pad_to_multiple_of": None,
+        "pad_id": PAD,
+        "pad_type_id": 0,
+        "pad_token": "[PAD]",
+    }
+    other = TextTokenizer(json.dumps(content).encode(), max_tokens=32)
+    texts = ["cat", "how do i reset the router", "a cat " * 40 + "sleeps"]
+    for found, expected in zip(other.encode(texts, ""), tokenizer.encode(texts, ""), strict=True):
+        assert found.ids.tolist() == expected.ids.tolist()
+        assert found.cut == expected.cut
+
+
 def test_largest_id_is_that_of_the_vocabulary(tiny: Path, tokenizer: TextTokenizer) -> None:
     vocabulary = json.loads((tiny / "tokenizer.json").read_bytes())["model"]["vocab"]
     assert tokenizer.largest_id == max(vocabulary.values())
