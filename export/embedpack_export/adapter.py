@@ -10,13 +10,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from embedpack.errors import CheckpointError, unknown
-from embedpack.safetensors_file import FLOATS, StoredTensor, open_safetensors
-from embedpack_export.checkpoint import read_json
+from embedpack.safetensors_file import StoredTensor, open_safetensors
+from embedpack_export.checkpoint import check_is_float, read_json
 from embedpack_export.lora import LowRankUpdate
 
 Number = TypeVar("Number", int, float)
@@ -38,7 +38,7 @@ class LoraConfig(msgspec.Struct, frozen=True):
     """The part of adapter_config.json that a merge depends on, with PEFT's defaults."""
 
     peft_type: str
-    r: int = 8
+    r: Annotated[int, msgspec.Meta(ge=1)] = 8
     lora_alpha: float = 8
     rank_pattern: dict[str, int] | None = None
     alpha_pattern: dict[str, float] | None = None
@@ -73,6 +73,11 @@ class _Key:
     task: str
     leaf: str
 
+    @property
+    def slot(self) -> str:
+        """The part, or the bias of it; PEFT writes ".weight" behind the parts of linears only."""
+        return f"{self.part}.bias" if self.leaf == "bias" else self.part
+
 
 def read_adapter(folder: Path, task: str) -> PeftAdapter:
     """Read the adapter of a task.
@@ -82,12 +87,11 @@ def read_adapter(folder: Path, task: str) -> PeftAdapter:
     """
     config = _read_config(folder / "adapter_config.json")
     path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder}: no {path.name}; other formats are not read (pickled weights run code when they are loaded)"
+        )
     tensors = open_safetensors(path, CheckpointError).tensors
-    for tensor in tensors.values():
-        if tensor.dtype not in FLOATS:
-            raise CheckpointError(
-                f"{path}: {tensor.name} is stored as {tensor.dtype}; known: {', '.join(sorted(FLOATS))}"
-            )
     keys = {name: _take_apart(path, name) for name in tensors}
     tasks = sorted({key.task for key in keys.values() if key.task})
     if tasks and task not in tasks:
@@ -95,10 +99,14 @@ def read_adapter(folder: Path, task: str) -> PeftAdapter:
     parts: dict[str, dict[str, StoredTensor]] = {}
     replacements: dict[str, StoredTensor] = {}
     for name, key in keys.items():
-        if not key.part:
-            replacements[f"{key.module}.{key.leaf}"] = tensors[name]
-        elif key.task in ("", task):
-            parts.setdefault(key.module, {})[f"{key.part}.{key.leaf}".removesuffix(".weight")] = tensors[name]
+        if key.task not in ("", task):
+            continue
+        check_is_float(tensors[name])
+        target = parts.setdefault(key.module, {}) if key.part else replacements
+        slot = key.slot if key.part else f"{key.module}.{key.leaf}"
+        if slot in target:
+            raise CheckpointError(f"{path}: {target[slot].name} and {name} stand for the same; leave one of them out")
+        target[slot] = tensors[name]
     updates = {module: _update(path, config, module, found) for module, found in parts.items()}
     if not updates and not replacements:
         raise CheckpointError(f"{path}: holds no tensors; train the adapter, or leave it out")

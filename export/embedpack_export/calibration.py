@@ -54,14 +54,22 @@ def read_calibration(path: Path | None) -> CalibrationSet:
     path = path or SHIPPED
     try:
         content = path.read_bytes()
-        texts = tuple(msgspec.json.decode(line, type=CalibrationText) for line in content.splitlines() if line.strip())
     except OSError as cause:
         raise InputError(f"{path}: cannot be read: {cause.strerror}") from cause
-    except msgspec.DecodeError as cause:
-        raise InputError(f'{path}: every line must be a JSON object with a "text": {cause}') from cause
+    texts = tuple(_text(path, number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip())
     if not texts:
         raise InputError(f"{path}: holds no texts to calibrate on")
     return CalibrationSet(texts, hashlib.sha256(content).hexdigest())
+
+
+def _text(path: Path, number: int, line: bytes) -> CalibrationText:
+    try:
+        text = msgspec.json.decode(line, type=CalibrationText)
+    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+        raise InputError(f'{path}: line {number} must be a JSON object with a "text": {cause}') from cause
+    if not text.text.strip():
+        raise InputError(f"{path}: line {number} holds an empty text; leave it out")
+    return text
 
 
 def int8_scale(vectors: Float32) -> float:

@@ -6,19 +6,21 @@ What sentence-transformers keeps beside the weights (pooling, maximum length, pr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from embedpack.errors import CheckpointError, unknown
 from embedpack.pack import License, Pooling
-from embedpack.safetensors_file import StoredTensor, open_safetensors, unique_keys
+from embedpack.safetensors_file import FLOATS, StoredTensor, open_safetensors, unique_keys
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 Json = TypeVar("Json")
+# A number of config.json that says how many there are of something.
+Size = Annotated[int, msgspec.Meta(ge=1)]
 
 INDEX = "model.safetensors.index.json"
 # Modules of sentence-transformers that the graphs' heads cover.
@@ -41,7 +43,8 @@ class _Module(msgspec.Struct, frozen=True):
 class _Limits(msgspec.Struct, frozen=True):
     """sentence_bert_config.json."""
 
-    max_seq_length: int | None = None
+    # With less room than this, no token of the text is left between the special ones.
+    max_seq_length: Annotated[int, msgspec.Meta(ge=3)] | None = None
 
 
 class _Settings(msgspec.Struct, frozen=True):
@@ -99,11 +102,22 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
     files = _weight_files(folder)
-    tensors: dict[str, StoredTensor] = {}
-    for name in files:
-        tensors.update(open_safetensors(folder / name, CheckpointError).tensors)
+    tensors = _read_tensors(folder, files)
     _check_index(folder, tensors)
     return Checkpoint(folder, config, tensors, files)
+
+
+def check_is_float(tensor: StoredTensor) -> None:
+    """Refuse quantized weights: their codes are not their values.
+
+    Raises:
+        CheckpointError: the tensor is not stored as floating point numbers.
+    """
+    if tensor.dtype not in FLOATS:
+        raise CheckpointError(
+            f"{tensor.path}: {tensor.name} is stored as {tensor.dtype}; known: {', '.join(sorted(FLOATS))}; "
+            "use the checkpoint that was not quantized"
+        )
 
 
 def parse_config(checkpoint: Checkpoint, kind: type[Config]) -> Config:
@@ -121,8 +135,12 @@ def parse_config(checkpoint: Checkpoint, kind: type[Config]) -> Config:
         raise CheckpointError(f"{path}: {cause}") from cause
 
 
-def read_sentence_transformers(folder: Path) -> SentenceTransformersConfig:
+def read_sentence_transformers(folder: Path, override: Pooling | None = None) -> SentenceTransformersConfig:
     """Read modules.json, the Pooling module, sentence_bert_config.json and config_sentence_transformers.json.
+
+    Args:
+        folder: of a checkpoint or an adapter.
+        override: pooling that takes the place of what the Pooling module says.
 
     Raises:
         CheckpointError: a file is damaged, or asks for a step that the graphs do not have.
@@ -136,7 +154,7 @@ def read_sentence_transformers(folder: Path) -> SentenceTransformersConfig:
         if kind == "Transformer":
             transformer = folder / module.path
         if kind == "Pooling":
-            pooling = _pooling(folder / module.path / "config.json")
+            pooling = _pooling(folder / module.path / "config.json", override)
     limits, settings = transformer / "sentence_bert_config.json", folder / "config_sentence_transformers.json"
     stated = read_json(settings, _Settings) if settings.is_file() else _Settings()
     return SentenceTransformersConfig(
@@ -152,12 +170,10 @@ def read_license(folder: Path) -> tuple[License, str]:
     """Licence id of the model card's front matter, and the text for the pack's LICENSE file."""
     card = folder / "README.md"
     lines = card.read_text("utf-8", errors="replace").splitlines() if card.is_file() else []
-    found = None
-    for line in lines[1:] if lines[:1] == ["---"] else []:
-        if line == "---":
-            break
-        if line.startswith("license:"):
-            found = line.removeprefix("license:").strip().strip("\"'")
+    front = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
+    found = _front_matter(front, "license")
+    if found == "other":
+        found = _front_matter(front, "license_name") or found
     for name in LICENSE_FILES:
         if (folder / name).is_file():
             text = (folder / name).read_text("utf-8", errors="replace")
@@ -167,6 +183,15 @@ def read_license(folder: Path) -> tuple[License, str]:
         text = f"License of the weights in this pack, as the checkpoint's model card states it: {stated}\n"
     restricted = found is not None and ("-nc" in found or "research" in found)
     return License(id=found, non_commercial=restricted), text
+
+
+def _front_matter(lines: Sequence[str], key: str) -> str | None:
+    """A plain value, or the first of a list."""
+    for index, line in enumerate(lines):
+        if line.startswith(f"{key}:"):
+            value = line.removeprefix(f"{key}:").strip() or "".join(lines[index + 1 : index + 2]).lstrip(" -").strip()
+            return value.strip("\"'[]") or None
+    return None
 
 
 def read_json(path: Path, kind: type[Json]) -> Json:
@@ -192,7 +217,7 @@ def _weight_files(folder: Path) -> tuple[str, ...]:
     if (folder / INDEX).is_file():
         names = sorted(set(read_json(folder / INDEX, _Index).weight_map.values()))
         for name in names:
-            if Path(name).name != name:
+            if Path(name).name != name or name in ("", ".."):
                 raise CheckpointError(f"{folder / INDEX}: {name!r} is not a file name")
             if not (folder / name).is_file():
                 raise CheckpointError(f"{folder / name}: this shard is missing; download the model again")
@@ -205,26 +230,43 @@ def _weight_files(folder: Path) -> tuple[str, ...]:
     )
 
 
+def _read_tensors(folder: Path, files: Sequence[str]) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
+    for file in files:
+        for name, tensor in open_safetensors(folder / file, CheckpointError).tensors.items():
+            if name in tensors:
+                raise CheckpointError(
+                    f"{tensor.path}: tensor {name!r} is also in {tensors[name].path.name}; which of them counts?"
+                )
+            tensors[name] = tensor
+    return tensors
+
+
 def _check_index(folder: Path, tensors: Mapping[str, StoredTensor]) -> None:
     if not (folder / INDEX).is_file():
         return
     for name, file in read_json(folder / INDEX, _Index).weight_map.items():
-        if name not in tensors:
+        if name not in tensors or tensors[name].path != folder / file:
             raise CheckpointError(f"{folder / file}: the index promises tensor {name!r}, the shard does not hold it")
 
 
-def _pooling(path: Path) -> Pooling:
+def _pooling(path: Path, override: Pooling | None) -> Pooling:
     config = read_json(path, dict[str, Any])
-    # Newer files say {"pooling_mode": "mean"}, older ones one flag per mode.
-    if isinstance(config.get("pooling_mode"), str):
-        chosen = [name for flag, name in POOLING_FLAGS.items() if flag.split("_")[2] == config["pooling_mode"]]
-    else:
-        chosen = [name for flag, name in POOLING_FLAGS.items() if config.get(flag)]
-        others = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
-        if len(others) != len(chosen):
-            raise CheckpointError(f"{path}: asks for {', '.join(others)}; known: {', '.join(POOLING_FLAGS)}")
-    if len(chosen) != 1:
-        raise CheckpointError(f"{path}: asks for {len(chosen)} ways of pooling, one is possible; pass --pooling")
     if config.get("include_prompt") is False:
         raise CheckpointError(f"{path}: include_prompt is false; pooling without the prompt is not built yet")
+    if override is not None:
+        return override
+    # Newer files say {"pooling_mode": "mean"}, older ones one flag per mode.
+    mode = config.get("pooling_mode")
+    if isinstance(mode, str):
+        modes = {flag.split("_")[2]: name for flag, name in POOLING_FLAGS.items()}
+        if mode not in modes:
+            raise CheckpointError(f"{path}: {unknown('pooling_mode', mode, modes)}")
+        return modes[mode]
+    chosen = [name for flag, name in POOLING_FLAGS.items() if config.get(flag)]
+    others = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    if len(others) != len(chosen):
+        raise CheckpointError(f"{path}: asks for {', '.join(others)}; known: {', '.join(POOLING_FLAGS)}")
+    if len(chosen) != 1:
+        raise CheckpointError(f"{path}: asks for {len(chosen)} ways of pooling, one is possible; pass --pooling")
     return chosen[0]

@@ -88,7 +88,8 @@ class LowRankUpdate:
             return base(start, stop) + self._delta(start, stop)
 
         if self.embedding:
-            factor = magnitude / _column_norms(added, shape)
+            with np.errstate(all="ignore"):  # what is not finite is refused when the rows are read
+                factor = magnitude / _column_norms(added, shape)
             return lambda start, stop: added(start, stop) * factor
 
         def rows(start: int, stop: int) -> Float32:

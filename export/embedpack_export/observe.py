@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +36,11 @@ class Calibrated:
     sites: Mapping[str, SiteStatistics]
 
 
-def calibrate(plan: ExportPlan, task: TaskPlan, weights: Weights, scratch_parent: Path) -> Calibrated:
+@contextmanager
+def calibrate(plan: ExportPlan, task: TaskPlan, weights: Weights, scratch_parent: Path) -> Iterator[Calibrated]:
     """Build the fp32 graph of a task in a scratch folder and run the calibration texts through it.
+
+    The covariances are files of that folder, so they are there inside the block only.
 
     Args:
         plan: the export.
@@ -50,13 +54,16 @@ def calibrate(plan: ExportPlan, task: TaskPlan, weights: Weights, scratch_parent
         graph = GraphBuilder("observed", WeightStore(Path(scratch)))
         target = Target(graph, weights, observed, statistics={}, report=lambda matrix, relative: None)
         write_graph(plan, target, 1.0, path)
-        return _observe(plan, task, path, observed.sites)
+        yield _observe(plan, task, path, observed.sites)
 
 
 def _observe(plan: ExportPlan, task: TaskPlan, graph: Path, sites: Mapping[str, int]) -> Calibrated:
     session = GraphSession(graph, available_cores())
     encoder = plan.encoder(session)
-    sums = {site: StatisticsSum(channels) for site, channels in sites.items()}
+    sums = {
+        site: StatisticsSum(size, np.memmap(graph.with_name(f"{site}.bin"), np.float64, "w+", shape=(size, size)))
+        for site, size in sites.items()
+    }
     vectors = []
     for prompt, texts in calibration_groups(plan, task):
         found = np.empty((len(texts), plan.model.dimensions), np.float32)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from embedpack.disk import disk_errors
-from embedpack.errors import InputError
-from embedpack.pack import MANIFEST_NAME
+from embedpack.errors import InputError, PackError
+from embedpack.pack import MANIFEST_NAME, read_pack
 
 
 @contextmanager
@@ -42,12 +42,19 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     Raises:
         InputError: see above.
     """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not (output / MANIFEST_NAME).is_file():
-        raise InputError(f"{output}: exists and is no pack; choose another place")
-    if not overwrite:
-        raise InputError(f"{output}: exists; choose another place, or pass --overwrite")
+    with disk_errors(output):
+        if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+            return
+        try:
+            manifest = read_pack(output).manifest
+        except PackError as cause:
+            raise InputError(f"{output}: exists and is no pack; choose another place") from cause
+        if not overwrite:
+            raise InputError(f"{output}: exists; choose another place, or pass --overwrite")
+        for path in sorted(output.rglob("*")):
+            name = path.relative_to(output).as_posix()
+            if not path.is_dir() and name != MANIFEST_NAME and name not in manifest.files:
+                raise InputError(f"{output}: holds {name!r}, which is no part of the pack; move it away first")
 
 
 def _take_place(partial: Path, output: Path) -> None:
@@ -55,6 +62,12 @@ def _take_place(partial: Path, output: Path) -> None:
         os.rename(partial, output)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
-    os.rename(output, old / output.name)
-    os.rename(partial, output)
-    shutil.rmtree(old)
+    try:
+        os.rename(output, old / output.name)
+        os.rename(partial, output)
+    except BaseException:
+        if not output.exists():
+            os.rename(old / output.name, output)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

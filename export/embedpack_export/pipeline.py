@@ -34,7 +34,7 @@ from embedpack_export.checkpoint import read_license
 from embedpack_export.graph.builder import OPSET, GraphBuilder
 from embedpack_export.graph.formats import FORMATS
 from embedpack_export.graph.target import Target
-from embedpack_export.observe import calibrate
+from embedpack_export.observe import Calibrated, calibrate
 from embedpack_export.pack_writer import check_output, new_pack
 from embedpack_export.passes.unsigned_weights import unsigned_weights
 from embedpack_export.plan import ExportPlan, TaskPlan, make_plan
@@ -92,30 +92,34 @@ def _write_task(plan: ExportPlan, name: str, task: TaskPlan, formats: tuple[Weig
     """Write all variants of a task, calibrated and measured against an fp32 graph of the same merged weights."""
     logger.info("%s: merging, calibrating", name)
     weights = Weights(plan.checkpoint, task.adapter, plan.model.rules)
-    calibrated = calibrate(plan, task, weights, draft.folder.parent)
-    scale = int8_scale(calibrated.vectors)
-    draft.tasks[name] = Task(
-        prompts=dict(task.prompts),
-        default_prompt_name=task.default_prompt_name,
-        int8_scale=scale,
-        adapter=weights.adapter_record(),
-    )
-    draft.golden.cases[name] = [
-        GoldenCase(prompt=prompt, text=text) for prompt in sorted({"", *task.prompts.values()}) for text in GOLDEN_TEXTS
-    ]
-    for weights_format in formats:
-        variant = f"{name}-{weights_format}"
-        path = draft.folder / f"{variant}.onnx"
-        target = Target(
-            GraphBuilder(variant, draft.store), weights, FORMATS[weights_format], calibrated.sites, _report_error
+    with calibrate(plan, task, weights, draft.folder.parent) as calibrated:
+        draft.tasks[name] = Task(
+            prompts=dict(task.prompts),
+            default_prompt_name=task.default_prompt_name,
+            int8_scale=int8_scale(calibrated.vectors),
+            adapter=weights.adapter_record(),
         )
-        write_graph(plan, target, scale, path)
-        twin = _write_twin(path)
-        usable = twin if twin is not None and products_saturate() else path
-        measured = accuracy(calibrated.vectors, calibration_vectors(plan, task, usable))
-        draft.variants[variant] = _describe_variant(name, weights_format, path, twin, measured)
-        draft.golden.vectors[variant] = _golden_vectors(plan, draft.golden.cases[name], usable)
-        logger.info("%s: cosine to fp32 %.5f, lowest %.5f", variant, measured.cosine_mean, measured.cosine_min)
+        prompts = sorted({"", *task.prompts.values()})
+        draft.golden.cases[name] = [GoldenCase(prompt=prompt, text=text) for prompt in prompts for text in GOLDEN_TEXTS]
+        for weights_format in formats:
+            graph = GraphBuilder(f"{name}-{weights_format}", draft.store)
+            target = Target(graph, weights, FORMATS[weights_format], calibrated.sites, _report_error)
+            _write_variant(plan, name, weights_format, target, calibrated, draft)
+
+
+def _write_variant(
+    plan: ExportPlan, task: str, weights_format: WeightsFormat, target: Target, calibrated: Calibrated, draft: _Draft
+) -> None:
+    """Build, write, check and measure one variant."""
+    name = f"{task}-{weights_format}"
+    path = draft.folder / f"{name}.onnx"
+    write_graph(plan, target, draft.tasks[task].int8_scale, path)
+    twin = _write_twin(path)
+    usable = twin if twin is not None and products_saturate() else path
+    measured = accuracy(calibrated.vectors, calibration_vectors(plan, plan.tasks[task], usable))
+    draft.variants[name] = _describe_variant(task, weights_format, path, twin, measured)
+    draft.golden.vectors[name] = _golden_vectors(plan, draft.golden.cases[task], usable)
+    logger.info("%s: cosine to fp32 %.5f, lowest %.5f", name, measured.cosine_mean, measured.cosine_min)
 
 
 def _write_twin(path: Path) -> Path | None:

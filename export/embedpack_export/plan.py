@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from embedpack.errors import CheckpointError, PackError, unknown
 from embedpack.pack import Pooling, Source, describe_file
@@ -22,6 +24,9 @@ from embedpack_export.checkpoint import (
 )
 from embedpack_export.families import TextModel, find_family
 from embedpack_export.settings import BASE_TASK, ExportSettings
+
+# Files of the pack are named after tasks.
+TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -66,16 +71,15 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
     """
     checkpoint = read_checkpoint(settings.checkpoint)
     model = find_family(checkpoint.model_type).read(checkpoint)
-    stated = read_sentence_transformers(checkpoint.folder)
-    adapters = {task: read_sentence_transformers(folder) for task, folder in settings.adapters.items()}
+    stated = read_sentence_transformers(checkpoint.folder, settings.pooling)
+    adapters = {
+        task: read_sentence_transformers(folder, settings.pooling) for task, folder in settings.adapters.items()
+    }
     tasks = {
         task: _task(settings, task, adapters[task] if adapters[task].prompts else stated) for task in settings.adapters
-    } or {BASE_TASK: TaskPlan(None, stated.prompts, stated.default_prompt_name)}
-    pooling = settings.pooling or stated.pooling or next((item.pooling for item in adapters.values()), None)
-    if pooling is None:
-        raise CheckpointError(
-            f"{checkpoint.folder}: nothing says how to pool the tokens (no modules.json); pass --pooling mean|cls|last"
-        )
+    } or {BASE_TASK: _task(settings, BASE_TASK, stated)}
+    by_folder = {checkpoint.folder: stated, **{settings.adapters[task]: item for task, item in adapters.items()}}
+    pooling = settings.pooling or _pooling(by_folder)
     max_tokens = _max_tokens(settings, stated, model)
     tokenizer_json = (checkpoint.folder / "tokenizer.json").read_bytes()
     _check_tokenizer(checkpoint, model, tokenizer_json)
@@ -93,10 +97,28 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
 
 
 def _task(settings: ExportSettings, task: str, stated: SentenceTransformersConfig) -> TaskPlan:
+    if not TASK_NAME.fullmatch(task):
+        raise CheckpointError(
+            f"task {task!r}: a task is named with letters, digits, '.', '_' and '-', the first a letter or digit"
+        )
     default = stated.default_prompt_name
     if default is not None and default not in stated.prompts:
         raise CheckpointError(f"config_sentence_transformers.json: {unknown('prompt', default, stated.prompts)}")
-    return TaskPlan(read_adapter(settings.adapters[task], task), stated.prompts, default)
+    folder = settings.adapters.get(task)
+    return TaskPlan(None if folder is None else read_adapter(folder, task), stated.prompts, default)
+
+
+def _pooling(stated: Mapping[Path, SentenceTransformersConfig]) -> Pooling:
+    found = {folder: item.pooling for folder, item in stated.items() if item.pooling is not None}
+    if not found:
+        raise CheckpointError(
+            f"{next(iter(stated))}: nothing says how to pool the tokens (no modules.json); pass --pooling mean|cls|last"
+        )
+    (first, pooling), *others = found.items()
+    for folder, other in others:
+        if other != pooling:
+            raise CheckpointError(f"{first} says {pooling} pooling, {folder} says {other}; pass --pooling")
+    return pooling
 
 
 def _max_tokens(settings: ExportSettings, stated: SentenceTransformersConfig, model: TextModel) -> int:

@@ -8,6 +8,7 @@ they can be streamed. The order of the columns is that of falling variance.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class Rounding:
     factor: Float32
 
     @classmethod
-    def for_covariance(cls, covariance: Float32) -> Rounding:
+    def for_covariance(cls, covariance: npt.NDArray[np.floating[Any]]) -> Rounding:
         """Prepare for an activation of that covariance [k, k]."""
         order = np.argsort(-covariance.diagonal(), kind="stable")
         ordered = covariance[order][:, order].astype(np.float64)

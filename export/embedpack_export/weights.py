@@ -14,9 +14,9 @@ import numpy as np
 
 from embedpack.errors import CheckpointError
 from embedpack.pack import Adapter
-from embedpack.safetensors_file import FLOATS, StoredTensor
+from embedpack.safetensors_file import StoredTensor
 from embedpack_export.adapter import PeftAdapter
-from embedpack_export.checkpoint import Checkpoint
+from embedpack_export.checkpoint import Checkpoint, check_is_float
 from embedpack_export.lora import Float32, ReadRows, row_chunks
 
 T = TypeVar("T")
@@ -37,7 +37,8 @@ class Matrix:
             CheckpointError: a value is not finite.
         """
         for start, stop in row_chunks(self.shape[0]):
-            rows = self.read(start, stop)
+            with np.errstate(all="ignore"):  # what is not finite is refused just below
+                rows = self.read(start, stop)
             if not np.isfinite(rows).all():
                 raise CheckpointError(f"{self.name}: merged weights are not finite in rows {start} to {stop - 1}")
             yield rows
@@ -75,8 +76,9 @@ class Weights:
         self._rules = rules
         self._where = where
         self._tensors = _normalised(rules, checkpoint.tensors.items(), where)
-        self._updates = _normalised(rules, adapter.updates.items() if adapter else (), where)
-        self._replacements = _normalised(rules, adapter.replacements.items() if adapter else (), where)
+        adapted = str(adapter.folder) if adapter else ""
+        self._updates = _normalised(rules, adapter.updates.items() if adapter else (), adapted)
+        self._replacements = _normalised(rules, adapter.replacements.items() if adapter else (), adapted)
         self._adapter = adapter
         self._used: set[str] = set()
         self._largest_change = 0.0
@@ -90,13 +92,15 @@ class Weights:
         """
         name = f"{module}.weight"
         base = self._tensor(name, shape)
+        read: ReadRows = self._replacements.get(name, base).rows
         update = self._updates.get(module)
-        if update is None:
-            return self._replaced(name, base)
-        update.check_shape(shape)
-        self._used.add(module)
-        merged = Matrix(name, shape, update.merge(base.rows, shape))
-        self._note_change(Matrix(name, shape, base.rows), merged)
+        if update is not None:
+            update.check_shape(shape)
+            self._used.add(module)
+            read = update.merge(read, shape)
+        merged = Matrix(name, shape, read)
+        if update is not None or name in self._replacements:
+            self._note_change(Matrix(name, shape, base.rows), merged)
         return merged
 
     def vector(self, name: str, size: int) -> Float32:
@@ -124,14 +128,14 @@ class Weights:
         Raises:
             CheckpointError: see above.
         """
-        left = [name for name in self._tensors if name not in self._used and not self._rules.unused.search(name)]
+        left = self._unused(self._tensors)
         if left:
             raise CheckpointError(
                 f"{self._where}: the family has no use for {_some(left)}; is it another architecture?"
             )
         if self._adapter is None:
             return
-        unused = [name for name in (*self._updates, *self._replacements) if name not in self._used]
+        unused = self._unused([*self._updates, *self._replacements])
         if unused:
             raise CheckpointError(
                 f"{self._adapter.folder}: the adapter changes {_some(unused)}, which this export of the model does not "
@@ -156,21 +160,11 @@ class Weights:
                 raise CheckpointError(
                     f"{found.path}: {found.name} has the shape {list(found.shape)}, config.json asks for {list(shape)}"
                 )
-            if found.dtype not in FLOATS:
-                raise CheckpointError(
-                    f"{found.path}: {found.name} is stored as {found.dtype}; known: "
-                    f"{', '.join(sorted(FLOATS))}; use the checkpoint that was not quantized"
-                )
+            check_is_float(found)
         return tensor
 
-    def _replaced(self, name: str, base: StoredTensor) -> Matrix:
-        shape = (base.shape[0], base.shape[1])
-        replacement = self._replacements.get(name)
-        if replacement is None:
-            return Matrix(name, shape, base.rows)
-        matrix = Matrix(name, shape, replacement.rows)
-        self._note_change(Matrix(name, shape, base.rows), matrix)
-        return matrix
+    def _unused(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name not in self._used and not self._rules.unused.search(name)]
 
     def _note_change(self, base: Matrix, merged: Matrix) -> None:
         change = size = 0.0

@@ -23,11 +23,13 @@ from embedpack.errors import EmbedpackError, InputError
 
 MAX_HEADER_BYTES = 100_000_000
 
-# bfloat16 has no numpy type: it is read as its bit pattern.
+# bfloat16 and the 8-bit floats have no numpy type: they are read as their bit pattern.
 NUMPY_DTYPES: Mapping[str, str] = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1",
+    "F8_E4M3": "|u1", "F8_E5M2": "|u1", "U64": "<u8", "U32": "<u4", "U16": "<u2",
 }  # fmt: skip
+BIT_PATTERNS = frozenset({"BF16", "F8_E4M3", "F8_E5M2"})
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 
@@ -46,20 +48,27 @@ class StoredTensor:
 
     def raw(self) -> npt.NDArray[Any]:
         """All values in the stored type (bfloat16 as uint16 bit patterns)."""
-        values = np.fromfile(self.path, np.dtype(NUMPY_DTYPES[self.dtype]), math.prod(self.shape), offset=self.start)
-        return values.reshape(self.shape)
+        return self._read(math.prod(self.shape), self.start).reshape(self.shape)
 
     def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Rows `start:stop` of the first axis as float32; only for floating point tensors."""
-        dtype = np.dtype(NUMPY_DTYPES[self.dtype])
         row = math.prod(self.shape[1:])
-        offset = self.start + start * row * dtype.itemsize
-        values = np.fromfile(self.path, dtype, (stop - start) * row, offset=offset)
+        offset = self.start + start * row * np.dtype(NUMPY_DTYPES[self.dtype]).itemsize
+        values = self._read((stop - start) * row, offset)
         return _to_float32(self.dtype, values).reshape(stop - start, *self.shape[1:])
 
     def float32(self) -> npt.NDArray[np.float32]:
         """All values as float32; only for floating point tensors."""
         return _to_float32(self.dtype, self.raw())
+
+    def _read(self, count: int, offset: int) -> npt.NDArray[Any]:
+        try:
+            values = np.fromfile(self.path, np.dtype(NUMPY_DTYPES[self.dtype]), count, offset=offset)
+        except OSError as cause:
+            raise InputError(f"{self.path}: cannot be read: {cause.strerror}") from cause
+        if len(values) != count:
+            raise InputError(f"{self.path}: {self.name} ends too early; was the file changed meanwhile?")
+        return values
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,7 @@ def _check_cover(spans: list[tuple[int, int]], data_bytes: int) -> None:
 
 def write_safetensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:
     """Write arrays of the types that numpy knows; the file appears whole or not at all."""
-    names = {np.dtype(numpy): name for name, numpy in NUMPY_DTYPES.items() if name != "BF16"}
+    names = {np.dtype(numpy): name for name, numpy in NUMPY_DTYPES.items() if name not in BIT_PATTERNS}
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for name, array in tensors.items():

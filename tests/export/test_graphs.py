@@ -174,8 +174,7 @@ class OneLinear:
         matrix = rng.standard_normal((self.rows, self.columns)).astype(np.float32) if weights is None else weights
         self.matrix, self.bias = matrix, rng.standard_normal(self.rows).astype(np.float32)
         seen = self.tokens(500, seed=3)
-        covariance = np.cov(seen, rowvar=False, bias=True).astype(np.float32)
-        covariance = np.eye(self.columns, dtype=np.float32) if uncorrelated else covariance
+        covariance = np.eye(self.columns) if uncorrelated else np.cov(seen, rowvar=False, bias=True)
         statistics = {"site": SiteStatistics(seen.mean(0), seen.min(0), seen.max(0), covariance)}
         folder.mkdir(exist_ok=True)
         graph = GraphBuilder("one", WeightStore(folder))

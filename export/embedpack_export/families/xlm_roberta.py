@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from embedpack_export.checkpoint import Checkpoint, parse_config
+from embedpack_export.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.families import Family, TextModel
 from embedpack_export.graph.encoder import EncoderShape, bidirectional_encoder
 from embedpack_export.weights import NameRules
@@ -16,13 +16,13 @@ from embedpack_export.weights import NameRules
 class XlmRobertaConfig(msgspec.Struct, frozen=True):
     """The part of config.json that the graph depends on; a value that it cannot follow is refused."""
 
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    type_vocab_size: int = 1
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    intermediate_size: Size
+    max_position_embeddings: Size
+    type_vocab_size: Size = 1
     layer_norm_eps: float = 1e-5
     pad_token_id: int = 1
     hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh"] = "gelu"

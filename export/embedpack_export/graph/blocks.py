@@ -21,7 +21,7 @@ def block_table(target: Target, table: Matrix, ids: ir.Value, bits: int) -> ir.V
     """Rows of an embedding table [vocabulary, hidden] for token ids, through GatherBlockQuantized."""
     g = target.graph
     rows, columns = table.shape
-    blocks = -(-columns // BLOCK)
+    blocks, stored = -(-columns // BLOCK), columns * bits // 8
     errors = ErrorSum()
     scales: list[Float32] = []
 
@@ -31,10 +31,11 @@ def block_table(target: Target, table: Matrix, ids: ir.Value, bits: int) -> ir.V
             values = round_nearest(chunk, chunk_scales, bits, BLOCK)
             errors.add(chunk, dequantize_blocks(values, chunk_scales, BLOCK))
             scales.append(chunk_scales)
-            yield pack_blocks(values, bits, BLOCK)
+            # The operator gives back all columns that are stored: the filling of a short last block has to go.
+            yield pack_blocks(values, bits, BLOCK).reshape(len(chunk), -1)[:, :stored]
 
     group = f"int{bits}"
-    values = g.weight(f"{table.name}.int{bits}", group, packed(), np.uint8, (rows, blocks * BLOCK * bits // 8))
+    values = g.weight(f"{table.name}.int{bits}", group, packed(), np.uint8, (rows, stored))
     target.report(table.name, errors.relative)
     weight_scales = g.weight(f"{table.name}.scales", group, scales, np.float32, (rows, blocks))
     attributes = {"bits": bits, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
