@@ -296,5 +296,5 @@ def test_rows_of_a_vector(path: Path) -> None:
 
 def test_every_type_has_the_size_of_its_name() -> None:
     for name, numpy in NUMPY_DTYPES.items():
-        bits = name.lstrip("BFIU") if name != "BOOL" else "8"
+        bits = name.partition("_")[0].lstrip("BFIU") if name != "BOOL" else "8"
         assert np.dtype(numpy).itemsize * 8 == int(bits)
