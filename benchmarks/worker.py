@@ -19,7 +19,6 @@ from embedpack.pack import Pack, Variant, read_pack
 from embedpack.saturation import products_saturate
 from embedpack.session import GraphSession
 from embedpack.text_encoder import TOKEN_BUDGET
-from embedpack.tokenizer import TextTokenizer
 
 OUTPUT = ["sentence_embedding"]
 MIN_CALLS = 3
@@ -89,8 +88,7 @@ def open_graph(pack: Pack, variant: Variant, threads: int) -> tuple[GraphSession
 def random_texts(pack: Pack, rng: np.random.Generator, lengths: Sequence[int]) -> list[Ids]:
     """Token ids int64 [length] of no real texts; the padding is not among them."""
     text = pack.manifest.text
-    largest = TextTokenizer(pack.read(text.tokenizer), text.max_tokens).largest_id
-    drawn = [rng.integers(0, largest, length) for length in lengths]
+    drawn = [rng.integers(0, text.vocabulary - 1, length) for length in lengths]
     return [np.where(ids >= text.pad_token_id, ids + 1, ids) for ids in drawn]
 
 

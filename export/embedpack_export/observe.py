@@ -22,6 +22,9 @@ from embedpack_export.statistics import SiteStatistics, StatisticsSum
 from embedpack_export.weight_store import WeightStore
 from embedpack_export.weights import Weights
 
+# Tokens of a batch: the covariances, some megabytes each, are touched once a batch.
+TOKEN_BUDGET = 2048
+
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -67,7 +70,7 @@ def _observe(plan: ExportPlan, task: TaskPlan, graph: Path, sites: Mapping[str, 
     vectors = []
     for prompt, texts in calibration_groups(plan, task):
         found = np.empty((len(texts), plan.model.dimensions), np.float32)
-        for rows, feeds in encoder.batches(texts, prompt=prompt):
+        for rows, feeds in encoder.batches(texts, prompt=prompt, token_budget=TOKEN_BUDGET):
             real = feeds["attention_mask"].astype(bool)
             found[rows], *activations = session.run(["sentence_embedding", *sites], feeds)
             for site, values in zip(sites, activations, strict=True):

@@ -53,8 +53,8 @@ class Embedder:
         opened = read_pack(pack)
         name = _choose(opened, task, weights, variant)
         chosen = opened.manifest.variants[name]
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}; it must be at least 1")
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise InputError(f"threads is {threads!r}; it must be a whole number of at least 1")
         self.pack = opened
         self.variant = name
         self.task = chosen.task
@@ -118,7 +118,7 @@ class Embedder:
         name = self._task.default_prompt_name if name is None else name
         if name is None:
             return ""
-        if name not in self._task.prompts:
+        if not isinstance(name, str) or name not in self._task.prompts:
             raise InputError(f"{unknown('prompt_name', name, self._task.prompts)} (task {self.task!r})")
         return self._task.prompts[name]
 
@@ -165,7 +165,7 @@ def _choose(pack: Pack, task: str | None, weights: str | None, variant: str | No
     if variant is not None:
         if task is not None or weights is not None:
             raise InputError("pass either variant, or task and weights")
-        if variant not in variants:
+        if not isinstance(variant, str) or variant not in variants:
             raise InputError(unknown("variant", variant, variants))
         return variant
     tasks = tuple(pack.manifest.tasks)

@@ -64,6 +64,6 @@ def check_golden(pack: Pack, variant: str) -> float:
     if not worst <= TOLERANCE[chosen.weights]:
         raise PackError(
             f"{pack.folder}: {variant} gives other vectors here than where it was made: 1 - cosine {worst:.1e}, "
-            f"at most {TOLERANCE[chosen.weights]:.0e} expected; is this CPU without int8 dot products (VNNI)?"
+            f"at most {TOLERANCE[chosen.weights]:.0e} expected; do not use it on this machine, and report the CPU"
         )
     return worst

@@ -52,6 +52,7 @@ class StoredTensor:
 
     def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Rows `start:stop` of the first axis as float32; only for floating point tensors."""
+        assert 0 <= start <= stop <= self.shape[0]
         row = math.prod(self.shape[1:])
         offset = self.start + start * row * np.dtype(NUMPY_DTYPES[self.dtype]).itemsize
         values = self._read((stop - start) * row, offset)

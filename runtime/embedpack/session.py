@@ -51,7 +51,8 @@ class GraphSession:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         # A loaded model that waits for work must not burn the host's cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+        # Failures are raised; onnxruntime need not print them as well.
+        options.log_severity_level = 4
         try:
             self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         except ORT_ERRORS as cause:

@@ -17,8 +17,8 @@ from embedpack.tokenizer import TextTokenizer, Tokens, check_texts
 
 logger = logging.getLogger("embedpack")
 
-# Measured on a 384-wide encoder, 2 cores: padding and cache misses cost more than small matrices do.
-TOKEN_BUDGET = 512
+# Measured on a 384-wide encoder: padding and cache misses cost more than small matrices do.
+TOKEN_BUDGET = 256
 # Texts tokenised ahead: enough to find neighbours of the same length, few enough to stay in memory.
 WINDOW = 8192
 
@@ -66,7 +66,12 @@ class TextEncoder:
         return result
 
     def batches(
-        self, texts: Sequence[str], *, prompt: str, on_long: OnLongText = "truncate"
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str,
+        on_long: OnLongText = "truncate",
+        token_budget: int = TOKEN_BUDGET,
     ) -> Iterator[tuple[npt.NDArray[np.intp], dict[str, npt.NDArray[np.int64]]]]:
         """The texts as inputs of the graph: indices of the texts of a batch, and its `input_ids` and `attention_mask`.
 
@@ -81,7 +86,7 @@ class TextEncoder:
             cut += sum(item.cut for item in tokens)
             if on_long == "error":
                 _refuse_cut(tokens, start, self._tokenizer.max_tokens)
-            for rows in token_budget_batches([len(item.ids) for item in tokens], TOKEN_BUDGET):
+            for rows in token_budget_batches([len(item.ids) for item in tokens], token_budget):
                 yield start + rows, pad([tokens[row].ids for row in rows], self._pad_token_id)
         if cut and self._warn_when_cut:
             logger.warning("%d of %d texts were longer than the model's limit and were cut", cut, len(texts))

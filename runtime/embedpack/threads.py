@@ -47,11 +47,11 @@ def _groups(root: Path, controller: str, mount: str) -> Iterator[Path]:
     for line in _lines(root / "proc/self/cgroup"):
         number, controllers, path = line.split(":", 2)
         if controller in (number if not controllers else controllers.split(",")):
+            # Inside a container the path is often that of the host, while the mount shows the container's own group:
+            # the base itself counts too.
             group = base / path.lstrip("/")
             yield group
             yield from (parent for parent in group.parents if parent.is_relative_to(base))
-            # Inside a container the path is often that of the host, while the mount shows the container's own group.
-            yield base
 
 
 def _lines(path: Path) -> list[str]:

@@ -76,6 +76,16 @@ def test_columns_come_back_to_their_places() -> None:
     np.testing.assert_array_equal(shuffled.round(matrix[:, shuffle], scales[:, shuffle], -8, 7), plain[:, shuffle])
 
 
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_blocks_only_save_time(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """Errors reach later columns at once or at the end of their block: the integers are the same."""
+    matrix, rounding = weights(6, 150), Rounding.for_covariance(correlated(150))
+    scales = int8_scales(matrix)[:, None]
+    plain = rounding.round(matrix, scales, -127, 127)
+    monkeypatch.setattr("embedpack_export.rounding.BLOCK", block)
+    np.testing.assert_array_equal(rounding.round(matrix, scales, -127, 127), plain)
+
+
 def test_rows_do_not_touch_each_other() -> None:
     matrix, rounding = weights(6, 70), Rounding.for_covariance(correlated(70))
     scales = int8_scales(matrix)[:, None]

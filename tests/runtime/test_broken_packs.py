@@ -255,6 +255,11 @@ CONTRADICTIONS = [
         "unknown prompt 'querry'; known: query, passage; did you mean 'query'? - at `$.tasks['default']`",
         id="unknown_default_prompt",
     ),
+    pytest.param(
+        put("text", "pad_token_id", 10_000),
+        "the pad token is not below 252, the vocabulary - at `$.text.pad_token_id`",
+        id="pad_token_outside_the_vocabulary",
+    ),
     pytest.param(put("variants", {}), "there is no variant - at `$.variants`", id="no_variants"),
     pytest.param(
         put("variants", "default-int8", "task", "retrieval"),
@@ -470,11 +475,16 @@ def test_tokenizer_that_is_no_tokenizer(pack: Path, replace_file: ReplaceFile, c
 
 
 @pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])
-def test_tokenizer_of_another_model_gives_no_vector(pack: Path, replace_file: ReplaceFile, weights: str) -> None:
+def test_tokenizer_of_another_model(pack: Path, replace_file: ReplaceFile, weights: str) -> None:
     tokenizer = json.loads((pack / "tokenizer.json").read_bytes())
     tokenizer["model"]["vocab"]["zebra"] = 99_999
     replace_file("tokenizer.json", json.dumps(tokenizer).encode())
-    refusal(pack, lambda: Embedder(pack, weights=weights, threads=1).encode("zebra"))
+    rows = read_pack(pack).manifest.text.vocabulary
+    message = (
+        f"PACK: tokenizer.json has ids up to 99999, the graphs' embedding table only {rows} rows; "
+        "it belongs to another model: copy the pack again"
+    )
+    assert refusal(pack, lambda: Embedder(pack, weights=weights)) == message
 
 
 @pytest.mark.parametrize("limit", [1, 2])

@@ -263,8 +263,8 @@ def test_variant_by_its_name_is_that_of_task_and_weights(tiny: Path) -> None:
         ),
         ({"variant": "default-int8", "task": "default"}, "pass either variant, or task and weights"),
         ({"variant": "default-int8", "weights": "int8"}, "pass either variant, or task and weights"),
-        ({"threads": 0}, "threads is 0; it must be at least 1"),
-        ({"threads": -2}, "threads is -2; it must be at least 1"),
+        ({"threads": 0}, "threads is 0; it must be a whole number of at least 1"),
+        ({"threads": -2}, "threads is -2; it must be a whole number of at least 1"),
     ],
     ids=option_name,
 )

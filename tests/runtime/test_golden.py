@@ -41,7 +41,7 @@ def difference(pack: Path, variant: str, found: str) -> str:
     limit = TOLERANCE[read_pack(pack).manifest.variants[variant].weights]
     return (
         f"PACK: {variant} gives other vectors here than where it was made: 1 - cosine {found}, "
-        f"at most {limit:.0e} expected; is this CPU without int8 dot products (VNNI)?"
+        f"at most {limit:.0e} expected; do not use it on this machine, and report the CPU"
     )
 
 

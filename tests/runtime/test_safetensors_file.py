@@ -225,6 +225,9 @@ ARRAYS: dict[str, npt.NDArray[Any]] = {
     "i16": np.array([], np.int16),
     "i8": np.array(-5, np.int8),
     "u8": np.zeros((2, 0, 3), np.uint8),
+    "u16": np.array([1, 65535], np.uint16),
+    "u32": np.array([2**32 - 1], np.uint32),
+    "u64": np.array([2**64 - 1], np.uint64),
     "bool": np.array([True, False]),
 }
 
@@ -287,6 +290,34 @@ def test_rows_are_those_of_the_whole(path: Path, dtype: str, start: int, stop: i
     assert rows.dtype == np.float32
     assert np.array_equal(rows, whole[start:stop])
     assert np.array_equal(tensor.float32(), whole)
+
+
+def test_file_that_shrinks_after_it_was_opened(path: Path) -> None:
+    write_safetensors(path, {"a": np.zeros((4, 2), np.float32)}, {})
+    tensor = open_safetensors(path).tensors["a"]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not tensor.rows(0, 3).any()
+    for read in (tensor.raw, tensor.float32, lambda: tensor.rows(3, 4)):
+        with pytest.raises(InputError) as caught:
+            read()
+        assert str(caught.value) == f"{path}: a ends too early; was the file changed meanwhile?"
+
+
+def test_file_that_vanishes_after_it_was_opened(path: Path) -> None:
+    write_safetensors(path, {"a": np.zeros((4, 2), np.float32)}, {})
+    tensor = open_safetensors(path).tensors["a"]
+    path.unlink()
+    with pytest.raises(InputError) as caught:
+        tensor.raw()
+    assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("BF16", 2), ("F8_E4M3", 1), ("F8_E5M2", 1)])
+def test_types_without_a_numpy_type_are_read_as_bits(path: Path, dtype: str, size: int) -> None:
+    write(path, one(dtype=dtype, shape=[2], data_offsets=[0, 2 * size]), bytes(range(1, 1 + 2 * size)))
+    raw = open_safetensors(path).tensors["a"].raw()
+    assert raw.dtype.kind == "u"
+    assert raw.tobytes() == bytes(range(1, 1 + 2 * size))
 
 
 def test_rows_of_a_vector(path: Path) -> None:
