@@ -31,7 +31,7 @@ HARMLESS = frozenset({
     "modules_to_save", "peft_version", "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
 })  # fmt: skip
 # Other ways of initialising subtract the first A and B from the backbone, which is not in the adapter's file.
-SELF_CONTAINED_INIT = (True, False, None, "gaussian", "orthogonal", "eva", "mclora")
+SELF_CONTAINED_INIT = (True, False, None, "gaussian", "orthogonal", "eva")
 
 
 class LoraConfig(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from embedpack.errors import CheckpointError, unknown
-from embedpack.pack import License, Pooling
+from embedpack.pack import Pooling
 from embedpack.safetensors_file import FLOATS, StoredTensor, open_safetensors, unique_keys
 
 Config = TypeVar("Config", bound=msgspec.Struct)
@@ -30,7 +30,6 @@ POOLING_FLAGS: Mapping[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
 }
-LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md")
 
 
 class _Module(msgspec.Struct, frozen=True):
@@ -164,34 +163,6 @@ def read_sentence_transformers(folder: Path, override: Pooling | None = None) ->
         default_prompt_name=stated.default_prompt_name,
         truncate_dims=stated.matryoshka_dims,
     )
-
-
-def read_license(folder: Path) -> tuple[License, str]:
-    """Licence id of the model card's front matter, and the text for the pack's LICENSE file."""
-    card = folder / "README.md"
-    lines = card.read_text("utf-8", errors="replace").splitlines() if card.is_file() else []
-    front = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
-    found = _front_matter(front, "license")
-    if found == "other":
-        found = _front_matter(front, "license_name") or found
-    for name in LICENSE_FILES:
-        if (folder / name).is_file():
-            text = (folder / name).read_text("utf-8", errors="replace")
-            break
-    else:
-        stated = found or "none stated: ask the makers of the checkpoint before you pass this pack on"
-        text = f"License of the weights in this pack, as the checkpoint's model card states it: {stated}\n"
-    restricted = found is not None and ("-nc" in found or "research" in found)
-    return License(id=found, non_commercial=restricted), text
-
-
-def _front_matter(lines: Sequence[str], key: str) -> str | None:
-    """A plain value, or the first of a list."""
-    for index, line in enumerate(lines):
-        if line.startswith(f"{key}:"):
-            value = line.removeprefix(f"{key}:").strip() or "".join(lines[index + 1 : index + 2]).lstrip(" -").strip()
-            return value.strip("\"'[]") or None
-    return None
 
 
 def read_json(path: Path, kind: type[Json]) -> Json:

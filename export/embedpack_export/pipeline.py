@@ -30,10 +30,10 @@ from embedpack.session import GraphSession
 from embedpack.threads import available_cores
 from embedpack_export.build import calibration_vectors, write_graph
 from embedpack_export.calibration import accuracy, int8_scale
-from embedpack_export.checkpoint import read_license
 from embedpack_export.graph.builder import OPSET, GraphBuilder
 from embedpack_export.graph.formats import FORMATS
 from embedpack_export.graph.target import Target
+from embedpack_export.license import pack_license
 from embedpack_export.observe import Calibrated, calibrate
 from embedpack_export.pack_writer import check_output, new_pack
 from embedpack_export.passes.unsigned_weights import unsigned_weights
@@ -167,7 +167,7 @@ def _describe_variant(
 def _seal(settings: ExportSettings, plan: ExportPlan, draft: _Draft) -> Manifest:
     """Write the remaining files and the manifest that names them all."""
     folder = draft.folder
-    license, license_text = read_license(plan.checkpoint.folder)
+    license, license_text = pack_license(plan.checkpoint.folder, settings.adapters.values())
     contents = {
         "tokenizer.json": plan.tokenizer_json,
         "LICENSE": license_text.encode(),

@@ -24,7 +24,8 @@ from tiny_checkpoint import make_checkpoint
 from embedpack.errors import CheckpointError
 from embedpack.pack import License
 from embedpack.safetensors_file import write_safetensors
-from embedpack_export.checkpoint import INDEX, read_license
+from embedpack_export.checkpoint import INDEX
+from embedpack_export.license import pack_license, read_license
 from embedpack_export.pipeline import export
 from embedpack_export.plan import ExportPlan, make_plan
 
@@ -669,3 +670,11 @@ def test_the_licence_file_is_copied(checkpoint: Path, name: str) -> None:
     manifest = export(quick(checkpoint, checkpoint.parent / "pack", weights=("fp32",)))
     assert manifest.license.id == "apache-2.0"
     assert (checkpoint.parent / "pack" / "LICENSE").read_text() == "Do as you please.\n"
+
+
+def test_the_licence_of_an_adapter_counts_too(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    (tmp_path / "silent").mkdir()
+    found, text = pack_license(checkpoint, [tmp_path / "silent", tmp_path])
+    assert found == License(id="apache-2.0 AND cc-by-nc-4.0", non_commercial=True)
+    assert "cc-by-nc-4.0" in text

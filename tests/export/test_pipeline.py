@@ -270,7 +270,7 @@ INTERRUPTIONS = {
     "graph": "embedpack_export.pipeline.write_graph",
     "twin": "embedpack_export.pipeline.unsigned_weights",
     "measuring": "embedpack_export.pipeline.calibration_vectors",
-    "licence": "embedpack_export.pipeline.read_license",
+    "licence": "embedpack_export.pipeline.pack_license",
     "manifest": "embedpack_export.pipeline.write_manifest",
 }
 
