@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from embedpack.codes import Float32
+from embedpack.progress import Progress
 from embedpack.session import GraphSession
 from embedpack.threads import available_cores
 from embedpack_export.build import calibration_groups, write_graph
@@ -33,10 +34,12 @@ class Calibrated:
     Attributes:
         vectors: vectors of the calibration texts, float32 [texts, dimensions].
         sites: statistics of the activations that linear layers read, by site.
+        matrices: how many a graph of the model has.
     """
 
     vectors: Float32
     sites: Mapping[str, SiteStatistics]
+    matrices: int
 
 
 @contextmanager
@@ -55,12 +58,16 @@ def calibrate(plan: ExportPlan, task: TaskPlan, weights: Weights, scratch_parent
         path = Path(scratch) / "observed.onnx"
         observed = ObservedFp32()
         graph = GraphBuilder("observed", WeightStore(Path(scratch)))
-        target = Target(graph, weights, observed, statistics={}, report=lambda matrix, relative: None)
+        matrices: list[str] = []
+        target = Target(graph, weights, observed, statistics={}, report=lambda matrix, _: matrices.append(matrix))
         write_graph(plan, target, 1.0, path)
-        yield _observe(plan, task, path, observed.sites)
+        vectors, statistics = _observe(plan, task, path, observed.sites)
+        yield Calibrated(vectors, statistics, len(matrices))
 
 
-def _observe(plan: ExportPlan, task: TaskPlan, graph: Path, sites: Mapping[str, int]) -> Calibrated:
+def _observe(
+    plan: ExportPlan, task: TaskPlan, graph: Path, sites: Mapping[str, int]
+) -> tuple[Float32, dict[str, SiteStatistics]]:
     session = GraphSession(graph, available_cores())
     encoder = plan.encoder(session)
     sums = {
@@ -68,12 +75,14 @@ def _observe(plan: ExportPlan, task: TaskPlan, graph: Path, sites: Mapping[str, 
         for site, size in sites.items()
     }
     vectors = []
-    for prompt, texts in calibration_groups(plan, task):
-        found = np.empty((len(texts), plan.model.dimensions), np.float32)
-        for rows, feeds in encoder.batches(texts, prompt=prompt, token_budget=TOKEN_BUDGET):
-            real = feeds["attention_mask"].astype(bool)
-            found[rows], *activations = session.run(["sentence_embedding", *sites], feeds)
-            for site, values in zip(sites, activations, strict=True):
-                sums[site].add(values[real].astype(np.float32))
-        vectors.append(found)
-    return Calibrated(np.concatenate(vectors), {site: collected.result() for site, collected in sums.items()})
+    with Progress("calibrating", len(plan.calibration.texts)) as progress:
+        for prompt, texts in calibration_groups(plan, task):
+            found = np.empty((len(texts), plan.model.dimensions), np.float32)
+            for rows, feeds in encoder.batches(texts, prompt=prompt, token_budget=TOKEN_BUDGET):
+                real = feeds["attention_mask"].astype(bool)
+                found[rows], *activations = session.run(["sentence_embedding", *sites], feeds)
+                for site, values in zip(sites, activations, strict=True):
+                    sums[site].add(values[real].astype(np.float32))
+                progress.advance(len(rows))
+            vectors.append(found)
+    return np.concatenate(vectors), {site: collected.result() for site, collected in sums.items()}

@@ -25,6 +25,7 @@ from embedpack.pack import (
     describe_file,
     write_manifest,
 )
+from embedpack.progress import Progress
 from embedpack.saturation import products_saturate
 from embedpack.session import GraphSession
 from embedpack.threads import available_cores
@@ -102,18 +103,24 @@ def _write_task(plan: ExportPlan, name: str, task: TaskPlan, formats: tuple[Weig
         prompts = sorted({"", *task.prompts.values()})
         draft.golden.cases[name] = [GoldenCase(prompt=prompt, text=text) for prompt in prompts for text in GOLDEN_TEXTS]
         for weights_format in formats:
-            graph = GraphBuilder(f"{name}-{weights_format}", draft.store)
-            target = Target(graph, weights, FORMATS[weights_format], calibrated.sites, _report_error)
-            _write_variant(plan, name, weights_format, target, calibrated, draft)
+            _write_variant(plan, name, weights_format, weights, calibrated, draft)
 
 
 def _write_variant(
-    plan: ExportPlan, task: str, weights_format: WeightsFormat, target: Target, calibrated: Calibrated, draft: _Draft
+    plan: ExportPlan, task: str, weights_format: WeightsFormat, weights: Weights, calibrated: Calibrated, draft: _Draft
 ) -> None:
     """Build, write, check and measure one variant."""
     name = f"{task}-{weights_format}"
     path = draft.folder / f"{name}.onnx"
-    write_graph(plan, target, draft.tasks[task].int8_scale, path)
+    with Progress(f"writing {name}", calibrated.matrices) as progress:
+
+        def report(matrix: str, relative: float) -> None:
+            logger.debug("%s: relative rounding error %.2e", matrix, relative)
+            progress.advance(1)
+
+        graph = GraphBuilder(name, draft.store)
+        target = Target(graph, weights, FORMATS[weights_format], calibrated.sites, report)
+        write_graph(plan, target, draft.tasks[task].int8_scale, path)
     twin = _write_twin(path)
     usable = twin if twin is not None and products_saturate() else path
     measured = accuracy(calibrated.vectors, calibration_vectors(plan, plan.tasks[task], usable))
@@ -133,10 +140,6 @@ def _write_twin(path: Path) -> Path | None:
     ir.save(model, twin)
     onnx.checker.check_model(str(twin), full_check=True)
     return twin
-
-
-def _report_error(matrix: str, relative: float) -> None:
-    logger.debug("%s: relative rounding error %.2e", matrix, relative)
 
 
 def _golden_vectors(plan: ExportPlan, cases: list[GoldenCase], graph: Path) -> list[list[float]]:

@@ -23,6 +23,7 @@ class Fp32:
         for layer in layers:
             rows, columns = layer.weight.shape
             transposed = fill_columns(np.empty((columns, rows), np.float32), layer.weight.chunks())
+            target.report(layer.weight.name, 0.0)
             weight = g.weight(layer.weight.name, "fp32", [transposed], np.float32, (columns, rows))
             outputs.append(add_bias(g, g.op("MatMul", [x.value, weight]), layer.bias_name, layer.bias))
         return outputs
@@ -30,6 +31,7 @@ class Fp32:
     def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""
         weight = target.graph.weight(table.name, "fp32", table.chunks(), np.float32, table.shape)
+        target.report(table.name, 0.0)
         return target.graph.op("Gather", [weight, ids], {"axis": 0})
 
 

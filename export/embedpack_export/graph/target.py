@@ -74,7 +74,7 @@ class Target:
         weights: the merged weights of the task.
         format: how matrices are written.
         statistics: what calibration saw at each site; empty where the format needs none.
-        report: hears the name of each quantized matrix and its relative rounding error.
+        report: hears the name of each matrix that was written and its relative rounding error.
     """
 
     graph: GraphBuilder
