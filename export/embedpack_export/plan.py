@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ def _source(settings: ExportSettings, checkpoint: Checkpoint, tasks: Mapping[str
     prompts = {task: dict(plan.prompts) for task, plan in tasks.items()}
     decisive = json.dumps([files, prompts, choices], sort_keys=True)
     return Source(
-        name=checkpoint.folder.resolve().name,
+        # Not resolve(): a link's own name is what the user calls the model.
+        name=Path(os.path.abspath(checkpoint.folder)).name,
         revision=None,
         files=files,
         fingerprint=hashlib.sha256(decisive.encode()).hexdigest(),
