@@ -33,8 +33,8 @@ def render() -> str:
     flags = "with VNNI" if any("vnni" in flag for flag in cpu["flags"]) else "without VNNI"
     note = (
         "all-MiniLM-L6-v2 with the default retrieval adapter. nDCG@10 in points, in brackets the difference to torch; "
-        "the lowest 1 % of cosines in the worst set. Last columns: times as fast as fp32 for batches of texts x tokens, "
-        f"one thread of {cpu['model']} {flags}. Files: `benchmarks/results/`."
+        "the lowest 1 % of cosines in the worst set. Last columns: times as fast as fp32 for batches of texts x "
+        f"tokens, one thread of {cpu['model']} {flags}. Files: `benchmarks/results/`."
     )
     return "\n".join([BEGIN, *lines, "", note, END])
 
