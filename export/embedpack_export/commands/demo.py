@@ -25,7 +25,7 @@ EXAMPLES = """\
   embedpack demo --checkpoint models/all-MiniLM-L6-v2"""
 
 # Documents that both variants embed, to compare their speed and vectors.
-COMPARED = 200
+COMPARED = 100
 SHOWN_CHARACTERS = 88
 
 
