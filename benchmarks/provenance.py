@@ -46,13 +46,14 @@ def provenance(threads: int, seed: int) -> dict[str, Any]:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """The command to repeat; an absolute path is cut to its last part."""
+    """The command to repeat; a path outside the repository is cut to its last part."""
     return " ".join(["python -m benchmarks", *map(_portable, arguments)])
 
 
 def _portable(argument: str) -> str:
     name, equals, value = argument.rpartition("=")
-    return name + equals + (Path(value).name if Path(value).is_absolute() else value)
+    outside = Path(value).is_absolute() or ".." in Path(value).parts
+    return name + equals + (Path(value).name if outside else value)
 
 
 def _version(package: str) -> str | None:
