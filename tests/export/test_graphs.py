@@ -461,7 +461,11 @@ def test_the_twin_holds_unsigned_weights_only(pack: Exported) -> None:
     for node in products:
         assert len(node.inputs) == 6
         assert node.inputs[1] is not None
-        producer = node.inputs[1].producer()
+        flipped = node.inputs[1].producer()
+        assert flipped is not None
+        assert flipped.op_type == "BitwiseXor"
+        assert flipped.inputs[0] is not None
+        producer = flipped.inputs[0].producer()
         assert producer is not None
         assert producer.op_type == "Cast"
         assert producer.attributes["to"].as_int() == int(ir.DataType.UINT8)

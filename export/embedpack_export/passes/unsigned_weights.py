@@ -2,7 +2,8 @@
 
 x86 without VNNI multiplies u8 x s8 into pairs of 16 bits, which saturate; u8 x u8 takes another, exact way there. The
 twin moves every int8 weight to uint8 with zero point 128. The move is made of operators on constants, which
-onnxruntime folds when it loads the graph: both graphs use the same weights file and give the same numbers.
+onnxruntime folds when it loads the graph: both graphs use the same weights file and give the same numbers. The cast
+keeps the bits, and flipping the highest of them adds 128.
 """
 
 from __future__ import annotations
@@ -21,21 +22,19 @@ def unsigned_weights(model: ir.Model) -> None:
     Requires: int8 weights without a zero point. Ensures: uint8 weights with zero point 128.
     """
     graph = model.graph
-    offset = _constant(graph, "weights.offset", np.array(ZERO_POINT, np.int32))
     zero_point = _constant(graph, "weights.zero_point", np.array(ZERO_POINT, np.uint8))
     for node in [node for node in graph if node.op_type == "MatMulIntegerToFloat"]:
         weight = node.inputs[WEIGHT]
         assert weight is not None
         assert weight.dtype == ir.DataType.INT8
         assert len(node.inputs) == WEIGHT_ZERO_POINT
-        wide = ir.node("Cast", [weight], {"to": int(ir.DataType.INT32)}, name=f"{node.name}.wide")
-        moved = ir.node("Add", [wide.outputs[0], offset], name=f"{node.name}.moved")
-        narrow = ir.node("Cast", [moved.outputs[0]], {"to": int(ir.DataType.UINT8)}, name=f"{node.name}.narrow")
-        for new in (wide, moved, narrow):
+        bits = ir.node("Cast", [weight], {"to": int(ir.DataType.UINT8)}, name=f"{node.name}.bits")
+        moved = ir.node("BitwiseXor", [bits.outputs[0], zero_point], name=f"{node.name}.moved")
+        for new in (bits, moved):
             new.outputs[0].name = f"{new.name}.output"
-        graph.insert_before(node, [wide, moved, narrow])
+        graph.insert_before(node, [bits, moved])
         node.resize_inputs(WEIGHT_ZERO_POINT + 1)
-        node.replace_input_with(WEIGHT, narrow.outputs[0])
+        node.replace_input_with(WEIGHT, moved.outputs[0])
         node.replace_input_with(WEIGHT_ZERO_POINT, zero_point)
 
 
