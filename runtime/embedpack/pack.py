@@ -35,6 +35,8 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
 Dimension = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 TokenCount = Annotated[int, msgspec.Meta(ge=1, le=1_048_576)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+ImageSize = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,6 +76,38 @@ class TextInput(Strict, frozen=True):
     vocabulary: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
     max_tokens: TokenCount
     pad_token_id: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class ImageInput(Strict, frozen=True):
+    """How an image becomes patches and token ids, as Qwen2-VL's processor does it.
+
+    Attributes:
+        patch_size: side of a patch in pixels.
+        temporal_patch_size: frames of a patch; a still image is repeated that often.
+        merge_size: patches along each side of one token.
+        window_size: tokens along each side of an attention window.
+        min_pixels, max_pixels: bounds of height x width after resizing.
+        mean, std: of the channels red, green, blue; pixels in 0..1.
+        tokens_before: token ids in front of the image.
+        token: id that stands for each token of the image.
+        tokens_after: token ids behind the image.
+        pooled_before, pooled_after: how many of `tokens_before` (its last) and `tokens_after` (its first) count in the
+            mean of the single vector, beside those of the image.
+    """
+
+    patch_size: ImageSize
+    temporal_patch_size: ImageSize
+    merge_size: ImageSize
+    window_size: ImageSize
+    min_pixels: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    max_pixels: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    mean: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
+    tokens_before: tuple[TokenId, ...]
+    token: TokenId
+    tokens_after: tuple[TokenId, ...]
+    pooled_before: Annotated[int, msgspec.Meta(ge=0)]
+    pooled_after: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Adapter(Strict, frozen=True):
