@@ -1,0 +1,204 @@
+"""Fetching a checkpoint from the Hugging Face hub: the few files that an export reads, all of one commit."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedpack.errors import CapacityError, CheckpointError, EmbedpackError, MissingExtraError
+
+# A star matches slashes too, so each pattern says which kind of file it is for.
+WANTED = (
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "preprocessor_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/*.json",
+    "adapters/*.json",
+    "adapters/*README.md",
+    "adapters/*LICENSE*",
+    "README.md",
+    "LICENSE*",
+)
+# Code, other formats, and weights of other models or training steps in folders of their own.
+UNWANTED = (
+    *("*.py", "*.bin", "*.pt", "*.onnx"),
+    *("*/model.safetensors", "*/model-?????-of-?????.safetensors", "*/model.safetensors.index.json"),
+)
+
+_PART = r"[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?"
+REPOSITORY = re.compile(rf"(?!.*(?:--|\.\.))(?!.*\.git$){_PART}/{_PART}", re.ASCII)
+LONGEST_PART = 96
+
+FOLDER_INSTEAD = "or pass a folder instead"
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# How hf_xet, which is not Python, tells the same.
+XET_DISK_FULL = f"(os error {errno.ENOSPC})"
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """A repository's files on this disk; `revision` is the full hash of the commit that they are from."""
+
+    folder: Path
+    name: str
+    revision: str
+
+
+def is_repository(name: str) -> bool:
+    """Whether a name can only mean a repository: `owner/name`, and nothing of that path is here."""
+    shaped = REPOSITORY.fullmatch(name) and max(map(len, name.split("/"))) <= LONGEST_PART
+    return bool(shaped) and not Path(name).exists()
+
+
+def download(repository: str, revision: str | None) -> Downloaded:
+    """Fetch what an export reads of a repository; files that are in the hub's cache are not fetched again.
+
+    The revision is resolved to a commit once, and every file is asked for by that commit. Where the hub does not
+    answer, the commit that `revision` last meant is taken from the cache, if it is there in full.
+
+    Args:
+        repository: `owner/name`.
+        revision: branch, tag or commit; None for the main branch.
+
+    Raises:
+        CheckpointError: the hub does not give these files, and the cache does not hold them.
+        CapacityError: the disk is full.
+        MissingExtraError: huggingface_hub is not installed.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as missing:
+        raise MissingExtraError("hub", "huggingface_hub") from missing
+    _check_revision(repository, revision)
+    try:
+        with _bars_on_terminals_only():
+            snapshot = snapshot_download(
+                repository, revision=revision, allow_patterns=list(WANTED), ignore_patterns=list(UNWANTED)
+            )
+    except Exception as cause:
+        # Which class it is depends on the HTTP library below this version of huggingface_hub. Its text may quote a
+        # request header, and so a token: neither the message nor a traceback may show it.
+        raise _explained(cause, repository, revision or "main") from None
+    folder = Path(snapshot)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{repository}: commit {folder.name} has no config.json, so it is no checkpoint of transformers; "
+            f"pass another revision, {FOLDER_INSTEAD}"
+        )
+    return Downloaded(folder, repository, folder.name)
+
+
+def _check_revision(repository: str, revision: str | None) -> None:
+    # The hub's cache keeps a file of this name.
+    if revision is not None and (not revision or ".." in revision or revision.startswith("/")):
+        raise CheckpointError(
+            f"{repository}: {revision!r} cannot name a revision; pass a branch, a tag or a commit hash"
+        )
+
+
+@contextmanager
+def _bars_on_terminals_only() -> Iterator[None]:
+    from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    decided = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled()
+    if decided or sys.stderr.isatty():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def _explained(cause: Exception, repository: str, revision: str) -> EmbedpackError:
+    """The error to raise for one of huggingface_hub's."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if isinstance(cause, LocalEntryNotFoundError) and isinstance(cause.__cause__, Exception):
+        # It only adds that the cache could not help.
+        cause = cause.__cause__
+    return _disk_error(cause, repository) or _refusal(cause, repository, revision) or _other_error(cause, repository)
+
+
+def _disk_error(cause: Exception, repository: str) -> EmbedpackError | None:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    code = cause.errno if isinstance(cause, OSError) else None
+    if code in DISK_FULL or XET_DISK_FULL in str(cause):
+        there = Path(HF_HUB_CACHE)
+        free = shutil.disk_usage(there).free // 10**6 if there.is_dir() else 0
+        return CapacityError(
+            f"{HF_HUB_CACHE}: no room for {repository}, {free} MB are free; make room or set HF_HOME to a larger disk "
+            f"and run it again (finished files are kept), {FOLDER_INSTEAD}"
+        )
+    if isinstance(cause, OSError) and code in NOT_WRITABLE and cause.filename is not None:
+        return CheckpointError(
+            f"{cause.filename}: {cause.strerror}; set HF_HOME to a folder that you may write to, {FOLDER_INSTEAD}"
+        )
+    return None
+
+
+def _refusal(cause: Exception, repository: str, revision: str) -> CheckpointError | None:
+    """The hub, or offline mode, said no."""
+    from huggingface_hub import constants, errors
+
+    hub = _endpoint()
+    said = {
+        errors.GatedRepoError: f"{hub} gives it only to those who accepted its terms; accept them at "
+        f"{hub}/{repository} and set HF_TOKEN to a token of that account",
+        errors.RevisionNotFoundError: f"{hub} has it, but no revision {revision!r} of it; pass a branch, a tag or a "
+        "full commit hash that it has",
+        errors.RepositoryNotFoundError: f"no folder of this name is here, and {hub} shows you no such repository; "
+        "check the name, set HF_TOKEN if the repository is private",
+        errors.OfflineModeIsEnabled: f"HF_HUB_OFFLINE is set, and {constants.HF_HUB_CACHE} does not hold all files of "
+        f"revision {revision!r}; unset it for one run",
+    }
+    for kind, sentence in said.items():
+        if isinstance(cause, kind):
+            return CheckpointError(f"{repository}: {sentence}, {FOLDER_INSTEAD}")
+    if not isinstance(cause, errors.HfHubHTTPError):
+        return None
+    status = cause.response.status_code
+    advice = "check HF_TOKEN" if status in (401, 403) else "try again later"
+    return CheckpointError(f"{repository}: {hub} answered with status {status}; {advice}, {FOLDER_INSTEAD}")
+
+
+def _other_error(cause: Exception, repository: str) -> CheckpointError:
+    return CheckpointError(
+        f"{repository}: the download from {_endpoint()} failed ({_reason(cause)}); check the network and run it again "
+        f"(finished files are kept), or run 'hf download {repository} --local-dir FOLDER' elsewhere and pass the folder"
+    )
+
+
+def _reason(cause: BaseException) -> str:
+    """What the operating system said; the name of the error where that is not known."""
+    link: BaseException | None = cause
+    while link is not None:
+        if isinstance(link, OSError) and link.errno is not None and link.strerror:
+            return link.strerror
+        link = link.__cause__ or link.__context__
+    return type(cause).__name__
+
+
+def _endpoint() -> str:
+    from huggingface_hub.constants import ENDPOINT
+
+    # A mirror's address may hold a password.
+    return re.sub("//[^/@]*@", "//", ENDPOINT)
