@@ -141,6 +141,7 @@ def _recipe_from(source: TextSource, seed: int) -> _Recipe:
         REAL,
         text=replace(source.shape, vocabulary=max(source.shape.vocabulary, tokenizer.rows)),
         vision=replace(SMALL_VISION, out_hidden=hidden),
+        projector_dim=min(REAL.projector_dim, hidden),
         matryoshka=(*doubled, hidden),
     )
     embedding = source.deviation(EMBEDDING)

@@ -107,5 +107,5 @@ REAL = V4Shape(
 )  # fmt: skip
 
 # Matrices of the small model must be larger for the same effect: fewer inputs add up.
-TINY_SPREAD = Spread(linear=0.15, embedding=0.3, features=0.05, bias=0.1, norm=0.2, update=0.6)
+TINY_SPREAD = Spread(linear=0.15, embedding=0.3, features=0.05, bias=0.1, norm=0.2, update=0.3)
 REAL_SPREAD = Spread(linear=0.02, embedding=0.02, features=0.01, bias=0.02, norm=0.1, update=0.02)

@@ -78,7 +78,7 @@ def read_text_source(folder: Path) -> TextSource:
         inner=config["intermediate_size"],
         vocabulary=tensors[EMBEDDING].shape[0],
         mrope_section=mrope_section(config["hidden_size"] // heads // 2),
-        rope_theta=config.get("rope_theta", 10_000.0),
+        rope_theta=_rope_theta(folder, config),
         rms_norm_eps=config["rms_norm_eps"],
         max_positions=config["max_position_embeddings"],
     )
@@ -101,6 +101,14 @@ def _check(folder: Path, config: Mapping[str, Any]) -> None:
     head = config["hidden_size"] // config["num_attention_heads"]
     if config.get("head_dim") not in (None, head):
         raise CheckpointError(f"{folder}: head_dim is {config['head_dim']}, Qwen2.5-VL takes {head}")
+
+
+def _rope_theta(folder: Path, config: Mapping[str, Any]) -> float:
+    # transformers 5 moved it into rope_parameters.
+    rope = config.get("rope_parameters") or {"rope_theta": config.get("rope_theta", 10_000.0)}
+    if rope.get("rope_type", "default") != "default":
+        raise CheckpointError(f"{folder}: rope_type is {rope['rope_type']!r}, which Qwen2.5-VL does not have")
+    return float(rope["rope_theta"])
 
 
 def _rows(tensor: StoredTensor) -> Iterator[Float32]:
