@@ -2,7 +2,7 @@
 PYTHON ?= python3
 light = -e . pytest hypothesis
 demo = -e .[export]
-test = -e .[export,hub,reference,bench,dev]
+test = -e .[images,pdf,export,hub,reference,bench,dev]
 
 .PHONY: demo test check bench
 demo: .venv-demo/.done
