@@ -1,0 +1,262 @@
+"""PDF pages: files written by hand, sound and hostile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pypdfium2
+import pytest
+
+from embedpack import CapacityError, InputError
+from embedpack.image_file import MAX_PIXELS
+from embedpack.pdf import pdf_pages
+
+RED, BLUE = "1 0 0 rg 0 0 72 36 re f", "0 0 1 rg 0 0 72 36 re f"
+
+
+def pdf(objects: Sequence[str], trailer: str = "") -> bytes:
+    """A PDF of these objects, numbered from 1; the first one is the catalog."""
+    content, offsets = b"%PDF-1.7\n", []
+    for number, text in enumerate(objects, 1):
+        offsets.append(len(content))
+        content += f"{number} 0 obj\n{text}\nendobj\n".encode()
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
+    end = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n<< /Root 1 0 R /Size {len(objects) + 1} "
+    return content + f"{end}{trailer} >>\nstartxref\n{len(content)}\n%%EOF\n".encode()
+
+
+def page_tree(contents: Sequence[str], box: str = "0 0 72 36") -> list[str]:
+    kids = " ".join(f"{3 + 2 * index} 0 R" for index in range(len(contents)))
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>", f"<< /Type /Pages /Kids [{kids}] /Count {len(contents)} >>"]
+    for index, text in enumerate(contents):
+        objects.append(f"<< /Type /Page /Parent 2 0 R /MediaBox [{box}] /Contents {4 + 2 * index} 0 R >>")
+        objects.append(f"<< /Length {len(text)} >>\nstream\n{text}\nendstream")
+    return objects
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[bytes], Path]:
+    def apply(content: bytes) -> Path:
+        path = tmp_path / "paper.pdf"
+        path.write_bytes(content)
+        return path
+
+    return apply
+
+
+def open_files() -> set[str]:
+    return {str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+
+
+def test_pages_are_rendered_in_rgb(write: Callable[[bytes], Path]) -> None:
+    first, second = pdf_pages(write(pdf(page_tree([RED, BLUE]))), dpi=72)
+    assert first.dtype == np.uint8
+    assert first.shape == (36, 72, 3)
+    assert (first == [255, 0, 0]).all()
+    assert (second == [0, 0, 255]).all()
+    assert first.flags.owndata
+
+
+def test_first_line_is_the_top_and_paper_is_white(write: Callable[[bytes], Path]) -> None:
+    (page,) = pdf_pages(str(write(pdf(page_tree(["0 1 0 rg 0 18 72 18 re f"])))), dpi=144)
+    assert page.shape == (72, 144, 3)
+    assert (page[:35] == [0, 255, 0]).all()
+    assert (page[37:] == 255).all()
+
+
+def test_default_resolution_is_150_per_inch(write: Callable[[bytes], Path]) -> None:
+    (page,) = pdf_pages(write(pdf(page_tree([RED]))))
+    assert page.shape == (75, 150, 3)
+
+
+def test_width_that_is_no_multiple_of_four(write: Callable[[bytes], Path]) -> None:
+    (page,) = pdf_pages(write(pdf(page_tree([RED], box="0 0 71 35"))), dpi=72)
+    assert page.shape == (35, 71, 3)
+    assert (page == [255, 0, 0]).all()
+
+
+def test_rotated_page(write: Callable[[bytes], Path]) -> None:
+    objects = page_tree(["0 1 0 rg 0 0 18 36 re f"])
+    objects[2] = objects[2].replace("/Contents", "/Rotate 90 /Contents")
+    (page,) = pdf_pages(write(pdf(objects)), dpi=72)
+    assert page.shape == (72, 36, 3)
+    assert (page[:18] == [0, 255, 0]).all()
+    assert (page[18:] == 255).all()
+
+
+def test_filled_in_fields_are_drawn(write: Callable[[bytes], Path]) -> None:
+    objects = page_tree([""])
+    objects[0] = "<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [5 0 R] >> >>"
+    objects[2] = objects[2].replace("/Contents", "/Annots [5 0 R] /Contents")
+    objects += [
+        "<< /Type /Annot /Subtype /Widget /FT /Tx /T (a) /V (x) /F 4 /Rect [0 0 72 36] /P 3 0 R /AP << /N 6 0 R >> >>",
+        f"<< /Type /XObject /Subtype /Form /BBox [0 0 72 36] /Length {len(BLUE)} >>\nstream\n{BLUE}\nendstream",
+    ]
+    (page,) = pdf_pages(write(pdf(objects)), dpi=72)
+    red, blue = page[18, 36, 0], page[18, 36, 2]
+    assert blue > 150
+    assert red < 100
+
+
+@pytest.mark.parametrize("pages", [[2], range(2, 3), (2,)])
+def test_chosen_pages(write: Callable[[bytes], Path], pages: Sequence[int]) -> None:
+    (page,) = pdf_pages(write(pdf(page_tree([RED, BLUE, RED]))), dpi=72, pages=pages)
+    assert (page == [0, 0, 255]).all()
+
+
+@pytest.mark.parametrize("number", [0, 3, -1])
+def test_page_that_does_not_exist(write: Callable[[bytes], Path], number: int) -> None:
+    path = write(pdf(page_tree([RED, BLUE])))
+    with pytest.raises(InputError) as caught:
+        list(pdf_pages(path, pages=[number]))
+    assert str(caught.value) == f"{path}: there is no page {number}; the pages are 1 to 2"
+
+
+@pytest.mark.parametrize("dpi", [0, -150])
+def test_resolution_must_be_positive(write: Callable[[bytes], Path], dpi: int) -> None:
+    with pytest.raises(InputError, match=f"dpi is {dpi}; it must be positive"):
+        list(pdf_pages(write(pdf(page_tree([RED]))), dpi=dpi))
+
+
+def test_every_page_is_closed_before_the_next(write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[pypdfium2.PdfPage] = []
+    get_page = pypdfium2.PdfDocument.get_page
+
+    def spy(document: pypdfium2.PdfDocument, index: int) -> pypdfium2.PdfPage:
+        opened.append(get_page(document, index))
+        return opened[-1]
+
+    monkeypatch.setattr(pypdfium2.PdfDocument, "get_page", spy)
+    for number, _ in enumerate(pdf_pages(write(pdf(page_tree([RED] * 100))), dpi=72), 1):
+        assert len(opened) == number
+        assert all(page.raw is None for page in opened)
+    assert len(opened) == 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at open files the way Linux shows them")
+def test_file_is_closed_with_the_iterator(write: Callable[[bytes], Path]) -> None:
+    path = write(pdf(page_tree([RED, BLUE])))
+    pages = pdf_pages(path)
+    next(pages)
+    assert str(path) in open_files()
+    pages.close()  # type: ignore[attr-defined]
+    assert str(path) not in open_files()
+    list(pdf_pages(path))
+    assert str(path) not in open_files()
+
+
+def test_huge_page_is_rendered_smaller(write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedpack.pdf.MAX_PIXELS", 20_000)
+    path = write(pdf(page_tree([RED], box="0 0 14400 7200")))
+    (page,) = pdf_pages(path, dpi=72)
+    assert 19_000 < page.shape[0] * page.shape[1] <= 20_000
+    assert page.shape[1] / page.shape[0] == pytest.approx(2, rel=0.02)
+
+
+def test_page_of_a_hair_is_rendered_smaller(write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedpack.pdf.MAX_PIXELS", 20_000)
+    (page,) = pdf_pages(write(pdf(page_tree([RED], box="0 0 0.5 1000000"))))
+    assert page.shape[0] * page.shape[1] <= 20_000
+    assert MAX_PIXELS == 100_000_000
+
+
+@pytest.mark.parametrize("handler", ["/Filter /Standard /V 1 /R 2 /P -4", "/Filter /Unknown /V 9 /R 9 /P -4"])
+def test_encrypted(write: Callable[[bytes], Path], handler: str) -> None:
+    key = "<" + "5a" * 32 + ">"
+    path = write(pdf(page_tree([RED]), f"/ID [<00> <00>] /Encrypt << {handler} /O {key} /U {key} >>"))
+    with pytest.raises(InputError) as caught:
+        list(pdf_pages(path))
+    assert str(caught.value) == f"{path} is encrypted; remove its password first, e.g. with qpdf --decrypt"
+
+
+@pytest.mark.parametrize(
+    "content", [b"%PDF-1.7\n", b"%PDF-1.7\n" + bytes(5000), b"hello", b"\x89PNG\r\n\x1a\n", pdf(page_tree([RED]))[:120]]
+)
+def test_damaged_or_no_pdf(write: Callable[[bytes], Path], content: bytes) -> None:
+    path = write(content)
+    with pytest.raises(InputError) as caught:
+        list(pdf_pages(path))
+    assert str(caught.value) == f"{path} is damaged or no PDF; open it in a viewer and save it again"
+
+
+def test_no_pages(write: Callable[[bytes], Path]) -> None:
+    path = write(pdf(page_tree([])))
+    with pytest.raises(InputError, match="is damaged or no PDF"):
+        list(pdf_pages(path))
+
+
+def test_empty_file(write: Callable[[bytes], Path]) -> None:
+    path = write(b"")
+    with pytest.raises(InputError) as caught:
+        list(pdf_pages(path))
+    assert str(caught.value) == f"{path} is empty (0 bytes); leave it out, or write it again"
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        list(pdf_pages(tmp_path / "none.pdf"))
+    assert str(caught.value) == f"{tmp_path / 'none.pdf'} cannot be read: No such file or directory"
+    with pytest.raises(InputError, match="is a folder or a device"):
+        list(pdf_pages(tmp_path))
+    with pytest.raises(InputError, match="cannot be read"):
+        list(pdf_pages("a\0b.pdf"))
+
+
+def test_broken_page_is_named_and_the_others_are_rendered(write: Callable[[bytes], Path]) -> None:
+    objects = page_tree([RED, BLUE, RED])
+    objects[4] = "(no page)"
+    path = write(pdf(objects))
+    pages = pdf_pages(path, dpi=72)
+    next(pages)
+    with pytest.raises(InputError) as caught:
+        next(pages)
+    assert str(caught.value).startswith(f"{path}, page 2 cannot be rendered: ")
+    assert len(list(pdf_pages(path, pages=[1, 3]))) == 2
+
+
+def test_page_that_does_not_fit_the_memory(write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(page: pypdfium2.PdfPage, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(pypdfium2.PdfPage, "render", full)
+    path = write(pdf(page_tree([RED])))
+    with pytest.raises(CapacityError) as caught:
+        list(pdf_pages(path))
+    assert str(caught.value) == f"{path}, page 1 does not fit the memory; lower dpi"
+
+
+def test_threads_do_not_disturb_each_other(write: Callable[[bytes], Path]) -> None:
+    path = write(pdf(page_tree([RED, BLUE] * 20)))
+    counts: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: counts.append(sum(bool(page.any()) for page in pdf_pages(path, dpi=72))))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [40] * 4
+
+
+def test_without_pypdfium2() -> None:
+    code = """
+import json, sys
+import embedpack.pdf
+loaded = [name for name in ("pypdfium2", "PIL") if name in sys.modules]
+sys.modules["pypdfium2"] = None
+try:
+    next(embedpack.pdf.pdf_pages("paper.pdf"))
+except embedpack.MissingExtraError as error:
+    print(json.dumps([loaded, str(error)]))
+"""
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    loaded, message = json.loads(output)
+    assert loaded == []
+    assert message == "this needs 'pypdfium2', which is not installed. Run: pip install 'embedpack[pdf]'"
