@@ -1,47 +1,89 @@
-"""One graph: inputs, the family's model, the heads; and the calibration texts run through it."""
+"""Graphs that grow stage by stage, and the heads at their end."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
-from embedpack.codes import Float32
-from embedpack.session import GraphSession
-from embedpack.threads import available_cores
-from embedpack_export.graph.heads import sentence_outputs
-from embedpack_export.graph.target import GraphInputs, Target
-from embedpack_export.plan import ExportPlan, TaskPlan
+from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.fp32 import exact_linear
+from embedpack_export.graph.heads import SENTENCE, TOKENS, Outputs, sentence_vector, token_vectors, vector_outputs
+from embedpack_export.graph.target import Activation, Branches, LinearFormat, LinearLayer, StagedModel, Target, declare
+from embedpack_export.plan import ExportPlan
+from embedpack_export.statistics import SiteStatistics
+from embedpack_export.weight_store import WeightStore
+from embedpack_export.weights import Weights
 
 
-def write_graph(plan: ExportPlan, target: Target, int8_scale: float, path: Path) -> None:
-    """Build a graph and write it; its weights go to the target's store on the way.
+@dataclass(frozen=True)
+class Scales:
+    """Steps of the int8 codes of single vectors and of multi-vectors (None: there are none)."""
 
-    Raises:
-        CheckpointError: the weights are incomplete, or something of the checkpoint or the adapter is left over.
-    """
-    model, graph = plan.model, target.graph
-    inputs = GraphInputs(
-        graph.input("input_ids", ir.DataType.INT64, ["batch", "sequence"]),
-        graph.input("attention_mask", ir.DataType.INT64, ["batch", "sequence"]),
-    )
-    hidden = model.hidden_states(target, inputs)
-    target.weights.check_all_used()
-    sentence_outputs(graph, hidden, inputs.attention_mask, plan.pooling, model.dimensions, int8_scale)
-    ir.save(graph.build(), path)
+    sentence: float
+    tokens: float | None
 
 
-def calibration_groups(plan: ExportPlan, task: TaskPlan) -> list[tuple[str, list[str]]]:
-    """The calibration texts under the prompt that each of them gets, in a fixed order."""
-    return sorted(plan.calibration.by_prompt(task.prompts, task.default_prompt_name).items())
+class GraphWriter:
+    """One graph under construction; its weights go to the store stage by stage."""
+
+    def __init__(
+        self,
+        name: str,
+        store: WeightStore,
+        model: StagedModel,
+        weights: Weights,
+        weights_format: LinearFormat,
+        branches: Branches | None = None,
+    ) -> None:
+        graph = GraphBuilder(name, store)
+        self._model = model
+        self._statistics: dict[str, SiteStatistics] = {}
+        self._hidden: ir.Value | None = None
+        self.target = Target(graph, declare(graph, model.inputs), weights, weights_format, self._statistics, branches)
+
+    def append(self, index: int, statistics: Mapping[str, SiteStatistics]) -> None:
+        """Append a stage; its statistics are not kept.
+
+        Raises:
+            CheckpointError: a tensor is missing or does not fit.
+        """
+        self._statistics.update(statistics)
+        self._hidden = self._model.stages[index](self.target, self._hidden)
+        self._statistics.clear()
+
+    def finish(self, heads: Callable[[Target, ir.Value], None], path: Path) -> None:
+        """Append what declares the outputs, and write the graph."""
+        assert self._hidden is not None
+        heads(self.target, self._hidden)
+        ir.save(self.target.graph.build(), path)
 
 
-def calibration_vectors(plan: ExportPlan, task: TaskPlan, graph: Path) -> Float32:
-    """Vectors of the calibration texts, float32 [texts, dimensions], in the order of `calibration_groups`."""
-    encoder = plan.encoder(GraphSession(graph, available_cores()))
-    vectors = [
-        encoder.run(texts, prompt=prompt, output="sentence_embedding")
-        for prompt, texts in calibration_groups(plan, task)
-    ]
-    return np.concatenate(vectors).astype(np.float32)
+def text_heads(plan: ExportPlan, scales: Scales) -> Callable[[Target, ir.Value], None]:
+    """The outputs of a graph of texts: single vectors, and multi-vectors where the model has a head for them."""
+
+    def append(target: Target, hidden: ir.Value) -> None:
+        g, mask = target.graph, target.inputs["attention_mask"]
+        counted = target.inputs.get("pool_mask", mask)
+        vector = sentence_vector(g, hidden, counted, plan.pooling)
+        vector_outputs(g, vector, Outputs(SENTENCE, ("batch",), plan.model.dimensions, scales.sentence))
+        head = plan.model.tokens
+        if head is not None and scales.tokens is not None:
+            layer = LinearLayer(
+                target.weights.matrix(head.module, (head.dimensions, plan.model.dimensions)),
+                target.weights.vector(f"{head.module}.bias", head.dimensions),
+            )
+            projected = exact_linear(target, Activation(f"{head.module}.input", lambda: hidden), layer)
+            outputs = Outputs(TOKENS, ("batch", "sequence"), head.dimensions, scales.tokens)
+            vector_outputs(g, token_vectors(g, projected, mask), outputs)
+
+    return append
+
+
+def vision_heads(target: Target, hidden: ir.Value) -> None:
+    """The output of a vision graph: the vectors of an image's tokens, float32 [image_tokens, hidden]."""
+    shape: list[Any] = ["image_tokens", "hidden"]
+    target.graph.output(hidden, "image_embeds", ir.DataType.FLOAT, shape)

@@ -12,7 +12,6 @@ import numpy as np
 
 from embedpack.codes import Float32
 from embedpack.errors import InputError
-from embedpack.pack import Accuracy
 
 SHIPPED = Path(__file__).parent / "data" / "calibration.jsonl"
 
@@ -78,16 +77,3 @@ def int8_scale(vectors: Float32) -> float:
     Rounded to three digits, so that it does not hang on the last bit of a sum.
     """
     return float(f"{float(np.abs(vectors).max()) * HEADROOM / 127:.2e}")
-
-
-def accuracy(reference: Float32, vectors: Float32) -> Accuracy:
-    """How close the vectors of a variant come to those of the reference; both [n, d] of unit length."""
-    exact, found = reference.astype(np.float64), vectors.astype(np.float64)
-    cosines = (exact * found).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(found, axis=1)
-    return Accuracy(
-        reference=REFERENCE_GRAPH,
-        texts=len(cosines),
-        cosine_mean=round(float(cosines.mean()), 6),
-        cosine_p1=round(float(np.quantile(cosines, 0.01)), 6),
-        cosine_min=round(float(cosines.min()), 6),
-    )

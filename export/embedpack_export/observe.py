@@ -1,88 +1,114 @@
-"""The calibration pass: an fp32 graph of the merged weights, run over the calibration texts and watched."""
+"""The calibration pass: a model in float32, one stage after the other, watched at the inputs of its linear layers.
+
+Only one stage's weights are there at a time, in a scratch folder; what it hands to the next is kept for all inputs.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
 
-from embedpack.codes import Float32
-from embedpack.progress import Progress
 from embedpack.session import GraphSession
 from embedpack.threads import available_cores
-from embedpack_export.build import calibration_groups, write_graph
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.fp32 import ObservedFp32
-from embedpack_export.graph.target import Target
-from embedpack_export.plan import ExportPlan, TaskPlan
+from embedpack_export.graph.target import StagedModel, Target, declare
+from embedpack_export.lora import Float32
 from embedpack_export.statistics import SiteStatistics, StatisticsSum
 from embedpack_export.weight_store import WeightStore
 from embedpack_export.weights import Weights
 
-# Tokens of a batch: the covariances, some megabytes each, are touched once a batch.
-TOKEN_BUDGET = 2048
+Feeds = dict[str, npt.NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Calibrated:
-    """What the calibration pass saw.
+@dataclass
+class Flow:
+    """Calibration inputs on their way through a model with the weights of one task.
 
     Attributes:
-        vectors: vectors of the calibration texts, float32 [texts, dimensions].
-        sites: statistics of the activations that linear layers read, by site.
-        matrices: how many a graph of the model has.
+        weights: of the task.
+        feeds: inputs of the model, batch by batch.
+        hidden: what the stage before handed over for each batch; empty before the first.
     """
 
-    vectors: Float32
-    sites: Mapping[str, SiteStatistics]
-    matrices: int
+    weights: Weights
+    feeds: Sequence[Feeds]
+    hidden: list[Float32] = field(default_factory=list)
 
 
-@contextmanager
-def calibrate(plan: ExportPlan, task: TaskPlan, weights: Weights, scratch_parent: Path) -> Iterator[Calibrated]:
-    """Build the fp32 graph of a task in a scratch folder and run the calibration texts through it.
-
-    The covariances are files of that folder, so they are there inside the block only.
+def run_stage(model: StagedModel, index: int, flows: Sequence[Flow], scratch: Path) -> dict[str, SiteStatistics]:
+    """Run one stage over the inputs of all flows, which advance by it.
 
     Args:
-        plan: the export.
-        task: the task.
-        weights: its merged weights.
-        scratch_parent: folder on a disk with room for one fp32 copy of the model.
+        model: the model.
+        index: of the stage; stages must be run in their order.
+        flows: one or several tasks that share their statistics.
+        scratch: a folder with room for the weights of a stage in float32.
+
+    Returns:
+        Statistics of what each group of linear layers read, by site.
     """
-    with tempfile.TemporaryDirectory(prefix=".calibration.", dir=scratch_parent) as scratch:
-        path = Path(scratch) / "observed.onnx"
-        observed = ObservedFp32()
-        graph = GraphBuilder("observed", WeightStore(Path(scratch)))
-        matrices: list[str] = []
-        target = Target(graph, weights, observed, statistics={}, report=lambda matrix, _: matrices.append(matrix))
-        write_graph(plan, target, 1.0, path)
-        vectors, statistics = _observe(plan, task, path, observed.sites)
-        yield Calibrated(vectors, statistics, len(matrices))
+    sums: dict[str, StatisticsSum] = {}
+    tokens = sum(_count(feeds) for flow in flows for feeds in flow.feeds)
+    for flow in flows:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            graph, sites = _write_stage(model, index, flow.weights, Path(folder))
+            session = GraphSession(graph, available_cores(), mapped=True)
+            advanced = []
+            for position, feeds in enumerate(flow.feeds):
+                given = feeds | ({"hidden": flow.hidden[position]} if index else {})
+                hidden, *activations = session.run(["next", *sites], given)
+                advanced.append(hidden)
+                for (site, channels), values in zip(sites.items(), activations, strict=True):
+                    collected = sums.setdefault(site, StatisticsSum(channels, tokens))
+                    collected.add(_real_tokens(feeds, values))
+            flow.hidden = advanced
+    return {site: collected.result() for site, collected in sums.items()}
 
 
-def _observe(
-    plan: ExportPlan, task: TaskPlan, graph: Path, sites: Mapping[str, int]
-) -> tuple[Float32, dict[str, SiteStatistics]]:
-    session = GraphSession(graph, available_cores())
-    encoder = plan.encoder(session)
-    sums = {
-        site: StatisticsSum(size, np.memmap(graph.with_name(f"{site}.bin"), np.float64, "w+", shape=(size, size)))
-        for site, size in sites.items()
-    }
-    vectors = []
-    with Progress("calibrating", len(plan.calibration.texts)) as progress:
-        for prompt, texts in calibration_groups(plan, task):
-            found = np.empty((len(texts), plan.model.dimensions), np.float32)
-            for rows, feeds in encoder.batches(texts, prompt=prompt, token_budget=TOKEN_BUDGET):
-                real = feeds["attention_mask"].astype(bool)
-                found[rows], *activations = session.run(["sentence_embedding", *sites], feeds)
-                for site, values in zip(sites, activations, strict=True):
-                    sums[site].add(values[real].astype(np.float32))
-                progress.advance(len(rows))
-            vectors.append(found)
-    return np.concatenate(vectors), {site: collected.result() for site, collected in sums.items()}
+def run_heads(
+    model: StagedModel, heads: Callable[[Target, ir.Value], None], flow: Flow, outputs: Sequence[str], scratch: Path
+) -> list[list[npt.NDArray[Any]]]:
+    """Outputs of heads for what the last stage handed over, batch by batch."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        graph = GraphBuilder("heads", WeightStore(Path(folder)))
+        target = Target(graph, declare(graph, model.inputs), flow.weights, ObservedFp32(), statistics={})
+        heads(target, graph.input("hidden", ir.DataType.FLOAT, model.hidden))
+        path = Path(folder) / "heads.onnx"
+        ir.save(graph.build(), path)
+        session = GraphSession(path, available_cores(), mapped=True)
+        batches = zip(flow.feeds, flow.hidden, strict=True)
+        return [session.run(outputs, feeds | {"hidden": hidden}) for feeds, hidden in batches]
+
+
+def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path) -> tuple[Path, dict[str, int]]:
+    """The graph of one stage with its sites as outputs; returns their channels by name."""
+    observed = ObservedFp32()
+    graph = GraphBuilder("stage", WeightStore(folder))
+    inputs = declare(graph, model.inputs)
+    hidden = graph.input("hidden", ir.DataType.FLOAT, model.hidden) if index else None
+    target = Target(graph, inputs, weights, observed, statistics={})
+    result = model.stages[index](target, hidden)
+    graph.output(graph.op("Identity", [result]), "next", ir.DataType.FLOAT, [f"next.{axis}" for axis in model.hidden])
+    path = folder / "stage.onnx"
+    ir.save(graph.build(), path)
+    return path, observed.sites
+
+
+def _count(feeds: Feeds) -> int:
+    """Real tokens of a batch; of an image, patches."""
+    return int(feeds["attention_mask"].sum()) if "attention_mask" in feeds else len(feeds["patches"])
+
+
+def _real_tokens(feeds: Feeds, values: npt.NDArray[Any]) -> Float32:
+    """The activations of all tokens but those of padding, float32 [n, channels]."""
+    if "attention_mask" in feeds and values.ndim == 3:
+        return values[feeds["attention_mask"].astype(bool)].astype(np.float32)
+    return values.reshape(-1, values.shape[-1]).astype(np.float32)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedpack.errors import CheckpointError, PackError, unknown
-from embedpack.pack import Pooling, Source, describe_file
-from embedpack.session import GraphSession
-from embedpack.text_encoder import TextEncoder
+from embedpack.pack import Modality, Pooling, Source, describe_file
+from embedpack.preparation import Preparation
 from embedpack.tokenizer import TextTokenizer
-from embedpack_export.adapter import PeftAdapter, read_adapter
 from embedpack_export.calibration import CalibrationSet, read_calibration
 from embedpack_export.checkpoint import (
     Checkpoint,
@@ -23,20 +21,9 @@ from embedpack_export.checkpoint import (
     read_checkpoint,
     read_sentence_transformers,
 )
-from embedpack_export.families import TextModel, find_family
-from embedpack_export.settings import BASE_TASK, ExportSettings
-
-# Files of the pack are named after tasks.
-TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True)
-class TaskPlan:
-    """One task: its adapter (None: the backbone as it is) and its prompts."""
-
-    adapter: PeftAdapter | None
-    prompts: Mapping[str, str]
-    default_prompt_name: str | None
+from embedpack_export.families import Model, find_family
+from embedpack_export.settings import ExportSettings
+from embedpack_export.tasks import TaskPlan, plan_tasks
 
 
 @dataclass(frozen=True)
@@ -44,7 +31,7 @@ class ExportPlan:
     """The decisions of an export."""
 
     checkpoint: Checkpoint
-    model: TextModel
+    model: Model
     tasks: Mapping[str, TaskPlan]
     pooling: Pooling
     max_tokens: int
@@ -52,16 +39,28 @@ class ExportPlan:
     tokenizer_json: bytes
     calibration: CalibrationSet
     source: Source
+    seed: int
+
+    @property
+    def parameters(self) -> int:
+        """Values of the checkpoint."""
+        return sum(math.prod(tensor.shape) for tensor in self.checkpoint.tensors.values())
+
+    def is_text_tensor(self, name: str) -> bool:
+        """Whether a tensor belongs to the graph of texts; what belongs to none of the parts does too, and is refused."""
+        return not any(vision.search(name) for vision in self.model.other_tensors)
 
     @property
     def name(self) -> str:
-        """Name of the model: that of the checkpoint's folder."""
+        """Name of the model."""
         return self.source.name
 
-    def encoder(self, session: GraphSession) -> TextEncoder:
-        """A graph with the tokenizer as the pack's reader will open it."""
+    @property
+    def preparation(self) -> Preparation:
+        """How inputs become token ids, as the pack's reader will do it."""
+        image = None if self.model.vision is None else self.model.vision.image
         tokenizer = TextTokenizer(self.tokenizer_json, self.max_tokens)
-        return TextEncoder(session, tokenizer, self.model.pad_token_id, warn_when_cut=False)
+        return Preparation(tokenizer, self.model.pad_token_id, image, self.model.dimensions)
 
 
 def make_plan(settings: ExportSettings) -> ExportPlan:
@@ -71,16 +70,14 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
         CheckpointError: the checkpoint or an adapter is damaged, contradictory or leaves a decision open.
     """
     checkpoint = read_checkpoint(settings.checkpoint)
-    model = find_family(checkpoint.model_type).read(checkpoint)
+    model = _with_modality(find_family(checkpoint.model_type).read(checkpoint), settings.modality)
     stated = read_sentence_transformers(checkpoint.folder, settings.pooling)
-    adapters = {
+    by_task = {
         task: read_sentence_transformers(folder, settings.pooling) for task, folder in settings.adapters.items()
     }
-    tasks = {
-        task: _task(settings, task, adapters[task] if adapters[task].prompts else stated) for task in settings.adapters
-    } or {BASE_TASK: _task(settings, BASE_TASK, stated)}
-    by_folder = {checkpoint.folder: stated, **{settings.adapters[task]: item for task, item in adapters.items()}}
-    pooling = settings.pooling or _pooling(by_folder)
+    by_folder = {checkpoint.folder: stated, **{settings.adapters[task]: item for task, item in by_task.items()}}
+    tasks = plan_tasks(settings, model, stated, by_task)
+    pooling = settings.pooling or model.pooling or _pooling(by_folder)
     max_tokens = _max_tokens(settings, stated, model)
     tokenizer_json = (checkpoint.folder / "tokenizer.json").read_bytes()
     _check_tokenizer(checkpoint, model, tokenizer_json)
@@ -90,23 +87,20 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
         tasks=tasks,
         pooling=pooling,
         max_tokens=max_tokens,
-        truncate_dims=_truncate_dims(settings, [stated, *adapters.values()], model),
+        truncate_dims=_truncate_dims(settings, [stated, *by_task.values()], model),
         tokenizer_json=tokenizer_json,
         calibration=read_calibration(settings.calibrate),
         source=_source(settings, checkpoint, tasks, f"{pooling}/{max_tokens}"),
+        seed=settings.seed,
     )
 
 
-def _task(settings: ExportSettings, task: str, stated: SentenceTransformersConfig) -> TaskPlan:
-    if not TASK_NAME.fullmatch(task):
-        raise CheckpointError(
-            f"task {task!r}: a task is named with letters, digits, '.', '_' and '-', the first a letter or digit"
-        )
-    default = stated.default_prompt_name
-    if default is not None and default not in stated.prompts:
-        raise CheckpointError(f"config_sentence_transformers.json: {unknown('prompt', default, stated.prompts)}")
-    folder = settings.adapters.get(task)
-    return TaskPlan(None if folder is None else read_adapter(folder, task), stated.prompts, default)
+def _with_modality(model: Model, modality: Modality | None) -> Model:
+    if modality == "text+image" and model.vision is None:
+        raise CheckpointError("--modality text+image: this model reads texts only")
+    if modality == "text" and model.vision is not None:
+        return replace(model, text=model.text_alone or model.text, vision=None)
+    return model
 
 
 def _pooling(stated: Mapping[Path, SentenceTransformersConfig]) -> Pooling:
@@ -122,7 +116,7 @@ def _pooling(stated: Mapping[Path, SentenceTransformersConfig]) -> Pooling:
     return pooling
 
 
-def _max_tokens(settings: ExportSettings, stated: SentenceTransformersConfig, model: TextModel) -> int:
+def _max_tokens(settings: ExportSettings, stated: SentenceTransformersConfig, model: Model) -> int:
     if settings.max_tokens is None:
         return min(stated.max_tokens or model.max_tokens, model.max_tokens)
     if not 3 <= settings.max_tokens <= model.max_tokens:
@@ -133,7 +127,7 @@ def _max_tokens(settings: ExportSettings, stated: SentenceTransformersConfig, mo
 
 
 def _truncate_dims(
-    settings: ExportSettings, stated: list[SentenceTransformersConfig], model: TextModel
+    settings: ExportSettings, stated: list[SentenceTransformersConfig], model: Model
 ) -> tuple[int, ...]:
     """Truncations that every task was trained for, or that the user asks for; the full dimension is always one."""
     lists = [set(item.truncate_dims) for item in stated if item.truncate_dims]
@@ -144,7 +138,7 @@ def _truncate_dims(
     return tuple(dims)
 
 
-def _check_tokenizer(checkpoint: Checkpoint, model: TextModel, tokenizer_json: bytes) -> None:
+def _check_tokenizer(checkpoint: Checkpoint, model: Model, tokenizer_json: bytes) -> None:
     path = checkpoint.folder / "tokenizer.json"
     try:
         tokenizer = TextTokenizer(tokenizer_json, model.max_tokens)
@@ -161,16 +155,16 @@ def _source(settings: ExportSettings, checkpoint: Checkpoint, tasks: Mapping[str
     """Digests of all that went in; the fingerprint covers what decides the vectors before quantization."""
     names = ("config.json", "tokenizer.json", *checkpoint.weight_files)
     paths = {name: checkpoint.folder / name for name in names}
-    for task, folder in settings.adapters.items():
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            paths[f"adapters/{task}/{name}"] = folder / name
+    for task, plan in tasks.items():
+        for name in ("adapter_config.json", "adapter_model.safetensors") if plan.adapter is not None else ():
+            paths[f"adapters/{task}/{name}"] = plan.adapter.folder / name
     files = {name: describe_file(path).sha256 for name, path in sorted(paths.items())}
     prompts = {task: dict(plan.prompts) for task, plan in tasks.items()}
     decisive = json.dumps([files, prompts, choices], sort_keys=True)
     return Source(
         # Not resolve(): a link's own name is what the user calls the model.
-        name=Path(os.path.abspath(checkpoint.folder)).name,
-        revision=None,
+        name=settings.name or Path(os.path.abspath(checkpoint.folder)).name,
+        revision=settings.revision,
         files=files,
         fingerprint=hashlib.sha256(decisive.encode()).hexdigest(),
     )

@@ -2,11 +2,13 @@
 
 GPTQ (Frantar et al. 2023, arXiv 2210.17323): columns are rounded one after the other, and the error of each is made up
 for by the columns that are still to come, as far as the activations are correlated. Rows do not touch each other, so
-they can be streamed. The order of the columns is that of falling variance.
+they can be streamed. The order of the columns is that of falling variance. Columns of different blocks
+(`embedpack_export.statistics.channel_blocks`) do not make up for each other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,3 +61,25 @@ class Rounding:
         integers = np.empty_like(weights)
         integers[:, self.order] = result.T
         return integers
+
+
+def roundings(covariance: Sequence[npt.NDArray[np.float64]], divisors: Float32) -> list[Rounding]:
+    """The rounding of each block of channels, all of them divided by `divisors` [k]."""
+    found, start = [], 0
+    for block in covariance:
+        part = divisors[start : start + len(block)]
+        found.append(Rounding.for_covariance(block / np.outer(part, part)))
+        start += len(block)
+    return found
+
+
+def round_columns(blocks: Sequence[Rounding], weights: Float32, scales: Float32, limits: tuple[int, int]) -> Float32:
+    """Integers for weights float32 [n, k] whose columns fall into blocks; `limits` are the lowest and the highest."""
+    scales = np.broadcast_to(scales, weights.shape)
+    integers = np.empty_like(weights)
+    start = 0
+    for block in blocks:
+        columns = slice(start, start + len(block.order))
+        integers[:, columns] = block.round(weights[:, columns], scales[:, columns], *limits)
+        start = columns.stop
+    return integers

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from embedpack.pack import Pooling, WeightsFormat
+from embedpack.pack import AdapterMode, Modality, Pooling, WeightsFormat
 
 DEFAULT_WEIGHTS: tuple[WeightsFormat, ...] = ("fp32", "int8")
 # The task of a checkpoint that has no adapters.
@@ -19,8 +19,15 @@ class ExportSettings:
 
     Attributes:
         checkpoint: folder with config.json, safetensors and tokenizer.json.
+        revision: of the checkpoint, where it was downloaded; part of the manifest.
+        name: of the model; None: that of the folder.
         output: folder of the pack; must not exist unless `overwrite`.
-        adapters: task to the folder of its PEFT adapter; empty exports the backbone as it is.
+        adapters: task to the folder of its PEFT adapter; empty takes the adapters that the checkpoint brings along,
+            or exports the backbone as it is.
+        tasks: which of the checkpoint's tasks to export, all where empty; the name of the only task of a checkpoint
+            without adapters.
+        adapter_modes: "merged": a graph for each task; "switchable": one graph for all of them.
+        modality: "text" leaves the part out that reads images; None takes all that the checkpoint has.
         weights: formats of the matrices, one variant each per task.
         pooling: overrides what the checkpoint says.
         max_tokens: overrides what the checkpoint says.
@@ -32,7 +39,12 @@ class ExportSettings:
 
     checkpoint: Path
     output: Path
+    revision: str | None = None
+    name: str | None = None
     adapters: Mapping[str, Path] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
+    adapter_modes: tuple[AdapterMode, ...] = ("merged",)
+    modality: Modality | None = None
     weights: tuple[WeightsFormat, ...] = DEFAULT_WEIGHTS
     pooling: Pooling | None = None
     max_tokens: int | None = None

@@ -1,13 +1,26 @@
-"""What calibration texts look like inside a model: statistics of the activations that linear layers read."""
+"""What calibration inputs look like inside a model: statistics of the activations that linear layers read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from embedpack_export.lora import Float32
+
+# Channels whose covariance is kept together: that of a wide layer as a whole would not fit the memory, nor could it be
+# inverted in reasonable time.
+BLOCK = 2048
+# Tokens kept as they are, to try out how they quantize.
+SAMPLE = 384
+
+
+def channel_blocks(channels: int) -> Iterator[slice]:
+    """The blocks of channels that have a covariance."""
+    for start in range(0, channels, BLOCK):
+        yield slice(start, min(start + BLOCK, channels))
 
 
 @dataclass(frozen=True)
@@ -16,13 +29,15 @@ class SiteStatistics:
 
     Attributes:
         mean, low, high: of each channel, float32 [k].
-        covariance: float64 [k, k], on disk in a calibration: that of all sites together would not fit the memory.
+        covariance: of each block of channels (`channel_blocks`), float64 [b, b].
+        sample: some tokens, float32 [n, k].
     """
 
     mean: Float32
     low: Float32
     high: Float32
-    covariance: npt.NDArray[np.float64]
+    covariance: tuple[npt.NDArray[np.float64], ...]
+    sample: Float32
 
     @property
     def center(self) -> Float32:
@@ -30,41 +45,46 @@ class SiteStatistics:
         return (self.low + self.high) * np.float32(0.5)
 
     @property
-    def reach(self) -> Float32:
-        """Largest distance of each channel from its center [k]."""
-        return (self.high - self.low) * np.float32(0.5)
+    def variance(self) -> npt.NDArray[np.float64]:
+        """Variance of each channel [k]."""
+        return np.concatenate([block.diagonal() for block in self.covariance])
 
 
 class StatisticsSum:
     """Collects the statistics of one activation of k channels, batch by batch."""
 
-    def __init__(self, channels: int, products: npt.NDArray[np.float64] | None = None) -> None:
-        """Begin; `products` [k, k], zero, is where the sum of products is kept and the covariance will be."""
+    def __init__(self, channels: int, tokens: int) -> None:
+        """Begin; `tokens` is how many there will be in all, for an even sample of them."""
+        self._stride = max(1, tokens // SAMPLE)
         self._count = 0
         # Sums are taken around the mean of the first tokens: far from zero, float32 products would lose the variance.
         self._origin: Float32 | None = None
         self._sum = np.zeros(channels)
-        self._products = np.zeros((channels, channels)) if products is None else products
+        self._products = [np.zeros((block.stop - block.start,) * 2) for block in channel_blocks(channels)]
         self._low = np.full(channels, np.inf, np.float32)
         self._high = np.full(channels, -np.inf, np.float32)
+        self._sample: list[Float32] = []
 
     def add(self, tokens: Float32) -> None:
         """Count tokens, float32 [n, k]."""
         if self._origin is None:
             self._origin = tokens.mean(0)
         moved = tokens - self._origin
+        self._sample.append(tokens[-self._count % self._stride :: self._stride].copy())
         self._count += len(tokens)
         self._sum += moved.sum(0, dtype=np.float64)
-        self._products += moved.T @ moved
+        for products, block in zip(self._products, channel_blocks(tokens.shape[1]), strict=True):
+            products += moved[:, block].T @ moved[:, block]
         self._low = np.minimum(self._low, tokens.min(0))
         self._high = np.maximum(self._high, tokens.max(0))
 
     def result(self) -> SiteStatistics:
-        """The statistics of all tokens so far; there must be some."""
+        """The statistics of all tokens so far; there must be some. No more can be added."""
         assert self._origin is not None
         moved = self._sum / self._count
-        self._products /= self._count
-        for row, value in zip(self._products, moved, strict=True):
-            row -= value * moved
-        mean = moved + self._origin
-        return SiteStatistics(mean.astype(np.float32), self._low, self._high, self._products)
+        for products, block in zip(self._products, channel_blocks(len(moved)), strict=True):
+            products /= self._count
+            for row, value in zip(products, moved[block], strict=True):
+                row -= value * moved[block]
+        mean = (moved + self._origin).astype(np.float32)
+        return SiteStatistics(mean, self._low, self._high, tuple(self._products), np.concatenate(self._sample))

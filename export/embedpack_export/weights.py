@@ -5,9 +5,10 @@ Keeps account of what was used: a tensor of the checkpoint or a key of the adapt
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -71,18 +72,26 @@ class NameRules:
 class Weights:
     """Merged weights by name; call `check_all_used` once a graph has taken what it needs."""
 
-    def __init__(self, checkpoint: Checkpoint, adapter: PeftAdapter | None, rules: NameRules) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        adapter: PeftAdapter | None,
+        rules: NameRules,
+        belongs: Callable[[str], object] = lambda name: True,
+    ) -> None:
+        """Begin; tensors for which `belongs` is false are the business of another part of the model."""
         where = str(checkpoint.folder)
         self._rules = rules
         self._where = where
-        self._tensors = _normalised(rules, checkpoint.tensors.items(), where)
+        tensors = _normalised(rules, checkpoint.tensors.items(), where)
+        self._tensors = {name: tensor for name, tensor in tensors.items() if belongs(name)}
         adapted = str(adapter.folder) if adapter else ""
         self._updates = _normalised(rules, adapter.updates.items() if adapter else (), adapted)
         self._replacements = _normalised(rules, adapter.replacements.items() if adapter else (), adapted)
         self._adapter = adapter
         self._used: set[str] = set()
-        self._largest_change = 0.0
-        self._merged = 0
+        # ||W' - W|| / ||W|| of what the adapter changed, by name.
+        self._changes: dict[str, float] = {}
 
     def matrix(self, module: str, shape: tuple[int, int]) -> Matrix:
         """`module.weight` [rows, columns], merged.
@@ -99,9 +108,22 @@ class Weights:
             self._used.add(module)
             read = update.merge(read, shape)
         merged = Matrix(name, shape, read)
-        if update is not None or name in self._replacements:
-            self._note_change(Matrix(name, shape, base.rows), merged)
+        if (update is not None or name in self._replacements) and name not in self._changes:
+            self._changes[name] = _relative_change(Matrix(name, shape, base.rows), merged)
         return merged
+
+    def flattened(self, module: str, shape: tuple[int, ...]) -> Matrix:
+        """`module.weight` of more than two axes as a matrix [first axis, all others].
+
+        Raises:
+            CheckpointError: as `matrix`, or an adapter changes it.
+        """
+        name = f"{module}.weight"
+        if module in self._updates or name in self._replacements:
+            raise CheckpointError(f"{name}: an adapter changes this convolution, which is not built")
+        tensor = self._tensor(name, shape)
+        flat = replace(tensor, shape=(shape[0], math.prod(shape[1:])))
+        return Matrix(name, (shape[0], math.prod(shape[1:])), flat.rows)
 
     def vector(self, name: str, size: int) -> Float32:
         """A bias or norm weight [size], with what the adapter changes in it.
@@ -117,7 +139,8 @@ class Weights:
         if change is not None:
             vector = vector + change
         if replacement is not None or change is not None:
-            self._count(float(np.linalg.norm(vector - base.float32())), float(np.linalg.norm(base.float32())))
+            before = base.float32()
+            self._changes[name] = float(np.linalg.norm(vector - before)) / max(float(np.linalg.norm(before)), 1e-30)
         if not np.isfinite(vector).all():
             raise CheckpointError(f"{name}: merged weights are not finite")
         return vector
@@ -141,14 +164,14 @@ class Weights:
                 f"{self._adapter.folder}: the adapter changes {_some(unused)}, which this export of the model does not "
                 "have; is it an adapter for another model?"
             )
-        if not self._largest_change > 0:
+        if not self._largest_change() > 0:
             raise CheckpointError(f"{self._adapter.folder}: the adapter changes nothing (all its updates are zero)")
 
     def adapter_record(self) -> Adapter | None:
         """What was merged, for the manifest."""
         if self._adapter is None:
             return None
-        return Adapter(modules=self._merged, relative_change=float(f"{self._largest_change:.3e}"))
+        return Adapter(modules=len(self._changes), relative_change=float(f"{self._largest_change():.3e}"))
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> StoredTensor:
         tensor = self._tensors.get(name)
@@ -166,16 +189,16 @@ class Weights:
     def _unused(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if name not in self._used and not self._rules.unused.search(name)]
 
-    def _note_change(self, base: Matrix, merged: Matrix) -> None:
-        change = size = 0.0
-        for before, after in zip(base.chunks(), merged.chunks(), strict=True):
-            change += float(np.square(after - before, dtype=np.float64).sum())
-            size += float(np.square(before, dtype=np.float64).sum())
-        self._count(change**0.5, size**0.5)
+    def _largest_change(self) -> float:
+        return max(self._changes.values(), default=0.0)
 
-    def _count(self, change: float, size: float) -> None:
-        self._merged += 1
-        self._largest_change = max(self._largest_change, change / max(size, 1e-30))
+
+def _relative_change(base: Matrix, merged: Matrix) -> float:
+    change = size = 0.0
+    for before, after in zip(base.chunks(), merged.chunks(), strict=True):
+        change += float(np.square(after - before, dtype=np.float64).sum())
+        size += float(np.square(before, dtype=np.float64).sum())
+    return change**0.5 / max(size**0.5, 1e-30)
 
 
 def _normalised(rules: NameRules, items: Iterable[tuple[str, T]], where: str) -> dict[str, T]:

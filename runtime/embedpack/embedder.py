@@ -8,13 +8,11 @@ from pathlib import Path
 
 from embedpack.codes import GRAPH_OUTPUTS, Precision, check_precision, code_width, truncate
 from embedpack.embeddings import Embeddings
-from embedpack.errors import InputError, PackError, unknown
-from embedpack.pack import Pack, Variant, read_pack
-from embedpack.saturation import products_saturate
-from embedpack.session import GraphSession, check_onnxruntime
-from embedpack.text_encoder import OnLongText, TextEncoder
+from embedpack.encoder import EncodeOptions, OnLongText
+from embedpack.errors import InputError, unknown
+from embedpack.pack import Pack, read_pack
 from embedpack.threads import available_cores
-from embedpack.tokenizer import TextTokenizer
+from embedpack.variant import open_encoder
 
 logger = logging.getLogger("embedpack")
 
@@ -111,7 +109,8 @@ class Embedder:
             raise InputError(unknown("on_long", on_long, ("truncate", "error")))
         items = [texts] if isinstance(texts, str) else _as_list(texts)
         output = GRAPH_OUTPUTS[chosen]
-        values = self._encoder.run(items, prompt=self._prompt(prompt_name), output=output, on_long=on_long)
+        options = EncodeOptions(self._prompt(prompt_name), on_long)
+        values = self._encoder.run(items, output, options)
         return Embeddings(truncate(values, chosen, dimensions), chosen, dimensions, self.pack.manifest.space(self.task))
 
     def _prompt(self, name: str | None) -> str:
@@ -128,35 +127,6 @@ class Embedder:
             raise InputError(unknown("truncate_dim", dimensions, self.truncate_dims))
         code_width(precision, dimensions)
         return dimensions
-
-
-def open_encoder(pack: Pack, variant: Variant, threads: int, *, warn_when_cut: bool = True) -> TextEncoder:
-    """Load a variant's graph and the pack's tokenizer; their digests are checked, of the weights only the size.
-
-    Raises:
-        PackError: a file is missing or changed, or cannot be loaded.
-    """
-    text = pack.manifest.text
-    check_onnxruntime(variant.min_onnxruntime)
-    for name in variant.external_data:
-        pack.path(name)
-    graph = variant.graph
-    if variant.graph_without_vnni is not None and products_saturate():
-        logger.debug("this CPU has no int8 dot products (VNNI): using %s", variant.graph_without_vnni)
-        graph = variant.graph_without_vnni
-    pack.read(graph)
-    session = GraphSession(pack.path(graph), threads)
-    content = pack.read(text.tokenizer)
-    try:
-        tokenizer = TextTokenizer(content, text.max_tokens)
-    except PackError as cause:
-        raise PackError(f"{pack.folder}: {cause}") from cause
-    if tokenizer.largest_id >= text.vocabulary:
-        raise PackError(
-            f"{pack.folder}: {text.tokenizer} has ids up to {tokenizer.largest_id}, the graphs' embedding table only "
-            f"{text.vocabulary} rows; it belongs to another model: copy the pack again"
-        )
-    return TextEncoder(session, tokenizer, text.pad_token_id, warn_when_cut=warn_when_cut)
 
 
 def _choose(pack: Pack, task: str | None, weights: str | None, variant: str | None) -> str:

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from embedpack.embedder import open_encoder
+from embedpack.encoder import EncodeOptions, Encoder
 from embedpack.errors import PackError
 from embedpack.pack import Pack, Strict, WeightsFormat
 from embedpack.threads import available_cores
+from embedpack.variant import open_encoder
 
 # Largest 1 - cosine. Another CPU rounds intermediate values otherwise; quantized graphs can pass a rounding on.
 TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-6, "int8": 1e-3, "int4": 1e-3}
 
 
+TEXTS = (
+    "How do I reset a router?",
+    "A",
+    "Die Katze schläft auf dem warmen Dach, während es regnet. 猫在屋顶上睡觉。 😀",
+    "for name in sorted(os.listdir(folder)): print(name, os.path.getsize(name))",
+    "To index a shelf, read every label twice. " * 40,
+)
+
+
 class GoldenCase(Strict, frozen=True):
-    """A text as the graph sees it, with its prompt in front."""
+    """A text with the prompt in front of it; a null text stands for `golden_image`."""
 
     prompt: str
-    text: str
+    text: str | None
 
 
 class Golden(Strict, frozen=True):
@@ -50,15 +61,13 @@ def check_golden(pack: Pack, variant: str) -> float:
         raise PackError(
             f"{path}: {len(cases)} texts and {len(recorded)} vectors for {variant!r}; export the pack again"
         )
-    encoder = open_encoder(pack, chosen, available_cores(), warn_when_cut=False)
+    found = golden_vectors(open_encoder(pack, chosen, available_cores()), cases)
     worst = 0.0
-    for case, vector in zip(cases, recorded, strict=True):
-        found = encoder.run([case.text], prompt=case.prompt, output="sentence_embedding")[0]
-        expected = np.asarray(vector)
-        if expected.shape != found.shape:
-            raise PackError(f"{path}: a vector of {variant!r} has {expected.size} values, not {found.size}")
+    for vector, expected in zip(found, map(np.asarray, recorded), strict=True):
+        if expected.shape != vector.shape:
+            raise PackError(f"{path}: a vector of {variant!r} has {expected.size} values, not {vector.size}")
         with np.errstate(invalid="ignore"):
-            loss = 1 - found @ expected / np.linalg.norm(found) / np.linalg.norm(expected)
+            loss = 1 - vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
         # max() would drop a NaN, the loss to a vector without a direction.
         worst = float(np.maximum(worst, loss))
     if not worst <= TOLERANCE[chosen.weights]:
@@ -67,3 +76,25 @@ def check_golden(pack: Pack, variant: str) -> float:
             f"at most {TOLERANCE[chosen.weights]:.0e} expected; do not use it on this machine, and report the CPU"
         )
     return worst
+
+
+def golden_cases(prompts: Iterable[str], *, images: bool) -> list[GoldenCase]:
+    """Every text under every prompt and under none, and the image where images are read."""
+    cases = [GoldenCase(prompt=prompt, text=text) for prompt in sorted({"", *prompts}) for text in TEXTS]
+    return [*cases, *[GoldenCase(prompt="", text=None)] * images]
+
+
+def golden_vectors(encoder: Encoder, cases: Sequence[GoldenCase]) -> list[npt.NDArray[np.float32]]:
+    """Single vectors of the cases."""
+    vectors = []
+    for case in cases:
+        item = golden_image() if case.text is None else case.text
+        options = EncodeOptions(prompt=case.prompt, warn_when_cut=False)
+        vectors.append(encoder.run([item], "sentence_embedding", options)[0])
+    return vectors
+
+
+def golden_image() -> npt.NDArray[np.uint8]:
+    """Colours that run across an image, uint8 [100, 140, 3]; its sides are no multiples of a window."""
+    down, across = np.mgrid[:100, :140]
+    return np.stack([down * 255 // 99, across * 255 // 139, (down * across) % 256], axis=-1).astype(np.uint8)

@@ -24,11 +24,13 @@ from embedpack.errors import PackError, unknown
 from embedpack.safetensors_file import unique_keys
 
 MANIFEST_NAME = "pack.json"
-FORMAT = "1.0"
+FORMAT = "1.1"
 MAX_MANIFEST_BYTES = 16_000_000
 
 WeightsFormat = Literal["fp32", "int8", "int4"]
 Pooling = Literal["mean", "cls", "last"]
+Modality = Literal["text", "text+image"]
+AdapterMode = Literal["merged", "switchable"]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=20)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
@@ -121,33 +123,61 @@ class Adapter(Strict, frozen=True):
 
 
 class Task(Strict, frozen=True):
-    """A task: its prompts, its adapter, and `int8_scale`, the step between neighbouring values of its int8 codes."""
+    """A task: its prompts, its adapter, and the steps between neighbouring values of its int8 codes.
+
+    `int8_scale` belongs to single vectors, `token_int8_scale` to multi-vectors (null: there are none).
+    """
 
     prompts: dict[str, str]
     default_prompt_name: str | None
     int8_scale: Positive
+    token_int8_scale: Positive | None
     adapter: Adapter | None
 
 
+class TokenAccuracy(Strict, frozen=True):
+    """The same for the vectors of single tokens."""
+
+    tokens: Annotated[int, msgspec.Meta(ge=1)]
+    cosine_mean: float
+    cosine_p1: float
+
+
 class Accuracy(Strict, frozen=True):
-    """Cosine of a variant's vectors with those of `reference`, over texts that took no part in any evaluation."""
+    """Cosine of a variant's vectors with those of `reference`, over texts that took no part in any evaluation.
+
+    `texts` counts images too; `tokens` is null where there are no multi-vectors.
+    """
 
     reference: str
     texts: Annotated[int, msgspec.Meta(ge=1)]
     cosine_mean: float
     cosine_p1: float
     cosine_min: float
+    tokens: TokenAccuracy | None
+
+
+class VisionGraph(Strict, frozen=True):
+    """The graph that reads images; its fields are those of `Variant`."""
+
+    graph: str
+    graph_without_vnni: str | None
+    external_data: tuple[str, ...]
+    operators: tuple[str, ...]
 
 
 class Variant(Strict, frozen=True):
     """One loadable graph.
 
     `graph_without_vnni` gives the same numbers on CPUs whose u8 x s8 products overflow; null where it is not needed.
+    Merged variants have one task. Switchable ones have none: `adapter_files` holds the adapter of each task, in
+    onnxruntime's own format, whose tensors are inputs of the graph.
     """
 
-    task: str
+    task: str | None
     weights: WeightsFormat
-    adapters: Literal["merged"]
+    adapters: AdapterMode
+    adapter_files: dict[str, str]
     graph: str
     graph_without_vnni: str | None
     external_data: tuple[str, ...]
@@ -178,6 +208,9 @@ class Manifest(Strict, frozen=True):
     truncate_dims: tuple[Dimension, ...]
     pooling: Pooling
     text: TextInput
+    image: ImageInput | None
+    multi_vector_dimensions: Dimension | None
+    vision: dict[WeightsFormat, VisionGraph]
     tasks: dict[str, Task]
     variants: dict[str, Variant]
     golden: str
@@ -349,29 +382,57 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
         if task.default_prompt_name is not None and task.default_prompt_name not in task.prompts:
             yield f"{unknown('prompt', task.default_prompt_name, task.prompts)} - at `$.tasks[{name!r}]`"
     yield from _bad_variants(manifest)
+    yield from _bad_inputs_and_heads(manifest)
     for where, file in _references(manifest):
         if file not in manifest.files:
             yield f"{file!r} is not among the files - at `{where}`"
 
 
 def _bad_variants(manifest: Manifest) -> Iterator[str]:
-    used = {variant.task for variant in manifest.variants.values()}
     if not manifest.variants:
         yield "there is no variant - at `$.variants`"
+    used: set[str] = set()
     for name, variant in manifest.variants.items():
-        if variant.task not in manifest.tasks:
-            yield f"{unknown('task', variant.task, manifest.tasks)} - at `$.variants[{name!r}].task`"
+        path = f"$.variants[{name!r}]"
+        own = {variant.task} if variant.task is not None else set(variant.adapter_files)
+        if (variant.adapters == "merged") != (variant.task is not None and not variant.adapter_files):
+            yield f"a merged variant has one task, a switchable one a file for each - at `{path}.adapters`"
+        for task in own - set(manifest.tasks):
+            yield f"{unknown('task', task, manifest.tasks)} - at `{path}.task`"
+        if manifest.image is not None and variant.weights not in manifest.vision:
+            yield f"there is no vision graph of {variant.weights} - at `{path}.weights`"
+        used |= own
     for name in manifest.tasks:
         if name not in used:
             yield f"task {name!r} has no variant - at `$.tasks[{name!r}]`"
+
+
+def _bad_inputs_and_heads(manifest: Manifest) -> Iterator[str]:
+    for name, task in manifest.tasks.items():
+        if (task.token_int8_scale is None) != (manifest.multi_vector_dimensions is None):
+            yield f"token_int8_scale and multi_vector_dimensions do not agree - at `$.tasks[{name!r}].token_int8_scale`"
+    image = manifest.image
+    if image is None:
+        return
+    for token in (*image.tokens_before, image.token, *image.tokens_after):
+        if token >= manifest.text.vocabulary:
+            yield f"token {token} is not below {manifest.text.vocabulary}, the vocabulary - at `$.image`"
+    if image.pooled_before > len(image.tokens_before) or image.pooled_after > len(image.tokens_after):
+        yield "more tokens are pooled than there are - at `$.image`"
+    if image.min_pixels > image.max_pixels:
+        yield "min_pixels is above max_pixels - at `$.image`"
 
 
 def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Every file that a part of the manifest relies on, with the JSON path of that part."""
     yield "$.text.tokenizer", manifest.text.tokenizer
     yield "$.golden", manifest.golden
+    for weights, vision in manifest.vision.items():
+        for file in (vision.graph, vision.graph_without_vnni, *vision.external_data):
+            if file is not None:
+                yield f"$.vision[{weights!r}]", file
     for name, variant in manifest.variants.items():
-        for file in (variant.graph, variant.graph_without_vnni, *variant.external_data):
+        for file in (variant.graph, variant.graph_without_vnni, *variant.external_data, *variant.adapter_files.values()):
             if file is not None:
                 yield f"$.variants[{name!r}]", file
 

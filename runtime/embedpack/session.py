@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +36,15 @@ def check_onnxruntime(minimum: str) -> None:
 
 
 class GraphSession:
-    """One loaded graph: `input_ids` and `attention_mask` in, finished vectors out."""
+    """One loaded graph."""
 
-    def __init__(self, graph: Path, threads: int) -> None:
+    def __init__(self, graph: Path, threads: int, *, mapped: bool = False) -> None:
         """Load a graph.
+
+        Args:
+            graph: the file.
+            threads: for one run.
+            mapped: leave the weights where they are, in mapped files, instead of a copy that products read faster.
 
         Raises:
             PackError: onnxruntime cannot load it.
@@ -51,6 +57,8 @@ class GraphSession:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         # A loaded model that waits for work must not burn the host's cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if mapped:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         # Failures are raised; onnxruntime need not print them as well.
         options.log_severity_level = 4
         try:
@@ -60,7 +68,7 @@ class GraphSession:
             raise PackError(f"{graph}: onnxruntime {ort.__version__} cannot load it: {reason}") from cause
         self._graph = graph
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[np.int64]]) -> list[npt.NDArray[np.generic]]:
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """Compute some of the outputs.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from embedpack_export.checkpoint import Checkpoint, Size, parse_config
-from embedpack_export.families import Family, TextModel
+from embedpack_export.families import Family, Model
 from embedpack_export.graph.encoder import EncoderShape, bidirectional_encoder
 from embedpack_export.weights import NameRules
 
@@ -37,7 +37,7 @@ RULES = NameRules(
 )
 
 
-def read(checkpoint: Checkpoint) -> TextModel:
+def read(checkpoint: Checkpoint) -> Model:
     """Understand an XLM-RoBERTa checkpoint.
 
     Raises:
@@ -59,14 +59,14 @@ def read(checkpoint: Checkpoint) -> TextModel:
         token_types=config.type_vocab_size,
     )
 
-    return TextModel(
+    return Model(
         dimensions=config.hidden_size,
         max_tokens=config.max_position_embeddings - first_position,
         pad_token_id=config.pad_token_id,
         vocabulary=config.vocab_size,
         truncate_dims=config.matryoshka_dims,
         rules=RULES,
-        hidden_states=bidirectional_encoder(shape, "encoder.layer.{}".format),
+        text=bidirectional_encoder(shape, "encoder.layer.{}".format),
     )
 
 

@@ -50,11 +50,24 @@ class GraphBuilder:
         domain: str = "",
     ) -> ir.Value:
         """Append a node with one output and return that."""
-        node = ir.node(kind, list(inputs), attributes=dict(attributes or {}), domain=domain, num_outputs=1)
+        return self.ops(kind, inputs, attributes, domain=domain, outputs=1)[0]
+
+    def ops(
+        self,
+        kind: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Attribute] | None = None,
+        *,
+        domain: str = "",
+        outputs: int,
+    ) -> tuple[ir.Value, ...]:
+        """Append a node and return all its outputs."""
+        node = ir.node(kind, list(inputs), attributes=dict(attributes or {}), domain=domain, num_outputs=outputs)
         node.name = f"{len(self._nodes):04d}.{kind}"
-        node.outputs[0].name = node.name
+        for index, value in enumerate(node.outputs):
+            value.name = f"{node.name}.{index}" if index else node.name
         self._nodes.append(node)
-        return node.outputs[0]
+        return tuple(node.outputs)
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike) -> ir.Value:
         """A small constant; equal ones are shared."""

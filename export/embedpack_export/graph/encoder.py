@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from embedpack.errors import CheckpointError
 from embedpack_export.graph.builder import GraphBuilder
-from embedpack_export.graph.target import Activation, GraphInputs, HiddenStates, LinearLayer, Target
+from embedpack_export.graph.target import Activation, LinearLayer, Stage, StagedModel, Target
+from embedpack_export.graph.text_inputs import TEXT_HIDDEN, TEXT_INPUTS
 from embedpack_export.lora import Float32
 
 # Added to the scores of padded keys: exp of it is exactly 0 in float32.
@@ -77,11 +78,11 @@ class EncoderPart:
         def rescaled(shift: Float32, scale: Float32, group: str) -> ir.Value:
             return normalized(weight / scale, (bias - shift) / scale, ".rescaled", group)
 
-        return Activation(normalized(weight, bias, "", "shared"), module, rescaled)
+        return Activation(module, lambda: normalized(weight, bias, "", "shared"), rescaled)
 
 
-def embeddings(part: EncoderPart, input_ids: ir.Value) -> Activation:
-    """Word + position + token type 0, normalised; float32 [batch, sequence, hidden].
+def embeddings(part: EncoderPart, input_ids: ir.Value) -> ir.Value:
+    """Word + position + token type 0, not normalised yet; float32 [batch, sequence, hidden].
 
     Positions count from the first token, which is right for right-padded batches; the only token type in use is added
     to the position table here.
@@ -102,7 +103,7 @@ def embeddings(part: EncoderPart, input_ids: ir.Value) -> Activation:
     first = g.constant([shape.first_position], np.int64)
     rows = g.op("Slice", [table, first, g.op("Add", [length, first]), g.constant([0], np.int64)])
     summed = g.op("Add", [part.target.table(words, input_ids), rows])
-    return part.norm("embeddings.LayerNorm", summed)
+    return summed
 
 
 def padding_mask(g: GraphBuilder, attention_mask: ir.Value) -> ir.Value:
@@ -118,8 +119,8 @@ def padding_mask(g: GraphBuilder, attention_mask: ir.Value) -> ir.Value:
     return g.op("Expand", [row, full])
 
 
-def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Value) -> Activation:
-    """One layer in BERT's order: norm(x + attention(x)), then norm(h + feed_forward(h))."""
+def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Value) -> ir.Value:
+    """One layer in BERT's order: norm(x + attention(x)), then h + feed_forward(h), whose norm is the next one's."""
     g, shape, linears = part.graph, part.shape, part.target.linears
     query_key_value = [
         part.layer(f"{prefix}.attention.self.{name}", shape.hidden, shape.hidden) for name in ("query", "key", "value")
@@ -127,33 +128,44 @@ def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Valu
     heads = {"q_num_heads": shape.heads, "kv_num_heads": shape.heads}
     mixed = g.op("Attention", [*linears(x, *query_key_value), mask], heads)
     output = part.layer(f"{prefix}.attention.output.dense", shape.hidden, shape.hidden)
-    (attended,) = linears(Activation(mixed, f"{prefix}.attention.mixed"), output)
+    (attended,) = linears(Activation(f"{prefix}.attention.mixed", lambda: mixed), output)
     x = part.norm(f"{prefix}.attention.output.LayerNorm", g.op("Add", [attended, x.value]))
     (inner,) = linears(x, part.layer(f"{prefix}.intermediate.dense", shape.hidden, shape.intermediate))
     active = Activation(
-        g.op("Gelu", [inner], {"approximate": ACTIVATIONS[shape.activation]}),
         f"{prefix}.intermediate.active",
+        lambda: g.op("Gelu", [inner], {"approximate": ACTIVATIONS[shape.activation]}),
         lower_bound=GELU_MINIMUM,
     )
     (outer,) = linears(active, part.layer(f"{prefix}.output.dense", shape.intermediate, shape.hidden))
-    return part.norm(f"{prefix}.output.LayerNorm", g.op("Add", [outer, x.value]))
+    return g.op("Add", [outer, x.value])
 
 
-def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]) -> HiddenStates:
-    """The whole encoder: appends itself to a graph and returns the hidden states of its last layer.
+def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]) -> StagedModel:
+    """The whole encoder. A stage ends before the norm of its layer, which the next stage begins with: so the norm can
+    rescale its result for the layers that read it.
 
     Raises:
         CheckpointError: the heads do not divide the hidden size.
     """
     if shape.hidden % shape.heads:
         raise CheckpointError(f"config.json: {shape.heads} heads do not divide the hidden size {shape.hidden}")
+    norms = ["embeddings.LayerNorm", *(f"{layer_names(index)}.output.LayerNorm" for index in range(shape.layers))]
 
-    def hidden_states(target: Target, inputs: GraphInputs) -> ir.Value:
-        part = EncoderPart(target, shape)
-        x = embeddings(part, inputs.input_ids)
-        mask = padding_mask(part.graph, inputs.attention_mask)
-        for index in range(shape.layers):
-            x = post_norm_layer(part, layer_names(index), x, mask)
-        return x.value
+    def embed(target: Target, _: ir.Value | None) -> ir.Value:
+        return embeddings(EncoderPart(target, shape), target.inputs["input_ids"])
 
-    return hidden_states
+    def layer(index: int) -> Stage:
+        def stage(target: Target, x: ir.Value | None) -> ir.Value:
+            assert x is not None
+            part = EncoderPart(target, shape)
+            mask = target.once("mask", lambda: padding_mask(part.graph, target.inputs["attention_mask"]))
+            return post_norm_layer(part, layer_names(index), part.norm(norms[index], x), mask)
+
+        return stage
+
+    def last_norm(target: Target, x: ir.Value | None) -> ir.Value:
+        assert x is not None
+        return EncoderPart(target, shape).norm(norms[-1], x).value
+
+    stages = (embed, *(layer(index) for index in range(shape.layers)), last_norm)
+    return StagedModel(TEXT_INPUTS, (*TEXT_HIDDEN, shape.hidden), stages)

@@ -9,12 +9,15 @@ import numpy as np
 import onnx_ir as ir
 
 from embedpack_export.graph.target import Activation, LinearLayer, Target, add_bias
-from embedpack_export.lora import fill_columns
+from embedpack_export.lora import Float32, fill_columns
 from embedpack_export.weights import Matrix
 
 
+@dataclass(frozen=True)
 class Fp32:
-    """MatMul and Gather."""
+    """MatMul and Gather; matrices go to the group of that name."""
+
+    group: str = "fp32"
 
     def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """See `LinearFormat`."""
@@ -24,13 +27,19 @@ class Fp32:
             rows, columns = layer.weight.shape
             transposed = fill_columns(np.empty((columns, rows), np.float32), layer.weight.chunks())
             target.report(layer.weight.name, 0.0)
-            weight = g.weight(layer.weight.name, "fp32", [transposed], np.float32, (columns, rows))
+            weight = g.weight(layer.weight.name, self.group, [transposed], np.float32, (columns, rows))
             outputs.append(add_bias(g, g.op("MatMul", [x.value, weight]), layer.bias_name, layer.bias))
         return outputs
 
+    def migration(
+        self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+    ) -> Float32 | None:
+        """See `Target.migration`; nothing is rounded here."""
+        return None
+
     def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""
-        weight = target.graph.weight(table.name, "fp32", table.chunks(), np.float32, table.shape)
+        weight = target.graph.weight(table.name, self.group, table.chunks(), np.float32, table.shape)
         target.report(table.name, 0.0)
         return target.graph.op("Gather", [weight, ids], {"axis": 0})
 
@@ -50,6 +59,12 @@ class ObservedFp32(Fp32):
         """See `LinearFormat`."""
         channels = layers[0].weight.shape[1]
         seen = target.graph.op("Identity", [x.value])
-        target.graph.output(seen, x.site, ir.DataType.FLOAT, ["batch", "sequence", channels])
+        target.graph.output(seen, x.site, ir.DataType.FLOAT, [f"{x.site}.rows", f"{x.site}.columns", channels])
         self.sites[x.site] = channels
         return super().linears(target, x, layers)
+
+
+def exact_linear(target: Target, x: Activation, layer: LinearLayer) -> ir.Value:
+    """A linear layer that stays in float32 in every weights format."""
+    product = Fp32("shared").linears(target, x, [layer])[0]
+    return product if target.branches is None else target.branches.add(target, x, layer, product)

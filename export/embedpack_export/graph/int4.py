@@ -16,7 +16,7 @@ from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.target import Activation, LinearLayer, Target, add_bias
 from embedpack_export.lora import Float32
 from embedpack_export.quantize import ErrorSum, block_scales, pack_blocks
-from embedpack_export.rounding import Rounding
+from embedpack_export.rounding import Rounding, round_columns, roundings
 from embedpack_export.weights import Matrix
 
 BITS = 4
@@ -28,18 +28,24 @@ class Int4:
     def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """See `LinearFormat`."""
         seen = target.statistics[x.site]
-        rounding = Rounding.for_covariance(seen.covariance)
-        return [_product(target, x, layer, rounding, seen.mean) for layer in layers]
+        blocks = roundings(seen.covariance, np.ones_like(seen.mean))
+        return [_product(target, x, layer, blocks, seen.mean) for layer in layers]
+
+    def migration(
+        self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+    ) -> Float32 | None:
+        """See `Target.migration`; blocks have scales of their own."""
+        return None
 
     def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""
         return block_table(target, table, ids, BITS)
 
 
-def _product(target: Target, x: Activation, layer: LinearLayer, rounding: Rounding, mean: Float32) -> ir.Value:
+def _product(target: Target, x: Activation, layer: LinearLayer, blocks: Sequence[Rounding], mean: Float32) -> ir.Value:
     g, matrix = target.graph, layer.weight
     rows, columns = matrix.shape
-    blocks = -(-columns // BLOCK)
+    width = -(-columns // BLOCK)
     errors = ErrorSum()
     scales: list[Float32] = []
     bias: list[Float32] = []
@@ -48,15 +54,15 @@ def _product(target: Target, x: Activation, layer: LinearLayer, rounding: Roundi
         for chunk in matrix.chunks():
             chunk_scales = block_scales(chunk, BITS, BLOCK)
             by_column = np.repeat(chunk_scales, BLOCK, axis=1)[:, :columns]
-            values = rounding.round(chunk, by_column, -8, 7)
+            values = round_columns(blocks, chunk, by_column, (-8, 7))
             errors.add(chunk, values * by_column)
             scales.append(chunk_scales)
             bias.append((chunk - values * by_column) @ mean)
             yield pack_blocks(values, BITS, BLOCK)
 
-    weight = g.weight(f"{matrix.name}.int4", "int4", packed(), np.uint8, (rows, blocks, BLOCK * BITS // 8))
+    weight = g.weight(f"{matrix.name}.int4", "int4", packed(), np.uint8, (rows, width, BLOCK * BITS // 8))
     target.report(matrix.name, errors.relative)
-    weight_scales = g.weight(f"{matrix.name}.scales", "int4", scales, np.float32, (rows, blocks))
+    weight_scales = g.weight(f"{matrix.name}.scales", "int4", scales, np.float32, (rows, width))
     attributes = {"K": columns, "N": rows, "bits": BITS, "block_size": BLOCK, "accuracy_level": 4}
     product = g.op("MatMulNBits", [x.value, weight, weight_scales], attributes, domain=CONTRIB)
     corrected = np.concatenate(bias) + (0 if layer.bias is None else layer.bias)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import onnx_ir as ir
@@ -13,44 +14,54 @@ from embedpack_export.lora import Float32
 from embedpack_export.statistics import SiteStatistics
 from embedpack_export.weights import Matrix, Weights
 
-
-@dataclass(frozen=True)
-class GraphInputs:
-    """Inputs of a text graph, int64 [batch, sequence]: token ids, and 1 for real tokens, 0 for padding on the right."""
-
-    input_ids: ir.Value
-    attention_mask: ir.Value
+logger = logging.getLogger("embedpack")
 
 
 @dataclass(frozen=True)
 class Activation:
-    """What linear layers read, float32 [batch, sequence, channels].
+    """What linear layers read, float32 [..., channels].
 
     Attributes:
-        value: the values.
         site: its name in the statistics of a calibration.
+        make: appends what makes it and returns it; called once, and only if something needs the plain value.
         rescaled: gives (x - shift) / scale where what made x can do that itself; takes shift and scale [channels] and
             the group that its weights go to.
+        divided: what each channel of the value was divided by when it was made (see `Target.migration`).
         lower_bound: no value is below it.
     """
 
-    value: ir.Value
     site: str
+    make: Callable[[], ir.Value]
     rescaled: Callable[[Float32, Float32, str], ir.Value] | None = None
+    divided: Float32 | None = None
     lower_bound: float | None = None
+    _made: list[ir.Value] = field(default_factory=list)
+
+    @property
+    def value(self) -> ir.Value:
+        """The values."""
+        if not self._made:
+            self._made.append(self.make())
+        return self._made[0]
 
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """One linear layer y = x @ weight.T + bias; weight [out, in]."""
+    """One linear layer y = (x @ weight.T + bias) / divisor; weight [out, in], bias and divisor [out]."""
 
     weight: Matrix
     bias: Float32 | None
+    divisor: Float32 | None = None
+
+    @property
+    def module(self) -> str:
+        """Name of the layer."""
+        return self.weight.name.removesuffix(".weight")
 
     @property
     def bias_name(self) -> str:
         """Name of its bias."""
-        return f"{self.weight.name.removesuffix('weight')}bias"
+        return f"{self.module}.bias"
 
 
 class LinearFormat(Protocol):
@@ -60,8 +71,22 @@ class LinearFormat(Protocol):
         """Several layers that read the same activation, one result each."""
         ...
 
+    def migration(
+        self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+    ) -> Float32 | None:
+        """See `Target.migration`."""
+        ...
+
     def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
         """Rows of an embedding table [vocabulary, hidden] for token ids."""
+        ...
+
+
+class Branches(Protocol):
+    """What is computed beside linear layers: adapters that are inputs of the graph."""
+
+    def add(self, target: Target, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
+        """The result of a layer with that of its branch added."""
         ...
 
 
@@ -71,29 +96,87 @@ class Target:
 
     Attributes:
         graph: takes nodes and weights.
+        inputs: of the graph, by name.
         weights: the merged weights of the task.
         format: how matrices are written.
         statistics: what calibration saw at each site; empty where the format needs none.
-        report: hears the name of each matrix that was written and its relative rounding error.
+        branches: computed beside the linear layers; None where the adapter is merged.
     """
 
     graph: GraphBuilder
+    inputs: Mapping[str, ir.Value]
     weights: Weights
     format: LinearFormat
     statistics: Mapping[str, SiteStatistics]
-    report: Callable[[str, float], None]
+    branches: Branches | None = None
+    _shared: dict[str, ir.Value] = field(default_factory=dict)
 
     def linears(self, x: Activation, *layers: LinearLayer) -> list[ir.Value]:
         """Linear layers that read the same activation."""
-        return self.format.linears(self, x, layers)
+        products = self.format.linears(self, x, layers)
+        if self.branches is None:
+            return products
+        return [self.branches.add(self, x, layer, product) for layer, product in zip(layers, products, strict=True)]
+
+    def migration(
+        self, site: str, *layers: LinearLayer, groups: tuple[int, int, int] | None = None
+    ) -> Float32 | None:
+        """By how much to divide each channel of a site when it is made, so that it quantizes well; None: not at all.
+
+        Args:
+            site: the site.
+            layers: all that read it.
+            groups: (groups, members, size) of the channels where the members of a group must share their divisors, as
+                the query heads that read one value head do.
+        """
+        return self.format.migration(self, site, layers, groups)
 
     def table(self, table: Matrix, ids: ir.Value) -> ir.Value:
         """Rows of an embedding table."""
         return self.format.table(self, table, ids)
 
+    def report(self, matrix: str, relative: float) -> None:
+        """Log the relative rounding error of a matrix."""
+        logger.debug("%s: relative rounding error %.2e", matrix, relative)
 
-# Appends a model to a graph and returns its last hidden states, float32 [batch, sequence, hidden].
-HiddenStates: TypeAlias = Callable[[Target, GraphInputs], ir.Value]
+    def once(self, name: str, make: Callable[[], ir.Value]) -> ir.Value:
+        """A value that several stages need and one of them makes: masks, rotary tables."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        return self._shared[name]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """An input of a graph; symbolic dimensions are strings."""
+
+    name: str
+    dtype: ir.DataType
+    shape: tuple[int | str, ...]
+
+
+# Appends a stage: takes what the stage before it returned (None: it is the first), returns hidden states.
+Stage: TypeAlias = Callable[[Target, ir.Value | None], ir.Value]
+
+
+@dataclass(frozen=True)
+class StagedModel:
+    """A model in pieces that run one after the other: an export holds the weights of one piece at a time.
+
+    Attributes:
+        inputs: all inputs, which every stage may read.
+        hidden: shape of what is handed from stage to stage, float32.
+        stages: the pieces.
+    """
+
+    inputs: tuple[InputSpec, ...]
+    hidden: tuple[int | str, ...]
+    stages: tuple[Stage, ...]
+
+
+def declare(graph: GraphBuilder, specs: Sequence[InputSpec]) -> dict[str, ir.Value]:
+    """Declare inputs of a graph; returns them by name."""
+    return {spec.name: graph.input(spec.name, spec.dtype, spec.shape) for spec in specs}
 
 
 def add_bias(g: GraphBuilder, product: ir.Value, name: str, bias: Float32 | None, group: str = "shared") -> ir.Value:

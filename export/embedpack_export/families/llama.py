@@ -1,0 +1,75 @@
+"""Llama: a causal decoder without biases (SmolLM2, Llama 2)."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from embedpack_export.checkpoint import Checkpoint, Size, parse_config
+from embedpack_export.families import Family, Model
+from embedpack_export.graph.decoder import DecoderShape, causal_decoder
+from embedpack_export.weights import NameRules
+
+
+class LlamaConfig(msgspec.Struct, frozen=True):
+    """The part of config.json that the graph depends on; a value that it cannot follow is refused."""
+
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    intermediate_size: Size
+    max_position_embeddings: Size
+    num_key_value_heads: Size | None = None
+    head_dim: Size | None = None
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10_000.0
+    rope_scaling: None = None
+    hidden_act: Literal["silu"] = "silu"
+    attention_bias: Literal[False] = False
+    mlp_bias: Literal[False] = False
+    pad_token_id: int | None = None
+    eos_token_id: int | None = None
+    matryoshka_dims: tuple[int, ...] = ()
+
+
+RULES = NameRules(
+    prefixes=("model.",),
+    renames={},
+    unused=re.compile(r"^lm_head\.|rotary_emb\.inv_freq$"),
+)
+
+
+def read(checkpoint: Checkpoint) -> Model:
+    """Understand a Llama checkpoint.
+
+    Raises:
+        CheckpointError: config.json lacks a value or asks for what the graph does not do.
+    """
+    config = parse_config(checkpoint, LlamaConfig)
+    shape = DecoderShape(
+        vocabulary=config.vocab_size,
+        hidden=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads or config.num_attention_heads,
+        head_size=config.head_dim or config.hidden_size // config.num_attention_heads,
+        intermediate=config.intermediate_size,
+        epsilon=config.rms_norm_eps,
+        rope_theta=config.rope_theta,
+        biases=False,
+    )
+    return Model(
+        dimensions=config.hidden_size,
+        max_tokens=config.max_position_embeddings,
+        pad_token_id=next((item for item in (config.pad_token_id, config.eos_token_id) if item is not None), 0),
+        vocabulary=config.vocab_size,
+        truncate_dims=config.matryoshka_dims,
+        rules=RULES,
+        text=causal_decoder(shape),
+    )
+
+
+FAMILY = Family(read)

@@ -1,0 +1,254 @@
+"""Qwen2.5-VL as jina-embeddings-v4 uses it: texts and images, three tasks, single vectors and multi-vectors.
+
+Also its merged descendants without adapters, and without the projector for multi-vectors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from tokenizers import Tokenizer
+
+from embedpack.errors import CheckpointError
+from embedpack.pack import ImageInput, ImageSize
+from embedpack_export.checkpoint import Checkpoint, Size, parse_config, read_json
+from embedpack_export.families import Family, Model, Prompts, TokenHead, Vision
+from embedpack_export.graph.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
+from embedpack_export.graph.qwen_vision import VisionShape, vision_tower
+from embedpack_export.weights import NameRules
+
+IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
+# Positions allow more; the model's own code cuts here.
+MAX_TOKENS = 32_768
+RETRIEVAL = Prompts({"query": "Query: ", "passage": "Passage: "}, "query")
+# Both sides of a comparison are of one kind.
+MATCHING = Prompts({"query": "Query: ", "passage": "Query: "}, "query")
+PROJECTOR = "multi_vector_projector"
+VISION = re.compile(r"^visual\.")
+
+# Both spellings: "model.layers", "visual" of older files, "model.language_model.layers", "model.visual" of newer ones.
+RULES = NameRules(
+    prefixes=("model.", "language_model.", "model."),
+    renames={},
+    unused=re.compile(r"^lm_head\.|rotary_emb\.inv_freq$|rotary_pos_emb\.inv_freq$"),
+)
+
+
+class RopeScaling(msgspec.Struct, frozen=True):
+    """Positions along three axes; no scaling."""
+
+    mrope_section: tuple[int, int, int]
+    rope_type: Literal["default"] | None = None
+    type: Literal["default", "mrope"] | None = None
+
+
+class TextConfig(msgspec.Struct, frozen=True):
+    """text_config, or its fields at the top of config.json in older files."""
+
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    num_key_value_heads: Size
+    intermediate_size: Size
+    rms_norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling
+    max_position_embeddings: Size
+    hidden_act: Literal["silu"] = "silu"
+    use_sliding_window: Literal[False] = False
+
+
+class VisionConfig(msgspec.Struct, frozen=True):
+    """vision_config."""
+
+    depth: Size
+    hidden_size: Size
+    num_heads: Size
+    intermediate_size: Size
+    patch_size: ImageSize
+    temporal_patch_size: ImageSize
+    spatial_merge_size: ImageSize
+    window_size: Size
+    fullatt_block_indexes: tuple[int, ...]
+    out_hidden_size: Size
+    in_channels: Literal[3] = 3
+    hidden_act: Literal["silu"] = "silu"
+
+
+class Config(msgspec.Struct, frozen=True):
+    """The part of config.json that the graphs depend on; a value that they cannot follow is refused."""
+
+    vision_config: VisionConfig
+    image_token_id: int
+    vision_start_token_id: int
+    vision_end_token_id: int
+    task_names: tuple[str, ...] = ()
+    matryoshka_dims: tuple[int, ...] = ()
+    multi_vector_projector_dim: Size = 128
+    single_vector_pool_strategy: Literal["mean"] = "mean"
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+
+
+class Processor(msgspec.Struct, frozen=True):
+    """preprocessor_config.json."""
+
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+    patch_size: ImageSize
+    temporal_patch_size: ImageSize
+    merge_size: ImageSize
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    size: dict[str, int] = {}
+    # Bicubic, the only filter that is built.
+    resample: Literal[3] = 3
+    do_resize: Literal[True] = True
+    do_rescale: Literal[True] = True
+    do_normalize: Literal[True] = True
+
+
+def read(checkpoint: Checkpoint) -> Model:
+    """Understand a checkpoint.
+
+    Raises:
+        CheckpointError: a configuration lacks a value or asks for what the graphs do not do.
+    """
+    config, text = parse_config(checkpoint, Config), _text_config(checkpoint)
+    adapters = checkpoint.folder / "adapters"
+    has_adapters = (adapters / "adapter_config.json").is_file()
+    return Model(
+        dimensions=text.hidden_size,
+        max_tokens=min(MAX_TOKENS, text.max_position_embeddings),
+        # <|endoftext|>: the tokenizer's padding token, which config.json gives as the beginning of a text.
+        pad_token_id=next((item for item in (config.pad_token_id, config.bos_token_id) if item is not None), 0),
+        vocabulary=text.vocab_size,
+        truncate_dims=config.matryoshka_dims,
+        rules=RULES,
+        text=causal_decoder(_decoder_shape(text)),
+        # The three axes of the positions of texts are equal: ordinary rotary positions.
+        text_alone=causal_decoder(replace(_decoder_shape(text), sections=(), images=False)),
+        pooling="mean",
+        prompts={"": RETRIEVAL} | {task: _prompts(task) for task in config.task_names},
+        adapters=adapters if has_adapters else None,
+        adapted=_adapted(text) if has_adapters else frozenset(),
+        vision=_vision(checkpoint, config, text),
+        other_tensors=(VISION,),
+        tokens=_token_head(checkpoint, config),
+    )
+
+
+def _text_config(checkpoint: Checkpoint) -> TextConfig:
+    nested: Any = checkpoint.config.get("text_config", checkpoint.config)
+    try:
+        return msgspec.convert(nested, TextConfig)
+    except msgspec.ValidationError as cause:
+        raise CheckpointError(f"{checkpoint.folder / 'config.json'}: text_config: {cause}") from cause
+
+
+def _decoder_shape(text: TextConfig) -> DecoderShape:
+    return DecoderShape(
+        vocabulary=text.vocab_size,
+        hidden=text.hidden_size,
+        layers=text.num_hidden_layers,
+        heads=text.num_attention_heads,
+        kv_heads=text.num_key_value_heads,
+        head_size=text.hidden_size // text.num_attention_heads,
+        intermediate=text.intermediate_size,
+        epsilon=text.rms_norm_eps,
+        rope_theta=text.rope_theta,
+        biases=True,
+        sections=text.rope_scaling.mrope_section,
+        images=True,
+    )
+
+
+def _prompts(task: str) -> Prompts:
+    return MATCHING if task == "text-matching" else RETRIEVAL
+
+
+def _adapted(text: TextConfig) -> frozenset[str]:
+    """Seven linears in each layer, and the projector."""
+    layers = range(text.num_hidden_layers)
+    return frozenset({PROJECTOR, *(f"layers.{index}.{name}" for index in layers for name in LINEARS_OF_A_LAYER)})
+
+
+def _token_head(checkpoint: Checkpoint, config: Config) -> TokenHead | None:
+    found = any(RULES.normal(name) == f"{PROJECTOR}.weight" for name in checkpoint.tensors)
+    return TokenHead(PROJECTOR, config.multi_vector_projector_dim) if found else None
+
+
+def _vision(checkpoint: Checkpoint, config: Config, text: TextConfig) -> Vision:
+    path = checkpoint.folder / "preprocessor_config.json"
+    vision, processor = config.vision_config, read_json(path, Processor)
+    sides = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)
+    if sides != (processor.patch_size, processor.temporal_patch_size, processor.merge_size):
+        raise CheckpointError(f"{path}: patch, temporal patch and merge sizes are not those of config.json, {sides}")
+    if vision.out_hidden_size != text.hidden_size:
+        raise CheckpointError(
+            f"config.json: the vision tower gives {vision.out_hidden_size} channels, the text tower reads "
+            f"{text.hidden_size}; are both of one model?"
+        )
+    window = vision.window_size // vision.patch_size // vision.spatial_merge_size
+    shape = VisionShape(
+        depth=vision.depth,
+        hidden=vision.hidden_size,
+        heads=vision.num_heads,
+        intermediate=vision.intermediate_size,
+        kernel=(vision.in_channels, vision.temporal_patch_size, vision.patch_size, vision.patch_size),
+        merge=vision.spatial_merge_size,
+        window=window,
+        full_attention=frozenset(vision.fullatt_block_indexes),
+        output=vision.out_hidden_size,
+    )
+    return Vision(vision_tower(shape), _image_input(checkpoint.folder, config, processor, window), VISION)
+
+
+def _image_input(folder: Path, config: Config, processor: Processor, window: int) -> ImageInput:
+    before, after = _split_prompt(folder, config)
+    smallest = processor.min_pixels or processor.size.get("shortest_edge")
+    largest = processor.max_pixels or processor.size.get("longest_edge")
+    if smallest is None or largest is None:
+        raise CheckpointError(f"{folder / 'preprocessor_config.json'}: neither min_pixels, max_pixels nor size")
+    return ImageInput(
+        patch_size=processor.patch_size,
+        temporal_patch_size=processor.temporal_patch_size,
+        merge_size=processor.merge_size,
+        window_size=window,
+        min_pixels=smallest,
+        max_pixels=largest,
+        mean=processor.image_mean,
+        std=processor.image_std,
+        tokens_before=before,
+        token=config.image_token_id,
+        tokens_after=after,
+        # The delimiters of the image, which stand next to it.
+        pooled_before=1,
+        pooled_after=1,
+    )
+
+
+def _split_prompt(folder: Path, config: Config) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Token ids of the prompt in front of the image and behind it."""
+    path = folder / "tokenizer.json"
+    try:
+        ids: Sequence[int] = Tokenizer.from_file(str(path)).encode(IMAGE_PROMPT, add_special_tokens=False).ids
+    except Exception as cause:  # tokenizers raises bare Exception
+        raise CheckpointError(f"{path}: the tokenizers library cannot read it: {cause}") from cause
+    start, image, end = config.vision_start_token_id, config.image_token_id, config.vision_end_token_id
+    place = ids.index(image) if image in ids else 0
+    if list(ids[max(place - 1, 0) : place + 2]) != [start, image, end]:
+        raise CheckpointError(
+            f"{path}: the image prompt has the tokens {list(ids)}, without {start}, {image}, {end} of config.json in "
+            "a row; is it the tokenizer of this model?"
+        )
+    return tuple(ids[:place]), tuple(ids[place + 1 :])
+
+
+FAMILY = Family(read)

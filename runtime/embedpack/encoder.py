@@ -1,0 +1,154 @@
+"""Texts and images through the graphs: prepare, sort by length, batch, run, restore the order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.batching import token_budget_batches
+from embedpack.errors import InputError
+from embedpack.image_file import is_image
+from embedpack.preparation import Item, Preparation, Prepared
+from embedpack.progress import Progress
+from embedpack.session import GraphSession
+from embedpack.vision_layout import vision_feeds
+
+logger = logging.getLogger("embedpack")
+
+# Measured on a 384-wide encoder: padding and cache misses cost more than small matrices do.
+TOKEN_BUDGET = 256
+# Items prepared ahead: enough to find neighbours of the same length, few enough to stay in memory. An image takes some
+# 15 MB, and its neighbours seldom fit into one batch with it anyway.
+WINDOW = 8192
+IMAGE_WINDOW = 8
+
+OnLongText = Literal["truncate", "error"]
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How items are read.
+
+    Attributes:
+        prompt: prefix of every text.
+        on_long: whether a text over the limit of tokens is cut (and a warning logged) or refused.
+        max_pixels: size to which images are brought; None: the model's own limit.
+        token_budget: most tokens of a batch, padding included; None: TOKEN_BUDGET.
+        warn_when_cut: whether cut texts are worth a warning.
+    """
+
+    prompt: str = ""
+    on_long: OnLongText = "truncate"
+    max_pixels: int | None = None
+    token_budget: int | None = None
+    warn_when_cut: bool = True
+
+
+class Encoder:
+    """The graphs of a variant with its preparation; `vision` opens the graph that reads images, if there is one."""
+
+    def __init__(
+        self, text: GraphSession, preparation: Preparation, vision: Callable[[], GraphSession] | None = None
+    ) -> None:
+        self._text = text
+        self._vision = vision
+        self.preparation = preparation
+
+    def run(self, items: Sequence[Item], output: str, options: EncodeOptions) -> npt.NDArray[Any]:
+        """One output of the text graph for every item, in the order of the items.
+
+        Returns:
+            Array [len(items), ...] of the output's type.
+
+        Raises:
+            InputError, CapacityError: an item cannot be used.
+        """
+        result: npt.NDArray[Any] | None = None
+        for rows, values, _ in self._outputs(items, output, options):
+            if result is None:
+                result = np.empty((len(items), *values.shape[1:]), values.dtype)
+            result[rows] = values
+        if result is None:
+            raise InputError("nothing to embed: the list is empty")
+        return result
+
+    def run_tokens(self, items: Sequence[Item], output: str, options: EncodeOptions) -> list[npt.NDArray[Any]]:
+        """One output of the text graph for every token of every item; an array [tokens, ...] each.
+
+        Raises:
+            InputError, CapacityError: an item cannot be used.
+        """
+        result: dict[int, npt.NDArray[Any]] = {}
+        for rows, values, lengths in self._outputs(items, output, options):
+            for row, found, length in zip(rows, values, lengths, strict=True):
+                result[int(row)] = found[:length].copy()
+        if not result:
+            raise InputError("nothing to embed: the list is empty")
+        return [result[row] for row in range(len(items))]
+
+    def batches(self, items: Sequence[Item], options: EncodeOptions) -> Iterator[tuple[Rows, list[Prepared]]]:
+        """The items in batches of like length: their indices, and what was made of them.
+
+        Raises:
+            InputError, CapacityError: an item cannot be used.
+        """
+        # All of them first: an unusable text at the end must not cost the work on those before it.
+        self.preparation.check(items)
+        cut = 0
+        for start, stop in _windows(items):
+            window = self.preparation.prepare(
+                items[start:stop], options.prompt, first=start, max_pixels=options.max_pixels
+            )
+            cut += sum(item.cut for item in window)
+            if options.on_long == "error":
+                _refuse_cut(window, start, self.preparation.tokenizer.max_tokens)
+            for rows in token_budget_batches([len(item.ids) for item in window], options.token_budget or TOKEN_BUDGET):
+                yield start + rows, [window[row] for row in rows]
+        if cut and options.warn_when_cut:
+            logger.warning("%d of %d texts were longer than the model's limit and were cut", cut, len(items))
+
+    def _outputs(
+        self, items: Sequence[Item], output: str, options: EncodeOptions
+    ) -> Iterator[tuple[Rows, npt.NDArray[Any], list[int]]]:
+        """Indices, output and lengths of each batch."""
+        with Progress("embedding", len(items)) as progress:
+            for rows, batch in self.batches(items, options):
+                embeds = [self._image_embeds(item) for item in batch if item.image is not None]
+                (values,) = self._text.run([output], self.preparation.feeds(batch, embeds))
+                yield rows, values, [len(item.ids) for item in batch]
+                progress.advance(len(rows))
+
+    def _image_embeds(self, item: Prepared) -> npt.NDArray[np.float32]:
+        """Vectors of an image's tokens. One image a run: so they do not depend on other images."""
+        assert self._vision is not None
+        assert item.image is not None
+        assert self.preparation.image is not None
+        (embeds,) = self._vision().run(["image_embeds"], vision_feeds(item.image, self.preparation.image))
+        return embeds
+
+
+def _windows(items: Sequence[Item]) -> Iterator[tuple[int, int]]:
+    """Bounds of successive stretches of items, short ones where there are images."""
+    start = images = 0
+    for index, item in enumerate(items):
+        images += is_image(item)
+        if index + 1 - start == WINDOW or images == IMAGE_WINDOW:
+            yield start, index + 1
+            start, images = index + 1, 0
+    if start < len(items):
+        yield start, len(items)
+
+
+def _refuse_cut(window: Sequence[Prepared], first: int, limit: int) -> None:
+    for index, item in enumerate(window, first):
+        if item.cut:
+            raise InputError(
+                f"text {index} is longer than the model's limit of {limit} tokens; "
+                "split it, or allow a cut with on_long='truncate'"
+            )
