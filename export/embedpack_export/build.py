@@ -27,6 +27,14 @@ class Scales:
     tokens: float | None
 
 
+@dataclass(frozen=True)
+class LinearWriting:
+    """How linear layers are written: their format, and what is computed beside them."""
+
+    format: LinearFormat
+    branches: Branches | None = None
+
+
 class GraphWriter:
     """One graph under construction; its weights go to the store stage by stage."""
 
@@ -36,14 +44,15 @@ class GraphWriter:
         store: WeightStore,
         model: StagedModel,
         weights: Weights,
-        weights_format: LinearFormat,
-        branches: Branches | None = None,
+        writing: LinearWriting,
     ) -> None:
         graph = GraphBuilder(name, store)
         self._model = model
         self._statistics: dict[str, SiteStatistics] = {}
         self._hidden: ir.Value | None = None
-        self.target = Target(graph, declare(graph, model.inputs), weights, weights_format, self._statistics, branches)
+        self.target = Target(
+            graph, declare(graph, model.inputs), weights, writing.format, self._statistics, writing.branches
+        )
 
     def append(self, index: int, statistics: Mapping[str, SiteStatistics]) -> None:
         """Append a stage; its statistics are not kept.

@@ -16,12 +16,13 @@ from embedpack_export.calibration import CalibrationText
 from embedpack_export.calibration_images import calibration_images
 from embedpack_export.lora import Float32
 from embedpack_export.observe import Feeds
-from embedpack_export.plan import ExportPlan, TaskPlan
+from embedpack_export.plan import ExportPlan
+from embedpack_export.tasks import TaskPlan
 
 # Tokens of a batch: each batch costs a pass over the statistics, each token the memory of its activations.
 TOKEN_BUDGET = 1024
 # Products that one pass over the texts may take: large models look at fewer texts. 240 texts have some 20,000 tokens.
-WORK = 2e13
+WORK = 4e12
 FEWEST = 64
 
 
@@ -55,7 +56,9 @@ def text_batches(
         [items[row] for row in rows] for rows in token_budget_batches([len(item.ids) for item in items], TOKEN_BUDGET)
     ]
     found = [Batch(tuple(batch), plan.preparation.feeds(batch, [])) for batch in batches]
-    found += [Batch((item,), plan.preparation.feeds([item], [vectors])) for item, vectors in zip(images, embeds, strict=True)]
+    found += [
+        Batch((item,), plan.preparation.feeds([item], [vectors])) for item, vectors in zip(images, embeds, strict=True)
+    ]
     return found
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 import onnx_ir as ir
@@ -12,13 +15,15 @@ import onnx_ir as ir
 from embedpack.encoder import Encoder
 from embedpack.golden import Golden, GoldenCase, golden_vectors
 from embedpack.pack import Accuracy, Task, Variant, VisionGraph, WeightsFormat
-from embedpack.session import GraphSession
+from embedpack.session import Adapter, GraphSession
 from embedpack.threads import available_cores
 from embedpack.variant import graph_for_this_cpu
 from embedpack_export.graph.builder import OPSET
 from embedpack_export.passes.unsigned_weights import unsigned_weights
 from embedpack_export.plan import ExportPlan
 from embedpack_export.weight_store import WeightStore
+
+logger = logging.getLogger("embedpack")
 
 # First release with CPU kernels for all operators that the graphs use (QuantizeLinear of opset 23 is the last).
 MIN_ONNXRUNTIME = "1.24.1"
@@ -64,17 +69,28 @@ class WrittenGraph:
 
 @dataclass(frozen=True)
 class VariantGraphs:
-    """The graphs of a variant; `vision` is None where there are no images."""
+    """The graphs of a variant; `vision` is None where there are no images, `adapters` those of a switchable variant."""
 
     text: WrittenGraph
     vision: WrittenGraph | None
+    adapters: Mapping[str, Adapter]
 
-    def golden(self, plan: ExportPlan, cases: list[GoldenCase]) -> list[list[float]]:
-        """Vectors of golden inputs."""
+    def golden(self, plan: ExportPlan, cases: list[GoldenCase], task: str | None = None) -> list[list[float]]:
+        """Vectors of golden inputs, with the adapter of a task if the variant is switchable."""
         vision = self.vision
         opened = None if vision is None else lambda: vision.session
-        vectors = golden_vectors(Encoder(self.text.session, plan.preparation, opened), cases)
+        encoder = Encoder(self.text.session, plan.preparation, opened, self.adapters)
+        vectors = golden_vectors(encoder, cases, task)
         return [[round(float(value), 6) for value in vector] for vector in vectors]
+
+
+@dataclass(frozen=True)
+class VariantKind:
+    """What a variant is: of one task (None: switchable), its weights format, the adapters' files by task."""
+
+    task: str | None
+    weights: WeightsFormat
+    adapter_files: Mapping[str, str]
 
 
 @dataclass
@@ -112,19 +128,22 @@ class Draft:
             operators=written.operators,
         )
 
-    def graphs(self, variant: str, weights: WeightsFormat) -> VariantGraphs:
-        """Complete the graph of a variant; returns it with its vision graph."""
-        return VariantGraphs(
-            WrittenGraph.complete(self.folder / f"{variant}.onnx"), self._vision_graphs.get(weights)
-        )
+    def graphs(
+        self, variant: str, weights: WeightsFormat, adapter_files: Mapping[str, str] = MappingProxyType({})
+    ) -> VariantGraphs:
+        """Complete the graph of a variant; returns it with its vision graph and its adapters."""
+        adapters = {task: Adapter(self.folder / file) for task, file in adapter_files.items()}
+        written = WrittenGraph.complete(self.folder / f"{variant}.onnx")
+        return VariantGraphs(written, self._vision_graphs.get(weights), adapters)
 
-    def add_variant(self, name: str, task: str, weights: WeightsFormat, text: WrittenGraph, measured: Accuracy) -> None:
-        """Take a merged variant in."""
+    def add_variant(self, name: str, kind: VariantKind, graphs: VariantGraphs, measured: Accuracy) -> None:
+        """Take a variant in."""
+        text = graphs.text
         self.variants[name] = Variant(
-            task=task,
-            weights=weights,
-            adapters="merged",
-            adapter_files={},
+            task=kind.task,
+            weights=kind.weights,
+            adapters="switchable" if kind.task is None else "merged",
+            adapter_files=dict(kind.adapter_files),
             graph=text.path.name,
             graph_without_vnni=None if text.twin is None else text.twin.name,
             external_data=text.external_data,
@@ -133,3 +152,4 @@ class Draft:
             min_onnxruntime=MIN_ONNXRUNTIME,
             accuracy=measured,
         )
+        logger.info("%s: cosine to fp32 %.5f, lowest %.5f", name, measured.cosine_mean, measured.cosine_min)

@@ -99,6 +99,18 @@ class LowRankUpdate:
 
         return rows
 
+    def factors(self) -> tuple[Float32, Float32]:
+        """A [r, in], and B [out, r] times the scale.
+
+        Raises:
+            CheckpointError: the update is more than their product.
+        """
+        if self.magnitude is not None or self.b_bias is not None or self.embedding:
+            raise CheckpointError(
+                f"{self.path}: DoRA, lora_bias and adapted embeddings cannot be switched at run time; export it merged"
+            )
+        return self._factors[0], np.float32(self.scale) * self._factors[1]
+
     def bias_change(self) -> Float32 | None:
         """What the adapter adds to the module's bias (`lora_bias`); None where it adds nothing."""
         return None if self.b_bias is None else np.float32(self.scale) * self.b_bias.float32()

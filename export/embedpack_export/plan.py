@@ -8,9 +8,10 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from embedpack.errors import CheckpointError, PackError, unknown
+from embedpack.errors import CheckpointError, PackError
 from embedpack.pack import Modality, Pooling, Source, describe_file
 from embedpack.preparation import Preparation
 from embedpack.tokenizer import TextTokenizer
@@ -47,7 +48,7 @@ class ExportPlan:
         return sum(math.prod(tensor.shape) for tensor in self.checkpoint.tensors.values())
 
     def is_text_tensor(self, name: str) -> bool:
-        """Whether a tensor belongs to the graph of texts; what belongs to none of the parts does too, and is refused."""
+        """Whether a tensor belongs to the graph of texts; so does what belongs to no part, and is refused there."""
         return not any(vision.search(name) for vision in self.model.other_tensors)
 
     @property
@@ -55,7 +56,7 @@ class ExportPlan:
         """Name of the model."""
         return self.source.name
 
-    @property
+    @cached_property
     def preparation(self) -> Preparation:
         """How inputs become token ids, as the pack's reader will do it."""
         image = None if self.model.vision is None else self.model.vision.image
@@ -72,9 +73,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
     checkpoint = read_checkpoint(settings.checkpoint)
     model = _with_modality(find_family(checkpoint.model_type).read(checkpoint), settings.modality)
     stated = read_sentence_transformers(checkpoint.folder, settings.pooling)
-    by_task = {
-        task: read_sentence_transformers(folder, settings.pooling) for task, folder in settings.adapters.items()
-    }
+    by_task = {task: read_sentence_transformers(folder, settings.pooling) for task, folder in settings.adapters.items()}
     by_folder = {checkpoint.folder: stated, **{settings.adapters[task]: item for task, item in by_task.items()}}
     tasks = plan_tasks(settings, model, stated, by_task)
     pooling = settings.pooling or model.pooling or _pooling(by_folder)
@@ -126,9 +125,7 @@ def _max_tokens(settings: ExportSettings, stated: SentenceTransformersConfig, mo
     return settings.max_tokens
 
 
-def _truncate_dims(
-    settings: ExportSettings, stated: list[SentenceTransformersConfig], model: Model
-) -> tuple[int, ...]:
+def _truncate_dims(settings: ExportSettings, stated: list[SentenceTransformersConfig], model: Model) -> tuple[int, ...]:
     """Truncations that every task was trained for, or that the user asks for; the full dimension is always one."""
     lists = [set(item.truncate_dims) for item in stated if item.truncate_dims]
     common = set.intersection(*lists) if lists else set(model.truncate_dims)
@@ -155,9 +152,10 @@ def _source(settings: ExportSettings, checkpoint: Checkpoint, tasks: Mapping[str
     """Digests of all that went in; the fingerprint covers what decides the vectors before quantization."""
     names = ("config.json", "tokenizer.json", *checkpoint.weight_files)
     paths = {name: checkpoint.folder / name for name in names}
-    for task, plan in tasks.items():
-        for name in ("adapter_config.json", "adapter_model.safetensors") if plan.adapter is not None else ():
-            paths[f"adapters/{task}/{name}"] = plan.adapter.folder / name
+    adapters = {task: plan.adapter.folder for task, plan in tasks.items() if plan.adapter is not None}
+    for task, folder in adapters.items():
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            paths[f"adapters/{task}/{name}"] = folder / name
     files = {name: describe_file(path).sha256 for name, path in sorted(paths.items())}
     prompts = {task: dict(plan.prompts) for task, plan in tasks.items()}
     decisive = json.dumps([files, prompts, choices], sort_keys=True)

@@ -80,7 +80,9 @@ def _task(task: str, adapter: PeftAdapter | None, prompts: Prompts) -> TaskPlan:
             f"task {task!r}: a task is named with letters, digits, '.', '_' and '-', the first a letter or digit"
         )
     if prompts.default is not None and prompts.default not in prompts.prefixes:
-        raise CheckpointError(f"config_sentence_transformers.json: {unknown('prompt', prompts.default, prompts.prefixes)}")
+        raise CheckpointError(
+            f"config_sentence_transformers.json: {unknown('prompt', prompts.default, prompts.prefixes)}"
+        )
     return TaskPlan(adapter, prompts.prefixes, prompts.default)
 
 

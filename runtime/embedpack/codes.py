@@ -31,6 +31,12 @@ GRAPH_OUTPUTS: dict[Precision, str] = {
     "int8": "sentence_embedding_int8",
     "binary": "sentence_embedding_binary",
 }
+TOKEN_OUTPUTS: dict[Precision, str] = {
+    "float32": "token_embeddings",
+    "float16": "token_embeddings",
+    "int8": "token_embeddings_int8",
+    "binary": "token_embeddings_binary",
+}
 DTYPES: dict[Precision, type[np.generic]] = {
     "float32": np.float32,
     "float16": np.float16,
@@ -67,6 +73,22 @@ def code_width(precision: Precision, dimensions: int) -> int:
     return dimensions // 8
 
 
+def check_codes(codes: Codes, precision: str, dimensions: int) -> None:
+    """Refuse an array that is not what the table says of that precision.
+
+    Raises:
+        InputError: see above.
+    """
+    known = check_precision(precision)
+    width = code_width(known, dimensions)
+    if codes.ndim != 2 or codes.shape[1] != width or codes.dtype != DTYPES[known]:
+        expected = f"[n, {width}] of type {np.dtype(DTYPES[known])}"
+        raise InputError(
+            f"{known} codes of {dimensions} dimensions are an array {expected}, "
+            f"not {list(codes.shape)} of type {codes.dtype}"
+        )
+
+
 def unit(vectors: Float32) -> Float32:
     """Vectors brought to length 1; a zero vector stays zero."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -100,6 +122,10 @@ def truncate(codes: Codes, precision: Precision, dimensions: int) -> Codes:
 def decode(codes: Codes, precision: Precision, dimensions: int) -> Float32:
     """Unit vectors, float32 [n, dimensions]. A common scale does not change a direction, so none is needed."""
     if precision == "binary":
-        signs = np.unpackbits(codes, axis=-1, count=dimensions).astype(np.float32)
-        return (signs * 2 - 1) / np.sqrt(np.float32(dimensions))
+        return signs(codes, dimensions) / np.sqrt(np.float32(dimensions))
     return unit(codes.astype(np.float32))
+
+
+def signs(codes: Codes, dimensions: int) -> Float32:
+    """Binary codes as +1 and -1, float32 [n, dimensions]."""
+    return np.unpackbits(codes, axis=-1, count=dimensions).astype(np.float32) * 2 - 1

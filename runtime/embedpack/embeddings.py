@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.codes import DTYPES, Codes, Float32, Precision, check_precision, code_width, decode, truncate
+from embedpack.codes import Codes, Float32, Precision, check_codes, decode, truncate
 from embedpack.errors import InputError
-from embedpack.safetensors_file import open_safetensors, write_safetensors
+from embedpack.kinds import check_same_kind, load_kind, save_kind
 
 FILE_FORMAT = "embedpack-embeddings-1"
 
@@ -35,13 +34,7 @@ class Embeddings:
     space: str
 
     def __post_init__(self) -> None:
-        width = code_width(self.precision, self.dimensions)
-        if self.codes.ndim != 2 or self.codes.shape[1] != width or self.codes.dtype != DTYPES[self.precision]:
-            expected = f"[n, {width}] of type {np.dtype(DTYPES[self.precision])}"
-            raise InputError(
-                f"{self.precision} codes of {self.dimensions} dimensions are an array {expected}, "
-                f"not {list(self.codes.shape)} of type {self.codes.dtype}"
-            )
+        check_codes(self.codes, self.precision, self.dimensions)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -87,13 +80,7 @@ class Embeddings:
         Raises:
             InputError, CapacityError: the file cannot be written.
         """
-        metadata = {
-            "format": FILE_FORMAT,
-            "precision": self.precision,
-            "dimensions": str(self.dimensions),
-            "space": self.space,
-        }
-        write_safetensors(Path(path), {"codes": self.codes}, metadata)
+        save_kind(path, FILE_FORMAT, {"codes": self.codes}, self)
 
     @classmethod
     def load(cls, path: str | Path) -> Embeddings:
@@ -102,24 +89,7 @@ class Embeddings:
         Raises:
             InputError: the file is missing, cut short, or holds something else.
         """
-        path = Path(path)
-        file = open_safetensors(path)
-        found = file.metadata.get("format")
-        expected = f"{path}: expected embeddings saved by embedpack ({FILE_FORMAT})"
-        if found != FILE_FORMAT:
-            raise InputError(f"{expected}, found format {found!r}")
-        if set(file.tensors) != {"codes"}:
-            raise InputError(f"{expected}, found the tensors: {', '.join(file.tensors) or 'none'}")
-        dimensions = file.metadata.get("dimensions", "")
-        if not (re.fullmatch("[0-9]{1,5}", dimensions) and 1 <= int(dimensions) <= 65_536):
-            raise InputError(f"{path}: {dimensions!r} is no number of dimensions")
-        if "space" not in file.metadata:
-            raise InputError(f"{path}: the metadata has no 'space'")
-        try:
-            precision = check_precision(file.metadata.get("precision", ""))
-            return cls(file.tensors["codes"].raw(), precision, int(dimensions), file.metadata["space"])
-        except InputError as cause:
-            raise InputError(f"{path}: {cause}") from cause
+        return load_kind(path, FILE_FORMAT, ("codes",), cls)
 
 
 def concatenate(parts: list[Embeddings]) -> Embeddings:
@@ -128,9 +98,5 @@ def concatenate(parts: list[Embeddings]) -> Embeddings:
     Raises:
         InputError: there are none, or they differ in precision, dimensions or space.
     """
-    if not parts:
-        raise InputError("there are no embeddings to concatenate")
-    for part in parts:
-        if (part.precision, part.dimensions, part.space) != (parts[0].precision, parts[0].dimensions, parts[0].space):
-            raise InputError("embeddings of different precision, dimensions or space cannot be concatenated")
+    check_same_kind(parts)
     return replace(parts[0], codes=np.concatenate([part.codes for part in parts]))

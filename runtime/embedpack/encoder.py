@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from embedpack.errors import InputError
 from embedpack.image_file import is_image
 from embedpack.preparation import Item, Preparation, Prepared
 from embedpack.progress import Progress
-from embedpack.session import GraphSession
+from embedpack.session import Adapter, GraphSession
 from embedpack.vision_layout import vision_feeds
 
 logger = logging.getLogger("embedpack")
@@ -38,6 +38,7 @@ class EncodeOptions:
     Attributes:
         prompt: prefix of every text.
         on_long: whether a text over the limit of tokens is cut (and a warning logged) or refused.
+        adapter: name of the active adapter of a switchable variant.
         max_pixels: size to which images are brought; None: the model's own limit.
         token_budget: most tokens of a batch, padding included; None: TOKEN_BUDGET.
         warn_when_cut: whether cut texts are worth a warning.
@@ -45,19 +46,28 @@ class EncodeOptions:
 
     prompt: str = ""
     on_long: OnLongText = "truncate"
+    adapter: str | None = None
     max_pixels: int | None = None
     token_budget: int | None = None
     warn_when_cut: bool = True
 
 
 class Encoder:
-    """The graphs of a variant with its preparation; `vision` opens the graph that reads images, if there is one."""
+    """The graphs of a variant with its preparation.
+
+    `vision` opens the graph that reads images, if there is one; `adapters` are those of a switchable variant, by task.
+    """
 
     def __init__(
-        self, text: GraphSession, preparation: Preparation, vision: Callable[[], GraphSession] | None = None
+        self,
+        text: GraphSession,
+        preparation: Preparation,
+        vision: Callable[[], GraphSession] | None = None,
+        adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
         self._text = text
         self._vision = vision
+        self._adapters = adapters or {}
         self.preparation = preparation
 
     def run(self, items: Sequence[Item], output: str, options: EncodeOptions) -> npt.NDArray[Any]:
@@ -117,10 +127,11 @@ class Encoder:
         self, items: Sequence[Item], output: str, options: EncodeOptions
     ) -> Iterator[tuple[Rows, npt.NDArray[Any], list[int]]]:
         """Indices, output and lengths of each batch."""
+        adapter = None if options.adapter is None else self._adapters[options.adapter]
         with Progress("embedding", len(items)) as progress:
             for rows, batch in self.batches(items, options):
                 embeds = [self._image_embeds(item) for item in batch if item.image is not None]
-                (values,) = self._text.run([output], self.preparation.feeds(batch, embeds))
+                (values,) = self._text.run([output], self.preparation.feeds(batch, embeds), adapter)
                 yield rows, values, [len(item.ids) for item in batch]
                 progress.advance(len(rows))
 

@@ -51,30 +51,51 @@ def check_golden(pack: Pack, variant: str) -> float:
         PackError: the recorded vectors are missing, or the variant gives others.
     """
     chosen = pack.manifest.variants[variant]
+    golden = _read(pack)
+    encoder = open_encoder(pack, chosen, available_cores())
+    tasks = chosen.adapter_files if chosen.task is None else {chosen.task: ""}
+    worst = float(np.max([_worst_loss(pack, golden, variant, task, encoder) for task in tasks]))
+    if not worst <= TOLERANCE[chosen.weights]:
+        raise PackError(
+            f"{pack.folder}: {variant} gives other vectors here than where it was made: 1 - cosine {worst:.1e}, "
+            f"at most {TOLERANCE[chosen.weights]:.0e} expected; do not use it on this machine, and report the CPU"
+        )
+    return worst
+
+
+def golden_key(variant: str, task: str) -> str:
+    """Name of the recorded vectors of a switchable variant with the adapter of a task."""
+    return f"{variant}:{task}"
+
+
+def _read(pack: Pack) -> Golden:
     path = pack.folder / pack.manifest.golden
     try:
-        golden = msgspec.json.decode(pack.read(pack.manifest.golden), type=Golden)
+        return msgspec.json.decode(pack.read(pack.manifest.golden), type=Golden)
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:
         raise PackError(f"{path}: {cause}") from cause
-    cases, recorded = golden.cases.get(chosen.task, []), golden.vectors.get(variant, [])
+
+
+def _worst_loss(pack: Pack, golden: Golden, variant: str, task: str, encoder: Encoder) -> float:
+    """The largest 1 - cosine of a variant to its recorded vectors for one task."""
+    path = pack.folder / pack.manifest.golden
+    switchable = pack.manifest.variants[variant].task is None
+    cases = golden.cases.get(task, [])
+    recorded = golden.vectors.get(golden_key(variant, task) if switchable else variant, [])
     if not cases or len(cases) != len(recorded):
         raise PackError(
-            f"{path}: {len(cases)} texts and {len(recorded)} vectors for {variant!r}; export the pack again"
+            f"{path}: {len(cases)} inputs and {len(recorded)} vectors for {variant!r}; export the pack again"
         )
-    found = golden_vectors(open_encoder(pack, chosen, available_cores()), cases)
     worst = 0.0
-    for vector, expected in zip(found, map(np.asarray, recorded), strict=True):
+    for vector, expected in zip(
+        golden_vectors(encoder, cases, task if switchable else None), map(np.asarray, recorded), strict=True
+    ):
         if expected.shape != vector.shape:
             raise PackError(f"{path}: a vector of {variant!r} has {expected.size} values, not {vector.size}")
         with np.errstate(invalid="ignore"):
             loss = 1 - vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
         # max() would drop a NaN, the loss to a vector without a direction.
         worst = float(np.maximum(worst, loss))
-    if not worst <= TOLERANCE[chosen.weights]:
-        raise PackError(
-            f"{pack.folder}: {variant} gives other vectors here than where it was made: 1 - cosine {worst:.1e}, "
-            f"at most {TOLERANCE[chosen.weights]:.0e} expected; do not use it on this machine, and report the CPU"
-        )
     return worst
 
 
@@ -84,12 +105,14 @@ def golden_cases(prompts: Iterable[str], *, images: bool) -> list[GoldenCase]:
     return [*cases, *[GoldenCase(prompt="", text=None)] * images]
 
 
-def golden_vectors(encoder: Encoder, cases: Sequence[GoldenCase]) -> list[npt.NDArray[np.float32]]:
+def golden_vectors(
+    encoder: Encoder, cases: Sequence[GoldenCase], adapter: str | None = None
+) -> list[npt.NDArray[np.float32]]:
     """Single vectors of the cases."""
     vectors = []
     for case in cases:
         item = golden_image() if case.text is None else case.text
-        options = EncodeOptions(prompt=case.prompt, warn_when_cut=False)
+        options = EncodeOptions(prompt=case.prompt, adapter=adapter, warn_when_cut=False)
         vectors.append(encoder.run([item], "sentence_embedding", options)[0])
     return vectors
 

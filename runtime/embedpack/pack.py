@@ -432,7 +432,12 @@ def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
             if file is not None:
                 yield f"$.vision[{weights!r}]", file
     for name, variant in manifest.variants.items():
-        for file in (variant.graph, variant.graph_without_vnni, *variant.external_data, *variant.adapter_files.values()):
+        for file in (
+            variant.graph,
+            variant.graph_without_vnni,
+            *variant.external_data,
+            *variant.adapter_files.values(),
+        ):
             if file is not None:
                 yield f"$.variants[{name!r}]", file
 

@@ -10,15 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.batching import pad
-from embedpack.errors import InputError
+from embedpack.errors import EmbedpackError, InputError
 from embedpack.image_file import is_image, read_image
+from embedpack.memory import check_memory
 from embedpack.pack import ImageInput
 from embedpack.patches import ImagePatches, image_patches
+from embedpack.resize import smart_resize
 from embedpack.tokenizer import TextTokenizer, check_texts
 from embedpack.vision_layout import token_grid, token_positions
 
 # A text, or an image in one of the forms that `embedpack.image_file` reads.
 Item = Any
+# Size of all that a vision tower holds at one time, as multiples of its input.
+ACTIVATIONS = 12
 
 
 @dataclass(frozen=True)
@@ -123,17 +127,33 @@ class Preparation:
     def _prepare_image(self, item: Item, index: int, max_pixels: int | None) -> Prepared:
         spec = self.image
         assert spec is not None
-        patches = image_patches(read_image(item, index), spec, max_pixels)
+        pixels = read_image(item, index)
+        try:
+            self._check_image_size(pixels.shape, max_pixels)
+            patches = image_patches(pixels, spec, max_pixels)
+        except EmbedpackError as cause:
+            raise type(cause)(f"image {index}: {cause}") from cause
         rows, columns = token_grid(patches, spec)
         start, tokens = len(spec.tokens_before), rows * columns
         ids = np.array([*spec.tokens_before, *[spec.token] * tokens, *spec.tokens_after], np.int64)
-        if len(ids) > self.tokenizer.max_tokens:
-            raise InputError(
-                f"image {index} has {len(ids)} tokens at this resolution, the model takes {self.tokenizer.max_tokens}; "
-                "pass a smaller max_pixels"
-            )
         pooled = slice(start - spec.pooled_before, start + tokens + spec.pooled_after)
         return Prepared(ids, pooled, image=patches, image_start=start)
+
+    def _check_image_size(self, shape: tuple[int, ...], max_pixels: int | None) -> None:
+        """Refuse an image that would have more tokens than the model takes, or not fit the memory."""
+        spec = self.image
+        assert spec is not None
+        limit = spec.max_pixels if max_pixels is None else max_pixels
+        side = spec.patch_size * spec.merge_size
+        height, width = smart_resize(shape[0], shape[1], side, spec.min_pixels, limit)
+        tokens = len(spec.tokens_before) + height * width // side**2 + len(spec.tokens_after)
+        if tokens > self.tokenizer.max_tokens:
+            raise InputError(
+                f"{tokens} tokens at {width} x {height} pixels, the model takes {self.tokenizer.max_tokens}; "
+                "pass a smaller max_pixels"
+            )
+        values = height * width * 3 * spec.temporal_patch_size
+        check_memory(values * 4 * ACTIVATIONS, f"{width} x {height} pixels", "pass a smaller max_pixels")
 
     def _positions(self, item: Prepared) -> npt.NDArray[np.int64]:
         if item.image is None:

@@ -35,6 +35,24 @@ def check_onnxruntime(minimum: str) -> None:
         )
 
 
+class Adapter:
+    """A low-rank adapter of a switchable graph, mapped from its file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            PackError: the file is no adapter.
+        """
+        self._adapter = ort.LoraAdapter()
+        try:
+            self._adapter.Load(str(path.resolve()))
+        except RUN_ERRORS as cause:
+            raise PackError(f"{path}: onnxruntime cannot load this adapter: {str(cause).splitlines()[0]}") from cause
+        self.options = ort.RunOptions()
+        self.options.add_active_adapter(self._adapter)
+
+
 class GraphSession:
     """One loaded graph."""
 
@@ -68,14 +86,16 @@ class GraphSession:
             raise PackError(f"{graph}: onnxruntime {ort.__version__} cannot load it: {reason}") from cause
         self._graph = graph
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """Compute some of the outputs.
+    def run(
+        self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]], adapter: Adapter | None = None
+    ) -> list[npt.NDArray[Any]]:
+        """Compute some of the outputs, with an adapter if the graph takes them.
 
         Raises:
             PackError: the graph has no such output, or fails on these inputs.
         """
         try:
-            results = self._session.run(list(outputs), dict(feeds))
+            results = self._session.run(list(outputs), dict(feeds), None if adapter is None else adapter.options)
         except RUN_ERRORS as cause:
             reason = str(cause).splitlines()[0]
             raise PackError(f"{self._graph}: {', '.join(outputs)} cannot be computed: {reason}") from cause

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from embedpack.codes import Float32
+from embedpack.codes import Float32, signs
 from embedpack.embeddings import Embeddings
 from embedpack.errors import InputError
+from embedpack.kinds import check_comparable
 
 # Documents decoded at a time: bounds the memory to 16 MB at 1024 dimensions.
 BLOCK = 4096
@@ -41,28 +42,15 @@ def similarity(queries: Embeddings, documents: Embeddings) -> Float32:
 def _binary_similarity(queries: Embeddings, documents: Embeddings) -> Float32:
     """1 - 2 * Hamming distance / dimensions, exactly: sums of +1 and -1 are whole numbers, also in float32."""
     dimensions = queries.dimensions
-    left = _signs(queries)
+    left = signs(queries.codes, dimensions)
     scores = np.empty((len(queries), len(documents)), np.float32)
     for start in range(0, len(documents), BLOCK):
-        scores[:, start : start + BLOCK] = left @ _signs(documents[start : start + BLOCK]).T
+        scores[:, start : start + BLOCK] = left @ signs(documents.codes[start : start + BLOCK], dimensions).T
     return scores / np.float32(dimensions)
-
-
-def _signs(embeddings: Embeddings) -> Float32:
-    bits = np.unpackbits(embeddings.codes, axis=-1, count=embeddings.dimensions)
-    return bits.astype(np.float32) * 2 - 1
 
 
 def _check_comparable(queries: Embeddings, documents: Embeddings) -> None:
     for item in (queries, documents):
         if not isinstance(item, Embeddings):
             raise InputError(f"similarity takes Embeddings, not {type(item).__name__}")
-    if queries.space != documents.space:
-        raise InputError(f"vectors of different models or tasks: {queries.space!r} and {documents.space!r}")
-    if queries.dimensions != documents.dimensions:
-        raise InputError(
-            f"queries have {queries.dimensions} dimensions, documents {documents.dimensions}; "
-            "cut the longer ones with .truncate()"
-        )
-    if queries.precision == "binary" and documents.precision != "binary":
-        raise InputError(f"binary queries cannot be scored against {documents.precision} documents; swap the roles")
+    check_comparable(queries, documents, "cut the longer ones with .truncate()")

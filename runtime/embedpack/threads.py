@@ -31,17 +31,17 @@ def _siblings(root: Path, cpu: int) -> str:
 
 def _quotas(root: Path) -> Iterator[float]:
     """CPU quotas, in cores, of this process's cgroup and all above it (version 2, then version 1)."""
-    for group in _groups(root, "0", ""):
+    for group in cgroup_folders(root, "0", ""):
         quota = _words(group / "cpu.max")
         if len(quota) == 2 and quota[0] != "max":
             yield int(quota[0]) / int(quota[1])
-    for group in _groups(root, "cpu", "cpu"):
+    for group in cgroup_folders(root, "cpu", "cpu"):
         quota, period = _words(group / "cpu.cfs_quota_us"), _words(group / "cpu.cfs_period_us")
         if quota and period and int(quota[0]) > 0:
             yield int(quota[0]) / int(period[0])
 
 
-def _groups(root: Path, controller: str, mount: str) -> Iterator[Path]:
+def cgroup_folders(root: Path, controller: str, mount: str) -> Iterator[Path]:
     """Folders of this process's cgroup and its parents, for one controller ('0' is version 2)."""
     base = root / "sys/fs/cgroup" / mount
     for line in _lines(root / "proc/self/cgroup"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+from pathlib import Path
 
 from embedpack.encoder import Encoder
 from embedpack.errors import PackError
 from embedpack.pack import Pack, Variant, VisionGraph
 from embedpack.preparation import Preparation
 from embedpack.saturation import products_saturate
-from embedpack.session import GraphSession, check_onnxruntime
+from embedpack.session import Adapter, GraphSession, check_onnxruntime
 from embedpack.tokenizer import TextTokenizer
 
 logger = logging.getLogger("embedpack")
@@ -37,15 +38,21 @@ def open_encoder(pack: Pack, variant: Variant, threads: int) -> Encoder:
         graph = pack.manifest.vision[variant.weights]
         # Large, and of no use to those who embed texts only.
         vision = functools.cache(lambda: _open(pack, graph, threads))
-    return Encoder(_open(pack, variant, threads), preparation, vision)
+    adapters = {task: Adapter(_checked(pack, name)) for task, name in variant.adapter_files.items()}
+    return Encoder(_open(pack, variant, threads), preparation, vision, adapters)
+
+
+def _checked(pack: Pack, name: str) -> Path:
+    """Path of a file whose digest is right; onnxruntime trusts what it maps."""
+    pack.read(name)
+    return pack.path(name)
 
 
 def _open(pack: Pack, graph: Variant | VisionGraph, threads: int) -> GraphSession:
     for name in graph.external_data:
         pack.path(name)
     name = graph_for_this_cpu(graph.graph, graph.graph_without_vnni)
-    pack.read(name)
-    return GraphSession(pack.path(name), threads)
+    return GraphSession(_checked(pack, name), threads)
 
 
 def _preparation(pack: Pack) -> Preparation:

@@ -1,7 +1,7 @@
 """Where everything is in an image: windows, rotary positions, the way back. Numbers only, computed from the grid.
 
-The vision graph works on patches in window order (Qwen2.5-VL, arXiv 2502.13923): a window is a square of tokens, a token
-a square of patches. Patches arrive token by token, row-major, as `embedpack.patches` makes them.
+The vision graph works on patches in window order (Qwen2.5-VL, arXiv 2502.13923): a window is a square of tokens, a
+token a square of patches. Patches arrive token by token, row-major, as `embedpack.patches` makes them.
 """
 
 from __future__ import annotations

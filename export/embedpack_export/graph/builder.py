@@ -41,6 +41,15 @@ class GraphBuilder:
         self._inputs.append(value)
         return value
 
+    def optional_input(
+        self, name: str, dtype: ir.DataType, shape: Sequence[int | str], default: tuple[int, ...]
+    ) -> ir.Value:
+        """An input with a default: zeros of the shape `default`."""
+        value = self.input(name, dtype, shape)
+        value.const_value = ir.tensor(np.zeros(default, dtype.numpy()), name=name)
+        self._initializers[name] = value
+        return value
+
     def op(
         self,
         kind: str,

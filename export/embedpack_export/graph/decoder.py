@@ -1,4 +1,4 @@
-"""Causal transformer decoders: RMSNorm, grouped-query attention with rotary positions, SwiGLU (Llama, Qwen2, Qwen2.5-VL).
+"""Causal decoders: RMSNorm, grouped-query attention with rotary positions, SwiGLU (Llama, Qwen2, Qwen2.5-VL).
 
 Attention is GroupQueryAttention with all three outputs named: so its kernel needs no memory that grows with the square
 of the length. It is right for rows that are padded on the right only.

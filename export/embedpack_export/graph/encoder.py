@@ -102,8 +102,7 @@ def embeddings(part: EncoderPart, input_ids: ir.Value) -> ir.Value:
     length = g.op("Shape", [input_ids], {"start": 1, "end": 2})
     first = g.constant([shape.first_position], np.int64)
     rows = g.op("Slice", [table, first, g.op("Add", [length, first]), g.constant([0], np.int64)])
-    summed = g.op("Add", [part.target.table(words, input_ids), rows])
-    return summed
+    return g.op("Add", [part.target.table(words, input_ids), rows])
 
 
 def padding_mask(g: GraphBuilder, attention_mask: ir.Value) -> ir.Value:
@@ -141,8 +140,10 @@ def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Valu
 
 
 def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]) -> StagedModel:
-    """The whole encoder. A stage ends before the norm of its layer, which the next stage begins with: so the norm can
-    rescale its result for the layers that read it.
+    """The whole encoder.
+
+    A stage ends before the norm of its layer, which the next stage begins with: so the norm can rescale its result for
+    the layers that read it.
 
     Raises:
         CheckpointError: the heads do not divide the hidden size.

@@ -72,7 +72,9 @@ def vector_outputs(g: GraphBuilder, vector: ir.Value, outputs: Outputs) -> None:
     """Declare a vector and its codes as outputs. Binary codes need whole bytes."""
     axes: list[int | str] = [*outputs.axes]
     g.output(vector, outputs.name, ir.DataType.FLOAT, [*axes, outputs.dimensions])
-    g.output(_int8(g, vector, outputs.int8_scale), f"{outputs.name}_int8", ir.DataType.INT8, [*axes, outputs.dimensions])
+    g.output(
+        _int8(g, vector, outputs.int8_scale), f"{outputs.name}_int8", ir.DataType.INT8, [*axes, outputs.dimensions]
+    )
     if outputs.dimensions % 8 == 0:
         packed = _binary(g, vector, len(axes))
         g.output(packed, f"{outputs.name}_binary", ir.DataType.UINT8, [*axes, outputs.dimensions // 8])

@@ -38,8 +38,7 @@ TINY = 1e-10
 
 @dataclass(frozen=True)
 class _Quantized:
-    """A quantized activation: (value - zero) * step * largest, with `shift` and `divisors` [channels] taken out before.
-    """
+    """A quantized activation: (value - zero) * step * largest; `shift` and `divisors` [channels] were taken out."""
 
     values: ir.Value
     largest: ir.Value
@@ -92,9 +91,7 @@ def _quantize(g: GraphBuilder, x: Activation, seen: SiteStatistics, layers: Sequ
     return _Quantized(values, largest, step, zero_point, shift, divisors)
 
 
-def _product(
-    target: Target, x: _Quantized, layer: LinearLayer, blocks: Sequence[Rounding], mean: Float32
-) -> ir.Value:
+def _product(target: Target, x: _Quantized, layer: LinearLayer, blocks: Sequence[Rounding], mean: Float32) -> ir.Value:
     """One layer on a quantized activation.
 
     The bias cannot ride in the integer product: the row's maximum would multiply it.

@@ -2,8 +2,8 @@
 
 Rows are patches in window order, without padding: all linears, norms and rotary positions work on those. Only windowed
 attention gathers them into windows of equal size, with a mask. Full attention runs on the rows as they are, without a
-mask: so its kernel needs no memory that grows with the square of their number. One image a call: nothing crosses images,
-and an image's vectors do not depend on others.
+mask: so its kernel needs no memory that grows with the square of their number. One image a call: nothing crosses
+images, and an image's vectors do not depend on others.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class VisionShape:
 
 def _layer(target: Target, module: str, inputs: int, outputs: int) -> LinearLayer:
     """A linear layer with bias."""
-    return LinearLayer(target.weights.matrix(module, (outputs, inputs)), target.weights.vector(f"{module}.bias", outputs))
+    return LinearLayer(
+        target.weights.matrix(module, (outputs, inputs)), target.weights.vector(f"{module}.bias", outputs)
+    )
 
 
 def _embed(target: Target, shape: VisionShape) -> ir.Value:

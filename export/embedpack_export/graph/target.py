@@ -118,9 +118,7 @@ class Target:
             return products
         return [self.branches.add(self, x, layer, product) for layer, product in zip(layers, products, strict=True)]
 
-    def migration(
-        self, site: str, *layers: LinearLayer, groups: tuple[int, int, int] | None = None
-    ) -> Float32 | None:
+    def migration(self, site: str, *layers: LinearLayer, groups: tuple[int, int, int] | None = None) -> Float32 | None:
         """By how much to divide each channel of a site when it is made, so that it quantizes well; None: not at all.
 
         Args:

@@ -1,0 +1,93 @@
+"""Adapters as inputs of a graph: y = W x + B (A x), with A and B given at run time (onnxruntime's LoRA adapters).
+
+The inputs have a default of rank 0, which adds nothing; an adapter may have any rank. They are float16: half the bytes
+on disk and in memory, and more digits than the bfloat16 that adapters come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime as ort
+
+from embedpack.errors import CheckpointError
+from embedpack_export.adapter import PeftAdapter
+from embedpack_export.graph.target import Activation, LinearLayer, Target
+from embedpack_export.lora import Float32
+from embedpack_export.weights import NameRules
+
+FLOAT, FLOAT16 = int(ir.DataType.FLOAT), ir.DataType.FLOAT16
+LARGEST_FLOAT16 = 65504.0
+# Adapters and graphs of one pack belong together; nothing else uses the numbers.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What was done to the input and the output of a layer, which its branch must follow; None: nothing."""
+
+    divided: Float32 | None
+    divisor: Float32 | None
+
+
+@dataclass(frozen=True)
+class AdapterBranches:
+    """Adds a branch to every layer that one of the tasks adapts; remembers where.
+
+    Attributes:
+        modules: names of those layers.
+    """
+
+    modules: frozenset[str]
+    _places: dict[str, _Place] = field(default_factory=dict)
+
+    def add(self, target: Target, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
+        """See `Branches`."""
+        if layer.module not in self.modules:
+            return product
+        g = target.graph
+        rows, columns = layer.weight.shape
+        self._places[layer.module] = _Place(x.divided, layer.divisor)
+        down = g.optional_input(f"{layer.module}.lora_A", FLOAT16, (columns, "rank"), (columns, 0))
+        up = g.optional_input(f"{layer.module}.lora_B", FLOAT16, ("rank", rows), (0, rows))
+        narrow = g.op("MatMul", [x.value, g.op("Cast", [down], {"to": FLOAT})])
+        return g.op("Add", [product, g.op("MatMul", [narrow, g.op("Cast", [up], {"to": FLOAT})])])
+
+    def write(self, adapter: PeftAdapter, rules: NameRules, path: Path) -> None:
+        """Write a task's adapter in onnxruntime's format.
+
+        Raises:
+            CheckpointError: the adapter does more than a low-rank update, or its values do not fit float16.
+        """
+        if adapter.replacements:
+            raise CheckpointError(
+                f"{adapter.folder}: replaces {next(iter(adapter.replacements))}, which cannot be switched at run time; "
+                "export it merged"
+            )
+        tensors: dict[str, npt.NDArray[np.float16]] = {}
+        updates = {rules.normal(module): update for module, update in adapter.updates.items()}
+        for module, place in sorted(self._places.items()):
+            if module not in updates:
+                continue
+            down, up = updates[module].factors()
+            down = down if place.divided is None else down * place.divided
+            up = up if place.divisor is None else up / place.divisor[:, None]
+            for name, values in ((f"{module}.lora_A", down.T), (f"{module}.lora_B", up.T)):
+                if np.abs(values).max() > LARGEST_FLOAT16:
+                    raise CheckpointError(f"{adapter.folder}: {name} has values too large for float16")
+                tensors[name] = np.ascontiguousarray(values, np.float16)
+        _write(tensors, path)
+
+
+def _write(tensors: Mapping[str, npt.NDArray[np.float16]], path: Path) -> None:
+    adapter = ort.AdapterFormat()
+    adapter.set_adapter_version(VERSION)
+    adapter.set_model_version(VERSION)
+    adapter.set_parameters({name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in tensors.items()})
+    path.parent.mkdir(exist_ok=True)
+    adapter.export_adapter(str(path.resolve()))

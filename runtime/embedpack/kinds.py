@@ -1,0 +1,116 @@
+"""What single vectors and multi-vectors share: a precision, dimensions and a space, compared, saved and loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy.typing as npt
+
+from embedpack.codes import Precision, check_precision
+from embedpack.errors import InputError
+from embedpack.safetensors_file import BIT_PATTERNS, SafetensorsFile, open_safetensors, write_safetensors
+
+Made = TypeVar("Made")
+
+
+class Kind(Protocol):
+    """Vectors that know what they are; see `embedpack.embeddings.Embeddings` for the attributes."""
+
+    @property
+    def precision(self) -> Precision:
+        """How the vectors are stored."""
+
+    @property
+    def dimensions(self) -> int:
+        """Dimensions of the vectors that the codes stand for."""
+
+    @property
+    def space(self) -> str:
+        """Name of the vector space."""
+
+
+def check_same_kind(parts: Sequence[Kind]) -> None:
+    """Refuse parts that do not make one whole.
+
+    Raises:
+        InputError: there are none, or they differ in precision, dimensions or space.
+    """
+    if not parts:
+        raise InputError("there are no embeddings to concatenate")
+    for part in parts:
+        if (part.precision, part.dimensions, part.space) != (parts[0].precision, parts[0].dimensions, parts[0].space):
+            raise InputError("embeddings of different precision, dimensions or space cannot be concatenated")
+
+
+def check_comparable(queries: Kind, documents: Kind, remedy: str) -> None:
+    """Refuse vectors between which there is no score; `remedy` says what to do where only the dimensions differ.
+
+    Raises:
+        InputError: see above.
+    """
+    if queries.space != documents.space:
+        raise InputError(f"vectors of different models or tasks: {queries.space!r} and {documents.space!r}")
+    if queries.dimensions != documents.dimensions:
+        raise InputError(f"queries have {queries.dimensions} dimensions, documents {documents.dimensions}; {remedy}")
+    if queries.precision == "binary" and documents.precision != "binary":
+        raise InputError(f"binary queries cannot be scored against {documents.precision} documents; swap the roles")
+
+
+def save_kind(path: str | Path, file_format: str, tensors: Mapping[str, npt.NDArray[Any]], kind: Kind) -> None:
+    """Write tensors and what they are to a safetensors file; it appears whole or not at all.
+
+    Raises:
+        InputError, CapacityError: the file cannot be written.
+    """
+    metadata = {
+        "format": file_format,
+        "precision": kind.precision,
+        "dimensions": str(kind.dimensions),
+        "space": kind.space,
+    }
+    write_safetensors(Path(path), tensors, metadata)
+
+
+def load_kind(path: str | Path, file_format: str, names: Sequence[str], make: Callable[..., Made]) -> Made:
+    """Read what `save_kind` wrote: `make` of the tensors in the order of `names`, precision, dimensions and space.
+
+    Raises:
+        InputError: the file is missing, cut short, or holds something else, or `make` refuses what it holds.
+    """
+    path = Path(path)
+    file = open_safetensors(path)
+    try:
+        _check_format(file, file_format, names)
+        dimensions = _dimensions(file.metadata.get("dimensions", ""))
+        if "space" not in file.metadata:
+            raise InputError("the metadata has no 'space'")
+        precision = check_precision(file.metadata.get("precision", ""))
+    except InputError as cause:
+        raise InputError(f"{path}: {cause}") from cause
+    arrays = [file.tensors[name].raw() for name in names]
+    try:
+        return make(*arrays, precision, dimensions, file.metadata["space"])
+    except InputError as cause:
+        raise InputError(f"{path}: {cause}") from cause
+
+
+def _check_format(file: SafetensorsFile, file_format: str, names: Sequence[str]) -> None:
+    expected = f"expected embeddings saved by embedpack ({file_format})"
+    found = file.metadata.get("format")
+    if found != file_format:
+        raise InputError(f"{expected}, found format {found!r}")
+    if set(file.tensors) != set(names):
+        raise InputError(f"{expected}, found the tensors: {', '.join(file.tensors) or 'none'}")
+    for tensor in file.tensors.values():
+        # Read as a bit pattern, an 8-bit float would pass for a binary code.
+        if tensor.dtype in BIT_PATTERNS:
+            raise InputError(f"{expected}, found {tensor.name!r} of type {tensor.dtype}")
+
+
+def _dimensions(text: str) -> int:
+    if not (re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= 65_536):
+        raise InputError(f"{text!r} is no number of dimensions")
+    return int(text)
