@@ -45,8 +45,14 @@ def check_same_kind(parts: Sequence[Kind]) -> None:
             raise InputError("embeddings of different precision, dimensions or space cannot be concatenated")
 
 
-def check_comparable(queries: Kind, documents: Kind, remedy: str) -> None:
-    """Refuse vectors between which there is no score; `remedy` says what to do where only the dimensions differ.
+def check_comparable(queries: Kind, documents: Kind, *, if_dimensions: str, if_binary: str) -> None:
+    """Refuse vectors between which there is no score.
+
+    Args:
+        queries: one side.
+        documents: the other.
+        if_dimensions: what to do where the dimensions differ.
+        if_binary: what to do where only the queries are binary.
 
     Raises:
         InputError: see above.
@@ -54,9 +60,11 @@ def check_comparable(queries: Kind, documents: Kind, remedy: str) -> None:
     if queries.space != documents.space:
         raise InputError(f"vectors of different models or tasks: {queries.space!r} and {documents.space!r}")
     if queries.dimensions != documents.dimensions:
-        raise InputError(f"queries have {queries.dimensions} dimensions, documents {documents.dimensions}; {remedy}")
+        raise InputError(
+            f"queries have {queries.dimensions} dimensions, documents {documents.dimensions}; {if_dimensions}"
+        )
     if queries.precision == "binary" and documents.precision != "binary":
-        raise InputError(f"binary queries cannot be scored against {documents.precision} documents; swap the roles")
+        raise InputError(f"binary queries cannot be scored against {documents.precision} documents; {if_binary}")
 
 
 def save_kind(path: str | Path, file_format: str, tensors: Mapping[str, npt.NDArray[Any]], kind: Kind) -> None:

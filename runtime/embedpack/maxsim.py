@@ -36,7 +36,12 @@ def maxsim(queries: MultiEmbeddings, documents: MultiEmbeddings) -> Float32:
     for item in (queries, documents):
         if not isinstance(item, MultiEmbeddings):
             raise InputError(f"maxsim takes MultiEmbeddings, not {type(item).__name__}")
-    check_comparable(queries, documents, "embed both with the same pack")
+    check_comparable(
+        queries,
+        documents,
+        if_dimensions="embed both with the same pack",
+        if_binary="embed the queries in another precision",
+    )
     scores = np.empty((len(queries), len(documents)), np.float32)
     for first, last in _query_blocks(queries.offsets):
         _score(queries[first:last], documents, scores[first:last])

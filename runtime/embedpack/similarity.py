@@ -53,4 +53,6 @@ def _check_comparable(queries: Embeddings, documents: Embeddings) -> None:
     for item in (queries, documents):
         if not isinstance(item, Embeddings):
             raise InputError(f"similarity takes Embeddings, not {type(item).__name__}")
-    check_comparable(queries, documents, "cut the longer ones with .truncate()")
+    check_comparable(
+        queries, documents, if_dimensions="cut the longer ones with .truncate()", if_binary="swap the roles"
+    )

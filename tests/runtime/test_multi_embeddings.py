@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def make(
 def rows_of(multi: MultiEmbeddings) -> list[list[list[float]]]:
     """Codes of each input, as lists."""
     bounds = multi.offsets.tolist()
-    return [multi.codes[start:stop].tolist() for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [multi.codes[start:stop].tolist() for start, stop in pairwise(bounds)]
 
 
 def refusal(action: Callable[[], object]) -> str:
@@ -119,9 +120,9 @@ def test_index_that_is_none(index: Any) -> None:
 def test_multi_vectors_are_no_one_array() -> None:
     message = "multi-vectors are no one array: inputs differ in their number of rows; use .decode()"
     ragged: Any = make([2, 1])
-    for convert in (np.asarray, np.array, lambda multi: np.asarray([multi]), lambda multi: np.asarray(multi[0])):
+    for value in (ragged, ragged[0], [ragged]):
         with pytest.raises(TypeError) as caught:
-            convert(ragged)
+            np.asarray(value)
         assert str(caught.value) == message
 
 
@@ -251,7 +252,8 @@ def test_loaded_is_what_was_saved(
     loaded = MultiEmbeddings.load(str(path))
     assert np.array_equal(loaded.codes, saved.codes)
     assert np.array_equal(loaded.offsets, saved.offsets)
-    assert (loaded.codes.dtype, loaded.offsets.dtype) == (saved.codes.dtype, np.int64)
+    assert loaded.codes.dtype == saved.codes.dtype
+    assert loaded.offsets.dtype == np.int64
     assert (loaded.precision, loaded.dimensions, loaded.space) == (precision, DIMENSIONS, space)
 
 
