@@ -26,12 +26,14 @@ class Embeddings:
         precision: "float32", "float16", "int8" or "binary".
         dimensions: dimensions of the vectors that the codes stand for.
         space: name of the vector space (model, task, weights' source); only vectors of one space can be compared.
+        max_pixels: area to which images were brought; None: the model's own limit.
     """
 
     codes: Codes
     precision: Precision
     dimensions: int
     space: str
+    max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         check_codes(self.codes, self.precision, self.dimensions)
@@ -96,7 +98,7 @@ def concatenate(parts: list[Embeddings]) -> Embeddings:
     """All vectors of several Embeddings of the same kind, in order.
 
     Raises:
-        InputError: there are none, or they differ in precision, dimensions or space.
+        InputError: there are none, or they differ in precision, dimensions, space or max_pixels.
     """
     check_same_kind(parts)
     return replace(parts[0], codes=np.concatenate([part.codes for part in parts]))

@@ -31,18 +31,21 @@ class Kind(Protocol):
     def space(self) -> str:
         """Name of the vector space."""
 
+    @property
+    def max_pixels(self) -> int | None:
+        """Area to which images were brought."""
+
 
 def check_same_kind(parts: Sequence[Kind]) -> None:
     """Refuse parts that do not make one whole.
 
     Raises:
-        InputError: there are none, or they differ in precision, dimensions or space.
+        InputError: there are none, or they differ in precision, dimensions, space or max_pixels.
     """
     if not parts:
         raise InputError("there are no embeddings to concatenate")
-    for part in parts:
-        if (part.precision, part.dimensions, part.space) != (parts[0].precision, parts[0].dimensions, parts[0].space):
-            raise InputError("embeddings of different precision, dimensions or space cannot be concatenated")
+    if len({(part.precision, part.dimensions, part.space, part.max_pixels) for part in parts}) > 1:
+        raise InputError("embeddings of different precision, dimensions, space or max_pixels cannot be concatenated")
 
 
 def check_comparable(queries: Kind, documents: Kind, *, if_dimensions: str, if_binary: str) -> None:
@@ -79,11 +82,13 @@ def save_kind(path: str | Path, file_format: str, tensors: Mapping[str, npt.NDAr
         "dimensions": str(kind.dimensions),
         "space": kind.space,
     }
+    if kind.max_pixels is not None:
+        metadata["max_pixels"] = str(kind.max_pixels)
     write_safetensors(Path(path), tensors, metadata)
 
 
 def load_kind(path: str | Path, file_format: str, names: Sequence[str], make: Callable[..., Made]) -> Made:
-    """Read what `save_kind` wrote: `make` of the tensors in the order of `names`, precision, dimensions and space.
+    """Read what `save_kind` wrote: `make` of the tensors in the order of `names`, then of the fields of `Kind`.
 
     Raises:
         InputError: the file is missing, cut short, or holds something else, or `make` refuses what it holds.
@@ -96,11 +101,12 @@ def load_kind(path: str | Path, file_format: str, names: Sequence[str], make: Ca
         if "space" not in file.metadata:
             raise InputError("the metadata has no 'space'")
         precision = check_precision(file.metadata.get("precision", ""))
+        max_pixels = _max_pixels(file.metadata.get("max_pixels"))
     except InputError as cause:
         raise InputError(f"{path}: {cause}") from cause
     arrays = [file.tensors[name].raw() for name in names]
     try:
-        return make(*arrays, precision, dimensions, file.metadata["space"])
+        return make(*arrays, precision, dimensions, file.metadata["space"], max_pixels)
     except InputError as cause:
         raise InputError(f"{path}: {cause}") from cause
 
@@ -121,4 +127,12 @@ def _check_format(file: SafetensorsFile, file_format: str, names: Sequence[str])
 def _dimensions(text: str) -> int:
     if not (re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= 65_536):
         raise InputError(f"{text!r} is no number of dimensions")
+    return int(text)
+
+
+def _max_pixels(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (re.fullmatch("[0-9]{1,10}", text) and 1 <= int(text) <= 2**31):
+        raise InputError(f"{text!r} is no number of pixels")
     return int(text)

@@ -31,6 +31,7 @@ class MultiEmbeddings:
         precision: "float32", "float16", "int8" or "binary".
         dimensions: dimensions of the vectors that the codes stand for.
         space: name of the vector space (model, task, weights' source); only vectors of one space can be compared.
+        max_pixels: area to which images were brought; None: the model's own limit.
     """
 
     codes: Codes
@@ -38,6 +39,7 @@ class MultiEmbeddings:
     precision: Precision
     dimensions: int
     space: str
+    max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         check_codes(self.codes, self.precision, self.dimensions)
@@ -124,7 +126,7 @@ def concatenate_multi(parts: Sequence[MultiEmbeddings]) -> MultiEmbeddings:
     """All inputs of several MultiEmbeddings of the same kind, in order.
 
     Raises:
-        InputError: there are none, or they differ in precision, dimensions or space.
+        InputError: there are none, or they differ in precision, dimensions, space or max_pixels.
     """
     check_same_kind(parts)
     offsets = offsets_of(np.concatenate([part.counts for part in parts]))

@@ -77,13 +77,18 @@ def embedder(tiny: Path) -> Callable[[str], Embedder]:
 
 @pytest.fixture(scope="session")
 def make_embeddings() -> Callable[..., Embeddings]:
-    """Random unit vectors: `make_embeddings(rows, precision, dimensions=64, seed=0, space="model/task/0")`."""
+    """Random unit vectors: `make_embeddings(rows, precision, dimensions=64, seed=0, space=..., max_pixels=None)`."""
 
     def make(
-        rows: int, precision: str = "float32", dimensions: int = 64, seed: int = 0, space: str = "model/task/0"
+        rows: int,
+        precision: str = "float32",
+        dimensions: int = 64,
+        seed: int = 0,
+        space: str = "model/task/0",
+        max_pixels: int | None = None,
     ) -> Embeddings:
         vectors = unit(np.random.default_rng(seed).standard_normal((rows, dimensions)).astype(np.float32))
         known = check_precision(precision)
-        return Embeddings(quantize(vectors, known, scale=0.004), known, dimensions, space)
+        return Embeddings(quantize(vectors, known, scale=0.004), known, dimensions, space, max_pixels)
 
     return make

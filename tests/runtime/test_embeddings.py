@@ -171,9 +171,11 @@ def test_nothing_to_concatenate() -> None:
     assert refusal(lambda: concatenate([])) == "there are no embeddings to concatenate"
 
 
-@pytest.mark.parametrize("other", [{"precision": "int8"}, {"dimensions": 32}, {"space": "model/other/0"}])
+@pytest.mark.parametrize(
+    "other", [{"precision": "int8"}, {"dimensions": 32}, {"space": "model/other/0"}, {"max_pixels": 50_000}]
+)
 def test_different_kinds_are_not_concatenated(make_embeddings: Make, other: dict[str, Any]) -> None:
-    message = "embeddings of different precision, dimensions or space cannot be concatenated"
+    message = "embeddings of different precision, dimensions, space or max_pixels cannot be concatenated"
     assert refusal(lambda: concatenate([make_embeddings(2), make_embeddings(2, **other)])) == message
 
 
@@ -189,6 +191,14 @@ def test_loaded_is_what_was_saved(make_embeddings: Make, tmp_path: Path, precisi
     assert np.array_equal(loaded.codes, saved.codes)
     assert loaded.codes.dtype == saved.codes.dtype
     assert (loaded.precision, loaded.dimensions, loaded.space) == (saved.precision, 64, "modèle/tâche/0")
+
+
+@pytest.mark.parametrize("max_pixels", [None, 1, 602_112, 2**31])
+def test_size_of_images_stays_with_the_vectors(make_embeddings: Make, tmp_path: Path, max_pixels: int | None) -> None:
+    embeddings = make_embeddings(4, "int8", max_pixels=max_pixels)
+    embeddings[1:].truncate(24).save(tmp_path / "vectors")
+    loaded = Embeddings.load(tmp_path / "vectors")
+    assert concatenate([loaded[0], loaded[1:]]).max_pixels == max_pixels
 
 
 def test_slice_and_truncation_can_be_saved(make_embeddings: Make, tmp_path: Path) -> None:
@@ -261,6 +271,11 @@ def test_file_with_something_behind_it(make_embeddings: Make, tmp_path: Path) ->
             "int8 codes of 16 dimensions are an array [n, 16] of type int8, not [2, 8] of type int8",
         ),
         ({"space": None}, "the metadata has no 'space'"),
+        ({"max_pixels": "many"}, "'many' is no number of pixels"),
+        ({"max_pixels": "0"}, "'0' is no number of pixels"),
+        ({"max_pixels": "-5"}, "'-5' is no number of pixels"),
+        ({"max_pixels": "2147483649"}, "'2147483649' is no number of pixels"),
+        ({"max_pixels": ""}, "'' is no number of pixels"),
     ],
     ids=lambda value: "".join(f"{key}={found}" for key, found in value.items()) if isinstance(value, dict) else "",
 )

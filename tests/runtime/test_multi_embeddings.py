@@ -32,12 +32,17 @@ LARGEST, SMALLEST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
 
 def make(
-    counts: Sequence[int], precision: Precision = "int8", dimensions: int = DIMENSIONS, space: str = "model/task/0"
+    counts: Sequence[int],
+    precision: Precision = "int8",
+    dimensions: int = DIMENSIONS,
+    space: str = "model/task/0",
+    max_pixels: int | None = None,
 ) -> MultiEmbeddings:
     """Random multi-vectors of inputs with that many rows each."""
     rng = np.random.default_rng(sum(counts))
     vectors = unit(rng.standard_normal((sum(counts), dimensions)).astype(np.float32))
-    return MultiEmbeddings(quantize(vectors, precision, 0.01), offsets_of(counts), precision, dimensions, space)
+    codes = quantize(vectors, precision, 0.01)
+    return MultiEmbeddings(codes, offsets_of(counts), precision, dimensions, space, max_pixels)
 
 
 def rows_of(multi: MultiEmbeddings) -> list[list[list[float]]]:
@@ -233,9 +238,11 @@ def test_nothing_to_concatenate() -> None:
     assert refusal(lambda: concatenate_multi([])) == "there are no embeddings to concatenate"
 
 
-@pytest.mark.parametrize("other", [{"precision": "binary"}, {"dimensions": 32}, {"space": "model/other/0"}])
+@pytest.mark.parametrize(
+    "other", [{"precision": "binary"}, {"dimensions": 32}, {"space": "model/other/0"}, {"max_pixels": 50_000}]
+)
 def test_different_kinds_are_not_concatenated(other: dict[str, Any]) -> None:
-    message = "embeddings of different precision, dimensions or space cannot be concatenated"
+    message = "embeddings of different precision, dimensions, space or max_pixels cannot be concatenated"
     assert refusal(lambda: concatenate_multi([make([2]), make([2], **other)])) == message
 
 
@@ -255,6 +262,14 @@ def test_loaded_is_what_was_saved(
     assert loaded.codes.dtype == saved.codes.dtype
     assert loaded.offsets.dtype == np.int64
     assert (loaded.precision, loaded.dimensions, loaded.space) == (precision, DIMENSIONS, space)
+
+
+@pytest.mark.parametrize("max_pixels", [None, 1, 602_112, 2**31])
+def test_size_of_images_stays_with_the_vectors(tmp_path: Path, max_pixels: int | None) -> None:
+    multi = make([2, 1, 3], max_pixels=max_pixels)
+    multi[::-1].save(tmp_path / "multi")
+    loaded = MultiEmbeddings.load(tmp_path / "multi")
+    assert concatenate_multi([loaded[0], loaded[1:]]).max_pixels == max_pixels
 
 
 def test_some_of_the_inputs_can_be_saved(tmp_path: Path) -> None:
@@ -307,6 +322,11 @@ def test_file_cut_short_at_any_byte(tmp_path: Path) -> None:
             "float16 codes of 8 dimensions are an array [n, 8] of type float16, not [5, 8] of type int8",
         ),
         ({"space": None}, "the metadata has no 'space'"),
+        ({"max_pixels": "many"}, "'many' is no number of pixels"),
+        ({"max_pixels": "0"}, "'0' is no number of pixels"),
+        ({"max_pixels": "-5"}, "'-5' is no number of pixels"),
+        ({"max_pixels": "2147483649"}, "'2147483649' is no number of pixels"),
+        ({"max_pixels": ""}, "'' is no number of pixels"),
     ],
 )
 def test_file_of_another_kind(tmp_path: Path, change: dict[str, str | None], message: str) -> None:
