@@ -77,7 +77,7 @@ def real_tokens(batch: Batch, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _by_prompt(plan: ExportPlan, task: TaskPlan) -> list[tuple[str, list[str]]]:
     """The texts under the prompt that each of them gets."""
-    wanted = int(max(FEWEST, WORK / 80 / plan.parameters))
+    wanted = int(max(FEWEST, WORK / 80 / max(1, plan.parameters)))
     texts: Sequence[CalibrationText] = plan.calibration.texts
     if wanted < len(texts):
         chosen = np.linspace(0, len(texts) - 1, wanted).astype(int)
