@@ -33,11 +33,11 @@ def load_model(plan: ExportPlan, task: str) -> torch.nn.Module:
     Raises:
         CheckpointError: a tensor of the backbone or a key of the adapter is missing, or has no place in the model.
     """
-    with _quiet():
+    with quiet():
         model = _load_backbone(plan)
         adapter = plan.tasks[task].adapter
         if adapter is not None:
-            model = _add_adapter(model, adapter.folder, _read_state(adapter.folder, task, plan.model.rules))
+            model = add_adapter(model, adapter.folder, _read_state(adapter.folder, task, plan.model.rules))
     return model.eval()
 
 
@@ -72,7 +72,12 @@ def _read_state(folder: Path, task: str, rules: NameRules) -> dict[str, torch.Te
     return state
 
 
-def _add_adapter(model: torch.nn.Module, folder: Path, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+def add_adapter(model: torch.nn.Module, folder: Path, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """The model with the tensors of `state` beside its weights, where adapter_config.json wants them.
+
+    Raises:
+        CheckpointError: PEFT would use other keys than there are.
+    """
     config = LoraConfig.from_pretrained(str(folder))
     config.inference_mode = True
     # The task type would wrap the model in a head's call; the base name only serves a look-up on the hub.
@@ -93,7 +98,7 @@ def _add_adapter(model: torch.nn.Module, folder: Path, state: Mapping[str, torch
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No report of unused heads and no progress bar: what matters of them is checked here."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

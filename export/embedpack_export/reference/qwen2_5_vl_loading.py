@@ -12,7 +12,7 @@ from embedpack.errors import CheckpointError, unknown
 from embedpack.safetensors_file import StoredTensor, open_safetensors
 from embedpack_export.adapter import KEY_PREFIX
 from embedpack_export.checkpoint import Checkpoint, read_checkpoint
-from embedpack_export.reference.loading import TASK_KEY, _add_adapter, _quiet
+from embedpack_export.reference.loading import TASK_KEY, add_adapter, quiet
 
 PROJECTOR = "multi_vector_projector"
 
@@ -33,12 +33,12 @@ def load_v4(folder: Path, task: str | None) -> V4Model:
         CheckpointError: a tensor of the base or of the task is missing, left over, or of another shape.
     """
     checkpoint = read_checkpoint(folder)
-    with _quiet():
+    with quiet():
         loaded = V4Model(_load_towers(checkpoint), _load_projector(checkpoint))
         if task is not None:
             adapters = folder / "adapters"
             # PEFT puts its layers into the modules of `loaded`; its wrapper around them is not needed.
-            _add_adapter(loaded, adapters, _read_task(adapters, task))
+            add_adapter(loaded, adapters, _read_task(adapters, task))
     return loaded.eval()
 
 
