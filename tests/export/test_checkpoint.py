@@ -125,14 +125,15 @@ def test_config_has_a_value_of_another_type(checkpoint: Path) -> None:
 
 def test_an_unknown_family_names_the_known_ones(checkpoint: Path) -> None:
     edit_json(checkpoint / "config.json", model_type="gpt2")
-    refuse(checkpoint, "config.json: unknown model_type 'gpt2'; known: bert, xlm-roberta")
+    refuse(checkpoint, "config.json: unknown model_type 'gpt2'; known: bert, llama, qwen2, qwen2-5-vl, xlm-roberta")
 
 
 def test_a_family_written_wrongly_names_the_nearest(checkpoint: Path) -> None:
     edit_json(checkpoint / "config.json", model_type="xlm-roberta-xl")
     refuse(
         checkpoint,
-        "config.json: unknown model_type 'xlm-roberta-xl'; known: bert, xlm-roberta; did you mean 'xlm-roberta'?",
+        "config.json: unknown model_type 'xlm-roberta-xl'; known: bert, llama, qwen2, qwen2-5-vl, xlm-roberta; "
+        "did you mean 'xlm-roberta'?",
     )
 
 
@@ -629,6 +630,47 @@ def test_a_task_whose_name_makes_no_file_name(checkpoint: Path, task: str) -> No
         f"task {task!r}: a task is named with letters, digits, '.', '_' and '-', the first a letter or digit",
         adapters=adapters,
     )
+
+
+# --- which tasks
+
+
+def two_adapters(checkpoint: Path) -> dict[str, Path]:
+    return {task: write_adapter(checkpoint.parent / task, query_update()) for task in ("code", "retrieval")}
+
+
+def test_all_adapters_are_tasks_unless_some_are_asked_for(checkpoint: Path) -> None:
+    adapters = two_adapters(checkpoint)
+    assert list(plan(checkpoint, adapters=adapters).tasks) == ["code", "retrieval"]
+    assert list(plan(checkpoint, adapters=adapters, tasks=("retrieval",)).tasks) == ["retrieval"]
+
+
+def test_a_task_without_an_adapter_of_that_name(checkpoint: Path) -> None:
+    adapters = two_adapters(checkpoint)
+    message = "unknown task 'retreival'; known: code, retrieval; did you mean 'retrieval'?"
+    refuse(checkpoint, message, adapters=adapters, tasks=("code", "retreival"))
+
+
+def test_the_task_of_a_checkpoint_without_adapters_may_be_named(checkpoint: Path) -> None:
+    assert list(plan(checkpoint).tasks) == ["default"]
+    found = plan(checkpoint, tasks=("retrieval",)).tasks["retrieval"]
+    assert found.adapter is None
+    assert found.prompts == {"query": "query: ", "passage": "passage: "}
+
+
+def test_a_checkpoint_without_adapters_is_one_task(checkpoint: Path) -> None:
+    message = "tasks a, b: the checkpoint has no adapters, so it is one task; name only that"
+    refuse(checkpoint, message, tasks=("a", "b"))
+
+
+def test_switchable_adapters_of_a_checkpoint_that_has_none(checkpoint: Path) -> None:
+    message = "switchable adapters were asked for, but the checkpoint has none; export it merged"
+    refuse(checkpoint, message, adapter_modes=("switchable",))
+
+
+def test_images_of_a_model_that_reads_texts(checkpoint: Path) -> None:
+    refuse(checkpoint, "--modality text+image: this model reads texts only", modality="text+image")
+    assert plan(checkpoint, modality="text").model.vision is None
 
 
 # --- the licence

@@ -22,7 +22,7 @@ from embedpack.batching import pad
 from embedpack.codes import quantize
 from embedpack.pack import Manifest, WeightsFormat
 from embedpack.saturation import PROBE, products_saturate
-from embedpack_export.build import write_graph
+from embedpack_export.build import GraphWriter, LinearWriting, Scales, text_heads
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.fp32 import Fp32
 from embedpack_export.graph.int8 import Int8
@@ -74,8 +74,10 @@ def fp32_graph(checkpoint: Path, folder: Path, pooling: str) -> str:
     plan = make_plan(quick(checkpoint, folder / "pack", pooling=pooling))
     folder.mkdir()
     weights = Weights(plan.checkpoint, None, plan.model.rules)
-    graph = GraphBuilder("graph", WeightStore(folder))
-    write_graph(plan, Target(graph, weights, Fp32(), {}, lambda matrix, relative: None), 0.004, folder / "graph.onnx")
+    writer = GraphWriter("graph", WeightStore(folder), plan.model.text, weights, LinearWriting(Fp32()))
+    for index in range(len(plan.model.text.stages)):
+        writer.append(index, {})
+    writer.finish(text_heads(plan, Scales(0.004, None)), folder / "graph.onnx")
     return str(folder / "graph.onnx")
 
 
@@ -175,7 +177,7 @@ class OneLinear:
         self.matrix, self.bias = matrix, rng.standard_normal(self.rows).astype(np.float32)
         seen = self.tokens(500, seed=3)
         covariance = np.eye(self.columns) if uncorrelated else np.cov(seen, rowvar=False, bias=True)
-        statistics = {"site": SiteStatistics(seen.mean(0), seen.min(0), seen.max(0), covariance)}
+        statistics = {"site": SiteStatistics(seen.mean(0), seen.min(0), seen.max(0), (covariance,), seen[::5])}
         folder.mkdir(exist_ok=True)
         graph = GraphBuilder("one", WeightStore(folder))
         x = graph.input("x", ir.DataType.FLOAT, ["batch", "sequence", self.columns])
@@ -186,13 +188,13 @@ class OneLinear:
             return graph.op("Div", [difference, graph.vector("scale", scale, group)])
 
         activation = Activation(
-            x,
             "site",
+            lambda: x,
             rescaled=rescaled if self.kind == "rescaled" else None,
             lower_bound=-0.1701 if self.kind == "lower bound" else None,
         )
         # A format asks the target for the graph, the statistics and the report only.
-        target = Target(graph, cast("Weights", None), Int8(), statistics, lambda name, relative: None)
+        target = Target(graph, {}, cast("Weights", None), Int8(), statistics)
         layer = LinearLayer(Matrix("layer.weight", matrix.shape, lambda a, b: matrix[a:b]), self.bias)
         (y,) = target.linears(activation, layer)
         graph.output(y, "y", ir.DataType.FLOAT, ["batch", "sequence", self.rows])

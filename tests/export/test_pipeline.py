@@ -39,9 +39,12 @@ from embedpack.golden import TOLERANCE, check_golden
 from embedpack.pack import read_pack
 from embedpack_export.adapter import read_adapter
 from embedpack_export.calibration import SHIPPED, read_calibration
+from embedpack_export.calibration_inputs import text_batches
 from embedpack_export.checkpoint import read_checkpoint
 from embedpack_export.families.bert import RULES
 from embedpack_export.pipeline import export
+from embedpack_export.plan import make_plan
+from embedpack_export.settings import ExportSettings
 from embedpack_export.weight_store import WeightStore
 from embedpack_export.weights import Weights
 
@@ -155,7 +158,11 @@ def test_the_fingerprint_follows_what_decides_the_vectors(checkpoint: Path, tmp_
 
 def test_the_record_tells_settings_and_tools(home: Path) -> None:
     record = read_pack(home / "pack").manifest.export
-    assert record.settings == {"weights": ["fp32", "int8", "int4"], "adapters": list(TASKS)}
+    assert record.settings == {
+        "weights": ["fp32", "int8", "int4"],
+        "adapters": list(TASKS),
+        "adapter_modes": ["merged"],
+    }
     assert set(record.tools) == {"embedpack", "numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers"}
     assert record.seed == 0
 
@@ -265,13 +272,17 @@ def test_the_store_refuses_a_tensor_of_another_size_than_announced(tmp_path: Pat
 # --- whole or not at all
 
 INTERRUPTIONS = {
-    "calibration graph": "embedpack_export.observe.write_graph",
-    "calibration": "embedpack_export.observe.calibration_groups",
-    "graph": "embedpack_export.pipeline.write_graph",
-    "twin": "embedpack_export.pipeline.unsigned_weights",
-    "measuring": "embedpack_export.pipeline.calibration_vectors",
-    "licence": "embedpack_export.pipeline.pack_license",
-    "manifest": "embedpack_export.pipeline.write_manifest",
+    "calibration inputs": "embedpack_export.pipeline.text_batches",
+    "calibration graph": "embedpack_export.observe._write_stage",
+    "calibration": "embedpack_export.observe.StatisticsSum.add",
+    "stage": "embedpack_export.build.GraphWriter.append",
+    "exact vectors": "embedpack_export.pipeline.run_heads",
+    "graph": "embedpack_export.build.GraphWriter.finish",
+    "twin": "embedpack_export.draft.unsigned_weights",
+    "measuring": "embedpack_export.pipeline.cosines",
+    "golden vectors": "embedpack_export.draft.golden_vectors",
+    "licence": "embedpack_export.seal.pack_license",
+    "manifest": "embedpack_export.seal.write_manifest",
 }
 
 
@@ -468,7 +479,9 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.setattr(io, "open", fake)
 
 
-@pytest.mark.parametrize("suffix", ["shared.bin", "int8.bin", "default-int8.onnx", "observed.onnx", "LICENSE"])
+@pytest.mark.parametrize(
+    "suffix", ["shared.bin", "int8.bin", "default-int8.onnx", "stage.onnx", "heads.onnx", "LICENSE"]
+)
 def test_a_full_disk(checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     settings = quick(checkpoint, packs / "toy", weights=("int8",))
     fill_disk(monkeypatch, suffix)
@@ -536,10 +549,13 @@ def wide_checkpoint(folder: Path, layers: int) -> Path:
 class Nearest:
     """In place of the real rounding, which would invert a large matrix for every layer: seconds of it."""
 
+    def __init__(self, columns: int) -> None:
+        self.order = np.arange(columns)
+
     @classmethod
     def for_covariance(cls, covariance: np.ndarray) -> Nearest:
         assert covariance.shape[0] == covariance.shape[1]
-        return cls()
+        return cls(len(covariance))
 
     def round(self, weights: np.ndarray, scales: np.ndarray, low: int, high: int) -> np.ndarray:
         return np.clip(np.rint(weights / scales), low, high)
@@ -547,8 +563,8 @@ class Nearest:
 
 def test_peak_memory_does_not_grow_with_the_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are streamed, and so must be what calibration collects: 36 layers must need no more than 2."""
-    monkeypatch.setattr("embedpack_export.pipeline.GOLDEN_TEXTS", ("a cat",))
-    monkeypatch.setattr("embedpack_export.graph.int8.Rounding", Nearest)
+    monkeypatch.setattr("embedpack.golden.TEXTS", ("a cat",))
+    monkeypatch.setattr("embedpack_export.rounding.Rounding", Nearest)
     few, many = (
         quick(wide_checkpoint(tmp_path, layers), tmp_path / f"pack-{layers}", weights=("int8",), overwrite=True)
         for layers in (2, 6)
@@ -611,6 +627,24 @@ def test_the_kind_of_a_text_picks_its_prompt(tmp_path: Path) -> None:
     prompts = {"query": "query: ", "passage": "passage: "}
     assert found.by_prompt(prompts, None) == {"query: ": ["a"], "": ["b", "c"]}
     assert found.by_prompt(prompts, "passage") == {"query: ": ["a"], "passage: ": ["b", "c"]}
+
+
+@pytest.mark.parametrize(("products", "expected"), [(4e12, 7), (80, 3), (0, 3)])
+def test_large_models_look_at_fewer_texts(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, products: float, expected: int
+) -> None:
+    """Spread over the file, whose texts may be sorted."""
+    monkeypatch.setattr("embedpack_export.calibration_inputs.WORK", products)
+    monkeypatch.setattr("embedpack_export.calibration_inputs.FEWEST", 3)
+    words = ("cat", "dog", "roof", "rain", "house", "door", "tree")
+    calibrate = calibration_file(checkpoint.parent, words)
+    found = make_plan(ExportSettings(checkpoint=checkpoint, output=checkpoint.parent / "pack", calibrate=calibrate))
+    batches = text_batches(found, found.tasks["default"], [], [])
+    assert sum(len(batch.items) for batch in batches) == expected
+    if expected == 3:
+        chosen = found.preparation.prepare(["cat", "rain", "tree"], "")
+        ids = {tuple(item.ids) for batch in batches for item in batch.items}
+        assert ids == {tuple(item.ids) for item in chosen}
 
 
 def test_no_calibration_file(checkpoint: Path, packs: Path, tmp_path: Path) -> None:

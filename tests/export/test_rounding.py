@@ -7,10 +7,11 @@ import numpy.typing as npt
 import pytest
 
 from embedpack_export.quantize import block_scales, int8_scales, round_nearest
-from embedpack_export.rounding import BLOCK, Rounding
+from embedpack_export.rounding import BLOCK, Rounding, round_columns, roundings
 from embedpack_export.statistics import SiteStatistics, StatisticsSum
 
 Float32 = npt.NDArray[np.float32]
+LIMITS = (-127, 127)
 
 
 def weights(rows: int, columns: int, seed: int = 0) -> Float32:
@@ -152,7 +153,7 @@ def far_from_zero(tokens: int = 300, columns: int = 24) -> Float32:
 
 
 def collected(tokens: Float32) -> SiteStatistics:
-    collecting = StatisticsSum(tokens.shape[1])
+    collecting = StatisticsSum(tokens.shape[1], len(tokens))
     for start in range(0, len(tokens), 70):
         collecting.add(tokens[start : start + 70])
     return collecting.result()
@@ -164,17 +165,70 @@ def test_statistics_are_those_of_all_tokens_at_once() -> None:
     np.testing.assert_allclose(found.mean, tokens.mean(0), atol=1e-6)
     np.testing.assert_array_equal(found.low, tokens.min(0))
     np.testing.assert_array_equal(found.high, tokens.max(0))
-    np.testing.assert_allclose(found.covariance, np.cov(tokens, rowvar=False, bias=True), atol=1e-5)
-    np.testing.assert_allclose(np.abs(tokens - found.center).max(0), found.reach, atol=1e-6)
+    np.testing.assert_allclose(found.center, (tokens.min(0) + tokens.max(0)) / 2, atol=1e-6)
+    np.testing.assert_allclose(found.covariance[0], np.cov(tokens, rowvar=False, bias=True), atol=1e-5)
+    np.testing.assert_allclose(found.variance, tokens.var(0), atol=1e-5)
+    assert len(found.covariance) == 1
+
+
+def test_channels_of_different_blocks_have_no_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedpack_export.statistics.BLOCK", 10)
+    tokens = weights(300, 24)
+    found = collected(tokens)
+    whole = np.cov(tokens, rowvar=False, bias=True)
+    assert [block.shape for block in found.covariance] == [(10, 10), (10, 10), (4, 4)]
+    for start, block in zip((0, 10, 20), found.covariance, strict=True):
+        stop = start + len(block)
+        np.testing.assert_allclose(block, whole[start:stop, start:stop], atol=1e-5)
+    np.testing.assert_allclose(found.variance, tokens.var(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 70, 2000])
+def test_the_sample_is_even_however_the_tokens_come(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr("embedpack_export.statistics.SAMPLE", 100)
+    tokens = weights(1000, 3)
+    collecting = StatisticsSum(3, len(tokens))
+    for start in range(0, len(tokens), size):
+        collecting.add(tokens[start : start + size])
+    np.testing.assert_array_equal(collecting.result().sample, tokens[::10])
+
+
+def test_few_tokens_are_all_in_the_sample() -> None:
+    tokens = weights(300, 24)
+    np.testing.assert_array_equal(collected(tokens).sample, tokens)
+
+
+def test_blocks_of_channels_are_rounded_on_their_own() -> None:
+    matrix = weights(6, 70)
+    scales = int8_scales(matrix)[:, None]
+    covariance = (correlated(40), correlated(30, seed=2))
+    divisors = np.exp(weights(1, 70, seed=3)[0])
+    found = round_columns(
+        roundings([block.astype(np.float64) for block in covariance], divisors), matrix, scales, LIMITS
+    )
+    for columns, block in ((slice(0, 40), covariance[0]), (slice(40, 70), covariance[1])):
+        part = divisors[columns]
+        alone = Rounding.for_covariance(block.astype(np.float64) / np.outer(part, part))
+        np.testing.assert_array_equal(found[:, columns], alone.round(matrix[:, columns], scales, *LIMITS))
+
+
+def test_blocks_of_channels_may_have_scales_of_their_own() -> None:
+    """As 4-bit blocks do."""
+    matrix = weights(6, 70)
+    scales = np.abs(weights(6, 70, seed=3)) + np.float32(0.1)
+    blocks = roundings([correlated(40).astype(np.float64), np.eye(30)], np.ones(70, np.float32))
+    found = round_columns(blocks, matrix, scales, (-8, 7))
+    np.testing.assert_array_equal(found[:, 40:], np.clip(np.rint(matrix / scales), -8, 7)[:, 40:])
+    assert (found[:, :40] != np.clip(np.rint(matrix / scales), -8, 7)[:, :40]).any()
 
 
 def test_the_covariance_of_a_channel_far_from_zero_is_not_lost() -> None:
     tokens = far_from_zero()
     expected = np.cov(tokens.astype(np.float64), rowvar=False, bias=True)
-    np.testing.assert_allclose(collected(tokens).covariance, expected, atol=1e-3)
+    np.testing.assert_allclose(collected(tokens).covariance[0], expected, atol=1e-3)
 
 
 def test_a_channel_far_from_zero_is_no_obstacle_to_rounding() -> None:
-    rounding = Rounding.for_covariance(collected(far_from_zero()).covariance)
+    (rounding,) = roundings(collected(far_from_zero()).covariance, np.ones(24, np.float32))
     matrix = weights(8, 24)
     assert np.isfinite(rounding.round(matrix, int8_scales(matrix)[:, None], -127, 127)).all()
