@@ -129,9 +129,20 @@ def parse_config(checkpoint: Checkpoint, kind: type[Config]) -> Config:
     if checkpoint.config.get("is_decoder"):
         raise CheckpointError(f"{path}: is_decoder is set; this family exports encoders")
     try:
-        return msgspec.convert(checkpoint.config, kind)
+        return msgspec.convert(with_rope_scaling(checkpoint.config), kind)
     except msgspec.ValidationError as cause:
         raise CheckpointError(f"{path}: {cause}") from cause
+
+
+def with_rope_scaling(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A configuration with `rope_theta` and `rope_scaling`, which transformers 5 writes into `rope_parameters`."""
+    found = config.get("rope_parameters")
+    if not isinstance(found, dict):
+        return config
+    scaling = {name: value for name, value in found.items() if name != "rope_theta"}
+    plain = all(name in ("rope_type", "type") and value == "default" for name, value in scaling.items())
+    theta = {"rope_theta": found["rope_theta"]} if "rope_theta" in found else {}
+    return {**config, **theta, "rope_scaling": None if plain else scaling}
 
 
 def read_sentence_transformers(folder: Path, override: Pooling | None = None) -> SentenceTransformersConfig:

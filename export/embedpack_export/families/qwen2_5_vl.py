@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from embedpack.errors import CheckpointError
 from embedpack.pack import ImageInput, ImageSize
-from embedpack_export.checkpoint import Checkpoint, Size, parse_config, read_json
+from embedpack_export.checkpoint import Checkpoint, Size, parse_config, read_json, with_rope_scaling
 from embedpack_export.families import Family, Model, Prompts, TokenHead, Vision
 from embedpack_export.graph.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
 from embedpack_export.graph.qwen_vision import VisionShape, vision_tower
@@ -147,7 +147,7 @@ def read(checkpoint: Checkpoint) -> Model:
 def _text_config(checkpoint: Checkpoint) -> TextConfig:
     nested: Any = checkpoint.config.get("text_config", checkpoint.config)
     try:
-        return msgspec.convert(nested, TextConfig)
+        return msgspec.convert(with_rope_scaling(nested) if isinstance(nested, dict) else nested, TextConfig)
     except msgspec.ValidationError as cause:
         raise CheckpointError(f"{checkpoint.folder / 'config.json'}: text_config: {cause}") from cause
 
