@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -111,3 +111,22 @@ def shapes_of(checkpoint: Path) -> dict[str, tuple[int, ...]]:
 def tree(folder: Path) -> dict[str, bytes]:
     """Content of every file below a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pooled(hidden: npt.NDArray[np.float32], mask: npt.NDArray[np.int64], pooling: str) -> npt.NDArray[np.float64]:
+    """Unit vectors of hidden states [batch, sequence, hidden], in float64."""
+    states, real = hidden.astype(np.float64), mask[..., None].astype(np.float64)
+    rows = np.arange(len(states))
+    vectors = {
+        "mean": (states * real).sum(1) / real.sum(1),
+        "cls": states[:, 0],
+        "last": states[rows, mask.sum(1) - 1],
+    }[pooling]
+    return cast("npt.NDArray[np.float64]", vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def distance(found: npt.ArrayLike, expected: npt.ArrayLike) -> float:
+    """Largest 1 - cosine of two lists of vectors."""
+    a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    return float((1 - cosines).max())

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import pytest
-from export_cases import quick
+from export_cases import distance, pooled, quick
 from make_saturation_probe import probe
 from onnx_probe import run_model
 from peft_oracle import last_hidden_states, load_model
@@ -48,25 +48,6 @@ def ragged(lengths: tuple[int, ...], model_type: str, seed: int = 0) -> Feeds:
     begin, end, padding = {"bert": (2, 3, 0), "xlm-roberta": (0, 2, 1)}[model_type]
     rng = np.random.default_rng(seed)
     return pad([np.array([begin, *rng.integers(4, 200, length - 2), end], np.int64) for length in lengths], padding)
-
-
-def pooled(hidden: Float32, mask: npt.NDArray[np.int64], pooling: str) -> npt.NDArray[np.float64]:
-    """Unit vectors, in float64."""
-    states, real = hidden.astype(np.float64), mask[..., None].astype(np.float64)
-    rows = np.arange(len(states))
-    vectors = {
-        "mean": (states * real).sum(1) / real.sum(1),
-        "cls": states[:, 0],
-        "last": states[rows, mask.sum(1) - 1],
-    }[pooling]
-    return cast("npt.NDArray[np.float64]", vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-
-
-def distance(found: npt.ArrayLike, expected: npt.ArrayLike) -> float:
-    """Largest 1 - cosine of two lists of vectors."""
-    a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    return float((1 - cosines).max())
 
 
 def fp32_graph(checkpoint: Path, folder: Path, pooling: str) -> str:

@@ -1,0 +1,128 @@
+"""Tiny decoders in the real layout: random weights from a seed, a byte-level tokenizer; numpy only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+from embedpack.safetensors_file import write_safetensors
+
+Spelling = Literal["model", "bare"]
+
+# Fewer heads for keys and values than for queries, as in the real ones.
+CONFIGS: Mapping[str, dict[str, Any]] = {
+    "qwen2": {
+        "model_type": "qwen2",
+        "architectures": ["Qwen2ForCausalLM"],
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 96,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1_000_000.0,
+        "hidden_act": "silu",
+        "use_sliding_window": False,
+        "sliding_window": 256,
+        "eos_token_id": 0,
+    },
+    "llama": {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        # Heads that do not add up to the hidden size.
+        "hidden_size": 48,
+        "head_dim": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "intermediate_size": 80,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10_000.0,
+        "rope_scaling": None,
+        "hidden_act": "silu",
+        "eos_token_id": 0,
+        "pad_token_id": 1,
+    },
+}
+SPECIALS = ("<|endoftext|>", "<pad>")
+
+
+def make_tokenizer() -> Tokenizer:
+    """Bytes and a few pairs of them; a text ends with <|endoftext|>."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pairs = [("t", "h"), ("th", "e"), ("Ġ", "a"), ("i", "n"), ("o", "n")]
+    tokens = [*SPECIALS, *alphabet, *("".join(pair) for pair in pairs)]
+    ids = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(ids, pairs))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)]
+    )
+    tokenizer.add_special_tokens(list(SPECIALS))
+    return tokenizer
+
+
+def make_tensors(config: Mapping[str, Any], seed: int) -> dict[str, npt.NDArray[np.float32]]:
+    """All tensors of a causal language model but its head, float32."""
+    rng = np.random.default_rng(seed)
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    size = config.get("head_dim") or hidden // config["num_attention_heads"]
+    query, value = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
+    linears = {
+        "self_attn.q_proj": (query, hidden),
+        "self_attn.k_proj": (value, hidden),
+        "self_attn.v_proj": (value, hidden),
+        "self_attn.o_proj": (hidden, query),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+
+    def normal(*shape: int, scale: float, mean: float = 0.0) -> npt.NDArray[np.float32]:
+        return (rng.standard_normal(shape) * scale + mean).astype(np.float32)
+
+    tensors = {"model.embed_tokens.weight": normal(config["vocab_size"], hidden, scale=0.5)}
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}"
+        for name, shape in linears.items():
+            tensors[f"{prefix}.{name}.weight"] = normal(*shape, scale=0.15)
+            if config["model_type"] == "qwen2" and name.endswith(("q_proj", "k_proj", "v_proj")):
+                tensors[f"{prefix}.{name}.bias"] = normal(shape[0], scale=0.3)
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            tensors[f"{prefix}.{norm}.weight"] = normal(hidden, scale=0.2, mean=1.0)
+    tensors["model.norm.weight"] = normal(hidden, scale=0.2, mean=1.0)
+    return tensors
+
+
+def make_decoder(
+    folder: Path,
+    model_type: str = "qwen2",
+    *,
+    seed: int = 7,
+    spelling: Spelling = "model",
+    head: bool = False,
+    **changes: object,
+) -> Path:
+    """Write a checkpoint; `changes` replace values of config.json, None takes one out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_tokenizer()
+    changed = {**CONFIGS[model_type], "vocab_size": tokenizer.get_vocab_size() + 3, **changes}
+    config = {name: value for name, value in changed.items() if value is not None}
+    tensors = make_tensors({**CONFIGS[model_type], **config}, seed)
+    if head:
+        tensors["lm_head.weight"] = np.zeros((config["vocab_size"], config["hidden_size"]), np.float32)
+    if spelling == "bare":
+        tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    return folder
