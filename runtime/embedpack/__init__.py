@@ -10,6 +10,9 @@ from embedpack.errors import (
     MissingExtraError,
     PackError,
 )
+from embedpack.maxsim import maxsim
+from embedpack.multi_embeddings import MultiEmbeddings
+from embedpack.pdf import pdf_pages
 from embedpack.similarity import similarity
 
 __version__ = "0.1.0"
@@ -22,6 +25,9 @@ __all__ = [
     "EmbedpackError",
     "InputError",
     "MissingExtraError",
+    "MultiEmbeddings",
     "PackError",
+    "maxsim",
+    "pdf_pages",
     "similarity",
 ]

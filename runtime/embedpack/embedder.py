@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from embedpack.codes import GRAPH_OUTPUTS, TOKEN_OUTPUTS, Precision, check_precision, code_width, truncate
-from embedpack.embeddings import Embeddings
-from embedpack.encoder import EncodeOptions, OnLongText
+from embedpack.codes import DTYPES, GRAPH_OUTPUTS, TOKEN_OUTPUTS, Precision, check_precision, code_width, truncate
+from embedpack.embeddings import Embeddings, concatenate
+from embedpack.encoder import IMAGE_WINDOW, NOTHING, EncodeOptions, OnLongText, Tally
 from embedpack.errors import InputError, unknown
 from embedpack.image_file import is_image
 from embedpack.memory import check_memory
-from embedpack.multi_embeddings import MultiEmbeddings
+from embedpack.multi_embeddings import MultiEmbeddings, concatenate_multi, offsets_of
 from embedpack.pack import AdapterMode, Pack, read_pack
+from embedpack.progress import Progress
 from embedpack.threads import available_cores
 from embedpack.variant import open_encoder
 
 Result = TypeVar("Result")
+Part = TypeVar("Part")
 
-# A text, an image (PIL.Image.Image, Path, bytes, uint8 array [height, width, 3]), or a sequence of them.
+# A text, an image (PIL.Image.Image, Path, bytes, uint8 array [height, width, 3]), or a sequence or iterator of them.
 Inputs = Any
 Tasks = str | Sequence[str] | None
 
@@ -109,8 +113,9 @@ class Embedder:
 
         Args:
             inputs: a text or an image, or a sequence of them. A str is always a text; an image is a PIL.Image.Image, a
-                pathlib.Path, bytes, or a uint8 array [height, width, 3].
-            task: of a switchable variant: one for all inputs, or one for each.
+                pathlib.Path, bytes, or a uint8 array [height, width, 3]. An iterator, e.g. `pdf_pages("report.pdf")`,
+                is taken a few items at a time.
+            task: of a switchable variant: one for all inputs, or one for each; one for all of an iterator.
             prompt_name: one of `prompts`, e.g. "query"; left out, the task's default. Images have none.
             truncate_dim: one of `truncate_dims`; left out, the full dimension.
             precision: "float32", "float16", "int8" or "binary".
@@ -124,11 +129,15 @@ class Embedder:
         """
         chosen = check_precision(precision)
         dimensions = self._dimensions(truncate_dim, chosen)
-        request = self._request(inputs, task, prompt_name, on_long, max_pixels)
-        values = np.stack(
-            request.in_order(lambda items, options: list(self._encoder.run(items, GRAPH_OUTPUTS[chosen], options)))
-        )
-        return Embeddings(truncate(values, chosen, dimensions), chosen, dimensions, request.space, max_pixels)
+
+        def encoded(request: _Request) -> Embeddings:
+            values = np.stack(
+                request.in_order(lambda items, options: list(self._encoder.run(items, GRAPH_OUTPUTS[chosen], options)))
+            )
+            return Embeddings(truncate(values, chosen, dimensions), chosen, dimensions, request.space, max_pixels)
+
+        asked = _Asked(task, prompt_name, on_long, max_pixels)
+        return _joined(self._in_parts(inputs, asked, encoded), concatenate)
 
     def encode_multi(
         self,
@@ -155,40 +164,55 @@ class Embedder:
                 "projector"
             )
         chosen = check_precision(precision)
-        request = self._request(inputs, task, prompt_name, on_long, max_pixels)
-        self._check_result_size(request.items, dimensions, max_pixels)
-        rows = request.in_order(lambda items, options: self._encoder.run_tokens(items, TOKEN_OUTPUTS[chosen], options))
-        codes = np.concatenate(rows)
-        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        return MultiEmbeddings(
-            np.asarray(codes, np.float16) if chosen == "float16" else codes,
-            offsets,
-            chosen,
-            dimensions,
-            request.space,
-            max_pixels,
-        )
 
-    def _request(
-        self, inputs: Inputs, task: Tasks, prompt_name: str | None, on_long: OnLongText, max_pixels: int | None
-    ) -> _Request:
-        if on_long not in ("truncate", "error"):
-            raise InputError(unknown("on_long", on_long, ("truncate", "error")))
-        if max_pixels is not None and (not isinstance(max_pixels, int) or max_pixels < 1):
-            raise InputError(f"max_pixels is {max_pixels!r}; it must be a whole number of at least 1")
-        items = _as_list(inputs)
-        tasks = self._tasks_of(items, task)
+        def encoded(request: _Request) -> MultiEmbeddings:
+            self._check_result_size(request.items, dimensions, max_pixels)
+            rows = request.in_order(
+                lambda items, options: self._encoder.run_tokens(items, TOKEN_OUTPUTS[chosen], options)
+            )
+            codes = np.concatenate(rows).astype(DTYPES[chosen], copy=False)
+            offsets = offsets_of([len(row) for row in rows])
+            return MultiEmbeddings(codes, offsets, chosen, dimensions, request.space, max_pixels)
+
+        asked = _Asked(task, prompt_name, on_long, max_pixels)
+        return _joined(self._in_parts(inputs, asked, encoded), concatenate_multi)
+
+    def _in_parts(self, inputs: Inputs, asked: _Asked, encode: Callable[[_Request], Part]) -> list[Part]:
+        """Encode the inputs: all at once, or those of an iterator in stretches, so that few of them are held."""
+        asked.check()
+        listed = None if _is_iterator(inputs) else _as_list(inputs)
+        if listed is None and not isinstance(asked.task, str | None):
+            raise InputError("pass one task for all items of an iterator, or a list of the items")
+        parts: list[Part] = []
+        with Progress("embedding", None if listed is None else len(listed)) as progress:
+            tally, first = Tally(progress), 0
+            for items in _stretches(inputs) if listed is None else [listed]:
+                parts.append(encode(self._request(items, first, asked, tally)))
+                first += len(items)
+        if not parts:
+            raise InputError(NOTHING)
+        tally.warn()
+        return parts
+
+    def _request(self, items: list[Any], first: int, asked: _Asked, tally: Tally) -> _Request:
+        """Items, the first of which has this number, with all that is needed to encode them."""
+        tasks = self._tasks_of(items, asked.task)
         options = {
             name: EncodeOptions(
-                prompt=self._prompt(name, prompt_name),
-                on_long=on_long,
+                prompt=self._prompt(name, asked.prompt_name),
+                on_long=asked.on_long,
                 adapter=name if self._switchable else None,
-                max_pixels=max_pixels,
+                max_pixels=asked.max_pixels,
+                tally=tally,
             )
             for name in dict.fromkeys(tasks)
         }
+        numbers = range(first, first + len(items))
+        if len(options) > 1:
+            # All of them first, not task by task.
+            self._encoder.preparation.check(items, numbers)
         spaces = [self.pack.manifest.space(name) for name in sorted(options)]
-        return _Request(items, tasks, options, "+".join(spaces))
+        return _Request(items, tasks, numbers, options, "+".join(spaces))
 
     def _tasks_of(self, items: Sequence[Any], task: Tasks) -> list[str]:
         """The task of each item."""
@@ -237,11 +261,29 @@ class Embedder:
 
 
 @dataclass(frozen=True)
+class _Asked:
+    """Options of a call that say how its inputs are read."""
+
+    task: Tasks
+    prompt_name: str | None
+    on_long: OnLongText
+    max_pixels: int | None
+
+    def check(self) -> None:
+        """Refuse values that no pack takes."""
+        if self.on_long not in ("truncate", "error"):
+            raise InputError(unknown("on_long", self.on_long, ("truncate", "error")))
+        if self.max_pixels is not None and (not isinstance(self.max_pixels, int) or self.max_pixels < 1):
+            raise InputError(f"max_pixels is {self.max_pixels!r}; it must be a whole number of at least 1")
+
+
+@dataclass(frozen=True)
 class _Request:
-    """Items with the task of each, and how to read those of each task."""
+    """Items with the task and the number of each, and how to read those of each task."""
 
     items: list[Any]
     tasks: list[str]
+    numbers: range
     options: Mapping[str, EncodeOptions]
     space: str
 
@@ -250,6 +292,7 @@ class _Request:
         found: dict[int, Result] = {}
         for name, options in self.options.items():
             rows = [row for row, task in enumerate(self.tasks) if task == name]
+            options = replace(options, numbers=[self.numbers[row] for row in rows])
             found.update(zip(rows, encode([self.items[row] for row in rows], options), strict=True))
         return [found[row] for row in range(len(self.items))]
 
@@ -277,28 +320,33 @@ def choose_variant(pack: Pack, choice: VariantChoice) -> str:
         if not isinstance(choice.variant, str) or choice.variant not in variants:
             raise InputError(unknown("variant", choice.variant, variants))
         return choice.variant
-    modes = {item.adapters for item in variants.values()}
-    mode = choice.adapters or ("merged" if "merged" in modes else "switchable")
-    if mode not in modes:
-        raise InputError(unknown("adapters", mode, sorted(modes)))
-    task = _choose_task(pack, choice.task, mode)
+    mode, task = _choose_mode_and_task(pack, choice)
     found = {
         item.weights: name for name, item in variants.items() if item.adapters == mode and item.task in (task, None)
     }
-    weights = choice.weights or ("int8" if "int8" in found else next(iter(found)))
+    weights = choice.weights
+    if weights is None:
+        weights = "int8" if "int8" in found else next(iter(found))
     for known, name in found.items():
         if weights == known:
             return name
     raise InputError(f"{unknown('weights', weights, found)} (task {task!r})")
 
 
-def _choose_task(pack: Pack, task: str | None, mode: str) -> str | None:
-    tasks = tuple(pack.manifest.tasks)
-    if task is None and len(tasks) > 1 and mode == "merged":
-        raise InputError(f"this pack has several tasks; pass task=, one of: {', '.join(tasks)}")
+def _choose_mode_and_task(pack: Pack, choice: VariantChoice) -> tuple[str, str | None]:
+    """How the adapters are in the variant, and the task; None: each call says which."""
+    tasks, task = tuple(pack.manifest.tasks), choice.task
     if task is not None and task not in tasks:
         raise InputError(unknown("task", task, tasks))
-    return tasks[0] if task is None and mode == "merged" else task
+    modes = {item.adapters for item in pack.manifest.variants.values() if task is None or item.task in (task, None)}
+    mode: str = ("merged" if "merged" in modes else "switchable") if choice.adapters is None else choice.adapters
+    if mode not in modes:
+        raise InputError(unknown("adapters", mode, sorted(modes)))
+    if task is None and mode == "merged":
+        if len(tasks) > 1:
+            raise InputError(f"this pack has several tasks; pass task=, one of: {', '.join(tasks)}")
+        task = tasks[0]
+    return mode, task
 
 
 def _as_list(inputs: Inputs) -> list[Any]:
@@ -306,10 +354,25 @@ def _as_list(inputs: Inputs) -> list[Any]:
         return [inputs]
     if not isinstance(inputs, Sequence) or isinstance(inputs, bytearray):
         raise InputError(
-            "pass a text, an image (PIL.Image.Image, pathlib.Path, bytes, uint8 array [height, width, 3]) or a sequence "
-            f"of them, not {type(inputs).__name__}"
+            "pass a text, an image (PIL.Image.Image, pathlib.Path, bytes, uint8 array [height, width, 3]), or a "
+            f"sequence or an iterator of them, not {type(inputs).__name__}"
         )
     items = list(inputs)
     if not items:
-        raise InputError("nothing to embed: the list is empty")
+        raise InputError(NOTHING)
     return items
+
+
+def _is_iterator(inputs: Inputs) -> bool:
+    # An open file iterates over its lines, which nobody means who passes an image.
+    return isinstance(inputs, Iterator) and not isinstance(inputs, io.IOBase)
+
+
+def _stretches(inputs: Iterator[Any]) -> Iterator[list[Any]]:
+    """The items of an iterator, as many at a time as images are prepared ahead."""
+    while items := list(islice(inputs, IMAGE_WINDOW)):
+        yield items
+
+
+def _joined(parts: list[Part], join: Callable[[list[Part]], Part]) -> Part:
+    return parts[0] if len(parts) == 1 else join(parts)

@@ -28,7 +28,31 @@ WINDOW = 8192
 IMAGE_WINDOW = 8
 
 OnLongText = Literal["truncate", "error"]
+NOTHING = "nothing to embed: the list is empty"
 Rows = npt.NDArray[np.intp]
+
+
+class Tally:
+    """Counts over all runs of one call: items for a progress bar, cut texts for one warning at the end."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._texts = 0
+        self._cut = 0
+
+    def prepared(self, window: Sequence[Prepared]) -> None:
+        """Count items that are about to be run."""
+        self._texts += sum(item.image is None for item in window)
+        self._cut += sum(item.cut for item in window)
+
+    def done(self, items: int) -> None:
+        """Count items whose vectors are there."""
+        self._progress.advance(items)
+
+    def warn(self) -> None:
+        """Log how many texts were cut, if any."""
+        if self._cut:
+            logger.warning("%d of %d texts were longer than the model's limit and were cut", self._cut, self._texts)
 
 
 @dataclass(frozen=True)
@@ -37,11 +61,12 @@ class EncodeOptions:
 
     Attributes:
         prompt: prefix of every text.
-        on_long: whether a text over the limit of tokens is cut (and a warning logged) or refused.
+        on_long: whether a text over the limit of tokens is cut or refused.
         adapter: name of the active adapter of a switchable variant.
         max_pixels: size to which images are brought; None: the model's own limit.
         token_budget: most tokens of a batch, padding included; None: TOKEN_BUDGET.
-        warn_when_cut: whether cut texts are worth a warning.
+        numbers: of the items, for error messages; None: counted from 0.
+        tally: told what was done.
     """
 
     prompt: str = ""
@@ -49,7 +74,8 @@ class EncodeOptions:
     adapter: str | None = None
     max_pixels: int | None = None
     token_budget: int | None = None
-    warn_when_cut: bool = True
+    numbers: Sequence[int] | None = None
+    tally: Tally | None = None
 
 
 class Encoder:
@@ -85,7 +111,7 @@ class Encoder:
                 result = np.empty((len(items), *values.shape[1:]), values.dtype)
             result[rows] = values
         if result is None:
-            raise InputError("nothing to embed: the list is empty")
+            raise InputError(NOTHING)
         return result
 
     def run_tokens(self, items: Sequence[Item], output: str, options: EncodeOptions) -> list[npt.NDArray[Any]]:
@@ -99,7 +125,7 @@ class Encoder:
             for row, found, length in zip(rows, values, lengths, strict=True):
                 result[int(row)] = found[:length].copy()
         if not result:
-            raise InputError("nothing to embed: the list is empty")
+            raise InputError(NOTHING)
         return [result[row] for row in range(len(items))]
 
     def batches(self, items: Sequence[Item], options: EncodeOptions) -> Iterator[tuple[Rows, list[Prepared]]]:
@@ -109,31 +135,30 @@ class Encoder:
             InputError, CapacityError: an item cannot be used.
         """
         # All of them first: an unusable text at the end must not cost the work on those before it.
-        self.preparation.check(items)
-        cut = 0
+        numbers = range(len(items)) if options.numbers is None else options.numbers
+        self.preparation.check(items, numbers)
         for start, stop in _windows(items):
             window = self.preparation.prepare(
-                items[start:stop], options.prompt, first=start, max_pixels=options.max_pixels
+                items[start:stop], options.prompt, numbers=numbers[start:stop], max_pixels=options.max_pixels
             )
-            cut += sum(item.cut for item in window)
+            if options.tally is not None:
+                options.tally.prepared(window)
             if options.on_long == "error":
-                _refuse_cut(window, start, self.preparation.tokenizer.max_tokens)
+                _refuse_cut(window, numbers[start:stop], self.preparation.tokenizer.max_tokens)
             for rows in token_budget_batches([len(item.ids) for item in window], options.token_budget or TOKEN_BUDGET):
                 yield start + rows, [window[row] for row in rows]
-        if cut and options.warn_when_cut:
-            logger.warning("%d of %d texts were longer than the model's limit and were cut", cut, len(items))
 
     def _outputs(
         self, items: Sequence[Item], output: str, options: EncodeOptions
     ) -> Iterator[tuple[Rows, npt.NDArray[Any], list[int]]]:
         """Indices, output and lengths of each batch."""
         adapter = None if options.adapter is None else self._adapters[options.adapter]
-        with Progress("embedding", len(items)) as progress:
-            for rows, batch in self.batches(items, options):
-                embeds = [self._image_embeds(item) for item in batch if item.image is not None]
-                (values,) = self._text.run([output], self.preparation.feeds(batch, embeds), adapter)
-                yield rows, values, [len(item.ids) for item in batch]
-                progress.advance(len(rows))
+        for rows, batch in self.batches(items, options):
+            embeds = [self._image_embeds(item) for item in batch if item.image is not None]
+            (values,) = self._text.run([output], self.preparation.feeds(batch, embeds), adapter)
+            yield rows, values, [len(item.ids) for item in batch]
+            if options.tally is not None:
+                options.tally.done(len(rows))
 
     def _image_embeds(self, item: Prepared) -> npt.NDArray[np.float32]:
         """Vectors of an image's tokens. One image a run: so they do not depend on other images."""
@@ -156,8 +181,8 @@ def _windows(items: Sequence[Item]) -> Iterator[tuple[int, int]]:
         yield start, len(items)
 
 
-def _refuse_cut(window: Sequence[Prepared], first: int, limit: int) -> None:
-    for index, item in enumerate(window, first):
+def _refuse_cut(window: Sequence[Prepared], numbers: Sequence[int], limit: int) -> None:
+    for index, item in zip(numbers, window, strict=True):
         if item.cut:
             raise InputError(
                 f"text {index} is longer than the model's limit of {limit} tokens; "

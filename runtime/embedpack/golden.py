@@ -112,7 +112,7 @@ def golden_vectors(
     vectors = []
     for case in cases:
         item = golden_image() if case.text is None else case.text
-        options = EncodeOptions(prompt=case.prompt, adapter=adapter, warn_when_cut=False)
+        options = EncodeOptions(prompt=case.prompt, adapter=adapter)
         vectors.append(encoder.run([item], "sentence_embedding", options)[0])
     return vectors
 

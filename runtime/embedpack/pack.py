@@ -395,10 +395,13 @@ def _bad_variants(manifest: Manifest) -> Iterator[str]:
     for name, variant in manifest.variants.items():
         path = f"$.variants[{name!r}]"
         own = {variant.task} if variant.task is not None else set(variant.adapter_files)
-        if (variant.adapters == "merged") != (variant.task is not None and not variant.adapter_files):
-            yield f"a merged variant has one task, a switchable one a file for each - at `{path}.adapters`"
-        for task in own - set(manifest.tasks):
+        for task in sorted(own - set(manifest.tasks)):
             yield f"{unknown('task', task, manifest.tasks)} - at `{path}.task`"
+        switchable = variant.task is None and own == set(manifest.tasks)
+        if not (switchable if variant.adapters == "switchable" else variant.task is not None):
+            yield f"a merged variant has one task, a switchable one an adapter file for each - at `{path}.adapters`"
+        if variant.adapters == "merged" and variant.adapter_files:
+            yield f"a merged variant has no adapter files - at `{path}.adapter_files`"
         if manifest.image is not None and variant.weights not in manifest.vision:
             yield f"there is no vision graph of {variant.weights} - at `{path}.weights`"
         used |= own

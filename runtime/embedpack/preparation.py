@@ -60,27 +60,36 @@ class Preparation:
     image: ImageInput | None = None
     hidden: int = 0
 
-    def check(self, items: Sequence[Item], first: int = 0) -> None:
+    def check(self, items: Sequence[Item], numbers: Sequence[int]) -> None:
         """Refuse items that can be seen to be unusable without opening a file.
+
+        Args:
+            items: texts and images.
+            numbers: of the items, for error messages.
 
         Raises:
             InputError: see above.
         """
-        for index, item in enumerate(items, first):
+        for index, item in zip(numbers, items, strict=True):
             if not is_image(item):
                 check_texts([item], index)
             elif self.image is None:
                 raise InputError(f"item {index} is an image; this pack reads texts only")
 
     def prepare(
-        self, items: Sequence[Item], prompt: str, *, first: int = 0, max_pixels: int | None = None
+        self,
+        items: Sequence[Item],
+        prompt: str,
+        *,
+        numbers: Sequence[int] | None = None,
+        max_pixels: int | None = None,
     ) -> list[Prepared]:
         """Token ids of each item.
 
         Args:
             items: texts and images.
             prompt: prefix of every text.
-            first: number of the first item in error messages.
+            numbers: of the items, for error messages; None: counted from 0.
             max_pixels: size to which images are brought, in place of the model's own limit.
 
         Raises:
@@ -88,11 +97,11 @@ class Preparation:
         """
         prepared: dict[int, Prepared] = {}
         texts = [index for index, item in enumerate(items) if not is_image(item)]
-        for index, tokens in zip(texts, self.tokenizer.encode([items[i] for i in texts], prompt, first), strict=True):
+        for index, tokens in zip(texts, self.tokenizer.encode([items[i] for i in texts], prompt), strict=True):
             prepared[index] = Prepared(tokens.ids, slice(0, len(tokens.ids)), tokens.cut)
         for index, item in enumerate(items):
             if index not in prepared:
-                prepared[index] = self._prepare_image(item, first + index, max_pixels)
+                prepared[index] = self._prepare_image(item, index if numbers is None else numbers[index], max_pixels)
         return [prepared[index] for index in range(len(items))]
 
     def feeds(

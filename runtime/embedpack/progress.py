@@ -13,7 +13,13 @@ WIDTH = 30
 class Progress:
     """Counts finished items; draws once the work has lasted a second."""
 
-    def __init__(self, label: str, total: int) -> None:
+    def __init__(self, label: str, total: int | None) -> None:
+        """Begin.
+
+        Args:
+            label: in front of the bar.
+            total: of all items; None: nobody knows, so there is no bar and no time left.
+        """
         self._label = label
         self._total = total
         self._done = 0
@@ -40,8 +46,12 @@ class Progress:
             self._draw()
 
     def _draw(self) -> None:
-        filled = WIDTH * self._done // max(self._total, 1)
         rate = self._done / max(time.monotonic() - self._begin, 1e-9)
+        if self._total is None:
+            sys.stderr.write(f"\r{self._label} {self._done}  {rate:,.1f}/s  ")
+            sys.stderr.flush()
+            return
+        filled = WIDTH * self._done // max(self._total, 1)
         left = (self._total - self._done) / max(rate, 1e-9)
         bar = "█" * filled + "░" * (WIDTH - filled)
         sys.stderr.write(f"\r{self._label} {bar} {self._done}/{self._total}  {rate:,.0f}/s  {left:,.0f} s left  ")

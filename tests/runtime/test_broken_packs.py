@@ -144,7 +144,7 @@ def test_file_that_may_not_be_read(pack: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("version", ["2.0", "0.9", "10.0", "1", "1.", "1.x", "", 1.0, None])
 def test_unknown_format_version(pack: Path, edit: Edit, version: object) -> None:
     edit(put("format", version))
-    message = f"PACK/pack.json: format {version!r} at `$.format`; this embedpack reads 1.0: update one of them"
+    message = f"PACK/pack.json: format {version!r} at `$.format`; this embedpack reads 1.1: update one of them"
     assert refusal(pack, lambda: read_pack(pack)) == message
 
 
@@ -156,7 +156,7 @@ def test_newer_minor_version_is_read_where_its_fields_are_known(pack: Path, edit
 WRONG_VALUES = [
     pytest.param(
         lambda manifest: manifest.update(format="1.9", colour="red"),
-        "Object contains unknown field `colour` (format 1.9, this embedpack writes 1.0)",
+        "Object contains unknown field `colour` (format 1.9, this embedpack writes 1.1)",
         id="unknown_field_of_a_newer_minor_version",
     ),
     pytest.param(put("colour", "red"), "Object contains unknown field `colour`", id="unknown_field"),
@@ -516,13 +516,13 @@ def test_graph_that_needs_a_newer_onnxruntime(pack: Path, edit: Edit, version: s
     ("saturates", "graph"), [(True, "default-int8.without-vnni.onnx"), (False, "default-int8.onnx")]
 )
 def test_graph_follows_the_cpu(pack: Path, monkeypatch: pytest.MonkeyPatch, saturates: bool, graph: str) -> None:
-    monkeypatch.setattr("embedpack.embedder.products_saturate", lambda: saturates)
+    monkeypatch.setattr("embedpack.variant.products_saturate", lambda: saturates)
     (pack / graph).unlink()
     message = f"PACK/{graph}: missing, though pack.json names it; copy the pack again"
     assert refusal(pack, lambda: Embedder(pack, weights="int8")) == message
 
 
 def test_twin_for_other_cpus_is_not_needed(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.embedder.products_saturate", lambda: False)
+    monkeypatch.setattr("embedpack.variant.products_saturate", lambda: False)
     (pack / "default-int8.without-vnni.onnx").unlink()
     assert np.isfinite(Embedder(pack, weights="int8", threads=1).encode("a cat").codes).all()

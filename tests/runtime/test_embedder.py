@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from embedpack import Embedder, InputError, similarity
 from embedpack.codes import PRECISIONS, Precision, code_width, quantize, unit
+from embedpack.encoder import IMAGE_WINDOW
 from embedpack.session import GraphSession
 
 Open = Callable[[str], Embedder]
@@ -73,14 +75,14 @@ def test_vector_is_the_same_alone_and_in_any_batch_and_order(embedder: Open, wei
     budget = data.draw(st.sampled_from([1, 40, 100, 512, 100_000]))
     order = data.draw(st.permutations(range(len(texts))))
     alone = np.concatenate([model.encode(text).codes for text in texts])
-    with mock.patch("embedpack.text_encoder.TOKEN_BUDGET", budget):
+    with mock.patch("embedpack.encoder.TOKEN_BUDGET", budget):
         together = model.encode([texts[index] for index in order])
     assert largest_distance(alone[order], together) <= 1e-6
 
 
 def test_vector_is_the_same_beside_much_longer_texts(model: Embedder) -> None:
     short, long = "cat", "read every label " * 20
-    with mock.patch("embedpack.text_encoder.TOKEN_BUDGET", 100_000):
+    with mock.patch("embedpack.encoder.TOKEN_BUDGET", 100_000):
         together = model.encode([long] * 20 + [short] + [long] * 20)[20]
     assert largest_distance(model.encode(short), together) <= 1e-6
 
@@ -88,7 +90,7 @@ def test_vector_is_the_same_beside_much_longer_texts(model: Embedder) -> None:
 def test_order_is_kept_over_several_windows(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [" ".join(WORDS[: 1 + index * 7 % 20]) for index in range(11)]
     expected = fp32.encode(texts)
-    monkeypatch.setattr("embedpack.text_encoder.WINDOW", 3)
+    monkeypatch.setattr("embedpack.encoder.WINDOW", 3)
     assert largest_distance(expected, fp32.encode(texts)) <= 1e-6
 
 
@@ -140,6 +142,76 @@ def test_embeddings_say_what_they_are(fp32: Embedder) -> None:
 
 def test_vector_space_is_that_of_the_weights_source_not_of_the_variant(embedder: Open) -> None:
     assert len({embedder(weights).encode("a cat").space for weights in FORMATS}) == 1
+
+
+# Iterators.
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 20])
+def test_iterator_gives_what_its_list_gives(fp32: Embedder, count: int) -> None:
+    texts = [" ".join(WORDS[: 1 + index * 7 % 20]) for index in range(count)]
+    for options in ({}, {"precision": "int8", "truncate_dim": 16, "prompt_name": "query"}):
+        listed, taken = fp32.encode(texts, **options), fp32.encode(iter(texts), **options)
+        assert (len(taken), taken.precision, taken.dimensions, taken.space) == (
+            count,
+            listed.precision,
+            listed.dimensions,
+            listed.space,
+        )
+        assert largest_distance(listed, taken) <= 1e-6
+
+
+def test_iterator_is_taken_a_few_items_at_a_time(fp32: Embedder) -> None:
+    taken: list[int] = []
+    seen: list[int] = []
+
+    def texts() -> Iterator[str]:
+        for index in range(3 * IMAGE_WINDOW):
+            taken.append(index)
+            yield "a cat"
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        seen.append(len(taken))
+        return original(*arguments, **options)
+
+    original = GraphSession.run
+    with mock.patch.object(GraphSession, "run", autospec=True, side_effect=run):
+        assert len(fp32.encode(texts())) == 3 * IMAGE_WINDOW
+    assert seen == [IMAGE_WINDOW, 2 * IMAGE_WINDOW, 3 * IMAGE_WINDOW]
+
+
+def test_items_of_an_iterator_are_counted_from_its_start(fp32: Embedder) -> None:
+    texts = ["a cat"] * 11
+    for bad, options, message in (
+        ("", {}, "text 11 is empty; leave it out, or give it a placeholder of your choice"),
+        (b"?", {}, "item 11 is an image; this pack reads texts only"),
+        ("cat " * 99, {"on_long": "error"}, "text 11 is longer than the model's limit of 32 tokens; "),
+    ):
+        assert refusal(lambda items=[*texts, bad], chosen=options: fp32.encode(iter(items), **chosen)).startswith(
+            message
+        )
+
+
+def test_cut_texts_of_an_iterator_are_told_once(fp32: Embedder, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "embedpack"):
+        fp32.encode(iter(["cat " * 40, *["cat"] * 9, "cat " * 40]))
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 of 11 texts were longer than the model's limit and were cut"
+    ]
+
+
+def test_error_of_an_iterator_is_passed_on(fp32: Embedder) -> None:
+    def texts() -> Iterator[str]:
+        yield "a cat"
+        raise InputError("page 2 is damaged")
+
+    assert refusal(lambda: fp32.encode(texts())) == "page 2 is damaged"
+
+
+def test_tasks_of_an_iterator_cannot_differ(fp32: Embedder) -> None:
+    message = "pass one task for all items of an iterator, or a list of the items"
+    assert refusal(lambda: fp32.encode(iter(["a cat"]), task=["default"])) == message
+    assert len(fp32.encode(iter(["a cat"]), task="default")) == 1
 
 
 # Prompts.
@@ -261,8 +333,11 @@ def test_variant_by_its_name_is_that_of_task_and_weights(tiny: Path) -> None:
             "unknown variant 'default-int9'; known: default-fp32, default-int8, default-int4; "
             "did you mean 'default-int8'?",
         ),
-        ({"variant": "default-int8", "task": "default"}, "pass either variant, or task and weights"),
-        ({"variant": "default-int8", "weights": "int8"}, "pass either variant, or task and weights"),
+        ({"variant": "default-int8", "task": "default"}, "pass either variant, or task, weights and adapters"),
+        ({"variant": "default-int8", "weights": "int8"}, "pass either variant, or task, weights and adapters"),
+        ({"variant": "default-int8", "adapters": "merged"}, "pass either variant, or task, weights and adapters"),
+        ({"adapters": "switchable"}, "unknown adapters 'switchable'; known: merged"),
+        ({"adapters": ""}, "unknown adapters ''; known: merged"),
         ({"threads": 0}, "threads is 0; it must be a whole number of at least 1"),
         ({"threads": -2}, "threads is -2; it must be a whole number of at least 1"),
     ],
@@ -302,6 +377,10 @@ def test_task_must_be_named_where_there_are_several(pack: Path, edit: Edit) -> N
         ),
         ({"precision": None}, "unknown precision None; known: float32, float16, int8, binary"),
         ({"on_long": "cut"}, "unknown on_long 'cut'; known: truncate, error"),
+        ({"max_pixels": 0}, "max_pixels is 0; it must be a whole number of at least 1"),
+        ({"max_pixels": 1e6}, "max_pixels is 1000000.0; it must be a whole number of at least 1"),
+        ({"task": "retrieval"}, "unknown task 'retrieval'; known: default"),
+        ({"task": ["default", "default"]}, "2 tasks for 1 inputs; pass one for all, or one for each"),
     ],
     ids=option_name,
 )
@@ -337,34 +416,48 @@ def test_text_of_absurd_length(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_empty_list(fp32: Embedder) -> None:
-    assert refusal(lambda: fp32.encode([])) == "no texts: the list is empty"
+    for nothing in ([], (), iter([]), (text for text in [])):
+        assert refusal(lambda inputs=nothing: fp32.encode(inputs)) == "nothing to embed: the list is empty"
 
 
 @pytest.mark.parametrize(
     ("texts", "kind"),
     [
-        (b"a cat", "bytes"),
         (bytearray(b"a cat"), "bytearray"),
         (5, "int"),
         (None, "NoneType"),
         ({"text": "a cat"}, "dict"),
         ({"a cat"}, "set"),
-        ((text for text in ["a cat"]), "generator"),
-        (np.array(["a cat"]), "ndarray"),
-        (Path("a cat"), type(Path()).__name__),
+        (io.StringIO("a cat"), "StringIO"),
+        (io.BytesIO(b"a cat"), "BytesIO"),
     ],
 )
 def test_texts_of_another_type(fp32: Embedder, texts: Any, kind: str) -> None:
-    assert refusal(lambda: fp32.encode(texts)) == f"texts must be a str or a sequence of str, not {kind}"
+    message = (
+        "pass a text, an image (PIL.Image.Image, pathlib.Path, bytes, uint8 array [height, width, 3]), or a sequence "
+        f"or an iterator of them, not {kind}"
+    )
+    assert refusal(lambda: fp32.encode(texts)) == message
 
 
-@pytest.mark.parametrize(("item", "kind"), [(b"a cat", "bytes"), (5, "int"), (None, "NoneType"), (["a cat"], "list")])
+@pytest.mark.parametrize("image", [b"a cat", np.array(["a cat"]), Path("a cat"), np.zeros((28, 28, 3), np.uint8)])
+def test_image_where_only_texts_are_read(fp32: Embedder, image: Any) -> None:
+    assert refusal(lambda: fp32.encode(image)) == "item 0 is an image; this pack reads texts only"
+    assert refusal(lambda: fp32.encode(["a cat", image])) == "item 1 is an image; this pack reads texts only"
+
+
+def test_no_multi_vectors(fp32: Embedder) -> None:
+    message = "this pack has no multi-vectors; its checkpoint came without a multi-vector projector"
+    assert refusal(lambda: fp32.encode_multi("a cat")) == f"{fp32.pack.folder}: {message}"
+
+
+@pytest.mark.parametrize(("item", "kind"), [(5, "int"), (None, "NoneType"), (["a cat"], "list")])
 def test_item_of_another_type(fp32: Embedder, item: Any, kind: str) -> None:
     assert refusal(lambda: fp32.encode(["a cat", item])) == f"item 1 is of type {kind}; a text must be a str"
 
 
 def test_nothing_is_computed_where_a_later_text_is_unusable(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.text_encoder.WINDOW", 2)
+    monkeypatch.setattr("embedpack.encoder.WINDOW", 2)
     with mock.patch.object(GraphSession, "run", autospec=True, side_effect=GraphSession.run) as run:
         message = refusal(lambda: fp32.encode(["a cat", "a house", "a tree", "a river", ""]))
     assert message == "text 4 is empty; leave it out, or give it a placeholder of your choice"
@@ -398,7 +491,7 @@ def test_very_long_text_is_cut_with_a_warning(fp32: Embedder, caplog: pytest.Log
 def test_cut_texts_are_counted_over_all_windows(
     fp32: Embedder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedpack.text_encoder.WINDOW", 2)
+    monkeypatch.setattr("embedpack.encoder.WINDOW", 2)
     with caplog.at_level(logging.WARNING, "embedpack"):
         fp32.encode(["cat " * 40, "cat", "cat", "cat " * 40, "cat"])
     assert [record.getMessage() for record in caplog.records] == [

@@ -92,20 +92,20 @@ def test_length_of_a_vector_does_not_matter(pack: Path, edit_golden: EditGolden)
 
 def test_missing_vector(pack: Path, edit_golden: EditGolden) -> None:
     edit_golden(lambda golden: golden["vectors"]["default-fp32"].pop())
-    message = "PACK/report/golden.json: 15 texts and 14 vectors for 'default-fp32'; export the pack again"
+    message = "PACK/report/golden.json: 15 inputs and 14 vectors for 'default-fp32'; export the pack again"
     assert refusal(pack) == message
 
 
 def test_missing_variant(pack: Path, edit_golden: EditGolden) -> None:
     edit_golden(lambda golden: golden["vectors"].pop("default-fp32"))
-    message = "PACK/report/golden.json: 15 texts and 0 vectors for 'default-fp32'; export the pack again"
+    message = "PACK/report/golden.json: 15 inputs and 0 vectors for 'default-fp32'; export the pack again"
     assert refusal(pack) == message
     assert check_golden(read_pack(pack), "default-int4") < TOLERANCE["int4"]
 
 
 def test_missing_task(pack: Path, edit_golden: EditGolden) -> None:
     edit_golden(lambda golden: golden["cases"].clear())
-    message = "PACK/report/golden.json: 0 texts and 15 vectors for 'default-fp32'; export the pack again"
+    message = "PACK/report/golden.json: 0 inputs and 15 vectors for 'default-fp32'; export the pack again"
     assert refusal(pack) == message
 
 

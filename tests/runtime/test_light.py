@@ -15,6 +15,7 @@ HEAVY = {
     "transformers",
     "peft",
     "PIL",
+    "pypdfium2",
     "onnx",
     "onnx_ir",
     "safetensors",
