@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import accuracy, footprint, speed
+from benchmarks import accuracy, decoders, footprint, speed
 from benchmarks.provenance import command_line, provenance
 from embedpack import EmbedpackError
 from embedpack.disk import atomic_file
@@ -33,7 +33,12 @@ class Benchmark(Protocol):
     def table(self, results: Mapping[str, Any], /) -> str: ...
 
 
-BENCHMARKS: Mapping[str, Benchmark] = {"accuracy": accuracy, "speed": speed, "footprint": footprint}
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "accuracy": accuracy,
+    "decoders": decoders,
+    "speed": speed,
+    "footprint": footprint,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

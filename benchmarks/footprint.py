@@ -15,15 +15,18 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import embedpack
+from benchmarks import real_size
 from benchmarks.jobs import OpenJob, in_fresh_process
 from benchmarks.tables import table as text_table
+from embedpack.errors import InputError
 from embedpack.pack import MANIFEST_NAME, Pack, Variant, read_pack
 from embedpack.threads import available_cores
 
 SUMMARY = "Bytes on disk, time to import and to load, memory."
 EXAMPLES = """\
   python -m benchmarks footprint packs/minilm
-  python -m benchmarks footprint packs/minilm --threads 1"""
+  python -m benchmarks footprint packs/minilm --threads 1
+  python -m benchmarks footprint --make-v4 real-v4 --switchable --name real-size"""
 
 # Prints seconds; a process of its own has nothing imported yet.
 TIME_IMPORT = "import time; start = time.perf_counter(); import embedpack; print(time.perf_counter() - start)"
@@ -32,7 +35,17 @@ STEPS = ("after_import", "after_load", "after_texts")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
-    parser.add_argument("pack", type=Path, metavar="PACK", help="folder of the pack")
+    parser.add_argument("pack", nargs="?", type=Path, metavar="PACK", help="folder of the pack")
+    parser.add_argument(
+        "--make-v4",
+        type=Path,
+        metavar="DIR",
+        help="instead of a pack: write a checkpoint of the size of jina-embeddings-v4 there (8 GB), export and open it",
+    )
+    parser.add_argument("--switchable", action="store_true", help="with --make-v4: export switchable adapters too")
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="FILE", help="with --make-v4: calibration texts of the export"
+    )
     parser.add_argument(
         "--repetitions", type=int, default=5, metavar="N", help="of everything timed; default: %(default)s"
     )
@@ -44,6 +57,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         EmbedpackError: the pack is broken, or a worker failed.
     """
+    if (options.pack is None) == (options.make_v4 is None):
+        raise InputError("pass either a pack, or --make-v4 with a folder")
+    if options.make_v4 is not None:
+        return {"real_size": real_size.measure(options.make_v4, options)}
     pack = read_pack(options.pack)
     packages = {name: _installed_bytes(name) for name in sorted(_required("embedpack"))}
     manifest_bytes = (pack.folder / MANIFEST_NAME).stat().st_size
@@ -122,6 +139,8 @@ def _own_bytes() -> int:
 
 def table(results: Mapping[str, Any]) -> str:
     """Variants, then the installation."""
+    if "real_size" in results:
+        return real_size.table(results["real_size"])
     variants = [
         (
             item["variant"],

@@ -40,6 +40,12 @@ class OpenJob(Job, frozen=True):
     """Import, open and use an `Embedder`, with time and memory after each step."""
 
 
+class PageJob(Job, frozen=True):
+    """Open a pack that reads images; short and long texts, a page; beside them, int8 products alone."""
+
+    seed: int
+
+
 def in_fresh_process(job: Job) -> Any:
     """What `benchmarks.worker` measures for a job.
 

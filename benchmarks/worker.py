@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
 
-from benchmarks.jobs import MixedJob, OpenJob, ShapeJob
+from benchmarks.jobs import MixedJob, OpenJob, PageJob, ShapeJob
 from embedpack.batching import pad, token_budget_batches
 from embedpack.embedder import Embedder
+from embedpack.encoder import TOKEN_BUDGET
 from embedpack.pack import Pack, Variant, read_pack
 from embedpack.saturation import products_saturate
 from embedpack.session import GraphSession
-from embedpack.text_encoder import TOKEN_BUDGET
+from embedpack.tokenizer import TextTokenizer
+from embedpack.variant import graph_for_this_cpu
 
 OUTPUT = ["sentence_embedding"]
 MIN_CALLS = 3
@@ -27,6 +33,11 @@ MIXED_TOKENS = (6, 128)
 # The usual batch of programs that batch by count.
 FIXED_BATCH = 64
 LONGEST_TEXT = 128
+TEXT_TOKENS = (16, 128, 512)
+# Height and width; what the default limit makes of a sheet of paper.
+PAGE = (896, 672)
+# Rows, inputs and outputs of a large product.
+PRODUCT = (128, 2048, 11008)
 
 Feeds = dict[str, npt.NDArray[np.int64]]
 Ids = npt.NDArray[np.int64]
@@ -78,10 +89,96 @@ def measure_open(job: OpenJob) -> dict[str, Any]:
     return {"load_s": seconds, "after_import": after_import, "after_load": after_load, "after_texts": memory()}
 
 
+def measure_page(job: PageJob) -> dict[str, Any]:
+    """Load, then a few lengths of text and one page, each against the speed of int8 products alone."""
+    start = time.perf_counter()
+    model = Embedder(job.pack, variant=job.variant, threads=job.threads)
+    seconds = time.perf_counter() - start
+    after_load = memory()
+    rng = np.random.default_rng(job.seed)
+    page = rng.integers(0, 256, (*PAGE, 3), dtype=np.uint8)
+    spec = model.pack.manifest.image
+    assert spec is not None
+    operations = 2 * product_weights(model.pack, model.pack.manifest.variants[job.variant].graph)
+    gops = product_gops(job.threads)
+    runs = {}
+    for tokens in TEXT_TOKENS:
+        text = text_of(model, tokens)
+        runs[f"text of {tokens} tokens"] = {
+            "tokens": tokens,
+            "wall_s": median_seconds(lambda item=text: model.encode(item)),
+        }
+    count = PAGE[0] * PAGE[1] // (spec.patch_size * spec.merge_size) ** 2
+    runs[f"page of {PAGE[0]} x {PAGE[1]} pixels"] = {
+        "tokens": count,
+        "wall_s": median_seconds(lambda: model.encode(page), 1),
+    }
+    for item in runs.values():
+        # Of the decoder's products; a page's time holds the vision tower too.
+        item["share"] = operations * item["tokens"] / item["wall_s"] / 1e9 / gops
+    found = {"load_s": seconds, "after_load": after_load, "after_page": memory(), "product_gops": gops, "runs": runs}
+    return found
+
+
+def text_of(model: Embedder, tokens: int) -> str:
+    """A text that has that many tokens with its prompt."""
+    tokenizer = TextTokenizer(model.pack.read(model.pack.manifest.text.tokenizer), model.pack.manifest.text.max_tokens)
+    prompt = model.prompts["query"]
+    text = "a"
+    while len(tokenizer.encode([text], prompt)[0].ids) < tokens:
+        text += " a"
+    return text
+
+
+def median_seconds(call: Callable[[], object], calls: int = MIN_CALLS) -> float:
+    """Median wall time of a call, after a first one that does not count."""
+    call()
+    walls = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        call()
+        walls.append(time.perf_counter() - start)
+    return float(np.median(walls))
+
+
+def product_weights(pack: Pack, graph: str) -> int:
+    """Values of all matrices that int8 products of a graph read."""
+    model = onnx.load(str(pack.path(graph)), load_external_data=False)
+    shapes = {item.name: item.dims for item in model.graph.initializer}
+    read = [node.input[1] for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"]
+    return sum(math.prod(shapes[name]) for name in read)
+
+
+def product_gops(threads: int) -> float:
+    """Operations a second, in 10^9, of one large int8 product as the graphs of this CPU have it."""
+    signed = not products_saturate()
+    dtype, zero = (np.int8, 0) if signed else (np.uint8, 128)
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-127, 128, PRODUCT[1:]) + zero
+    constants = {
+        "weight": weight.astype(dtype), "step": np.float32(1), "scales": np.ones(PRODUCT[2], np.float32),
+        "zero": np.uint8(128), "weight_zero": np.array(zero, dtype),
+    }  # fmt: skip
+    node = helper.make_node("MatMulIntegerToFloat", ["x", *constants], ["y"], domain="com.microsoft")
+    graph = helper.make_graph(
+        [node],
+        "product",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, PRODUCT[:2])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (PRODUCT[0], PRODUCT[2]))],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "product.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), str(path))
+        session = GraphSession(path, threads)
+        x = rng.integers(1, 256, PRODUCT[:2]).astype(np.uint8)
+        return 2 * math.prod(PRODUCT) / median_seconds(lambda: session.run(["y"], {"x": x}), 9) / 1e9
+
+
 def open_graph(pack: Pack, variant: Variant, threads: int) -> tuple[GraphSession, str]:
     """The graph that `Embedder` takes on this CPU, and its name."""
-    twin = variant.graph_without_vnni
-    graph = twin if twin is not None and products_saturate() else variant.graph
+    graph = graph_for_this_cpu(variant.graph, variant.graph_without_vnni)
     return GraphSession(pack.path(graph), threads), graph
 
 
@@ -114,13 +211,15 @@ def memory() -> dict[str, int]:
 
 def main() -> None:
     """Do the job on the command line."""
-    job = msgspec.json.decode(sys.argv[1], type=ShapeJob | MixedJob | OpenJob)
+    job = msgspec.json.decode(sys.argv[1], type=ShapeJob | MixedJob | OpenJob | PageJob)
     if isinstance(job, ShapeJob):
         found = measure_shape(job)
     elif isinstance(job, MixedJob):
         found = measure_mixed(job)
-    else:
+    elif isinstance(job, OpenJob):
         found = measure_open(job)
+    else:
+        found = measure_page(job)
     sys.stdout.write(msgspec.json.encode(found).decode())
 
 

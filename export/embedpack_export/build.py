@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
+from embedpack.saturation import products_saturate
+from embedpack.session import GraphSession
+from embedpack.threads import available_cores
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.fp32 import exact_linear
 from embedpack_export.graph.heads import SENTENCE, TOKENS, Outputs, sentence_vector, token_vectors, vector_outputs
 from embedpack_export.graph.target import Activation, Branches, LinearFormat, LinearLayer, StagedModel, Target, declare
+from embedpack_export.lora import Float32
+from embedpack_export.observe import Feeds
+from embedpack_export.passes.unsigned_weights import unsigned_weights
 from embedpack_export.plan import ExportPlan
 from embedpack_export.statistics import SiteStatistics
 from embedpack_export.weight_store import WeightStore
@@ -35,6 +42,20 @@ class LinearWriting:
     branches: Branches | None = None
 
 
+@dataclass(frozen=True)
+class WrittenStage:
+    """A stage that can be run; `before` and `after` are the names of the hidden states it reads and returns."""
+
+    session: GraphSession
+    before: str | None
+    after: str
+
+    def run(self, feeds: Feeds, hidden: Float32 | None) -> Float32:
+        """Hidden states behind the stage."""
+        given = feeds | ({} if self.before is None or hidden is None else {self.before: hidden})
+        return self.session.run([self.after], given)[0]
+
+
 class GraphWriter:
     """One graph under construction; its weights go to the store stage by stage."""
 
@@ -47,6 +68,8 @@ class GraphWriter:
         writing: LinearWriting,
     ) -> None:
         graph = GraphBuilder(name, store)
+        self._folder = store.folder
+        self._before: ir.Value | None = None
         self._model = model
         self._statistics: dict[str, SiteStatistics] = {}
         self._hidden: ir.Value | None = None
@@ -61,8 +84,25 @@ class GraphWriter:
             CheckpointError: a tensor is missing or does not fit.
         """
         self._statistics.update(statistics)
-        self._hidden = self._model.stages[index](self.target, self._hidden)
+        self._before, self._hidden = self._hidden, self._model.stages[index](self.target, self._hidden)
         self._statistics.clear()
+
+    @contextmanager
+    def last_stage(self) -> Iterator[WrittenStage]:
+        """The last stage as it was written, as a graph of its own beside the weights."""
+        assert self._hidden is not None
+        model = self.target.graph.part(self._before, self._hidden)
+        if products_saturate():
+            unsigned_weights(model)
+        path = self._folder / ".stage.onnx"
+        try:
+            ir.save(model, path)
+            session = GraphSession(path, available_cores(), mapped=True)
+            yield WrittenStage(
+                session, None if self._before is None else str(self._before.name), str(self._hidden.name)
+            )
+        finally:
+            path.unlink(missing_ok=True)
 
     def finish(self, heads: Callable[[Target, ir.Value], None], path: Path) -> None:
         """Append what declares the outputs, and write the graph."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from embedpack.batching import token_budget_batches
+from embedpack.golden import GoldenCase, golden_image
 from embedpack.preparation import Prepared
 from embedpack.vision_layout import vision_feeds
-from embedpack_export.calibration import CalibrationText
 from embedpack_export.calibration_images import calibration_images
 from embedpack_export.lora import Float32
 from embedpack_export.observe import Feeds
@@ -21,66 +21,80 @@ from embedpack_export.tasks import TaskPlan
 
 # Tokens of a batch: each batch costs a pass over the statistics, each token the memory of its activations.
 TOKEN_BUDGET = 1024
-# Products that one pass over the texts may take: large models look at fewer texts. 240 texts have some 20,000 tokens.
+# Tokens times parameters that one pass may take, within bounds of tokens: a large model looks at fewer texts.
 WORK = 4e12
-FEWEST = 64
+FEWEST_TOKENS, MOST_TOKENS = 5_000, 25_000
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Prepared items that run together, with their inputs."""
+    """Prepared items that run together, with their inputs; an image runs alone."""
 
     items: tuple[Prepared, ...]
     feeds: Feeds
 
 
-def prepared_images(plan: ExportPlan) -> list[Prepared]:
-    """The calibration images of a model that reads images."""
+@dataclass(frozen=True)
+class Inputs:
+    """What runs through a model while it is written: calibration inputs, and golden ones, each alone."""
+
+    calibration: Sequence[Batch]
+    golden: Sequence[Batch]
+
+    def feeds(self, embeds: Sequence[Float32]) -> list[Feeds]:
+        """Inputs of the graph, the calibration's first, with the vectors of the images among them, in their order."""
+        left = iter(embeds)
+        return [
+            batch.feeds | ({"image_embeds": next(left)} if batch.items[0].image is not None else {})
+            for batch in (*self.calibration, *self.golden)
+        ]
+
+    def real_tokens(self, values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Rows of the real tokens of all calibration batches of values [batch, sequence, ...]."""
+        pairs = zip(self.calibration, values, strict=True)
+        return np.concatenate([found[batch.feeds["attention_mask"].astype(bool)] for batch, found in pairs])
+
+
+def images(plan: ExportPlan) -> list[Prepared]:
+    """Calibration images of a model that reads images, and behind them the golden one."""
     if plan.model.vision is None:
         return []
-    return plan.preparation.prepare(calibration_images(plan.seed), "")
+    return plan.preparation.prepare([*calibration_images(plan.seed), golden_image()], "")
 
 
-def image_feeds(plan: ExportPlan, images: Sequence[Prepared]) -> list[Feeds]:
+def image_feeds(plan: ExportPlan) -> list[Feeds]:
     """Inputs of the vision graph, one image each."""
     assert plan.model.vision is not None
-    return [vision_feeds(item.image, plan.model.vision.image) for item in images if item.image is not None]
+    return [vision_feeds(item.image, plan.model.vision.image) for item in images(plan) if item.image is not None]
 
 
-def text_batches(
-    plan: ExportPlan, task: TaskPlan, images: Sequence[Prepared], embeds: Sequence[Float32]
-) -> list[Batch]:
-    """Texts under the prompts of a task, and images with their vectors, in batches."""
-    items = [item for prompt, texts in _by_prompt(plan, task) for item in plan.preparation.prepare(texts, prompt)]
-    batches = [
-        [items[row] for row in rows] for rows in token_budget_batches([len(item.ids) for item in items], TOKEN_BUDGET)
+def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -> Inputs:
+    """Texts under the prompts of a task, and images, in batches; each golden case alone."""
+    groups = sorted(plan.calibration.by_prompt(task.prompts, task.default_prompt_name).items())
+    texts = _bounded(plan, [item for prompt, found in groups for item in plan.preparation.prepare(found, prompt)])
+    lengths = [len(item.ids) for item in texts]
+    batches = [[texts[row] for row in rows] for rows in token_budget_batches(lengths, TOKEN_BUDGET)]
+    pictures = [_alone(plan, item) for item in images(plan)]
+    golden = [
+        pictures[-1] if case.text is None else _alone(plan, plan.preparation.prepare([case.text], case.prompt)[0])
+        for case in cases
     ]
-    found = [Batch(tuple(batch), plan.preparation.feeds(batch, [])) for batch in batches]
-    found += [
-        Batch((item,), plan.preparation.feeds([item], [vectors])) for item, vectors in zip(images, embeds, strict=True)
-    ]
-    return found
+    calibration = [Batch(tuple(batch), plan.preparation.feeds(batch, [])) for batch in batches]
+    return Inputs([*calibration, *pictures[:-1]], golden)
 
 
-def with_embeds(batches: Sequence[Batch], embeds: Sequence[Float32]) -> list[Feeds]:
-    """The inputs of all batches with other vectors of the images."""
-    left = iter(embeds)
-    return [
-        batch.feeds | ({"image_embeds": next(left)} if batch.items[0].image is not None else {}) for batch in batches
-    ]
+def _alone(plan: ExportPlan, item: Prepared) -> Batch:
+    tokens = 0 if item.image is None else item.pooled.stop - item.pooled.start
+    spec = plan.preparation.image
+    if item.image is not None and spec is not None:
+        tokens -= spec.pooled_before + spec.pooled_after
+    embeds = [] if item.image is None else [np.zeros((tokens, plan.model.dimensions), np.float32)]
+    return Batch((item,), plan.preparation.feeds([item], embeds))
 
 
-def real_tokens(batch: Batch, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Rows [n, ...] of the real tokens of values [batch, sequence, ...]."""
-    return values[batch.feeds["attention_mask"].astype(bool)]
-
-
-def _by_prompt(plan: ExportPlan, task: TaskPlan) -> list[tuple[str, list[str]]]:
-    """The texts under the prompt that each of them gets."""
-    wanted = int(max(FEWEST, WORK / 80 / max(1, plan.parameters)))
-    texts: Sequence[CalibrationText] = plan.calibration.texts
-    if wanted < len(texts):
-        chosen = np.linspace(0, len(texts) - 1, wanted).astype(int)
-        texts = [texts[index] for index in chosen]
-    subset = replace(plan.calibration, texts=tuple(texts))
-    return sorted(subset.by_prompt(task.prompts, task.default_prompt_name).items())
+def _bounded(plan: ExportPlan, texts: Sequence[Prepared]) -> list[Prepared]:
+    """Texts, evenly taken, that a model of this size can look at in reasonable time."""
+    limit = min(MOST_TOKENS, max(FEWEST_TOKENS, WORK / plan.parameters))
+    tokens = sum(len(item.ids) for item in texts)
+    kept = min(len(texts), max(1, int(len(texts) * limit / tokens)))
+    return [texts[row] for row in np.linspace(0, len(texts) - 1, kept).astype(int)]

@@ -7,20 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 
 import onnx
 import onnx_ir as ir
 
-from embedpack.encoder import Encoder
-from embedpack.golden import Golden, GoldenCase, golden_vectors
+from embedpack.golden import Golden
 from embedpack.pack import Accuracy, Task, Variant, VisionGraph, WeightsFormat
-from embedpack.session import Adapter, GraphSession
-from embedpack.threads import available_cores
-from embedpack.variant import graph_for_this_cpu
 from embedpack_export.graph.builder import OPSET
 from embedpack_export.passes.unsigned_weights import unsigned_weights
-from embedpack_export.plan import ExportPlan
 from embedpack_export.weight_store import WeightStore
 
 logger = logging.getLogger("embedpack")
@@ -60,29 +54,6 @@ class WrittenGraph:
         """Kinds of its nodes."""
         return tuple(sorted({f"{node.domain or 'ai.onnx'}.{node.op_type}" for node in ir.load(self.path).graph}))
 
-    @cached_property
-    def session(self) -> GraphSession:
-        """The graph, opened."""
-        name = graph_for_this_cpu(self.path.name, None if self.twin is None else self.twin.name)
-        return GraphSession(self.path.with_name(name), available_cores(), mapped=True)
-
-
-@dataclass(frozen=True)
-class VariantGraphs:
-    """The graphs of a variant; `vision` is None where there are no images, `adapters` those of a switchable variant."""
-
-    text: WrittenGraph
-    vision: WrittenGraph | None
-    adapters: Mapping[str, Adapter]
-
-    def golden(self, plan: ExportPlan, cases: list[GoldenCase], task: str | None = None) -> list[list[float]]:
-        """Vectors of golden inputs, with the adapter of a task if the variant is switchable."""
-        vision = self.vision
-        opened = None if vision is None else lambda: vision.session
-        encoder = Encoder(self.text.session, plan.preparation, opened, self.adapters)
-        vectors = golden_vectors(encoder, cases, task)
-        return [[round(float(value), 6) for value in vector] for vector in vectors]
-
 
 @dataclass(frozen=True)
 class VariantKind:
@@ -110,7 +81,6 @@ class Draft:
     variants: dict[str, Variant] = field(default_factory=dict)
     vision: dict[WeightsFormat, VisionGraph] = field(default_factory=dict)
     golden: Golden = field(default_factory=lambda: Golden(cases={}, vectors={}))
-    _vision_graphs: dict[WeightsFormat, WrittenGraph] = field(default_factory=dict)
 
     @cached_property
     def store(self) -> WeightStore:
@@ -120,7 +90,6 @@ class Draft:
     def add_vision(self, weights: WeightsFormat) -> None:
         """Complete the vision graph of a weights format and take it in."""
         written = WrittenGraph.complete(self.folder / f"vision-{weights}.onnx")
-        self._vision_graphs[weights] = written
         self.vision[weights] = VisionGraph(
             graph=written.path.name,
             graph_without_vnni=None if written.twin is None else written.twin.name,
@@ -128,17 +97,9 @@ class Draft:
             operators=written.operators,
         )
 
-    def graphs(
-        self, variant: str, weights: WeightsFormat, adapter_files: Mapping[str, str] = MappingProxyType({})
-    ) -> VariantGraphs:
-        """Complete the graph of a variant; returns it with its vision graph and its adapters."""
-        adapters = {task: Adapter(self.folder / file) for task, file in adapter_files.items()}
-        written = WrittenGraph.complete(self.folder / f"{variant}.onnx")
-        return VariantGraphs(written, self._vision_graphs.get(weights), adapters)
-
-    def add_variant(self, name: str, kind: VariantKind, graphs: VariantGraphs, measured: Accuracy) -> None:
-        """Take a variant in."""
-        text = graphs.text
+    def add_variant(self, name: str, kind: VariantKind, measured: Accuracy) -> None:
+        """Complete the graph of a variant and take it in."""
+        text = WrittenGraph.complete(self.folder / f"{name}.onnx")
         self.variants[name] = Variant(
             task=kind.task,
             weights=kind.weights,

@@ -35,11 +35,13 @@ class Flow:
     Attributes:
         weights: of the task.
         feeds: inputs of the model, batch by batch.
+        observed: how many of them, from the first, count in the statistics.
         hidden: what the stage before handed over for each batch; empty before the first.
     """
 
     weights: Weights
     feeds: Sequence[Feeds]
+    observed: int
     hidden: list[Float32] = field(default_factory=list)
 
 
@@ -56,7 +58,7 @@ def run_stage(model: StagedModel, index: int, flows: Sequence[Flow], scratch: Pa
         Statistics of what each group of linear layers read, by site.
     """
     sums: dict[str, StatisticsSum] = {}
-    tokens = sum(_count(feeds) for flow in flows for feeds in flow.feeds)
+    tokens = sum(_count(feeds) for flow in flows for feeds in flow.feeds[: flow.observed])
     for flow in flows:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             graph, sites = _write_stage(model, index, flow.weights, Path(folder))
@@ -64,9 +66,10 @@ def run_stage(model: StagedModel, index: int, flows: Sequence[Flow], scratch: Pa
             advanced = []
             for position, feeds in enumerate(flow.feeds):
                 given = feeds | ({"hidden": flow.hidden[position]} if index else {})
-                hidden, *activations = session.run(["next", *sites], given)
+                counted = position < flow.observed
+                hidden, *activations = session.run(["next", *sites] if counted else ["next"], given)
                 advanced.append(hidden)
-                for (site, channels), values in zip(sites.items(), activations, strict=True):
+                for (site, channels), values in zip(sites.items(), activations, strict=counted):
                     collected = sums.setdefault(site, StatisticsSum(channels, tokens))
                     collected.add(_real_tokens(feeds, values))
             flow.hidden = advanced

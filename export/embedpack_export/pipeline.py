@@ -5,29 +5,30 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
 from embedpack.errors import CheckpointError
-from embedpack.golden import golden_cases, golden_key
+from embedpack.golden import GoldenCase, golden_cases, golden_key
 from embedpack.pack import Manifest, Task, WeightsFormat
 from embedpack.progress import Progress
 from embedpack_export.build import GraphWriter, LinearWriting, Scales, text_heads, vision_heads
-from embedpack_export.calibration_inputs import Batch, image_feeds, prepared_images, real_tokens, text_batches
+from embedpack_export.calibration_inputs import Inputs, image_feeds, text_inputs
 from embedpack_export.draft import Draft, VariantKind
-from embedpack_export.graph.branches import AdapterBranches
+from embedpack_export.graph.branches import AdapterBranches, write_adapter
 from embedpack_export.graph.formats import FORMATS
 from embedpack_export.graph.heads import SENTENCE, TOKENS
 from embedpack_export.graph.target import StagedModel
 from embedpack_export.lora import Float32
-from embedpack_export.measure import Reference, accuracy, cosines, int8_scales
+from embedpack_export.measure import Vectors, accuracy, int8_scales
 from embedpack_export.observe import Flow, run_heads, run_stage
 from embedpack_export.pack_writer import check_output, new_pack
 from embedpack_export.plan import ExportPlan, make_plan
 from embedpack_export.seal import seal
 from embedpack_export.settings import ExportSettings
+from embedpack_export.trial import StageAdapter, Trial, Writing
 from embedpack_export.weights import Weights
 
 logger = logging.getLogger("embedpack")
@@ -59,45 +60,57 @@ def export(settings: ExportSettings) -> Manifest:
     return manifest
 
 
-def _write_vision(plan: ExportPlan, draft: Draft) -> list[Float32]:
-    """Write the vision graphs, which all tasks share; returns the exact vectors of the calibration images."""
+@dataclass(frozen=True)
+class _Embeds:
+    """Vectors of the images among the inputs: exact ones, and those of the vision graph of each weights format."""
+
+    exact: Sequence[Float32]
+    written: Mapping[WeightsFormat, Sequence[Float32]]
+
+
+def _write_vision(plan: ExportPlan, draft: Draft) -> _Embeds:
+    """Write the vision graphs, which all tasks share."""
     if plan.model.vision is None:
-        return []
-    weights = Weights(plan.checkpoint, None, plan.model.rules, plan.model.vision.tensors.search)
-    flow = Flow(weights, image_feeds(plan, prepared_images(plan)))
+        return _Embeds([], {name: [] for name in draft.weights})
+    vision, feeds = plan.model.vision, image_feeds(plan)
+    weights = Weights(plan.checkpoint, None, plan.model.rules, vision.tensors.search)
+    flow = Flow(weights, feeds, observed=len(feeds) - 1)
     writers = {
-        name: GraphWriter(f"vision-{name}", draft.store, plan.model.vision.model, weights, LinearWriting(FORMATS[name]))
+        name: GraphWriter(f"vision-{name}", draft.store, vision.model, weights, LinearWriting(FORMATS[name]))
         for name in draft.weights
     }
-    _advance("vision", plan.model.vision.model, [flow], writers, draft)
+    trials = {name: [Trial(feeds)] for name in writers}
+    _advance("vision", vision.model, [flow], Writing(writers, trials), draft)
     weights.check_all_used()
     for name, writer in writers.items():
         writer.finish(vision_heads, draft.folder / f"vision-{name}.onnx")
         draft.add_vision(name)
-    return flow.hidden
+    return _Embeds(flow.hidden, {name: found[0].hidden for name, found in trials.items()})
 
 
-def _write_task(plan: ExportPlan, task: str, embeds: Sequence[Float32], scales: Scales | None, draft: Draft) -> None:
+def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, scales: Scales | None, draft: Draft) -> None:
     """Write all merged variants of a task, calibrated and measured against the same weights in float32."""
-    weights, batches = _task_weights(plan, task), text_batches(plan, plan.tasks[task], prepared_images(plan), embeds)
-    flow = Flow(weights, [batch.feeds for batch in batches])
-    writers = _writers(plan, task, weights, draft)
-    _advance(task, plan.model.text, [flow], writers, draft)
-    reference = _exact_vectors(plan, flow, batches, draft)
-    scales = scales or int8_scales([reference])
+    draft.golden.cases[task] = _golden_cases(plan, task)
+    weights, inputs = _task_weights(plan, task), text_inputs(plan, plan.tasks[task], draft.golden.cases[task])
+    flow = Flow(weights, inputs.feeds(embeds.exact), len(inputs.calibration))
+    writers = {
+        name: GraphWriter(f"{task}-{name}", draft.store, plan.model.text, weights, LinearWriting(FORMATS[name]))
+        for name in draft.weights
+    }
+    trials = {name: [Trial(inputs.feeds(embeds.written[name]))] for name in writers}
+    _advance(task, plan.model.text, [flow], Writing(writers, trials), draft)
+    exact = _vectors(plan, inputs, flow, draft)
+    scales = scales or int8_scales([exact])
     _finish(plan, task, writers, scales, draft)
     weights.check_all_used()
-    _add_task(plan, task, weights, scales, draft)
-    for weights_format in writers:
-        name = f"{task}-{weights_format}"
-        graphs = draft.graphs(name, weights_format)
-        draft.add_variant(
-            name, VariantKind(task, weights_format, {}), graphs, accuracy([cosines(plan, graphs, reference)])
-        )
-        draft.golden.vectors[name] = graphs.golden(plan, draft.golden.cases[task])
+    draft.tasks[task] = _describe_task(plan, task, weights, scales)
+    for name, (trial,) in trials.items():
+        found = _vectors(plan, inputs, Flow(weights, trial.feeds, 0, trial.hidden), draft)
+        draft.add_variant(f"{task}-{name}", VariantKind(task, name, {}), accuracy([exact], [found]))
+        draft.golden.vectors[f"{task}-{name}"] = found.golden_lists()
 
 
-def _write_switchable(plan: ExportPlan, embeds: Sequence[Float32], draft: Draft) -> Scales:
+def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> Scales:
     """Write the switchable variants: one backbone, calibrated with all adapters, and a file for each of these.
 
     Returns:
@@ -106,49 +119,66 @@ def _write_switchable(plan: ExportPlan, embeds: Sequence[Float32], draft: Draft)
     adapters = {task: item.adapter for task, item in plan.tasks.items() if item.adapter is not None}
     if len(adapters) < len(plan.tasks):
         raise CheckpointError("switchable adapters were asked for, but the checkpoint has none; export it merged")
-    modules = {plan.model.rules.normal(module) for adapter in adapters.values() for module in adapter.updates}
-    branches = {weights_format: AdapterBranches(frozenset(modules)) for weights_format in draft.weights}
-    backbone = Weights(plan.checkpoint, None, plan.model.rules, plan.is_text_tensor)
-    writers = _writers(plan, "switchable", backbone, draft, branches)
-    batches = {task: text_batches(plan, plan.tasks[task], prepared_images(plan), embeds) for task in adapters}
-    flows = {task: Flow(_task_weights(plan, task), [item.feeds for item in batches[task]]) for task in adapters}
-    _advance("switchable", plan.model.text, list(flows.values()), writers, draft)
-    references = {task: _exact_vectors(plan, flow, batches[task], draft) for task, flow in flows.items()}
-    scales = int8_scales(list(references.values()))
-    _finish(plan, "switchable", writers, scales, draft)
-    for task, flow in flows.items():
-        flow.weights.check_all_used()
-        _add_task(plan, task, flow.weights, scales, draft)
-    for weights_format in writers:
-        name, files = f"switchable-{weights_format}", {}
-        for task, adapter in adapters.items():
-            files[task] = f"adapters/{task}.{weights_format}.onnx_adapter"
-            branches[weights_format].write(adapter, plan.model.rules, draft.folder / files[task])
-        graphs = draft.graphs(name, weights_format, files)
-        found = [cosines(plan, graphs, reference, task) for task, reference in references.items()]
-        draft.add_variant(name, VariantKind(None, weights_format, files), graphs, accuracy(found))
-        for task in adapters:
-            draft.golden.vectors[golden_key(name, task)] = graphs.golden(plan, draft.golden.cases[task], task)
-    return scales
-
-
-def _task_weights(plan: ExportPlan, task: str) -> Weights:
-    return Weights(plan.checkpoint, plan.tasks[task].adapter, plan.model.rules, plan.is_text_tensor)
-
-
-def _writers(
-    plan: ExportPlan,
-    label: str,
-    weights: Weights,
-    draft: Draft,
-    branches: Mapping[WeightsFormat, AdapterBranches] = MappingProxyType({}),
-) -> dict[WeightsFormat, GraphWriter]:
-    return {
+    rules = plan.model.rules
+    modules = frozenset(rules.normal(module) for adapter in adapters.values() for module in adapter.updates)
+    branches = {name: AdapterBranches(modules) for name in draft.weights}
+    backbone = Weights(plan.checkpoint, None, rules, plan.is_text_tensor)
+    writers = {
         name: GraphWriter(
-            f"{label}-{name}", draft.store, plan.model.text, weights, LinearWriting(FORMATS[name], branches.get(name))
+            f"switchable-{name}", draft.store, plan.model.text, backbone, LinearWriting(FORMATS[name], branches[name])
         )
         for name in draft.weights
     }
+    draft.golden.cases.update({task: _golden_cases(plan, task) for task in adapters})
+    inputs = {task: text_inputs(plan, plan.tasks[task], draft.golden.cases[task]) for task in adapters}
+    flows = {
+        task: Flow(_task_weights(plan, task), item.feeds(embeds.exact), len(item.calibration))
+        for task, item in inputs.items()
+    }
+    trials = {
+        name: [
+            Trial(inputs[task].feeds(embeds.written[name]), StageAdapter(branches[name], adapter, rules))
+            for task, adapter in adapters.items()
+        ]
+        for name in writers
+    }
+    _advance("switchable", plan.model.text, list(flows.values()), Writing(writers, trials), draft)
+    exact = {task: _vectors(plan, inputs[task], flow, draft) for task, flow in flows.items()}
+    scales = int8_scales(list(exact.values()))
+    _finish(plan, "switchable", writers, scales, draft)
+    for task, flow in flows.items():
+        flow.weights.check_all_used()
+        draft.tasks[task] = _describe_task(plan, task, flow.weights, scales)
+    for name in writers:
+        label, files, found = f"switchable-{name}", {}, []
+        for (task, adapter), trial in zip(adapters.items(), trials[name], strict=True):
+            files[task] = f"adapters/{task}.{name}.onnx_adapter"
+            write_adapter(branches[name].tensors(adapter, rules), draft.folder / files[task])
+            vectors = _vectors(plan, inputs[task], Flow(flows[task].weights, trial.feeds, 0, trial.hidden), draft)
+            draft.golden.vectors[golden_key(label, task)] = vectors.golden_lists()
+            found.append(vectors)
+        draft.add_variant(label, VariantKind(None, name, files), accuracy(list(exact.values()), found))
+    return scales
+
+
+def _advance(label: str, model: StagedModel, flows: Sequence[Flow], writing: Writing, draft: Draft) -> None:
+    """Run the stages in float32, write each with what was seen of it, and run what was written; then the next one."""
+    with Progress(f"writing {label}", len(model.stages)) as progress:
+        for index in range(len(model.stages)):
+            writing.append(index, run_stage(model, index, flows, draft.scratch))
+            progress.advance(1)
+
+
+def _vectors(plan: ExportPlan, inputs: Inputs, flow: Flow, draft: Draft) -> Vectors:
+    """What the heads make of the last hidden states."""
+    outputs = [SENTENCE] if plan.model.tokens is None else [SENTENCE, TOKENS]
+    found = run_heads(plan.model.text, text_heads(plan, Scales(1.0, 1.0)), flow, outputs, draft.scratch)
+    seen, golden = found[: len(inputs.calibration)], found[len(inputs.calibration) :]
+    return Vectors(
+        single=np.concatenate([item[0] for item in seen]),
+        tokens=None if plan.model.tokens is None else inputs.real_tokens([item[1] for item in seen]),
+        golden=np.concatenate([item[0] for item in golden]),
+    )
 
 
 def _finish(
@@ -158,36 +188,22 @@ def _finish(
         writer.finish(text_heads(plan, scales), draft.folder / f"{label}-{name}.onnx")
 
 
-def _add_task(plan: ExportPlan, task: str, weights: Weights, scales: Scales, draft: Draft) -> None:
-    planned = plan.tasks[task]
-    draft.tasks[task] = Task(
-        prompts=dict(planned.prompts),
-        default_prompt_name=planned.default_prompt_name,
+def _task_weights(plan: ExportPlan, task: str) -> Weights:
+    return Weights(plan.checkpoint, plan.tasks[task].adapter, plan.model.rules, plan.is_text_tensor)
+
+
+def _golden_cases(plan: ExportPlan, task: str) -> list[GoldenCase]:
+    return golden_cases(plan.tasks[task].prompts.values(), images=plan.model.vision is not None)
+
+
+def _describe_task(plan: ExportPlan, task: str, weights: Weights, scales: Scales) -> Task:
+    return Task(
+        prompts=dict(plan.tasks[task].prompts),
+        default_prompt_name=plan.tasks[task].default_prompt_name,
         int8_scale=scales.sentence,
         token_int8_scale=scales.tokens,
         adapter=weights.adapter_record(),
     )
-    draft.golden.cases[task] = golden_cases(planned.prompts.values(), images=plan.model.vision is not None)
-
-
-def _advance(
-    label: str, model: StagedModel, flows: Sequence[Flow], writers: dict[WeightsFormat, GraphWriter], draft: Draft
-) -> None:
-    """Run the stages in float32 and write each with what was seen of it, before the next one is read."""
-    with Progress(f"writing {label}", len(model.stages)) as progress:
-        for index in range(len(model.stages)):
-            statistics = run_stage(model, index, flows, draft.scratch)
-            for writer in writers.values():
-                writer.append(index, statistics)
-            progress.advance(1)
-
-
-def _exact_vectors(plan: ExportPlan, flow: Flow, batches: Sequence[Batch], draft: Draft) -> Reference:
-    """The vectors of the calibration inputs in float32."""
-    outputs = [SENTENCE] if plan.model.tokens is None else [SENTENCE, TOKENS]
-    found = run_heads(plan.model.text, text_heads(plan, Scales(1.0, 1.0)), flow, outputs, draft.scratch)
-    tokens = [real_tokens(batch, item[1]) for batch, item in zip(batches, found, strict=True) if len(item) > 1]
-    return Reference(batches, np.concatenate([item[0] for item in found]), np.concatenate(tokens) if tokens else None)
 
 
 def _megabytes(manifest: Manifest) -> float:

@@ -27,6 +27,10 @@ def channel_blocks(channels: int) -> Iterator[slice]:
 class SiteStatistics:
     """Statistics over all real tokens of one activation with k channels.
 
+    In mean and covariance a token counts by 1 / its squared length: in a decoder a few tokens, above all the first of a
+    text, have values a hundred times those of the others (massive activations, Sun et al. 2024, arXiv 2402.17762).
+    Norms bring them back to the size of the others; without the weights they alone would decide.
+
     Attributes:
         mean, low, high: of each channel, float32 [k].
         covariance: of each block of channels (`channel_blocks`), float64 [b, b].
@@ -39,16 +43,6 @@ class SiteStatistics:
     covariance: tuple[npt.NDArray[np.float64], ...]
     sample: Float32
 
-    @property
-    def center(self) -> Float32:
-        """Middle of the range of each channel [k]."""
-        return (self.low + self.high) * np.float32(0.5)
-
-    @property
-    def variance(self) -> npt.NDArray[np.float64]:
-        """Variance of each channel [k]."""
-        return np.concatenate([block.diagonal() for block in self.covariance])
-
 
 class StatisticsSum:
     """Collects the statistics of one activation of k channels, batch by batch."""
@@ -57,6 +51,7 @@ class StatisticsSum:
         """Begin; `tokens` is how many there will be in all, for an even sample of them."""
         self._stride = max(1, tokens // SAMPLE)
         self._count = 0
+        self._weight = 0.0
         # Sums are taken around the mean of the first tokens: far from zero, float32 products would lose the variance.
         self._origin: Float32 | None = None
         self._sum = np.zeros(channels)
@@ -69,10 +64,12 @@ class StatisticsSum:
         """Count tokens, float32 [n, k]."""
         if self._origin is None:
             self._origin = tokens.mean(0)
-        moved = tokens - self._origin
+        weights = 1 / np.maximum(np.square(tokens).sum(axis=1, keepdims=True), np.float32(1e-12))
+        moved = (tokens - self._origin) * np.sqrt(weights)
+        self._weight += float(weights.sum(dtype=np.float64))
         self._sample.append(tokens[-self._count % self._stride :: self._stride].copy())
         self._count += len(tokens)
-        self._sum += moved.sum(0, dtype=np.float64)
+        self._sum += (moved * np.sqrt(weights)).sum(0, dtype=np.float64)
         for products, block in zip(self._products, channel_blocks(tokens.shape[1]), strict=True):
             products += moved[:, block].T @ moved[:, block]
         self._low = np.minimum(self._low, tokens.min(0))
@@ -81,9 +78,9 @@ class StatisticsSum:
     def result(self) -> SiteStatistics:
         """The statistics of all tokens so far; there must be some. No more can be added."""
         assert self._origin is not None
-        moved = self._sum / self._count
+        moved = self._sum / self._weight
         for products, block in zip(self._products, channel_blocks(len(moved)), strict=True):
-            products /= self._count
+            products /= self._weight
             for row, value in zip(products, moved[block], strict=True):
                 row -= value * moved[block]
         mean = (moved + self._origin).astype(np.float32)

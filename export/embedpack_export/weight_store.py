@@ -20,10 +20,10 @@ LINE = 64
 
 
 class WeightStore:
-    """Writes tensors to `weights/<group>.bin` below a folder and hands out references to them."""
+    """Writes tensors to `weights/<group>.bin` below `folder` and hands out references to them."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._seen: dict[tuple[str, str, tuple[int, ...]], ir.ExternalTensor] = {}
 
     def add(
@@ -45,7 +45,7 @@ class WeightStore:
             CapacityError, InputError: the file cannot be written.
         """
         location = f"{FOLDER}/{group}.bin"
-        path = self._folder / location
+        path = self.folder / location
         dtype = np.dtype(dtype)
         length = int(np.prod(shape)) * dtype.itemsize
         with disk_errors(path):
@@ -80,5 +80,5 @@ class WeightStore:
             ir.DataType.from_numpy(dtype),
             shape=ir.Shape(shape),
             name=name,
-            base_dir=self._folder,
+            base_dir=self.folder,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from embedpack_export.adapter import PeftAdapter
 from embedpack_export.graph.target import Activation, LinearLayer, Target
 from embedpack_export.lora import Float32
 from embedpack_export.weights import NameRules
+
+Float16: TypeAlias = npt.NDArray[np.float16]
 
 FLOAT, FLOAT16 = int(ir.DataType.FLOAT), ir.DataType.FLOAT16
 LARGEST_FLOAT16 = 65504.0
@@ -58,8 +61,13 @@ class AdapterBranches:
         narrow = g.op("MatMul", [x.value, g.op("Cast", [down], {"to": FLOAT})])
         return g.op("Add", [product, g.op("MatMul", [narrow, g.op("Cast", [up], {"to": FLOAT})])])
 
-    def write(self, adapter: PeftAdapter, rules: NameRules, path: Path) -> None:
-        """Write a task's adapter in onnxruntime's format.
+    @property
+    def count(self) -> int:
+        """Branches so far."""
+        return len(self._places)
+
+    def tensors(self, adapter: PeftAdapter, rules: NameRules, since: int = 0) -> dict[str, Float16]:
+        """A task's adapter as inputs of the branches, of all or of those that were added since there were `since`.
 
         Raises:
             CheckpointError: the adapter does more than a low-rank update, or its values do not fit float16.
@@ -69,9 +77,9 @@ class AdapterBranches:
                 f"{adapter.folder}: replaces {next(iter(adapter.replacements))}, which cannot be switched at run time; "
                 "export it merged"
             )
-        tensors: dict[str, npt.NDArray[np.float16]] = {}
+        found: dict[str, Float16] = {}
         updates = {rules.normal(module): update for module, update in adapter.updates.items()}
-        for module, place in sorted(self._places.items()):
+        for module, place in list(self._places.items())[since:]:
             if module not in updates:
                 continue
             down, up = updates[module].factors()
@@ -80,11 +88,12 @@ class AdapterBranches:
             for name, values in ((f"{module}.lora_A", down.T), (f"{module}.lora_B", up.T)):
                 if np.abs(values).max() > LARGEST_FLOAT16:
                     raise CheckpointError(f"{adapter.folder}: {name} has values too large for float16")
-                tensors[name] = np.ascontiguousarray(values, np.float16)
-        _write(tensors, path)
+                found[name] = np.ascontiguousarray(values, np.float16)
+        return found
 
 
-def _write(tensors: Mapping[str, npt.NDArray[np.float16]], path: Path) -> None:
+def write_adapter(tensors: Mapping[str, Float16], path: Path) -> None:
+    """Write an adapter in onnxruntime's format."""
     adapter = ort.AdapterFormat()
     adapter.set_adapter_version(VERSION)
     adapter.set_model_version(VERSION)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 
 from embedpack_export.weight_store import WeightStore
@@ -15,6 +16,7 @@ from embedpack_export.weight_store import WeightStore
 OPSET = 23
 IR_VERSION = 10
 CONTRIB = "com.microsoft"
+OPSETS = {"": OPSET, CONTRIB: 1}
 # Tensors up to this many bytes live in the graph file itself.
 INLINE_BYTES = 256
 
@@ -104,6 +106,24 @@ class GraphBuilder:
         value.shape = ir.Shape(shape)
         self._outputs.append(value)
 
+    def part(self, first: ir.Value | None, last: ir.Value) -> ir.Model:
+        """A model of its own that computes `last` from the graph's inputs and from `first`.
+
+        It has all inputs of the graph but the optional ones that it does not read. Nodes keep their names and weights are those of the store: it is what the graph will hold, cut out.
+        """
+        nodes, values = _ancestors(first, last)
+        graph = onnx.GraphProto(name=f"{self._name}.part")
+        graph.node.extend(ir.to_proto(node) for node in nodes)
+        inputs = [value for value in self._inputs if value in values or value.name not in self._initializers]
+        graph.input.extend(ir.to_proto(value) for value in inputs)
+        if first is not None:
+            graph.input.append(onnx.helper.make_tensor_value_info(str(first.name), onnx.TensorProto.FLOAT, None))
+        graph.output.append(onnx.helper.make_tensor_value_info(str(last.name), onnx.TensorProto.FLOAT, None))
+        used = [item for item in self._initializers.values() if item in values]
+        graph.initializer.extend(ir.to_proto(item.const_value) for item in used if item.const_value is not None)
+        opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
+        return ir.from_proto(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION))
+
     def build(self) -> ir.Model:
         """The finished model."""
         graph = ir.Graph(
@@ -111,7 +131,7 @@ class GraphBuilder:
             self._outputs,
             nodes=self._nodes,
             initializers=list(self._initializers.values()),
-            opset_imports={"": OPSET, CONTRIB: 1},
+            opset_imports=OPSETS,
             name=self._name,
         )
         return ir.Model(graph, ir_version=IR_VERSION, producer_name="embedpack")
@@ -123,3 +143,22 @@ class GraphBuilder:
                 name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
             )
         return self._initializers[name]
+
+
+def _ancestors(first: ir.Value | None, last: ir.Value) -> tuple[list[ir.Node], set[ir.Value]]:
+    """Nodes that `last` depends on, without those that only `first` does, in an order that can be run; their inputs."""
+    nodes: dict[ir.Node, None] = {}
+    values: set[ir.Value] = set()
+    waiting: list[tuple[ir.Value, bool]] = [(last, False)]
+    while waiting:
+        value, entered = waiting.pop()
+        producer = value.producer()
+        if producer is None or value is first or producer in nodes:
+            continue
+        if entered:
+            nodes[producer] = None
+            continue
+        read = [item for item in producer.inputs if item is not None]
+        values.update(read)
+        waiting += [(value, True), *((item, False) for item in read)]
+    return list(nodes), values

@@ -24,7 +24,7 @@ import onnx_ir as ir
 
 from embedpack_export.graph.blocks import block_table
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
-from embedpack_export.graph.smoothing import choose_divisors
+from embedpack_export.graph.smoothing import choose_rescaling
 from embedpack_export.graph.target import Activation, LinearLayer, Target, add_bias
 from embedpack_export.lora import Float32, fill_columns
 from embedpack_export.quantize import ErrorSum, int8_scales
@@ -62,8 +62,8 @@ class Int8:
         self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
     ) -> Float32 | None:
         """See `Target.migration`."""
-        seen = target.statistics[site]
-        return choose_divisors(seen, np.zeros_like(seen.mean), [layer.weight for layer in layers], groups)
+        weights = [layer.weight for layer in layers]
+        return choose_rescaling(target.statistics[site], weights, shifts=False, groups=groups).divisors
 
     def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""
@@ -75,8 +75,8 @@ def _quantize(g: GraphBuilder, x: Activation, seen: SiteStatistics, layers: Sequ
     shift = np.zeros_like(seen.mean)
     divisors = np.ones_like(seen.mean) if x.divided is None else x.divided
     if x.rescaled is not None:
-        shift = seen.center
-        divisors = choose_divisors(seen, shift, [layer.weight for layer in layers], None)
+        chosen = choose_rescaling(seen, [layer.weight for layer in layers], shifts=True)
+        shift, divisors = chosen.shift, chosen.divisors
         value = x.rescaled(shift, divisors, "int8")
     elif x.lower_bound is not None:
         shift = np.full_like(seen.mean, x.lower_bound)

@@ -1,18 +1,21 @@
 """How far to move the size of an activation's channels into the weights that read it, chosen by the error it leaves.
 
 Both roundings are to a grid whose step is the largest value of a row (of activations, of weights) over 127. A rounding
-error is uniform within half a step, so its variance is step^2 / 12, and that of a product is
+error is uniform within half a step, so its variance is step^2 / 12. For activations divided by d and weights multiplied
+by d, what reaches the outputs of a token r is, up to the factor 1 / 12,
 
-    activations  mean over rows r of step_r^2 / 12 * sum_k (d_k^2 * sum_n w_nk^2)
-    weights      sum over outputs n of step_n^2 / 12 * sum_k (variance_k / d_k^2)
+    from its activations  step_r^2 * sum_k (d_k^2 * sum_n w_nk^2)
+    from the weights      sum_n step_n^2 * sum_k (x_rk^2 / d_k^2)
 
-for activations divided by d and weights multiplied by d. d_k = reach_k^a / max_n |w_nk|^(1 - a), as SmoothQuant has it
-(Xiao et al. 2023, arXiv 2211.10438, eq. 4).
+Each token counts relative to the size of its own outputs: norms bring all tokens to one size, so the few that carry
+massive activations (Sun et al. 2024, arXiv 2402.17762) must not decide for the rest.
+d_k = reach_k^a / max_n |w_nk|^(1 - a), as SmoothQuant has it (Xiao et al. 2023, arXiv 2211.10438, eq. 4).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,28 +24,49 @@ from embedpack_export.statistics import SiteStatistics
 from embedpack_export.weights import Matrix
 
 # Candidates for a: 0 moves nothing, 1 moves all.
-STRENGTHS = (0.4, 0.5, 0.6, 0.7, 0.8)
+STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Part of the weights' error that rounding to the covariance leaves.
 ROUNDED_WELL = 0.3
+# Rows of the weights that the choice is made with: they are alike, and all of them would take minutes.
+ROWS = 1024
 
 
-def choose_divisors(
-    seen: SiteStatistics, shift: Float32, weights: Sequence[Matrix], groups: tuple[int, int, int] | None
-) -> Float32:
-    """Divisor of each channel [k], geometric mean 1.
+@dataclass(frozen=True)
+class Rescaling:
+    """What is taken off an activation's channels before they are quantized: (x - shift) / divisors; both [k]."""
+
+    shift: Float32
+    divisors: Float32
+
+
+def choose_rescaling(
+    seen: SiteStatistics, weights: Sequence[Matrix], *, shifts: bool, groups: tuple[int, int, int] | None = None
+) -> Rescaling:
+    """Shift, and divisor of each channel with the geometric mean 1.
 
     Args:
         seen: statistics of the activation.
-        shift: taken off the activation before it is divided, [k].
         weights: of all layers that read it, [out, k] each.
+        shifts: whether the activation can be shifted.
         groups: (groups, members, size) of the channels where the members of a group must share their divisors.
     """
-    activations = np.maximum(np.maximum(seen.high - shift, shift - seen.low), np.float32(1e-4))
-    reach = np.maximum(np.max([_column_reach(matrix) for matrix in weights], axis=0), np.float32(1e-5))
+    rows = _some_rows(weights)
+    reach = np.maximum(np.abs(rows).max(axis=0), np.float32(1e-5))
     if groups is not None:
-        activations, reach = _largest_of_members(activations, groups), _largest_of_members(reach, groups)
-    candidates = [_divisors(activations, reach, strength) for strength in STRENGTHS]
-    errors = _errors(seen, shift, weights, candidates)
+        reach = _largest(reach, groups)
+    centers = [np.zeros_like(seen.mean)]
+    if shifts:
+        low, high = np.quantile(seen.sample, (0.005, 0.995), axis=0).astype(np.float32)
+        centers += [(low + high) * np.float32(0.5), (seen.low + seen.high) * np.float32(0.5)]
+    candidates = []
+    for center in centers:
+        sizes = np.abs(seen.sample - center)
+        for size in (np.maximum(seen.high - center, center - seen.low), np.quantile(sizes, 0.99, axis=0)):
+            activations = np.maximum(size.astype(np.float32), np.float32(1e-4))
+            if groups is not None:
+                activations = _largest(activations, groups)
+            candidates += [Rescaling(center, _divisors(activations, reach, strength)) for strength in STRENGTHS]
+    errors = _errors(seen, rows, candidates)
     return candidates[int(np.argmin(errors))]
 
 
@@ -51,37 +75,29 @@ def _divisors(activations: Float32, reach: Float32, strength: float) -> Float32:
     return (scale / np.exp(np.log(scale).mean())).astype(np.float32)
 
 
-def _errors(seen: SiteStatistics, shift: Float32, weights: Sequence[Matrix], candidates: list[Float32]) -> Float32:
-    """Variance that rounding adds to the outputs, relative to nothing in particular; one for each candidate."""
-    squares = np.sum([_column_squares(matrix) for matrix in weights], axis=0)
-    weight_steps = np.sum([_row_steps(matrix, candidates) for matrix in weights], axis=0)
+def _errors(seen: SiteStatistics, rows: Float32, candidates: Sequence[Rescaling]) -> list[float]:
+    """Relative error that rounding adds to the outputs of a token, in the mean; one for each candidate."""
+    sizes = np.abs(rows)
+    squares = np.square(rows).sum(axis=0)
+    outputs = np.square(seen.sample @ rows.T).sum(axis=1) + np.float32(1e-12)
+    varying = np.square(seen.sample - seen.mean)
     errors = []
-    for divisors, steps in zip(candidates, weight_steps, strict=True):
-        largest = np.abs((seen.sample - shift) / divisors).max(axis=1)
-        activations = np.square(largest).mean() * (squares * np.square(divisors)).sum()
-        rounding = steps * (seen.variance / np.square(divisors)).sum()
-        errors.append(activations + ROUNDED_WELL * rounding)
-    return np.array(errors, np.float32)
+    for item in candidates:
+        largest = np.abs((seen.sample - item.shift) / item.divisors).max(axis=1)
+        activations = np.square(largest) * (squares * np.square(item.divisors)).sum()
+        steps = np.square((sizes * item.divisors).max(axis=1)).sum()
+        rounding = steps * (varying / np.square(item.divisors)).sum(axis=1)
+        errors.append(float(((activations + ROUNDED_WELL * rounding) / outputs).mean()))
+    return errors
 
 
-def _column_reach(matrix: Matrix) -> Float32:
-    return np.max([np.abs(chunk).max(0) for chunk in matrix.chunks()], axis=0).astype(np.float32)
+def _some_rows(weights: Sequence[Matrix]) -> Float32:
+    """Rows of all matrices, evenly taken."""
+    stride = max(1, sum(matrix.shape[0] for matrix in weights) // ROWS)
+    return np.concatenate([chunk[::stride] for matrix in weights for chunk in matrix.chunks()])
 
 
-def _column_squares(matrix: Matrix) -> Float32:
-    return np.sum([np.square(chunk).sum(0) for chunk in matrix.chunks()], axis=0).astype(np.float32)
-
-
-def _row_steps(matrix: Matrix, candidates: list[Float32]) -> Float32:
-    """Sum over the rows of (127 * step)^2 for each candidate."""
-    sums = np.zeros(len(candidates), np.float32)
-    for chunk in matrix.chunks():
-        size = np.abs(chunk)
-        for index, divisors in enumerate(candidates):
-            sums[index] += np.square((size * divisors).max(1)).sum()
-    return sums
-
-
-def _largest_of_members(values: Float32, groups: tuple[int, int, int]) -> Float32:
+def _largest(values: Float32, groups: tuple[int, int, int]) -> Float32:
+    """The largest of the members of each group, for all of them."""
     largest = values.reshape(groups).max(axis=1, keepdims=True)
     return np.broadcast_to(largest, groups).reshape(-1)
