@@ -47,7 +47,7 @@ class Adapter:
         self._adapter = ort.LoraAdapter()
         try:
             self._adapter.Load(str(path.resolve()))
-        except RUN_ERRORS as cause:
+        except (RuntimeError, *RUN_ERRORS) as cause:
             raise PackError(f"{path}: onnxruntime cannot load this adapter: {str(cause).splitlines()[0]}") from cause
         self.options = ort.RunOptions()
         self.options.add_active_adapter(self._adapter)

@@ -50,6 +50,46 @@ def rename_file(old: str, new: str) -> Change:
     return lambda manifest: manifest["files"].update({new: manifest["files"].pop(old)})
 
 
+# An image input that fits the tiny pack, whose vocabulary has 252 tokens.
+IMAGE = {
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "window_size": 4,
+    "min_pixels": 784,
+    "max_pixels": 7840,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "tokens_before": [2, 9],
+    "token": 10,
+    "tokens_after": [9, 3],
+    "pooled_before": 1,
+    "pooled_after": 2,
+}
+VISION: dict[str, Any] = {
+    "graph": "default-fp32.onnx",
+    "graph_without_vnni": None,
+    "external_data": [],
+    "operators": [],
+}
+
+
+def with_images(image: dict[str, Any] | None = None, vision: dict[str, Any] | None = None) -> Change:
+    """A change of the manifest that makes the pack read images: those of IMAGE, but for what is named."""
+
+    def apply(manifest: dict[str, Any]) -> None:
+        manifest["image"] = {**IMAGE, **(image or {})}
+        manifest["vision"] = {name: {**VISION, **(vision or {})} for name in ("fp32", "int8", "int4")}
+
+    return apply
+
+
+def switchable(**fields: Any) -> Change:
+    """A change of the manifest that makes the int8 variant switchable, but for what is named."""
+    found = {"task": None, "adapters": "switchable", "adapter_files": {"default": "LICENSE"}, **fields}
+    return lambda manifest: manifest["variants"]["default-int8"].update(found)
+
+
 def test_tiny_pack_is_whole(tiny: Path) -> None:
     assert check_all_files(tiny) == list(read_pack(tiny).manifest.files)
 
@@ -227,6 +267,26 @@ WRONG_VALUES = [
 ]
 
 
+WRONG_VALUES += [
+    pytest.param(
+        with_images({name: value}),
+        f"{problem} - at `$.image.{name}{where}`",
+        id=f"image_{name}_{value}".replace(" ", ""),
+    )
+    for name, value, problem, where in (
+        ("patch_size", 0, "Expected `int` >= 1", ""),
+        ("merge_size", 5000, "Expected `int` <= 1024", ""),
+        ("min_pixels", 0, "Expected `int` >= 1", ""),
+        ("max_pixels", 2**40, "Expected `int` <= 2147483648", ""),
+        ("mean", [0.5, 0.5], "Expected `array` of length 3, got 2", ""),
+        ("std", [0.5, 0, 0.5], "Expected `float` > 0.0", "[1]"),
+        ("token", -1, "Expected `int` >= 0", ""),
+        ("tokens_before", "ab", "Expected `array`, got `str`", ""),
+        ("pooled_before", -1, "Expected `int` >= 0", ""),
+    )
+]
+
+
 @pytest.mark.parametrize(("change", "message"), WRONG_VALUES)
 def test_wrong_value(pack: Path, edit: Edit, change: Change, message: str) -> None:
     edit(change)
@@ -300,6 +360,90 @@ CONTRADICTIONS = [
         put("golden", "/etc/passwd"), "'/etc/passwd' is not among the files - at `$.golden`", id="unlisted_golden"
     ),
 ]
+
+
+ONE_EACH = (
+    "a merged variant has one task, a switchable one an adapter file for each"
+    " - at `$.variants['default-int8'].adapters`"
+)
+CONTRADICTIONS += [
+    pytest.param(with_images({name: value}), f"{problem} - at `$.image`", id=f"image_{name}_{value}".replace(" ", ""))
+    for name, value, problem in (
+        ("token", 252, "token 252 is not below 252, the vocabulary"),
+        ("tokens_before", [2, 5000], "token 5000 is not below 252, the vocabulary"),
+        ("tokens_after", [5000, 3], "token 5000 is not below 252, the vocabulary"),
+        ("pooled_before", 3, "more tokens are pooled than there are"),
+        ("pooled_after", 3, "more tokens are pooled than there are"),
+        ("min_pixels", 7841, "min_pixels is above max_pixels"),
+    )
+]
+CONTRADICTIONS += [
+    pytest.param(
+        lambda manifest: (with_images()(manifest), manifest["vision"].pop("int8")),
+        "there is no vision graph of int8 - at `$.variants['default-int8'].weights`",
+        id="variant_without_its_vision_graph",
+    ),
+    pytest.param(
+        with_images(vision={"graph": "vision.onnx"}),
+        "'vision.onnx' is not among the files - at `$.vision['fp32']`",
+        id="unlisted_vision_graph",
+    ),
+    pytest.param(
+        with_images(vision={"graph_without_vnni": "twin.onnx"}),
+        "'twin.onnx' is not among the files - at `$.vision['fp32']`",
+        id="unlisted_vision_twin",
+    ),
+    pytest.param(
+        with_images(vision={"external_data": ["weights/vision.bin"]}),
+        "'weights/vision.bin' is not among the files - at `$.vision['fp32']`",
+        id="unlisted_vision_weights",
+    ),
+    pytest.param(
+        put("variants", "default-int8", "adapter_files", {"default": "LICENSE"}),
+        "a merged variant has no adapter files - at `$.variants['default-int8'].adapter_files`",
+        id="merged_with_adapter_files",
+    ),
+    pytest.param(put("variants", "default-int8", "task", None), ONE_EACH, id="merged_without_a_task"),
+    pytest.param(switchable(adapter_files={}), ONE_EACH, id="switchable_without_adapter_files"),
+    pytest.param(switchable(task="default"), ONE_EACH, id="switchable_with_a_task"),
+    pytest.param(
+        switchable(task="default", adapter_files={}), ONE_EACH, id="switchable_with_a_task_and_without_adapter_files"
+    ),
+    pytest.param(
+        lambda manifest: (
+            switchable()(manifest),
+            manifest["tasks"].update(code=manifest["tasks"]["default"]),
+        ),
+        ONE_EACH,
+        id="switchable_without_the_adapter_file_of_one_task",
+    ),
+    pytest.param(
+        switchable(adapter_files={"default": "LICENSE", "code": "LICENSE"}),
+        "unknown task 'code'; known: default - at `$.variants['default-int8'].task`",
+        id="adapter_file_of_an_unknown_task",
+    ),
+    pytest.param(
+        switchable(adapter_files={"default": "adapters/default.onnx_adapter"}),
+        "'adapters/default.onnx_adapter' is not among the files - at `$.variants['default-int8']`",
+        id="unlisted_adapter_file",
+    ),
+    pytest.param(
+        put("tasks", "default", "token_int8_scale", 0.01),
+        "token_int8_scale and multi_vector_dimensions do not agree - at `$.tasks['default'].token_int8_scale`",
+        id="scale_of_multi_vectors_that_do_not_exist",
+    ),
+    pytest.param(
+        put("multi_vector_dimensions", 16),
+        "token_int8_scale and multi_vector_dimensions do not agree - at `$.tasks['default'].token_int8_scale`",
+        id="multi_vectors_without_a_scale",
+    ),
+]
+
+
+@pytest.mark.parametrize("change", [with_images(), switchable()])
+def test_images_and_switchable_adapters_of_these_tests_are_valid(pack: Path, edit: Edit, change: Change) -> None:
+    edit(change)
+    read_pack(pack)
 
 
 @pytest.mark.parametrize(("change", "message"), CONTRADICTIONS)
@@ -501,6 +645,31 @@ def test_token_limit_beyond_the_models_positions(pack: Path, edit: Edit) -> None
     prefix = "PACK/default-fp32.onnx: sentence_embedding cannot be computed: [ONNXRuntimeError] : "
     assert message.startswith(prefix)
     assert "\n" not in message
+
+
+def test_adapter_that_is_none(pack: Path, edit: Edit) -> None:
+    edit(switchable())
+    message = refusal(pack, lambda: Embedder(pack, variant="default-int8"))
+    assert message.startswith("PACK/LICENSE: onnxruntime cannot load this adapter: ")
+    assert "\n" not in message
+
+
+def test_graph_without_inputs_for_images(pack: Path, edit: Edit) -> None:
+    edit(with_images())
+    model = Embedder(pack, weights="fp32", threads=1)
+    items: list[Any] = ["a cat", np.zeros((56, 56, 3), np.uint8)]
+    for item in items:
+        message = refusal(pack, functools.partial(model.encode, item))
+        assert message.startswith("PACK/default-fp32.onnx: ")
+        assert "\n" not in message
+
+
+def test_graph_without_multi_vectors(pack: Path, edit: Edit) -> None:
+    edit(put("multi_vector_dimensions", 16))
+    edit(put("tasks", "default", "token_int8_scale", 0.01))
+    model = Embedder(pack, weights="fp32", threads=1)
+    message = refusal(pack, lambda: model.encode_multi("a cat"))
+    assert message.startswith("PACK/default-fp32.onnx: token_embeddings cannot be computed: ")
 
 
 @pytest.mark.parametrize("version", ["99.0.0", "99", "1.999"])

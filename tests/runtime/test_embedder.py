@@ -150,7 +150,8 @@ def test_vector_space_is_that_of_the_weights_source_not_of_the_variant(embedder:
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 20])
 def test_iterator_gives_what_its_list_gives(fp32: Embedder, count: int) -> None:
     texts = [" ".join(WORDS[: 1 + index * 7 % 20]) for index in range(count)]
-    for options in ({}, {"precision": "int8", "truncate_dim": 16, "prompt_name": "query"}):
+    chosen: list[dict[str, Any]] = [{}, {"precision": "int8", "truncate_dim": 16, "prompt_name": "query"}]
+    for options in chosen:
         listed, taken = fp32.encode(texts, **options), fp32.encode(iter(texts), **options)
         assert (len(taken), taken.precision, taken.dimensions, taken.space) == (
             count,
@@ -180,16 +181,17 @@ def test_iterator_is_taken_a_few_items_at_a_time(fp32: Embedder) -> None:
     assert seen == [IMAGE_WINDOW, 2 * IMAGE_WINDOW, 3 * IMAGE_WINDOW]
 
 
-def test_items_of_an_iterator_are_counted_from_its_start(fp32: Embedder) -> None:
-    texts = ["a cat"] * 11
-    for bad, options, message in (
-        ("", {}, "text 11 is empty; leave it out, or give it a placeholder of your choice"),
-        (b"?", {}, "item 11 is an image; this pack reads texts only"),
-        ("cat " * 99, {"on_long": "error"}, "text 11 is longer than the model's limit of 32 tokens; "),
-    ):
-        assert refusal(lambda items=[*texts, bad], chosen=options: fp32.encode(iter(items), **chosen)).startswith(
-            message
-        )
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("", "text 11 is empty; leave it out, or give it a placeholder of your choice"),
+        (b"?", "item 11 is an image; this pack reads texts only"),
+        ("cat " * 99, "text 11 is longer than the model's limit of 32 tokens; "),
+    ],
+)
+def test_items_of_an_iterator_are_counted_from_its_start(fp32: Embedder, bad: Any, message: str) -> None:
+    texts = [*["a cat"] * 11, bad]
+    assert refusal(lambda: fp32.encode(iter(texts), on_long="error")).startswith(message)
 
 
 def test_cut_texts_of_an_iterator_are_told_once(fp32: Embedder, caplog: pytest.LogCaptureFixture) -> None:
@@ -415,9 +417,9 @@ def test_text_of_absurd_length(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) 
     assert refusal(lambda: fp32.encode(["a cat", "a" * 11])) == message
 
 
-def test_empty_list(fp32: Embedder) -> None:
-    for nothing in ([], (), iter([]), (text for text in [])):
-        assert refusal(lambda inputs=nothing: fp32.encode(inputs)) == "nothing to embed: the list is empty"
+@pytest.mark.parametrize("nothing", [[], (), iter([]), iter(())])
+def test_empty_list(fp32: Embedder, nothing: Any) -> None:
+    assert refusal(lambda: fp32.encode(nothing)) == "nothing to embed: the list is empty"
 
 
 @pytest.mark.parametrize(
