@@ -20,6 +20,8 @@ ORT_ERRORS: tuple[type[Exception], ...] = tuple(
 )
 # A graph that lacks an output or an input is a ValueError of onnxruntime's own Python code.
 RUN_ERRORS: tuple[type[Exception], ...] = (ValueError, *ORT_ERRORS)
+# A file that is no adapter is a RuntimeError.
+LOAD_ERRORS: tuple[type[Exception], ...] = (RuntimeError, *RUN_ERRORS)
 
 
 def check_onnxruntime(minimum: str) -> None:
@@ -47,7 +49,7 @@ class Adapter:
         self._adapter = ort.LoraAdapter()
         try:
             self._adapter.Load(str(path.resolve()))
-        except (RuntimeError, *RUN_ERRORS) as cause:
+        except LOAD_ERRORS as cause:
             raise PackError(f"{path}: onnxruntime cannot load this adapter: {str(cause).splitlines()[0]}") from cause
         self.options = ort.RunOptions()
         self.options.add_active_adapter(self._adapter)
