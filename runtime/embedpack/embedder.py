@@ -72,7 +72,7 @@ class Embedder:
             raise InputError(f"threads is {threads!r}; it must be a whole number of at least 1")
         self.pack = opened
         self.variant = name
-        self.task = task if chosen.task is None else chosen.task
+        self.task = chosen.task or task or _only(opened.manifest.tasks)
         self._switchable = chosen.task is None
         self._encoder = open_encoder(opened, chosen, threads or available_cores())
 
@@ -347,6 +347,10 @@ def _choose_mode_and_task(pack: Pack, choice: VariantChoice) -> tuple[str, str |
             raise InputError(f"this pack has several tasks; pass task=, one of: {', '.join(tasks)}")
         task = tasks[0]
     return mode, task
+
+
+def _only(names: Mapping[str, object]) -> str | None:
+    return next(iter(names)) if len(names) == 1 else None
 
 
 def _as_list(inputs: Inputs) -> list[Any]:

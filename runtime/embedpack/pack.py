@@ -111,6 +111,12 @@ class ImageInput(Strict, frozen=True):
     pooled_before: Annotated[int, msgspec.Meta(ge=0)]
     pooled_after: Annotated[int, msgspec.Meta(ge=0)]
 
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of an image as large as any, those around it included."""
+        around = len(self.tokens_before) + len(self.tokens_after)
+        return around + self.max_pixels // (self.patch_size * self.merge_size) ** 2
+
 
 class Adapter(Strict, frozen=True):
     """What was merged for a task.

@@ -1,10 +1,11 @@
-"""Embeddings to files that other programs read: JSON lines, npz, safetensors."""
+"""Single vectors and multi-vectors to files that other programs read: JSON lines, npz, safetensors."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from embedpack.disk import atomic_file
 from embedpack.embeddings import Embeddings
 from embedpack.errors import InputError, unknown
+from embedpack.multi_embeddings import MultiEmbeddings
 
 SUFFIXES = (".jsonl", ".npz", ".safetensors")
 
@@ -26,11 +28,12 @@ def check_suffix(path: Path) -> None:
         raise InputError(f"{path}: {unknown('ending', path.suffix, SUFFIXES)}")
 
 
-def write_vectors(path: Path | None, ids: list[str], embeddings: Embeddings) -> None:
+def write_vectors(path: Path | None, ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> None:
     """Write embeddings; the file's ending decides on the format, None prints JSON lines.
 
-    jsonl: {"id", "embedding"} a line, the codes as numbers. npz: ids, codes, precision, dimensions, space.
-    safetensors: what `Embeddings.load` reads, rows in the order of the texts.
+    jsonl: {"id", "embedding"} a line, the codes as numbers; of multi-vectors a list of lists. npz: ids, codes,
+    precision, dimensions, space, of multi-vectors also offsets, and max_pixels where it was chosen. safetensors: what
+    `Embeddings.load` or `MultiEmbeddings.load` reads, in the order of the inputs.
 
     Raises:
         InputError, CapacityError: the file cannot be written; nothing is left of it.
@@ -48,18 +51,27 @@ def write_vectors(path: Path | None, ids: list[str], embeddings: Embeddings) -> 
         if path.suffix == ".jsonl":
             stream.writelines(_json_lines(ids, embeddings))
         else:
-            np.savez(
-                stream,
-                ids=np.array(ids),
-                codes=embeddings.codes,
-                precision=np.array(embeddings.precision),
-                dimensions=np.array(embeddings.dimensions),
-                space=np.array(embeddings.space),
-            )
+            np.savez(stream, **_arrays(ids, embeddings))
 
 
-def _json_lines(ids: list[str], embeddings: Embeddings) -> Iterator[bytes]:
-    for name, row in zip(ids, embeddings.codes, strict=True):
+def _arrays(ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "ids": np.array(ids),
+        "codes": embeddings.codes,
+        "precision": np.array(embeddings.precision),
+        "dimensions": np.array(embeddings.dimensions),
+        "space": np.array(embeddings.space),
+    }
+    if isinstance(embeddings, MultiEmbeddings):
+        found["offsets"] = embeddings.offsets
+    if embeddings.max_pixels is not None:
+        found["max_pixels"] = np.array(embeddings.max_pixels)
+    return found
+
+
+def _json_lines(ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> Iterator[bytes]:
+    multi = isinstance(embeddings, MultiEmbeddings)
+    for name, codes in zip(ids, (part.codes for part in embeddings) if multi else embeddings.codes, strict=True):
         # float16 has no shortest decimal form of its own in Python.
-        values = row.astype(np.float32).tolist() if embeddings.precision == "float16" else row.tolist()
-        yield msgspec.json.encode({"id": name, "embedding": values}) + b"\n"
+        values = codes.astype(np.float32) if embeddings.precision == "float16" else codes
+        yield msgspec.json.encode({"id": name, "embedding": values.tolist()}) + b"\n"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from embedpack.commands.options import add_json, add_pack
 
 if TYPE_CHECKING:
-    from embedpack.pack import Manifest
+    from embedpack.pack import Manifest, Variant
 
-SUMMARY = "Show what a pack holds: tasks, variants, sizes, accuracy, licence."
+SUMMARY = "Show what a pack holds: tasks, images, variants, adapters, sizes, accuracy, licence."
 EXAMPLES = """\
   embedpack inspect packs/minilm
-  embedpack inspect packs/minilm --json"""
+  embedpack inspect packs/minilm --json
+  embedpack inspect packs/v4"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,26 +39,70 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print(manifest: Manifest) -> None:
-    from embedpack.codes import DTYPES, PRECISIONS, code_width
-
     restricted = ", non-commercial" if manifest.license.non_commercial else ""
     print(f"{manifest.name}  ({manifest.family}, pack format {manifest.format})")
     print(f"license     {manifest.license.id or 'not stated'}{restricted}")
     print(f"vectors     {manifest.dimensions} dimensions, may be cut to {', '.join(map(str, manifest.truncate_dims))}")
     print(f"texts       up to {manifest.text.max_tokens} tokens, {manifest.pooling} pooling")
+    _print_images(manifest)
     for name, task in manifest.tasks.items():
         prompts = ", ".join(f"{key} = {text!r}" for key, text in task.prompts.items()) or "no prompts"
-        merged = "no adapter" if task.adapter is None else f"{task.adapter.modules} matrices merged"
-        print(f"task        {name}: {prompts}; {merged}")
+        adapter = "no adapter" if task.adapter is None else f"an adapter of {task.adapter.modules} matrices"
+        print(f"task        {name}: {prompts}; {adapter}")
     for name, variant in manifest.variants.items():
-        files = {variant.graph, variant.graph_without_vnni, *variant.external_data} - {None}
-        size = sum(manifest.files[file].bytes for file in files if file is not None) / 1e6
-        close = variant.accuracy
+        _print_variant(manifest, name, variant)
+    _print_sizes(manifest)
+
+
+def _print_images(manifest: Manifest) -> None:
+    image = manifest.image
+    if image is None:
+        return
+    print(
+        f"images      {image.min_pixels} to {image.max_pixels} pixels; others are brought to the nearer of these sizes"
+    )
+    for weights, graph in manifest.vision.items():
+        size = _megabytes(manifest, (graph.graph, graph.graph_without_vnni, *graph.external_data))
+        print(f"vision      {weights:<20} {size:8.1f} MB")
+
+
+def _print_variant(manifest: Manifest, name: str, variant: Variant) -> None:
+    size = _megabytes(manifest, (variant.graph, variant.graph_without_vnni, *variant.external_data))
+    close = variant.accuracy
+    print(
+        f"variant     {name:<20} {size:8.1f} MB   cosine to {close.reference}: mean {close.cosine_mean:.5f}, "
+        f"1st percentile {close.cosine_p1:.5f}, lowest {close.cosine_min:.5f} ({close.texts} inputs)"
+    )
+    if close.tokens is not None:
         print(
-            f"variant     {name:<20} {size:8.1f} MB   cosine to {close.reference}: mean {close.cosine_mean:.5f}, "
-            f"1st percentile {close.cosine_p1:.5f}, lowest {close.cosine_min:.5f} ({close.texts} texts)"
+            f"{'':<45}of their tokens: mean {close.tokens.cosine_mean:.5f}, "
+            f"1st percentile {close.tokens.cosine_p1:.5f} ({close.tokens.tokens} tokens)"
         )
-    for precision in PRECISIONS:
-        if precision != "binary" or manifest.dimensions % 8 == 0:
-            width = code_width(precision, manifest.dimensions) * DTYPES[precision]().itemsize
-            print(f"precision   {precision:<20} {width:8} bytes a vector")
+    for task, file in variant.adapter_files.items():
+        print(f"  adapter   {task:<20} {_megabytes(manifest, (file,)):8.1f} MB   {file}")
+
+
+def _print_sizes(manifest: Manifest) -> None:
+    """Bytes of a vector, of a token's vector, and of all those of a page, in each precision."""
+    for precision, size in _sizes(manifest.dimensions):
+        print(f"precision   {precision:<20} {size:8} bytes a vector")
+    if manifest.multi_vector_dimensions is None:
+        return
+    tokens = None if manifest.image is None else manifest.image.most_tokens
+    image = "" if tokens is None else f"; the largest image has {tokens} tokens"
+    print(f"multi       {manifest.multi_vector_dimensions} dimensions a token{image}")
+    for precision, size in _sizes(manifest.multi_vector_dimensions):
+        page = "" if tokens is None else f"  {tokens * size:10} bytes the largest image"
+        print(f"precision   {precision:<20} {size:8} bytes a token{page}")
+
+
+def _sizes(dimensions: int) -> list[tuple[str, int]]:
+    """Precisions that hold vectors of these dimensions, with the bytes of one."""
+    from embedpack.codes import DTYPES, PRECISIONS, code_width
+
+    fitting = [precision for precision in PRECISIONS if precision != "binary" or dimensions % 8 == 0]
+    return [(name, code_width(name, dimensions) * DTYPES[name]().itemsize) for name in fitting]
+
+
+def _megabytes(manifest: Manifest, files: Iterable[str | None]) -> float:
+    return sum(manifest.files[file].bytes for file in set(files) if file is not None) / 1e6

@@ -17,8 +17,9 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def add_variant(parser: argparse.ArgumentParser) -> None:
-    """--task, --weights, --threads."""
+    """--task, --adapters, --weights, --threads."""
     parser.add_argument("--task", help="task of the pack; may be left out where it has one")
+    parser.add_argument("--adapters", help="merged or switchable (default: merged where the pack has it)")
     parser.add_argument("--weights", help="fp32, int8 or int4 (default: int8 where the pack has it)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: the cores this process may use)")
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 SUMMARY = "Search the texts of a file by meaning."
 EXAMPLES = """\
   embedpack search packs/minilm notes.txt "where did I park"
-  embedpack search packs/minilm docs.jsonl "play music" "edit photos" --precision binary --top-k 3 --json"""
+  embedpack search packs/minilm docs.jsonl "play music" "edit photos" --precision binary --top-k 3 --json
+  embedpack search packs/v4 notes.txt "where did I park" --adapters switchable --task retrieval"""
 SHOWN_CHARACTERS = 100
 
 
@@ -42,7 +43,9 @@ def run(options: argparse.Namespace) -> int:
     if options.top_k < 1:
         raise InputError(f"--top-k is {options.top_k}; it must be at least 1")
     corpus = read_texts(options.corpus, format=options.format, column=options.column, id_column=options.id_column)
-    model = Embedder(options.pack, task=options.task, weights=options.weights, threads=options.threads)
+    model = Embedder(
+        options.pack, task=options.task, weights=options.weights, adapters=options.adapters, threads=options.threads
+    )
     documents = model.encode(
         corpus.texts,
         prompt_name=_prompt(model, "passage"),

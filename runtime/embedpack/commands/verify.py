@@ -9,7 +9,8 @@ from embedpack.commands.options import add_json, add_pack
 SUMMARY = "Check every file's digest and run the golden inputs."
 EXAMPLES = """\
   embedpack verify packs/minilm
-  embedpack verify packs/minilm --json"""
+  embedpack verify packs/minilm --json
+  embedpack verify packs/v4"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
