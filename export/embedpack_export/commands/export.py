@@ -4,22 +4,51 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedpack.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from embedpack_export.hub import Downloaded
 
 SUMMARY = "Merge adapters into a checkpoint and write a pack."
 EXAMPLES = """\
   embedpack export models/all-MiniLM-L6-v2 -o packs/minilm
   embedpack export models/all-MiniLM-L6-v2 -o packs/minilm --adapter retrieval=adapters --weights int8
-  embedpack export models/multilingual-e5-small -o packs/e5 --pooling mean --weights int8 --weights int4"""
+  embedpack export models/multilingual-e5-small -o packs/e5 --pooling mean --weights int8 --weights int4
+  embedpack export jinaai/jina-embeddings-v4 -o packs/v4 --adapters switchable --task retrieval --task code
+  embedpack export jinaai/jina-embeddings-v4 --revision main -o packs/v4-text --task retrieval --modality text"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder with config.json and safetensors")
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="folder with config.json and safetensors, or owner/name of a repository of the Hugging Face hub",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of the repository (default: its main branch)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACK", help="folder to write")
     parser.add_argument(
         "--adapter", action="append", default=[], metavar="TASK=DIR", help="PEFT adapter of a task; may be repeated"
+    )
+    parser.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        metavar="TASK",
+        help="task of the checkpoint to export; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--adapters",
+        action="append",
+        choices=("merged", "switchable"),
+        help="a graph for each task, or one for all and adapters to choose from; may be repeated (default: merged)",
+    )
+    parser.add_argument(
+        "--modality",
+        choices=("text", "text+image"),
+        help="what the pack reads (default: all that the checkpoint reads)",
     )
     parser.add_argument(
         "--weights",
@@ -49,15 +78,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export."""
     try:
+        from embedpack_export.pack_writer import check_output
         from embedpack_export.pipeline import export
         from embedpack_export.settings import DEFAULT_WEIGHTS, ExportSettings
     except ModuleNotFoundError as missing:
         raise MissingExtraError("export", str(missing.name)) from missing
+    adapters = _adapters(options.adapter)
+    # Before a download of gigabytes.
+    check_output(options.output, overwrite=options.overwrite)
+    downloaded = _downloaded(options.checkpoint, options.revision)
     export(
         ExportSettings(
-            checkpoint=options.checkpoint,
+            checkpoint=Path(options.checkpoint) if downloaded is None else downloaded.folder,
             output=options.output,
-            adapters=_adapters(options.adapter),
+            name=None if downloaded is None else downloaded.name,
+            revision=None if downloaded is None else downloaded.revision,
+            adapters=adapters,
+            tasks=tuple(dict.fromkeys(options.task)),
+            adapter_modes=tuple(dict.fromkeys(options.adapters or ["merged"])),
+            modality=options.modality,
             weights=tuple(dict.fromkeys(options.weights or DEFAULT_WEIGHTS)),
             pooling=options.pooling,
             max_tokens=options.max_length,
@@ -67,6 +106,17 @@ def run(options: argparse.Namespace) -> int:
         )
     )
     return 0
+
+
+def _downloaded(checkpoint: str, revision: str | None) -> Downloaded | None:
+    """The files of a repository of the hub; None: the checkpoint is a folder."""
+    from embedpack_export.hub import download, is_repository
+
+    if is_repository(checkpoint):
+        return download(checkpoint, revision)
+    if revision is not None:
+        raise InputError(f"--revision {revision}: {checkpoint} is a folder, not the owner/name of a repository")
+    return None
 
 
 def _adapters(pairs: list[str]) -> dict[str, Path]:
