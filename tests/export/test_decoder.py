@@ -269,7 +269,8 @@ def test_a_sliding_window(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["attention_bias", "mlp_bias"])
 def test_biases_that_llama_seldom_has(tmp_path: Path, name: str) -> None:
-    checkpoint = make_decoder(tmp_path / "toy", "llama", **{name: True})
+    checkpoint = make_decoder(tmp_path / "toy", "llama")
+    edit_json(checkpoint / "config.json", **{name: True})
     refuse(checkpoint, f"{checkpoint / 'config.json'}: Invalid enum value True - at `$.{name}`")
 
 
