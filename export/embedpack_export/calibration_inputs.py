@@ -94,7 +94,7 @@ def _alone(plan: ExportPlan, item: Prepared) -> Batch:
 
 def _bounded(plan: ExportPlan, texts: Sequence[Prepared]) -> list[Prepared]:
     """Texts, evenly taken, that a model of this size can look at in reasonable time."""
-    limit = min(MOST_TOKENS, max(FEWEST_TOKENS, WORK / plan.parameters))
+    limit = min(MOST_TOKENS, max(FEWEST_TOKENS, WORK / max(1, plan.parameters)))
     tokens = sum(len(item.ids) for item in texts)
     kept = min(len(texts), max(1, int(len(texts) * limit / tokens)))
     return [texts[row] for row in np.linspace(0, len(texts) - 1, kept).astype(int)]
