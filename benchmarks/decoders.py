@@ -34,7 +34,7 @@ SETS = (
     "retrieval/xquad-en", "retrieval/xquad-de", "retrieval/xquad-es", "retrieval/xquad-ru", "retrieval/xquad-zh",
     "retrieval/debian-desc-en", "retrieval/debian-desc-fr", "code/cosqa-dev", "code/nl2bash", "code/java-cs-test",
 )  # fmt: skip
-CHARACTERS = 400
+CHARACTERS = 120
 TOP = 10
 TASK = "retrieval"
 
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-texts", type=int, default=200, metavar="N", help="for multi-vectors; default: %(default)s"
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the checkpoint and the pack there")
+    parser.add_argument("--switchable", action="store_true", help="measure switchable adapters too")
     parser.add_argument(
         "--weights", action="append", choices=("int8", "int4"), help="may be repeated; default: int8 and int4"
     )
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 output=pack,
                 tasks=(TASK,),
                 weights=("fp32", *weights),
-                adapter_modes=("merged", "switchable"),
+                adapter_modes=("switchable", "merged") if options.switchable else ("merged",),
                 modality="text",
                 overwrite=True,
             )
@@ -88,13 +89,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         found = {}
         for name in weights:
             merged = _vectors(pack, f"{TASK}-{name}", texts, options)
-            switched = _vectors(pack, f"switchable-{name}", texts, options)
             found[f"{TASK}-{name}"] = compare(exact, merged)
-            found[f"switchable-{name}"] = compare(exact, switched) | {
-                "to_merged_cosine_mean": _round(_cosines(merged.single, switched.single).mean())
-            }
-        switched = _vectors(pack, "switchable-fp32", texts, options)
-        found["switchable-fp32"] = compare(exact, switched)
+            if options.switchable:
+                found[f"switchable-{name}"] = _compare_switchable(pack, name, exact, merged, texts, options)
+        if options.switchable:
+            found["switchable-fp32"] = _compare_switchable(pack, "fp32", exact, exact, texts, options)
     return {
         "decoder": options.decoder.name,
         "texts": len(texts),
@@ -102,6 +101,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "export_s": round(seconds, 1),
         "variants": found,
     }
+
+
+def _compare_switchable(
+    pack: Path, weights: str, exact: Vectors, merged: Vectors, texts: Sequence[str], options: argparse.Namespace
+) -> dict[str, float]:
+    switched = _vectors(pack, f"switchable-{weights}", texts, options)
+    to_merged = _round(_cosines(merged.single, switched.single).mean())
+    return compare(exact, switched) | {"to_merged_cosine_mean": to_merged}
 
 
 def draw_texts(data: Path, count: int, seed: int) -> list[str]:

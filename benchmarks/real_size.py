@@ -85,10 +85,10 @@ def table(results: Mapping[str, Any]) -> str:
     sizes = [("checkpoint", f"{results['checkpoint_bytes'] / 1e9:.2f}")]
     sizes += [(f"pack, {name}", f"{size / 1e9:.2f}") for name, size in results["pack_bytes"].items()]
     opened = results["opened"]
-    memory = opened["after_load"]
+    memory = {name: f"{size / 1e9:.2f} GB" for name, size in opened["after_load"].items()}
     lines = [
-        f"load {opened['load_s']:.1f} s, {memory['rss'] / 1e9:.2f} GB resident, {memory['anonymous'] / 1e9:.2f} GB of it "
-        f"anonymous; after a page {opened['after_page']['rss'] / 1e9:.2f} GB",
+        f"load {opened['load_s']:.1f} s; resident {memory['rss']}, of it anonymous {memory['anonymous']}; "
+        f"after a page {opened['after_page']['rss'] / 1e9:.2f} GB",
         f"int8 products alone: {opened['product_gops']:.0f} GOPS",
     ]
     speeds = [

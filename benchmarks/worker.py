@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,18 +107,17 @@ def measure_page(job: PageJob) -> dict[str, Any]:
         text = text_of(model, tokens)
         runs[f"text of {tokens} tokens"] = {
             "tokens": tokens,
-            "wall_s": median_seconds(lambda item=text: model.encode(item)),
+            "wall_s": median_seconds(partial(model.encode, text)),
         }
     count = PAGE[0] * PAGE[1] // (spec.patch_size * spec.merge_size) ** 2
     runs[f"page of {PAGE[0]} x {PAGE[1]} pixels"] = {
         "tokens": count,
-        "wall_s": median_seconds(lambda: model.encode(page), 1),
+        "wall_s": median_seconds(partial(model.encode, page), 1),
     }
     for item in runs.values():
         # Of the decoder's products; a page's time holds the vision tower too.
         item["share"] = operations * item["tokens"] / item["wall_s"] / 1e9 / gops
-    found = {"load_s": seconds, "after_load": after_load, "after_page": memory(), "product_gops": gops, "runs": runs}
-    return found
+    return {"load_s": seconds, "after_load": after_load, "after_page": memory(), "product_gops": gops, "runs": runs}
 
 
 def text_of(model: Embedder, tokens: int) -> str:

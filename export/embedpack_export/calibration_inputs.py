@@ -23,7 +23,7 @@ from embedpack_export.tasks import TaskPlan
 TOKEN_BUDGET = 1024
 # Tokens times parameters that one pass may take, within bounds of tokens: a large model looks at fewer texts.
 WORK = 4e12
-FEWEST_TOKENS, MOST_TOKENS = 5_000, 25_000
+FEWEST_TOKENS, MOST_TOKENS = 3_000, 25_000
 
 
 @dataclass(frozen=True)

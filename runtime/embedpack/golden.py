@@ -23,7 +23,7 @@ TEXTS = (
     "A",
     "Die Katze schläft auf dem warmen Dach, während es regnet. 猫在屋顶上睡觉。 😀",
     "for name in sorted(os.listdir(folder)): print(name, os.path.getsize(name))",
-    "To index a shelf, read every label twice. " * 40,
+    "To index a shelf, read every label twice. " * 12,
 )
 
 
