@@ -39,7 +39,7 @@ from embedpack.golden import TOLERANCE, check_golden
 from embedpack.pack import read_pack
 from embedpack_export.adapter import read_adapter
 from embedpack_export.calibration import SHIPPED, read_calibration
-from embedpack_export.calibration_inputs import text_batches
+from embedpack_export.calibration_inputs import text_inputs
 from embedpack_export.checkpoint import read_checkpoint
 from embedpack_export.families.bert import RULES
 from embedpack_export.pipeline import export
@@ -272,15 +272,15 @@ def test_the_store_refuses_a_tensor_of_another_size_than_announced(tmp_path: Pat
 # --- whole or not at all
 
 INTERRUPTIONS = {
-    "calibration inputs": "embedpack_export.pipeline.text_batches",
+    "calibration inputs": "embedpack_export.pipeline.text_inputs",
     "calibration graph": "embedpack_export.observe._write_stage",
     "calibration": "embedpack_export.observe.StatisticsSum.add",
     "stage": "embedpack_export.build.GraphWriter.append",
+    "trial": "embedpack_export.build.WrittenStage.run",
     "exact vectors": "embedpack_export.pipeline.run_heads",
     "graph": "embedpack_export.build.GraphWriter.finish",
     "twin": "embedpack_export.draft.unsigned_weights",
-    "measuring": "embedpack_export.pipeline.cosines",
-    "golden vectors": "embedpack_export.draft.golden_vectors",
+    "measuring": "embedpack_export.pipeline.accuracy",
     "licence": "embedpack_export.seal.pack_license",
     "manifest": "embedpack_export.seal.write_manifest",
 }
@@ -480,7 +480,7 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "suffix", ["shared.bin", "int8.bin", "default-int8.onnx", "stage.onnx", "heads.onnx", "LICENSE"]
+    "suffix", ["shared.bin", "int8.bin", "default-int8.onnx", "stage.onnx", ".stage.onnx", "heads.onnx", "LICENSE"]
 )
 def test_a_full_disk(checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     settings = quick(checkpoint, packs / "toy", weights=("int8",))
@@ -629,22 +629,27 @@ def test_the_kind_of_a_text_picks_its_prompt(tmp_path: Path) -> None:
     assert found.by_prompt(prompts, "passage") == {"query: ": ["a"], "passage: ": ["b", "c"]}
 
 
-@pytest.mark.parametrize(("products", "expected"), [(4e12, 7), (80, 3), (0, 3)])
+@pytest.mark.parametrize(
+    ("work", "fewest", "most", "expected"),
+    [
+        (4e12, 3, 25_000, ["cat", "river", "roof", "rain", "house", "door", "tree"]),
+        (0, 9, 25_000, ["cat", "rain", "tree"]),
+        (4e12, 3, 9, ["cat", "rain", "tree"]),
+        (0, 1, 1, ["cat"]),
+    ],
+)
 def test_large_models_look_at_fewer_texts(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, products: float, expected: int
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, work: float, fewest: int, most: int, expected: list[str]
 ) -> None:
     """Spread over the file, whose texts may be sorted."""
-    monkeypatch.setattr("embedpack_export.calibration_inputs.WORK", products)
-    monkeypatch.setattr("embedpack_export.calibration_inputs.FEWEST", 3)
-    words = ("cat", "dog", "roof", "rain", "house", "door", "tree")
-    calibrate = calibration_file(checkpoint.parent, words)
+    for name, value in (("WORK", work), ("FEWEST_TOKENS", fewest), ("MOST_TOKENS", most)):
+        monkeypatch.setattr(f"embedpack_export.calibration_inputs.{name}", value)
+    calibrate = calibration_file(checkpoint.parent, ("cat", "river", "roof", "rain", "house", "door", "tree"))
     found = make_plan(ExportSettings(checkpoint=checkpoint, output=checkpoint.parent / "pack", calibrate=calibrate))
-    batches = text_batches(found, found.tasks["default"], [], [])
-    assert sum(len(batch.items) for batch in batches) == expected
-    if expected == 3:
-        chosen = found.preparation.prepare(["cat", "rain", "tree"], "")
-        ids = {tuple(item.ids) for batch in batches for item in batch.items}
-        assert ids == {tuple(item.ids) for item in chosen}
+    inputs = text_inputs(found, found.tasks["default"], [])
+    chosen = {tuple(item.ids) for batch in inputs.calibration for item in batch.items}
+    assert chosen == {tuple(item.ids) for item in found.preparation.prepare(expected, "")}
+    assert inputs.golden == []
 
 
 def test_no_calibration_file(checkpoint: Path, packs: Path, tmp_path: Path) -> None:
