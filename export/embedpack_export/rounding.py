@@ -42,7 +42,7 @@ class Rounding:
         ordered = covariance[order][:, order].astype(np.float64)
         variance = max(float(ordered.diagonal().mean()), 1e-12)
         ordered[np.diag_indices_from(ordered)] += DAMPING * variance
-        return cls(order, np.linalg.cholesky(np.linalg.inv(ordered)).T.astype(np.float32))
+        return cls(order, _inverse_factor(ordered).astype(np.float32))
 
     def round(self, weights: Float32, scales: Float32, low: int, high: int) -> Float32:
         """Integers for weights float32 [n, k], scales [n, k] or [n, 1]: float32 [n, k] in low..high."""
@@ -61,6 +61,28 @@ class Rounding:
         integers = np.empty_like(weights)
         integers[:, self.order] = result.T
         return integers
+
+
+def _inverse_factor(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Upper factor U of the inverse, U.T @ U, of a positive definite matrix, without inverting the matrix itself.
+
+    With all axes reversed, the lower Cholesky factor L of the matrix becomes an upper R with R @ R.T; U is its inverse.
+    """
+    lower = np.linalg.cholesky(matrix[::-1, ::-1])
+    return _inverse_of_lower(lower)[::-1, ::-1]
+
+
+def _inverse_of_lower(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Inverse of a lower triangular matrix by halves: products, which are fast, do nearly all the work."""
+    size = len(lower)
+    if size <= BLOCK:
+        return np.linalg.inv(lower)
+    half = size // 2
+    inverse = np.zeros_like(lower)
+    inverse[:half, :half] = first = _inverse_of_lower(lower[:half, :half])
+    inverse[half:, half:] = second = _inverse_of_lower(lower[half:, half:])
+    inverse[half:, :half] = -second @ (lower[half:, :half] @ first)
+    return inverse
 
 
 def roundings(covariance: Sequence[npt.NDArray[np.float64]], divisors: Float32) -> list[Rounding]:
