@@ -7,17 +7,23 @@ import json
 import signal
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_checkpoint import make_checkpoint
 
-from embedpack import Embedder, Embeddings
+from embedpack import Embedder, Embeddings, MultiEmbeddings, pdf_pages
 from embedpack.cli import main
+from embedpack.pack import read_pack
+from embedpack_export.hub import Downloaded
 
 PACK = str(Path(__file__).parents[1] / "runtime" / "packs" / "tiny")
 COMMANDS = ("demo", "export", "embed", "search", "inspect", "verify")
+# In the file of texts of the fixture `files`.
+IN_FILE = ["a cat sleeps", "where is the router"]
 TEXTS = ["how do i reset the router", "the cat sleeps", "list every file"]
 
 
@@ -103,7 +109,7 @@ def test_embed_writes_safetensors_that_load(precision: str, lines: str, tmp_path
         ("t.csv", b'text\n"open\n', "not valid CSV: unexpected end of data"),
         ("t.txt", b"good\n\xff\xfe\n", "line 2: not UTF-8; convert it, e.g. with iconv -t UTF-8"),
         ("t.txt", b"good\n\nlast\n", "line 2: the text is empty; remove the line, or give it a placeholder"),
-        ("t.txt", b"", "no texts: the list is empty"),
+        ("t.txt", b"", "t.txt: no texts in it; leave it out, or write it again"),
     ],
 )
 def test_bad_texts_are_refused_and_nothing_is_written(
@@ -120,6 +126,170 @@ def test_an_unknown_ending_is_refused_before_the_work(capsys: pytest.CaptureFixt
     assert "out.parquet: unknown ending '.parquet'; known: .jsonl, .npz, .safetensors" in capsys.readouterr().err
 
 
+# Images, PDF pages and several files.
+
+LIMIT = 20_000
+
+
+def names(files: Path, *chosen: str) -> list[str]:
+    return [str(files / name) for name in chosen]
+
+
+def test_embed_takes_several_files_in_their_order(v4: Path, files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.npz"
+    sources = names(files, "first.png", "texts.txt", "report.pdf", "second.PPM", "first.png", "texts.txt")
+    options = ["--task", "retrieval", "--prompt-name", "passage", "--max-pixels", str(LIMIT), "--precision", "int8"]
+    assert main(["embed", str(v4), *sources, *options, "-o", str(out)]) == 0
+    pages = [f"report.pdf#{number}" for number in range(1, 11)]
+    model = Embedder(v4, task="retrieval")
+    inputs = [files / "first.png", *IN_FILE, *pdf_pages(files / "report.pdf"), files / "second.PPM"]
+    expected = model.encode(
+        [*inputs, files / "first.png", *IN_FILE], prompt_name="passage", precision="int8", max_pixels=LIMIT
+    )
+    with np.load(out) as saved:
+        assert saved["ids"].tolist() == ["first.png", "1", "2", *pages, "second.PPM", "first.png", "1", "2"]
+        assert np.isclose(saved["codes"], expected.codes).mean() > 0.99
+        assert (int(saved["max_pixels"]), str(saved["space"])) == (LIMIT, expected.space)
+
+
+def test_embed_prints_json_lines_of_images(v4: Path, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--task", "code", "--adapters", "switchable", "--truncate-dim", "16"]
+    assert main(["embed", str(v4), *names(files, "texts.txt", "first.png"), *arguments]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    model = Embedder(v4, adapters="switchable")
+    expected = model.encode([*IN_FILE, files / "first.png"], task="code", truncate_dim=16)
+    assert [row["id"] for row in rows] == ["1", "2", "first.png"]
+    np.testing.assert_allclose([row["embedding"] for row in rows], expected.codes, atol=1e-6)
+
+
+def test_pages_are_not_held_all_at_once(v4: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[object]] = []
+    most = 0
+
+    def pages(path: Path) -> Iterator[np.ndarray]:
+        nonlocal most
+        for page in pdf_pages(path):
+            alive.append(weakref.ref(page))
+            most = max(most, sum(item() is not None for item in alive))
+            yield page
+            del page
+
+    monkeypatch.setattr("embedpack.input_files.pdf_pages", pages)
+    monkeypatch.setattr("embedpack.embedder.IMAGE_WINDOW", 2)
+    assert main(["embed", str(v4), *names(files, "report.pdf"), "--task", "code", "--max-pixels", "4000"]) == 0
+    assert len(alive) == 10
+    assert most <= 4
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "binary"])
+def test_embed_writes_multi_vectors(
+    precision: str, v4: Path, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = names(files, "texts.txt", "report.pdf", "first.png")
+    options = ["--task", "retrieval", "--multi", "--max-pixels", str(LIMIT), "--precision", precision]
+    command = ["embed", str(v4), *sources, *options]
+    for name in ("out.npz", "out.safetensors", "out.jsonl"):
+        assert main([*command, "-o", str(tmp_path / name)]) == 0
+    assert main(command) == 0
+    inputs = [*IN_FILE, *pdf_pages(files / "report.pdf"), files / "first.png"]
+    expected = Embedder(v4, task="retrieval").encode_multi(inputs, precision=precision, max_pixels=LIMIT)
+    loaded = MultiEmbeddings.load(tmp_path / "out.safetensors")
+    assert (loaded.precision, loaded.max_pixels, loaded.space) == (precision, LIMIT, expected.space)
+    assert len(loaded) == 13
+    with np.load(tmp_path / "out.npz") as saved:
+        assert saved["ids"].tolist() == ["1", "2", *(f"report.pdf#{page}" for page in range(1, 11)), "first.png"]
+        np.testing.assert_array_equal(saved["codes"], loaded.codes)
+        np.testing.assert_array_equal(saved["offsets"], loaded.offsets)
+    np.testing.assert_array_equal(loaded.offsets, expected.offsets)
+    # Batches of other inputs may round a value otherwise.
+    assert np.isclose(loaded.codes, expected.codes, atol=1e-3).mean() > 0.99
+    printed = capsys.readouterr().out
+    assert (tmp_path / "out.jsonl").read_text() == printed
+    rows = [json.loads(line)["embedding"] for line in printed.splitlines()]
+    assert [len(row) for row in rows] == loaded.counts.tolist()
+    np.testing.assert_allclose(np.concatenate(rows), loaded.codes, atol=1e-6)
+
+
+BROKEN: list[tuple[list[str], list[str], str]] = [
+    (["texts.txt", "encrypted.pdf"], [], "encrypted.pdf is encrypted; remove its password first"),
+    (["texts.txt", "damaged.pdf"], [], "damaged.pdf is damaged or no PDF; open it in a viewer and save it again"),
+    (["first.png", "empty.png"], [], "empty.png) is empty (0 bytes); leave it out, or write it again"),
+    (["first.png", "damaged.png"], [], "damaged.png) "),
+    (["first.png", "none.png"], [], "none.png: cannot be read: No such file or directory"),
+    (["first.png", "none.pdf"], [], "none.pdf: cannot be read: No such file or directory"),
+    (["first.png", "none.txt"], [], "none.txt: cannot be read: No such file or directory"),
+    (["first.png"], ["--max-pixels", "0"], "max_pixels is 0; it must be a whole number of at least 1"),
+    (["first.png"], ["--max-pixels", "9"], "max_pixels is 9; this model takes images of at least 3136 pixels"),
+    (["first.png"], ["--prompt-name", "querry"], "unknown prompt_name 'querry'; known: query, passage"),
+    (["first.png"], ["--adapters", "swapped"], "unknown adapters 'swapped'; known: merged, switchable"),
+    (["first.png"], ["--task", "codes"], "unknown task 'codes'; known: retrieval, code; did you mean 'code'?"),
+    (["texts.txt"], ["--multi", "--truncate-dim", "16"], "--truncate-dim does not go with --multi"),
+]
+
+
+@pytest.mark.parametrize("multi", [[], ["--multi"]])
+@pytest.mark.parametrize(("sources", "options", "message"), BROKEN, ids=lambda value: "".join(value))
+def test_what_cannot_be_embedded_is_told_in_one_line(
+    sources: list[str],
+    options: list[str],
+    message: str,
+    multi: list[str],
+    v4: Path,
+    files: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = ["-o", str(tmp_path / "out.npz")]
+    assert main(["embed", str(v4), *names(files, *sources), "--task", "code", *options, *multi, *out]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("embedpack: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--adapters", "merged"], "this pack has several tasks; pass task=, one of: retrieval, code"),
+        (["--adapters", "switchable"], "pass task=, one of: retrieval, code"),
+        ([], "this pack has several tasks; pass task=, one of: retrieval, code"),
+    ],
+)
+def test_the_task_must_be_named_where_there_are_several(
+    options: list[str], message: str, v4: Path, lines: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    for command in (["embed", str(v4), lines, "-o", str(tmp_path / "out.npz")], ["search", str(v4), lines, "a cat"]):
+        assert main([*command, *options]) == 1
+        assert capsys.readouterr().err == f"embedpack: {message}\n"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["first.png", "report.pdf"])
+def test_images_for_a_pack_of_texts_are_refused_before_the_work(
+    name: str, files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Embedder, "encode", None)
+    assert main(["embed", PACK, *names(files, "texts.txt", name)]) == 1
+    assert capsys.readouterr().err == f"embedpack: {files / name}: {PACK} reads texts only, no images\n"
+
+
+def test_multi_vectors_of_a_pack_without_them(lines: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert main(["embed", PACK, lines, "--multi", "-o", str(tmp_path / "out.npz")]) == 1
+    message = "this pack has no multi-vectors; its checkpoint came without a multi-vector projector"
+    assert capsys.readouterr().err == f"embedpack: {PACK}: {message}\n"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_broken_file_is_no_traceback(v4: Path, files: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "embedpack", "embed", str(v4), str(files / "encrypted.pdf"), "--task", "code"]
+    done = subprocess.run([*command, "-o", str(tmp_path / "out.npz")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_search_finds_the_text_itself(lines: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", PACK, lines, "the cat sleeps", "list every file", "--top-k", "2", "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -132,6 +302,41 @@ def test_search_prints_for_people(lines: str, capsys: pytest.CaptureFixture[str]
     assert "the cat sleeps\n  " in capsys.readouterr().out
     assert main(["search", PACK, lines, "x", "--top-k", "0"]) == 1
     assert "--top-k is 0; it must be at least 1" in capsys.readouterr().err
+
+
+def test_search_with_switchable_adapters(v4: Path, lines: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["search", str(v4), lines, "the cat sleeps", "--adapters", "switchable", "--json"]
+    found = []
+    for task in ("retrieval", "code"):
+        assert main([*command, "--task", task]) == 0
+        found.append(json.loads(capsys.readouterr().out)["hits"])
+    assert sorted(hit["text"] for hit in found[0]) == sorted(TEXTS)
+    assert found[0] != found[1]
+
+
+def test_inspect_shows_images_multi_vectors_and_adapters(v4: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(v4)]) == 0
+    shown = capsys.readouterr().out
+    image = read_pack(v4).manifest.image
+    assert image is not None
+    tokens = 768 + len(image.tokens_before) + len(image.tokens_after)
+    for part in (
+        "images      3136 to 602112 pixels",
+        "vision      int8 ",
+        "variant     retrieval-int8 ",
+        "variant     switchable-int8 ",
+        "of their tokens: mean 0.99",
+        "  adapter   code ",
+        "MB   adapters/code.int8.onnx_adapter\n",
+        f"multi       16 dimensions a token; the largest image has {tokens} tokens\n",
+        f"precision   binary                      2 bytes a token  {2 * tokens:10} bytes the largest image\n",
+    ):
+        assert part in shown
+
+
+def test_verify_of_merged_and_switchable_variants(v4: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(v4), "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["golden"]) == {"retrieval-int8", "code-int8", "switchable-int8"}
 
 
 def test_inspect_and_verify(capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,6 +359,78 @@ def test_export_writes_a_pack_that_verifies(tmp_path: Path, capsys: pytest.Captu
     assert "exists; choose another place, or pass --overwrite" in capsys.readouterr().err
 
 
+def test_export_of_one_part(v4_checkpoint: Path, calibration: Path, tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    options = ["--modality", "text", "--task", "code", "--task", "code", "--adapters", "switchable"]
+    files = ["-o", str(pack), "--calibrate", str(calibration)]
+    assert main(["export", str(v4_checkpoint), *files, "--weights", "fp32", *options]) == 0
+    manifest = read_pack(pack).manifest
+    assert (manifest.image, list(manifest.tasks), list(manifest.variants)) == (None, ["code"], ["switchable-fp32"])
+    assert (manifest.name, manifest.source.revision) == ("tiny-v4", None)
+    assert len(Embedder(pack).encode("a cat")) == 1
+
+
+def test_export_of_a_repository(
+    calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, pack = make_checkpoint(tmp_path / "snapshot"), tmp_path / "pack"
+    asked = []
+
+    def download(repository: str, revision: str | None) -> Downloaded:
+        asked.append((repository, revision))
+        return Downloaded(checkpoint, repository, "c" * 40)
+
+    monkeypatch.setattr("embedpack_export.hub.download", download)
+    command = ["export", "tiny-lab/tiny-bert", "-o", str(pack), "--calibrate", str(calibration), "--weights", "fp32"]
+    assert main([*command, "--revision", "v2"]) == 0
+    manifest = read_pack(pack).manifest
+    assert (manifest.name, manifest.source.revision) == ("tiny-lab/tiny-bert", "c" * 40)
+    assert main(command) == 1
+    assert "exists; choose another place, or pass --overwrite" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+    assert asked == [("tiny-lab/tiny-bert", "v2"), ("tiny-lab/tiny-bert", None)]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "options", "message"),
+    [
+        ("FOLDER", ["--revision", "main"], "--revision goes with the owner/name of a repository; FOLDER is a path"),
+        ("FOLDER/none", [], "FOLDER/none: no such folder; pass the folder"),
+        ("FOLDER/none", ["--revision", "main"], "--revision goes with the owner/name of a repository; FOLDER/none"),
+        ("none", [], "none: no such folder; pass the folder"),
+        (
+            "FOLDER",
+            ["--task", "cod"],
+            "unknown task 'cod'; known: retrieval, text-matching, code; did you mean 'code'?",
+        ),
+    ],
+)
+def test_export_refuses(
+    checkpoint: str,
+    options: list[str],
+    message: str,
+    v4_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = checkpoint.replace("FOLDER", str(v4_checkpoint))
+    assert main(["export", source, "-o", str(tmp_path / "pack"), *options]) == 1
+    error = capsys.readouterr().err.replace(str(v4_checkpoint), "FOLDER")
+    assert error.startswith(f"embedpack: {message}")
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_refuses_images_of_a_model_of_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = make_checkpoint(tmp_path / "toy")
+    command = ["export", str(checkpoint), "-o", str(tmp_path / "pack")]
+    assert main([*command, "--modality", "text+image"]) == 1
+    assert capsys.readouterr().err == "embedpack: --modality text+image: this model reads texts only\n"
+    assert main([*command, "--adapters", "switchable"]) == 1
+    assert "switchable adapters were asked for, but the checkpoint has none" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
 @pytest.mark.parametrize(
     ("adapters", "message"),
     [
@@ -172,8 +449,8 @@ def test_export_refuses_unclear_adapters(
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy", num_hidden_layers=6)
     script = (
-        "import os, signal, sys; from embedpack_export import pipeline; from embedpack.cli import main;"
-        "pipeline.write_manifest = lambda *_: os.kill(os.getpid(), signal.SIGINT);"
+        "import os, signal, sys; from embedpack_export import seal; from embedpack.cli import main;"
+        "seal.write_manifest = lambda *_: os.kill(os.getpid(), signal.SIGINT);"
         f"sys.exit(main(['export', {str(checkpoint)!r}, '-o', {str(tmp_path / 'pack')!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

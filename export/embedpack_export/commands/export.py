@@ -115,7 +115,7 @@ def _downloaded(checkpoint: str, revision: str | None) -> Downloaded | None:
     if is_repository(checkpoint):
         return download(checkpoint, revision)
     if revision is not None:
-        raise InputError(f"--revision {revision}: {checkpoint} is a folder, not the owner/name of a repository")
+        raise InputError(f"--revision goes with the owner/name of a repository; {checkpoint} is a path")
     return None
 
 
