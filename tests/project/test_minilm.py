@@ -83,7 +83,7 @@ def test_int8_pack_is_small(settings: ExportSettings) -> None:
 
 def test_the_code_of_the_readme_runs(settings: ExportSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    code, _ = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(settings.output.parents[1])
     names: dict[str, np.ndarray] = {}
     exec(code.replace("print(", "scores = ("), names)

@@ -1,0 +1,103 @@
+"""`Embedder` on a pack that reads images, has several tasks and multi-vectors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedpack import Embedder, Embeddings, InputError, MultiEmbeddings, maxsim, pdf_pages, similarity
+
+LIMIT = 20_000
+
+
+@pytest.fixture(scope="module")
+def merged(v4: Path) -> Embedder:
+    return Embedder(v4, task="retrieval", threads=1)
+
+
+@pytest.fixture(scope="module")
+def switchable(v4: Path) -> Embedder:
+    return Embedder(v4, adapters="switchable", threads=1)
+
+
+def refusal(action: Callable[[], object]) -> str:
+    with pytest.raises(InputError) as caught:
+        action()
+    return str(caught.value)
+
+
+def test_merged_is_the_default_and_a_task_opens_its_variant(v4: Path) -> None:
+    assert Embedder(v4, task="code", threads=1).variant == "code-int8"
+    assert Embedder(v4, task="code", adapters="switchable", threads=1).variant == "switchable-int8"
+    assert Embedder(v4, task="code", adapters="switchable", threads=1).task == "code"
+    assert Embedder(v4, variant="switchable-int8", threads=1).task is None
+
+
+def test_pages_of_a_pdf_give_what_their_list_gives(merged: Embedder, files: Path) -> None:
+    report = files / "report.pdf"
+    pages = list(pdf_pages(report))
+    assert len(pages) == 10
+    single = merged.encode(pdf_pages(report), max_pixels=LIMIT)
+    assert isinstance(single, Embeddings)
+    assert (len(single), single.max_pixels) == (10, LIMIT)
+    assert similarity(single, merged.encode(pages, max_pixels=LIMIT)).diagonal().min() > 0.9999
+    multi = merged.encode_multi(pdf_pages(report), max_pixels=LIMIT, precision="float16")
+    assert isinstance(multi, MultiEmbeddings)
+    listed = merged.encode_multi(pages, max_pixels=LIMIT, precision="float16")
+    assert (multi.max_pixels, multi.precision) == (LIMIT, "float16")
+    assert np.array_equal(multi.offsets, listed.offsets)
+    assert (maxsim(multi, listed).argmax(axis=1) == np.arange(10)).all()
+
+
+def test_the_code_of_the_readme_runs(v4: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    _, code = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / "v4").symlink_to(v4)
+    (tmp_path / "report.pdf").symlink_to(files / "report.pdf")
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, np.ndarray] = {}
+    exec(code.replace("print(", "scores = ("), found)
+    assert found["scores"].shape == (1, 10)
+
+
+def test_fewer_pixels_make_fewer_tokens(merged: Embedder, files: Path) -> None:
+    full, small = (merged.encode_multi(files / "first.png", max_pixels=limit) for limit in (None, 3136))
+    assert (full.max_pixels, small.max_pixels) == (None, 3136)
+    assert full.counts[0] > small.counts[0]
+
+
+def test_each_input_has_its_own_task(switchable: Embedder, files: Path) -> None:
+    inputs = ["a cat", files / "first.png", "def double(x): return 2 * x", "where is it"]
+    tasks = ["retrieval", "code", "code", "retrieval"]
+    together = switchable.encode(inputs, task=tasks)
+    assert together.space == "+".join(switchable.pack.manifest.space(task) for task in ("code", "retrieval"))
+    for row, (item, task) in enumerate(zip(inputs, tasks, strict=True)):
+        alone = switchable.encode(item, task=task)
+        assert alone.space == switchable.pack.manifest.space(task)
+        assert (together.decode()[row] @ alone.decode()[0]) > 0.9999
+    assert together.decode()[0] @ switchable.encode("a cat", task="code").decode()[0] < 0.9999
+
+
+def test_inputs_of_several_tasks_are_counted_together(switchable: Embedder, files: Path) -> None:
+    tasks = ["retrieval", "code", "retrieval", "code"]
+    inputs = ["a cat", "x = 1", "a house", ""]
+    message = "text 3 is empty; leave it out, or give it a placeholder of your choice"
+    assert refusal(lambda: switchable.encode(inputs, task=tasks)) == message
+    broken = ["a cat", "x = 1", files / "empty.png", "y = 2"]
+    assert refusal(lambda: switchable.encode(broken, task=tasks)).startswith("image 2 (")
+
+
+def test_tasks_that_cannot_be_used(merged: Embedder, switchable: Embedder) -> None:
+    assert refusal(lambda: switchable.encode("a cat")) == "pass task=, one of: retrieval, code"
+    assert refusal(lambda: switchable.encode("a cat", task="cod")).startswith("unknown task 'cod'; ")
+    message = (
+        "this variant, retrieval-int8, is merged for the task 'retrieval'; open another for 'code', or the pack with "
+        "adapters='switchable'"
+    )
+    assert refusal(lambda: merged.encode("a cat", task="code")) == message
+    assert len(merged.encode("a cat", task="retrieval")) == 1
