@@ -108,3 +108,13 @@ def test_line_ends_after_an_error(clock: Clock, stderr: Callable[[bool], Stream]
 def test_process_without_standard_error(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     work(clock, seconds=20)
+
+
+def test_total_that_nobody_knows(clock: Clock, stderr: Callable[[bool], Stream]) -> None:
+    stream = stderr(True)
+    with Progress("embedding", None) as progress:
+        for _ in range(4):
+            clock.now += 2
+            progress.advance(8)
+    assert stream.getvalue().endswith("\rembedding 32  4.0/s  \n")
+    assert "left" not in stream.getvalue()
