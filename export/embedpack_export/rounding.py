@@ -68,7 +68,7 @@ def _inverse_factor(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
     With all axes reversed, the lower Cholesky factor L of the matrix becomes an upper R with R @ R.T; U is its inverse.
     """
-    lower = np.linalg.cholesky(matrix[::-1, ::-1])
+    lower: npt.NDArray[np.float64] = np.linalg.cholesky(matrix[::-1, ::-1]).astype(np.float64)
     return _inverse_of_lower(lower)[::-1, ::-1]
 
 
@@ -76,7 +76,7 @@ def _inverse_of_lower(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]
     """Inverse of a lower triangular matrix by halves: products, which are fast, do nearly all the work."""
     size = len(lower)
     if size <= BLOCK:
-        return np.linalg.inv(lower)
+        return np.asarray(np.linalg.inv(lower), np.float64)
     half = size // 2
     inverse = np.zeros_like(lower)
     inverse[:half, :half] = first = _inverse_of_lower(lower[:half, :half])

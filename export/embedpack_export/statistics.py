@@ -13,6 +13,7 @@ from embedpack_export.lora import Float32
 # Channels whose covariance is kept together: that of a wide layer as a whole would not fit the memory, nor could it be
 # inverted in reasonable time.
 BLOCK = 2048
+TINY = np.float32(1e-12)
 # Tokens kept as they are, to try out how they quantize.
 SAMPLE = 384
 
@@ -64,7 +65,9 @@ class StatisticsSum:
         """Count tokens, float32 [n, k]."""
         if self._origin is None:
             self._origin = tokens.mean(0)
-        weights = 1 / np.maximum(np.square(tokens).sum(axis=1, keepdims=True), np.float32(1e-12))
+        squares = np.square(tokens).sum(axis=1, keepdims=True)
+        # A token of zeros has no direction: it counts for nothing, not for everything.
+        weights = np.where(squares > TINY, 1 / np.maximum(squares, TINY), np.float32(0))
         moved = (tokens - self._origin) * np.sqrt(weights)
         self._weight += float(weights.sum(dtype=np.float64))
         self._sample.append(tokens[-self._count % self._stride :: self._stride].copy())
@@ -78,6 +81,7 @@ class StatisticsSum:
     def result(self) -> SiteStatistics:
         """The statistics of all tokens so far; there must be some. No more can be added."""
         assert self._origin is not None
+        self._weight = self._weight or 1.0
         moved = self._sum / self._weight
         for products, block in zip(self._products, channel_blocks(len(moved)), strict=True):
             products /= self._weight
