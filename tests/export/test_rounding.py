@@ -189,6 +189,24 @@ def test_a_few_huge_tokens_do_not_decide() -> None:
     assert found.high.max() > 100 * plain.high.max()
 
 
+def test_tokens_of_zeros_do_not_decide() -> None:
+    tokens = weights(300, 24)
+    with_zeros = np.concatenate([tokens, np.zeros((5, 24), np.float32)])
+    found, plain = collected(with_zeros), collected(tokens)
+    np.testing.assert_allclose(found.mean, plain.mean, atol=1e-6)
+    np.testing.assert_allclose(found.covariance[0], plain.covariance[0], atol=1e-6)
+    assert roundings(found.covariance, np.ones(24, np.float32))
+
+
+def test_a_site_that_is_never_anything_but_zero_is_no_obstacle() -> None:
+    found = collected(np.zeros((30, 24), np.float32))
+    assert not found.mean.any()
+    (rounding,) = roundings(found.covariance, np.ones(24, np.float32))
+    matrix = weights(4, 24)
+    scales = int8_scales(matrix)[:, None]
+    np.testing.assert_array_equal(rounding.round(matrix, scales, *LIMITS), np.rint(matrix / scales))
+
+
 def test_channels_of_different_blocks_have_no_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedpack_export.statistics.BLOCK", 10)
     tokens = weights(300, 24)
