@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import pytest
+import torch
 from export_cases import distance, edit_json, quick, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,8 @@ from embedpack.safetensors_file import open_safetensors, write_safetensors
 from embedpack.variant import open_encoder
 from embedpack_export.pipeline import export
 from embedpack_export.reference.qwen2_5_vl import V4Input, V4Reference, V4Vectors
+
+torch.set_num_threads(1)
 
 Image = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
