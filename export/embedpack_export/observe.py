@@ -6,7 +6,7 @@ Only one stage's weights are there at a time, in a scratch folder; what it hands
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,20 +60,32 @@ def run_stage(model: StagedModel, index: int, flows: Sequence[Flow], scratch: Pa
     sums: dict[str, StatisticsSum] = {}
     tokens = sum(_count(feeds) for flow in flows for feeds in flow.feeds[: flow.observed])
     for flow in flows:
-        with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            graph, sites = _write_stage(model, index, flow.weights, Path(folder))
-            session = GraphSession(graph, available_cores(), mapped=True)
-            advanced = []
-            for position, feeds in enumerate(flow.feeds):
-                given = feeds | ({"hidden": flow.hidden[position]} if index else {})
-                counted = position < flow.observed
-                hidden, *activations = session.run(["next", *sites] if counted else ["next"], given)
-                advanced.append(hidden)
-                for (site, channels), values in zip(sites.items(), activations, strict=counted):
-                    collected = sums.setdefault(site, StatisticsSum(channels, tokens))
-                    collected.add(_real_tokens(feeds, values))
-            flow.hidden = advanced
+        for feeds, site, values in watch_stage(model, index, flow, scratch):
+            collected = sums.setdefault(site, StatisticsSum(values.shape[-1], tokens))
+            collected.add(_real_tokens(feeds, values))
     return {site: collected.result() for site, collected in sums.items()}
+
+
+def watch_stage(
+    model: StagedModel, index: int, flow: Flow, scratch: Path
+) -> Iterator[tuple[Feeds, str, npt.NDArray[Any]]]:
+    """Run one stage over the inputs of a flow, which has advanced by it at the end.
+
+    Yields:
+        For each observed batch its inputs, and name and values [..., channels] of what linear layers read.
+    """
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        graph, sites = _write_stage(model, index, flow.weights, Path(folder))
+        session = GraphSession(graph, available_cores(), mapped=True)
+        advanced = []
+        for position, feeds in enumerate(flow.feeds):
+            given = feeds | ({"hidden": flow.hidden[position]} if index else {})
+            counted = position < flow.observed
+            hidden, *activations = session.run(["next", *sites] if counted else ["next"], given)
+            advanced.append(hidden)
+            for site, values in zip(sites, activations, strict=counted):
+                yield feeds, site, values
+        flow.hidden = advanced
 
 
 def run_heads(
@@ -91,8 +103,8 @@ def run_heads(
         return [session.run(outputs, feeds | {"hidden": hidden}) for feeds, hidden in batches]
 
 
-def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path) -> tuple[Path, dict[str, int]]:
-    """The graph of one stage with its sites as outputs; returns their channels by name."""
+def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path) -> tuple[Path, list[str]]:
+    """The graph of one stage with its sites as outputs; returns their names."""
     observed = ObservedFp32()
     graph = GraphBuilder("stage", WeightStore(folder))
     inputs = declare(graph, model.inputs)
@@ -102,7 +114,7 @@ def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path)
     graph.output(graph.op("Identity", [result]), "next", ir.DataType.FLOAT, [f"next.{axis}" for axis in model.hidden])
     path = folder / "stage.onnx"
     ir.save(graph.build(), path)
-    return path, observed.sites
+    return path, list(observed.sites)
 
 
 def _count(feeds: Feeds) -> int:

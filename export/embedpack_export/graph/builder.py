@@ -109,7 +109,8 @@ class GraphBuilder:
     def part(self, first: ir.Value | None, last: ir.Value) -> ir.Model:
         """A model of its own that computes `last` from the graph's inputs and from `first`.
 
-        It has all inputs of the graph but the optional ones that it does not read. Nodes keep their names and weights are those of the store: it is what the graph will hold, cut out.
+        It has all inputs of the graph but the optional ones that it does not read. Nodes keep their names and weights
+        are those of the store: it is what the graph will hold, cut out.
         """
         nodes, values = _ancestors(first, last)
         graph = onnx.GraphProto(name=f"{self._name}.part")

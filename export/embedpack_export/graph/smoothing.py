@@ -7,8 +7,8 @@ by d, what reaches the outputs of a token r is, up to the factor 1 / 12,
     from its activations  step_r^2 * sum_k (d_k^2 * sum_n w_nk^2)
     from the weights      sum_n step_n^2 * sum_k (x_rk^2 / d_k^2)
 
-Each token counts relative to the size of its own outputs: norms bring all tokens to one size, so the few that carry
-massive activations (Sun et al. 2024, arXiv 2402.17762) must not decide for the rest.
+A token whose outputs are larger than usual counts relative to their size: norms bring all tokens to one size, so the
+few that carry massive activations (Sun et al. 2024, arXiv 2402.17762) must not decide for the rest.
 d_k = reach_k^a / max_n |w_nk|^(1 - a), as SmoothQuant has it (Xiao et al. 2023, arXiv 2211.10438, eq. 4).
 """
 
@@ -27,6 +27,8 @@ from embedpack_export.weights import Matrix
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Part of the weights' error that rounding to the covariance leaves.
 ROUNDED_WELL = 0.3
+# Keeps an activation that is nothing but zeros finite.
+TINY = 1e-12
 # Rows of the weights that the choice is made with: they are alike, and all of them would take minutes.
 ROWS = 1024
 
@@ -79,7 +81,8 @@ def _errors(seen: SiteStatistics, rows: Float32, candidates: Sequence[Rescaling]
     """Relative error that rounding adds to the outputs of a token, in the mean; one for each candidate."""
     sizes = np.abs(rows)
     squares = np.square(rows).sum(axis=0)
-    outputs = np.square(seen.sample @ rows.T).sum(axis=1) + np.float32(1e-12)
+    outputs = np.square(seen.sample @ rows.T).sum(axis=1)
+    outputs = np.maximum(outputs, max(np.median(outputs), TINY))
     varying = np.square(seen.sample - seen.mean)
     errors = []
     for item in candidates:
