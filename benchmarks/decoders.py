@@ -43,10 +43,11 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Vectors:
-    """Single vectors [texts, dimensions], and those of all tokens of the first texts [tokens, dimensions]."""
+    """Single vectors [texts, dimensions], those of all tokens of some texts [tokens, dimensions], and CPU seconds."""
 
     single: Float64
     tokens: Float64
+    cpu_s: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,8 +108,10 @@ def _compare_switchable(
     pack: Path, weights: str, exact: Vectors, merged: Vectors, texts: Sequence[str], options: argparse.Namespace
 ) -> dict[str, float]:
     switched = _vectors(pack, f"switchable-{weights}", texts, options)
-    to_merged = _round(_cosines(merged.single, switched.single).mean())
-    return compare(exact, switched) | {"to_merged_cosine_mean": to_merged}
+    return compare(exact, switched) | {
+        "to_merged_cosine_mean": _round(_cosines(merged.single, switched.single).mean()),
+        "to_merged_cpu": _round(switched.cpu_s / merged.cpu_s),
+    }
 
 
 def draw_texts(data: Path, count: int, seed: int) -> list[str]:
@@ -143,9 +146,11 @@ def compare(exact: Vectors, found: Vectors) -> dict[str, float]:
 def _vectors(pack: Path, variant: str, texts: Sequence[str], options: argparse.Namespace) -> Vectors:
     model = Embedder(pack, variant=variant, threads=options.threads)
     task = TASK if variant.startswith("switchable") else None
+    start = time.process_time()
     single = model.encode(texts, task=task, prompt_name="passage")
+    seconds = time.process_time() - start
     tokens = model.encode_multi(texts[:: max(1, len(texts) // options.token_texts)], task=task, prompt_name="passage")
-    return Vectors(np.asarray(single, np.float64), np.asarray(tokens.codes, np.float64))
+    return Vectors(np.asarray(single, np.float64), np.asarray(tokens.codes, np.float64), seconds)
 
 
 def _cosines(left: Float64, right: Float64) -> Float64:
@@ -180,8 +185,18 @@ def table(results: Mapping[str, Any]) -> str:
             f"{100 * item['top10_overlap']:.1f} %",
             f"{item['token_cosine_mean']:.5f}",
             f"{item['to_merged_cosine_mean']:.5f}" if "to_merged_cosine_mean" in item else "",
+            f"{item['to_merged_cpu']:.2f}x" if "to_merged_cpu" in item else "",
         )
         for name, item in results["variants"].items()
     ]
-    header = ("variant", "cosine", "1st percentile", "centred", "same 10 nearest", "tokens' cosine", "to merged")
+    header = (
+        "variant",
+        "cosine",
+        "1st percentile",
+        "centred",
+        "same 10 nearest",
+        "tokens' cosine",
+        "to merged",
+        "CPU time",
+    )
     return f"{results['decoder']}, {results['texts']} texts\n\n{text_table(header, rows)}"

@@ -1,0 +1,108 @@
+"""How far an activation's channels are rescaled: to less error, not led by a few tokens, in groups where they must."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from embedpack_export.graph.smoothing import Rescaling, choose_rescaling
+from embedpack_export.statistics import SiteStatistics, StatisticsSum
+from embedpack_export.weights import Matrix
+
+Float32 = npt.NDArray[np.float32]
+
+
+def normal(rows: int, columns: int, seed: int = 0) -> Float32:
+    return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
+
+
+def matrix(values: Float32) -> Matrix:
+    rows, columns = values.shape
+    return Matrix("layer.weight", (rows, columns), lambda start, stop: values[start:stop])
+
+
+def seen(tokens: Float32) -> SiteStatistics:
+    collecting = StatisticsSum(tokens.shape[1], len(tokens))
+    collecting.add(tokens)
+    return collecting.result()
+
+
+def relative_error(tokens: Float32, weights: Float32, chosen: Rescaling) -> float:
+    """Of products of int8 activations, per row, and int8 weights, per output; the mean over tokens."""
+
+    def rounded(values: Float32) -> Float32:
+        step = np.abs(values).max(axis=1, keepdims=True) / 127
+        return np.rint(values / step) * step
+
+    exact = tokens @ weights.T
+    moved = rounded((tokens - chosen.shift) / chosen.divisors)
+    found = moved @ rounded(weights * chosen.divisors).T + weights @ chosen.shift
+    return float((np.linalg.norm(found - exact, axis=1) / np.linalg.norm(exact, axis=1)).mean())
+
+
+def nothing(columns: int) -> Rescaling:
+    return Rescaling(np.zeros(columns, np.float32), np.ones(columns, np.float32))
+
+
+@pytest.mark.parametrize("shifts", [True, False])
+def test_outlier_channels_cost_less_when_rescaled(shifts: bool) -> None:
+    tokens, weights = normal(200, 64), normal(48, 64, seed=1)
+    tokens[:, [3, 40]] *= 60
+    chosen = choose_rescaling(seen(tokens), [matrix(weights)], shifts=shifts)
+    fresh = normal(100, 64, seed=2)
+    fresh[:, [3, 40]] *= 60
+    assert relative_error(fresh, weights, chosen) < 0.5 * relative_error(fresh, weights, nothing(64))
+
+
+def test_channels_far_from_zero_are_shifted_where_that_is_possible() -> None:
+    tokens, weights = normal(200, 64), normal(48, 64, seed=1)
+    tokens[:, 7] += 50
+    shifted = choose_rescaling(seen(tokens), [matrix(weights)], shifts=True)
+    fixed = choose_rescaling(seen(tokens), [matrix(weights)], shifts=False)
+    assert shifted.shift[7] == pytest.approx(50, abs=2)
+    assert not fixed.shift.any()
+    assert relative_error(tokens, weights, shifted) < relative_error(tokens, weights, fixed)
+
+
+def test_a_massive_token_does_not_decide() -> None:
+    tokens, weights = normal(300, 64), normal(48, 64, seed=1)
+    massive = tokens.copy()
+    massive[0, 5] = 3000
+    others = tokens[1:]
+    chosen = choose_rescaling(seen(massive), [matrix(weights)], shifts=False)
+    plain = choose_rescaling(seen(tokens), [matrix(weights)], shifts=False)
+    assert relative_error(others, weights, chosen) < 1.5 * relative_error(others, weights, plain)
+
+
+def test_divisors_have_the_geometric_mean_one() -> None:
+    tokens = normal(100, 32) * np.exp(normal(1, 32, seed=3))
+    chosen = choose_rescaling(seen(tokens), [matrix(normal(16, 32, seed=1))], shifts=False)
+    assert float(np.log(chosen.divisors).mean()) == pytest.approx(0, abs=1e-5)
+    assert (chosen.divisors > 0).all()
+
+
+def test_members_of_a_group_share_their_divisors() -> None:
+    tokens = normal(100, 24) * np.exp(normal(1, 24, seed=3))
+    chosen = choose_rescaling(seen(tokens), [matrix(normal(16, 24, seed=1))], shifts=False, groups=(2, 3, 4))
+    divisors = chosen.divisors.reshape(2, 3, 4)
+    np.testing.assert_array_equal(divisors, np.broadcast_to(divisors[:, :1], (2, 3, 4)))
+    assert len(np.unique(divisors[:, 0])) == 8
+
+
+def test_all_layers_that_read_an_activation_count() -> None:
+    tokens = normal(100, 24)
+    weights = normal(16, 24, seed=1)
+    large = weights.copy()
+    large[:, 2] *= 100
+    alone = choose_rescaling(seen(tokens), [matrix(weights)], shifts=False)
+    both = choose_rescaling(seen(tokens), [matrix(weights), matrix(large)], shifts=False)
+    assert both.divisors[2] < 0.5 * alone.divisors[2]
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-20])
+def test_an_activation_of_nothing_stays_finite(value: float) -> None:
+    tokens = np.full((20, 16), value, np.float32)
+    chosen = choose_rescaling(seen(tokens), [matrix(normal(8, 16))], shifts=True)
+    assert np.isfinite(chosen.shift).all()
+    assert np.isfinite(chosen.divisors).all()
