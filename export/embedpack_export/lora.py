@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -79,14 +78,15 @@ class LowRankUpdate:
                 )
 
     def merge(self, base: ReadRows, shape: tuple[int, int]) -> ReadRows:
-        """The merged matrix, to be read row by row."""
-        if self.magnitude is None:
-            return lambda start, stop: base(start, stop) + self._delta(start, stop)
-        magnitude = self.magnitude.float32().reshape(-1)
+        """The merged matrix, to be read row by row; A and B are in memory as long as it is."""
+        delta = self._delta()
 
         def added(start: int, stop: int) -> Float32:
-            return base(start, stop) + self._delta(start, stop)
+            return base(start, stop) + delta(start, stop)
 
+        if self.magnitude is None:
+            return added
+        magnitude = self.magnitude.float32().reshape(-1)
         if self.embedding:
             with np.errstate(all="ignore"):  # what is not finite is refused when the rows are read
                 factor = magnitude / _column_norms(added, shape)
@@ -109,21 +109,18 @@ class LowRankUpdate:
             raise CheckpointError(
                 f"{self.path}: DoRA, lora_bias and adapted embeddings cannot be switched at run time; export it merged"
             )
-        return self._factors[0], np.float32(self.scale) * self._factors[1]
+        return self.a.float32(), np.float32(self.scale) * self.b.float32()
 
     def bias_change(self) -> Float32 | None:
         """What the adapter adds to the module's bias (`lora_bias`); None where it adds nothing."""
         return None if self.b_bias is None else np.float32(self.scale) * self.b_bias.float32()
 
-    def _delta(self, start: int, stop: int) -> Float32:
-        scale = np.float32(self.scale)
+    def _delta(self) -> ReadRows:
+        """What is added to the matrix."""
+        scale, a, b = np.float32(self.scale), self.a.float32(), self.b.float32()
         if self.embedding:
-            return scale * (self._factors[0][:, start:stop].T @ self._factors[1].T)
-        return scale * (self._factors[1][start:stop] @ self._factors[0])
-
-    @cached_property
-    def _factors(self) -> tuple[Float32, Float32]:
-        return self.a.float32(), self.b.float32()
+            return lambda start, stop: scale * (a[:, start:stop].T @ b.T)
+        return lambda start, stop: scale * (b[start:stop] @ a)
 
 
 def _column_norms(read: ReadRows, shape: tuple[int, int]) -> Float32:
