@@ -14,6 +14,7 @@ from embedpack.errors import CheckpointError
 from embedpack.golden import GoldenCase, golden_cases, golden_key
 from embedpack.pack import Manifest, Task, WeightsFormat
 from embedpack.progress import Progress
+from embedpack_export.adapter import PeftAdapter
 from embedpack_export.build import GraphWriter, LinearWriting, Scales, text_heads, vision_heads
 from embedpack_export.calibration_inputs import Inputs, image_feeds, text_inputs
 from embedpack_export.draft import Draft, VariantKind
@@ -116,10 +117,7 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> Scales
     Returns:
         The steps of the int8 codes, which all tasks share.
     """
-    adapters = {task: item.adapter for task, item in plan.tasks.items() if item.adapter is not None}
-    if len(adapters) < len(plan.tasks):
-        raise CheckpointError("switchable adapters were asked for, but the checkpoint has none; export it merged")
-    rules = plan.model.rules
+    adapters, rules = _all_adapters(plan), plan.model.rules
     modules = frozenset(rules.normal(module) for adapter in adapters.values() for module in adapter.updates)
     branches = {name: AdapterBranches(modules) for name in draft.weights}
     backbone = Weights(plan.checkpoint, None, rules, plan.is_text_tensor)
@@ -150,15 +148,40 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> Scales
         flow.weights.check_all_used()
         draft.tasks[task] = _describe_task(plan, task, flow.weights, scales)
     for name in writers:
-        label, files, found = f"switchable-{name}", {}, []
-        for (task, adapter), trial in zip(adapters.items(), trials[name], strict=True):
-            files[task] = f"adapters/{task}.{name}.onnx_adapter"
-            write_adapter(branches[name].tensors(adapter, rules), draft.folder / files[task])
-            vectors = _vectors(plan, inputs[task], Flow(flows[task].weights, trial.feeds, 0, trial.hidden), draft)
-            draft.golden.vectors[golden_key(label, task)] = vectors.golden_lists()
-            found.append(vectors)
-        draft.add_variant(label, VariantKind(None, name, files), accuracy(list(exact.values()), found))
+        ends = [
+            Flow(flows[task].weights, trial.feeds, 0, trial.hidden)
+            for task, trial in zip(flows, trials[name], strict=True)
+        ]
+        found = {task: _vectors(plan, inputs[task], end, draft) for task, end in zip(flows, ends, strict=True)}
+        _add_switchable(plan, name, branches[name], (exact, found), draft)
     return scales
+
+
+def _add_switchable(
+    plan: ExportPlan,
+    weights_format: WeightsFormat,
+    branches: AdapterBranches,
+    vectors: tuple[Mapping[str, Vectors], Mapping[str, Vectors]],
+    draft: Draft,
+) -> None:
+    """Write the adapters' files of a switchable variant and take it in; `vectors` by task: exact ones, and its own."""
+    name, files = f"switchable-{weights_format}", {}
+    exact, found = vectors
+    for task, adapter in _all_adapters(plan).items():
+        files[task] = f"adapters/{task}.{weights_format}.onnx_adapter"
+        write_adapter(branches.tensors(adapter, plan.model.rules), draft.folder / files[task])
+        draft.golden.vectors[golden_key(name, task)] = found[task].golden_lists()
+    draft.add_variant(
+        name, VariantKind(None, weights_format, files), accuracy(list(exact.values()), list(found.values()))
+    )
+
+
+def _all_adapters(plan: ExportPlan) -> dict[str, PeftAdapter]:
+    """The adapter of each task; there must be one."""
+    adapters = {task: item.adapter for task, item in plan.tasks.items() if item.adapter is not None}
+    if len(adapters) < len(plan.tasks):
+        raise CheckpointError("switchable adapters were asked for, but the checkpoint has none; export it merged")
+    return adapters
 
 
 def _advance(label: str, model: StagedModel, flows: Sequence[Flow], writing: Writing, draft: Draft) -> None:

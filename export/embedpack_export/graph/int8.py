@@ -8,6 +8,8 @@ Calibration makes the rounding small, at no cost in the products:
   way round (SmoothQuant, Xiao et al. 2023, arXiv 2211.10438, eq. 4, with a shift as in Outlier Suppression+, Wei et al.
   2023, arXiv 2304.09145). A norm does that itself, with other weights; a linear layer in front does it with its scales.
 * How far to go is chosen for each activation by the error that tokens of the calibration show.
+* Where that linear layer is in front, rows are also centered on the middle of their own range: what was taken off comes
+  back as center x the sum of each output's weights.
 * Values with a lower bound (GELU's) use the whole range of u8 above it.
 * Weights are rounded to fit the activations' covariance (`embedpack_export.rounding`), and the mean error that is left
   goes into the bias.
@@ -38,12 +40,16 @@ TINY = 1e-10
 
 @dataclass(frozen=True)
 class _Quantized:
-    """A quantized activation: (value - zero) * step * largest; `shift` and `divisors` [channels] were taken out."""
+    """A quantized activation: (value - zero) * step * largest + center of the row (None: 0).
+
+    Before that, `shift` was taken off and each channel divided by `divisors`; both [channels].
+    """
 
     values: ir.Value
     largest: ir.Value
     step: ir.Value
     zero: ir.Value
+    center: ir.Value | None
     shift: Float32
     divisors: Float32
 
@@ -71,24 +77,60 @@ class Int8:
 
 
 def _quantize(g: GraphBuilder, x: Activation, seen: SiteStatistics, layers: Sequence[LinearLayer]) -> _Quantized:
-    zero, steps = 128, 127
-    shift = np.zeros_like(seen.mean)
-    divisors = np.ones_like(seen.mean) if x.divided is None else x.divided
+    shift, divisors = np.zeros_like(seen.mean), np.ones_like(seen.mean)
     if x.rescaled is not None:
         chosen = choose_rescaling(seen, [layer.weight for layer in layers], shifts=True)
+        rows = _Rows.symmetric(g, x.rescaled(chosen.shift, chosen.divisors, "int8"))
         shift, divisors = chosen.shift, chosen.divisors
-        value = x.rescaled(shift, divisors, "int8")
+    elif x.divided is not None:
+        rows = _Rows.centered(g, x.value)
+        divisors = x.divided
     elif x.lower_bound is not None:
+        rows = _Rows.above(g, x.value, x.lower_bound)
         shift = np.full_like(seen.mean, x.lower_bound)
-        value, zero, steps = g.op("Sub", [x.value, g.constant(x.lower_bound, np.float32)]), 0, 255
     else:
-        value = x.value
-    size = value if zero == 0 else g.op("Abs", [value])
-    largest = g.op("ReduceMax", [size, g.constant([-1], np.int64)], {"keepdims": 1})
-    largest = g.op("Max", [largest, g.constant([TINY], np.float32)])
-    step, zero_point = g.constant(1 / steps, np.float32), g.constant(zero, np.uint8)
-    values = g.op("QuantizeLinear", [g.op("Div", [value, largest]), step, zero_point])
-    return _Quantized(values, largest, step, zero_point, shift, divisors)
+        rows = _Rows.symmetric(g, x.value)
+    largest = g.op("Max", [rows.largest, g.constant([TINY], np.float32)])
+    steps = 255 if rows.zero == 0 else 127
+    step, zero = g.constant(1 / steps, np.float32), g.constant(rows.zero, np.uint8)
+    values = g.op("QuantizeLinear", [g.op("Div", [rows.value, largest]), step, zero])
+    return _Quantized(values, largest, step, zero, rows.center, shift, divisors)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows ready to be divided by the largest size in them; what `center` holds was taken off."""
+
+    value: ir.Value
+    largest: ir.Value
+    zero: int
+    center: ir.Value | None = None
+
+    @classmethod
+    def symmetric(cls, g: GraphBuilder, value: ir.Value) -> _Rows:
+        return cls(value, _reduce(g, "ReduceMax", g.op("Abs", [value])), 128)
+
+    @classmethod
+    def above(cls, g: GraphBuilder, value: ir.Value, bound: float) -> _Rows:
+        value = g.op("Sub", [value, g.constant(bound, np.float32)])
+        return cls(value, _reduce(g, "ReduceMax", value), 0)
+
+    @classmethod
+    def centered(cls, g: GraphBuilder, value: ir.Value) -> _Rows:
+        half = g.constant(0.5, np.float32)
+        high, low = _reduce(g, "ReduceMax", value), _reduce(g, "ReduceMin", value)
+        largest = g.op("Max", [g.op("Mul", [g.op("Sub", [high, low]), half]), g.constant([TINY], np.float32)])
+        step = g.op("Mul", [largest, g.constant(1 / 127, np.float32)])
+        # A whole number of steps: so that 0 stays exactly 0. Most values of a row are next to it, and a rounding error
+        # that all of them share would add up.
+        steps = g.op("Round", [g.op("Div", [g.op("Mul", [g.op("Add", [high, low]), half]), step])])
+        center = g.op("Mul", [steps, step])
+        return cls(g.op("Sub", [value, center]), largest, 128, center)
+
+
+def _reduce(g: GraphBuilder, kind: str, value: ir.Value) -> ir.Value:
+    """Largest or smallest value of each row."""
+    return g.op(kind, [value, g.constant([-1], np.int64)], {"keepdims": 1})
 
 
 def _product(target: Target, x: _Quantized, layer: LinearLayer, blocks: Sequence[Rounding], mean: Float32) -> ir.Value:
@@ -101,6 +143,7 @@ def _product(target: Target, x: _Quantized, layer: LinearLayer, blocks: Sequence
     errors = ErrorSum()
     scales: list[Float32] = []
     bias: list[Float32] = []
+    sums: list[Float32] = []
 
     def quantized() -> Iterator[npt.NDArray[np.int8]]:
         for chunk in matrix.chunks():
@@ -110,6 +153,7 @@ def _product(target: Target, x: _Quantized, layer: LinearLayer, blocks: Sequence
             effective: Float32 = values * chunk_scales[:, None] / x.divisors
             errors.add(chunk, effective)
             scales.append(chunk_scales)
+            sums.append(values.sum(axis=1) * chunk_scales)
             # What the shift took out, and the error of the mean activation.
             bias.append((effective @ x.shift + (chunk - effective) @ mean).astype(np.float32))
             yield values.astype(np.int8)
@@ -121,5 +165,9 @@ def _product(target: Target, x: _Quantized, layer: LinearLayer, blocks: Sequence
     weight_scales = np.concatenate(scales) / divisor
     weight_scales_value = g.vector(f"{matrix.name}.scales", weight_scales.astype(np.float32), "int8")
     product = g.op("MatMulIntegerToFloat", [x.values, weight, x.step, weight_scales_value, x.zero], domain=CONTRIB)
+    result = g.op("Mul", [product, x.largest])
+    if x.center is not None:
+        total = g.vector(f"{matrix.name}.sums", (np.concatenate(sums) / divisor).astype(np.float32), "int8")
+        result = g.op("Add", [result, g.op("Mul", [x.center, total])])
     corrected = (np.concatenate(bias) + (0 if layer.bias is None else layer.bias)) / divisor
-    return add_bias(g, g.op("Mul", [product, x.largest]), layer.bias_name, corrected.astype(np.float32), "int8")
+    return add_bias(g, result, layer.bias_name, corrected.astype(np.float32), "int8")

@@ -7,8 +7,8 @@ by d, what reaches the outputs of a token r is, up to the factor 1 / 12,
     from its activations  step_r^2 * sum_k (d_k^2 * sum_n w_nk^2)
     from the weights      sum_n step_n^2 * sum_k (x_rk^2 / d_k^2)
 
-A token whose outputs are larger than usual counts relative to their size: norms bring all tokens to one size, so the
-few that carry massive activations (Sun et al. 2024, arXiv 2402.17762) must not decide for the rest.
+Each token counts relative to the size of its own outputs: norms bring all tokens to one size, so the few that carry
+massive activations (Sun et al. 2024, arXiv 2402.17762) must not decide for the rest.
 d_k = reach_k^a / max_n |w_nk|^(1 - a), as SmoothQuant has it (Xiao et al. 2023, arXiv 2211.10438, eq. 4).
 """
 
@@ -27,7 +27,7 @@ from embedpack_export.weights import Matrix
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Part of the weights' error that rounding to the covariance leaves.
 ROUNDED_WELL = 0.3
-# Keeps an activation that is nothing but zeros finite.
+# Outputs below this are nothing, and no measure of an error.
 TINY = 1e-12
 # Rows of the weights that the choice is made with: they are alike, and all of them would take minutes.
 ROWS = 1024
@@ -49,7 +49,7 @@ def choose_rescaling(
     Args:
         seen: statistics of the activation.
         weights: of all layers that read it, [out, k] each.
-        shifts: whether the activation can be shifted.
+        shifts: whether the activation can be shifted channel by channel; if not, each row is centered on its own.
         groups: (groups, members, size) of the channels where the members of a group must share their divisors.
     """
     rows = _some_rows(weights)
@@ -68,7 +68,7 @@ def choose_rescaling(
             if groups is not None:
                 activations = _largest(activations, groups)
             candidates += [Rescaling(center, _divisors(activations, reach, strength)) for strength in STRENGTHS]
-    errors = _errors(seen, rows, candidates)
+    errors = _errors(seen, rows, candidates, centered=not shifts)
     return candidates[int(np.argmin(errors))]
 
 
@@ -77,16 +77,17 @@ def _divisors(activations: Float32, reach: Float32, strength: float) -> Float32:
     return (scale / np.exp(np.log(scale).mean())).astype(np.float32)
 
 
-def _errors(seen: SiteStatistics, rows: Float32, candidates: Sequence[Rescaling]) -> list[float]:
+def _errors(seen: SiteStatistics, rows: Float32, candidates: Sequence[Rescaling], *, centered: bool) -> list[float]:
     """Relative error that rounding adds to the outputs of a token, in the mean; one for each candidate."""
     sizes = np.abs(rows)
     squares = np.square(rows).sum(axis=0)
     outputs = np.square(seen.sample @ rows.T).sum(axis=1)
-    outputs = np.maximum(outputs, max(np.median(outputs), TINY))
+    outputs = np.where(outputs > TINY, outputs, np.inf)
     varying = np.square(seen.sample - seen.mean)
     errors = []
     for item in candidates:
-        largest = np.abs((seen.sample - item.shift) / item.divisors).max(axis=1)
+        moved = (seen.sample - item.shift) / item.divisors
+        largest = (moved.max(axis=1) - moved.min(axis=1)) / 2 if centered else np.abs(moved).max(axis=1)
         activations = np.square(largest) * (squares * np.square(item.divisors)).sum()
         steps = np.square((sizes * item.divisors).max(axis=1)).sum()
         rounding = steps * (varying / np.square(item.divisors)).sum(axis=1)
