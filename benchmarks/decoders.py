@@ -34,7 +34,7 @@ SETS = (
     "retrieval/xquad-en", "retrieval/xquad-de", "retrieval/xquad-es", "retrieval/xquad-ru", "retrieval/xquad-zh",
     "retrieval/debian-desc-en", "retrieval/debian-desc-fr", "code/cosqa-dev", "code/nl2bash", "code/java-cs-test",
 )  # fmt: skip
-CHARACTERS = 120
+CHARACTERS = 300
 TOP = 10
 TASK = "retrieval"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from embedpack.saturation import products_saturate
@@ -111,11 +112,16 @@ class GraphWriter:
         ir.save(self.target.graph.build(), path)
 
 
-def text_heads(plan: ExportPlan, scales: Scales) -> Callable[[Target, ir.Value], None]:
-    """The outputs of a graph of texts: single vectors, and multi-vectors where the model has a head for them."""
+def text_heads(plan: ExportPlan, scales: Scales, offset: Float32 | None = None) -> Callable[[Target, ir.Value], None]:
+    """The outputs of a graph of texts: single vectors, and multi-vectors where the model has a head for them.
+
+    `offset` [dimensions] is added to all last hidden states: the mean error of the layers before, taken back.
+    """
 
     def append(target: Target, hidden: ir.Value) -> None:
         g, mask = target.graph, target.inputs["attention_mask"]
+        if offset is not None:
+            hidden = g.op("Add", [hidden, g.constant(offset, np.float32)])
         counted = target.inputs.get("pool_mask", mask)
         vector = sentence_vector(g, hidden, counted, plan.pooling)
         vector_outputs(g, vector, Outputs(SENTENCE, ("batch",), plan.model.dimensions, scales.sentence))

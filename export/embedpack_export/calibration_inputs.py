@@ -49,6 +49,14 @@ class Inputs:
             for batch in (*self.calibration, *self.golden)
         ]
 
+    def mean_vector(self, hidden: Sequence[Float32]) -> npt.NDArray[np.float64]:
+        """Mean over the calibration items of the mean of their tokens, of hidden states [batch, sequence, size]."""
+        means = []
+        for batch, found in zip(self.calibration, hidden[: len(self.calibration)], strict=True):
+            mask = batch.feeds["attention_mask"][..., None].astype(np.float64)
+            means.append((found * mask).sum(axis=1) / mask.sum(axis=1))
+        return np.asarray(np.concatenate(means).mean(axis=0))
+
     def real_tokens(self, values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Rows of the real tokens of all calibration batches of values [batch, sequence, ...]."""
         pairs = zip(self.calibration, values, strict=True)

@@ -102,11 +102,13 @@ def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, scales: Scales | N
     _advance(task, plan.model.text, [flow], Writing(writers, trials), draft)
     exact = _vectors(plan, inputs, flow, draft)
     scales = scales or int8_scales([exact])
-    _finish(plan, task, writers, scales, draft)
+    offsets = {name: _offset(name, [(inputs, flow, trial)]) for name, (trial,) in trials.items()}
+    _finish(plan, task, writers, (scales, offsets), draft)
     weights.check_all_used()
     draft.tasks[task] = _describe_task(plan, task, weights, scales)
     for name, (trial,) in trials.items():
-        found = _vectors(plan, inputs, Flow(weights, trial.feeds, 0, trial.hidden), draft)
+        end = Flow(weights, trial.feeds, 0, trial.hidden)
+        found = _vectors(plan, inputs, end, draft, offsets[name])
         draft.add_variant(f"{task}-{name}", VariantKind(task, name, {}), accuracy([exact], [found]))
         draft.golden.vectors[f"{task}-{name}"] = found.golden_lists()
 
@@ -143,7 +145,11 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> Scales
     _advance("switchable", plan.model.text, list(flows.values()), Writing(writers, trials), draft)
     exact = {task: _vectors(plan, inputs[task], flow, draft) for task, flow in flows.items()}
     scales = int8_scales(list(exact.values()))
-    _finish(plan, "switchable", writers, scales, draft)
+    offsets = {
+        name: _offset(name, [(inputs[task], flows[task], trial) for task, trial in zip(flows, found, strict=True)])
+        for name, found in trials.items()
+    }
+    _finish(plan, "switchable", writers, (scales, offsets), draft)
     for task, flow in flows.items():
         flow.weights.check_all_used()
         draft.tasks[task] = _describe_task(plan, task, flow.weights, scales)
@@ -152,7 +158,9 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> Scales
             Flow(flows[task].weights, trial.feeds, 0, trial.hidden)
             for task, trial in zip(flows, trials[name], strict=True)
         ]
-        found = {task: _vectors(plan, inputs[task], end, draft) for task, end in zip(flows, ends, strict=True)}
+        found = {
+            task: _vectors(plan, inputs[task], end, draft, offsets[name]) for task, end in zip(flows, ends, strict=True)
+        }
         _add_switchable(plan, name, branches[name], (exact, found), draft)
     return scales
 
@@ -192,10 +200,22 @@ def _advance(label: str, model: StagedModel, flows: Sequence[Flow], writing: Wri
             progress.advance(1)
 
 
-def _vectors(plan: ExportPlan, inputs: Inputs, flow: Flow, draft: Draft) -> Vectors:
+def _offset(weights_format: WeightsFormat, runs: Sequence[tuple[Inputs, Flow, Trial]]) -> Float32 | None:
+    """What the last hidden states of a variant lack in the mean; None in float32, where nothing was rounded.
+
+    A large part of what rounding does to a decoder's vectors is the same for all of them (4 tenths of the squared error
+    of a decoder with 30 layers): it can be taken back.
+    """
+    if weights_format == "fp32":
+        return None
+    lacking = [inputs.mean_vector(flow.hidden) - inputs.mean_vector(trial.hidden) for inputs, flow, trial in runs]
+    return np.mean(lacking, axis=0).astype(np.float32)
+
+
+def _vectors(plan: ExportPlan, inputs: Inputs, flow: Flow, draft: Draft, offset: Float32 | None = None) -> Vectors:
     """What the heads make of the last hidden states."""
     outputs = [SENTENCE] if plan.model.tokens is None else [SENTENCE, TOKENS]
-    found = run_heads(plan.model.text, text_heads(plan, Scales(1.0, 1.0)), flow, outputs, draft.scratch)
+    found = run_heads(plan.model.text, text_heads(plan, Scales(1.0, 1.0), offset), flow, outputs, draft.scratch)
     seen, golden = found[: len(inputs.calibration)], found[len(inputs.calibration) :]
     return Vectors(
         single=np.concatenate([item[0] for item in seen]),
@@ -205,10 +225,15 @@ def _vectors(plan: ExportPlan, inputs: Inputs, flow: Flow, draft: Draft) -> Vect
 
 
 def _finish(
-    plan: ExportPlan, label: str, writers: Mapping[WeightsFormat, GraphWriter], scales: Scales, draft: Draft
+    plan: ExportPlan,
+    label: str,
+    writers: Mapping[WeightsFormat, GraphWriter],
+    ends: tuple[Scales, Mapping[WeightsFormat, Float32 | None]],
+    draft: Draft,
 ) -> None:
+    scales, offsets = ends
     for name, writer in writers.items():
-        writer.finish(text_heads(plan, scales), draft.folder / f"{label}-{name}.onnx")
+        writer.finish(text_heads(plan, scales, offsets[name]), draft.folder / f"{label}-{name}.onnx")
 
 
 def _task_weights(plan: ExportPlan, task: str) -> Weights:
