@@ -449,8 +449,8 @@ def test_export_refuses_unclear_adapters(
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy", num_hidden_layers=6)
     script = (
-        "import os, signal, sys; from embedpack_export import seal; from embedpack.cli import main;"
-        "seal.write_manifest = lambda *_: os.kill(os.getpid(), signal.SIGINT);"
+        "import signal, sys; from embedpack_export import seal; from embedpack.cli import main;"
+        "seal.write_manifest = lambda *_: signal.raise_signal(signal.SIGINT);"
         f"sys.exit(main(['export', {str(checkpoint)!r}, '-o', {str(tmp_path / 'pack')!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
