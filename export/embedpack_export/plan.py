@@ -26,6 +26,9 @@ from embedpack_export.families import Model, find_family
 from embedpack_export.settings import ExportSettings
 from embedpack_export.tasks import TaskPlan, plan_tasks
 
+# How images are resized and normalised decides their vectors as much as the weights do.
+PROCESSOR = "preprocessor_config.json"
+
 
 @dataclass(frozen=True)
 class ExportPlan:
@@ -152,6 +155,8 @@ def _source(settings: ExportSettings, checkpoint: Checkpoint, tasks: Mapping[str
     """Digests of all that went in; the fingerprint covers what decides the vectors before quantization."""
     names = ("config.json", "tokenizer.json", *checkpoint.weight_files)
     paths = {name: checkpoint.folder / name for name in names}
+    if (checkpoint.folder / PROCESSOR).is_file():
+        paths[PROCESSOR] = checkpoint.folder / PROCESSOR
     adapters = {task: plan.adapter.folder for task, plan in tasks.items() if plan.adapter is not None}
     for task, folder in adapters.items():
         for name in ("adapter_config.json", "adapter_model.safetensors"):

@@ -37,6 +37,11 @@ def test_merged_is_the_default_and_a_task_opens_its_variant(v4: Path) -> None:
     assert Embedder(v4, variant="switchable-int8", threads=1).task is None
 
 
+def test_the_settings_of_images_are_among_the_files_a_pack_was_made_of(merged: Embedder) -> None:
+    """Other sizes or means give other vectors, which must not pass for comparable ones."""
+    assert "preprocessor_config.json" in merged.pack.manifest.source.files
+
+
 def test_pages_of_a_pdf_give_what_their_list_gives(merged: Embedder, files: Path) -> None:
     report = files / "report.pdf"
     pages = list(pdf_pages(report))
