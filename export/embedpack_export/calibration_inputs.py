@@ -12,7 +12,7 @@ import numpy.typing as npt
 from embedpack.batching import token_budget_batches
 from embedpack.golden import GoldenCase, golden_image
 from embedpack.preparation import Prepared
-from embedpack.vision_layout import vision_feeds
+from embedpack.vision_layout import token_grid, vision_feeds
 from embedpack_export.calibration_images import calibration_images
 from embedpack_export.lora import Float32
 from embedpack_export.observe import Feeds
@@ -92,11 +92,12 @@ def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -
 
 
 def _alone(plan: ExportPlan, item: Prepared) -> Batch:
-    tokens = 0 if item.image is None else item.pooled.stop - item.pooled.start
+    """A batch of one item; `Inputs.feeds` puts the vectors of an image in their place."""
     spec = plan.preparation.image
+    embeds = []
     if item.image is not None and spec is not None:
-        tokens -= spec.pooled_before + spec.pooled_after
-    embeds = [] if item.image is None else [np.zeros((tokens, plan.model.dimensions), np.float32)]
+        rows, columns = token_grid(item.image, spec)
+        embeds = [np.zeros((rows * columns, plan.model.dimensions), np.float32)]
     return Batch((item,), plan.preparation.feeds([item], embeds))
 
 

@@ -114,7 +114,7 @@ def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path)
     graph.output(graph.op("Identity", [result]), "next", ir.DataType.FLOAT, [f"next.{axis}" for axis in model.hidden])
     path = folder / "stage.onnx"
     ir.save(graph.build(), path)
-    return path, list(observed.sites)
+    return path, observed.sites
 
 
 def _count(feeds: Feeds) -> int:

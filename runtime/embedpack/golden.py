@@ -17,7 +17,6 @@ from embedpack.variant import open_encoder
 # Largest 1 - cosine. Another CPU rounds intermediate values otherwise; quantized graphs can pass a rounding on.
 TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-6, "int8": 1e-3, "int4": 1e-3}
 
-
 TEXTS = (
     "How do I reset a router?",
     "A",

@@ -247,8 +247,6 @@ def test_special_strings_in_a_text_are_text(reference: V4Reference) -> None:
 def test_images_are_resized_as_transformers_does(size: tuple[int, int], expected: tuple[int, int], tiny: Path) -> None:
     settings = read_image_settings(tiny)
     assert resized(*size, settings) == expected
-    # Their module needs Pillow, which is no dependency of ours.
-    pytest.importorskip("PIL")
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
     assert smart_resize(*size, settings.factor, settings.min_pixels, settings.max_pixels) == expected

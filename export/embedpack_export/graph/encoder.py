@@ -14,15 +14,12 @@ import onnx_ir as ir
 
 from embedpack.errors import CheckpointError
 from embedpack_export.graph.builder import GraphBuilder
-from embedpack_export.graph.target import Activation, LinearLayer, Stage, StagedModel, Target
+from embedpack_export.graph.target import GELU_MINIMUM, Activation, LinearLayer, Stage, StagedModel, Target
 from embedpack_export.graph.text_inputs import TEXT_HIDDEN, TEXT_INPUTS
 from embedpack_export.lora import Float32
 
 # Added to the scores of padded keys: exp of it is exactly 0 in float32.
 MASKED = -1e4
-
-# Both forms of GELU stay above this.
-GELU_MINIMUM = -0.1701
 
 ACTIVATIONS: Mapping[str, str] = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 

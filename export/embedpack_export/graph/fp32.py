@@ -49,18 +49,17 @@ class ObservedFp32(Fp32):
     """The same, with the input of every group of linears as an output of the graph.
 
     Attributes:
-        sites: name of each of these outputs, which is the activation's site, and its channels; filled while the graph
-            is built.
+        sites: names of these outputs, which are the activations' sites; filled while the graph is built.
     """
 
-    sites: dict[str, int] = field(default_factory=dict)
+    sites: list[str] = field(default_factory=list)
 
     def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """See `LinearFormat`."""
         channels = layers[0].weight.shape[1]
         seen = target.graph.op("Identity", [x.value])
         target.graph.output(seen, x.site, ir.DataType.FLOAT, [f"{x.site}.rows", f"{x.site}.columns", channels])
-        self.sites[x.site] = channels
+        self.sites.append(x.site)
         return super().linears(target, x, layers)
 
 

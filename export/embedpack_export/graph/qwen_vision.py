@@ -19,7 +19,7 @@ from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.decoder import rms_norm, swiglu
 from embedpack_export.graph.fp32 import exact_linear
 from embedpack_export.graph.rotary import RotaryTable, angles
-from embedpack_export.graph.target import Activation, InputSpec, LinearLayer, Stage, StagedModel, Target
+from embedpack_export.graph.target import GELU_MINIMUM, Activation, InputSpec, LinearLayer, Stage, StagedModel, Target
 
 ROPE_THETA = 10_000.0
 EPSILON = 1e-6
@@ -137,7 +137,7 @@ def _merge(target: Target, shape: VisionShape, x: ir.Value) -> ir.Value:
         "visual.merger.groups", lambda: g.op("Reshape", [normed.value, g.constant([-1, inner], np.int64)])
     )
     (first,) = target.linears(groups, _layer(target, "visual.merger.mlp.0", inner, inner))
-    active = Activation("visual.merger.active", lambda: g.op("Gelu", [first]), lower_bound=-0.1701)
+    active = Activation("visual.merger.active", lambda: g.op("Gelu", [first]), lower_bound=GELU_MINIMUM)
     (tokens,) = target.linears(active, _layer(target, "visual.merger.mlp.2", inner, shape.output))
     return g.op("Gather", [tokens, target.inputs["token_rows"]], {"axis": 0})
 

@@ -16,6 +16,9 @@ from embedpack_export.weights import Matrix, Weights
 
 logger = logging.getLogger("embedpack")
 
+# Both forms of GELU stay above this.
+GELU_MINIMUM = -0.1701
+
 
 @dataclass(frozen=True)
 class Activation:
