@@ -2,8 +2,9 @@
 
 8 bytes little-endian header length n, n bytes of JSON {name: {dtype, shape, data_offsets}}, then the bytes of the
 tensors without holes (format: README of huggingface/safetensors). Rows are read with plain reads, not through a memory
-map, so the resident memory of a reader stays that of the rows it asked for. A file is hostile until its header is
-checked: all sizes are verified against the file's length before anything is allocated.
+map, so the resident memory of a reader stays that of the rows it asked for; `mapped` is for those who want a map. A
+file is hostile until its header is checked: all sizes are verified against the file's length before anything is
+allocated.
 """
 
 from __future__ import annotations
@@ -50,6 +51,24 @@ class StoredTensor:
         """All values in the stored type (bfloat16 as uint16 bit patterns)."""
         return self._read(math.prod(self.shape), self.start).reshape(self.shape)
 
+    def mapped(self) -> npt.NDArray[Any]:
+        """All values as `raw` gives them, read-only and memory-mapped: from disk when used, shared between processes.
+
+        Raises:
+            InputError: the file cannot be read, or has become shorter since its header was checked. One that becomes
+                shorter while it is mapped ends the process; files that `write_safetensors` replaces do not.
+        """
+        dtype = np.dtype(NUMPY_DTYPES[self.dtype])
+        if 0 in self.shape:
+            # The system maps no empty stretches.
+            return self.raw()
+        try:
+            return np.memmap(self.path, dtype, "r", self.start, self.shape)
+        except ValueError as cause:
+            raise self._too_short() from cause
+        except OSError as cause:
+            raise InputError(f"{self.path}: cannot be read: {cause.strerror}") from cause
+
     def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Rows `start:stop` of the first axis as float32; only for floating point tensors."""
         assert 0 <= start <= stop <= self.shape[0]
@@ -68,8 +87,11 @@ class StoredTensor:
         except OSError as cause:
             raise InputError(f"{self.path}: cannot be read: {cause.strerror}") from cause
         if len(values) != count:
-            raise InputError(f"{self.path}: {self.name} ends too early; was the file changed meanwhile?")
+            raise self._too_short()
         return values
+
+    def _too_short(self) -> InputError:
+        return InputError(f"{self.path}: {self.name} ends too early; was the file changed meanwhile?")
 
 
 @dataclass(frozen=True)

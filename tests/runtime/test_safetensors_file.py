@@ -243,6 +243,23 @@ def test_read_is_what_was_written(path: Path) -> None:
         assert np.array_equal(found, expected)
 
 
+def test_mapped_is_what_was_written_and_cannot_be_changed(path: Path) -> None:
+    write_safetensors(path, ARRAYS, {})
+    for name, tensor in open_safetensors(path).tensors.items():
+        found, expected = tensor.mapped(), ARRAYS[name]
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+        assert np.array_equal(found, expected)
+        assert isinstance(found, np.memmap) == (expected.size > 0)
+        assert not (found.size and found.flags.writeable)
+
+
+def test_mapped_file_may_be_replaced(path: Path) -> None:
+    write_safetensors(path, {"a": np.arange(9)}, {})
+    mapped = open_safetensors(path).tensors["a"].mapped()
+    write_safetensors(path, {"a": np.zeros(1)}, {})
+    assert mapped.tolist() == list(range(9))
+
+
 def test_array_that_is_not_contiguous_is_written_in_its_order(path: Path) -> None:
     array = np.arange(12, dtype=np.int32).reshape(3, 4)
     write_safetensors(path, {"columns": array.T, "every_other": array[:, ::2]}, {})
@@ -297,7 +314,7 @@ def test_file_that_shrinks_after_it_was_opened(path: Path) -> None:
     tensor = open_safetensors(path).tensors["a"]
     path.write_bytes(path.read_bytes()[:-1])
     assert not tensor.rows(0, 3).any()
-    for read in (tensor.raw, tensor.float32, lambda: tensor.rows(3, 4)):
+    for read in (tensor.raw, tensor.float32, tensor.mapped, lambda: tensor.rows(3, 4)):
         with pytest.raises(InputError) as caught:
             read()
         assert str(caught.value) == f"{path}: a ends too early; was the file changed meanwhile?"
@@ -307,9 +324,10 @@ def test_file_that_vanishes_after_it_was_opened(path: Path) -> None:
     write_safetensors(path, {"a": np.zeros((4, 2), np.float32)}, {})
     tensor = open_safetensors(path).tensors["a"]
     path.unlink()
-    with pytest.raises(InputError) as caught:
-        tensor.raw()
-    assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
+    for read in (tensor.raw, tensor.mapped):
+        with pytest.raises(InputError) as caught:
+            read()
+        assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("BF16", 2), ("F8_E4M3", 1), ("F8_E5M2", 1)])
