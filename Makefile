@@ -2,14 +2,14 @@
 PYTHON ?= python3
 light = -e . pytest hypothesis
 demo = -e .[export]
-test = -e .[images,pdf,export,hub,reference,bench,dev]
+test = -e .[images,pdf,export,hub,reference,fast,bench,dev]
 
 .PHONY: demo test check bench
 demo: .venv-demo/.done
 	.venv-demo/bin/embedpack demo
 test: .venv-light/.done .venv-test/.done
 	.venv-light/bin/pytest tests/runtime
-	.venv-test/bin/pytest tests/export tests/project tests/images
+	.venv-test/bin/pytest tests/export tests/project tests/images tests/runtime/test_hamming.py
 check: .venv-test/.done
 	.venv-test/bin/ruff check
 	.venv-test/bin/ruff format --check
