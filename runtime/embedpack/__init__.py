@@ -13,6 +13,7 @@ from embedpack.errors import (
 from embedpack.maxsim import maxsim
 from embedpack.multi_embeddings import MultiEmbeddings
 from embedpack.pdf import pdf_pages
+from embedpack.search import Hits, search
 from embedpack.similarity import similarity
 
 __version__ = "0.1.0"
@@ -23,11 +24,13 @@ __all__ = [
     "Embedder",
     "Embeddings",
     "EmbedpackError",
+    "Hits",
     "InputError",
     "MissingExtraError",
     "MultiEmbeddings",
     "PackError",
     "maxsim",
     "pdf_pages",
+    "search",
     "similarity",
 ]

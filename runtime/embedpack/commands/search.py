@@ -33,11 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Embed a corpus, then print the best texts for each query; queries stay float32, --precision codes the corpus."""
     import msgspec
-    import numpy as np
 
     from embedpack.embedder import Embedder
     from embedpack.errors import InputError
-    from embedpack.similarity import similarity
+    from embedpack.search import search
     from embedpack.texts_file import read_texts
 
     if options.top_k < 1:
@@ -53,10 +52,11 @@ def run(options: argparse.Namespace) -> int:
         precision=options.precision,
     )
     queries = model.encode(options.queries, prompt_name=_prompt(model, "query"), truncate_dim=options.truncate_dim)
-    for query, scores in zip(options.queries, similarity(queries, documents), strict=True):
-        best = np.argsort(-scores, kind="stable")[: options.top_k]
+    found = search(queries, documents, options.top_k)
+    for query, rows, scores in zip(options.queries, found.indices, found.scores, strict=True):
         hits = [
-            {"id": corpus.ids[row], "score": round(float(scores[row]), 4), "text": corpus.texts[row]} for row in best
+            {"id": corpus.ids[row], "score": round(float(score), 4), "text": corpus.texts[row]}
+            for row, score in zip(rows, scores, strict=True)
         ]
         if options.json:
             print(msgspec.json.encode({"query": query, "hits": hits}).decode())
