@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from embedpack_export.graph.smoothing import Rescaling, choose_rescaling
+from embedpack_export.graph.target import Arrangement
 from embedpack_export.statistics import SiteStatistics, StatisticsSum
 from embedpack_export.weights import Matrix
 
@@ -36,13 +37,13 @@ def relative_error(tokens: Float32, weights: Float32, chosen: Rescaling) -> floa
         return np.rint(values / step) * step
 
     exact = tokens @ weights.T
-    moved = rounded((tokens - chosen.shift) / chosen.divisors)
-    found = moved @ rounded(weights * chosen.divisors).T + weights @ chosen.shift
+    moved = rounded((tokens - chosen.shift) / chosen.arrangement.divisors)
+    found = moved @ rounded(weights * chosen.arrangement.divisors).T + weights @ chosen.shift
     return float((np.linalg.norm(found - exact, axis=1) / np.linalg.norm(exact, axis=1)).mean())
 
 
 def nothing(columns: int) -> Rescaling:
-    return Rescaling(np.zeros(columns, np.float32), np.ones(columns, np.float32))
+    return Rescaling(np.zeros(columns, np.float32), Arrangement(np.ones(columns, np.float32), (np.arange(columns),)))
 
 
 @pytest.mark.parametrize("shifts", [True, False])
@@ -78,14 +79,14 @@ def test_a_massive_token_does_not_decide() -> None:
 def test_divisors_have_the_geometric_mean_one() -> None:
     tokens = normal(100, 32) * np.exp(normal(1, 32, seed=3))
     chosen = choose_rescaling(seen(tokens), [matrix(normal(16, 32, seed=1))], shifts=False)
-    assert float(np.log(chosen.divisors).mean()) == pytest.approx(0, abs=1e-5)
-    assert (chosen.divisors > 0).all()
+    assert float(np.log(chosen.arrangement.divisors).mean()) == pytest.approx(0, abs=1e-5)
+    assert (chosen.arrangement.divisors > 0).all()
 
 
 def test_members_of_a_group_share_their_divisors() -> None:
     tokens = normal(100, 24) * np.exp(normal(1, 24, seed=3))
     chosen = choose_rescaling(seen(tokens), [matrix(normal(16, 24, seed=1))], shifts=False, groups=(2, 3, 4))
-    divisors = chosen.divisors.reshape(2, 3, 4)
+    divisors = chosen.arrangement.divisors.reshape(2, 3, 4)
     np.testing.assert_array_equal(divisors, np.broadcast_to(divisors[:, :1], (2, 3, 4)))
     assert len(np.unique(divisors[:, 0])) == 8
 
@@ -97,7 +98,7 @@ def test_all_layers_that_read_an_activation_count() -> None:
     large[:, 2] *= 100
     alone = choose_rescaling(seen(tokens), [matrix(weights)], shifts=False)
     both = choose_rescaling(seen(tokens), [matrix(weights), matrix(large)], shifts=False)
-    assert both.divisors[2] < 0.5 * alone.divisors[2]
+    assert both.arrangement.divisors[2] < 0.5 * alone.arrangement.divisors[2]
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-20])
@@ -105,4 +106,4 @@ def test_an_activation_of_nothing_stays_finite(value: float) -> None:
     tokens = np.full((20, 16), value, np.float32)
     chosen = choose_rescaling(seen(tokens), [matrix(normal(8, 16))], shifts=True)
     assert np.isfinite(chosen.shift).all()
-    assert np.isfinite(chosen.divisors).all()
+    assert np.isfinite(chosen.arrangement.divisors).all()

@@ -18,7 +18,7 @@ import onnxruntime as ort
 
 from embedpack.errors import CheckpointError
 from embedpack_export.adapter import PeftAdapter
-from embedpack_export.graph.target import Activation, LinearLayer, Target
+from embedpack_export.graph.target import Activation, Arrangement, LinearLayer, Target
 from embedpack_export.lora import Float32
 from embedpack_export.weights import NameRules
 
@@ -32,10 +32,19 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class _Place:
-    """What was done to the input and the output of a layer, which its branch must follow; None: nothing."""
+    """What was done to the input and the output of a layer, which its branch must follow."""
 
-    divided: Float32 | None
+    arranged: Arrangement | None
     divisor: Float32 | None
+    order: npt.NDArray[np.intp] | None
+
+    def follow(self, down: Float32, up: Float32) -> tuple[Float32, Float32]:
+        """Factors A [rank, in] and B [out, rank] of the branch."""
+        if self.arranged is not None:
+            down = (down * self.arranged.divisors)[:, self.arranged.order]
+        if self.divisor is not None:
+            up = up / self.divisor[:, None]
+        return down, up if self.order is None else up[self.order]
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class AdapterBranches:
             return product
         g = target.graph
         rows, columns = layer.weight.shape
-        self._places[layer.module] = _Place(x.divided, layer.divisor)
+        self._places[layer.module] = _Place(x.arranged, layer.divisor, layer.order)
         down = g.optional_input(f"{layer.module}.lora_A", FLOAT16, (columns, "rank"), (columns, 0))
         up = g.optional_input(f"{layer.module}.lora_B", FLOAT16, ("rank", rows), (0, rows))
         narrow = g.op("MatMul", [x.value, g.op("Cast", [down], {"to": FLOAT})])
@@ -82,9 +91,7 @@ class AdapterBranches:
         for module, place in list(self._places.items())[since:]:
             if module not in updates:
                 continue
-            down, up = updates[module].factors()
-            down = down if place.divided is None else down * place.divided
-            up = up if place.divisor is None else up / place.divisor[:, None]
+            down, up = place.follow(*updates[module].factors())
             for name, values in ((f"{module}.lora_A", down.T), (f"{module}.lora_B", up.T)):
                 if np.abs(values).max() > LARGEST_FLOAT16:
                     raise CheckpointError(f"{adapter.folder}: {name} has values too large for float16")

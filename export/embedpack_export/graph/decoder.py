@@ -6,7 +6,7 @@ of the length. It is right for rows that are padded on the right only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -96,6 +96,20 @@ def rms_norm(target: Target, module: str, x: ir.Value, size: int, epsilon: float
     return Activation(module, lambda: normalized(weight, "", "shared"), rescaled)
 
 
+def gated_product(
+    target: Target, x: Activation, site: str, layers: tuple[LinearLayer, LinearLayer, LinearLayer]
+) -> ir.Value:
+    """down(silu(gate) * up) of the layers (gate, up, down); `site` is that of the product."""
+    gate, up, down = layers
+    arranged = target.arrange(site, down)
+    if arranged is not None:
+        gate = replace(gate, order=arranged.order)
+        up = replace(up, divisor=arranged.divisors, order=arranged.order)
+    gated, upper = target.linears(x, gate, up)
+    product = Activation(site, lambda: swiglu(target.graph, gated, upper), arranged=arranged)
+    return target.linears(product, down)[0]
+
+
 def swiglu(g: GraphBuilder, gate: ir.Value, up: ir.Value) -> ir.Value:
     """silu(gate) * up (Shazeer 2020, arXiv 2002.05202); QuickGelu with alpha 1 is SiLU in one kernel."""
     return g.op("Mul", [g.op("QuickGelu", [gate], {"alpha": 1.0}, domain=CONTRIB), up])
@@ -117,12 +131,12 @@ def attention(part: DecoderPart, prefix: str, x: Activation) -> ir.Value:
     inner, kv_inner = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     output = part.layer(f"{prefix}.o_proj", inner, shape.hidden)
     groups = (shape.kv_heads, shape.heads // shape.kv_heads, shape.head_size)
-    divided = target.migration(f"{prefix}.mixed", output, groups=groups)
+    arranged = target.arrange(f"{prefix}.mixed", output, groups=groups)
     query = part.layer(f"{prefix}.q_proj", shape.hidden, inner, bias=shape.biases)
     key = part.layer(f"{prefix}.k_proj", shape.hidden, kv_inner, bias=shape.biases)
     value = part.layer(f"{prefix}.v_proj", shape.hidden, kv_inner, bias=shape.biases)
-    if divided is not None:
-        value = LinearLayer(value.weight, value.bias, divided.reshape(groups)[:, 0].reshape(-1))
+    if arranged is not None:
+        value = LinearLayer(value.weight, value.bias, arranged.divisors.reshape(groups)[:, 0].reshape(-1))
     q, k, v = target.linears(x, query, key, value)
     cos, sin = _rotary(part)
     q = g.op("RotaryEmbedding", [q, cos, sin], {"num_heads": shape.heads, "interleaved": 0})
@@ -130,19 +144,16 @@ def attention(part: DecoderPart, prefix: str, x: Activation) -> ir.Value:
     heads = {"num_heads": shape.heads, "kv_num_heads": shape.kv_heads}
     lengths = [target.once("last_positions", lambda: _last_positions(part)), target.once("total", lambda: _total(part))]
     mixed, _, _ = g.ops("GroupQueryAttention", [q, k, v, None, None, *lengths], heads, domain=CONTRIB, outputs=3)
-    return target.linears(Activation(f"{prefix}.mixed", lambda: mixed, divided=divided), output)[0]
+    return target.linears(Activation(f"{prefix}.mixed", lambda: mixed, arranged=arranged), output)[0]
 
 
 def feed_forward(part: DecoderPart, prefix: str, x: Activation) -> ir.Value:
     """down(silu(gate) * up); float32 [batch, sequence, hidden]."""
     shape, target = part.shape, part.target
     down = part.layer(f"{prefix}.down_proj", shape.intermediate, shape.hidden)
-    divided = target.migration(f"{prefix}.product", down)
     gate = part.layer(f"{prefix}.gate_proj", shape.hidden, shape.intermediate)
     up = part.layer(f"{prefix}.up_proj", shape.hidden, shape.intermediate)
-    gated, upper = target.linears(x, gate, LinearLayer(up.weight, up.bias, divided))
-    product = Activation(f"{prefix}.product", lambda: swiglu(part.graph, gated, upper), divided=divided)
-    return target.linears(product, down)[0]
+    return gated_product(target, x, f"{prefix}.product", (gate, up, down))
 
 
 def _rotary(part: DecoderPart) -> tuple[ir.Value, ir.Value]:

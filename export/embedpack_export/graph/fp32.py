@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from embedpack_export.graph.target import Activation, LinearLayer, Target, add_bias
-from embedpack_export.lora import Float32, fill_columns
+from embedpack_export.graph.target import Activation, Arrangement, LinearLayer, Target, add_bias
+from embedpack_export.lora import fill_columns
 from embedpack_export.weights import Matrix
 
 
@@ -31,10 +31,10 @@ class Fp32:
             outputs.append(add_bias(g, g.op("MatMul", [x.value, weight]), layer.bias_name, layer.bias))
         return outputs
 
-    def migration(
+    def arrange(
         self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
-    ) -> Float32 | None:
-        """See `Target.migration`; nothing is rounded here."""
+    ) -> Arrangement | None:
+        """See `Target.arrange`; nothing is rounded here."""
         return None
 
     def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:

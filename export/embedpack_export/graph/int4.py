@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from embedpack_export.graph.blocks import BLOCK, block_table
 from embedpack_export.graph.builder import CONTRIB
-from embedpack_export.graph.target import Activation, LinearLayer, Target, add_bias
+from embedpack_export.graph.target import Activation, Arrangement, LinearLayer, Target, add_bias
 from embedpack_export.lora import Float32
 from embedpack_export.quantize import ErrorSum, block_scales, pack_blocks
 from embedpack_export.rounding import Rounding, round_columns, roundings
@@ -31,10 +31,10 @@ class Int4:
         blocks = roundings(seen.covariance, np.ones_like(seen.mean))
         return [_product(target, x, layer, blocks, seen.mean) for layer in layers]
 
-    def migration(
+    def arrange(
         self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
-    ) -> Float32 | None:
-        """See `Target.migration`; blocks have scales of their own."""
+    ) -> Arrangement | None:
+        """See `Target.arrange`; blocks of weights have scales of their own, and no activation is quantized."""
         return None
 
     def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:

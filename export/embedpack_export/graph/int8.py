@@ -9,7 +9,8 @@ Calibration makes the rounding small, at no cost in the products:
   2023, arXiv 2304.09145). A norm does that itself, with other weights; a linear layer in front does it with its scales.
 * How far to go is chosen for each activation by the error that tokens of the calibration show.
 * Where that linear layer is in front, rows are also centered on the middle of their own range: what was taken off comes
-  back as center x the sum of each output's weights.
+  back as center x the sum of each output's weights. It can also make the channels in another order: large ones beside
+  large ones, in blocks that have scales of their own (`embedpack_export.graph.partition`).
 * Values with a lower bound (GELU's) use the whole range of u8 above it.
 * Weights are rounded to fit the activations' covariance (`embedpack_export.rounding`), and the mean error that is left
   goes into the bias.
@@ -27,7 +28,7 @@ import onnx_ir as ir
 from embedpack_export.graph.blocks import block_table
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.smoothing import choose_rescaling
-from embedpack_export.graph.target import Activation, LinearLayer, Target, add_bias
+from embedpack_export.graph.target import Activation, Arrangement, LinearLayer, Target, add_bias
 from embedpack_export.lora import Float32, fill_columns
 from embedpack_export.quantize import ErrorSum, int8_scales
 from embedpack_export.rounding import Rounding, round_columns, roundings
@@ -40,18 +41,31 @@ TINY = 1e-10
 
 @dataclass(frozen=True)
 class _Quantized:
-    """A quantized activation: (value - zero) * step * largest + center of the row (None: 0).
+    """A quantized block of an activation's channels: (value - zero) * step * largest + center of the row (None: 0)."""
 
-    Before that, `shift` was taken off and each channel divided by `divisors`; both [channels].
-    """
-
+    channels: npt.NDArray[np.intp]
     values: ir.Value
     largest: ir.Value
     step: ir.Value
     zero: ir.Value
     center: ir.Value | None
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What layers read: the blocks of an activation, from which `shift` was taken before it was divided by `divisors`.
+
+    Attributes:
+        shift, divisors: float32 [k].
+        roundings: of weights that read it.
+        mean: of the activation as it was, float32 [k].
+    """
+
+    blocks: tuple[_Quantized, ...]
     shift: Float32
     divisors: Float32
+    roundings: Sequence[Rounding]
+    mean: Float32
 
 
 class Int8:
@@ -60,41 +74,53 @@ class Int8:
     def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """See `LinearFormat`. The activation is quantized once for all layers."""
         seen = target.statistics[x.site]
-        quantized = _quantize(target.graph, x, seen, layers)
-        blocks = roundings(seen.covariance, quantized.divisors)
-        return [_product(target, quantized, layer, blocks, seen.mean) for layer in layers]
+        read = _quantize(target.graph, x, seen, layers)
+        return [_linear(target, read, layer) for layer in layers]
 
-    def migration(
+    def arrange(
         self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
-    ) -> Float32 | None:
-        """See `Target.migration`."""
+    ) -> Arrangement | None:
+        """See `Target.arrange`."""
         weights = [layer.weight for layer in layers]
-        return choose_rescaling(target.statistics[site], weights, shifts=False, groups=groups).divisors
+        return choose_rescaling(target.statistics[site], weights, shifts=False, groups=groups).arrangement
 
     def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""
         return block_table(target, table, ids, 8)
 
 
-def _quantize(g: GraphBuilder, x: Activation, seen: SiteStatistics, layers: Sequence[LinearLayer]) -> _Quantized:
+def _quantize(g: GraphBuilder, x: Activation, seen: SiteStatistics, layers: Sequence[LinearLayer]) -> _Input:
     shift, divisors = np.zeros_like(seen.mean), np.ones_like(seen.mean)
+    channels = np.arange(len(seen.mean))
     if x.rescaled is not None:
         chosen = choose_rescaling(seen, [layer.weight for layer in layers], shifts=True)
-        rows = _Rows.symmetric(g, x.rescaled(chosen.shift, chosen.divisors, "int8"))
-        shift, divisors = chosen.shift, chosen.divisors
-    elif x.divided is not None:
-        rows = _Rows.centered(g, x.value)
-        divisors = x.divided
+        shift, divisors = chosen.shift, chosen.arrangement.divisors
+        blocks = [_block(g, channels, _Rows.symmetric(g, x.rescaled(shift, divisors, "int8")))]
+    elif x.arranged is not None:
+        divisors = x.arranged.divisors
+        parts = zip(x.arranged.blocks, _split(g, x.value, x.arranged.blocks), strict=True)
+        blocks = [_block(g, channels, _Rows.centered(g, part)) for channels, part in parts]
     elif x.lower_bound is not None:
-        rows = _Rows.above(g, x.value, x.lower_bound)
         shift = np.full_like(seen.mean, x.lower_bound)
+        blocks = [_block(g, channels, _Rows.above(g, x.value, x.lower_bound))]
     else:
-        rows = _Rows.symmetric(g, x.value)
+        blocks = [_block(g, channels, _Rows.symmetric(g, x.value))]
+    return _Input(tuple(blocks), shift, divisors, roundings(seen.covariance, divisors), seen.mean)
+
+
+def _split(g: GraphBuilder, value: ir.Value, blocks: Sequence[npt.NDArray[np.intp]]) -> Sequence[ir.Value]:
+    if len(blocks) == 1:
+        return [value]
+    sizes = g.constant([len(block) for block in blocks], np.int64)
+    return g.ops("Split", [value, sizes], {"axis": -1}, outputs=len(blocks))
+
+
+def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _Rows) -> _Quantized:
     largest = g.op("Max", [rows.largest, g.constant([TINY], np.float32)])
     steps = 255 if rows.zero == 0 else 127
     step, zero = g.constant(1 / steps, np.float32), g.constant(rows.zero, np.uint8)
     values = g.op("QuantizeLinear", [g.op("Div", [rows.value, largest]), step, zero])
-    return _Quantized(values, largest, step, zero, rows.center, shift, divisors)
+    return _Quantized(channels, values, largest, step, zero, rows.center)
 
 
 @dataclass(frozen=True)
@@ -133,41 +159,72 @@ def _reduce(g: GraphBuilder, kind: str, value: ir.Value) -> ir.Value:
     return g.op(kind, [value, g.constant([-1], np.int64)], {"keepdims": 1})
 
 
-def _product(target: Target, x: _Quantized, layer: LinearLayer, blocks: Sequence[Rounding], mean: Float32) -> ir.Value:
-    """One layer on a quantized activation.
+@dataclass(frozen=True)
+class _Rounded:
+    """A weight in integers.
 
-    The bias cannot ride in the integer product: the row's maximum would multiply it.
+    Attributes:
+        values: int8 [in, out].
+        scales: of each output for each block of inputs, float32 [blocks, out].
+        bias: what the shift took out, and the error of the mean activation, float32 [out].
     """
-    g, matrix = target.graph, layer.weight
+
+    values: npt.NDArray[np.int8]
+    scales: Float32
+    bias: Float32
+
+
+def _round(target: Target, x: _Input, matrix: Matrix) -> _Rounded:
     rows, columns = matrix.shape
     errors = ErrorSum()
     scales: list[Float32] = []
     bias: list[Float32] = []
-    sums: list[Float32] = []
 
     def quantized() -> Iterator[npt.NDArray[np.int8]]:
         for chunk in matrix.chunks():
             scaled = chunk * x.divisors
-            chunk_scales = int8_scales(scaled)
-            values = round_columns(blocks, scaled, chunk_scales[:, None], (-127, 127))
-            effective: Float32 = values * chunk_scales[:, None] / x.divisors
+            chunk_scales = np.empty_like(scaled)
+            for block in x.blocks:
+                chunk_scales[:, block.channels] = int8_scales(scaled[:, block.channels])[:, None]
+            values = round_columns(x.roundings, scaled, chunk_scales, (-127, 127))
+            effective: Float32 = values * chunk_scales / x.divisors
             errors.add(chunk, effective)
-            scales.append(chunk_scales)
-            sums.append(values.sum(axis=1) * chunk_scales)
-            # What the shift took out, and the error of the mean activation.
-            bias.append((effective @ x.shift + (chunk - effective) @ mean).astype(np.float32))
+            scales.append(chunk_scales[:, [block.channels[0] for block in x.blocks]].T)
+            bias.append((effective @ x.shift + (chunk - effective) @ x.mean).astype(np.float32))
             yield values.astype(np.int8)
 
     transposed = fill_columns(np.empty((columns, rows), np.int8), quantized())
     target.report(matrix.name, errors.relative)
-    weight = g.weight(f"{matrix.name}.int8", "int8", [transposed], np.int8, (columns, rows))
+    return _Rounded(transposed, np.concatenate(scales, axis=1), np.concatenate(bias))
+
+
+def _linear(target: Target, x: _Input, layer: LinearLayer) -> ir.Value:
+    """One layer on a quantized activation: the sum of the products of its blocks.
+
+    The bias cannot ride in an integer product: the row's maximum would multiply it.
+    """
+    g, rounded = target.graph, _round(target, x, layer.weight)
     divisor = np.float32(1) if layer.divisor is None else layer.divisor
-    weight_scales = np.concatenate(scales) / divisor
-    weight_scales_value = g.vector(f"{matrix.name}.scales", weight_scales.astype(np.float32), "int8")
-    product = g.op("MatMulIntegerToFloat", [x.values, weight, x.step, weight_scales_value, x.zero], domain=CONTRIB)
+    order = slice(None) if layer.order is None else layer.order
+    total: ir.Value | None = None
+    for index, block in enumerate(x.blocks):
+        name = layer.weight.name if len(x.blocks) == 1 else f"{layer.weight.name}.{index}"
+        weights = np.ascontiguousarray(rounded.values[block.channels][:, order])
+        scales = (rounded.scales[index] / divisor)[order]
+        product = _product(g, block, name, weights, scales.astype(np.float32))
+        total = product if total is None else g.op("Add", [total, product])
+    assert total is not None
+    bias = ((rounded.bias + (0 if layer.bias is None else layer.bias)) / divisor)[order]
+    return add_bias(g, total, layer.bias_name, bias.astype(np.float32), "int8")
+
+
+def _product(g: GraphBuilder, x: _Quantized, name: str, weights: npt.NDArray[np.int8], scales: Float32) -> ir.Value:
+    """Of a block [..., in] and integers [in, out] that stand for weights = integers * scales [out]."""
+    weight = g.weight(f"{name}.int8", "int8", [weights], np.int8, weights.shape)
+    weight_scales = g.vector(f"{name}.scales", scales, "int8")
+    product = g.op("MatMulIntegerToFloat", [x.values, weight, x.step, weight_scales, x.zero], domain=CONTRIB)
     result = g.op("Mul", [product, x.largest])
-    if x.center is not None:
-        total = g.vector(f"{matrix.name}.sums", (np.concatenate(sums) / divisor).astype(np.float32), "int8")
-        result = g.op("Add", [result, g.op("Mul", [x.center, total])])
-    corrected = (np.concatenate(bias) + (0 if layer.bias is None else layer.bias)) / divisor
-    return add_bias(g, result, layer.bias_name, corrected.astype(np.float32), "int8")
+    if x.center is None:
+        return result
+    sums = g.vector(f"{name}.sums", weights.sum(axis=0, dtype=np.float32) * scales, "int8")
+    return g.op("Add", [result, g.op("Mul", [x.center, sums])])

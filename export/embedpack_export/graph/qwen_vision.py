@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from embedpack.errors import CheckpointError
 from embedpack_export.graph.builder import CONTRIB
-from embedpack_export.graph.decoder import rms_norm, swiglu
+from embedpack_export.graph.decoder import gated_product, rms_norm
 from embedpack_export.graph.fp32 import exact_linear
 from embedpack_export.graph.rotary import RotaryTable, angles
 from embedpack_export.graph.target import GELU_MINIMUM, Activation, InputSpec, LinearLayer, Stage, StagedModel, Target
@@ -74,17 +74,18 @@ def _embed(target: Target, shape: VisionShape) -> ir.Value:
 def _attention(target: Target, shape: VisionShape, index: int, x: Activation) -> ir.Value:
     g, prefix = target.graph, f"visual.blocks.{index}.attn"
     output = _layer(target, f"{prefix}.proj", shape.hidden, shape.hidden)
-    divided = target.migration(f"{prefix}.mixed", output)
+    # Groups of one channel: each has its own divisor, and none may leave its head.
+    arranged = target.arrange(f"{prefix}.mixed", output, groups=(shape.hidden, 1, 1))
     whole = _layer(target, f"{prefix}.qkv", shape.hidden, 3 * shape.hidden)
     divisor = None
-    if divided is not None:
-        divisor = np.concatenate([np.ones(2 * shape.hidden, np.float32), divided])
+    if arranged is not None:
+        divisor = np.concatenate([np.ones(2 * shape.hidden, np.float32), arranged.divisors])
     (qkv,) = target.linears(x, LinearLayer(whole.weight, whole.bias, divisor))
     q, k, v = g.ops("Split", [qkv], {"axis": -1, "num_outputs": 3}, outputs=3)
     q, k = _turned(target, shape, q), _turned(target, shape, k)
     mix = _full if index in shape.full_attention else _windowed
     mixed = mix(target, shape, (q, k, v))
-    return target.linears(Activation(f"{prefix}.mixed", lambda: mixed, divided=divided), output)[0]
+    return target.linears(Activation(f"{prefix}.mixed", lambda: mixed, arranged=arranged), output)[0]
 
 
 def _turned(target: Target, shape: VisionShape, x: ir.Value) -> ir.Value:
@@ -121,12 +122,9 @@ def _windowed(target: Target, shape: VisionShape, qkv: tuple[ir.Value, ...]) -> 
 
 def _feed_forward(target: Target, shape: VisionShape, prefix: str, x: Activation) -> ir.Value:
     down = _layer(target, f"{prefix}.down_proj", shape.intermediate, shape.hidden)
-    divided = target.migration(f"{prefix}.product", down)
     gate = _layer(target, f"{prefix}.gate_proj", shape.hidden, shape.intermediate)
     up = _layer(target, f"{prefix}.up_proj", shape.hidden, shape.intermediate)
-    gated, upper = target.linears(x, gate, LinearLayer(up.weight, up.bias, divided))
-    product = Activation(f"{prefix}.product", lambda: swiglu(target.graph, gated, upper), divided=divided)
-    return target.linears(product, down)[0]
+    return gated_product(target, x, f"{prefix}.product", (gate, up, down))
 
 
 def _merge(target: Target, shape: VisionShape, x: ir.Value) -> ir.Value:

@@ -7,6 +7,8 @@ by d, what reaches the outputs of a token r is, up to the factor 1 / 12,
     from its activations  step_r^2 * sum_k (d_k^2 * sum_n w_nk^2)
     from the weights      sum_n step_n^2 * sum_k (x_rk^2 / d_k^2)
 
+where channels that may be made in any order can fall into blocks with steps of their own (`best_partition`).
+
 Each token counts relative to the size of its own outputs: norms bring all tokens to one size, so the few that carry
 massive activations (Sun et al. 2024, arXiv 2402.17762) must not decide for the rest.
 d_k = reach_k^a / max_n |w_nk|^(1 - a), as SmoothQuant has it (Xiao et al. 2023, arXiv 2211.10438, eq. 4).
@@ -19,6 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embedpack_export.graph.partition import BLOCKS, Sizes, best_partition
+from embedpack_export.graph.target import Arrangement
 from embedpack_export.lora import Float32
 from embedpack_export.statistics import SiteStatistics
 from embedpack_export.weights import Matrix
@@ -35,10 +39,13 @@ ROWS = 1024
 
 @dataclass(frozen=True)
 class Rescaling:
-    """What is taken off an activation's channels before they are quantized: (x - shift) / divisors; both [k]."""
+    """What becomes of an activation's channels before they are quantized: (x - shift) / divisors, in blocks.
+
+    `shift` is float32 [k].
+    """
 
     shift: Float32
-    divisors: Float32
+    arrangement: Arrangement
 
 
 def choose_rescaling(
@@ -50,7 +57,8 @@ def choose_rescaling(
         seen: statistics of the activation.
         weights: of all layers that read it, [out, k] each.
         shifts: whether the activation can be shifted channel by channel; if not, each row is centered on its own.
-        groups: (groups, members, size) of the channels where the members of a group must share their divisors.
+        groups: (groups, members, size) of the channels where the members of a group must share their divisors. Without
+            groups, channels that cannot be shifted may be made in any order.
     """
     rows = _some_rows(weights)
     reach = np.maximum(np.abs(rows).max(axis=0), np.float32(1e-5))
@@ -67,9 +75,15 @@ def choose_rescaling(
             activations = np.maximum(size.astype(np.float32), np.float32(1e-4))
             if groups is not None:
                 activations = _largest(activations, groups)
-            candidates += [Rescaling(center, _divisors(activations, reach, strength)) for strength in STRENGTHS]
-    errors = _errors(seen, rows, candidates, centered=not shifts)
-    return candidates[int(np.argmin(errors))]
+            candidates += [(center, _divisors(activations, reach, strength)) for strength in STRENGTHS]
+    most = BLOCKS if groups is None and not shifts else 1
+    squares = np.square(seen.sample @ rows.T).sum(axis=1, keepdims=True)
+    outputs = np.where(squares > TINY, squares, np.float32(np.inf))
+    found = [
+        (*best_partition(_sizes(seen, (rows, outputs), *item, centered=not shifts), most), *item) for item in candidates
+    ]
+    blocks, _, shift, divisors = min(found, key=lambda item: item[1])
+    return Rescaling(shift, Arrangement(divisors, blocks))
 
 
 def _divisors(activations: Float32, reach: Float32, strength: float) -> Float32:
@@ -77,22 +91,18 @@ def _divisors(activations: Float32, reach: Float32, strength: float) -> Float32:
     return (scale / np.exp(np.log(scale).mean())).astype(np.float32)
 
 
-def _errors(seen: SiteStatistics, rows: Float32, candidates: Sequence[Rescaling], *, centered: bool) -> list[float]:
-    """Relative error that rounding adds to the outputs of a token, in the mean; one for each candidate."""
-    sizes = np.abs(rows)
-    squares = np.square(rows).sum(axis=0)
-    outputs = np.square(seen.sample @ rows.T).sum(axis=1)
-    outputs = np.where(outputs > TINY, outputs, np.inf)
-    varying = np.square(seen.sample - seen.mean)
-    errors = []
-    for item in candidates:
-        moved = (seen.sample - item.shift) / item.divisors
-        largest = (moved.max(axis=1) - moved.min(axis=1)) / 2 if centered else np.abs(moved).max(axis=1)
-        activations = np.square(largest) * (squares * np.square(item.divisors)).sum()
-        steps = np.square((sizes * item.divisors).max(axis=1)).sum()
-        rounding = steps * (varying / np.square(item.divisors)).sum(axis=1)
-        errors.append(float(((activations + ROUNDED_WELL * rounding) / outputs).mean()))
-    return errors
+def _sizes(
+    seen: SiteStatistics, read: tuple[Float32, Float32], shift: Float32, divisors: Float32, *, centered: bool
+) -> Sizes:
+    """What the error of a candidate depends on; `read` are rows of the weights and the size of each token's outputs."""
+    rows, outputs = read
+    return Sizes(
+        tokens=((seen.sample - shift) / divisors / np.sqrt(outputs)).astype(np.float32),
+        centered=centered,
+        weights=np.abs(rows) * divisors,
+        gain=np.square(rows).sum(axis=0) * np.square(divisors),
+        variance=ROUNDED_WELL * (np.square(seen.sample - seen.mean) / outputs).mean(axis=0) / np.square(divisors),
+    )
 
 
 def _some_rows(weights: Sequence[Matrix]) -> Float32:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from embedpack_export.graph.builder import GraphBuilder
@@ -21,6 +23,24 @@ GELU_MINIMUM = -0.1701
 
 
 @dataclass(frozen=True)
+class Arrangement:
+    """How the k channels of an activation are made so that they quantize well.
+
+    Attributes:
+        divisors: what each of them is divided by, float32 [k].
+        blocks: indices of the channels in the order in which they are made; each block is quantized with its own scale.
+    """
+
+    divisors: Float32
+    blocks: tuple[npt.NDArray[np.intp], ...]
+
+    @property
+    def order(self) -> npt.NDArray[np.intp]:
+        """The channels in the order in which they are made."""
+        return np.concatenate(self.blocks)
+
+
+@dataclass(frozen=True)
 class Activation:
     """What linear layers read, float32 [..., channels].
 
@@ -29,14 +49,14 @@ class Activation:
         make: appends what makes it and returns it; called once, and only if something needs the plain value.
         rescaled: gives (x - shift) / scale where what made x can do that itself; takes shift and scale [channels] and
             the group that its weights go to.
-        divided: what each channel of the value was divided by when it was made (see `Target.migration`).
+        arranged: how the channels of the value were made; None: as they are.
         lower_bound: no value is below it.
     """
 
     site: str
     make: Callable[[], ir.Value]
     rescaled: Callable[[Float32, Float32, str], ir.Value] | None = None
-    divided: Float32 | None = None
+    arranged: Arrangement | None = None
     lower_bound: float | None = None
     _made: list[ir.Value] = field(default_factory=list)
 
@@ -50,11 +70,12 @@ class Activation:
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """One linear layer y = (x @ weight.T + bias) / divisor; weight [out, in], bias and divisor [out]."""
+    """One linear layer y = ((x @ weight.T + bias) / divisor)[order]; weight [out, in], the others [out]."""
 
     weight: Matrix
     bias: Float32 | None
     divisor: Float32 | None = None
+    order: npt.NDArray[np.intp] | None = None
 
     @property
     def module(self) -> str:
@@ -74,10 +95,10 @@ class LinearFormat(Protocol):
         """Several layers that read the same activation, one result each."""
         ...
 
-    def migration(
+    def arrange(
         self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
-    ) -> Float32 | None:
-        """See `Target.migration`."""
+    ) -> Arrangement | None:
+        """See `Target.arrange`."""
         ...
 
     def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
@@ -121,16 +142,18 @@ class Target:
             return products
         return [self.branches.add(self, x, layer, product) for layer, product in zip(layers, products, strict=True)]
 
-    def migration(self, site: str, *layers: LinearLayer, groups: tuple[int, int, int] | None = None) -> Float32 | None:
-        """By how much to divide each channel of a site when it is made, so that it quantizes well; None: not at all.
+    def arrange(
+        self, site: str, *layers: LinearLayer, groups: tuple[int, int, int] | None = None
+    ) -> Arrangement | None:
+        """How the channels of a site are to be made, so that they quantize well; None: as they are.
 
         Args:
             site: the site.
             layers: all that read it.
             groups: (groups, members, size) of the channels where the members of a group must share their divisors, as
-                the query heads that read one value head do.
+                the query heads that read one value head do; such channels keep their order. None: each is on its own.
         """
-        return self.format.migration(self, site, layers, groups)
+        return self.format.arrange(self, site, layers, groups)
 
     def table(self, table: Matrix, ids: ir.Value) -> ir.Value:
         """Rows of an embedding table."""
