@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import accuracy, census, decoders, footprint, speed
+from benchmarks import accuracy, census, decoders, footprint, search, speed
 from benchmarks.provenance import command_line, provenance
 from embedpack import EmbedpackError
 from embedpack.disk import atomic_file
@@ -39,6 +39,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "census": census,
     "speed": speed,
     "footprint": footprint,
+    "search": search,
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -46,14 +48,38 @@ class PageJob(Job, frozen=True):
     seed: int
 
 
-def in_fresh_process(job: Job) -> Any:
-    """What `benchmarks.worker` measures for a job.
+class ScanJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """Top-k by Hamming distance among random codes, by everything that can."""
+
+    rows: int
+    bits: int
+    k: int
+    repetitions: int
+    seed: int
+
+
+class StagesJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """Two-stage search beside float32 brute force, among clustered vectors; `found` is the part of its hits wanted."""
+
+    rows: int
+    dimensions: int
+    k: int
+    found: float
+    repetitions: int
+    seed: int
+
+
+def in_fresh_process(
+    job: msgspec.Struct, worker: str = "benchmarks.worker", environment: Mapping[str, str] | None = None
+) -> Any:
+    """What a worker's module measures for a job, with some variables added to its environment.
 
     Raises:
         EmbedpackError: the worker failed; the message is the last line that it wrote.
     """
-    command = [sys.executable, "-m", "benchmarks.worker", msgspec.json.encode(job).decode()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", worker, msgspec.json.encode(job).decode()]
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EmbedpackError(f"a worker failed on {job}: {(done.stderr.splitlines() or ['no message'])[-1]}")
     return msgspec.json.decode(done.stdout)

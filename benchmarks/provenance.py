@@ -17,6 +17,7 @@ from embedpack.threads import available_cores
 ROOT = Path(__file__).parent.parent
 PACKAGES = (
     "numpy", "onnxruntime", "tokenizers", "msgspec", "onnx", "onnx-ir", "torch", "transformers", "peft", "ir-measures",
+    "numkong", "faiss-cpu",
 )  # fmt: skip
 # Instructions that decide how fast, and in which of the two int8 graphs, a product is computed.
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")

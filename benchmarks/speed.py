@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.jobs import Job, MixedJob, ShapeJob, in_fresh_process
+from benchmarks.spreads import cell, spread
 from benchmarks.tables import table as text_table
 from embedpack.errors import InputError, unknown
 from embedpack.pack import Pack, read_pack
@@ -127,20 +127,14 @@ def _row(job: Job, found: Sequence[dict[str, Any]], baseline: Sequence[dict[str,
             "batching": "embedpack" if job.ours else "64 in order, padded to the longest",
             "tokens": found[0]["tokens"],
             "tokens_computed": found[0]["tokens_computed"],
-            "tokens_per_s": _spread([item["tokens"] / item["wall_s"] for item in found]),
+            "tokens_per_s": spread([item["tokens"] / item["wall_s"] for item in found]),
         }
-    row |= {"wall_s": _spread([item["wall_s"] for item in found]), "cpu_s": _spread([item["cpu_s"] for item in found])}
+    row |= {"wall_s": spread([item["wall_s"] for item in found]), "cpu_s": spread([item["cpu_s"] for item in found])}
     if baseline is not None:
         for name, key in (("speedup", "wall_s"), ("cpu_speedup", "cpu_s")):
             ratios = [other[key] / item[key] for other, item in zip(baseline, found, strict=True)]
-            row[f"{name}_over_{BASELINE}"] = _spread(ratios)
+            row[f"{name}_over_{BASELINE}"] = spread(ratios)
     return row
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, lowest and highest, to four digits."""
-    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {name: float(f"{value:.4g}") for name, value in found.items()}
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -150,10 +144,10 @@ def table(results: Mapping[str, Any]) -> str:
             f"{row['rows']} x {row['tokens']}",
             row["threads"],
             row["variant"],
-            _cell(row["wall_s"], 1000, 2),
+            cell(row["wall_s"], 1000, 2),
             f"{1000 * row['cpu_s']['median']:.2f}",
-            _cell(row.get(f"speedup_over_{BASELINE}"), 1, 2),
-            _cell(row.get(f"cpu_speedup_over_{BASELINE}"), 1, 2),
+            cell(row.get(f"speedup_over_{BASELINE}"), 1, 2),
+            cell(row.get(f"cpu_speedup_over_{BASELINE}"), 1, 2),
         )
         for row in results["shapes"]
     ]
@@ -162,11 +156,11 @@ def table(results: Mapping[str, Any]) -> str:
             row["batching"],
             row["threads"],
             row["variant"],
-            _cell(row["tokens_per_s"], 1, 0),
+            cell(row["tokens_per_s"], 1, 0),
             f"{row['tokens_computed'] / row['tokens'] - 1:.0%}",
             f"{row['cpu_s']['median']:.2f}",
-            _cell(row.get(f"speedup_over_{BASELINE}"), 1, 2),
-            _cell(row.get(f"cpu_speedup_over_{BASELINE}"), 1, 2),
+            cell(row.get(f"speedup_over_{BASELINE}"), 1, 2),
+            cell(row.get(f"cpu_speedup_over_{BASELINE}"), 1, 2),
         )
         for row in results["mixed"]
     ]
@@ -177,11 +171,3 @@ def table(results: Mapping[str, Any]) -> str:
             text_table(("batching", "threads", "variant", "tokens/s", "padding", "CPU s", ratio, cpu_ratio), mixed),
         ]
     )
-
-
-def _cell(spread: Mapping[str, float] | None, factor: float, digits: int) -> str:
-    """Median with lowest and highest."""
-    if spread is None:
-        return ""
-    median, low, high = (f"{factor * spread[name]:.{digits}f}" for name in ("median", "min", "max"))
-    return f"{median} [{low}, {high}]"
