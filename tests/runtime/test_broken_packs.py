@@ -84,6 +84,17 @@ def with_images(image: dict[str, Any] | None = None, vision: dict[str, Any] | No
     return apply
 
 
+def with_tokens(**codes: Any) -> Change:
+    """A change of the manifest that promises multi-vectors, with the calibration of single vectors but for `codes`."""
+
+    def apply(manifest: dict[str, Any]) -> None:
+        manifest["multi_vector_dimensions"] = 16
+        task = manifest["tasks"]["default"]
+        task.update(token_int8_scale=0.01, token_codes={**task["codes"], **codes})
+
+    return apply
+
+
 def switchable(**fields: Any) -> Change:
     """A change of the manifest that makes the int8 variant switchable, but for what is named."""
     found = {"task": None, "adapters": "switchable", "adapter_files": {"default": "LICENSE"}, **fields}
@@ -184,7 +195,7 @@ def test_file_that_may_not_be_read(pack: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("version", ["2.0", "0.9", "10.0", "1", "1.", "1.x", "", 1.0, None])
 def test_unknown_format_version(pack: Path, edit: Edit, version: object) -> None:
     edit(put("format", version))
-    message = f"PACK/pack.json: format {version!r} at `$.format`; this embedpack reads 1.1: update one of them"
+    message = f"PACK/pack.json: format {version!r} at `$.format`; this embedpack reads 1.2: update one of them"
     assert refusal(pack, lambda: read_pack(pack)) == message
 
 
@@ -196,7 +207,7 @@ def test_newer_minor_version_is_read_where_its_fields_are_known(pack: Path, edit
 WRONG_VALUES = [
     pytest.param(
         lambda manifest: manifest.update(format="1.9", colour="red"),
-        "Object contains unknown field `colour` (format 1.9, this embedpack writes 1.1)",
+        "Object contains unknown field `colour` (format 1.9, this embedpack writes 1.2)",
         id="unknown_field_of_a_newer_minor_version",
     ),
     pytest.param(put("colour", "red"), "Object contains unknown field `colour`", id="unknown_field"),
@@ -263,6 +274,26 @@ WRONG_VALUES = [
         put("tasks", "default", "int8_scale", 0),
         "Expected `float` > 0.0 - at `$.tasks[...].int8_scale`",
         id="zero_scale",
+    ),
+    pytest.param(
+        put("tasks", "default", "codes", "kept", ["scale"]),
+        "Invalid enum value 'scale' - at `$.tasks[...].codes.kept[0]`",
+        id="unknown_step_of_calibration",
+    ),
+    pytest.param(
+        put("tasks", "default", "codes", "agreement", {"none": {"3bit": 0.5}}),
+        "Invalid enum value '3bit' - at `key` in `$.tasks[...].codes.agreement[...]`",
+        id="agreement_of_an_unknown_precision",
+    ),
+    pytest.param(
+        put("tasks", "default", "codes", "agreement", {"none": {"2bit": 1.5}}),
+        "Expected `float` <= 1.0 - at `$.tasks[...].codes.agreement[...][...]`",
+        id="agreement_above_one",
+    ),
+    pytest.param(
+        lambda manifest: (manifest.update(format="1.1"), manifest["tasks"]["default"].pop("codes")),
+        "Object missing required field `codes` - at `$.tasks[...]` (format 1.1, this embedpack writes 1.2)",
+        id="older_format",
     ),
 ]
 
@@ -358,6 +389,21 @@ CONTRADICTIONS = [
     ),
     pytest.param(
         put("golden", "/etc/passwd"), "'/etc/passwd' is not among the files - at `$.golden`", id="unlisted_golden"
+    ),
+    pytest.param(
+        put("tasks", "default", "codes", "file", "codes.safetensors"),
+        "'codes.safetensors' is not among the files - at `$.tasks['default'].codes.file`",
+        id="unlisted_codebook",
+    ),
+    pytest.param(
+        lambda manifest: manifest["tasks"]["default"].update(token_codes=manifest["tasks"]["default"]["codes"]),
+        "token_codes and multi_vector_dimensions do not agree - at `$.tasks['default'].token_codes`",
+        id="codebook_for_multi_vectors_that_are_not_there",
+    ),
+    pytest.param(
+        with_tokens(file="LICENSE"),
+        "the codebooks of a task are in one file - at `$.tasks['default'].token_codes.file`",
+        id="codebooks_in_two_files",
     ),
 ]
 
@@ -665,8 +711,7 @@ def test_graph_without_inputs_for_images(pack: Path, edit: Edit) -> None:
 
 
 def test_graph_without_multi_vectors(pack: Path, edit: Edit) -> None:
-    edit(put("multi_vector_dimensions", 16))
-    edit(put("tasks", "default", "token_int8_scale", 0.01))
+    edit(with_tokens())
     model = Embedder(pack, weights="fp32", threads=1)
     message = refusal(pack, lambda: model.encode_multi("a cat"))
     assert message.startswith("PACK/default-fp32.onnx: token_embeddings cannot be computed: ")
