@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from embedpack_export.graph.partition import BLOCKS, BOUNDS, GRAIN, Sizes, best_partition
+from embedpack_export.graph.partition import BLOCKS, BOUNDS, GRAIN, WORTH, Sizes, best_partition
 
 Float32 = npt.NDArray[np.float32]
 
@@ -54,17 +54,19 @@ def test_few_large_channels_are_kept_from_the_others() -> None:
     assert found < 0.1 * best_partition(given, 1)[1]
 
 
-def test_no_other_choice_of_bounds_is_better() -> None:
+def test_no_other_bounds_are_better_and_one_more_block_would_not_be_worth_it() -> None:
     given = sizes(640, heavy=30)
     order = np.argsort(-np.quantile(np.abs(given.tokens), 0.99, axis=0), kind="stable")
     inner = sorted({640 * bound // 64 // GRAIN * GRAIN for bound in BOUNDS} - {0})
-    others = [
-        sum(error(given, block) for block in np.split(order, bounds))
-        for count in range(BLOCKS)
-        for bounds in combinations(inner, count)
-    ]
+
+    def lowest(blocks: int) -> float:
+        choices = combinations(inner, blocks - 1)
+        return min(sum(error(given, block) for block in np.split(order, bounds)) for bounds in choices)
+
     blocks, found = best_partition(given, BLOCKS)
-    assert found == pytest.approx(min(others), rel=0.12 if len(blocks) < BLOCKS else 1e-4)
+    assert 1 < len(blocks) < BLOCKS
+    assert found == pytest.approx(lowest(len(blocks)), rel=1e-4)
+    assert lowest(len(blocks) + 1) > WORTH * found
 
 
 def test_channels_that_are_alike_stay_together() -> None:

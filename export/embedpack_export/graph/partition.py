@@ -15,8 +15,8 @@ import numpy.typing as npt
 from embedpack_export.lora import Float32
 
 # Most blocks of an activation; one more must bring the error below this part of what it was.
-BLOCKS = 4
-WORTH = 0.9
+BLOCKS = 8
+WORTH = 0.95
 # Bounds of blocks among channels of falling size, in 64ths of their number.
 BOUNDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 # Blocks are whole numbers of these: products of ragged ones are slow.
