@@ -1,0 +1,172 @@
+"""Codebooks from calibration vectors: what is kept, why, and that nothing is judged on what it was fitted to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from embedpack.codebook import LOW_BIT, Codebook
+from embedpack.codes import unit
+from embedpack_export import code_calibration
+from embedpack_export.code_calibration import FEWEST, CodeFit, CodeFitter, shares_found
+
+Float32 = npt.NDArray[np.float32]
+
+
+def vectors(count: int, dimensions: int = 32, *, offset: float = 0, decay: float = 1, seed: int = 0) -> Float32:
+    """Unit vectors around a common offset, the last dimension with `decay` times the spread of the first."""
+    rng = np.random.default_rng(seed)
+    common = np.random.default_rng(99).standard_normal(dimensions) * offset
+    spread = np.geomspace(1, decay, dimensions)
+    return unit((rng.standard_normal((count, dimensions)) * spread + common).astype(np.float32))
+
+
+def fit(given: Float32, ends: Sequence[int] = (), *, rotate: bool = True) -> CodeFit:
+    return CodeFitter(ends or (given.shape[1],), rotate, seed=0).fit(given)
+
+
+def test_vectors_far_from_zero_are_centered() -> None:
+    given = vectors(300, offset=2)
+    found = fit(given)
+    assert found.kept == ("center",)
+    np.testing.assert_allclose(found.codebook.center, given.mean(axis=0), atol=1e-6)
+    assert found.codebook.rotation == ()
+    assert list(found.agreement) == ["none", "center", "center+rotation"]
+    assert all(tuple(shares) == LOW_BIT for shares in found.agreement.values())
+    assert found.agreement["center"]["binary"] > found.agreement["none"]["binary"] + 0.1
+
+
+def test_the_center_of_vectors_around_zero_is_left_out() -> None:
+    """The mean of each half is chance: here the opposite of the other's."""
+    half = vectors(32, seed=3)
+    found = fit(np.stack([half, -half], axis=1).reshape(64, -1), rotate=False)
+    assert found.kept == ()
+    assert not found.codebook.center.any()
+    assert found.agreement["center"]["binary"] < found.agreement["none"]["binary"]
+
+
+def test_dimensions_of_uneven_spread_are_rotated() -> None:
+    given = vectors(600, offset=0.5, decay=0.02)
+    found = fit(given)
+    assert found.kept == ("center", "rotation")
+    assert [block.shape for block in found.codebook.rotation] == [(32, 32)]
+    turned = given.mean(axis=0) @ found.codebook.rotation[0].T
+    np.testing.assert_allclose(found.codebook.center, turned, atol=1e-6)
+    assert found.agreement["center+rotation"]["binary"] > found.agreement["center"]["binary"] + 0.05
+
+
+def test_a_rotation_can_be_cut_where_vectors_can() -> None:
+    found = fit(vectors(600, decay=0.02), (8, 32))
+    assert [len(block) for block in found.codebook.rotation] == [8, 24]
+
+
+def test_a_rotation_that_may_not_be_is_not_tried() -> None:
+    found = fit(vectors(600, decay=0.02), rotate=False)
+    assert found.codebook.rotation == ()
+    assert list(found.agreement) == ["none", "center"]
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(0.011, ("center", "rotation")), (0.009, ("center",))])
+def test_a_rotation_has_to_gain_more_than_one_standard_error(
+    monkeypatch: pytest.MonkeyPatch, gain: float, kept: tuple[str, ...]
+) -> None:
+    """Differences of 100 vectors with a spread of 0.1 have a mean with a standard error of 0.01."""
+    noise = np.tile([0.1, -0.1], 25) * (99 / 100) ** 0.5
+
+    def shares(half: Float32, codebook: Codebook, precision: str) -> npt.NDArray[np.float64]:
+        if codebook.rotation:
+            return 0.6 + gain + noise
+        return np.full(50, 0.6 if codebook.center.any() else 0.5)
+
+    monkeypatch.setattr(code_calibration, "shares_found", shares)
+    assert fit(vectors(100, offset=1)).kept == kept
+
+
+def test_a_center_that_gains_nothing_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_calibration, "shares_found", lambda half, codebook, precision: np.full(len(half), 0.5))
+    assert fit(vectors(100, offset=1)).kept == ()
+
+
+def test_each_half_is_judged_with_the_codebook_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = vectors(100, offset=1)
+    seen = []
+
+    def shares(half: Float32, codebook: Codebook, precision: str) -> npt.NDArray[np.float64]:
+        seen.append((half, codebook.center))
+        return np.zeros(len(half))
+
+    monkeypatch.setattr(code_calibration, "shares_found", shares)
+    fit(given, rotate=False)
+    centered = [(half, center) for half, center in seen if center.any()]
+    assert len(centered) == 2 * len(LOW_BIT)
+    for half, center in centered:
+        first = np.array_equal(half, given[::2])
+        assert first or np.array_equal(half, given[1::2])
+        np.testing.assert_allclose(center, given[1::2].mean(axis=0) if first else given[::2].mean(axis=0), atol=1e-6)
+
+
+def test_too_few_vectors_give_plain_levels(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="embedpack"):
+        few, enough = fit(vectors(FEWEST - 1, offset=2)), fit(vectors(FEWEST, offset=2))
+    assert caplog.messages[0] == "codes: no center, no rotation; 15 vectors are too few to judge them"
+    assert caplog.messages[1].startswith("codes: center kept; shares of nearest neighbours found: {'none': {'4bit': 0.")
+    assert (few.kept, few.agreement) == ((), {})
+    assert not few.codebook.center.any()
+    np.testing.assert_allclose(few.codebook.levels["binary"], [-0.79788 / 32**0.5, 0.79788 / 32**0.5], rtol=1e-4)
+    assert enough.kept == ("center",)
+
+
+def test_levels_fit_the_spread_around_the_center() -> None:
+    """As a check of the constants: no factor on all levels would leave less error."""
+    given = vectors(2000, 64, offset=1)
+    codebook = fit(given, rotate=False).codebook
+    centered = given - codebook.center
+    for precision in LOW_BIT:
+        level = codebook.levels[precision][codebook.digits(given, precision)]
+        assert float((centered * level).sum() / np.square(level).sum()) == pytest.approx(1, abs=0.02)
+
+
+def test_many_vectors_are_taken_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_calibration, "MOST", 50)
+    given = vectors(99, offset=1)
+    found = fit(given)
+    np.testing.assert_allclose(found.codebook.center, given[::2].mean(axis=0), atol=1e-6)
+
+
+def test_equal_vectors_count_once() -> None:
+    """All texts under one prompt begin with the same tokens, whose nearest others are a matter of rounding."""
+    given = vectors(40, offset=1)
+    repeated = np.concatenate([given, given[:1] + np.float32(1e-7), given[:1]])
+    one, other = fit(given), fit(repeated)
+    assert one.codebook.id == other.codebook.id
+    assert one.agreement == other.agreement
+    assert fit(np.repeat(given[:5], 20, axis=0)).agreement == {}
+
+
+def test_shares_are_those_of_a_search_by_hand() -> None:
+    given = vectors(60, offset=1)
+    codebook = fit(given).codebook
+    for precision in LOW_BIT:
+        decoded = codebook.rotate_back(unit(codebook.values(codebook.digits(given, precision), precision)))
+        expected = []
+        for row, query in enumerate(given):
+            others = [index for index in range(60) if index != row]
+            exact = sorted(others, key=lambda index: -float(query @ given[index]))[:10]
+            found = sorted(others, key=lambda index: -float(query @ decoded[index]))[:10]
+            expected.append(len(set(exact) & set(found)) / 10)
+        np.testing.assert_allclose(shares_found(given, codebook, precision), expected)
+
+
+def test_few_vectors_are_asked_for_fewer_neighbours() -> None:
+    given = vectors(9, offset=1)
+    shares = shares_found(given, fit(given).codebook, "4bit")
+    assert set(shares) <= {0, 0.5, 1}
+
+
+def test_the_same_vectors_give_the_same_codebook() -> None:
+    given = vectors(100, offset=0.5, decay=0.02)
+    assert fit(given).codebook.id == fit(given.copy()).codebook.id
