@@ -16,7 +16,15 @@ from embedpack.session import GraphSession
 from embedpack.threads import available_cores
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.fp32 import exact_linear
-from embedpack_export.graph.heads import SENTENCE, TOKENS, Outputs, sentence_vector, token_vectors, vector_outputs
+from embedpack_export.graph.heads import (
+    SENTENCE,
+    TOKENS,
+    Outputs,
+    VectorCodes,
+    sentence_vector,
+    token_vectors,
+    vector_outputs,
+)
 from embedpack_export.graph.target import Activation, Branches, LinearFormat, LinearLayer, StagedModel, Target, declare
 from embedpack_export.lora import Float32
 from embedpack_export.observe import Feeds
@@ -28,11 +36,11 @@ from embedpack_export.weights import Weights
 
 
 @dataclass(frozen=True)
-class Scales:
-    """Steps of the int8 codes of single vectors and of multi-vectors (None: there are none)."""
+class HeadCodes:
+    """How the codes of single vectors and of multi-vectors (None: there are none) are made."""
 
-    sentence: float
-    tokens: float | None
+    sentence: VectorCodes
+    tokens: VectorCodes | None
 
 
 @dataclass(frozen=True)
@@ -112,10 +120,13 @@ class GraphWriter:
         ir.save(self.target.graph.build(), path)
 
 
-def text_heads(plan: ExportPlan, scales: Scales, offset: Float32 | None = None) -> Callable[[Target, ir.Value], None]:
+def text_heads(
+    plan: ExportPlan, codes: HeadCodes | None, offset: Float32 | None = None
+) -> Callable[[Target, ir.Value], None]:
     """The outputs of a graph of texts: single vectors, and multi-vectors where the model has a head for them.
 
-    `offset` [dimensions] is added to all last hidden states: the mean error of the layers before, taken back.
+    Without `codes` the vectors are float32 only. `offset` [dimensions] is added to all last hidden states: the mean
+    error of the layers before, taken back.
     """
 
     def append(target: Target, hidden: ir.Value) -> None:
@@ -124,16 +135,18 @@ def text_heads(plan: ExportPlan, scales: Scales, offset: Float32 | None = None) 
             hidden = g.op("Add", [hidden, g.constant(offset, np.float32)])
         counted = target.inputs.get("pool_mask", mask)
         vector = sentence_vector(g, hidden, counted, plan.pooling)
-        vector_outputs(g, vector, Outputs(SENTENCE, ("batch",), plan.model.dimensions, scales.sentence))
+        vector_outputs(
+            g, vector, Outputs(SENTENCE, ("batch",), plan.model.dimensions), None if codes is None else codes.sentence
+        )
         head = plan.model.tokens
-        if head is not None and scales.tokens is not None:
+        if head is not None:
             layer = LinearLayer(
                 target.weights.matrix(head.module, (head.dimensions, plan.model.dimensions)),
                 target.weights.vector(f"{head.module}.bias", head.dimensions),
             )
             projected = exact_linear(target, Activation(f"{head.module}.input", lambda: hidden), layer)
-            outputs = Outputs(TOKENS, ("batch", "sequence"), head.dimensions, scales.tokens)
-            vector_outputs(g, token_vectors(g, projected, mask), outputs)
+            outputs = Outputs(TOKENS, ("batch", "sequence"), head.dimensions)
+            vector_outputs(g, token_vectors(g, projected, mask), outputs, None if codes is None else codes.tokens)
 
     return append
 

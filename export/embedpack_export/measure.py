@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.pack import Accuracy, TokenAccuracy
-from embedpack_export.build import Scales
-from embedpack_export.calibration import REFERENCE_GRAPH, int8_scale
+from embedpack_export.calibration import REFERENCE_GRAPH
 from embedpack_export.lora import Float32
 
 Float64: TypeAlias = npt.NDArray[np.float64]
@@ -49,12 +48,6 @@ def accuracy(exact: Sequence[Vectors], found: Sequence[Vectors]) -> Accuracy:
         cosine_min=_rounded(single.min()),
         tokens=_token_accuracy(_cosines(tokens, same)) if tokens else None,
     )
-
-
-def int8_scales(exact: Sequence[Vectors]) -> Scales:
-    """Steps of the int8 codes that fit the vectors of all tasks."""
-    tokens = [item.tokens for item in exact if item.tokens is not None]
-    return Scales(max(int8_scale(item.single) for item in exact), max(map(int8_scale, tokens)) if tokens else None)
 
 
 def _token_accuracy(cosines: Float64) -> TokenAccuracy:

@@ -15,7 +15,7 @@ from embedpack.golden import GoldenCase, golden_cases, golden_key
 from embedpack.pack import Manifest, Task, WeightsFormat
 from embedpack.progress import Progress
 from embedpack_export.adapter import PeftAdapter
-from embedpack_export.build import GraphWriter, LinearWriting, Scales, text_heads, vision_heads
+from embedpack_export.build import GraphWriter, HeadCodes, LinearWriting, text_heads, vision_heads
 from embedpack_export.calibration_inputs import Inputs, image_feeds, text_inputs
 from embedpack_export.draft import Draft, VariantKind
 from embedpack_export.graph.branches import AdapterBranches, write_adapter
@@ -23,12 +23,13 @@ from embedpack_export.graph.formats import FORMATS
 from embedpack_export.graph.heads import SENTENCE, TOKENS
 from embedpack_export.graph.target import StagedModel
 from embedpack_export.lora import Float32
-from embedpack_export.measure import Vectors, accuracy, int8_scales
-from embedpack_export.observe import Flow, run_heads, run_stage
+from embedpack_export.measure import Vectors, accuracy
+from embedpack_export.observe import Feeds, Flow, run_heads, run_stage
 from embedpack_export.pack_writer import check_output, new_pack
 from embedpack_export.plan import ExportPlan, make_plan
 from embedpack_export.seal import seal
 from embedpack_export.settings import ExportSettings
+from embedpack_export.task_codes import TaskCodes, fit_codes
 from embedpack_export.trial import StageAdapter, Trial, Writing
 from embedpack_export.weights import Weights
 
@@ -53,9 +54,9 @@ def export(settings: ExportSettings) -> Manifest:
     ):
         draft = Draft(folder, Path(scratch), settings.weights)
         embeds = _write_vision(plan, draft)
-        scales = _write_switchable(plan, embeds, draft) if "switchable" in settings.adapter_modes else None
+        codes = _write_switchable(plan, embeds, draft) if "switchable" in settings.adapter_modes else {}
         for task in plan.tasks if "merged" in settings.adapter_modes else ():
-            _write_task(plan, task, embeds, scales, draft)
+            _write_task(plan, task, embeds, codes.get(task), draft)
         manifest = seal(settings, plan, draft)
     logger.info("%s: %d variants, %.1f MB", settings.output, len(manifest.variants), _megabytes(manifest))
     return manifest
@@ -89,8 +90,11 @@ def _write_vision(plan: ExportPlan, draft: Draft) -> _Embeds:
     return _Embeds(flow.hidden, {name: found[0].hidden for name, found in trials.items()})
 
 
-def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, scales: Scales | None, draft: Draft) -> None:
-    """Write all merged variants of a task, calibrated and measured against the same weights in float32."""
+def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, codes: TaskCodes | None, draft: Draft) -> None:
+    """Write all merged variants of a task, calibrated and measured against the same weights in float32.
+
+    `codes` are those of its switchable variants, so that vectors of both can be compared; None: there are none.
+    """
     draft.golden.cases[task] = _golden_cases(plan, task)
     weights, inputs = _task_weights(plan, task), text_inputs(plan, plan.tasks[task], draft.golden.cases[task])
     flow = Flow(weights, inputs.feeds(embeds.exact), len(inputs.calibration))
@@ -101,11 +105,11 @@ def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, scales: Scales | N
     trials = {name: [Trial(inputs.feeds(embeds.written[name]))] for name in writers}
     _advance(task, plan.model.text, [flow], Writing(writers, trials), draft)
     exact = _vectors(plan, inputs, flow, draft)
-    scales = scales or int8_scales([exact])
+    codes = codes or fit_codes(plan, {task: exact}, rotate=True)[task]
     offsets = {name: _offset(name, [(inputs, flow, trial)]) for name, (trial,) in trials.items()}
-    _finish(plan, task, writers, (scales, offsets), draft)
+    _finish(plan, task, writers, (codes.heads, offsets), draft)
     weights.check_all_used()
-    draft.tasks[task] = _describe_task(plan, task, weights, scales)
+    _add_task(plan, task, weights, codes, draft)
     for name, (trial,) in trials.items():
         end = Flow(weights, trial.feeds, 0, trial.hidden)
         found = _vectors(plan, inputs, end, draft, offsets[name])
@@ -113,11 +117,12 @@ def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, scales: Scales | N
         draft.golden.vectors[f"{task}-{name}"] = found.golden_lists()
 
 
-def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> Scales:
+def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> dict[str, TaskCodes]:
     """Write the switchable variants: one backbone, calibrated with all adapters, and a file for each of these.
 
     Returns:
-        The steps of the int8 codes, which all tasks share.
+        The codes of each task. They share the steps of int8 codes; centers travel with the adapters. A rotation would
+        have to as well, and is not worth its size.
     """
     adapters, rules = _all_adapters(plan), plan.model.rules
     modules = frozenset(rules.normal(module) for adapter in adapters.values() for module in adapter.updates)
@@ -144,15 +149,15 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> Scales
     }
     _advance("switchable", plan.model.text, list(flows.values()), Writing(writers, trials), draft)
     exact = {task: _vectors(plan, inputs[task], flow, draft) for task, flow in flows.items()}
-    scales = int8_scales(list(exact.values()))
+    codes = fit_codes(plan, exact, rotate=False)
     offsets = {
         name: _offset(name, [(inputs[task], flows[task], trial) for task, trial in zip(flows, found, strict=True)])
         for name, found in trials.items()
     }
-    _finish(plan, "switchable", writers, (scales, offsets), draft)
+    _finish(plan, "switchable", writers, (next(iter(codes.values())).shared_heads, offsets), draft)
     for task, flow in flows.items():
         flow.weights.check_all_used()
-        draft.tasks[task] = _describe_task(plan, task, flow.weights, scales)
+        _add_task(plan, task, flow.weights, codes[task], draft)
     for name in writers:
         ends = [
             Flow(flows[task].weights, trial.feeds, 0, trial.hidden)
@@ -161,23 +166,29 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> Scales
         found = {
             task: _vectors(plan, inputs[task], end, draft, offsets[name]) for task, end in zip(flows, ends, strict=True)
         }
-        _add_switchable(plan, name, branches[name], (exact, found), draft)
-    return scales
+        tensors = {
+            task: branches[name].tensors(adapter, rules) | codes[task].center_inputs
+            for task, adapter in adapters.items()
+        }
+        _add_switchable(name, tensors, (exact, found), draft)
+    return codes
 
 
 def _add_switchable(
-    plan: ExportPlan,
     weights_format: WeightsFormat,
-    branches: AdapterBranches,
+    adapters: Mapping[str, Feeds],
     vectors: tuple[Mapping[str, Vectors], Mapping[str, Vectors]],
     draft: Draft,
 ) -> None:
-    """Write the adapters' files of a switchable variant and take it in; `vectors` by task: exact ones, and its own."""
+    """Write the adapters' files of a switchable variant and take it in.
+
+    By task: in `adapters` the inputs of the graph, in `vectors` exact ones, and those of the variant.
+    """
     name, files = f"switchable-{weights_format}", {}
     exact, found = vectors
-    for task, adapter in _all_adapters(plan).items():
+    for task, tensors in adapters.items():
         files[task] = f"adapters/{task}.{weights_format}.onnx_adapter"
-        write_adapter(branches.tensors(adapter, plan.model.rules), draft.folder / files[task])
+        write_adapter(tensors, draft.folder / files[task])
         draft.golden.vectors[golden_key(name, task)] = found[task].golden_lists()
     draft.add_variant(
         name, VariantKind(None, weights_format, files), accuracy(list(exact.values()), list(found.values()))
@@ -215,7 +226,7 @@ def _offset(weights_format: WeightsFormat, runs: Sequence[tuple[Inputs, Flow, Tr
 def _vectors(plan: ExportPlan, inputs: Inputs, flow: Flow, draft: Draft, offset: Float32 | None = None) -> Vectors:
     """What the heads make of the last hidden states."""
     outputs = [SENTENCE] if plan.model.tokens is None else [SENTENCE, TOKENS]
-    found = run_heads(plan.model.text, text_heads(plan, Scales(1.0, 1.0), offset), flow, outputs, draft.scratch)
+    found = run_heads(plan.model.text, text_heads(plan, None, offset), flow, outputs, draft.scratch)
     seen, golden = found[: len(inputs.calibration)], found[len(inputs.calibration) :]
     return Vectors(
         single=np.concatenate([item[0] for item in seen]),
@@ -228,12 +239,12 @@ def _finish(
     plan: ExportPlan,
     label: str,
     writers: Mapping[WeightsFormat, GraphWriter],
-    ends: tuple[Scales, Mapping[WeightsFormat, Float32 | None]],
+    ends: tuple[HeadCodes, Mapping[WeightsFormat, Float32 | None]],
     draft: Draft,
 ) -> None:
-    scales, offsets = ends
+    codes, offsets = ends
     for name, writer in writers.items():
-        writer.finish(text_heads(plan, scales, offsets[name]), draft.folder / f"{label}-{name}.onnx")
+        writer.finish(text_heads(plan, codes, offsets[name]), draft.folder / f"{label}-{name}.onnx")
 
 
 def _task_weights(plan: ExportPlan, task: str) -> Weights:
@@ -244,12 +255,17 @@ def _golden_cases(plan: ExportPlan, task: str) -> list[GoldenCase]:
     return golden_cases(plan.tasks[task].prompts.values(), images=plan.model.vision is not None)
 
 
-def _describe_task(plan: ExportPlan, task: str, weights: Weights, scales: Scales) -> Task:
-    return Task(
+def _add_task(plan: ExportPlan, task: str, weights: Weights, codes: TaskCodes, draft: Draft) -> None:
+    """Write the codebooks of a task and take it in."""
+    file = f"calibration/{task}.safetensors"
+    codes.write(draft.folder / file)
+    draft.tasks[task] = Task(
         prompts=dict(plan.tasks[task].prompts),
         default_prompt_name=plan.tasks[task].default_prompt_name,
-        int8_scale=scales.sentence,
-        token_int8_scale=scales.tokens,
+        int8_scale=codes.single.int8_scale,
+        token_int8_scale=None if codes.tokens is None else codes.tokens.int8_scale,
+        codes=codes.single.record(plan, file, codes.inputs),
+        token_codes=None if codes.tokens is None else codes.tokens.record(plan, file, codes.inputs),
         adapter=weights.adapter_record(),
     )
 

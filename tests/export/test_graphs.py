@@ -19,12 +19,14 @@ from peft_oracle import last_hidden_states, load_model
 from tiny_checkpoint import make_checkpoint
 
 from embedpack.batching import pad
+from embedpack.codebook import Codebook
 from embedpack.codes import quantize
 from embedpack.pack import Manifest, WeightsFormat
 from embedpack.saturation import PROBE, products_saturate
-from embedpack_export.build import GraphWriter, LinearWriting, Scales, text_heads
+from embedpack_export.build import GraphWriter, HeadCodes, LinearWriting, text_heads
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.fp32 import Fp32
+from embedpack_export.graph.heads import VectorCodes, center_input
 from embedpack_export.graph.int8 import Int8
 from embedpack_export.graph.target import Activation, LinearLayer, Target
 from embedpack_export.passes.unsigned_weights import unsigned_weights
@@ -50,7 +52,14 @@ def ragged(lengths: tuple[int, ...], model_type: str, seed: int = 0) -> Feeds:
     return pad([np.array([begin, *rng.integers(4, 200, length - 2), end], np.int64) for length in lengths], padding)
 
 
-def fp32_graph(checkpoint: Path, folder: Path, pooling: str) -> str:
+def codebook(center: float = 0, blocks: tuple[int, ...] = ()) -> Codebook:
+    """A codebook of 32 dimensions with a random center of that size, and a random rotation of these blocks."""
+    rng = np.random.default_rng(5)
+    rotation = [np.linalg.qr(rng.standard_normal((size, size)))[0].astype(np.float32) for size in blocks]
+    return Codebook.gaussian((rng.standard_normal(32) * center).astype(np.float32), 0.1, tuple(rotation))
+
+
+def fp32_graph(checkpoint: Path, folder: Path, pooling: str, codes: VectorCodes | None = None) -> str:
     """The fp32 graph of a checkpoint without adapters, written without calibration."""
     plan = make_plan(quick(checkpoint, folder / "pack", pooling=pooling))
     folder.mkdir()
@@ -58,7 +67,8 @@ def fp32_graph(checkpoint: Path, folder: Path, pooling: str) -> str:
     writer = GraphWriter("graph", WeightStore(folder), plan.model.text, weights, LinearWriting(Fp32()))
     for index in range(len(plan.model.text.stages)):
         writer.append(index, {})
-    writer.finish(text_heads(plan, Scales(0.004, None)), folder / "graph.onnx")
+    heads = text_heads(plan, HeadCodes(codes or VectorCodes(0.004, None), None))
+    writer.finish(heads, folder / "graph.onnx")
     return str(folder / "graph.onnx")
 
 
@@ -120,15 +130,41 @@ def test_the_padding_id_of_xlm_roberta_moves_the_positions(tmp_path: Path) -> No
     assert distance(run_model(graph, ["sentence_embedding"], feeds)[0], expected) <= TOLERANCE
 
 
-def test_codes_of_the_graph_are_those_of_the_runtime(tmp_path: Path) -> None:
-    checkpoint = make_checkpoint(tmp_path / "toy")
-    names = ["sentence_embedding", "sentence_embedding_int8", "sentence_embedding_binary"]
-    vectors, int8, binary = run_model(
-        fp32_graph(checkpoint, tmp_path / "graph", "mean"), names, ragged((7, 3, 12, 30), "bert")
-    )
+OUTPUTS = ["sentence_embedding", "sentence_embedding_int8", "sentence_embedding_binary"]
+CODEBOOKS = {
+    "signs": codebook(),
+    "center": codebook(0.1),
+    "rotation of one block": codebook(0.1, (32,)),
+    "rotation of three blocks": codebook(0.1, (8, 8, 16)),
+}
+
+
+def assert_bits(binary: npt.NDArray[np.uint8], vectors: Float32, expected: Codebook) -> None:
+    """The codebook's digits, but for coordinates that its threshold and the graph's product lie too close to."""
+    bits = np.unpackbits(binary, axis=-1)
+    distances = expected.rotate(vectors) - expected.center
+    differing = bits != expected.digits(vectors, "binary")
+    assert not differing[np.abs(distances) >= 1e-6].any()
+    assert 0.2 < bits.mean() < 0.8
+
+
+@pytest.mark.parametrize("expected", CODEBOOKS.values(), ids=CODEBOOKS)
+def test_codes_of_the_graph_are_those_of_the_runtime(tmp_path: Path, expected: Codebook) -> None:
+    graph = fp32_graph(make_checkpoint(tmp_path / "toy"), tmp_path / "graph", "mean", VectorCodes(0.004, expected))
+    vectors, int8, binary = run_model(graph, OUTPUTS, ragged((7, 3, 12, 30), "bert"))
     unit = vectors.astype(np.float32)
     np.testing.assert_array_equal(int8, quantize(unit, "int8", 0.004))
-    np.testing.assert_array_equal(binary, quantize(unit, "binary", 0.004))
+    assert_bits(binary.astype(np.uint8), unit, expected)
+
+
+def test_the_center_may_be_an_input(tmp_path: Path) -> None:
+    """A graph of several tasks gets it with the adapter; without, bits are plain signs."""
+    graph = fp32_graph(make_checkpoint(tmp_path / "toy"), tmp_path / "graph", "mean", VectorCodes(0.004, None))
+    feeds: dict[str, npt.NDArray[Any]] = {**ragged((7, 3, 12, 30), "bert")}
+    for expected in (codebook(), codebook(0.1)):
+        vectors, _, binary = run_model(graph, OUTPUTS, feeds)
+        assert_bits(binary.astype(np.uint8), vectors.astype(np.float32), expected)
+        feeds[center_input("sentence_embedding")] = codebook(0.1).center
 
 
 # --- int8: one linear layer against exact integers

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,12 @@ from export_cases import (
 from tiny_checkpoint import make_checkpoint
 
 from embedpack import Embedder
+from embedpack.calibration_file import read_codebooks
+from embedpack.encoder import EncodeOptions
 from embedpack.errors import CapacityError, EmbedpackError, InputError
 from embedpack.golden import TOLERANCE, check_golden
 from embedpack.pack import read_pack
+from embedpack.variant import open_encoder
 from embedpack_export.adapter import read_adapter
 from embedpack_export.calibration import SHIPPED, read_calibration
 from embedpack_export.calibration_inputs import text_inputs
@@ -120,6 +124,7 @@ def test_the_manifest_names_every_file(home: Path) -> None:
     assert sorted(pack.check_files()) == sorted(set(tree(home / "pack")) - {"pack.json"})
     assert {name.split("/")[0] for name in pack.manifest.files} == {
         "LICENSE",
+        "calibration",
         "report",
         "tokenizer.json",
         "weights",
@@ -278,6 +283,8 @@ INTERRUPTIONS = {
     "stage": "embedpack_export.build.GraphWriter.append",
     "trial": "embedpack_export.build.WrittenStage.run",
     "exact vectors": "embedpack_export.pipeline.run_heads",
+    "codes": "embedpack_export.pipeline.fit_codes",
+    "codebooks": "embedpack_export.task_codes.write_codebooks",
     "graph": "embedpack_export.build.GraphWriter.finish",
     "twin": "embedpack_export.draft.unsigned_weights",
     "measuring": "embedpack_export.pipeline.accuracy",
@@ -617,6 +624,33 @@ def test_a_calibration_file_is_used_and_recorded(checkpoint: Path, tmp_path: Pat
     assert other.variants["default-int8"].accuracy.texts == 2
     assert other.tasks["default"].int8_scale != short.tasks["default"].int8_scale
     assert tree(tmp_path / "one")["weights/int8.bin"] != tree(tmp_path / "two")["weights/int8.bin"]
+
+
+def test_the_graph_codes_with_the_codebook_of_its_task(checkpoint: Path, tmp_path: Path) -> None:
+    """Fitted to the calibration texts, the same every time, and where the manifest says."""
+    texts = [f"{first} {second}" for first in ("the cat", "a house", "rain", "how to", "blue") for second in TEXTS]
+    settings = quick(checkpoint, tmp_path / "pack", weights=("fp32",))
+    calibration_file(tmp_path, tuple(texts))
+    manifest = export(settings)
+    export(replace(settings, output=tmp_path / "again"))
+    assert tree(tmp_path / "again") == tree(tmp_path / "pack")
+    record = manifest.tasks["default"].codes
+    assert (record.file, record.texts, record.kept) == ("calibration/default.safetensors", 20, ("center",))
+    assert record.sha256 == manifest.export.calibration
+    assert record.agreement["center"]["binary"] > record.agreement["none"]["binary"]
+    assert manifest.tasks["default"].token_codes is None
+    codebook = read_codebooks(tmp_path / "pack" / record.file, manifest.dimensions, None).single
+    pack = read_pack(tmp_path / "pack")
+    encoder = open_encoder(pack, manifest.variants["default-fp32"], 1)
+    vectors, bits = (encoder.run(TEXTS, f"sentence_embedding{end}", EncodeOptions()) for end in ("", "_binary"))
+    np.testing.assert_array_equal(bits, np.packbits(codebook.digits(vectors, "binary"), axis=-1))
+    assert not np.array_equal(bits, np.packbits(vectors > 0, axis=-1))
+
+
+def test_few_texts_give_plain_signs(home: Path) -> None:
+    record = read_pack(home / "pack").manifest.tasks["code"].codes
+    assert (record.texts, record.kept, record.agreement) == (len(TEXTS), (), {})
+    assert not read_codebooks(home / "pack" / record.file, 32, None).single.center.any()
 
 
 def test_the_kind_of_a_text_picks_its_prompt(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from benchmarks.make_v4 import SHARDS, V4Options, make_v4
 from benchmarks.v4.layout import TASKS
 from benchmarks.v4.shape import TINY
 from embedpack import Embedder
+from embedpack.calibration_file import Codebooks, read_codebooks
 from embedpack.codes import quantize
 from embedpack.encoder import EncodeOptions, Encoder
 from embedpack.errors import CheckpointError, InputError
@@ -102,6 +103,10 @@ class Exported:
         self, variant: str, items: Sequence[Item], task: str | None = None, output: str = "token_embeddings"
     ) -> list[npt.NDArray[Any]]:
         return self.encoder(variant).run_tokens(items, output, EncodeOptions(prompt=QUERY, adapter=task))
+
+    def codebooks(self, task: str) -> Codebooks:
+        file = read_pack(self.folder).manifest.tasks[task].codes.file
+        return read_codebooks(self.folder / file, 64, TINY.projector_dim)
 
     def expected(self, task: str, items: Sequence[Item], prompt: str = QUERY) -> V4Vectors:
         return self.references[task].encode([as_input(item, prompt) for item in items])
@@ -216,15 +221,34 @@ def test_every_token_of_an_image_and_its_template_has_a_vector(v4: Exported, siz
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
 
 
-def test_codes_of_the_graph_are_those_of_the_runtime(v4: Exported) -> None:
+@pytest.mark.parametrize(("variant", "task"), [("code-fp32", None), ("switchable-fp32", "code")])
+def test_codes_of_the_graph_are_those_of_the_runtime(v4: Exported, variant: str, task: str | None) -> None:
+    """Both graphs have those of the task, whose center a switchable one gets with the adapter."""
     items: list[Item] = [*TEXTS, IMAGES[84, 200]]
-    task = read_pack(v4.folder).manifest.tasks["code"]
-    assert task.token_int8_scale is not None
-    vectors = v4.multi("code-fp32", items)
-    for precision in ("int8", "binary"):
-        codes = v4.multi("code-fp32", items, output=f"token_embeddings_{precision}")
-        for vector, code in zip(vectors, codes, strict=True):
-            np.testing.assert_array_equal(code, quantize(vector, precision, task.token_int8_scale))
+    record, codebooks = read_pack(v4.folder).manifest.tasks["code"], v4.codebooks("code")
+    assert record.token_int8_scale is not None
+    assert codebooks.token is not None
+    assert codebooks.token.center.any()
+    vectors = v4.multi(variant, items, task)
+    for vector, code in zip(vectors, v4.multi(variant, items, task, "token_embeddings_int8"), strict=True):
+        np.testing.assert_array_equal(code, quantize(vector, "int8", record.token_int8_scale))
+    for vector, code in zip(vectors, v4.multi(variant, items, task, "token_embeddings_binary"), strict=True):
+        np.testing.assert_array_equal(code, np.packbits(codebooks.token.digits(vector, "binary"), axis=-1))
+
+
+def test_each_task_has_codebooks_of_its_own_without_a_rotation(v4: Exported) -> None:
+    """The center is an input of the switchable graph; a rotation would be a large one."""
+    manifest = read_pack(v4.folder).manifest
+    found = {task: v4.codebooks(task) for task in TASKS}
+    assert len({codebooks.token.id for codebooks in found.values() if codebooks.token is not None}) == len(TASKS)
+    for name, task in manifest.tasks.items():
+        assert task.token_codes is not None
+        assert task.codes.file == task.token_codes.file == f"calibration/{name}.safetensors"
+        assert task.codes.sha256 == task.token_codes.sha256 == manifest.export.calibration
+        assert task.codes.texts == task.token_codes.texts == manifest.variants[f"{name}-fp32"].accuracy.texts
+        assert task.token_codes.kept == ("center",)
+        assert list(task.token_codes.agreement) == ["none", "center"]
+        assert (task.codes.kept, task.codes.agreement) == ((), {})
 
 
 # --- a vector is its own

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -99,8 +99,8 @@ class AdapterBranches:
         return found
 
 
-def write_adapter(tensors: Mapping[str, Float16], path: Path) -> None:
-    """Write an adapter in onnxruntime's format."""
+def write_adapter(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
+    """Write an adapter, inputs of a graph by name, in onnxruntime's format."""
     adapter = ort.AdapterFormat()
     adapter.set_adapter_version(VERSION)
     adapter.set_model_version(VERSION)

@@ -2,7 +2,7 @@
 
 sentence_embedding         float32 [batch, dimensions]               pooled, length 1
 sentence_embedding_int8    int8    [batch, dimensions]               embedpack.codes, int8
-sentence_embedding_binary  uint8   [batch, dimensions/8]             embedpack.codes, binary
+sentence_embedding_binary  uint8   [batch, dimensions/8]             embedpack.codes, binary; of the codebook
 token_embeddings           float32 [batch, sequence, dimensions]     of each token, length 1; 0 for padding
 token_embeddings_int8      int8    [batch, sequence, dimensions]
 token_embeddings_binary    uint8   [batch, sequence, dimensions/8]
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from embedpack.codebook import Codebook
 from embedpack.codes import inverse_scale
 from embedpack.pack import Pooling
 from embedpack_export.graph.builder import GraphBuilder
@@ -49,13 +50,35 @@ POOL: Mapping[Pooling, Callable[[GraphBuilder, ir.Value, ir.Value], ir.Value]] =
 
 
 @dataclass(frozen=True)
+class VectorCodes:
+    """How the codes of a vector are made.
+
+    Attributes:
+        int8_scale: step of int8 codes.
+        codebook: of binary codes; None: it has no rotation, and its center is an input (`center_input`), 0 by default.
+    """
+
+    int8_scale: float
+    codebook: Codebook | None
+
+
+@dataclass(frozen=True)
 class Outputs:
     """Names and shape of a vector and its codes; `axes` are those in front of the dimensions."""
 
     name: str
     axes: tuple[str, ...]
     dimensions: int
-    int8_scale: float
+
+
+def has_bits(dimensions: int) -> bool:
+    """Whether vectors have binary codes: these need whole bytes."""
+    return dimensions % 8 == 0
+
+
+def center_input(name: str) -> str:
+    """Name of the input for the center of the vectors of that name, where a graph serves several tasks."""
+    return f"{name}_center"
 
 
 def sentence_vector(g: GraphBuilder, hidden: ir.Value, mask: ir.Value, pooling: Pooling) -> ir.Value:
@@ -68,15 +91,16 @@ def token_vectors(g: GraphBuilder, projected: ir.Value, mask: ir.Value) -> ir.Va
     return g.op("Mul", [_unit(g, projected), _column(g, mask)])
 
 
-def vector_outputs(g: GraphBuilder, vector: ir.Value, outputs: Outputs) -> None:
-    """Declare a vector and its codes as outputs. Binary codes need whole bytes."""
+def vector_outputs(g: GraphBuilder, vector: ir.Value, outputs: Outputs, codes: VectorCodes | None) -> None:
+    """Declare a vector as an output and, if any are asked for, its codes."""
     axes: list[int | str] = [*outputs.axes]
     g.output(vector, outputs.name, ir.DataType.FLOAT, [*axes, outputs.dimensions])
-    g.output(
-        _int8(g, vector, outputs.int8_scale), f"{outputs.name}_int8", ir.DataType.INT8, [*axes, outputs.dimensions]
-    )
-    if outputs.dimensions % 8 == 0:
-        packed = _binary(g, vector, len(axes))
+    if codes is None:
+        return
+    int8 = _int8(g, vector, codes.int8_scale)
+    g.output(int8, f"{outputs.name}_int8", ir.DataType.INT8, [*axes, outputs.dimensions])
+    if has_bits(outputs.dimensions):
+        packed = _packed(g, _bits(g, vector, outputs, codes.codebook), len(axes))
         g.output(packed, f"{outputs.name}_binary", ir.DataType.UINT8, [*axes, outputs.dimensions // 8])
 
 
@@ -97,10 +121,28 @@ def _int8(g: GraphBuilder, vector: ir.Value, scale: float) -> ir.Value:
     return g.op("Cast", [clipped], {"to": int(ir.DataType.INT8)})
 
 
-def _binary(g: GraphBuilder, vector: ir.Value, axes: int) -> ir.Value:
-    """Signs packed eight to a byte, the first dimension in the highest bit."""
-    signs = g.op("Cast", [g.op("Greater", [vector, g.constant(0, np.float32)])], {"to": FLOAT})
-    grouped = g.op("Reshape", [signs, g.constant([*[0] * axes, -1, 8], np.int64)])
+def _bits(g: GraphBuilder, vector: ir.Value, outputs: Outputs, codebook: Codebook | None) -> ir.Value:
+    """Whether each coordinate of the rotated vector is above that of the center."""
+    if codebook is None:
+        center = g.optional_input(
+            center_input(outputs.name), ir.DataType.FLOAT, [outputs.dimensions], (outputs.dimensions,)
+        )
+        return g.op("Greater", [vector, center])
+    blocks = [
+        g.weight(f"{outputs.name}.rotation.{number}", "shared", [block.T], np.float32, block.shape)
+        for number, block in enumerate(codebook.rotation)
+    ]
+    if blocks:
+        sizes = g.constant([len(block) for block in codebook.rotation], np.int64)
+        parts = g.ops("Split", [vector, sizes], {"axis": -1}, outputs=len(blocks))
+        turned = [g.op("MatMul", [part, block]) for part, block in zip(parts, blocks, strict=True)]
+        vector = g.op("Concat", turned, {"axis": -1})
+    return g.op("Greater", [vector, g.vector(f"{outputs.name}.center", codebook.center)])
+
+
+def _packed(g: GraphBuilder, bits: ir.Value, axes: int) -> ir.Value:
+    """Eight bits to a byte, the first dimension in the highest."""
+    grouped = g.op("Reshape", [g.op("Cast", [bits], {"to": FLOAT}), g.constant([*[0] * axes, -1, 8], np.int64)])
     places = g.constant([[128], [64], [32], [16], [8], [4], [2], [1]], np.float32)
     summed = g.op("Squeeze", [g.op("MatMul", [grouped, places]), g.constant([-1], np.int64)])
     return g.op("Cast", [summed], {"to": int(ir.DataType.UINT8)})
