@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import resource
 import sys
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from benchmarks.jobs import ScanJob, StagesJob
 from embedpack import Embeddings, Hits, hamming, search
+from embedpack.codebook import Codebook
 from embedpack.codes import Float32, Precision, code_width, quantize, unit
 from embedpack.hamming import Kernel, with_numkong, with_numpy
 from embedpack_export.calibration import int8_scale
@@ -75,7 +77,7 @@ def measure_stages(job: StagesJob) -> dict[str, Any]:
         rows = slice(start, min(start + BLOCK, job.rows))
         vectors[rows] = draw(rows.stop - start)
         int8[rows] = quantize(vectors[rows], "int8", scale)
-        bits[rows] = quantize(vectors[rows], "binary", scale)
+        bits[rows] = quantize(vectors[rows], "binary", _signs(job.dimensions))
     queries = _embeddings(asked, "float32", job.dimensions)
     documents = _embeddings(bits, "binary", job.dimensions)
     rescores = {
@@ -142,7 +144,14 @@ def _mixture(rng: np.random.Generator, rows: int, dimensions: int) -> Callable[[
 
 
 def _embeddings(codes: npt.NDArray[Any], precision: Precision, dimensions: int) -> Embeddings:
-    return Embeddings(codes, precision, dimensions, "benchmark")
+    codebook = _signs(dimensions) if precision == "binary" else None
+    return Embeddings(codes, precision, dimensions, "benchmark", codebook=codebook)
+
+
+@functools.cache
+def _signs(dimensions: int) -> Codebook:
+    """The codebook whose bits are the signs."""
+    return Codebook.gaussian(np.zeros(dimensions, np.float32), dimensions**-0.5)
 
 
 def _by(kernel: Kernel, way: Way) -> Way:

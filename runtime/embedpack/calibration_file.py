@@ -7,6 +7,7 @@ from pathlib import Path
 
 from embedpack.codebook import Codebook
 from embedpack.errors import InputError, PackError
+from embedpack.pack import Pack
 from embedpack.safetensors_file import open_safetensors, write_safetensors
 
 # In front of the names of the tensors that belong to multi-vectors.
@@ -25,6 +26,24 @@ def write_codebooks(path: Path, codebooks: Codebooks) -> None:
     """Write the file; the same codebooks always give the same bytes."""
     token = {} if codebooks.token is None else codebooks.token.tensors(TOKEN)
     write_safetensors(path, {**codebooks.single.tensors(), **token}, {})
+
+
+def open_codebooks(pack: Pack, task: str) -> Codebooks:
+    """The codebooks of a task of a pack, their digest checked.
+
+    Raises:
+        PackError: the file is missing or changed, or its codebooks are not those of such a pack.
+    """
+    manifest = pack.manifest
+    file = manifest.tasks[task].codes.file
+    pack.read(file)
+    codebooks = read_codebooks(pack.path(file), manifest.dimensions, manifest.multi_vector_dimensions)
+    try:
+        for dimensions in manifest.truncate_dims:
+            codebooks.single.check_dimensions(dimensions)
+    except InputError as cause:
+        raise PackError(f"{pack.folder / file}: {cause}, which the pack allows") from cause
+    return codebooks
 
 
 def read_codebooks(path: Path, dimensions: int, token_dimensions: int | None) -> Codebooks:

@@ -1,46 +1,51 @@
 """Vectors to codes and back: the one definition of every precision.
 
 Codes are nested (Matryoshka codes): the first d values of a code are the code of the vector truncated to d, bit for
-bit. So a code is made from the full unit vector with one scale for all dimensions; what truncation changes, the length,
-is put back when codes are decoded.
+bit. So a code is made from the full unit vector with one scale, or codebook, for all dimensions; what truncation
+changes, the length, is put back when codes are decoded.
 
-| precision | stored                         | value i of the vector, before it is brought to length 1 |
-|-----------|--------------------------------|----------------------------------------------------------|
-| float32   | float32 [n, d], unit length    | x_i                                                      |
-| float16   | float16 [n, d]                 | x_i                                                      |
-| int8      | int8 [n, d], -127..127         | q_i * scale, q_i = clip(rint(x_i / scale))               |
-| binary    | uint8 [n, d/8], first bit high | +1 where x_i > 0, else -1                                |
+| precision | stored                             | value i of the vector, before it is brought to length 1 |
+|-----------|------------------------------------|----------------------------------------------------------|
+| float32   | float32 [n, d], unit length        | x_i                                                      |
+| float16   | float16 [n, d]                     | x_i                                                      |
+| int8      | int8 [n, d], -127..127             | q_i * scale, q_i = clip(rint(x_i / scale))               |
+| 4bit      | uint8 [n, d/2], 16 levels          | in the coordinates of the codebook: center_i + level of  |
+| 2bit      | uint8 [n, d/4], 4 levels           | digit_i; turned back by its rotation, where it has one   |
+| ternary   | uint8 [n, d/5], rounded up, 3      |                                                          |
+| binary    | uint8 [n, d/8], 2 levels           |                                                          |
+
+`embedpack.codebook` defines digits, levels, center and rotation, `embedpack.packing` how digits lie in bytes.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from embedpack.codebook import LOW_BIT, Codebook, LowBit
 from embedpack.errors import InputError, unknown
+from embedpack.packing import cut, pack, packed_width, unpack
 
-Precision = Literal["float32", "float16", "int8", "binary"]
+Precision = Literal["float32", "float16", "int8", "4bit", "2bit", "ternary", "binary"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-# What the graphs compute for each precision; float16 is rounded from float32 after truncation.
+# What the graphs compute for each precision; all but int8 are made of float32. Low-bit codes are made by the codebook
+# here: of these the graphs know only the binary one.
 GRAPH_OUTPUTS: dict[Precision, str] = {
-    "float32": "sentence_embedding",
-    "float16": "sentence_embedding",
-    "int8": "sentence_embedding_int8",
-    "binary": "sentence_embedding_binary",
+    precision: "sentence_embedding_int8" if precision == "int8" else "sentence_embedding" for precision in PRECISIONS
 }
 TOKEN_OUTPUTS: dict[Precision, str] = {
-    "float32": "token_embeddings",
-    "float16": "token_embeddings",
-    "int8": "token_embeddings_int8",
-    "binary": "token_embeddings_binary",
+    precision: "token_embeddings_int8" if precision == "int8" else "token_embeddings" for precision in PRECISIONS
 }
 DTYPES: dict[Precision, type[np.generic]] = {
     "float32": np.float32,
     "float16": np.float16,
     "int8": np.int8,
+    "4bit": np.uint8,
+    "2bit": np.uint8,
+    "ternary": np.uint8,
     "binary": np.uint8,
 }
 
@@ -60,21 +65,22 @@ def check_precision(precision: str) -> Precision:
     raise InputError(unknown("precision", precision, PRECISIONS))
 
 
+def is_low_bit(precision: Precision) -> TypeGuard[LowBit]:
+    """Whether codes of that precision need a codebook."""
+    return precision in LOW_BIT
+
+
 def code_width(precision: Precision, dimensions: int) -> int:
     """Columns of the code array of vectors of that many dimensions.
 
     Raises:
-        InputError: binary codes are asked for a number of dimensions that does not fill whole bytes.
+        InputError: the dimensions do not fill whole bytes, where the precision needs that.
     """
-    if precision != "binary":
-        return dimensions
-    if dimensions % 8:
-        raise InputError(f"binary codes need a multiple of 8 dimensions, not {dimensions}")
-    return dimensions // 8
+    return packed_width(precision, dimensions) if is_low_bit(precision) else dimensions
 
 
-def check_codes(codes: Codes, precision: str, dimensions: int) -> None:
-    """Refuse an array that is not what the table says of that precision.
+def check_codes(codes: Codes, precision: str, dimensions: int, codebook: Codebook | None) -> None:
+    """Refuse an array that is not what the table says of that precision, and a codebook that does not go with it.
 
     Raises:
         InputError: see above.
@@ -87,6 +93,26 @@ def check_codes(codes: Codes, precision: str, dimensions: int) -> None:
             f"{known} codes of {dimensions} dimensions are an array {expected}, "
             f"not {list(codes.shape)} of type {codes.dtype}"
         )
+    if not is_low_bit(known):
+        if codebook is not None:
+            raise InputError(f"{known} codes have no codebook; leave it out")
+    elif codebook is None:
+        raise InputError(f"{known} codes need the codebook that made them; pass codebook=")
+    else:
+        codebook.check_dimensions(dimensions)
+
+
+def check_vectors(vectors: Float32, first: int = 0) -> None:
+    """Refuse vectors, [n, d], that have no direction; the first one counts as number `first`.
+
+    Raises:
+        InputError: a vector is zero or not finite.
+    """
+    largest = np.abs(vectors).max(axis=1, initial=0)
+    # NaN compares as neither.
+    without = np.flatnonzero(~((largest > 0) & (largest < np.inf)))
+    if len(without):
+        raise InputError(f"vector {first + without[0]} is zero or not finite, so it has no direction to be coded")
 
 
 def unit(vectors: Float32) -> Float32:
@@ -95,13 +121,29 @@ def unit(vectors: Float32) -> Float32:
     return vectors / np.maximum(length, np.float32(1e-12))
 
 
-def quantize(vectors: Float32, precision: Precision, scale: float) -> Codes:
-    """Codes of full unit vectors (float32 [n, d]); the numpy twin of the graphs' heads."""
-    if precision == "int8":
-        return np.clip(np.rint(vectors * inverse_scale(scale)), -127, 127).astype(np.int8)
-    if precision == "binary":
-        return np.packbits(vectors > 0, axis=-1)
-    return vectors.astype(DTYPES[precision])
+def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None = None) -> Codes:
+    """Codes of full unit vectors (float32 [n, d]).
+
+    Args:
+        vectors: what is coded; the graphs' heads give the same int8 codes, and the same binary ones but for
+            coordinates that lie on the threshold.
+        precision: the codes wanted.
+        by: of int8 the scale, of low-bit codes the codebook, of others None.
+
+    Raises:
+        InputError: a vector is zero or not finite, or `by` does not go with the precision.
+    """
+    check_vectors(vectors)
+    if isinstance(by, Codebook):
+        if is_low_bit(precision):
+            return pack(by.digits(vectors, precision), precision)
+    elif by is not None:
+        if precision == "int8":
+            return np.clip(np.rint(vectors * inverse_scale(by)), -127, 127).astype(np.int8)
+    elif precision in ("float32", "float16"):
+        return vectors.astype(DTYPES[precision])
+    needed = "a scale" if precision == "int8" else "a codebook" if is_low_bit(precision) else "nothing"
+    raise InputError(f"{precision} codes are made by {needed}, not by {type(by).__name__}")
 
 
 def inverse_scale(scale: float) -> np.float32:
@@ -111,21 +153,37 @@ def inverse_scale(scale: float) -> np.float32:
 
 def truncate(codes: Codes, precision: Precision, dimensions: int) -> Codes:
     """The codes of the vectors truncated to `dimensions`."""
-    width = code_width(precision, dimensions)
-    shorter = width < codes.shape[1]
-    codes = np.ascontiguousarray(codes[:, :width])
+    if is_low_bit(precision):
+        return cut(codes, precision, dimensions)
+    shorter = dimensions < codes.shape[1]
+    codes = np.ascontiguousarray(codes[:, :dimensions])
     if shorter and precision in ("float32", "float16"):
         codes = unit(codes.astype(np.float32))
     return codes.astype(DTYPES[precision], copy=False)
 
 
-def decode(codes: Codes, precision: Precision, dimensions: int) -> Float32:
-    """Unit vectors, float32 [n, dimensions]. A common scale does not change a direction, so none is needed."""
-    if precision == "binary":
-        return signs(codes, dimensions) / np.sqrt(np.float32(dimensions))
-    return unit(codes.astype(np.float32))
+def decode(codes: Codes, precision: Precision, dimensions: int, codebook: Codebook | None = None) -> Float32:
+    """Unit vectors, float32 [n, dimensions]. A common scale does not change a direction, so int8 needs none.
+
+    Raises:
+        InputError: the codes hold what no vector has.
+    """
+    if codebook is not None and is_low_bit(precision):
+        return codebook.rotate_back(rotated(codes, precision, dimensions, codebook))
+    return rotated(codes, precision, dimensions, None)
 
 
-def signs(codes: Codes, dimensions: int) -> Float32:
-    """Binary codes as +1 and -1, float32 [n, dimensions]."""
-    return np.unpackbits(codes, axis=-1, count=dimensions).astype(np.float32) * 2 - 1
+def rotated(codes: Codes, precision: Precision, dimensions: int, codebook: Codebook | None) -> Float32:
+    """Unit vectors in the coordinates of a codebook, float32 [n, dimensions], None: in those of the model.
+
+    Scores are the same there, and only one side, the smaller, has to be turned: the codes lie in them.
+
+    Raises:
+        InputError: as `decode`.
+    """
+    if is_low_bit(precision):
+        assert codebook is not None, precision
+        levels = unpack(codes, precision, dimensions, codebook.levels[precision])
+        return unit(codebook.center[:dimensions] + levels)
+    vectors = unit(codes.astype(np.float32))
+    return vectors if codebook is None else codebook.rotate(vectors)

@@ -11,7 +11,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from embedpack.codes import DTYPES, GRAPH_OUTPUTS, TOKEN_OUTPUTS, Precision, check_precision, code_width, truncate
+from embedpack.calibration_file import Codebooks, open_codebooks
+from embedpack.codebook import Codebook
+from embedpack.codes import (
+    DTYPES,
+    GRAPH_OUTPUTS,
+    TOKEN_OUTPUTS,
+    Codes,
+    Precision,
+    check_precision,
+    check_vectors,
+    code_width,
+    is_low_bit,
+    quantize,
+    truncate,
+)
 from embedpack.embeddings import Embeddings, concatenate
 from embedpack.encoder import IMAGE_WINDOW, NOTHING, EncodeOptions, OnLongText, Tally
 from embedpack.errors import InputError, unknown
@@ -75,6 +89,7 @@ class Embedder:
         self.task = chosen.task or task or _only(opened.manifest.tasks)
         self._switchable = chosen.task is None
         self._encoder = open_encoder(opened, chosen, threads or available_cores())
+        self._codebooks: dict[str, Codebooks] = {}
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -118,7 +133,7 @@ class Embedder:
             task: of a switchable variant: one for all inputs, or one for each; one for all of an iterator.
             prompt_name: one of `prompts`, e.g. "query"; left out, the task's default. Images have none.
             truncate_dim: one of `truncate_dims`; left out, the full dimension.
-            precision: "float32", "float16", "int8" or "binary".
+            precision: "float32", "float16", "int8", "4bit", "2bit", "ternary" or "binary".
             on_long: "truncate" cuts a text after the model's limit of tokens and logs how many were cut; "error"
                 refuses it.
             max_pixels: area to which larger images are brought; left out, the model's own limit.
@@ -131,10 +146,12 @@ class Embedder:
         dimensions = self._dimensions(truncate_dim, chosen)
 
         def encoded(request: _Request) -> Embeddings:
+            codebook = self._codebook(request, chosen, tokens=False)
             values = np.stack(
                 request.in_order(lambda items, options: list(self._encoder.run(items, GRAPH_OUTPUTS[chosen], options)))
             )
-            return Embeddings(truncate(values, chosen, dimensions), chosen, dimensions, request.space, max_pixels)
+            codes = truncate(_coded(values, chosen, codebook, request.numbers.start), chosen, dimensions)
+            return Embeddings(codes, chosen, dimensions, request.space, max_pixels, codebook)
 
         asked = _Asked(task, prompt_name, on_long, max_pixels)
         return _joined(self._in_parts(inputs, asked, encoded), concatenate)
@@ -164,18 +181,39 @@ class Embedder:
                 "projector"
             )
         chosen = check_precision(precision)
+        code_width(chosen, dimensions)
 
         def encoded(request: _Request) -> MultiEmbeddings:
+            codebook = self._codebook(request, chosen, tokens=True)
             self._check_result_size(request.items, dimensions, max_pixels)
             rows = request.in_order(
                 lambda items, options: self._encoder.run_tokens(items, TOKEN_OUTPUTS[chosen], options)
             )
-            codes = np.concatenate(rows).astype(DTYPES[chosen], copy=False)
+            codes = _coded(np.concatenate(rows), chosen, codebook).astype(DTYPES[chosen], copy=False)
             offsets = offsets_of([len(row) for row in rows])
-            return MultiEmbeddings(codes, offsets, chosen, dimensions, request.space, max_pixels)
+            return MultiEmbeddings(codes, offsets, chosen, dimensions, request.space, max_pixels, codebook)
 
         asked = _Asked(task, prompt_name, on_long, max_pixels)
         return _joined(self._in_parts(inputs, asked, encoded), concatenate_multi)
+
+    def _codebook(self, request: _Request, precision: Precision, *, tokens: bool) -> Codebook | None:
+        """The one codebook of all tasks of a request; None: the precision needs none."""
+        if not is_low_bit(precision):
+            return None
+        found: dict[str, Codebook] = {}
+        for task in request.options:
+            if task not in self._codebooks:
+                self._codebooks[task] = open_codebooks(self.pack, task)
+            opened = self._codebooks[task]
+            codebook = opened.token if tokens else opened.single
+            assert codebook is not None, task
+            found[codebook.id] = codebook
+        if len(found) > 1:
+            raise InputError(
+                f"the tasks {', '.join(request.options)} have codebooks of their own, so one result cannot hold "
+                f"{precision} codes of them; encode them in a call each, or as float32, float16 or int8"
+            )
+        return found.popitem()[1]
 
     def _in_parts(self, inputs: Inputs, asked: _Asked, encode: Callable[[_Request], Part]) -> list[Part]:
         """Encode the inputs: all at once, or those of an iterator in stretches, so that few of them are held."""
@@ -295,6 +333,14 @@ class _Request:
             options = replace(options, numbers=[self.numbers[row] for row in rows])
             found.update(zip(rows, encode([self.items[row] for row in rows], options), strict=True))
         return [found[row] for row in range(len(self.items))]
+
+
+def _coded(values: Codes, precision: Precision, codebook: Codebook | None, first: int = 0) -> Codes:
+    """What a graph gave for some vectors, the first of which has this number, in the precision that was asked for."""
+    if precision == "int8":
+        return values
+    check_vectors(values, first)
+    return values if codebook is None else quantize(values, precision, codebook)
 
 
 @dataclass(frozen=True)

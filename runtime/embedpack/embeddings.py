@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from embedpack.codebook import Codebook
 from embedpack.codes import Codes, Float32, Precision, check_codes, decode, truncate
 from embedpack.errors import InputError
 from embedpack.kinds import check_same_kind, load_kind, save_kind
 
-FILE_FORMAT = "embedpack-embeddings-1"
+FILE_FORMAT = "embedpack-embeddings-2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +24,11 @@ class Embeddings:
 
     Attributes:
         codes: array [n, width]; type and width as the table in `embedpack.codes` says.
-        precision: "float32", "float16", "int8" or "binary".
+        precision: "float32", "float16", "int8", "4bit", "2bit", "ternary" or "binary".
         dimensions: dimensions of the vectors that the codes stand for.
         space: name of the vector space (model, task, weights' source); only vectors of one space can be compared.
         max_pixels: area to which images were brought; None: the model's own limit.
+        codebook: what made the codes; None: of float32, float16 and int8, which need none.
     """
 
     codes: Codes
@@ -34,9 +36,10 @@ class Embeddings:
     dimensions: int
     space: str
     max_pixels: int | None = None
+    codebook: Codebook | None = None
 
     def __post_init__(self) -> None:
-        check_codes(self.codes, self.precision, self.dimensions)
+        check_codes(self.codes, self.precision, self.dimensions, self.codebook)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -63,14 +66,19 @@ class Embeddings:
         return self.codes.nbytes
 
     def decode(self) -> Float32:
-        """The vectors, float32 [n, dimensions], of unit length."""
-        return decode(self.codes, self.precision, self.dimensions)
+        """The vectors, float32 [n, dimensions], of unit length.
+
+        Raises:
+            InputError: the codes hold what no vector has.
+        """
+        return decode(self.codes, self.precision, self.dimensions, self.codebook)
 
     def truncate(self, dimensions: int) -> Embeddings:
         """The same vectors cut to fewer dimensions: a prefix of the codes.
 
         Raises:
-            InputError: more dimensions than there are, or a number that the precision cannot hold.
+            InputError: more dimensions than there are, or a number that the precision cannot hold, or within a block
+                of the codebook's rotation.
         """
         if not 1 <= dimensions <= self.dimensions:
             raise InputError(f"cannot truncate {self.dimensions} dimensions to {dimensions}")
@@ -85,20 +93,20 @@ class Embeddings:
         save_kind(path, FILE_FORMAT, {"codes": self.codes}, self)
 
     @classmethod
-    def load(cls, path: str | Path) -> Embeddings:
-        """Read what `save` wrote.
+    def load(cls, path: str | Path, mapped: bool = False) -> Embeddings:
+        """Read what `save` wrote; `mapped` leaves the codes on the disk until they are used.
 
         Raises:
             InputError: the file is missing, cut short, or holds something else.
         """
-        return load_kind(path, FILE_FORMAT, ("codes",), cls)
+        return load_kind(path, FILE_FORMAT, ("codes",), cls, mapped=mapped)
 
 
 def concatenate(parts: list[Embeddings]) -> Embeddings:
     """All vectors of several Embeddings of the same kind, in order.
 
     Raises:
-        InputError: there are none, or they differ in precision, dimensions, space or max_pixels.
+        InputError: there are none, or they differ in precision, dimensions, space, max_pixels or codebook.
     """
     check_same_kind(parts)
     return replace(parts[0], codes=np.concatenate([part.codes for part in parts]))

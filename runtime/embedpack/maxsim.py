@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 
-from embedpack.codes import Float32, decode, signs
+from embedpack.codebook import Codebook
+from embedpack.codes import Float32, rotated
 from embedpack.errors import InputError
 from embedpack.kinds import check_comparable
 from embedpack.multi_embeddings import Int64, MultiEmbeddings
+from embedpack.packing import signs
 
 # Query rows scored at a time; a longer query is taken whole.
 QUERY_ROWS = 1024
@@ -23,25 +26,20 @@ def maxsim(queries: MultiEmbeddings, documents: MultiEmbeddings) -> Float32:
     Asymmetric scores (float queries against codes) are the more exact ones: only the documents are rounded.
 
     Args:
-        queries: any precision.
+        queries: float32, float16 or int8; or codes of the precision, and the codebook, of the documents.
         documents: any precision.
 
     Returns:
         float32 [len(queries), len(documents)].
 
     Raises:
-        InputError: the two are of different models, tasks or dimensions, or the queries are binary and the documents
-            are not.
+        InputError: the two are of different models, tasks, dimensions or codebooks, or the queries are codes of fewer
+            bits than int8 and the documents of another precision.
     """
     for item in (queries, documents):
         if not isinstance(item, MultiEmbeddings):
             raise InputError(f"maxsim takes MultiEmbeddings, not {type(item).__name__}")
-    check_comparable(
-        queries,
-        documents,
-        if_dimensions="embed both with the same pack",
-        if_binary="embed the queries in another precision",
-    )
+    check_comparable(queries, documents, if_dimensions="embed both with the same pack")
     scores = np.empty((len(queries), len(documents)), np.float32)
     for first, last in _query_blocks(queries.offsets):
         _score(queries[first:last], documents, scores[first:last])
@@ -61,7 +59,8 @@ def _query_blocks(offsets: Int64) -> Iterator[tuple[int, int]]:
 def _score(queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32) -> None:
     """Fill the scores of some queries, blocks of document rows at a time."""
     exact = queries.precision == documents.precision == "binary"
-    left = _vectors(queries, 0, len(queries.codes), exact)
+    vectors = _signs if exact else functools.partial(_vectors, codebook=documents.codebook)
+    left = vectors(queries, 0, len(queries.codes))
     rows = max(1, BLOCK // max(len(left), documents.dimensions))
     before = np.empty(0, np.float32)
     for start in range(0, len(documents.codes), rows):
@@ -69,7 +68,7 @@ def _score(queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32
         first = int(np.searchsorted(documents.offsets, start, "right")) - 1
         last = int(np.searchsorted(documents.offsets, stop, "left"))
         begins = np.maximum(documents.offsets[first:last] - start, 0)
-        best = np.maximum.reduceat(left @ _vectors(documents, start, stop, exact).T, begins, axis=1)
+        best = np.maximum.reduceat(left @ vectors(documents, start, stop).T, begins, axis=1)
         if documents.offsets[first] < start:
             np.maximum(best[:, 0], before, out=best[:, 0])
         # The last document may go on in the next block, which then writes its score again.
@@ -77,12 +76,14 @@ def _score(queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32
         scores[:, first:last] = _sums(best, queries, exact)
 
 
-def _vectors(embeddings: MultiEmbeddings, start: int, stop: int, exact: bool) -> Float32:
-    """Some rows as unit vectors; for exact scores as +1 and -1, whose dot products are whole numbers."""
-    codes = embeddings.codes[start:stop]
-    if exact:
-        return signs(codes, embeddings.dimensions)
-    return decode(codes, embeddings.precision, embeddings.dimensions)
+def _vectors(embeddings: MultiEmbeddings, start: int, stop: int, codebook: Codebook | None) -> Float32:
+    """Some rows as unit vectors, in the coordinates of the documents' codebook."""
+    return rotated(embeddings.codes[start:stop], embeddings.precision, embeddings.dimensions, codebook)
+
+
+def _signs(embeddings: MultiEmbeddings, start: int, stop: int) -> Float32:
+    """Some rows as +1 and -1, whose dot products are whole numbers."""
+    return signs(embeddings.codes[start:stop], embeddings.dimensions)
 
 
 def _sums(best: Float32, queries: MultiEmbeddings, exact: bool) -> Float32:

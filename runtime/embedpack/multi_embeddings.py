@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from embedpack.codebook import Codebook
 from embedpack.codes import Codes, Float32, Precision, check_codes, decode
 from embedpack.errors import InputError
 from embedpack.kinds import check_same_kind, load_kind, save_kind
 
-FILE_FORMAT = "embedpack-multi-embeddings-1"
+FILE_FORMAT = "embedpack-multi-embeddings-2"
 
 Int64 = npt.NDArray[np.int64]
 
@@ -28,10 +29,11 @@ class MultiEmbeddings:
         codes: array [rows, width], the vectors of all inputs one after the other; type and width as the table in
             `embedpack.codes` says.
         offsets: int64 [n + 1]; rows `offsets[i]:offsets[i + 1]` are those of input i, at least one.
-        precision: "float32", "float16", "int8" or "binary".
+        precision: "float32", "float16", "int8", "4bit", "2bit", "ternary" or "binary".
         dimensions: dimensions of the vectors that the codes stand for.
         space: name of the vector space (model, task, weights' source); only vectors of one space can be compared.
         max_pixels: area to which images were brought; None: the model's own limit.
+        codebook: what made the codes; None: of float32, float16 and int8, which need none.
     """
 
     codes: Codes
@@ -40,9 +42,10 @@ class MultiEmbeddings:
     dimensions: int
     space: str
     max_pixels: int | None = None
+    codebook: Codebook | None = None
 
     def __post_init__(self) -> None:
-        check_codes(self.codes, self.precision, self.dimensions)
+        check_codes(self.codes, self.precision, self.dimensions, self.codebook)
         _check_offsets(self.offsets, len(self.codes))
 
     def __len__(self) -> int:
@@ -81,8 +84,12 @@ class MultiEmbeddings:
         return self.codes.nbytes
 
     def decode(self) -> list[Float32]:
-        """The vectors of each input, float32 [rows of the input, dimensions], of unit length."""
-        vectors = decode(self.codes, self.precision, self.dimensions)
+        """The vectors of each input, float32 [rows of the input, dimensions], of unit length.
+
+        Raises:
+            InputError: the codes hold what no vector has.
+        """
+        vectors = decode(self.codes, self.precision, self.dimensions, self.codebook)
         return [vectors[start:stop] for start, stop in pairwise(self.offsets.tolist())]
 
     def save(self, path: str | Path) -> None:
@@ -94,13 +101,13 @@ class MultiEmbeddings:
         save_kind(path, FILE_FORMAT, {"codes": self.codes, "offsets": self.offsets}, self)
 
     @classmethod
-    def load(cls, path: str | Path) -> MultiEmbeddings:
-        """Read what `save` wrote.
+    def load(cls, path: str | Path, mapped: bool = False) -> MultiEmbeddings:
+        """Read what `save` wrote; `mapped` leaves the codes on the disk until they are used.
 
         Raises:
             InputError: the file is missing, cut short, or holds something else.
         """
-        return load_kind(path, FILE_FORMAT, ("codes", "offsets"), cls)
+        return load_kind(path, FILE_FORMAT, ("codes", "offsets"), cls, mapped=mapped)
 
     def _between(self, start: int, stop: int) -> MultiEmbeddings:
         """Inputs that lie side by side; their codes are not copied."""
@@ -126,7 +133,7 @@ def concatenate_multi(parts: Sequence[MultiEmbeddings]) -> MultiEmbeddings:
     """All inputs of several MultiEmbeddings of the same kind, in order.
 
     Raises:
-        InputError: there are none, or they differ in precision, dimensions, space or max_pixels.
+        InputError: there are none, or they differ in precision, dimensions, space, max_pixels or codebook.
     """
     check_same_kind(parts)
     offsets = offsets_of(np.concatenate([part.counts for part in parts]))

@@ -45,7 +45,7 @@ def search(
     """The k documents with the highest `similarity` to each query; of equal scores the lower row comes first.
 
     With `rescore` the search has two stages: `documents` are scanned for `oversample * k` candidates, and only their
-    rows of `rescore` give the scores. Binary documents are then scanned by Hamming distance, with the signs of the
+    rows of `rescore` give the scores. Binary documents are then scanned by Hamming distance, with the bits of the
     queries, which is many times faster than reading float32 vectors. Codes may be memory-mapped: the scan passes over
     `documents`, of `rescore` only the candidates' rows are read.
 
@@ -81,7 +81,8 @@ def in_precision_of(documents: Embeddings, queries: Embeddings) -> Embeddings:
     """The queries as the documents are scanned fastest: as bits where the documents are bits, else as they are."""
     if documents.precision != "binary" or queries.precision == "binary":
         return queries
-    return replace(queries, codes=quantize(queries.decode(), "binary", scale=1.0), precision="binary")
+    codes = quantize(queries.decode(), "binary", documents.codebook)
+    return replace(queries, codes=codes, precision="binary", codebook=documents.codebook)
 
 
 def _check(queries: Embeddings, documents: Embeddings, rescore: Embeddings | None) -> None:

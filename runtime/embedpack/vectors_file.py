@@ -13,6 +13,7 @@ import numpy as np
 from embedpack.disk import atomic_file
 from embedpack.embeddings import Embeddings
 from embedpack.errors import InputError, unknown
+from embedpack.kinds import CODEBOOK
 from embedpack.multi_embeddings import MultiEmbeddings
 
 SUFFIXES = (".jsonl", ".npz", ".safetensors")
@@ -32,8 +33,9 @@ def write_vectors(path: Path | None, ids: list[str], embeddings: Embeddings | Mu
     """Write embeddings; the file's ending decides on the format, None prints JSON lines.
 
     jsonl: {"id", "embedding"} a line, the codes as numbers; of multi-vectors a list of lists. npz: ids, codes,
-    precision, dimensions, space, of multi-vectors also offsets, and max_pixels where it was chosen. safetensors: what
-    `Embeddings.load` or `MultiEmbeddings.load` reads, in the order of the inputs.
+    precision, dimensions, space, of multi-vectors also offsets, max_pixels where it was chosen, and the tensors of the
+    codebook (codebook.center, ...) where there is one. safetensors: what `Embeddings.load` or `MultiEmbeddings.load`
+    reads, in the order of the inputs.
 
     Raises:
         InputError, CapacityError: the file cannot be written; nothing is left of it.
@@ -66,6 +68,8 @@ def _arrays(ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> dict[st
         found["offsets"] = embeddings.offsets
     if embeddings.max_pixels is not None:
         found["max_pixels"] = np.array(embeddings.max_pixels)
+    if embeddings.codebook is not None:
+        found |= embeddings.codebook.tensors(CODEBOOK)
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from code_cases import book, coder
 from hypothesis import HealthCheck, settings
 
 from embedpack import Embedder, Embeddings
@@ -77,7 +78,7 @@ def embedder(tiny: Path) -> Callable[[str], Embedder]:
 
 @pytest.fixture(scope="session")
 def make_embeddings() -> Callable[..., Embeddings]:
-    """Random unit vectors: `make_embeddings(rows, precision, dimensions=64, seed=0, space=..., max_pixels=None)`."""
+    """Random unit vectors, with those of the arguments of `make` that are named."""
 
     def make(
         rows: int,
@@ -86,9 +87,11 @@ def make_embeddings() -> Callable[..., Embeddings]:
         seed: int = 0,
         space: str = "model/task/0",
         max_pixels: int | None = None,
+        blocks: tuple[int, ...] = (),
     ) -> Embeddings:
         vectors = unit(np.random.default_rng(seed).standard_normal((rows, dimensions)).astype(np.float32))
         known = check_precision(precision)
-        return Embeddings(quantize(vectors, known, scale=0.004), known, dimensions, space, max_pixels)
+        codes = quantize(vectors, known, coder(known, dimensions, blocks))
+        return Embeddings(codes, known, dimensions, space, max_pixels, book(known, dimensions, blocks))
 
     return make

@@ -15,10 +15,13 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 import pytest
+from code_cases import codebook_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack import Embedder, InputError, similarity
+from embedpack import Embedder, InputError, PackError, similarity
+from embedpack.calibration_file import Codebooks, open_codebooks, write_codebooks
+from embedpack.codebook import LOW_BIT
 from embedpack.codes import PRECISIONS, Precision, code_width, quantize, unit
 from embedpack.encoder import IMAGE_WINDOW
 from embedpack.session import GraphSession
@@ -259,19 +262,53 @@ def test_codes_of_the_graph_are_those_of_the_definition(
 ) -> None:
     model = embedder(weights)
     scale = model.pack.manifest.tasks["default"].int8_scale
-    vectors = model.encode(texts).codes
-    assert np.array_equal(model.encode(texts, precision=precision).codes, quantize(vectors, precision, scale))
+    vectors, found = model.encode(texts).codes, model.encode(texts, precision=precision)
+    assert (found.codebook is not None) == (precision in LOW_BIT)
+    by = scale if precision == "int8" else found.codebook
+    assert np.array_equal(found.codes, quantize(vectors, precision, by))
+
+
+def test_codebook_is_that_of_the_pack(fp32: Embedder) -> None:
+    stored = open_codebooks(fp32.pack, "default").single
+    for precision in LOW_BIT:
+        codebook = fp32.encode("a cat", precision=precision).codebook
+        assert codebook is not None
+        assert codebook.id == stored.id
+
+
+def test_codebook_that_was_changed(pack: Path) -> None:
+    path = pack / "calibration" / "default.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    model = Embedder(pack, weights="fp32", threads=1)
+    assert model.encode("a cat").precision == "float32"
+    with pytest.raises(PackError) as caught:
+        model.encode("a cat", precision="2bit")
+    assert str(caught.value).startswith(f"{path}: expected sha256 ")
+
+
+def test_codebook_that_cannot_be_cut_as_the_pack_says(pack: Path, replace_file: Callable[[str, bytes], None]) -> None:
+    name = "calibration/default.safetensors"
+    write_codebooks(pack / name, Codebooks(codebook_of(0, (16, 16)), None))
+    replace_file(name, (pack / name).read_bytes())
+    model = Embedder(pack, weights="fp32", threads=1)
+    with pytest.raises(PackError) as caught:
+        model.encode("a cat", precision="binary")
+    message = "the codebook's rotation can be cut to 16, 32 dimensions, not to 8, which the pack allows"
+    assert str(caught.value) == f"{pack / name}: {message}"
 
 
 @pytest.mark.parametrize("dimensions", [8, 16, 32])
-@pytest.mark.parametrize("precision", ["int8", "binary"])
+@pytest.mark.parametrize("precision", ["int8", *LOW_BIT])
 def test_truncated_codes_are_the_prefix_of_the_full_ones(
     model: Embedder, precision: Precision, dimensions: int
 ) -> None:
     texts = ["a cat", "how do i reset the router"]
     full = model.encode(texts, precision=precision)
     cut = model.encode(texts, precision=precision, truncate_dim=dimensions)
-    assert np.array_equal(cut.codes, full.codes[:, : code_width(precision, dimensions)])
+    if precision != "ternary":
+        assert np.array_equal(cut.codes, full.codes[:, : code_width(precision, dimensions)])
     assert np.array_equal(cut.codes, full.truncate(dimensions).codes)
     assert cut.dimensions == dimensions
 
@@ -375,9 +412,10 @@ def test_task_must_be_named_where_there_are_several(pack: Path, edit: Edit) -> N
         ({"truncate_dim": 16.0}, "unknown truncate_dim 16.0; known: 8, 16, 32; did you mean '16'?"),
         (
             {"precision": "int7"},
-            "unknown precision 'int7'; known: float32, float16, int8, binary; did you mean 'int8'?",
+            "unknown precision 'int7'; known: float32, float16, int8, 4bit, 2bit, ternary, binary; "
+            "did you mean 'int8'?",
         ),
-        ({"precision": None}, "unknown precision None; known: float32, float16, int8, binary"),
+        ({"precision": None}, "unknown precision None; known: float32, float16, int8, 4bit, 2bit, ternary, binary"),
         ({"on_long": "cut"}, "unknown on_long 'cut'; known: truncate, error"),
         ({"max_pixels": 0}, "max_pixels is 0; it must be a whole number of at least 1"),
         ({"max_pixels": 1e6}, "max_pixels is 1000000.0; it must be a whole number of at least 1"),

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from code_cases import book, codebook_of
 
-from embedpack import Embeddings, InputError
-from embedpack.codes import PRECISIONS, Precision, code_width
+from embedpack import Embeddings, InputError, similarity
+from embedpack.codebook import LOW_BIT
+from embedpack.codes import DTYPES, PRECISIONS, Precision, code_width
 from embedpack.embeddings import FILE_FORMAT, concatenate
 from embedpack.safetensors_file import write_safetensors
 
@@ -123,14 +125,36 @@ def test_embeddings_cannot_be_changed(make_embeddings: Make) -> None:
     ],
 )
 def test_codes_that_do_not_fit(codes: npt.NDArray[Any], precision: Precision, dimensions: int, message: str) -> None:
-    assert refusal(lambda: Embeddings(codes, precision, dimensions, "space")) == message
+    codebook = book(precision, 16)
+    assert refusal(lambda: Embeddings(codes, precision, dimensions, "space", None, codebook)) == message
+
+
+@pytest.mark.parametrize(
+    ("precision", "width", "codebook", "message"),
+    [
+        ("binary", 2, None, "binary codes need the codebook that made them; pass codebook="),
+        ("4bit", 8, None, "4bit codes need the codebook that made them; pass codebook="),
+        ("int8", 16, codebook_of(), "int8 codes have no codebook; leave it out"),
+        ("float32", 16, codebook_of(), "float32 codes have no codebook; leave it out"),
+        ("binary", 2, codebook_of(0, (), 8), "the codebook is one of 8 dimensions, not of 16"),
+        (
+            "ternary",
+            4,
+            codebook_of(0, (8, 24), 32),
+            "the codebook's rotation can be cut to 8, 32 dimensions, not to 16",
+        ),
+    ],
+)
+def test_codebook_that_does_not_fit(precision: Precision, width: int, codebook: Any, message: str) -> None:
+    codes = np.zeros((2, width), DTYPES[precision])
+    assert refusal(lambda: Embeddings(codes, precision, 16, "space", None, codebook)) == message
 
 
 # Truncation.
 
 
-@pytest.mark.parametrize("dimensions", [8, 24, 64])
-@pytest.mark.parametrize("precision", ["int8", "binary"])
+@pytest.mark.parametrize("dimensions", [8, 40, 64])
+@pytest.mark.parametrize("precision", ["int8", "4bit", "2bit", "binary"])
 def test_truncated_codes_are_a_prefix(make_embeddings: Make, precision: Precision, dimensions: int) -> None:
     embeddings = make_embeddings(5, precision)
     cut = embeddings.truncate(dimensions)
@@ -149,6 +173,22 @@ def test_truncated_floats_have_unit_length(make_embeddings: Make, precision: str
 def test_impossible_truncation(make_embeddings: Make, dimensions: int) -> None:
     message = f"cannot truncate 64 dimensions to {dimensions}"
     assert refusal(lambda: make_embeddings(5).truncate(dimensions)) == message
+
+
+def test_ternary_codes_end_within_a_byte(make_embeddings: Make) -> None:
+    embeddings = make_embeddings(5, "ternary")
+    cut = embeddings.truncate(8)
+    assert cut.codes.shape == (5, 2)
+    assert np.array_equal(cut.codes[:, 0], embeddings.codes[:, 0])
+    # Three digits, and 1 1 behind them.
+    assert np.array_equal(cut.codes[:, 1], embeddings.codes[:, 1] // 9 * 9 + 4)
+
+
+def test_truncation_within_a_block_of_the_rotation(make_embeddings: Make) -> None:
+    embeddings = make_embeddings(5, "2bit", blocks=(16, 48))
+    assert embeddings.truncate(16).codes.shape == (5, 4)
+    message = "the codebook's rotation can be cut to 16, 64 dimensions, not to 32"
+    assert refusal(lambda: embeddings.truncate(32)) == message
 
 
 def test_binary_is_truncated_to_whole_bytes(make_embeddings: Make) -> None:
@@ -179,18 +219,41 @@ def test_different_kinds_are_not_concatenated(make_embeddings: Make, other: dict
     assert refusal(lambda: concatenate([make_embeddings(2), make_embeddings(2, **other)])) == message
 
 
+@pytest.mark.parametrize("precision", LOW_BIT)
+def test_codes_of_two_codebooks_are_not_concatenated(make_embeddings: Make, precision: str) -> None:
+    parts = [make_embeddings(2, precision), make_embeddings(2, precision, blocks=(16, 48))]
+    found = ", ".join(sorted(part.codebook.id for part in parts if part.codebook is not None))
+    message = f"codes of different codebooks ({found}) cannot be concatenated; embed them again"
+    assert refusal(lambda: concatenate(parts)) == message
+
+
 # Files.
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_loaded_is_what_was_saved(make_embeddings: Make, tmp_path: Path, precision: str, rows: int) -> None:
-    saved = make_embeddings(rows, precision, space="modèle/tâche/0")
+@pytest.mark.parametrize("blocks", [(), (16, 48)])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_loaded_is_what_was_saved(
+    make_embeddings: Make, tmp_path: Path, precision: str, rows: int, blocks: tuple[int, ...], mapped: bool
+) -> None:
+    saved = make_embeddings(rows, precision, space="modèle/tâche/0", blocks=blocks)
     saved.save(tmp_path / "vectors.safetensors")
-    loaded = Embeddings.load(str(tmp_path / "vectors.safetensors"))
+    loaded = Embeddings.load(str(tmp_path / "vectors.safetensors"), mapped=mapped)
     assert np.array_equal(loaded.codes, saved.codes)
     assert loaded.codes.dtype == saved.codes.dtype
     assert (loaded.precision, loaded.dimensions, loaded.space) == (saved.precision, 64, "modèle/tâche/0")
+    assert (loaded.codebook and loaded.codebook.id) == (saved.codebook and saved.codebook.id)
+    assert isinstance(loaded.codes, np.memmap) == (mapped and rows > 0)
+    assert np.array_equal(loaded.decode(), saved.decode())
+
+
+def test_truncated_codes_keep_the_whole_codebook(make_embeddings: Make, tmp_path: Path) -> None:
+    embeddings = make_embeddings(5, "ternary", blocks=(16, 48))
+    embeddings.truncate(16).save(tmp_path / "vectors")
+    loaded = Embeddings.load(tmp_path / "vectors")
+    assert loaded.dimensions == 16
+    assert similarity(loaded, embeddings.truncate(16)).shape == (5, 5)
 
 
 @pytest.mark.parametrize("max_pixels", [None, 1, 602_112, 2**31])
@@ -226,17 +289,19 @@ def test_missing_file(tmp_path: Path) -> None:
     assert refusal(lambda: Embeddings.load(path)) == f"{path}: cannot be read: No such file or directory"
 
 
-def test_file_cut_short_at_any_byte(make_embeddings: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_file_cut_short_at_any_byte(make_embeddings: Make, tmp_path: Path, mapped: bool) -> None:
     path = tmp_path / "vectors"
-    make_embeddings(2, "binary").save(path)
+    make_embeddings(2, "binary", 8).save(path)
     for size in reversed(range(path.stat().st_size)):
         os.truncate(path, size)
-        assert refusal(lambda: Embeddings.load(path)).startswith(f"{path}: not a valid safetensors file: ")
+        message = refusal(lambda: Embeddings.load(path, mapped=mapped))
+        assert message.startswith(f"{path}: not a valid safetensors file: ")
 
 
 def test_file_with_something_behind_it(make_embeddings: Make, tmp_path: Path) -> None:
     path = tmp_path / "vectors"
-    make_embeddings(2, "binary").save(path)
+    make_embeddings(2, "int8", 8).save(path)
     with path.open("ab") as stream:
         stream.write(b"\0")
     message = "the header describes 16 bytes of data, the file holds 17; copy or download it again"
@@ -247,8 +312,13 @@ def test_file_with_something_behind_it(make_embeddings: Make, tmp_path: Path) ->
     ("change", "message"),
     [
         (
-            {"format": "embedpack-embeddings-2"},
-            f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format 'embedpack-embeddings-2'",
+            {"format": "embedpack-embeddings-3"},
+            f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format 'embedpack-embeddings-3'",
+        ),
+        (
+            {"format": "embedpack-embeddings-1"},
+            f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format 'embedpack-embeddings-1'; "
+            "an older embedpack wrote it, embed again",
         ),
         ({"format": None}, f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format None"),
         ({"dimensions": "eight"}, "'eight' is no number of dimensions"),
@@ -259,9 +329,10 @@ def test_file_with_something_behind_it(make_embeddings: Make, tmp_path: Path) ->
         ({"dimensions": None}, "'' is no number of dimensions"),
         (
             {"precision": "int7"},
-            "unknown precision 'int7'; known: float32, float16, int8, binary; did you mean 'int8'?",
+            "unknown precision 'int7'; known: float32, float16, int8, 4bit, 2bit, ternary, binary; "
+            "did you mean 'int8'?",
         ),
-        ({"precision": None}, "unknown precision ''; known: float32, float16, int8, binary"),
+        ({"precision": None}, "unknown precision ''; known: float32, float16, int8, 4bit, 2bit, ternary, binary"),
         (
             {"precision": "binary"},
             "binary codes of 8 dimensions are an array [n, 1] of type uint8, not [2, 8] of type int8",
@@ -283,6 +354,41 @@ def test_file_of_another_kind(tmp_path: Path, change: dict[str, str | None], mes
     path = tmp_path / "vectors"
     metadata = {key: value for key, value in {**METADATA, **change}.items() if value is not None}
     write_safetensors(path, {"codes": CODES}, metadata)
+    assert refusal(lambda: Embeddings.load(path)) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"codebook.center": np.zeros(9, np.float32)}, "the codebook is one of 9 dimensions, not of 16"),
+        (
+            {"codebook.center": np.full(16, np.nan, np.float32)},
+            "this is no codebook: center holds values that are not finite or beyond 1e+06; "
+            "make the pack, or embed, again",
+        ),
+        (
+            {"codebook.scale": np.zeros(16, np.float32)},
+            "expected the tensors of a codebook (codebook.center, codebook.levels.4bit, codebook.levels.2bit, "
+            "codebook.levels.ternary, codebook.levels.binary), found: codebook.center, codebook.levels.2bit, "
+            "codebook.levels.4bit, codebook.levels.binary, codebook.levels.ternary, codebook.scale",
+        ),
+    ],
+)
+def test_file_with_a_codebook_that_is_none(
+    make_embeddings: Make, tmp_path: Path, change: dict[str, npt.NDArray[Any]], message: str
+) -> None:
+    path = tmp_path / "vectors"
+    embeddings = make_embeddings(2, "binary", 16)
+    assert embeddings.codebook is not None
+    tensors = {"codes": embeddings.codes, **embeddings.codebook.tensors("codebook."), **change}
+    write_safetensors(path, tensors, {**METADATA, "precision": "binary", "dimensions": "16"})
+    assert refusal(lambda: Embeddings.load(path)) == f"{path}: {message}"
+
+
+def test_file_without_the_codebook_of_its_codes(tmp_path: Path) -> None:
+    path = tmp_path / "vectors"
+    write_safetensors(path, {"codes": CODES.astype(np.uint8)[:, :2]}, {**METADATA, "precision": "2bit"})
+    message = "2bit codes need the codebook that made them; pass codebook="
     assert refusal(lambda: Embeddings.load(path)) == f"{path}: {message}"
 
 

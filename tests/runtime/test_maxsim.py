@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from code_cases import COMPARABLE, COSINES, book, coder
+from code_cases import by_definition as vectors_by_definition
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpack import Embeddings, InputError, similarity
-from embedpack.codes import PRECISIONS, Precision, check_precision, quantize, unit
+from embedpack.codebook import Codebook
+from embedpack.codes import Precision, check_precision, quantize, unit
 from embedpack.maxsim import maxsim
 from embedpack.multi_embeddings import MultiEmbeddings, concatenate_multi, offsets_of
 
@@ -24,8 +28,8 @@ MODULE = importlib.import_module("embedpack.maxsim")
 DIMENSIONS = 16
 COUNTS = st.lists(st.integers(1, 6), max_size=7)
 SEEDS = st.integers(0, 1000)
-COMPARABLE = [(left, right) for left in PRECISIONS for right in PRECISIONS if left != "binary" or right == "binary"]
 PAIRS = st.sampled_from(COMPARABLE)
+COSINE_PAIRS = st.sampled_from(COSINES)
 
 
 def make(
@@ -34,16 +38,13 @@ def make(
     """Random multi-vectors of inputs with that many rows each."""
     vectors = unit(np.random.default_rng(seed).standard_normal((sum(counts), dimensions)).astype(np.float32))
     known = check_precision(precision)
-    return MultiEmbeddings(quantize(vectors, known, 0.01), offsets_of(counts), known, dimensions, space)
+    codes = quantize(vectors, known, coder(known, dimensions))
+    return MultiEmbeddings(codes, offsets_of(counts), known, dimensions, space, codebook=book(known, dimensions))
 
 
 def inputs_by_definition(multi: MultiEmbeddings) -> list[Float64]:
-    """Unit vectors of each input, in float64, written down again from the table of `embedpack.codes`."""
-    if multi.precision == "binary":
-        values = np.unpackbits(multi.codes, axis=1) * 2.0 - 1.0
-    else:
-        values = multi.codes.astype(np.float64)
-    values = values / np.linalg.norm(values, axis=1, keepdims=True)
+    """Unit vectors of each input, in float64."""
+    values = vectors_by_definition(multi.codes, multi.precision, multi.dimensions, multi.codebook)
     return np.split(values, multi.offsets[1:-1]) if len(multi) else []
 
 
@@ -69,7 +70,7 @@ def exactly(queries: MultiEmbeddings, documents: MultiEmbeddings) -> npt.NDArray
     return (np.array(sums) / queries.dimensions).astype(np.float32)
 
 
-@given(query_counts=COUNTS, counts=COUNTS, pair=PAIRS, seed=SEEDS)
+@given(query_counts=COUNTS, counts=COUNTS, pair=COSINE_PAIRS, seed=SEEDS)
 def test_score_is_the_definition_in_float64(
     query_counts: list[int], counts: list[int], pair: tuple[Precision, Precision], seed: int
 ) -> None:
@@ -80,7 +81,7 @@ def test_score_is_the_definition_in_float64(
     assert np.abs(scores - by_definition(queries, documents)).max(initial=0) <= 1e-5
 
 
-@given(query_counts=COUNTS, counts=COUNTS, pair=PAIRS, query_rows=st.integers(1, 12), block=st.integers(1, 400))
+@given(query_counts=COUNTS, counts=COUNTS, pair=COSINE_PAIRS, query_rows=st.integers(1, 12), block=st.integers(1, 400))
 def test_blocks_of_any_size_have_these_scores(
     query_counts: list[int], counts: list[int], pair: tuple[Precision, Precision], query_rows: int, block: int
 ) -> None:
@@ -102,7 +103,7 @@ def test_document_cut_by_a_block_keeps_its_largest_products(
     assert np.array_equal(maxsim(queries, documents), exactly(queries, documents))
 
 
-@pytest.mark.parametrize(("left", "right"), COMPARABLE)
+@pytest.mark.parametrize(("left", "right"), COSINES)
 def test_many_vectors_over_several_blocks(left: str, right: str) -> None:
     rng = np.random.default_rng(0)
     queries = make(rng.integers(20, 60, 40).tolist(), left, 1, dimensions=128)
@@ -117,9 +118,9 @@ def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch, query_rows: int) ->
     taken: list[int] = []
     vectors = MODULE._vectors
 
-    def spy(multi: MultiEmbeddings, start: int, stop: int, exact: bool) -> Any:
+    def spy(multi: MultiEmbeddings, start: int, stop: int, codebook: Codebook | None) -> Any:
         taken.append(stop - start)
-        return vectors(multi, start, stop, exact)
+        return vectors(multi, start, stop, codebook)
 
     monkeypatch.setattr(MODULE, "_vectors", spy)
     monkeypatch.setattr(MODULE, "BLOCK", 160)
@@ -141,7 +142,8 @@ def test_binary_scores_are_exact(dimensions: int) -> None:
 
 def test_binary_sums_beyond_the_whole_numbers_of_float32_are_exact() -> None:
     rows = 90_001
-    queries = MultiEmbeddings(np.zeros((rows, 128), np.uint8), offsets_of([rows]), "binary", 1024, "space")
+    zeros = np.zeros((rows, 128), np.uint8)
+    queries = MultiEmbeddings(zeros, offsets_of([rows]), "binary", 1024, "space", codebook=book("binary", 1024))
     products = np.random.default_rng(0).integers(300, 512, (rows, 20)) * 2
     expected = (products.sum(axis=0) / 1024).astype(np.float32)
     assert np.array_equal(MODULE._sums(products.astype(np.float32), queries, True), expected[None])
@@ -166,9 +168,7 @@ def test_order_of_vectors_within_an_input_does_not_count(
     counts: list[int], pair: tuple[Precision, Precision], seed: int
 ) -> None:
     queries, documents = make([3, 1], pair[0], seed), make(counts, pair[1], seed + 1)
-    turned = concatenate_multi(
-        [MultiEmbeddings(item.codes[::-1], item.offsets, item.precision, DIMENSIONS, "space") for item in documents]
-    )
+    turned = concatenate_multi([replace(item, codes=item.codes[::-1]) for item in documents])
     assert np.abs(maxsim(queries, turned) - maxsim(queries, documents)).max() <= 2e-6
 
 
@@ -189,7 +189,9 @@ def test_of_one_vector_each_it_is_the_similarity(
 ) -> None:
     singles = make_embeddings(7, left, seed=1), make_embeddings(50, right, seed=2)
     multis = [
-        MultiEmbeddings(single.codes, np.arange(len(single) + 1), single.precision, 64, single.space)
+        MultiEmbeddings(
+            single.codes, np.arange(len(single) + 1), single.precision, 64, single.space, codebook=single.codebook
+        )
         for single in singles
     ]
     assert np.abs(maxsim(*multis) - similarity(*singles)).max() <= 1e-6
@@ -220,12 +222,14 @@ def test_no_inputs_have_no_scores() -> None:
         (
             {"precision": "binary"},
             {"precision": "int8"},
-            "binary queries cannot be scored against int8 documents; embed the queries in another precision",
+            "binary queries are scored against binary documents only, not against int8 documents; "
+            "embed the queries as float32, float16 or int8",
         ),
         (
-            {"precision": "binary"},
-            {"precision": "float32"},
-            "binary queries cannot be scored against float32 documents; embed the queries in another precision",
+            {"precision": "4bit"},
+            {"precision": "2bit"},
+            "4bit queries are scored against 4bit documents only, not against 2bit documents; "
+            "embed the queries as float32, float16 or int8",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from code_cases import book, coder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,8 +42,9 @@ def make(
     """Random multi-vectors of inputs with that many rows each."""
     rng = np.random.default_rng(sum(counts))
     vectors = unit(rng.standard_normal((sum(counts), dimensions)).astype(np.float32))
-    codes = quantize(vectors, precision, 0.01)
-    return MultiEmbeddings(codes, offsets_of(counts), precision, dimensions, space, max_pixels)
+    codes = quantize(vectors, precision, coder(precision, dimensions))
+    codebook = book(precision, dimensions)
+    return MultiEmbeddings(codes, offsets_of(counts), precision, dimensions, space, max_pixels, codebook)
 
 
 def rows_of(multi: MultiEmbeddings) -> list[list[list[float]]]:
@@ -138,7 +140,7 @@ def test_decoded_are_unit_rows_of_each_input(counts: list[int], precision: Preci
     assert [vectors.shape for vectors in decoded] == [(count, DIMENSIONS) for count in counts]
     for vectors, part in zip(decoded, multi, strict=True):
         assert vectors.dtype == np.float32
-        assert np.array_equal(vectors, decode(part.codes, precision, DIMENSIONS))
+        assert np.array_equal(vectors, decode(part.codes, precision, DIMENSIONS, multi.codebook))
         assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
@@ -206,7 +208,12 @@ def test_offsets_of_another_type(tmp_path: Path, dtype: type[np.generic]) -> Non
         ),
         (CODES[:, :7], "int8", "int8 codes of 8 dimensions are an array [n, 8] of type int8, not [5, 7] of type int8"),
         (CODES[0], "int8", "int8 codes of 8 dimensions are an array [n, 8] of type int8, not [8] of type int8"),
-        (CODES, "int7", "unknown precision 'int7'; known: float32, float16, int8, binary; did you mean 'int8'?"),
+        (
+            CODES,
+            "int7",
+            "unknown precision 'int7'; known: float32, float16, int8, 4bit, 2bit, ternary, binary; "
+            "did you mean 'int8'?",
+        ),
     ],
 )
 def test_codes_that_do_not_fit(codes: npt.NDArray[Any], precision: Any, message: str) -> None:
@@ -249,14 +256,21 @@ def test_different_kinds_are_not_concatenated(other: dict[str, Any]) -> None:
 # Files.
 
 
-@given(counts=COUNTS, precision=ALL_PRECISIONS, space=st.text(st.characters(exclude_categories=["Cs"])))
+@given(
+    counts=COUNTS,
+    precision=ALL_PRECISIONS,
+    space=st.text(st.characters(exclude_categories=["Cs"])),
+    mapped=st.booleans(),
+)
 def test_loaded_is_what_was_saved(
-    tmp_path_factory: pytest.TempPathFactory, counts: list[int], precision: Precision, space: str
+    tmp_path_factory: pytest.TempPathFactory, counts: list[int], precision: Precision, space: str, mapped: bool
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "multi.safetensors"
     saved = make(counts, precision, space=space)
     saved.save(path)
-    loaded = MultiEmbeddings.load(str(path))
+    loaded = MultiEmbeddings.load(str(path), mapped=mapped)
+    assert (loaded.codebook and loaded.codebook.id) == (saved.codebook and saved.codebook.id)
+    assert isinstance(loaded.codes, np.memmap) == (mapped and bool(counts))
     assert np.array_equal(loaded.codes, saved.codes)
     assert np.array_equal(loaded.offsets, saved.offsets)
     assert loaded.codes.dtype == saved.codes.dtype
@@ -296,7 +310,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_file_cut_short_at_any_byte(tmp_path: Path) -> None:
     path = tmp_path / "vectors"
-    make([2, 1], "binary").save(path)
+    make([2, 1], "binary", 8).save(path)
     for size in reversed(range(path.stat().st_size)):
         os.truncate(path, size)
         assert refusal(lambda: MultiEmbeddings.load(path)).startswith(f"{path}: not a valid safetensors file: ")
@@ -306,8 +320,13 @@ def test_file_cut_short_at_any_byte(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (
-            {"format": "embedpack-multi-embeddings-2"},
-            f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format 'embedpack-multi-embeddings-2'",
+            {"format": "embedpack-multi-embeddings-1"},
+            f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format 'embedpack-multi-embeddings-1'; "
+            "an older embedpack wrote it, embed again",
+        ),
+        (
+            {"format": "embedpack-embeddings-2"},
+            f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format 'embedpack-embeddings-2'",
         ),
         ({"format": None}, f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format None"),
         ({"dimensions": "-8"}, "'-8' is no number of dimensions"),
@@ -316,7 +335,7 @@ def test_file_cut_short_at_any_byte(tmp_path: Path) -> None:
             {"dimensions": "16"},
             "int8 codes of 16 dimensions are an array [n, 16] of type int8, not [5, 8] of type int8",
         ),
-        ({"precision": None}, "unknown precision ''; known: float32, float16, int8, binary"),
+        ({"precision": None}, "unknown precision ''; known: float32, float16, int8, 4bit, 2bit, ternary, binary"),
         (
             {"precision": "float16"},
             "float16 codes of 8 dimensions are an array [n, 8] of type float16, not [5, 8] of type int8",
@@ -364,6 +383,6 @@ def test_single_and_multi_vectors_are_not_taken_for_each_other(
 ) -> None:
     make([2, 1]).save(tmp_path / "multi")
     make_embeddings(3).save(tmp_path / "single")
-    multi, single = "embedpack-multi-embeddings-1", "embedpack-embeddings-1"
+    multi, single = "embedpack-multi-embeddings-2", "embedpack-embeddings-2"
     assert refusal(lambda: Embeddings.load(tmp_path / "multi")).endswith(f"({single}), found format '{multi}'")
     assert refusal(lambda: MultiEmbeddings.load(tmp_path / "single")).endswith(f"({multi}), found format '{single}'")

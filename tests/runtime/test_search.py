@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from code_cases import COSINES, book, coder
+from code_cases import by_definition as vectors_by_definition
 
 from embedpack import Embeddings, Hits, InputError, search, similarity
-from embedpack.codes import PRECISIONS, Precision, quantize
+from embedpack.codes import Precision, quantize
 from embedpack.nearest import Distances, Nearest, smallest
-from embedpack.safetensors_file import open_safetensors
 
 Make = Callable[..., Embeddings]
 Float64 = npt.NDArray[np.float64]
 
 # `embedpack.search` is the function; its module has the same name.
 MODULE = importlib.import_module("embedpack.search")
-COMPARABLE = [(left, right) for left in PRECISIONS for right in PRECISIONS if left != "binary" or right == "binary"]
 
 
 def sorted_all(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.intp]:
@@ -32,10 +32,7 @@ def sorted_all(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.
 
 def by_definition(embeddings: Embeddings) -> Float64:
     """Unit vectors of codes, in float64."""
-    values: Float64 = embeddings.codes.astype(np.float64)
-    if embeddings.precision == "binary":
-        values = np.unpackbits(embeddings.codes, axis=1).astype(np.float64) * 2 - 1
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+    return vectors_by_definition(embeddings.codes, embeddings.precision, embeddings.dimensions, embeddings.codebook)
 
 
 @pytest.fixture(params=[(3, 2), (50, 64), (7, 1), (1, 3)])
@@ -85,7 +82,7 @@ def test_blocks_of_any_length_give_the_same() -> None:
 
 
 @pytest.mark.usefixtures("blocks")
-@pytest.mark.parametrize(("left", "right"), COMPARABLE)
+@pytest.mark.parametrize(("left", "right"), COSINES)
 def test_scores_are_those_in_float64(make_embeddings: Make, left: str, right: str) -> None:
     queries, documents = make_embeddings(5, left, seed=1), make_embeddings(40, right, seed=2)
     hits = search(queries, documents, 7)
@@ -116,7 +113,7 @@ def test_bits_are_found_as_a_stable_sort_finds_them(make_embeddings: Make, dimen
 def test_equal_documents_come_in_their_order(precision: Precision) -> None:
     # Products of these vectors are exact, so equal scores are equal in every block.
     corners = np.eye(8, dtype=np.float32)[np.random.default_rng(3).integers(0, 4, 60)]
-    documents = Embeddings(quantize(corners, precision, scale=1.0), precision, 8, "s")
+    documents = Embeddings(quantize(corners, precision, 1.0 if precision == "int8" else None), precision, 8, "s")
     queries = Embeddings(np.eye(8, dtype=np.float32)[:5], "float32", 8, "s")
     for k in (1, 20, 59, 60):
         assert np.array_equal(search(queries, documents, k).indices, sorted_all(similarity(queries, documents), k))
@@ -144,8 +141,9 @@ def test_ten_are_found_where_nobody_says_how_many(make_embeddings: Make) -> None
 def two_stages(queries: Embeddings, first: Embeddings, second: Embeddings, k: int, oversample: int) -> Hits:
     """The definition, on whole matrices of scores."""
     if first.precision == "binary":
-        bits = np.packbits(queries.decode() > 0, axis=1)
-        candidates = sorted_all(similarity(replace(queries, codes=bits, precision="binary"), first), k * oversample)
+        bits = quantize(queries.decode(), "binary", first.codebook)
+        coded = replace(queries, codes=bits, precision="binary", codebook=first.codebook)
+        candidates = sorted_all(similarity(coded, first), k * oversample)
     else:
         candidates = sorted_all(similarity(queries, first), k * oversample)
     scores = similarity(queries, second)
@@ -183,7 +181,7 @@ def test_all_candidates_give_the_exact_result(make_embeddings: Make, second: str
 def test_equal_candidates_come_in_their_order() -> None:
     # All bits are equal, and so are the products of the rows 1, 3, 5, ... with the query.
     vectors = np.tile(np.array([[4, 3, 0, 0, 0, 0, 0, 0], [3, 4, 0, 0, 0, 0, 0, 0]], np.float32), (10, 1))
-    documents = Embeddings(quantize(vectors, "binary", 1.0), "binary", 8, "s")
+    documents = Embeddings(quantize(vectors, "binary", coder("binary", 8)), "binary", 8, "s", None, book("binary", 8))
     rescore = Embeddings(vectors, "float32", 8, "s")
     hits = search(Embeddings(vectors[1:2], "float32", 8, "s"), documents, 4, rescore=rescore, oversample=2)
     assert hits.indices.tolist() == [[1, 3, 5, 7]]
@@ -205,8 +203,7 @@ def test_mapped_codes_are_searched_like_those_in_memory(make_embeddings: Make, t
     for precision in ("binary", "int8"):
         kept[precision] = make_embeddings(50, precision, seed=2)
         kept[precision].save(tmp_path / precision)
-        codes = open_safetensors(tmp_path / precision).tensors["codes"].mapped()
-        mapped[precision] = replace(kept[precision], codes=codes)
+        mapped[precision] = Embeddings.load(tmp_path / precision, mapped=True)
     for documents in (kept, mapped):
         hits = search(queries, documents["binary"], 5, rescore=documents["int8"], oversample=2)
         expected = two_stages(queries, kept["binary"], kept["int8"], 5, 2)
@@ -268,7 +265,7 @@ def test_vectors_that_cannot_be_compared(
 def test_binary_queries_against_finer_documents(make_embeddings: Make) -> None:
     with pytest.raises(InputError) as caught:
         search(make_embeddings(1, "binary"), make_embeddings(5, "binary"), rescore=make_embeddings(5, "int8"))
-    assert str(caught.value).startswith("binary queries cannot be scored against int8 documents")
+    assert str(caught.value).startswith("binary queries are scored against binary documents only")
 
 
 def test_arrays_are_no_embeddings(make_embeddings: Make) -> None:

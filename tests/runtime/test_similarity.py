@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from code_cases import COMPARABLE, COSINES
+from code_cases import by_definition as vectors_by_definition
 
 from embedpack import Embeddings, InputError, similarity
+from embedpack.codebook import LOW_BIT
 from embedpack.codes import PRECISIONS
 
 Make = Callable[..., Embeddings]
 Float64 = npt.NDArray[np.float64]
 
-COMPARABLE = [(left, right) for left in PRECISIONS for right in PRECISIONS if left != "binary" or right == "binary"]
-
 
 def by_definition(embeddings: Embeddings) -> Float64:
-    """Unit vectors of codes, in float64, written down again from the table of `embedpack.codes`."""
-    codes = embeddings.codes
-    if embeddings.precision == "binary":
-        values = np.array([[1.0 if bit == "1" else -1.0 for byte in row for bit in f"{byte:08b}"] for row in codes])
-    else:
-        values = codes.astype(np.float64)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+    return vectors_by_definition(embeddings.codes, embeddings.precision, embeddings.dimensions, embeddings.codebook)
 
 
 def hamming(left: Embeddings, right: Embeddings) -> npt.NDArray[np.int64]:
@@ -35,9 +31,14 @@ def hamming(left: Embeddings, right: Embeddings) -> npt.NDArray[np.int64]:
     return np.unpackbits(differing, axis=-1).sum(axis=-1, dtype=np.int64)
 
 
-@pytest.mark.parametrize(("left", "right"), COMPARABLE)
-def test_score_is_the_cosine_in_float64(make_embeddings: Make, left: str, right: str) -> None:
-    queries, documents = make_embeddings(7, left, seed=1), make_embeddings(50, right, seed=2)
+@pytest.mark.parametrize("dimensions", [64, 16])
+@pytest.mark.parametrize("blocks", [(), (16, 48)])
+@pytest.mark.parametrize(("left", "right"), COSINES)
+def test_score_is_the_cosine_in_float64(
+    make_embeddings: Make, left: str, right: str, blocks: tuple[int, ...], dimensions: int
+) -> None:
+    queries = make_embeddings(7, left, seed=1, blocks=blocks).truncate(dimensions)
+    documents = make_embeddings(50, right, seed=2, blocks=blocks).truncate(dimensions)
     scores = similarity(queries, documents)
     assert scores.shape == (7, 50)
     assert scores.dtype == np.float32
@@ -96,15 +97,15 @@ def test_no_vectors_have_no_scores(make_embeddings: Make) -> None:
             {"dimensions": 128},
             "queries have 64 dimensions, documents 128; cut the longer ones with .truncate()",
         ),
-        (
-            {"precision": "binary"},
-            {"precision": "int8"},
-            "binary queries cannot be scored against int8 documents; swap the roles",
-        ),
-        (
-            {"precision": "binary"},
-            {"precision": "float32"},
-            "binary queries cannot be scored against float32 documents; swap the roles",
+        *(
+            (
+                {"precision": left},
+                {"precision": right},
+                f"{left} queries are scored against {left} documents only, not against {right} documents; "
+                "embed the queries as float32, float16 or int8",
+            )
+            for left, right in product(PRECISIONS, PRECISIONS)
+            if (left, right) not in COMPARABLE
         ),
     ],
 )
@@ -114,6 +115,20 @@ def test_vectors_that_cannot_be_compared(
     with pytest.raises(InputError) as caught:
         similarity(make_embeddings(2, **queries), make_embeddings(3, **documents))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("precision", LOW_BIT)
+def test_codes_of_two_codebooks(make_embeddings: Make, precision: str) -> None:
+    queries, documents = make_embeddings(2, precision), make_embeddings(3, precision, blocks=(16, 48))
+    assert queries.codebook is not None
+    assert documents.codebook is not None
+    with pytest.raises(InputError) as caught:
+        similarity(queries, documents)
+    assert str(caught.value) == (
+        f"queries were coded with the codebook {queries.codebook.id}, documents with {documents.codebook.id}; "
+        "embed the queries as float32, float16 or int8"
+    )
+    assert similarity(make_embeddings(2), documents).shape == (2, 3)
 
 
 def test_arrays_are_no_embeddings(make_embeddings: Make) -> None:
