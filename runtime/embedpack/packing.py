@@ -30,6 +30,11 @@ Bytes = npt.NDArray[np.uint8]
 Value = TypeVar("Value", bound=np.generic)
 
 
+def fills_bytes(precision: LowBit, dimensions: int) -> bool:
+    """Whether there are codes of so many dimensions."""
+    return precision == "ternary" or dimensions % DIGITS_PER_BYTE[precision] == 0
+
+
 def packed_width(precision: LowBit, dimensions: int) -> int:
     """Bytes of a code.
 
@@ -37,7 +42,7 @@ def packed_width(precision: LowBit, dimensions: int) -> int:
         InputError: the dimensions do not fill whole bytes, where they must.
     """
     per_byte = DIGITS_PER_BYTE[precision]
-    if dimensions % per_byte and precision != "ternary":
+    if not fills_bytes(precision, dimensions):
         raise InputError(f"{precision} codes need a multiple of {per_byte} dimensions, not {dimensions}")
     return -(-dimensions // per_byte)
 

@@ -17,6 +17,8 @@ from tiny_checkpoint import make_checkpoint
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings, pdf_pages
 from embedpack.cli import main
+from embedpack.codebook import LOW_BIT, Codebook
+from embedpack.codes import PRECISIONS
 from embedpack.pack import read_pack
 from embedpack_export.hub import Downloaded
 
@@ -91,12 +93,23 @@ def test_embed_reads_columns_and_writes_npz(name: str, content: str, tmp_path: P
         assert (str(saved["precision"]), int(saved["dimensions"])) == ("int8", 32)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "binary"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_embed_writes_safetensors_that_load(precision: str, lines: str, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     assert main(["embed", PACK, lines, "--precision", precision, "--truncate-dim", "16", "-o", str(out)]) == 0
     loaded = Embeddings.load(out)
     assert (len(loaded), loaded.precision, loaded.dimensions) == (3, precision, 16)
+    assert (loaded.codebook is not None) == (precision in LOW_BIT)
+
+
+def test_embed_writes_the_codebook_beside_the_codes(lines: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.npz"
+    assert main(["embed", PACK, lines, "--precision", "2bit", "-o", str(out)]) == 0
+    expected = Embedder(PACK).encode("x", precision="2bit").codebook
+    assert expected is not None
+    with np.load(out) as saved:
+        found = Codebook.from_tensors({name: saved[name] for name in saved.files}, "codebook.")
+    assert found.id == expected.id
 
 
 @pytest.mark.parametrize(
@@ -181,7 +194,7 @@ def test_pages_are_not_held_all_at_once(v4: Path, files: Path, monkeypatch: pyte
     assert most <= 4
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "binary"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "2bit", "binary"])
 def test_embed_writes_multi_vectors(
     precision: str, v4: Path, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -328,6 +341,8 @@ def test_inspect_shows_images_multi_vectors_and_adapters(v4: Path, capsys: pytes
         "of their tokens: mean 0.99",
         "  adapter   code ",
         "MB   adapters/code.int8.onnx_adapter\n",
+        "codes       retrieval: ",
+        "tokens      retrieval: ",
         f"multi       16 dimensions a token; the largest image has {tokens} tokens\n",
         f"precision   binary                      2 bytes a token  {2 * tokens:10} bytes the largest image\n",
     ):
@@ -343,7 +358,14 @@ def test_inspect_and_verify(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", PACK]) == 0
     shown = capsys.readouterr().out
     assert "default-int8" in shown
-    assert "binary                      4 bytes a vector" in shown
+    for part in (
+        "codes       default: center",
+        "  found     none                 4bit ",
+        "precision   4bit                       16 bytes a vector",
+        "precision   ternary                     7 bytes a vector",
+        "precision   binary                      4 bytes a vector",
+    ):
+        assert part in shown
     assert main(["inspect", PACK, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["dimensions"] == 32
     assert main(["verify", PACK, "--json"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,8 +84,10 @@ def test_int8_pack_is_small(settings: ExportSettings) -> None:
 
 def test_the_code_of_the_readme_runs(settings: ExportSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    code, _ = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    code, search, _ = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(settings.output.parents[1])
-    names: dict[str, np.ndarray] = {}
+    names: dict[str, Any] = {}
     exec(code.replace("print(", "scores = ("), names)
     assert names["scores"].argmax() == 0
+    exec(search, names)
+    assert names["hits"].indices.tolist() == [[0, 1]]

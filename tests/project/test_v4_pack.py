@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from embedpack import Embedder, Embeddings, InputError, MultiEmbeddings, maxsim, pdf_pages, similarity
+from embedpack.codebook import LOW_BIT
 
 LIMIT = 20_000
 
@@ -60,7 +61,7 @@ def test_pages_of_a_pdf_give_what_their_list_gives(merged: Embedder, files: Path
 
 def test_the_code_of_the_readme_runs(v4: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    _, code = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    *_, code = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "v4").symlink_to(v4)
     (tmp_path / "report.pdf").symlink_to(files / "report.pdf")
@@ -86,6 +87,35 @@ def test_each_input_has_its_own_task(switchable: Embedder, files: Path) -> None:
         assert alone.space == switchable.pack.manifest.space(task)
         assert (together.decode()[row] @ alone.decode()[0]) > 0.9999
     assert together.decode()[0] @ switchable.encode("a cat", task="code").decode()[0] < 0.9999
+
+
+@pytest.mark.parametrize("precision", LOW_BIT)
+def test_tasks_with_codebooks_of_their_own_are_not_mixed(switchable: Embedder, precision: str) -> None:
+    tasks = ["retrieval", "code"]
+    message = (
+        "the tasks retrieval, code have codebooks of their own, so one result cannot hold "
+        f"{precision} codes of them; encode them in a call each, or as float32, float16 or int8"
+    )
+    assert refusal(lambda: switchable.encode(["a cat", "x = 1"], task=tasks, precision=precision)) == message
+    assert refusal(lambda: switchable.encode_multi(["a cat", "x = 1"], task=tasks, precision=precision)) == message
+    assert len(switchable.encode(["a cat", "x = 1"], task="code", precision=precision)) == 2
+
+
+@pytest.mark.parametrize("precision", LOW_BIT)
+def test_merged_and_switchable_variants_share_the_codebooks(
+    merged: Embedder, switchable: Embedder, precision: str
+) -> None:
+    single = [merged.encode("a cat", precision=precision)]
+    single.append(switchable.encode("a cat", task="retrieval", precision=precision))
+    multi = [merged.encode_multi("a cat", precision=precision)]
+    multi.append(switchable.encode_multi("a cat", task="retrieval", precision=precision))
+    for found in (single, multi):
+        assert [item.codebook and item.codebook.id for item in found] == [
+            found[0].codebook and found[0].codebook.id
+        ] * 2
+    assert similarity(*single)[0, 0] > 0.9
+    assert (single[0].codebook and single[0].codebook.dimensions) == merged.dimensions
+    assert (multi[0].codebook and multi[0].codebook.dimensions) == merged.pack.manifest.multi_vector_dimensions
 
 
 def test_inputs_of_several_tasks_are_counted_together(switchable: Embedder, files: Path) -> None:

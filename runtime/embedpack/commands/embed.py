@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SUMMARY = "Turn texts, images and PDF pages into vectors."
 EXAMPLES = """\
   embedpack embed packs/minilm notes.txt -o notes.npz
-  embedpack embed packs/minilm docs.jsonl --prompt-name passage --precision int8 -o docs.safetensors
+  embedpack embed packs/minilm docs.jsonl --prompt-name passage --precision 2bit -o docs.safetensors
   echo "how to reset a router" | embedpack embed packs/minilm - --prompt-name query --truncate-dim 128
   embedpack embed packs/v4 notes.txt scan.png report.pdf --task retrieval --prompt-name passage -o all.npz
   embedpack embed packs/v4 report.pdf --task retrieval --multi --precision binary --max-pixels 400000 -o pages.npz

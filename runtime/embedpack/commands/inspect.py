@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from embedpack.commands.options import add_json, add_pack
 
 if TYPE_CHECKING:
-    from embedpack.pack import Manifest, Variant
+    from embedpack.pack import CodeCalibration, Manifest, Variant
 
-SUMMARY = "Show what a pack holds: tasks, images, variants, adapters, sizes, accuracy, licence."
+SUMMARY = "Show what a pack holds: tasks, images, codes, variants, adapters, sizes, accuracy, licence."
 EXAMPLES = """\
   embedpack inspect packs/minilm
   embedpack inspect packs/minilm --json
@@ -49,9 +49,21 @@ def _print(manifest: Manifest) -> None:
         prompts = ", ".join(f"{key} = {text!r}" for key, text in task.prompts.items()) or "no prompts"
         adapter = "no adapter" if task.adapter is None else f"an adapter of {task.adapter.modules} matrices"
         print(f"task        {name}: {prompts}; {adapter}")
+        _print_codes("codes", name, task.codes)
+        if task.token_codes is not None:
+            _print_codes("tokens", name, task.token_codes)
     for name, variant in manifest.variants.items():
         _print_variant(manifest, name, variant)
     _print_sizes(manifest)
+
+
+def _print_codes(label: str, task: str, codes: CodeCalibration) -> None:
+    """What calibration kept, and which part of the ten nearest vectors codes find with and without it."""
+    kept = " and ".join(codes.kept) or "neither center nor rotation"
+    print(f"{label:<11} {task}: {kept} kept, by {codes.texts} texts")
+    for steps, agreement in codes.agreement.items():
+        found = ", ".join(f"{precision} {100 * share:.1f}" for precision, share in agreement.items())
+        print(f"  found     {steps:<20} {found} % of the ten nearest")
 
 
 def _print_images(manifest: Manifest) -> None:
@@ -98,9 +110,10 @@ def _print_sizes(manifest: Manifest) -> None:
 
 def _sizes(dimensions: int) -> list[tuple[str, int]]:
     """Precisions that hold vectors of these dimensions, with the bytes of one."""
-    from embedpack.codes import DTYPES, PRECISIONS, code_width
+    from embedpack.codes import DTYPES, PRECISIONS, code_width, is_low_bit
+    from embedpack.packing import fills_bytes
 
-    fitting = [precision for precision in PRECISIONS if precision != "binary" or dimensions % 8 == 0]
+    fitting = [name for name in PRECISIONS if not is_low_bit(name) or fills_bytes(name, dimensions)]
     return [(name, code_width(name, dimensions) * DTYPES[name]().itemsize) for name in fitting]
 
 

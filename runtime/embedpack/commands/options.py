@@ -28,7 +28,9 @@ def add_vectors(parser: argparse.ArgumentParser) -> None:
     """--truncate-dim, --precision."""
     parser.add_argument("--truncate-dim", type=int, metavar="D", help="dimensions to keep (default: all)")
     parser.add_argument(
-        "--precision", default="float32", help="float32, float16, int8 or binary (default: %(default)s)"
+        "--precision",
+        default="float32",
+        help="float32, float16, int8, 4bit, 2bit, ternary or binary (default: %(default)s)",
     )
 
 
