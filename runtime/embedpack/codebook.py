@@ -157,6 +157,22 @@ class Codebook:
         """What digits, uint8 [n, d], stand for, in rotated coordinates and before it is brought to length 1."""
         return self.center[: digits.shape[1]] + self.levels[precision][digits]
 
+    def length(self, dimensions: int) -> float:
+        """About how long unit vectors are that were truncated to so many dimensions; 1 for full ones.
+
+        What is coded are such prefixes as they are. Of a truncated vector that was brought back to length 1 the digits
+        are those of its product with this number.
+
+        Raises:
+            InputError: as `check_dimensions`.
+        """
+        self.check_dimensions(dimensions)
+        if dimensions == self.dimensions:
+            return 1.0
+        spread = np.diff(self.levels["binary"])[0] / (2 * GAUSSIAN_LEVELS["binary"][0])
+        center = self.center[:dimensions]
+        return float(min(1.0, np.sqrt(center @ center + dimensions * spread**2)))
+
     @functools.cached_property
     def _ends(self) -> tuple[int, ...]:
         return tuple(accumulate(len(block) for block in self.rotation))

@@ -112,7 +112,7 @@ def check_vectors(vectors: Float32, first: int = 0) -> None:
     # NaN compares as neither.
     without = np.flatnonzero(~((largest > 0) & (largest < np.inf)))
     if len(without):
-        raise InputError(f"vector {first + without[0]} is zero or not finite, so it has no direction to be coded")
+        raise InputError(f"vector {first + without[0]} is zero or not finite, so it has no direction to be coded; leave it out")
 
 
 def unit(vectors: Float32) -> Float32:
@@ -183,7 +183,8 @@ def rotated(codes: Codes, precision: Precision, dimensions: int, codebook: Codeb
     """
     if is_low_bit(precision):
         assert codebook is not None, precision
-        levels = unpack(codes, precision, dimensions, codebook.levels[precision])
-        return unit(codebook.center[:dimensions] + levels)
+        values = unpack(codes, precision, dimensions, codebook.levels[precision])
+        values += codebook.center[:dimensions]
+        return unit(values)
     vectors = unit(codes.astype(np.float32))
     return vectors if codebook is None else codebook.rotate(vectors)

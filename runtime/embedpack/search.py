@@ -81,8 +81,10 @@ def in_precision_of(documents: Embeddings, queries: Embeddings) -> Embeddings:
     """The queries as the documents are scanned fastest: as bits where the documents are bits, else as they are."""
     if documents.precision != "binary" or queries.precision == "binary":
         return queries
-    codes = quantize(queries.decode(), "binary", documents.codebook)
-    return replace(queries, codes=codes, precision="binary", codebook=documents.codebook)
+    codebook = documents.codebook
+    assert codebook is not None
+    vectors = queries.decode() * np.float32(codebook.length(documents.dimensions))
+    return replace(queries, codes=quantize(vectors, "binary", codebook), precision="binary", codebook=codebook)
 
 
 def _check(queries: Embeddings, documents: Embeddings, rescore: Embeddings | None) -> None:

@@ -113,6 +113,21 @@ def test_other_dimensions() -> None:
     )
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.3, 0.9])
+def test_length_is_about_that_of_truncated_vectors(strength: float) -> None:
+    """Of vectors that spread around a center, however long that is."""
+    random = np.random.default_rng(0)
+    axis = unit(random.standard_normal((1, 256)).astype(np.float32)) * np.float32(strength)
+    noise = unit(random.standard_normal((500, 256)).astype(np.float32)) * np.float32(np.sqrt(1 - strength**2))
+    vectors = unit(axis + noise)
+    center = vectors.mean(axis=0)
+    codebook = Codebook.gaussian(center, float((vectors - center).std()))
+    assert codebook.length(256) == 1
+    for dimensions in (64, 128, 255):
+        mean = np.linalg.norm(vectors[:, :dimensions], axis=1).mean()
+        assert codebook.length(dimensions) == pytest.approx(mean, rel=0.02)
+
+
 # Tensors, names and the id.
 
 

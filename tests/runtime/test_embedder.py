@@ -276,6 +276,23 @@ def test_codebook_is_that_of_the_pack(fp32: Embedder) -> None:
         assert codebook.id == stored.id
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16", *LOW_BIT])
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_vector_without_a_direction_is_refused(fp32: Embedder, precision: str, value: float) -> None:
+    """A graph that a runtime computes wrongly must not give codes that look sound."""
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        found = original(*arguments, **options)
+        for array in found:
+            array[-1] = value
+        return found
+
+    original = GraphSession.run
+    with mock.patch.object(GraphSession, "run", autospec=True, side_effect=run):
+        message = refusal(lambda: fp32.encode(["a cat", "a cat"], precision=precision))
+    assert message == "vector 1 is zero or not finite, so it has no direction to be coded; leave it out"
+
+
 def test_codebook_that_was_changed(pack: Path) -> None:
     path = pack / "calibration" / "default.safetensors"
     content = bytearray(path.read_bytes())

@@ -16,7 +16,8 @@ from code_cases import COSINES, book, coder
 from code_cases import by_definition as vectors_by_definition
 
 from embedpack import Embeddings, Hits, InputError, search, similarity
-from embedpack.codes import Precision, quantize
+from embedpack.codebook import Codebook
+from embedpack.codes import Precision, quantize, unit
 from embedpack.nearest import Distances, Nearest, smallest
 
 Make = Callable[..., Embeddings]
@@ -141,7 +142,9 @@ def test_ten_are_found_where_nobody_says_how_many(make_embeddings: Make) -> None
 def two_stages(queries: Embeddings, first: Embeddings, second: Embeddings, k: int, oversample: int) -> Hits:
     """The definition, on whole matrices of scores."""
     if first.precision == "binary":
-        bits = quantize(queries.decode(), "binary", first.codebook)
+        assert first.codebook is not None
+        vectors = queries.decode() * np.float32(first.codebook.length(first.dimensions))
+        bits = quantize(vectors, "binary", first.codebook)
         coded = replace(queries, codes=bits, precision="binary", codebook=first.codebook)
         candidates = sorted_all(similarity(coded, first), k * oversample)
     else:
@@ -195,6 +198,17 @@ def test_ten_times_k_are_candidates_where_nobody_says_how_many(make_embeddings: 
     )
     found = search(queries, documents, 3, rescore=rescore)
     assert np.array_equal(found.indices, search(queries, documents, 3, rescore=rescore, oversample=10).indices)
+
+
+def test_bits_of_truncated_queries_are_nearly_those_of_full_ones() -> None:
+    """Also where a long center would decide all of them, were the queries not as short as what was coded."""
+    random = np.random.default_rng(0)
+    vectors = unit((1 + random.standard_normal((200, 256)) / 2).astype(np.float32))
+    codebook = Codebook.gaussian(vectors.mean(axis=0), float((vectors - vectors.mean(axis=0)).std()))
+    documents = Embeddings(quantize(vectors, "binary", codebook), "binary", 256, "s", None, codebook).truncate(64)
+    queries = Embeddings(vectors, "float32", 256, "s").truncate(64)
+    bits = MODULE.in_precision_of(documents, queries)
+    assert similarity(bits, documents).diagonal().mean() > 0.9
 
 
 def test_mapped_codes_are_searched_like_those_in_memory(make_embeddings: Make, tmp_path: Path) -> None:
