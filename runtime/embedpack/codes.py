@@ -112,7 +112,8 @@ def check_vectors(vectors: Float32, first: int = 0) -> None:
     # NaN compares as neither.
     without = np.flatnonzero(~((largest > 0) & (largest < np.inf)))
     if len(without):
-        raise InputError(f"vector {first + without[0]} is zero or not finite, so it has no direction to be coded; leave it out")
+        row = first + without[0]
+        raise InputError(f"vector {row} is zero or not finite, so it has no direction to be coded; leave it out")
 
 
 def unit(vectors: Float32) -> Float32:
