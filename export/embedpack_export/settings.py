@@ -34,7 +34,7 @@ class ExportSettings:
         truncate_dims: allowed truncations beside the full dimension; empty takes what the checkpoint says.
         calibrate: JSON lines with a "text", in place of the texts that come with the exporter.
         overwrite: replace an existing pack.
-        seed: part of the manifest; every random choice of an export would start from it.
+        seed: part of the manifest; every random choice of an export starts from it.
     """
 
     checkpoint: Path

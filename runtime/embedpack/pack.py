@@ -136,7 +136,7 @@ class CodeCalibration(Strict, frozen=True):
 
     Attributes:
         file: the codebook; of a task's single vectors and multi-vectors the same file.
-        texts: calibration texts.
+        texts: calibration texts, images included.
         sha256: of the file of these texts.
         kept: steps that won on texts held out from fitting; the others are neutral in the codebook.
         agreement: mean share of the ten nearest float vectors that codes find, on held-out texts, by the steps that
