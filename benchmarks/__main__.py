@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import accuracy, census, decoders, footprint, search, speed
+from benchmarks import accuracy, census, codes, decoders, footprint, search, speed
 from benchmarks.provenance import command_line, provenance
 from embedpack import EmbedpackError
 from embedpack.disk import atomic_file
@@ -35,6 +35,7 @@ class Benchmark(Protocol):
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "accuracy": accuracy,
+    "codes": codes,
     "decoders": decoders,
     "census": census,
     "speed": speed,

@@ -65,6 +65,24 @@ def interval_95(differences: Float64, seed: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def ratio_95(pairs: Sequence[tuple[Float64, Float64]], seed: int) -> tuple[float, float]:
+    """The 95 % interval of the mean over sets of mean(found) / mean(exact), queries drawn anew within each set.
+
+    Args:
+        pairs: found and exact figures of the queries of each set.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    total = np.zeros(RESAMPLES)
+    for found, exact in pairs:
+        count = len(found)
+        for start in range(0, RESAMPLES, CHUNK):
+            drawn = rng.integers(count, size=(CHUNK, count))
+            total[start : start + CHUNK] += found[drawn].mean(1) / exact[drawn].mean(1)
+    low, high = np.quantile(total / len(pairs), (0.025, 0.975))
+    return float(low), float(high)
+
+
 def overlap(ranks: Ranks, reference: Ranks) -> float:
     """Mean share of the reference's first ten that are among the first ten."""
     shares: Sequence[float] = [len({*a} & {*b}) / len(b) for a, b in zip(ranks, reference, strict=True)]

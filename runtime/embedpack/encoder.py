@@ -13,6 +13,7 @@ import numpy.typing as npt
 from embedpack.batching import token_budget_batches
 from embedpack.errors import InputError
 from embedpack.image_file import is_image
+from embedpack.pooling import pool_rows
 from embedpack.preparation import Item, Preparation, Prepared
 from embedpack.progress import Progress
 from embedpack.session import Adapter, GraphSession
@@ -64,6 +65,7 @@ class EncodeOptions:
         on_long: whether a text over the limit of tokens is cut or refused.
         adapter: name of the active adapter of a switchable variant.
         max_pixels: size to which images are brought; None: the model's own limit.
+        pool_factor: by how much the vectors of tokens become fewer (see `embedpack.pooling`).
         token_budget: most tokens of a batch, padding included; None: TOKEN_BUDGET.
         numbers: of the items, for error messages; None: counted from 0.
         tally: told what was done.
@@ -73,6 +75,7 @@ class EncodeOptions:
     on_long: OnLongText = "truncate"
     adapter: str | None = None
     max_pixels: int | None = None
+    pool_factor: int = 1
     token_budget: int | None = None
     numbers: Sequence[int] | None = None
     tally: Tally | None = None
@@ -115,15 +118,17 @@ class Encoder:
         return result
 
     def run_tokens(self, items: Sequence[Item], output: str, options: EncodeOptions) -> list[npt.NDArray[Any]]:
-        """One output of the text graph for every token of every item; an array [tokens, ...] each.
+        """One output of the text graph for every token of every item, an array [tokens, ...] each.
+
+        With a `pool_factor`, which takes float32 vectors, rows of several tokens.
 
         Raises:
             InputError, CapacityError: an item cannot be used.
         """
         result: dict[int, npt.NDArray[Any]] = {}
-        for rows, values, lengths in self._outputs(items, output, options):
-            for row, found, length in zip(rows, values, lengths, strict=True):
-                result[int(row)] = found[:length].copy()
+        for rows, values, batch in self._outputs(items, output, options):
+            for row, found, item in zip(rows, values, batch, strict=True):
+                result[int(row)] = pool_rows(found[: len(item.ids)], item.alone, options.pool_factor).copy()
         if not result:
             raise InputError(NOTHING)
         return [result[row] for row in range(len(items))]
@@ -150,13 +155,13 @@ class Encoder:
 
     def _outputs(
         self, items: Sequence[Item], output: str, options: EncodeOptions
-    ) -> Iterator[tuple[Rows, npt.NDArray[Any], list[int]]]:
-        """Indices, output and lengths of each batch."""
+    ) -> Iterator[tuple[Rows, npt.NDArray[Any], list[Prepared]]]:
+        """Indices and output of each batch, and what went in."""
         adapter = None if options.adapter is None else self._adapters[options.adapter]
         for rows, batch in self.batches(items, options):
             embeds = [self._image_embeds(item) for item in batch if item.image is not None]
             (values,) = self._text.run([output], self.preparation.feeds(batch, embeds), adapter)
-            yield rows, values, [len(item.ids) for item in batch]
+            yield rows, values, batch
             if options.tally is not None:
                 options.tally.done(len(rows))
 

@@ -32,6 +32,7 @@ class Prepared:
     Attributes:
         ids: token ids, int64 [length].
         pooled: the tokens that count in the mean of the single vector.
+        alone: tokens whose vectors are pooled with no other: special ones, and those around an image; bool [length].
         cut: it was a text that lost its end.
         image: the patches, if it is an image.
         image_start: where the tokens of the image begin.
@@ -39,6 +40,7 @@ class Prepared:
 
     ids: npt.NDArray[np.int64]
     pooled: slice
+    alone: npt.NDArray[np.bool_]
     cut: bool = False
     image: ImagePatches | None = None
     image_start: int = 0
@@ -98,7 +100,7 @@ class Preparation:
         prepared: dict[int, Prepared] = {}
         texts = [index for index, item in enumerate(items) if not is_image(item)]
         for index, tokens in zip(texts, self.tokenizer.encode([items[i] for i in texts], prompt), strict=True):
-            prepared[index] = Prepared(tokens.ids, slice(0, len(tokens.ids)), tokens.cut)
+            prepared[index] = Prepared(tokens.ids, slice(0, len(tokens.ids)), tokens.special, tokens.cut)
         for index, item in enumerate(items):
             if index not in prepared:
                 prepared[index] = self._prepare_image(item, index if numbers is None else numbers[index], max_pixels)
@@ -146,7 +148,9 @@ class Preparation:
         start, tokens = len(spec.tokens_before), rows * columns
         ids = np.array([*spec.tokens_before, *[spec.token] * tokens, *spec.tokens_after], np.int64)
         pooled = slice(start - spec.pooled_before, start + tokens + spec.pooled_after)
-        return Prepared(ids, pooled, image=patches, image_start=start)
+        alone = np.ones(len(ids), np.bool_)
+        alone[start : start + tokens] = False
+        return Prepared(ids, pooled, alone, image=patches, image_start=start)
 
     def _check_image_size(self, shape: tuple[int, ...], max_pixels: int | None) -> None:
         """Refuse an image that would have more tokens than the model takes, or not fit the memory."""

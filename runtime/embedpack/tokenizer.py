@@ -17,9 +17,16 @@ MAX_CHARACTERS = 20_000_000
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of one text (int64 [length]); `cut`: the text was longer and lost its end."""
+    """Token ids of one text.
+
+    Attributes:
+        ids: int64 [length].
+        special: which of them the tokenizer added, bool [length].
+        cut: the text was longer and lost its end.
+    """
 
     ids: npt.NDArray[np.int64]
+    special: npt.NDArray[np.bool_]
     cut: bool
 
 
@@ -70,7 +77,12 @@ class TextTokenizer:
         """
         check_texts(texts, first)
         encodings = self._tokenizer.encode_batch([prompt + text for text in texts])
-        return [Tokens(np.array(item.ids, np.int64), cut=bool(item.overflowing)) for item in encodings]
+        return [
+            Tokens(
+                np.array(item.ids, np.int64), np.array(item.special_tokens_mask, np.bool_), cut=bool(item.overflowing)
+            )
+            for item in encodings
+        ]
 
 
 def check_texts(texts: Sequence[str], first: int = 0) -> None:

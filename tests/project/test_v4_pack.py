@@ -136,3 +136,29 @@ def test_tasks_that_cannot_be_used(merged: Embedder, switchable: Embedder) -> No
     )
     assert refusal(lambda: merged.encode("a cat", task="code")) == message
     assert len(merged.encode("a cat", task="retrieval")) == 1
+
+
+def test_pooled_rows_are_those_of_the_float32_vectors_in_every_precision(merged: Embedder, files: Path) -> None:
+    items = [files / "first.png", "a long text: " + "where did I leave my keys? " * 12]
+    whole = merged.encode_multi(items, max_pixels=LIMIT)
+    pooled = merged.encode_multi(items, max_pixels=LIMIT, pool_factor=3)
+    image = merged.pack.manifest.image
+    assert image is not None
+    around = len(image.tokens_before) + len(image.tokens_after)
+    patches = int(whole.counts[0]) - around
+    # The rows around an image stay; a stretch is not pooled below 16 rows.
+    assert pooled.counts[0] == around + max(-(-patches // 3), min(patches, 16))
+    assert pooled.counts[1] == -(-int(whole.counts[1]) // 3)
+    before = len(image.tokens_before)
+    np.testing.assert_allclose(pooled.decode()[0][:before], whole.decode()[0][:before], atol=1e-5)
+    for precision in ("int8", "binary"):
+        coded = merged.encode_multi(items, max_pixels=LIMIT, pool_factor=3, precision=precision)
+        assert np.array_equal(coded.offsets, pooled.offsets)
+        cosines = (np.concatenate(coded.decode()) * np.concatenate(pooled.decode())).sum(axis=1)
+        assert cosines.mean() > (0.999 if precision == "int8" else 0.7)
+
+
+@pytest.mark.parametrize("factor", [0, -1, 1.5, "3"])
+def test_a_pool_factor_is_a_whole_number(merged: Embedder, factor: object) -> None:
+    message = refusal(lambda: merged.encode_multi("a cat", pool_factor=factor))  # type: ignore[arg-type]
+    assert message == f"pool_factor is {factor!r}; it must be a whole number of at least 1"
