@@ -223,6 +223,20 @@ def test_embed_writes_multi_vectors(
     np.testing.assert_allclose(np.concatenate(rows), loaded.codes, atol=1e-6)
 
 
+def test_embed_pools_multi_vectors_and_only_these(
+    v4: Path, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["embed", str(v4), *names(files, "texts.txt"), "--task", "retrieval", "--pool-factor", "2"]
+    assert main([*command, "--multi", "-o", str(tmp_path / "out.safetensors")]) == 0
+    pooled = Embedder(v4, task="retrieval").encode_multi(IN_FILE, pool_factor=2)
+    np.testing.assert_array_equal(MultiEmbeddings.load(tmp_path / "out.safetensors").offsets, pooled.offsets)
+    assert main([*command, "-o", str(tmp_path / "single.npz")]) == 1
+    assert capsys.readouterr().err == (
+        "embedpack: --pool-factor goes with --multi: only the vectors of tokens are pooled\n"
+    )
+    assert not (tmp_path / "single.npz").exists()
+
+
 BROKEN: list[tuple[list[str], list[str], str]] = [
     (["texts.txt", "encrypted.pdf"], [], "encrypted.pdf is encrypted; remove its password first"),
     (["texts.txt", "damaged.pdf"], [], "damaged.pdf is damaged or no PDF; open it in a viewer and save it again"),
@@ -237,6 +251,7 @@ BROKEN: list[tuple[list[str], list[str], str]] = [
     (["first.png"], ["--adapters", "swapped"], "unknown adapters 'swapped'; known: merged, switchable"),
     (["first.png"], ["--task", "codes"], "unknown task 'codes'; known: retrieval, code; did you mean 'code'?"),
     (["texts.txt"], ["--multi", "--truncate-dim", "16"], "--truncate-dim does not go with --multi"),
+    (["texts.txt"], ["--multi", "--pool-factor", "0"], "pool_factor is 0; it must be a whole number of at least 1"),
 ]
 
 

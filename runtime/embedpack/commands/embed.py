@@ -20,7 +20,7 @@ EXAMPLES = """\
   embedpack embed packs/minilm docs.jsonl --prompt-name passage --precision 2bit -o docs.safetensors
   echo "how to reset a router" | embedpack embed packs/minilm - --prompt-name query --truncate-dim 128
   embedpack embed packs/v4 notes.txt scan.png report.pdf --task retrieval --prompt-name passage -o all.npz
-  embedpack embed packs/v4 report.pdf --task retrieval --multi --precision binary --max-pixels 400000 -o pages.npz
+  embedpack embed packs/v4 report.pdf --task retrieval --multi --precision binary --pool-factor 3 -o pages.npz
   embedpack embed packs/v4 functions.jsonl --adapters switchable --task code -o functions.npz"""
 
 
@@ -38,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-name", help="prompt of the task, e.g. query or passage (default: the pack's default)")
     add_vectors(parser)
     parser.add_argument("--multi", action="store_true", help="one vector for every token, where the pack has them")
+    parser.add_argument(
+        "--pool-factor",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --multi, of documents: one vector for N neighbouring tokens (default: %(default)s)",
+    )
     parser.add_argument(
         "--max-pixels", type=int, metavar="N", help="bring larger images to this area (default: the model's limit)"
     )
@@ -64,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
         check_suffix(options.output)
     if options.multi and options.truncate_dim is not None:
         raise InputError("--truncate-dim does not go with --multi: multi-vectors are not cut")
+    if options.pool_factor != 1 and not options.multi:
+        raise InputError("--pool-factor goes with --multi: only the vectors of tokens are pooled")
     parts = read_parts(
         options.files,
         partial(read_texts, format=options.format, column=options.column, id_column=options.id_column),
@@ -113,6 +122,7 @@ def _encode_multi(model: Embedder, parts: list[InputPart], options: argparse.Nam
                 part.items,
                 prompt_name=options.prompt_name,
                 precision=options.precision,
+                pool_factor=options.pool_factor,
                 on_long=options.on_long,
                 max_pixels=options.max_pixels,
             )
