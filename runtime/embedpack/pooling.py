@@ -14,7 +14,7 @@ import numpy.typing as npt
 from embedpack.codes import Float32, unit
 
 # A stretch is not brought below this many rows: short texts have few to give, and take little room anyway.
-FEWEST = 16
+FEWEST = 8
 
 
 def pool_rows(vectors: Float32, alone: npt.NDArray[np.bool_], factor: int) -> Float32:
