@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedpack.disk import disk_errors
 from embedpack.errors import InputError, PackError
-from embedpack.pack import MANIFEST_NAME, read_pack
+from embedpack.pack import MANIFEST_NAME, listed_files
 
 
 @contextmanager
@@ -46,14 +46,14 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
             return
         try:
-            manifest = read_pack(output).manifest
+            names = listed_files(output)
         except PackError as cause:
             raise InputError(f"{output}: exists and is no pack; choose another place") from cause
         if not overwrite:
             raise InputError(f"{output}: exists; choose another place, or pass --overwrite")
         for path in sorted(output.rglob("*")):
             name = path.relative_to(output).as_posix()
-            if not path.is_dir() and name != MANIFEST_NAME and name not in manifest.files:
+            if not path.is_dir() and name != MANIFEST_NAME and name not in names:
                 raise InputError(f"{output}: holds {name!r}, which is no part of the pack; move it away first")
 
 

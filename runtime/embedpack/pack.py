@@ -321,17 +321,30 @@ def read_pack(folder: str | Path) -> Pack:
     """
     folder = Path(folder)
     path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise PackError(f"{folder}: no pack here ({MANIFEST_NAME} is missing); make one with: embedpack export")
-    _refuse_link(path, path)
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise PackError(f"{path}: {path.stat().st_size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}")
-    with _reading(path):
-        content = path.read_bytes()
-    manifest = _parse(path, content)
+    manifest = _convert(path, _read_json(folder, path))
     for problem in _contradictions(manifest):
         raise PackError(f"{path}: {problem}")
     return Pack(folder, manifest)
+
+
+def listed_files(folder: Path) -> frozenset[str]:
+    """Names of the files that a pack lists, also one of another minor format, whose manifest says other things.
+
+    Raises:
+        PackError: the folder is no pack.
+    """
+    path = folder / MANIFEST_NAME
+    value = _read_json(folder, path)
+    _check_format(path, value)
+    if not isinstance(value, dict) or not {"format", "files"} <= set(value):
+        raise PackError(f"{path}: no manifest of a pack")
+    try:
+        files = msgspec.convert(value["files"], dict[str, FileEntry])
+    except msgspec.ValidationError as cause:
+        raise PackError(f"{path}: {cause} - at `$.files`") from cause
+    for problem in _bad_paths(files):
+        raise PackError(f"{path}: {problem}")
+    return frozenset(files)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -360,9 +373,17 @@ def _refuse_link(path: Path, part: Path) -> None:
         raise PackError(f"{path}: {part.name!r} is a symbolic link; copy the pack with its links resolved")
 
 
-def _parse(path: Path, content: bytes) -> Manifest:
+def _read_json(folder: Path, path: Path) -> Any:
+    """The JSON of a manifest; nothing of what it says is checked."""
+    if not path.is_file():
+        raise PackError(f"{folder}: no pack here ({MANIFEST_NAME} is missing); make one with: embedpack export")
+    _refuse_link(path, path)
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise PackError(f"{path}: {path.stat().st_size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}")
+    with _reading(path):
+        content = path.read_bytes()
     try:
-        value = json.loads(
+        return json.loads(
             content.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=_no_constant, parse_float=_finite
         )
     except UnicodeDecodeError as cause:
@@ -371,6 +392,9 @@ def _parse(path: Path, content: bytes) -> Manifest:
         raise PackError(f"{path}: nested too deeply to be a manifest") from cause
     except ValueError as cause:
         raise PackError(f"{path}: not valid JSON: {cause}") from cause
+
+
+def _convert(path: Path, value: Any) -> Manifest:
     _check_format(path, value)
     try:
         return msgspec.convert(value, Manifest)

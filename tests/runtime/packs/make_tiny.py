@@ -24,7 +24,7 @@ def main() -> None:
         checkpoint = make_checkpoint(Path(folder) / "tiny-bert")
         made = Path(folder) / "tiny"
         export(ExportSettings(checkpoint=checkpoint, output=made, weights=("fp32", "int8", "int4")))
-        # Not `overwrite`: it refuses a folder that this format cannot read, as the pack of an older one is.
+        # Not `overwrite`: the files of a pack that was tampered with by hand are to go, too.
         shutil.rmtree(HERE / "tiny", ignore_errors=True)
         shutil.move(made, HERE / "tiny")
 
