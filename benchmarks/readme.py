@@ -1,20 +1,24 @@
-"""Writes the README's results table from the results files: python -m benchmarks.readme."""
+"""Writes the README's tables from the results files: python -m benchmarks.readme.
+
+Each stands between two comments that name it.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-BEGIN = "<!-- results: written by python -m benchmarks.readme -->"
-END = "<!-- results end -->"
 SHAPES = ((1, 16), (32, 128))
+# Names of the models of codes.json.
+MODELS = {"minilm": "all-MiniLM-L6-v2", "e5": "multilingual-e5-small"}
 
 
-def render() -> str:
-    """The block between the markers."""
+def variants() -> list[str]:
+    """Accuracy, size and speed of the variants of the default model."""
     accuracy, speed, footprint = (_results(name) for name in ("accuracy", "speed", "footprint"))
     sizes = {item["variant"]: item["weights_bytes"] / 1e6 for item in footprint["results"]["variants"]}
     (sets,) = accuracy["results"]["tasks"].values()
@@ -36,7 +40,44 @@ def render() -> str:
         "the lowest 1 % of cosines in the worst set. Last columns: times as fast as fp32 for batches of texts x "
         f"tokens, one thread of {cpu['model']} {flags}. Files: `benchmarks/results/`."
     )
-    return "\n".join([BEGIN, *lines, "", note, END])
+    return [*lines, "", note]
+
+
+def codes() -> list[str]:
+    """What every precision takes and keeps."""
+    models = _results("codes")["results"]["models"]
+    rows = [{row["precision"]: row for row in model["rows"] if row["dimensions"] == _full(model)} for model in models]
+    names = [MODELS[model["model"]] for model in models]
+    lines = [_row(["`precision`", "bytes", *names]), _row(["---", "--:"] + ["--:"] * len(names))]
+    for precision, first in rows[0].items():
+        kept = [f"{row[precision]['retention']:.1%} ({row[precision]['worst_retention']:.1%})" for row in rows]
+        lines.append(_row([precision, str(first["bytes"]), *kept]))
+    dimensions = " and ".join(sorted({str(_full(model)) for model in models}))
+    sets = max(sum(item["counts"] for item in model["sets"]) for model in models)
+    note = (
+        f"Part of float32's nDCG@10 that codes of {dimensions} dimensions keep, queries float32 unless said otherwise: "
+        f"mean of up to {sets} retrieval sets, in brackets the worst. Intervals and truncations: "
+        "`python -m benchmarks show benchmarks/results/codes.json`."
+    )
+    return [*lines, "", note]
+
+
+def decoder() -> list[str]:
+    """What int8 changes in a decoder."""
+    results = _results("decoder-smollm2")["results"]
+    found = results["variants"]["retrieval-int8"]
+    return [
+        f"On SmolLM2-135M in the layout of jina-embeddings-v4 with random adapters, {results['texts']} texts in int8: "
+        f"cosine {found['cosine_mean']:.5f} to float32, lowest 1 % {found['cosine_p1']:.5f}, of single tokens "
+        f"{found['token_cosine_mean']:.5f}; {found['top10_overlap']:.0%} of the ten nearest texts stay."
+    ]
+
+
+def _full(model: dict[str, Any]) -> int:
+    return max(int(row["dimensions"]) for row in model["rows"])
+
+
+TABLES: Mapping[str, Callable[[], list[str]]] = {"variants": variants, "codes": codes, "decoder": decoder}
 
 
 def _results(name: str) -> dict[str, Any]:
@@ -54,10 +95,13 @@ def _row(cells: list[str]) -> str:
 
 
 def updated(readme: str) -> str:
-    """The README with the block in place."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + render() + after
+    """The README with all tables in place."""
+    for name, lines in TABLES.items():
+        begin, end = f"<!-- {name}: written by python -m benchmarks.readme -->", f"<!-- {name} end -->"
+        before, _, rest = readme.partition(begin)
+        _, _, after = rest.partition(end)
+        readme = "".join([before, "\n".join([begin, *lines(), end]), after])
+    return readme
 
 
 if __name__ == "__main__":
