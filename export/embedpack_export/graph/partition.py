@@ -7,7 +7,8 @@ activations and for weights. The blocks are products of their own, so there are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -46,15 +47,25 @@ class Sizes:
     gain: Float32
     variance: Float32
 
+    def ordered(self, order: npt.NDArray[np.intp]) -> Sizes:
+        """The same with the channels in another order."""
+        return replace(
+            self,
+            tokens=self.tokens[:, order],
+            weights=self.weights[:, order],
+            gain=self.gain[order],
+            variance=self.variance[order],
+        )
+
 
 def best_partition(sizes: Sizes, most: int) -> tuple[Blocks, float]:
     """At most that many blocks of channels, and the error that they leave."""
     count = len(sizes.gain)
     if most == 1:
-        return (np.arange(count),), float(_errors(sizes, np.arange(count), [0, count])[0, 1])
+        return (np.arange(count),), float(_errors(sizes, [0, count])[0, 1])
     order = np.argsort(-np.quantile(np.abs(sizes.tokens), 0.99, axis=0), kind="stable")
     edges = [0, *sorted({count * bound // 64 // GRAIN * GRAIN for bound in BOUNDS} - {0}), count]
-    errors = _errors(sizes, order, edges)
+    errors = _errors(sizes.ordered(order), edges)
     # best[e]: error and inner bounds of the channels before edge e, in as many blocks as rounds so far.
     best: list[tuple[float, tuple[int, ...]]] = [(float(errors[0, edge]), ()) for edge in range(len(edges))]
     error, bounds = best[-1]
@@ -72,15 +83,16 @@ def best_partition(sizes: Sizes, most: int) -> tuple[Blocks, float]:
     return tuple(np.split(order, [edges[bound] for bound in bounds])), error
 
 
-def _errors(sizes: Sizes, order: npt.NDArray[np.intp], edges: list[int]) -> npt.NDArray[np.float64]:
-    """Errors of the blocks between two edges [first, last] among the ordered channels; infinite where last <= first."""
-    starts = edges[:-1]
-    tokens = sizes.tokens[:, order]
-    high, low = np.maximum.reduceat(tokens, starts, axis=1), np.minimum.reduceat(tokens, starts, axis=1)
-    weights = np.maximum.reduceat(sizes.weights[:, order], starts, axis=1)
-    gain, variance = np.add.reduceat(sizes.gain[order], starts), np.add.reduceat(sizes.variance[order], starts)
+def _errors(sizes: Sizes, edges: list[int]) -> npt.NDArray[np.float64]:
+    """Errors of the blocks between two edges [first, last]; infinite where last <= first."""
+    between = [slice(start, stop) for start, stop in pairwise(edges)]
+    high = np.stack([sizes.tokens[:, part].max(axis=1) for part in between], axis=1)
+    low = np.stack([sizes.tokens[:, part].min(axis=1) for part in between], axis=1)
+    weights = np.stack([sizes.weights[:, part].max(axis=1) for part in between], axis=1)
+    gain = np.array([sizes.gain[part].sum() for part in between])
+    variance = np.array([sizes.variance[part].sum() for part in between])
     errors = np.full((len(edges), len(edges)), np.inf)
-    for first in range(len(starts)):
+    for first in range(len(between)):
         for last in range(first + 1, len(edges)):
             block = slice(first, last)
             top, bottom = high[:, block].max(axis=1), low[:, block].min(axis=1)
