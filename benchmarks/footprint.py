@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="instead of a pack: write a checkpoint of the size of jina-embeddings-v4 there (8 GB), export and open it",
     )
+    parser.add_argument(
+        "--size", choices=("wide", "real"), default="real", help="with --make-v4: wide has 4 layers (default: real)"
+    )
     parser.add_argument("--switchable", action="store_true", help="with --make-v4: export switchable adapters too")
     parser.add_argument(
         "--calibrate", type=Path, metavar="FILE", help="with --make-v4: calibration texts of the export"

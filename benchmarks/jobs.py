@@ -48,6 +48,16 @@ class PageJob(Job, frozen=True):
     seed: int
 
 
+class AdapterJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """Texts through merged and through switchable adapters of one task, in turns."""
+
+    merged: str
+    switchable: str
+    task: str
+    threads: int
+    repetitions: int
+
+
 class ScanJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
     """Top-k by Hamming distance among random codes, by everything that can."""
 

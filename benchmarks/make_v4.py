@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,9 @@ EXAMPLES = """examples:
 """
 # Beside a trained decoder a small tower is enough: its features mean nothing anyway.
 SMALL_VISION = VisionShape(depth=4, hidden=64, heads=4, inner=88, full_attention=(1, 3), out_hidden=0)
+WIDE = replace(REAL, text=replace(REAL.text, layers=4), vision=replace(SMALL_VISION, out_hidden=REAL.vision.out_hidden))
+Size = Literal["tiny", "wide", "real"]
+SHAPES: Mapping[Size, V4Shape] = {"tiny": TINY, "wide": WIDE, "real": REAL}
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class V4Options:
     """What to write.
 
     Attributes:
-        size: of everything that does not come from `text_from`.
+        size: of everything that does not come from `text_from`; "wide" is the real one with 4 layers and a small image
+            tower.
         text_from: folder of a Qwen2 or Llama model that the decoder and the tokenizer are taken from.
         seed: of the random values.
         spelling: of the names of the base tensors, as older or newer releases of transformers write them.
@@ -53,7 +57,7 @@ class V4Options:
         projector: whether there is a projector for multi-vectors.
     """
 
-    size: Literal["tiny", "real"] = "tiny"
+    size: Size = "tiny"
     text_from: Path | None = None
     seed: int = 7
     spelling: Spelling = "old"
@@ -127,7 +131,7 @@ def _recipe(options: V4Options) -> _Recipe:
     if options.text_from is not None:
         return _recipe_from(read_text_source(options.text_from), options.seed)
     tiny = options.size == "tiny"
-    shape, spread = (TINY, TINY_SPREAD) if tiny else (REAL, REAL_SPREAD)
+    shape, spread = SHAPES[options.size], TINY_SPREAD if tiny else REAL_SPREAD
     tokenizer = train_tokenizer() if tiny else fill_tokenizer()
     assert tokenizer.rows <= shape.text.vocabulary
     return _Recipe(shape, tokenizer, RandomValues(options.seed, spread), spread, None)
@@ -189,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="to write; files of it are replaced")
-    parser.add_argument("--size", choices=("tiny", "real"), default="tiny", help="default: %(default)s")
+    parser.add_argument("--size", choices=SHAPES, default="tiny", help="default: %(default)s")
     parser.add_argument("--text-from", type=Path, metavar="FOLDER", help="take decoder and tokenizer of this model")
     parser.add_argument("--seed", type=int, default=7, metavar="N", help="default: %(default)s")
     options = parser.parse_args(arguments)

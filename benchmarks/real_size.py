@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.jobs import PageJob, in_fresh_process
+from benchmarks.jobs import AdapterJob, PageJob, in_fresh_process
 from benchmarks.provenance import ROOT
+from benchmarks.spreads import cell
 from benchmarks.tables import table as text_table
 from embedpack import EmbedpackError
 from embedpack.pack import read_pack
@@ -36,13 +37,14 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     checkpoint = folder / "checkpoint"
     steps = {}
     if not checkpoint.exists():
-        steps["make"] = _step([sys.executable, "-m", "benchmarks.make_v4", str(checkpoint), "--size", "real"])
+        steps["make"] = _step([sys.executable, "-m", "benchmarks.make_v4", str(checkpoint), "--size", options.size])
     steps["export merged, one task"] = _export(checkpoint, folder / "merged", "merged", options)
     found = {"merged, one task": _pack_bytes(folder / "merged")}
     if options.switchable:
         steps["export switchable, three tasks"] = _export(checkpoint, folder / "switchable", "switchable", options)
         found["switchable, three tasks"] = _pack_bytes(folder / "switchable")
     threads = options.threads or available_cores()
+    adapters = _adapters(folder, threads, options.repetitions) if options.switchable else None
     job = PageJob(pack=str((folder / "merged").resolve()), variant=f"{TASK}-int8", threads=threads, seed=options.seed)
     opened = in_fresh_process(job)
     return {
@@ -50,6 +52,8 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "steps": steps,
         "pack_bytes": found,
         "opened": opened,
+        "size": options.size,
+        "switchable_over_merged": adapters,
     }
 
 
@@ -60,6 +64,14 @@ def _export(checkpoint: Path, pack: Path, mode: str, options: argparse.Namespace
     command += ["--task", TASK] if mode == "merged" else []
     command += ["--calibrate", str(options.calibrate)] if options.calibrate else []
     return _step(command)
+
+
+def _adapters(folder: Path, threads: int, repetitions: int) -> Any:
+    """Times with switchable adapters, relative to merged ones."""
+    merged, switchable = (str((folder / mode).resolve()) for mode in ("merged", "switchable"))
+    return in_fresh_process(
+        AdapterJob(merged=merged, switchable=switchable, task=TASK, threads=threads, repetitions=repetitions)
+    )
 
 
 def _step(command: Sequence[str]) -> dict[str, float]:
@@ -101,11 +113,16 @@ def table(results: Mapping[str, Any]) -> str:
         )
         for name, item in opened["runs"].items()
     ]
+    adapters = [
+        (name, cell(item["cpu"], 1, 3), cell(item["wall"], 1, 3))
+        for name, item in (results.get("switchable_over_merged") or {}).items()
+    ]
     return "\n\n".join(
         [
             text_table(("step", "s", "peak GB"), steps),
             text_table(("on disk", "GB"), sizes),
             "\n".join(lines),
             text_table(("input", "tokens", "s", "tokens/s", "of the products' speed"), speeds),
+            *([text_table(("switchable over merged", "CPU", "wall"), adapters)] if adapters else []),
         ]
     )

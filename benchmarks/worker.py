@@ -17,7 +17,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from benchmarks.jobs import MixedJob, OpenJob, PageJob, ShapeJob
+from benchmarks.jobs import AdapterJob, MixedJob, OpenJob, PageJob, ShapeJob
+from benchmarks.spreads import spread
 from embedpack.batching import pad, token_budget_batches
 from embedpack.embedder import Embedder
 from embedpack.encoder import TOKEN_BUDGET
@@ -120,6 +121,30 @@ def measure_page(job: PageJob) -> dict[str, Any]:
     return {"load_s": seconds, "after_load": after_load, "after_page": memory(), "product_gops": gops, "runs": runs}
 
 
+def measure_adapters(job: AdapterJob) -> dict[str, Any]:
+    """CPU and wall time of a text with switchable adapters, relative to merged ones."""
+    merged = Embedder(job.merged, task=job.task, weights="int8", threads=job.threads)
+    switchable = Embedder(job.switchable, task=job.task, weights="int8", adapters="switchable", threads=job.threads)
+    found = {}
+    for tokens in TEXT_TOKENS:
+        text = text_of(merged, tokens)
+        merged.encode(text)
+        switchable.encode(text)
+        times = [(_times(merged, text), _times(switchable, text)) for _ in range(job.repetitions)]
+        found[f"text of {tokens} tokens"] = {
+            "wall": spread([other[0] / one[0] for one, other in times]),
+            "cpu": spread([other[1] / one[1] for one, other in times]),
+        }
+    return found
+
+
+def _times(model: Embedder, text: str) -> tuple[float, float]:
+    """Wall and CPU time of a call."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    model.encode(text)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
 def text_of(model: Embedder, tokens: int) -> str:
     """A text that has that many tokens with its prompt."""
     tokenizer = TextTokenizer(model.pack.read(model.pack.manifest.text.tokenizer), model.pack.manifest.text.max_tokens)
@@ -211,13 +236,15 @@ def memory() -> dict[str, int]:
 
 def main() -> None:
     """Do the job on the command line."""
-    job = msgspec.json.decode(sys.argv[1], type=ShapeJob | MixedJob | OpenJob | PageJob)
+    job = msgspec.json.decode(sys.argv[1], type=ShapeJob | MixedJob | OpenJob | PageJob | AdapterJob)
     if isinstance(job, ShapeJob):
         found = measure_shape(job)
     elif isinstance(job, MixedJob):
         found = measure_mixed(job)
     elif isinstance(job, OpenJob):
         found = measure_open(job)
+    elif isinstance(job, AdapterJob):
+        found = measure_adapters(job)
     else:
         found = measure_page(job)
     sys.stdout.write(msgspec.json.encode(found).decode())
