@@ -79,7 +79,8 @@ class CodeFitter:
             needed = 0.0 if kept == CENTER else float(gain.std(ddof=1)) / len(gain) ** 0.5
             best = kept if gain.mean() > needed else best
         agreement = {_name(kept): _rounded_means(found) for kept, found in shares.items()}
-        logger.info("codes: %s kept; shares of nearest neighbours found: %s", _name(best), agreement)
+        found = ", ".join(f"{precision} {share:.0%}" for precision, share in agreement[_name(best)].items())
+        logger.info("codes: %s kept; of the ten nearest neighbours they find: %s", _name(best), found)
         return CodeFit(self._codebook(vectors, best), best, agreement)
 
     def _codebook(self, vectors: Float32, kept: Kept) -> Codebook:

@@ -113,7 +113,7 @@ def test_too_few_vectors_give_plain_levels(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.INFO, logger="embedpack"):
         few, enough = fit(vectors(FEWEST - 1, offset=2)), fit(vectors(FEWEST, offset=2))
     assert caplog.messages[0] == "codes: no center, no rotation; 15 vectors are too few to judge them"
-    assert caplog.messages[1].startswith("codes: center kept; shares of nearest neighbours found: {'none': {'4bit': 0.")
+    assert caplog.messages[1].startswith("codes: center kept; of the ten nearest neighbours they find: 4bit ")
     assert (few.kept, few.agreement) == ((), {})
     assert not few.codebook.center.any()
     np.testing.assert_allclose(few.codebook.levels["binary"], [-0.79788 / 32**0.5, 0.79788 / 32**0.5], rtol=1e-4)
