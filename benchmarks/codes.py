@@ -18,8 +18,9 @@ from benchmarks.retrieval_set import RetrievalSet, read_set
 from benchmarks.tables import table as text_table
 from embedpack import Embedder, Embeddings, InputError, similarity
 from embedpack.calibration_file import open_codebooks
-from embedpack.codebook import Codebook
+from embedpack.codebook import Codebook, LowBit
 from embedpack.codes import PRECISIONS, Precision, is_low_bit, quantize
+from embedpack.packing import fills_bytes
 
 SUMMARY = "What codes and truncations keep of float32 rankings."
 EXAMPLES = """\
@@ -34,7 +35,7 @@ SETS = (
 # to nothing is found anyway.
 COUNTED = (30.0, 95.0)
 # Beside float32 queries against codes: queries coded like the documents.
-SYMMETRIC: Precision = "binary"
+SYMMETRIC: LowBit = "binary"
 
 logger = logging.getLogger("benchmarks")
 
@@ -103,10 +104,12 @@ def _model(pack: Path, sets: Sequence[RetrievalSet], options: argparse.Namespace
     for dimensions in model.truncate_dims:
         rows.append(_row(vectors, dimensions, "float32", [item.documents for item in vectors], options.seed))
         for precision, by in coders.items():
-            if precision != "int8" and dimensions % 8:
+            if is_low_bit(precision) and not fills_bytes(precision, dimensions):
                 continue
             coded = [_coded(item.documents, precision, by) for item in vectors]
             rows.append(_row(vectors, dimensions, precision, coded, options.seed))
+        if not fills_bytes(SYMMETRIC, dimensions):
+            continue
         coded = [_coded(item.documents, SYMMETRIC, codebook) for item in vectors]
         asked = [_coded(item.queries, SYMMETRIC, codebook) for item in vectors]
         rows.append(_row(vectors, dimensions, f"{SYMMETRIC}, queries too", coded, options.seed, asked))
