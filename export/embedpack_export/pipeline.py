@@ -214,8 +214,7 @@ def _advance(label: str, model: StagedModel, flows: Sequence[Flow], writing: Wri
 def _offset(weights_format: WeightsFormat, runs: Sequence[tuple[Inputs, Flow, Trial]]) -> Float32 | None:
     """What the last hidden states of a variant lack in the mean; None in float32, where nothing was rounded.
 
-    A large part of what rounding does to a decoder's vectors is the same for all of them (4 tenths of the squared error
-    of a decoder with 30 layers): it can be taken back.
+    A large part of what rounding does to a decoder's vectors is the same for all of them: it can be taken back.
     """
     if weights_format == "fp32":
         return None
