@@ -25,6 +25,7 @@ from embedpack_export.checkpoint import (
 from embedpack_export.families import Model, find_family
 from embedpack_export.settings import ExportSettings
 from embedpack_export.tasks import TaskPlan, plan_tasks
+from embedpack_export.token_head import take_token_head
 
 # How images are resized and normalised decides their vectors as much as the weights do.
 PROCESSOR = "preprocessor_config.json"
@@ -78,7 +79,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
     stated = read_sentence_transformers(checkpoint.folder, settings.pooling)
     by_task = {task: read_sentence_transformers(folder, settings.pooling) for task, folder in settings.adapters.items()}
     by_folder = {checkpoint.folder: stated, **{settings.adapters[task]: item for task, item in by_task.items()}}
-    tasks = plan_tasks(settings, model, stated, by_task)
+    checkpoint, model, tasks = take_token_head(checkpoint, model, plan_tasks(settings, model, stated, by_task))
     pooling = settings.pooling or model.pooling or _pooling(by_folder)
     max_tokens = _max_tokens(settings, stated, model)
     tokenizer_json = (checkpoint.folder / "tokenizer.json").read_bytes()

@@ -23,6 +23,8 @@ from embedpack_export.weights import NameRules
 
 # jina-embeddings-v4 keeps all tasks in one file: `….lora_A.<task>.weight`.
 TASK_KEY = re.compile(r"(?P<part>\.lora_\w+)\.(?!(weight|bias)$)(?P<task>[^.]+)")
+# The layer below the LoRA of a projector that comes with the adapters.
+PROJECTOR_KEYS = {f"{KEY_PREFIX}multi_vector_projector.base_layer.{part}" for part in ("weight", "bias")}
 # transformers leaves these functions untyped.
 transformers_logging: Any = logging
 
@@ -35,6 +37,9 @@ def load_model(plan: ExportPlan, task: str) -> torch.nn.Module:
     """
     with quiet():
         model = _load_backbone(plan)
+        if plan.model.tokens is not None:
+            # Under the name that the adapters know; the backbone itself does not call it.
+            model.add_module(plan.model.tokens.module, _load_projector(plan, plan.model.tokens.module))
         adapter = plan.tasks[task].adapter
         if adapter is not None:
             model = add_adapter(model, adapter.folder, _read_state(adapter.folder, task, plan.model.rules))
@@ -61,12 +66,21 @@ def _load_backbone(plan: ExportPlan) -> torch.nn.Module:
     return model
 
 
+def _load_projector(plan: ExportPlan, module: str) -> torch.nn.Linear:
+    weight, bias = (
+        torch.from_numpy(plan.checkpoint.tensors[f"{module}.{part}"].float32()) for part in ("weight", "bias")
+    )
+    projector = torch.nn.Linear(weight.shape[1], weight.shape[0])
+    projector.load_state_dict({"weight": weight, "bias": bias})
+    return projector
+
+
 def _read_state(folder: Path, task: str, rules: NameRules) -> dict[str, torch.Tensor]:
-    """The tensors of one task under the names that PEFT itself would give them."""
+    """The tensors of one task under the names that PEFT itself would give them, those of a projector left out."""
     state = {}
     for name, tensor in open_safetensors(folder / "adapter_model.safetensors", CheckpointError).tensors.items():
         found = TASK_KEY.search(name)
-        if found is None or found["task"] == task:
+        if name not in PROJECTOR_KEYS and (found is None or found["task"] == task):
             plain = rules.normal(TASK_KEY.sub(r"\g<part>", name).removeprefix(KEY_PREFIX))
             state[KEY_PREFIX + plain] = torch.from_numpy(tensor.float32())
     return state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from embedpack.pack import Pooling
 from embedpack.progress import Progress
 from embedpack.tokenizer import TextTokenizer
 from embedpack_export.plan import ExportPlan
+from embedpack_export.token_head import PROJECTOR
 
 try:
     import torch
@@ -32,6 +33,8 @@ class ReferenceModel:
 
     def __init__(self, model: torch.nn.Module, tokenizer: TextTokenizer, pooling: Pooling) -> None:
         self._model = model
+        # PEFT's wrapper passes names on to the model inside.
+        self._projector = getattr(model, PROJECTOR, None)
         self._tokenizer = tokenizer
         self._pooling = pooling
 
@@ -56,23 +59,44 @@ class ReferenceModel:
         Raises:
             InputError: there are no texts, or one cannot be used (see `TextTokenizer.encode`).
         """
+        return np.stack(
+            self._run(texts, prompt, lambda states: _unit(_pool(states.numpy().astype(np.float64), self._pooling)))
+        )
+
+    def encode_multi(self, texts: Sequence[str], prompt: str = "") -> list[Float32]:
+        """One vector for each token of each text, special tokens included.
+
+        Returns:
+            For each text float32 [tokens, dimensions of the projector], of unit length.
+
+        Raises:
+            InputError: the model has no projector, or as `encode`.
+        """
+        if self._projector is None:
+            raise InputError("this model has no head for multi-vectors")
+        projector = self._projector
+        return self._run(texts, prompt, lambda states: _unit(projector(states).numpy().astype(np.float64)))
+
+    def _run(
+        self, texts: Sequence[str], prompt: str, head: Callable[[torch.Tensor], npt.NDArray[np.float32]]
+    ) -> list[Float32]:
+        """What the head makes of each text's last hidden states."""
         tokens = [item.ids for item in self._tokenizer.encode(texts, prompt)]
         if not tokens:
             raise InputError("no texts: the list is empty")
-        vectors: dict[int, Float32] = {}
-        with Progress("reference", len(tokens)) as progress:
+        found: dict[int, Float32] = {}
+        with Progress("reference", len(tokens)) as progress, torch.inference_mode():
             for rows in _same_length(tokens):
-                found = _unit(_pool(self._hidden_states(np.stack([tokens[row] for row in rows])), self._pooling))
-                vectors.update(zip(rows, found, strict=True))
+                states = self._hidden_states(np.stack([tokens[row] for row in rows]))
+                found.update(zip(rows, head(states), strict=True))
                 progress.advance(len(rows))
-        return np.stack([vectors[row] for row in range(len(tokens))])
+        return [found[row] for row in range(len(tokens))]
 
-    def _hidden_states(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Last hidden states [rows, length, hidden], computed in float32."""
+    def _hidden_states(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Last hidden states float32 [rows, length, hidden]."""
         batch = torch.from_numpy(ids)
-        with torch.inference_mode():
-            states = self._model(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
-        return np.asarray(states.numpy(), np.float64)
+        states: torch.Tensor = self._model(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
+        return states
 
 
 def _same_length(tokens: Sequence[npt.NDArray[np.int64]]) -> Iterator[list[int]]:
