@@ -1,0 +1,1 @@
+"""What an export measured, as figures and as a page to read."""
