@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import accuracy, census, codes, decoders, footprint, search, speed
+from benchmarks import accuracy, census, codes, decoders, footprint, multi, search, speed
 from benchmarks.provenance import command_line, provenance
 from embedpack import EmbedpackError
 from embedpack.disk import atomic_file
@@ -36,6 +36,7 @@ class Benchmark(Protocol):
 BENCHMARKS: Mapping[str, Benchmark] = {
     "accuracy": accuracy,
     "codes": codes,
+    "multi": multi,
     "decoders": decoders,
     "census": census,
     "speed": speed,
