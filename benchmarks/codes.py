@@ -89,7 +89,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _model(pack: Path, sets: Sequence[RetrievalSet], options: argparse.Namespace) -> dict[str, Any]:
     model = Embedder(pack, task=options.task, weights="fp32", threads=options.threads)
-    assert model.task is not None
+    if model.task is None:
+        raise InputError(f"{pack}: it has several tasks; pass --task, one of: {', '.join(model.tasks)}")
     task = model.pack.manifest.tasks[model.task]
     codebook = open_codebooks(model.pack, model.task).single
     vectors = [_encode(model, item, options.cache) for item in sets]

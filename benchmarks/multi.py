@@ -78,8 +78,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         MissingExtraError: ir-measures is not installed.
     """
     model = Embedder(options.pack, task=options.task, weights=options.weights, threads=options.threads)
-    if model.pack.manifest.multi_vector_dimensions is None or model.task is None:
-        raise InputError(f"{options.pack}: a pack with multi-vectors is needed, and --task where it has several")
+    if model.pack.manifest.multi_vector_dimensions is None:
+        raise InputError(f"{options.pack}: this pack has no multi-vectors; export one whose model has a projector")
+    if model.task is None:
+        raise InputError(f"{options.pack}: it has several tasks; pass --task, one of: {', '.join(model.tasks)}")
     sets = [read_set(options.data, name) for name in options.sets or SETS]
     sets = [item.limited(options.limit) for item in sets] if options.limit else sets
     task, codebook = model.pack.manifest.tasks[model.task], open_codebooks(model.pack, model.task).token

@@ -70,18 +70,21 @@ def measure_stages(job: StagesJob) -> dict[str, Any]:
     draw = _mixture(rng, job.rows, job.dimensions)
     asked = draw(JUDGED)
     vectors = np.empty((job.rows, job.dimensions), np.float32)
+    float16 = np.empty((job.rows, job.dimensions), np.float16)
     int8 = np.empty((job.rows, job.dimensions), np.int8)
     bits = np.empty((job.rows, code_width("binary", job.dimensions)), np.uint8)
     scale = int8_scale(asked)
     for start in range(0, job.rows, BLOCK):
         rows = slice(start, min(start + BLOCK, job.rows))
         vectors[rows] = draw(rows.stop - start)
+        float16[rows] = quantize(vectors[rows], "float16", None)
         int8[rows] = quantize(vectors[rows], "int8", scale)
         bits[rows] = quantize(vectors[rows], "binary", _signs(job.dimensions))
     queries = _embeddings(asked, "float32", job.dimensions)
     documents = _embeddings(bits, "binary", job.dimensions)
     rescores = {
         "int8": _embeddings(int8, "int8", job.dimensions),
+        "float16": _embeddings(float16, "float16", job.dimensions),
         "float32": _embeddings(vectors, "float32", job.dimensions),
     }
     batch = max(BATCHES)
