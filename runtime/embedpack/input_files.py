@@ -35,7 +35,7 @@ class InputPart:
 def read_parts(sources: Iterable[str], read_texts: Callable[[str], Texts]) -> list[InputPart]:
     """The inputs of files. Texts are read at once; images and the pages of a PDF when they are taken.
 
-    The id of an image is the name of its file, that of a page is `name.pdf#1`, counted from 1.
+    The id of an image is its path as it was given, that of a page is `path.pdf#1`, counted from 1.
 
     Args:
         sources: paths; the ending says what is an image or a PDF, all else holds texts.
@@ -75,7 +75,7 @@ def _add_image(parts: list[InputPart], path: Path) -> None:
     last = parts[-1].items
     assert isinstance(last, list)
     last.append(path)
-    parts[-1].ids.append(path.name)
+    parts[-1].ids.append(str(path))
 
 
 def _pdf_part(path: Path) -> InputPart:
@@ -83,7 +83,7 @@ def _pdf_part(path: Path) -> InputPart:
 
     def pages() -> Iterator[Any]:
         for number, page in enumerate(pdf_pages(path), 1):
-            ids.append(f"{path.name}#{number}")
+            ids.append(f"{path}#{number}")
             yield page
 
     return InputPart(str(path), pages(), ids, images=True)

@@ -153,14 +153,15 @@ def test_embed_takes_several_files_in_their_order(v4: Path, files: Path, tmp_pat
     sources = names(files, "first.png", "texts.txt", "report.pdf", "second.PPM", "first.png", "texts.txt")
     options = ["--task", "retrieval", "--prompt-name", "passage", "--max-pixels", str(LIMIT), "--precision", "int8"]
     assert main(["embed", str(v4), *sources, *options, "-o", str(out)]) == 0
-    pages = [f"report.pdf#{number}" for number in range(1, 11)]
+    first, second = names(files, "first.png", "second.PPM")
+    pages = [f"{files / 'report.pdf'}#{number}" for number in range(1, 11)]
     model = Embedder(v4, task="retrieval")
     inputs = [files / "first.png", *IN_FILE, *pdf_pages(files / "report.pdf"), files / "second.PPM"]
     expected = model.encode(
         [*inputs, files / "first.png", *IN_FILE], prompt_name="passage", precision="int8", max_pixels=LIMIT
     )
     with np.load(out) as saved:
-        assert saved["ids"].tolist() == ["first.png", "1", "2", *pages, "second.PPM", "first.png", "1", "2"]
+        assert saved["ids"].tolist() == [first, "1", "2", *pages, second, first, "1", "2"]
         assert np.isclose(saved["codes"], expected.codes).mean() > 0.99
         assert (int(saved["max_pixels"]), str(saved["space"])) == (LIMIT, expected.space)
 
@@ -171,7 +172,7 @@ def test_embed_prints_json_lines_of_images(v4: Path, files: Path, capsys: pytest
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     model = Embedder(v4, adapters="switchable")
     expected = model.encode([*IN_FILE, files / "first.png"], task="code", truncate_dim=16)
-    assert [row["id"] for row in rows] == ["1", "2", "first.png"]
+    assert [row["id"] for row in rows] == ["1", "2", str(files / "first.png")]
     np.testing.assert_allclose([row["embedding"] for row in rows], expected.codes, atol=1e-6)
 
 
@@ -210,7 +211,8 @@ def test_embed_writes_multi_vectors(
     assert (loaded.precision, loaded.max_pixels, loaded.space) == (precision, LIMIT, expected.space)
     assert len(loaded) == 13
     with np.load(tmp_path / "out.npz") as saved:
-        assert saved["ids"].tolist() == ["1", "2", *(f"report.pdf#{page}" for page in range(1, 11)), "first.png"]
+        pages = [f"{files / 'report.pdf'}#{page}" for page in range(1, 11)]
+        assert saved["ids"].tolist() == ["1", "2", *pages, str(files / "first.png")]
         np.testing.assert_array_equal(saved["codes"], loaded.codes)
         np.testing.assert_array_equal(saved["offsets"], loaded.offsets)
     np.testing.assert_array_equal(loaded.offsets, expected.offsets)
