@@ -13,7 +13,9 @@ import onnx_ir as ir
 
 from embedpack.golden import Golden
 from embedpack.pack import Accuracy, Task, Variant, VisionGraph, WeightsFormat
+from embedpack_export.calibration_inputs import Inputs
 from embedpack_export.graph.builder import OPSET
+from embedpack_export.measure import Vectors
 from embedpack_export.passes.unsigned_weights import unsigned_weights
 from embedpack_export.weight_store import WeightStore
 
@@ -72,6 +74,7 @@ class Draft:
         folder: of the pack.
         scratch: a folder for what is needed in between.
         weights: formats of the matrices.
+        exact: calibration inputs of each task, with their vectors in float32.
     """
 
     folder: Path
@@ -80,6 +83,7 @@ class Draft:
     tasks: dict[str, Task] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
     vision: dict[WeightsFormat, VisionGraph] = field(default_factory=dict)
+    exact: dict[str, tuple[Inputs, Vectors]] = field(default_factory=dict)
     golden: Golden = field(default_factory=lambda: Golden(cases={}, vectors={}))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The story of an export: plan, calibrate and write stage by stage, measure; seal the pack at the end."""
+"""The story of an export: plan, calibrate and write stage by stage, measure; seal the pack, compare it, report."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from embedpack_export.measure import Vectors, accuracy
 from embedpack_export.observe import Feeds, Flow, run_heads, run_stage
 from embedpack_export.pack_writer import check_output, new_pack
 from embedpack_export.plan import ExportPlan, make_plan
+from embedpack_export.report.reference import choose_reference
+from embedpack_export.report.writing import report_accuracy
 from embedpack_export.seal import seal
 from embedpack_export.settings import ExportSettings
 from embedpack_export.task_codes import TaskCodes, fit_codes
@@ -45,6 +47,8 @@ def export(settings: ExportSettings) -> Manifest:
     Raises:
         CheckpointError: the checkpoint or an adapter cannot be exported.
         InputError, CapacityError: the pack cannot be written.
+        AccuracyError: what was written is further from the model than its budget allows.
+        MissingExtraError: the settings ask for a reference that is not installed.
     """
     check_output(settings.output, overwrite=settings.overwrite)
     plan = make_plan(settings)
@@ -58,6 +62,8 @@ def export(settings: ExportSettings) -> Manifest:
         for task in plan.tasks if "merged" in settings.adapter_modes else ():
             _write_task(plan, task, embeds, codes.get(task), draft)
         manifest = seal(settings, plan, draft)
+        reference = choose_reference(plan, draft.exact, settings.reference)
+        manifest = report_accuracy(draft.folder, manifest, plan, reference, settings)
     logger.info("%s: %d variants, %.1f MB", settings.output, len(manifest.variants), _megabytes(manifest))
     return manifest
 
@@ -105,6 +111,7 @@ def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, codes: TaskCodes |
     trials = {name: [Trial(inputs.feeds(embeds.written[name]))] for name in writers}
     _advance(task, plan.model.text, [flow], Writing(writers, trials), draft)
     exact = _vectors(plan, inputs, flow, draft)
+    draft.exact[task] = inputs, exact
     codes = codes or fit_codes(plan, {task: exact}, rotate=True)[task]
     offsets = {name: _offset(name, [(inputs, flow, trial)]) for name, (trial,) in trials.items()}
     _finish(plan, task, writers, (codes.heads, offsets), draft)
@@ -134,44 +141,60 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> dict[s
         )
         for name in draft.weights
     }
-    draft.golden.cases.update({task: _golden_cases(plan, task) for task in adapters})
-    inputs = {task: text_inputs(plan, plan.tasks[task], draft.golden.cases[task]) for task in adapters}
-    flows = {
-        task: Flow(_task_weights(plan, task), item.feeds(embeds.exact), len(item.calibration))
-        for task, item in inputs.items()
-    }
-    trials = {
-        name: [
-            Trial(inputs[task].feeds(embeds.written[name]), StageAdapter(branches[name], adapter, rules))
-            for task, adapter in adapters.items()
-        ]
-        for name in writers
-    }
-    _advance("switchable", plan.model.text, list(flows.values()), Writing(writers, trials), draft)
-    exact = {task: _vectors(plan, inputs[task], flow, draft) for task, flow in flows.items()}
+    runs = _switchable_runs(plan, embeds, branches, draft)
+    trials = {name: [run.trials[name] for run in runs.values()] for name in writers}
+    _advance("switchable", plan.model.text, [run.flow for run in runs.values()], Writing(writers, trials), draft)
+    exact = {task: _vectors(plan, run.inputs, run.flow, draft) for task, run in runs.items()}
+    draft.exact.update({task: (run.inputs, exact[task]) for task, run in runs.items()})
     codes = fit_codes(plan, exact, rotate=False)
     offsets = {
-        name: _offset(name, [(inputs[task], flows[task], trial) for task, trial in zip(flows, found, strict=True)])
-        for name, found in trials.items()
+        name: _offset(name, [(run.inputs, run.flow, run.trials[name]) for run in runs.values()]) for name in writers
     }
     _finish(plan, "switchable", writers, (next(iter(codes.values())).shared_heads, offsets), draft)
-    for task, flow in flows.items():
-        flow.weights.check_all_used()
-        _add_task(plan, task, flow.weights, codes[task], draft)
+    for task, run in runs.items():
+        run.flow.weights.check_all_used()
+        _add_task(plan, task, run.flow.weights, codes[task], draft)
     for name in writers:
-        ends = [
-            Flow(flows[task].weights, trial.feeds, 0, trial.hidden)
-            for task, trial in zip(flows, trials[name], strict=True)
-        ]
-        found = {
-            task: _vectors(plan, inputs[task], end, draft, offsets[name]) for task, end in zip(flows, ends, strict=True)
-        }
+        found = {task: _vectors(plan, run.inputs, run.end(name), draft, offsets[name]) for task, run in runs.items()}
         tensors = {
             task: branches[name].tensors(adapter, rules) | codes[task].center_inputs
             for task, adapter in adapters.items()
         }
         _add_switchable(name, tensors, (exact, found), draft)
     return codes
+
+
+@dataclass(frozen=True)
+class _SwitchableRun:
+    """The inputs of a task on their way through the exact model, and through what was written in each format."""
+
+    inputs: Inputs
+    flow: Flow
+    trials: Mapping[WeightsFormat, Trial]
+
+    def end(self, weights_format: WeightsFormat) -> Flow:
+        """Where the inputs arrived in a format."""
+        trial = self.trials[weights_format]
+        return Flow(self.flow.weights, trial.feeds, 0, trial.hidden)
+
+
+def _switchable_runs(
+    plan: ExportPlan, embeds: _Embeds, branches: Mapping[WeightsFormat, AdapterBranches], draft: Draft
+) -> dict[str, _SwitchableRun]:
+    """The inputs of each task at the start of all models."""
+    runs = {}
+    for task, adapter in _all_adapters(plan).items():
+        draft.golden.cases[task] = _golden_cases(plan, task)
+        inputs = text_inputs(plan, plan.tasks[task], draft.golden.cases[task])
+        runs[task] = _SwitchableRun(
+            inputs,
+            Flow(_task_weights(plan, task), inputs.feeds(embeds.exact), len(inputs.calibration)),
+            {
+                name: Trial(inputs.feeds(embeds.written[name]), StageAdapter(branch, adapter, plan.model.rules))
+                for name, branch in branches.items()
+            },
+        )
+    return runs
 
 
 def _add_switchable(

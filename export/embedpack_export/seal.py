@@ -57,6 +57,8 @@ def seal(settings: ExportSettings, plan: ExportPlan, draft: Draft) -> Manifest:
                 "weights": list(settings.weights),
                 "adapters": sorted(settings.adapters),
                 "adapter_modes": list(settings.adapter_modes),
+                "max_loss": settings.max_loss,
+                "allow_loss": settings.allow_loss,
             },
             tools={name: importlib.metadata.version(name) for name in TOOLS},
             calibration=plan.calibration.sha256,

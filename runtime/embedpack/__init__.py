@@ -3,6 +3,7 @@
 from embedpack.embedder import Embedder
 from embedpack.embeddings import Embeddings
 from embedpack.errors import (
+    AccuracyError,
     CapacityError,
     CheckpointError,
     EmbedpackError,
@@ -19,6 +20,7 @@ from embedpack.similarity import similarity
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccuracyError",
     "CapacityError",
     "CheckpointError",
     "Embedder",

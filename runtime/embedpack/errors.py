@@ -3,6 +3,7 @@
 EmbedpackError
 ├── PackError            a pack is broken, of an unknown format, or not what its manifest says
 ├── CheckpointError      a checkpoint or an adapter cannot be exported
+├── AccuracyError        an export gives other vectors than it may
 ├── InputError           a text, an option or a saved file of the caller is not usable
 ├── CapacityError        the work does not fit the disk or the memory
 └── MissingExtraError    an optional part of embedpack is not installed
@@ -26,6 +27,10 @@ class PackError(EmbedpackError):
 
 class CheckpointError(EmbedpackError):
     """A checkpoint or an adapter is incomplete, of an unknown kind, or the two do not fit."""
+
+
+class AccuracyError(EmbedpackError):
+    """What was exported is further from the model than its budget allows, or is another model."""
 
 
 class InputError(EmbedpackError):

@@ -25,7 +25,7 @@ from embedpack.errors import PackError, unknown
 from embedpack.safetensors_file import unique_keys
 
 MANIFEST_NAME = "pack.json"
-FORMAT = "1.2"
+FORMAT = "1.3"
 MAX_MANIFEST_BYTES = 16_000_000
 
 WeightsFormat = Literal["fp32", "int8", "int4"]
@@ -33,6 +33,7 @@ Pooling = Literal["mean", "cls", "last"]
 Modality = Literal["text", "text+image"]
 AdapterMode = Literal["merged", "switchable"]
 CodeStep = Literal["center", "rotation"]
+Verdict = Literal["within budget", "over budget", "allowed", "not judged"]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=20)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
@@ -188,6 +189,41 @@ class Accuracy(Strict, frozen=True):
     tokens: TokenAccuracy | None
 
 
+class Check(Strict, frozen=True):
+    """Vectors of a task, read back from the finished pack as a user gets them, beside those of a reference.
+
+    Attributes:
+        reference: "torch": the model before export, its adapter unmerged; "fp32 graph": the exporter's own in float32.
+        texts: calibration texts that were compared, each under its prompt.
+        cosine_mean, cosine_p1, cosine_min: of the vectors with those of the reference.
+        ranking_loss: points of nDCG@10 that a search among the texts loses; null: too few texts to tell.
+        ranking_loss_95: its 95 % interval.
+        top_10_overlap: mean share of the reference's ten nearest texts that are found.
+        budget: most points that were to be lost.
+        verdict: "allowed": over the budget, and asked for.
+        tokens: cosines of multi-vectors; null: there are none.
+    """
+
+    reference: str
+    texts: Annotated[int, msgspec.Meta(ge=1)]
+    cosine_mean: float
+    cosine_p1: float
+    cosine_min: float
+    ranking_loss: float | None
+    ranking_loss_95: tuple[float, float] | None
+    top_10_overlap: Share | None
+    budget: Annotated[float, msgspec.Meta(ge=0)]
+    verdict: Verdict
+    tokens: TokenAccuracy | None
+
+
+class Report(Strict, frozen=True):
+    """Files with all that was measured at the end of the export: figures, and a page to read."""
+
+    figures: str
+    page: str
+
+
 class VisionGraph(Strict, frozen=True):
     """The graph that reads images; its fields are those of `Variant`."""
 
@@ -202,7 +238,8 @@ class Variant(Strict, frozen=True):
 
     `graph_without_vnni` gives the same numbers on CPUs whose u8 x s8 products overflow; null where it is not needed.
     Merged variants have one task. Switchable ones have none: `adapter_files` holds the adapter of each task, in
-    onnxruntime's own format, whose tensors are inputs of the graph.
+    onnxruntime's own format, whose tensors are inputs of the graph. `checks` tells by task how the finished pack
+    compares with a reference; it is empty in packs of formats before 1.3.
     """
 
     task: str | None
@@ -216,6 +253,7 @@ class Variant(Strict, frozen=True):
     operators: tuple[str, ...]
     min_onnxruntime: Version
     accuracy: Accuracy
+    checks: dict[str, Check] = {}
 
 
 class ExportRecord(Strict, frozen=True):
@@ -228,7 +266,7 @@ class ExportRecord(Strict, frozen=True):
 
 
 class Manifest(Strict, frozen=True):
-    """pack.json."""
+    """pack.json; `report` is null in packs of formats before 1.3."""
 
     format: str
     name: str
@@ -247,6 +285,7 @@ class Manifest(Strict, frozen=True):
     golden: str
     export: ExportRecord
     files: dict[str, FileEntry]
+    report: Report | None = None
 
     def space(self, task: str) -> str:
         """Name of the vector space of a task: vectors of two packs may be compared where it is equal."""
@@ -457,6 +496,8 @@ def _bad_variants(manifest: Manifest) -> Iterator[str]:
             yield f"a merged variant has one task, a switchable one an adapter file for each - at `{path}.adapters`"
         if variant.adapters == "merged" and variant.adapter_files:
             yield f"a merged variant has no adapter files - at `{path}.adapter_files`"
+        for task in sorted(set(variant.checks) - own):
+            yield f"task {task!r} is none of the variant's - at `{path}.checks`"
         if manifest.image is not None and variant.weights not in manifest.vision:
             yield f"there is no vision graph of {variant.weights} - at `{path}.weights`"
         used |= own
@@ -489,6 +530,9 @@ def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Every file that a part of the manifest relies on, with the JSON path of that part."""
     yield "$.text.tokenizer", manifest.text.tokenizer
     yield "$.golden", manifest.golden
+    if manifest.report is not None:
+        yield "$.report.figures", manifest.report.figures
+        yield "$.report.page", manifest.report.page
     for name, task in manifest.tasks.items():
         yield f"$.tasks[{name!r}].codes.file", task.codes.file
     for weights, vision in manifest.vision.items():

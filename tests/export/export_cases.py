@@ -44,8 +44,14 @@ def calibration_file(folder: Path, texts: tuple[str, ...] = TEXTS) -> Path:
 
 
 def quick(checkpoint: Path, output: Path, **changes: Any) -> ExportSettings:
-    """Settings of an export that calibrates on a few texts; the file lies beside the checkpoint."""
-    given = {"checkpoint": checkpoint, "output": output, "calibrate": calibration_file(checkpoint.parent), **changes}
+    """Settings of an export that calibrates on a few texts, without torch; the file lies beside the checkpoint."""
+    given = {
+        "checkpoint": checkpoint,
+        "output": output,
+        "calibrate": calibration_file(checkpoint.parent),
+        "reference": "fp32 graph",
+        **changes,
+    }
     return ExportSettings(**given)
 
 

@@ -167,6 +167,8 @@ def test_the_record_tells_settings_and_tools(home: Path) -> None:
         "weights": ["fp32", "int8", "int4"],
         "adapters": list(TASKS),
         "adapter_modes": ["merged"],
+        "max_loss": None,
+        "allow_loss": None,
     }
     assert set(record.tools) == {"embedpack", "numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers"}
     assert record.seed == 0
@@ -290,6 +292,9 @@ INTERRUPTIONS = {
     "measuring": "embedpack_export.pipeline.accuracy",
     "licence": "embedpack_export.seal.pack_license",
     "manifest": "embedpack_export.seal.write_manifest",
+    "comparison": "embedpack_export.report.writing.check_pack",
+    "page": "embedpack_export.report.writing.html",
+    "last manifest": "embedpack_export.report.writing.write_manifest",
 }
 
 

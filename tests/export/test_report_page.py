@@ -133,7 +133,7 @@ def test_marks_lie_where_their_values_are() -> None:
 
 
 def test_ticks_are_round_values_on_the_scale() -> None:
-    assert Scale.over([0.0, 0.93], LOSS).ticks() == [0, 0.2, 0.4, 0.6, 0.8]
+    assert Scale.over([0.0, 0.9], LOSS).ticks() == [0, 0.2, 0.4, 0.6, 0.8]
     assert Scale.over([16.0, 1536.0], SIZE).ticks() == [16, 64, 256, 1024]
     one = Scale.over([5.0], LOSS)
     assert one.position(5) == pytest.approx(0.5)

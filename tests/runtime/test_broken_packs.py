@@ -195,7 +195,7 @@ def test_file_that_may_not_be_read(pack: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("version", ["2.0", "0.9", "10.0", "1", "1.", "1.x", "", 1.0, None])
 def test_unknown_format_version(pack: Path, edit: Edit, version: object) -> None:
     edit(put("format", version))
-    message = f"PACK/pack.json: format {version!r} at `$.format`; this embedpack reads 1.2: update one of them"
+    message = f"PACK/pack.json: format {version!r} at `$.format`; this embedpack reads 1.3: update one of them"
     assert refusal(pack, lambda: read_pack(pack)) == message
 
 
@@ -207,7 +207,7 @@ def test_newer_minor_version_is_read_where_its_fields_are_known(pack: Path, edit
 WRONG_VALUES = [
     pytest.param(
         lambda manifest: manifest.update(format="1.9", colour="red"),
-        "Object contains unknown field `colour` (format 1.9, this embedpack writes 1.2)",
+        "Object contains unknown field `colour` (format 1.9, this embedpack writes 1.3)",
         id="unknown_field_of_a_newer_minor_version",
     ),
     pytest.param(put("colour", "red"), "Object contains unknown field `colour`", id="unknown_field"),
@@ -292,7 +292,7 @@ WRONG_VALUES = [
     ),
     pytest.param(
         lambda manifest: (manifest.update(format="1.1"), manifest["tasks"]["default"].pop("codes")),
-        "Object missing required field `codes` - at `$.tasks[...]` (format 1.1, this embedpack writes 1.2)",
+        "Object missing required field `codes` - at `$.tasks[...]` (format 1.1, this embedpack writes 1.3)",
         id="older_format",
     ),
 ]

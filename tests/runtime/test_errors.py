@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embedpack import (
+    AccuracyError,
     CapacityError,
     CheckpointError,
     EmbedpackError,
@@ -15,7 +16,9 @@ from embedpack import (
 from embedpack.errors import unknown
 
 
-@pytest.mark.parametrize("kind", [PackError, CheckpointError, InputError, CapacityError, MissingExtraError])
+@pytest.mark.parametrize(
+    "kind", [AccuracyError, PackError, CheckpointError, InputError, CapacityError, MissingExtraError]
+)
 def test_one_class_catches_everything(kind: type[Exception]) -> None:
     assert issubclass(kind, EmbedpackError)
     assert not issubclass(kind, OSError | ValueError)

@@ -10,14 +10,18 @@ from embedpack.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from embedpack_export.hub import Downloaded
+    from embedpack_export.settings import ReferenceKind
 
-SUMMARY = "Merge adapters into a checkpoint and write a pack."
+SUMMARY = "Merge adapters into a checkpoint, write a pack, and compare it with the model: a pack over its budget fails."
 EXAMPLES = """\
   embedpack export models/all-MiniLM-L6-v2 -o packs/minilm
   embedpack export models/all-MiniLM-L6-v2 -o packs/minilm --adapter retrieval=adapters --weights int8
   embedpack export models/multilingual-e5-small -o packs/e5 --pooling mean --weights int8 --weights int4
+  embedpack export models/multilingual-e5-small -o packs/e5 --weights int4 --allow-loss 2
   embedpack export jinaai/jina-embeddings-v4 -o packs/v4 --adapters switchable --task retrieval --task code
   embedpack export jinaai/jina-embeddings-v4 --revision main -o packs/v4-text --task retrieval --modality text"""
+
+JUDGES: dict[str, ReferenceKind] = {"torch": "torch", "graph": "fp32 graph"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +76,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='JSON lines with a "text" (default: texts of many kinds, shipped)',
     )
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument(
+        "--max-loss",
+        type=float,
+        metavar="POINTS",
+        help="points of nDCG@10 that a variant may lose to the model before export, on the calibration texts; one that "
+        "loses more fails the export (default: 0.05 for fp32, 0.3 for int8, 1 for int4)",
+    )
+    budget.add_argument(
+        "--allow-loss",
+        type=float,
+        metavar="POINTS",
+        help="let variants pass that lose more than the default, up to this; the pack and its report say so",
+    )
+    parser.add_argument(
+        "--judge",
+        choices=("torch", "graph"),
+        help="what variants are compared with: the model in torch with unmerged adapters, or the graph in float32 "
+        "(default: torch where the extra 'reference' is installed and the model fits into memory)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing pack")
 
 
@@ -102,6 +126,9 @@ def run(options: argparse.Namespace) -> int:
             max_tokens=options.max_length,
             truncate_dims=tuple(options.truncate_dim),
             calibrate=options.calibrate,
+            max_loss=options.max_loss,
+            allow_loss=options.allow_loss,
+            reference=None if options.judge is None else JUDGES[options.judge],
             overwrite=options.overwrite,
         )
     )

@@ -11,7 +11,7 @@ from typing import Literal
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 MOST_TICKS = 6
 # Room beyond the outermost points, as a part of the axis.
-MARGIN = 0.06
+MARGIN = 0.08
 
 
 @dataclass(frozen=True)

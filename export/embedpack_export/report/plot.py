@@ -11,6 +11,8 @@ from embedpack_export.report.axis import Axis, Scale, readable
 # In units of the drawing, which is scaled to the page: letters stay readable on a telephone.
 WIDTH, HEIGHT = 460, 330
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 48
+# Of the number of a point, which must not lie on the one before.
+NUMBER_WIDTH, NUMBER_HEIGHT = 15.0, 10.0
 # Colours are those of the style sheet; every group differs from the next in colour and in form.
 COLORS = 6
 FORMS = (
@@ -86,7 +88,7 @@ def svg(plot: Scatter, key: str) -> str:
             *_labels(plot),
             *([_line(front)] if len(front) > 1 else []),
             *marks,
-            *(_number(plot, place, number) for number, place in enumerate(front, 1)),
+            *_numbers(plot, front),
             "</svg>",
         ]
     )
@@ -150,14 +152,20 @@ def _line(places: Sequence[tuple[float, float]]) -> str:
     return f'<path class="front" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>'
 
 
-def _number(plot: Scatter, place: tuple[float, float], number: int) -> str:
-    """The number of a point of the front, on the side of better values: there no other point lies."""
-    x, y = place
+def _numbers(plot: Scatter, places: Sequence[tuple[float, float]]) -> list[str]:
+    """The numbers of the points of the front, on the side of better values: there no other point lies."""
     left, below = plot.x.better == "low", plot.y.better == "low"
-    return (
-        f'<text class="number" x="{x + (-5 if left else 5):.1f}" y="{y + (14 if below else -6):.1f}" '
-        f'text-anchor="{"end" if left else "start"}">{number}</text>'
-    )
+    texts, last = [], (-NUMBER_WIDTH, 0.0)
+    for number, (x, y) in enumerate(places, 1):
+        place = x + (-5 if left else 5), y + (14 if below else -6)
+        if abs(place[0] - last[0]) < NUMBER_WIDTH and abs(place[1] - last[1]) < NUMBER_HEIGHT:
+            place = place[0], last[1] + (NUMBER_HEIGHT if below else -NUMBER_HEIGHT)
+        anchor = "end" if left else "start"
+        texts.append(
+            f'<text class="number" x="{place[0]:.1f}" y="{place[1]:.1f}" text-anchor="{anchor}">{number}</text>'
+        )
+        last = place
+    return texts
 
 
 def _color(group: int) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedpack.commands.options import add_json, add_pack
 
 if TYPE_CHECKING:
-    from embedpack.pack import CodeCalibration, Manifest, Variant
+    from embedpack.pack import Check, CodeCalibration, Manifest, Variant
 
-SUMMARY = "Show what a pack holds: tasks, images, codes, variants, adapters, sizes, accuracy, licence."
+SUMMARY = "Show what a pack holds: tasks, images, codes, variants, adapters, sizes, accuracy, verdicts, licence."
 EXAMPLES = """\
   embedpack inspect packs/minilm
   embedpack inspect packs/minilm --json
@@ -34,11 +35,11 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(msgspec.json.encode(manifest).decode())
     else:
-        _print(manifest)
+        _print(options.pack, manifest)
     return 0
 
 
-def _print(manifest: Manifest) -> None:
+def _print(folder: Path, manifest: Manifest) -> None:
     restricted = ", non-commercial" if manifest.license.non_commercial else ""
     print(f"{manifest.name}  ({manifest.family}, pack format {manifest.format})")
     print(f"license     {manifest.license.id or 'not stated'}{restricted}")
@@ -55,6 +56,10 @@ def _print(manifest: Manifest) -> None:
     for name, variant in manifest.variants.items():
         _print_variant(manifest, name, variant)
     _print_sizes(manifest)
+    if manifest.report is None:
+        print("report      none: this pack was exported without a check of its accuracy")
+    else:
+        print(f"report      {folder / manifest.report.page}")
 
 
 def _print_codes(label: str, task: str, codes: CodeCalibration) -> None:
@@ -90,8 +95,22 @@ def _print_variant(manifest: Manifest, name: str, variant: Variant) -> None:
             f"{'':<45}of their tokens: mean {close.tokens.cosine_mean:.5f}, "
             f"1st percentile {close.tokens.cosine_p1:.5f} ({close.tokens.tokens} tokens)"
         )
+    for task, check in variant.checks.items():
+        print(f"  verdict   {task:<20} {_told(check)}")
     for task, file in variant.adapter_files.items():
         print(f"  adapter   {task:<20} {_megabytes(manifest, (file,)):8.1f} MB   {file}")
+
+
+def _told(check: Check) -> str:
+    """The verdict on a variant, with the figures that it rests on."""
+    if check.ranking_loss is None or check.ranking_loss_95 is None:
+        close = f"cosine to {check.reference} {check.cosine_mean:.5f}"
+        return f"{check.verdict}: {check.texts} texts are too few to rank; {close}"
+    low, high = check.ranking_loss_95
+    return (
+        f"{check.verdict}: loses {check.ranking_loss:.2f} points of nDCG@10 to {check.reference} ({low:.2f} to "
+        f"{high:.2f}), at most {check.budget:.2f} wanted; {check.texts} texts"
+    )
 
 
 def _print_sizes(manifest: Manifest) -> None:
