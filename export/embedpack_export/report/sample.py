@@ -51,8 +51,7 @@ def pack_tokens(model: Embedder, task: str, texts: Sequence[CalibrationText]) ->
     found: dict[int, Float32] = {}
     for name, rows in _by_prompt(model.pack.manifest.tasks[task], texts).items():
         multi = model.encode_multi([texts[row].text for row in rows], task=task, prompt_name=name)
-        parts = np.split(multi.decode(), multi.offsets[1:-1])
-        found.update(zip(rows.tolist(), parts, strict=True))
+        found.update(zip(rows.tolist(), multi.decode(), strict=True))
     return [found[row] for row in range(len(texts))]
 
 
