@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Compare the adapter with its bare backbone on retrieval sets; writes results.json beside this file.
+"""Compare every task of the default model with its bare backbone; prints tables, writes results.json beside this file.
 
 python evaluate.py BACKBONE_DIR ADAPTER_DIR --data EVAL_DIR
+python evaluate.py BACKBONE_DIR ADAPTER_DIR --data EVAL_DIR --task code    # the other tasks' figures stay
 
-EVAL_DIR holds folders with corpus.jsonl.gz, queries.jsonl.gz and qrels.tsv. The backbone gets no prompts, as it was
-trained; titles are not used; texts are cut at 256 tokens.
+EVAL_DIR holds folders with corpus.jsonl.gz, queries.jsonl.gz and qrels.tsv, or with pairs.tsv. The backbone gets no
+prompts, as it was trained. Texts are cut at 256 tokens.
 """
 
 from __future__ import annotations
@@ -12,116 +13,130 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from retriever import (
-    NO_PROMPTS,
-    PROMPTS,
-    THREADS,
-    Encoder,
-    Prompts,
-    encode,
-    load_adapter,
-    load_backbone,
-    ndcg_at_10,
-    read_records,
-    scores,
-)
+from adapters import load_adapter, load_projector, write_json
+from encoder import PROMPTS, TASKS, Encoder, load_backbone
+from evaluation_sets import GRADED_SETS, SEARCH_SETS, read_search, read_similarity
+from measuring import mean_interval, rank_interval, search_base, search_task, similarities
+from scoring import spearman
+from settings import SEED
+from tables import table
 from torch import Tensor
 
 OUT = Path(__file__).resolve().parent / "results.json"
-SETS = ("retrieval/debian-desc-en", "retrieval/xquad-en", "code/nl2bash", "code/cosqa-dev")
-DIMENSIONS = (384, 64)
 MAX_TOKENS = 256
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
+Figures = dict[str, dict[str, object]]
+
 
 @dataclass(frozen=True)
-class Retrieval:
-    """A set; `relevant` names for every query the positions of its passages."""
+class Places:
+    """Where models and texts lie."""
 
-    queries: list[str]
-    passages: list[str]
-    relevant: list[set[int]]
+    backbone: Path
+    adapter: Path
+    data: Path
 
+    def bare(self) -> Encoder:
+        """A fresh backbone: peft changes the one it is given."""
+        return load_backbone(self.backbone, MAX_TOKENS)
 
-def read_set(folder: Path) -> Retrieval:
-    """Texts and judgements; a query without a judgement tells nothing and would divide by zero, so it must not be."""
-    passages = read_records(folder / "corpus.jsonl.gz")
-    queries = read_records(folder / "queries.jsonl.gz")
-    places = {passage["id"]: place for place, passage in enumerate(passages)}
-    answers: dict[str, set[int]] = {query["id"]: set() for query in queries}
-    for row in (folder / "qrels.tsv").read_text(encoding="utf-8").splitlines()[1:]:
-        query, passage, _ = row.split("\t")
-        answers[query].add(places[passage])
-    if unanswered := [query for query, found in answers.items() if not found]:
-        raise SystemExit(f"{folder}: {len(unanswered)} queries have no judgement, the first is {unanswered[0]}")
-    return Retrieval([one["text"] for one in queries], [one["text"] for one in passages], list(answers.values()))
+    def adapted(self, task: str) -> Encoder:
+        """The model of one task."""
+        return load_adapter(self.bare(), self.adapter, task)
 
 
-def measure(encoder: Encoder, sets: Sequence[Retrieval], prompts: Prompts) -> list[dict[int, Tensor]]:
-    """nDCG@10 of every query, for each set and each number of dimensions."""
-    found = []
-    for one in sets:
-        queries = encode(encoder, one.queries, prompts.query)
-        passages = encode(encoder, one.passages, prompts.passage)
-        found.append({size: ndcg_at_10(scores(queries, passages, size), one.relevant) for size in DIMENSIONS})
-        print(f"{len(found)} of {len(sets)} sets", flush=True)
-    return found
-
-
-def interval(difference: Tensor, seed: int) -> list[float]:
-    """The 95 % interval of a mean difference, by resampling queries: a set of 500 cannot tell half a point."""
-    generator = torch.Generator().manual_seed(seed)
-    picks = torch.randint(len(difference), (2000, len(difference)), generator=generator)
-    low, high = difference[picks].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=difference.dtype)).tolist()
-    return [round(low, 4), round(high, 4)]
-
-
-def compare(base: dict[int, Tensor], adapter: dict[int, Tensor], seed: int) -> dict[str, dict[str, object]]:
-    """The figures of one set."""
-    return {
-        str(size): {
-            "base": round(base[size].mean().item(), 4),
-            "adapter": round(adapter[size].mean().item(), 4),
-            "difference_95": interval(adapter[size] - base[size], seed),
+def search_figures(task: str, places: Places) -> dict[str, Figures]:
+    """nDCG@10 of a task that searches, by set; "multi" against the adapter's single vectors of all dimensions."""
+    bare, adapted, projector = places.bare(), places.adapted(task), load_projector(places.adapter)
+    results = {}
+    for name in SEARCH_SETS[task]:
+        one = read_search(places.data / name)
+        base = search_base(bare, one)
+        adapter = search_task(adapted, projector, task, one, PROMPTS)
+        results[name] = {size: against(base[size], adapter[size]) for size in base}
+        results[name]["multi"] = {
+            "adapter": mean(adapter["multi"]),
+            "difference_to_single_95": mean_interval(adapter["multi"] - adapter["384"], SEED),
         }
-        for size in DIMENSIONS
+        print(f"{name}: {json.dumps(results[name])}", flush=True)
+    return results
+
+
+def against(base: Tensor, adapter: Tensor) -> dict[str, object]:
+    """Two means and how sure their difference is."""
+    return {
+        "base": mean(base),
+        "adapter": mean(adapter),
+        "difference_95": mean_interval(adapter - base, SEED),
     }
+
+
+def mean(values: Tensor) -> float:
+    """As it is printed."""
+    return round(values.mean().item(), 4)
+
+
+def graded_figures(task: str, places: Places) -> dict[str, Figures]:
+    """Spearman with people's grades, by set; both sides with the query's prompt, then both with the passage's."""
+    bare, adapted = places.bare(), places.adapted(task)
+    results: dict[str, Figures] = {}
+    for name in GRADED_SETS:
+        pairs = read_similarity(places.data / name)
+        grades = torch.tensor([pair.grade for pair in pairs])
+        base = similarities(bare, pairs, "")
+        adapter = similarities(adapted, pairs, PROMPTS.query)
+        passages = similarities(adapted, pairs, PROMPTS.passage)
+        results[name] = {
+            size: {
+                "base": round(spearman(base[size], grades), 4),
+                "adapter": round(spearman(adapter[size], grades), 4),
+                "adapter_passage_prompt": round(spearman(passages[size], grades), 4),
+                "difference_95": rank_interval(base[size], adapter[size], grades, SEED),
+            }
+            for size in base
+        }
+        print(f"{name}: {json.dumps(results[name])}", flush=True)
+    return results
+
+
+def write(path: Path, found: Mapping[str, dict[str, Figures]]) -> dict[str, object]:
+    """Put the figures of some tasks into the file, beside those of the others."""
+    kept = json.loads(path.read_text(encoding="utf-8"))["tasks"] if path.exists() else {}
+    results: dict[str, object] = {
+        "metric": {task: "Spearman" if task == "text-matching" else "nDCG@10" for task in TASKS},
+        "max_tokens": MAX_TOKENS,
+        "seed": SEED,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "tasks": {task: {**kept, **found}[task] for task in TASKS if task in kept or task in found},
+    }
+    write_json(path, results)
+    return results
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backbone", type=Path, metavar="BACKBONE_DIR", help="all-MiniLM-L6-v2")
-    parser.add_argument("adapter", type=Path, metavar="ADAPTER_DIR", help="what train.py wrote")
+    parser.add_argument("adapter", type=Path, metavar="ADAPTER_DIR", help="what train.py and projector.py wrote")
     parser.add_argument("--data", type=Path, required=True, metavar="EVAL_DIR", help="folder of the evaluation sets")
-    parser.add_argument("--seed", type=int, default=20261121, help="of the intervals' resampling; default: %(default)s")
-    parser.add_argument("--threads", type=int, default=THREADS, help="default: %(default)s")
+    parser.add_argument("--task", choices=TASKS, action="append", help="may be repeated; default: all")
+    parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("-o", "--out", type=Path, default=OUT, help="default: results.json beside this file")
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
-    sets = [read_set(options.data / name) for name in SETS]
-    encoder = load_backbone(options.backbone, MAX_TOKENS)
-    base = measure(encoder, sets, NO_PROMPTS)
-    adapter = measure(load_adapter(encoder, options.adapter), sets, PROMPTS)
-    results = {
-        "metric": "nDCG@10",
-        "max_tokens": MAX_TOKENS,
-        "seed": options.seed,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "sets": {
-            name: compare(bare, adapted, options.seed) for name, bare, adapted in zip(SETS, base, adapter, strict=True)
-        },
-    }
-    text = json.dumps(results, indent=2)
-    options.out.write_text(text + "\n", encoding="utf-8", newline="\n")
-    print(text)
+    places = Places(options.backbone, options.adapter, options.data)
+    for task in options.task or TASKS:
+        measure = graded_figures if task == "text-matching" else search_figures
+        results = write(options.out, {task: measure(task, places)})
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+"""The adapter folder: one file for all tasks, keys that name the task as in jina-embeddings-v4."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from encoder import BACKBONE, MATRYOSHKA_DIMS, PROMPTS, TASKS, Encoder
+from late_interaction import Projector
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+PROMPT_FILE = "config_sentence_transformers.json"
+RANK = 8
+ALPHA = 16
+TARGETS = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
+PROJECTOR = "multi_vector_projector"
+
+
+def fresh_adapter(encoder: Encoder, task: str, seed: int) -> Encoder:
+    """A new LoRA on the six linear layers of every block."""
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=TARGETS, task_type="FEATURE_EXTRACTION"
+    )
+    return replace(encoder, model=get_peft_model(encoder.model, config, adapter_name=task).eval())
+
+
+def load_adapter(encoder: Encoder, folder: Path, task: str) -> Encoder:
+    """The backbone with one trained task; peft does not expect a task in the keys, so it is taken out.
+
+    Raises:
+        SystemExit: The task's keys are not those of a LoRA on this backbone.
+    """
+    ending = f".{task}.weight"
+    tensors = load_file(folder / WEIGHTS)
+    plain = {
+        name.removesuffix(ending) + ".weight": tensor
+        for name, tensor in tensors.items()
+        if name.endswith(ending) and PROJECTOR not in name
+    }
+    adapted = fresh_adapter(encoder, task, seed=0)
+    if plain.keys() != get_peft_model_state_dict(adapted.model, adapter_name=task).keys():
+        raise SystemExit(f"{folder / WEIGHTS}: keys of task {task} do not fit the backbone; was it trained on another?")
+    set_peft_model_state_dict(adapted.model, plain, adapter_name=task)
+    return adapted
+
+
+def load_projector(folder: Path) -> Projector:
+    """The projector with the LoRAs of all tasks.
+
+    Raises:
+        SystemExit: The file holds other tensors of a projector.
+    """
+    stem = f"base_model.model.{PROJECTOR}."
+    tensors = {
+        name.removeprefix(stem): tensor for name, tensor in load_file(folder / WEIGHTS).items() if name.startswith(stem)
+    }
+    expected = {"base_layer.weight", "base_layer.bias"}
+    expected |= {f"{lora}.{task}.weight" for lora in ("lora_A", "lora_B") for task in TASKS}
+    if tensors.keys() != expected:
+        raise SystemExit(f"{folder / WEIGHTS}: holds {sorted(tensors)} below {stem}, not {sorted(expected)}")
+    projector = Projector(tensors["base_layer.weight"], tensors["base_layer.bias"], RANK, ALPHA)
+    with torch.no_grad():
+        for task in TASKS:
+            projector.down[task].copy_(tensors[f"lora_A.{task}.weight"])
+            projector.up[task].copy_(tensors[f"lora_B.{task}.weight"])
+    return projector
+
+
+def projector_tensors(projector: Projector) -> dict[str, Tensor]:
+    """The projector under its names in the file."""
+    stem = f"base_model.model.{PROJECTOR}"
+    named: dict[str, Tensor] = {
+        f"{stem}.base_layer.weight": projector.weight,
+        f"{stem}.base_layer.bias": projector.bias,
+    }
+    for task in TASKS:
+        named[f"{stem}.lora_A.{task}.weight"] = projector.down[task]
+        named[f"{stem}.lora_B.{task}.weight"] = projector.up[task]
+    return named
+
+
+def task_tensors(encoder: Encoder, task: str) -> dict[str, Tensor]:
+    """The LoRA of one task under its names in the file."""
+    state = get_peft_model_state_dict(encoder.model, adapter_name=task)
+    return {name.removesuffix(".weight") + f".{task}.weight": tensor for name, tensor in state.items()}
+
+
+def save(tensors: Mapping[str, Tensor], out: Path) -> None:
+    """Write tensors into the folder; those of the same name are replaced, all others stay."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / WEIGHTS
+    kept = load_file(path) if path.exists() else {}
+    merged = {name: tensor.detach().contiguous() for name, tensor in sorted({**kept, **tensors}.items())}
+    save_file(merged, path, metadata={"format": "pt"})
+    targets = TARGETS + [PROJECTOR] * any(PROJECTOR in name for name in merged)
+    write_config(sorted(targets), out)
+    prompts = {"query": PROMPTS.query, "passage": PROMPTS.passage}
+    settings = {"prompts": prompts, "default_prompt_name": "query", "matryoshka_dims": list(MATRYOSHKA_DIMS)}
+    write_json(out / PROMPT_FILE, settings)
+
+
+def write_config(targets: list[str], out: Path) -> None:
+    """adapter_config.json as peft writes it, with the modules in a fixed order: peft keeps a set."""
+    config = LoraConfig(
+        r=RANK,
+        lora_alpha=ALPHA,
+        lora_dropout=0.0,
+        target_modules=targets,
+        task_type="FEATURE_EXTRACTION",
+        base_model_name_or_path=BACKBONE,
+        inference_mode=True,
+    )
+    config.save_pretrained(str(out))
+    written = json.loads((out / CONFIG).read_text(encoding="utf-8"))
+    write_json(out / CONFIG, {**written, "target_modules": targets})
+
+
+def write_json(path: Path, value: object) -> None:
+    """Indented and with a final newline, as people edit it."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8", newline="\n")

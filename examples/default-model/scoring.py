@@ -1,0 +1,42 @@
+"""Similarities and the figures by which they are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+def scores(queries: Tensor, passages: Tensor, dimensions: int) -> Tensor:
+    """Cosines [queries, passages] of the first `dimensions` values, normalized after the cut."""
+    return normalize(queries[:, :dimensions], dim=-1) @ normalize(passages[:, :dimensions], dim=-1).T
+
+
+def paired(left: Tensor, right: Tensor, dimensions: int) -> Tensor:
+    """Cosine of each row with the row of the same place, cut like `scores`."""
+    return (normalize(left[:, :dimensions], dim=-1) * normalize(right[:, :dimensions], dim=-1)).sum(-1)
+
+
+def ndcg_at_10(similarity: Tensor, relevant: Sequence[set[int]]) -> Tensor:
+    """nDCG@10 of every query; `relevant` holds the passages that answer it, all equally good."""
+    discounts = 1 / torch.log2(torch.arange(2, 12, dtype=torch.float64))
+    best = similarity.topk(min(10, similarity.shape[1]), dim=1).indices.tolist()
+    found = []
+    for ranking, answers in zip(best, relevant, strict=True):
+        gain = sum(discounts[rank].item() for rank, passage in enumerate(ranking) if passage in answers)
+        found.append(gain / discounts[: min(10, len(answers))].sum().item())
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Ranks as float64; equal values share the mean of their ranks."""
+    _, group, sizes = values.unique(return_inverse=True, return_counts=True)
+    last = sizes.cumsum(0).to(torch.float64)
+    return (last - (sizes - 1) / 2)[group]
+
+
+def spearman(left: Tensor, right: Tensor) -> float:
+    """Spearman's rank correlation: Pearson's of the ranks."""
+    return torch.corrcoef(torch.stack([ranks(left), ranks(right)]))[0, 1].item()

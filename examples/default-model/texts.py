@@ -1,0 +1,76 @@
+"""Reading the training sets, and the order in which they are seen."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Pair(NamedTuple):
+    """A search and the passage it should find."""
+
+    query: str
+    passage: str
+
+
+class Graded(NamedTuple):
+    """Two texts and how alike people found them, 0 to 5."""
+
+    left: str
+    right: str
+    grade: float
+
+
+class PromptedSet(NamedTuple):
+    """Pairs of one set with their prompts, for training and held out."""
+
+    name: str
+    train: list[Pair]
+    held_out: list[Pair]
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a .jsonl.gz file; only a newline ends a line, since texts may hold other separators."""
+    with gzip.open(path, "rt", encoding="utf-8", newline="\n") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def read_pairs(folder: Path) -> list[Pair]:
+    """Pairs of one set, every text once: a repeated one would be its own wrong answer in a batch."""
+    queries: set[str] = set()
+    passages: set[str] = set()
+    pairs = []
+    for record in read_records(folder / "pairs.jsonl.gz"):
+        pair = Pair(record["query"], record["positive"])
+        if pair.query not in queries and pair.passage not in passages:
+            pairs.append(pair)
+        queries.add(pair.query)
+        passages.add(pair.passage)
+    return pairs
+
+
+def read_graded(path: Path) -> list[Graded]:
+    """Pairs with grades from pairs.tsv or pairs.tsv.gz: a header line, then grade, left, right."""
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    rows = [row.split("\t") for row in text.rstrip("\n").split("\n")[1:]]
+    return [Graded(left, right, float(grade)) for grade, left, right in rows]
+
+
+def shuffled(items: Sequence[Item], seed: int) -> list[Item]:
+    """The items in the order that the seed fixes; the first ones are held out, the rest is trained on."""
+    return random.Random(seed).sample(items, len(items))
+
+
+def endless(items: Sequence[Item], batch: int, order: random.Random) -> Iterator[list[Item]]:
+    """Batches of one set, reshuffled at each pass."""
+    while True:
+        mixed = order.sample(items, len(items))
+        for start in range(0, len(mixed) - batch + 1, batch):
+            yield mixed[start : start + batch]
