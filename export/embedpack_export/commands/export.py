@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedpack.errors import InputError, MissingExtraError
+from embedpack_export.commands.adapter_option import parse_adapters
 
 if TYPE_CHECKING:
     from embedpack_export.hub import Downloaded
@@ -107,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
         from embedpack_export.settings import DEFAULT_WEIGHTS, ExportSettings
     except ModuleNotFoundError as missing:
         raise MissingExtraError("export", str(missing.name)) from missing
-    adapters = _adapters(options.adapter)
+    adapters = parse_adapters(options.adapter)
     # Before a download of gigabytes.
     check_output(options.output, overwrite=options.overwrite)
     downloaded = _downloaded(options.checkpoint, options.revision)
@@ -144,15 +145,3 @@ def _downloaded(checkpoint: str, revision: str | None) -> Downloaded | None:
     if revision is not None:
         raise InputError(f"--revision goes with the owner/name of a repository; {checkpoint} is a path")
     return None
-
-
-def _adapters(pairs: list[str]) -> dict[str, Path]:
-    adapters: dict[str, Path] = {}
-    for pair in pairs:
-        task, separator, folder = pair.partition("=")
-        if not separator or not task or not folder:
-            raise InputError(f"--adapter {pair}: expected TASK=DIR, e.g. retrieval=adapters")
-        if task in adapters:
-            raise InputError(f"--adapter names the task {task!r} twice")
-        adapters[task] = Path(folder)
-    return adapters

@@ -1,0 +1,111 @@
+"""The program behind `embedpack bench accuracy`: every variant, truncation and precision beside the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedpack.errors import InputError
+from embedpack.pack import read_pack
+from embedpack_export.evaluation.assignment import assign, variants_of
+from embedpack_export.evaluation.data import AnySet, PairSet, RetrievalSet
+from embedpack_export.evaluation.discovery import read_sets
+from embedpack_export.evaluation.findings import AccuracyReport, SetDescription, TaskFigures
+from embedpack_export.evaluation.grid import Grid
+from embedpack_export.evaluation.reference import Reference, ReferenceSource, open_reference
+from embedpack_export.evaluation.summary import summarise
+from embedpack_export.evaluation.task_answers import SetOfTask, TaskRun, answers_of_task
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyOptions:
+    """What is measured.
+
+    Attributes:
+        pack: its folder.
+        data: folder of the sets.
+        sets: names of sets; empty: all.
+        tasks: each with every set; empty: every set with the task of its kind.
+        variants: names; empty: all.
+        precisions, truncate_dims: what documents are stored as. Both empty: everything, and full float32 vectors count
+            for the verdict. Else what is named is measured and counts; what is not is float32, or the full dimension.
+        reference: where the reference comes from.
+        margin: largest loss in points that is put up with.
+        limit: queries of each set; None: all.
+        seed: of the bootstrap.
+        threads: of the graphs; None: all cores.
+    """
+
+    pack: Path
+    data: Path
+    reference: ReferenceSource
+    sets: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    variants: Sequence[str] = ()
+    precisions: Sequence[str] = ()
+    truncate_dims: Sequence[int] = ()
+    margin: float
+    limit: int | None = None
+    seed: int
+    threads: int | None = None
+
+
+def measure_accuracy(options: AccuracyOptions) -> AccuracyReport:
+    """Measure a pack.
+
+    Raises:
+        InputError: an option or a set cannot be used, or the pack does not belong to the reference.
+        PackError: the pack is broken.
+        CheckpointError: the checkpoint of the reference, or an adapter, cannot be read.
+        MissingExtraError: ir-measures, scipy, or for a torch reference torch, transformers and peft, are missing.
+    """
+    if not options.margin > 0:
+        raise InputError(
+            f"--max-loss is {options.margin}; a margin is above 0, as no data can show a loss of exactly 0"
+        )
+    pack = read_pack(options.pack)
+    grid = Grid(pack.manifest, options.precisions, options.truncate_dims)
+    sets = read_sets(options.data, options.sets, options.limit)
+    assigned = assign(sets, pack.manifest, options.tasks, options.variants)
+    reference = open_reference(pack, options.reference, options.threads)
+    tasks = []
+    for task, chosen in assigned.by_task.items():
+        variants = variants_of(pack.manifest, task, options.variants)
+        run = TaskRun(pack=pack, task=task, variants=variants, grid=grid, threads=options.threads)
+        tasks.append(_task(run, chosen, reference, options))
+    return AccuracyReport(
+        pack=pack.manifest.name,
+        fingerprint=pack.manifest.source.fingerprint,
+        reference=reference.kind,
+        margin=options.margin,
+        limit=options.limit,
+        seed=options.seed,
+        passed=all(item.verdict.outcome == "non-inferior" for task in tasks for item in task.settings if item.counts),
+        tasks=tasks,
+        left_out=assigned.left_out,
+    )
+
+
+def _task(run: TaskRun, sets: Sequence[AnySet], reference: Reference, options: AccuracyOptions) -> TaskFigures:
+    found = answers_of_task(run, sets, reference)
+    return TaskFigures(
+        task=run.task,
+        sets=[_described(item) for item in found.sets],
+        settings=summarise(found.answers, margin=options.margin, seed=options.seed, counts=run.grid.counts),
+        cosines=found.cosines,
+    )
+
+
+def _described(item: SetOfTask) -> SetDescription:
+    pairs = isinstance(item.item, PairSet)
+    reference, recall = item.single.whole
+    return SetDescription(
+        name=item.item.name,
+        kind=item.item.kind,
+        documents=0 if pairs else len(item.right),
+        queries=len(item.left),
+        unjudged=item.item.unjudged if isinstance(item.item, RetrievalSet) else 0,
+        reference=round(reference, 4),
+        recall_at_100=None if recall is None else round(recall, 4),
+    )

@@ -1,0 +1,92 @@
+"""A sweep as a page with plots."""
+
+from __future__ import annotations
+
+from embedpack_export.evaluation.accuracy_text import span
+from embedpack_export.evaluation.findings import VectorKind
+from embedpack_export.evaluation.sweep import SweepReport, SweepRow, TaskSweep
+from embedpack_export.evaluation.sweep_text import recommendation_text
+from embedpack_export.evaluation.verdict import Outcome
+from embedpack_export.report.axis import Axis
+from embedpack_export.report.page import Badge, Column, Heading, Page, Paragraph, Part, Table
+from embedpack_export.report.plot import Point, Scatter, pareto_front
+
+NDCG = Axis("nDCG@10, points", "high")
+BYTES = Axis("bytes of a document", "low", log=True)
+SPEED = Axis("tokens per second", "high")
+KINDS: dict[Outcome, Badge] = {
+    "non-inferior": Badge("non-inferior", "good"),
+    "inferior": Badge("inferior", "bad"),
+    "not resolvable": Badge("not resolvable", "open"),
+}
+COLUMNS = (
+    Column("setting"),
+    *(Column(name, number=True) for name in ("bytes", "files MB", "peak MB", "tokens/s", "nDCG@10", "difference")),
+    Column("95 % interval", number=True),
+    Column("verdict"),
+)
+
+
+def sweep_page(report: SweepReport) -> Page:
+    """Plots, recommendations and the table of each task."""
+    limit = [f"A trial: only {report.limit} queries of each set."] if report.limit else []
+    intro = [
+        "What each setting costs, and what it finds beside whole float32 vectors of the reference "
+        f"({report.reference}). Largest loss wanted: {report.max_loss:g} points of nDCG@10.",
+        *limit,
+    ]
+    parts = [part for task in report.tasks for part in _task(task, report.max_loss)]
+    left_out = [Paragraph(f"Left out: {name}: {why}") for name, why in report.left_out.items()]
+    return Page(f"{report.pack}: sweep", intro, [*parts, *left_out])
+
+
+def _task(task: TaskSweep, max_loss: float) -> list[Part]:
+    parts: list[Part] = [Heading(f"Task {task.task}")]
+    for item in task.recommended:
+        parts.append(Paragraph(recommendation_text(task, item, max_loss)))
+        parts += _plots(task, item.vectors)
+    return [
+        *parts,
+        Table(f"All settings of {task.task}, the cheapest first", COLUMNS, [_row(row) for row in task.rows]),
+    ]
+
+
+def _plots(task: TaskSweep, vectors: VectorKind) -> list[Scatter]:
+    """Quality beside bytes, and beside speed: for each variant's speed only its best setting is of interest."""
+    rows = [row for row in task.rows if row.setting.vectors == vectors]
+    by_bytes = [Point(_name(row), row.bytes, row.ndcg_at_10, row.setting.variant) for row in rows]
+    by_speed = [Point(_name(row), row.cost.tokens_per_s, row.ndcg_at_10, row.setting.variant) for row in rows]
+    return [
+        Scatter(
+            f"{task.task}, {vectors} vectors: nDCG@10 and bytes",
+            BYTES,
+            NDCG,
+            by_bytes,
+            pareto_front(by_bytes, BYTES, NDCG),
+        ),
+        Scatter(
+            f"{task.task}, {vectors} vectors: nDCG@10 and speed",
+            SPEED,
+            NDCG,
+            by_speed,
+            pareto_front(by_speed, SPEED, NDCG),
+        ),
+    ]
+
+
+def _name(row: SweepRow) -> str:
+    return f"{row.setting.variant} {row.setting.stored}"
+
+
+def _row(row: SweepRow) -> list[str | Badge]:
+    return [
+        _name(row),
+        f"{row.bytes:,}",
+        f"{row.cost.file_bytes / 1e6:.1f}",
+        f"{row.cost.peak_rss_bytes / 1e6:.0f}",
+        f"{row.cost.tokens_per_s:,.0f}",
+        f"{row.ndcg_at_10:.2f}",
+        f"{row.verdict.difference:+.3f}",
+        span(row.verdict.low, row.verdict.high),
+        KINDS[row.verdict.outcome],
+    ]
