@@ -13,7 +13,7 @@ from embedpack.pack import AdapterMode, Modality, Pooling, WeightsFormat
 DEFAULT_WEIGHTS: tuple[WeightsFormat, ...] = ("fp32", "int8")
 # Points of nDCG@10 that a variant may lose (see `report.ranking`), by its weights format. On the shipped texts
 # all-MiniLM-L6-v2 loses 0.00, 0.03 and 0.50: enough room for other models, too little for a damaged one.
-MAX_LOSS: Mapping[WeightsFormat, float] = {"fp32": 0.05, "int8": 0.3, "int4": 1.0}
+MAX_LOSS: dict[WeightsFormat, float] = {"fp32": 0.05, "int8": 0.3, "int4": 1.0}
 LARGEST_LOSS = 100
 ReferenceKind = Literal["torch", "fp32 graph"]
 # The task of a checkpoint that has no adapters.

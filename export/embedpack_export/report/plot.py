@@ -10,7 +10,7 @@ from embedpack_export.report.axis import Axis, Scale, readable
 
 # In units of the drawing, which is scaled to the page: letters stay readable on a telephone.
 WIDTH, HEIGHT = 460, 330
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 48
+LEFT, RIGHT, TOP, BOTTOM = 58, 22, 14, 48
 # Of the number of a point, which must not lie on the one before.
 NUMBER_WIDTH, NUMBER_HEIGHT = 15.0, 10.0
 # Colours are those of the style sheet; every group differs from the next in colour and in form.
