@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from benchmarks.provenance import ROOT
 from embedpack import EmbedpackError
+
+Batching = Literal["one", "ours", "fixed"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
@@ -22,20 +24,17 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     threads: int
 
 
-class ShapeJob(Job, frozen=True):
-    """Repeated calls with one batch of a fixed shape: `rows` x `tokens`, no padding."""
+class SpeedJob(Job, frozen=True):
+    """Time calls on a file of inputs, and write the vectors to a file.
 
-    rows: int
-    tokens: int
+    `batching` is "one": repeated calls with all inputs in one batch without padding, for `seconds`; else one pass over
+    inputs of mixed lengths: "ours" batches as `Embedder` does, "fixed" in order, 64 at a time, padded to the longest.
+    """
+
+    inputs: str
+    vectors: str
     seconds: float
-    seed: int
-
-
-class MixedJob(Job, frozen=True):
-    """One pass over texts of mixed lengths; `ours` batches as `Embedder` does, else in order, 64 at a time."""
-
-    ours: bool
-    seed: int
+    batching: Batching
 
 
 class OpenJob(Job, frozen=True):
@@ -79,17 +78,41 @@ class StagesJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     seed: int
 
 
+class WorkerError(EmbedpackError):
+    """A worker failed on a job, for this reason."""
+
+    def __init__(self, job: msgspec.Struct, reason: str) -> None:
+        super().__init__(f"a worker failed on {job}: {reason}")
+        self.reason = reason
+
+
 def in_fresh_process(
-    job: msgspec.Struct, worker: str = "benchmarks.worker", environment: Mapping[str, str] | None = None
+    job: msgspec.Struct,
+    worker: str = "benchmarks.worker",
+    environment: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    timeout: float | None = None,
 ) -> Any:
     """What a worker's module measures for a job, with some variables added to its environment.
 
+    Args:
+        job: passed as JSON.
+        worker: module that `python -m` runs.
+        environment: the variables.
+        python: the interpreter.
+        timeout: seconds after which it is given up.
+
     Raises:
-        EmbedpackError: the worker failed; the message is the last line that it wrote.
+        WorkerError: it failed; the reason is the last line that it wrote.
     """
-    command = [sys.executable, "-m", worker, msgspec.json.encode(job).decode()]
+    command = [python, "-m", worker, msgspec.json.encode(job).decode()]
     variables = {**os.environ, **(environment or {})}
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired as cause:
+        raise WorkerError(job, f"no answer within {timeout:.0f} seconds") from cause
     if done.returncode:
-        raise EmbedpackError(f"a worker failed on {job}: {(done.stderr.splitlines() or ['no message'])[-1]}")
+        raise WorkerError(job, (done.stderr.splitlines() or ["no message"])[-1])
     return msgspec.json.decode(done.stdout)

@@ -1,34 +1,45 @@
-"""Speed: every variant on fixed shapes and on texts of mixed lengths, each measurement in a process of its own."""
+"""Speed: every variant, and peers on request, on fixed shapes and on texts of mixed lengths, a process each."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.jobs import Job, MixedJob, ShapeJob, in_fresh_process
-from benchmarks.spreads import cell, spread
-from benchmarks.tables import table as text_table
+from benchmarks import speed_table
+from benchmarks.jobs import Batching, SpeedJob, in_fresh_process
+from benchmarks.peak import best, measured_peak
+from benchmarks.peers.catalogue import PEERS
+from benchmarks.peers.contest import Entry, make_ready
+from benchmarks.products import product_weights
+from benchmarks.provenance import ROOT
+from benchmarks.runs import Run, in_turns
+from benchmarks.speed_rows import FIXED, OURS, Rows
+from benchmarks.workloads import Workload, shape, write_workloads
 from embedpack.errors import InputError, unknown
 from embedpack.pack import Pack, read_pack
-from embedpack.progress import Progress
 from embedpack.threads import available_cores
 
-SUMMARY = "Time of a call on fixed shapes, and tokens a second on texts of mixed lengths."
+SUMMARY = "Time of a call on fixed shapes, and tokens a second on texts of mixed lengths; beside peers on request."
 EXAMPLES = """\
   python -m benchmarks speed packs/minilm
   python -m benchmarks speed packs/minilm --threads 4 --repetitions 9
-  python -m benchmarks speed packs/minilm --repetitions 1 --seconds 0.2 --name trial"""
+  python -m benchmarks speed packs/minilm --repetitions 1 --seconds 0.2 --name trial
+  python -m benchmarks speed packs/minilm --peers --checkpoint all-MiniLM-L6-v2 --adapter retrieval=DIR --threads 1
+  python -m benchmarks speed packs/minilm --peers --peer "torch fp32" --peer "OpenVINO int8" --checkpoint ..."""
 
 SHAPES = ((1, 16), (1, 128), (32, 16), (32, 128))
-BASELINE = "fp32"
 # Above this load of others, times say more about them than about us.
 BUSY = 0.2
+BATCHING: Mapping[str, Batching] = {"": "one", OURS: "ours", FIXED: "fixed"}
 
 logger = logging.getLogger("benchmarks")
+table = speed_table.table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,137 +48,125 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="whose variants; may be left out where the pack has one task")
     parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="of everything; default: %(default)s")
     parser.add_argument("--seconds", type=float, default=1.0, help="of calls in a process; default: %(default)s")
+    parser.add_argument(
+        "--shape", type=shape, action="append", metavar="RxT", help="rows x tokens of a batch; default: 1x16 to 32x128"
+    )
+    parser.add_argument("--without-mixed", action="store_true", help="leave the texts of mixed lengths out")
+    parser.add_argument("--peers", action="store_true", help="measure other programs in the same run")
+    parser.add_argument(
+        "--peer", action="append", default=[], metavar="NAME", help=f"only these: {', '.join(p.name for p in PEERS)}"
+    )
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=ROOT / ".peers",
+        metavar="DIR",
+        help="with --peers: where their environments and models are kept (6 GB and more; default: .peers)",
+    )
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="with --peers: what the pack was exported from")
+    parser.add_argument(
+        "--adapter",
+        type=_adapter,
+        action="append",
+        default=[],
+        metavar="TASK=DIR",
+        help="with --peers: as at the export",
+    )
+
+
+def _adapter(text: str) -> tuple[str, Path]:
+    task, equals, folder = text.partition("=")
+    if not (task and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text!r}: write TASK=DIR")
+    return task, Path(folder)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure all variants of a task, in turns.
+    """Measure all variants of a task and the peers, in turns.
 
     Raises:
-        InputError: the pack has no such task.
-        EmbedpackError: a worker failed.
+        InputError: the pack has no such task, or options contradict each other.
+        EmbedpackError: a worker of ours failed, or no peer can load the checkpoint.
     """
+    if options.peers != (options.checkpoint is not None):
+        raise InputError("--peers and --checkpoint go together: peers run the model that the pack was exported from")
+    if not options.peers and (options.peer or options.adapter):
+        raise InputError("--peer and --adapter say something about --peers, which is missing")
     pack = read_pack(options.pack)
-    variants = _variants(pack, options.task)
-    jobs = list(_jobs(options, variants))
-    # Every job once, then every job again: a slow minute of the host hits all variants alike.
-    measured: dict[Job, list[dict[str, Any]]] = {job: [] for job in jobs}
-    busy = os.getloadavg()[0]
-    if busy > BUSY:
-        logger.warning("this host is busy (load %.1f): ratios may hold, times do not", busy)
-    with Progress("measuring", options.repetitions * len(jobs)) as progress:
-        for _ in range(options.repetitions):
-            for job in jobs:
-                measured[job].append(in_fresh_process(job))
-                progress.advance(1)
-    rows = [_row(job, found, _partner(job, variants, measured)) for job, found in measured.items()]
+    task = _task(pack, options.task)
+    variants: dict[str, str] = {
+        item.weights: name for name, item in pack.manifest.variants.items() if item.task == task
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, shapes = Path(scratch), options.shape or SHAPES
+        workloads = write_workloads(pack, folder, shapes, mixed=not options.without_mixed, seed=options.seed)
+        contest = None
+        if options.peers:
+            entry = Entry(options.peer, options.environments, options.checkpoint, dict(options.adapter), task)
+            contest = make_ready(entry, pack, workloads, folder)
+        _warn_if_busy()
+        peak = measured_peak()
+        threads = sorted({1, options.threads or available_cores()})
+        runs = list(_runs(options, list(variants.values()), workloads, folder))
+        if contest is not None:
+            runs += contest.runs(workloads, threads, options.seconds, folder)
+        measured, failed = in_turns(runs, options.repetitions)
+        peak = best(peak, measured_peak())
+        rows = Rows(measured, variants, contest, _operations(pack, variants), peak).all()
     return {
         "model": pack.manifest.name,
         "fingerprint": pack.manifest.source.fingerprint,
         "exported_with": pack.manifest.export.tools,
         "repetitions": options.repetitions,
-        "shapes": [row for row in rows if "rows" in row],
-        "mixed": [row for row in rows if "batching" in row],
+        "peak_of_a_core": peak,
+        **_by_kind([row for row in rows if "variant" in row]),
+        "peers": None
+        if contest is None
+        else {**contest.describe(), "failed": failed, **_by_kind([row for row in rows if "peer" in row])},
     }
 
 
-def _variants(pack: Pack, task: str | None) -> dict[str, str]:
-    """Names of the variants of a task, by weights."""
+def _by_kind(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    return {"shapes": [row for row in rows if "rows" in row], "mixed": [row for row in rows if "batching" in row]}
+
+
+def _task(pack: Pack, task: str | None) -> str:
     tasks = tuple(pack.manifest.tasks)
     if task not in tasks and (task is not None or len(tasks) > 1):
         raise InputError(unknown("--task", task, tasks))
-    wanted = task or tasks[0]
-    return {item.weights: name for name, item in pack.manifest.variants.items() if item.task == wanted}
+    return task or tasks[0]
 
 
-def _jobs(options: argparse.Namespace, variants: Mapping[str, str]) -> Iterator[Job]:
-    pack, seed = str(options.pack.resolve()), options.seed
-    threads = options.threads or available_cores()
-    for rows, tokens in SHAPES:
-        for count in sorted({1, threads}):
-            for variant in variants.values():
-                yield ShapeJob(
-                    pack=pack,
-                    variant=variant,
-                    threads=count,
-                    rows=rows,
-                    tokens=tokens,
-                    seconds=options.seconds,
-                    seed=seed,
-                )
-    for ours in (True, False):
-        for variant in variants.values():
-            yield MixedJob(pack=pack, variant=variant, threads=threads, ours=ours, seed=seed)
+def _warn_if_busy() -> None:
+    busy = os.getloadavg()[0]
+    if busy > BUSY:
+        logger.warning("this host is busy (load %.1f): ratios may hold, times do not", busy)
 
 
-def _partner(
-    job: Job, variants: Mapping[str, str], measured: Mapping[Job, list[dict[str, Any]]]
-) -> list[dict[str, Any]] | None:
-    """What the same job gave for the baseline; None where the pack has no such variant."""
-    return next(
-        (
-            found
-            for other, found in measured.items()
-            if other.variant == variants.get(BASELINE) and _without_variant(other) == _without_variant(job)
-        ),
-        None,
-    )
+def _operations(pack: Pack, variants: Mapping[str, str]) -> int | None:
+    """Multiplications and additions of the products of a token; None where no variant says."""
+    if "int8" not in variants:
+        return None
+    return 2 * product_weights(pack, pack.manifest.variants[variants["int8"]].graph)
 
 
-def _without_variant(job: Job) -> tuple[object, ...]:
-    values = tuple(getattr(job, name) for name in job.__struct_fields__ if name != "variant")
-    return (type(job), *values)
-
-
-def _row(job: Job, found: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]] | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"variant": job.variant, "graph": found[0]["graph"], "threads": job.threads}
-    if isinstance(job, ShapeJob):
-        row |= {"rows": job.rows, "tokens": job.tokens}
-    if isinstance(job, MixedJob):
-        row |= {
-            "batching": "embedpack" if job.ours else "64 in order, padded to the longest",
-            "tokens": found[0]["tokens"],
-            "tokens_computed": found[0]["tokens_computed"],
-            "tokens_per_s": spread([item["tokens"] / item["wall_s"] for item in found]),
-        }
-    row |= {"wall_s": spread([item["wall_s"] for item in found]), "cpu_s": spread([item["cpu_s"] for item in found])}
-    if baseline is not None:
-        for name, key in (("speedup", "wall_s"), ("cpu_speedup", "cpu_s")):
-            ratios = [other[key] / item[key] for other, item in zip(baseline, found, strict=True)]
-            row[f"{name}_over_{BASELINE}"] = spread(ratios)
-    return row
-
-
-def table(results: Mapping[str, Any]) -> str:
-    """Fixed shapes, then mixed lengths."""
-    shapes = [
-        (
-            f"{row['rows']} x {row['tokens']}",
-            row["threads"],
-            row["variant"],
-            cell(row["wall_s"], 1000, 2),
-            f"{1000 * row['cpu_s']['median']:.2f}",
-            cell(row.get(f"speedup_over_{BASELINE}"), 1, 2),
-            cell(row.get(f"cpu_speedup_over_{BASELINE}"), 1, 2),
-        )
-        for row in results["shapes"]
-    ]
-    mixed = [
-        (
-            row["batching"],
-            row["threads"],
-            row["variant"],
-            cell(row["tokens_per_s"], 1, 0),
-            f"{row['tokens_computed'] / row['tokens'] - 1:.0%}",
-            f"{row['cpu_s']['median']:.2f}",
-            cell(row.get(f"speedup_over_{BASELINE}"), 1, 2),
-            cell(row.get(f"cpu_speedup_over_{BASELINE}"), 1, 2),
-        )
-        for row in results["mixed"]
-    ]
-    ratio, cpu_ratio = f"times {BASELINE}", f"times {BASELINE} in CPU time"
-    return "\n\n".join(
-        [
-            text_table(("shape", "threads", "variant", "ms a call", "CPU ms", ratio, cpu_ratio), shapes),
-            text_table(("batching", "threads", "variant", "tokens/s", "padding", "CPU s", ratio, cpu_ratio), mixed),
-        ]
-    )
+def _runs(
+    options: argparse.Namespace, variants: Sequence[str], workloads: Sequence[Workload], folder: Path
+) -> Iterator[Run]:
+    """Our own: fixed shapes on one thread and on all, mixed lengths on all, batched in two ways."""
+    pack, threads = str(options.pack.resolve()), options.threads or available_cores()
+    for workload in workloads:
+        for count in sorted({1, threads}) if workload.shape else [threads]:
+            for batching in ("",) if workload.shape else (OURS, FIXED):
+                for number, variant in enumerate(variants):
+                    vectors = str(folder / f"own-{number}-{workload.name}-{count}-{BATCHING[batching]}.npy")
+                    job = SpeedJob(
+                        pack=pack,
+                        variant=variant,
+                        threads=count,
+                        inputs=workload.path,
+                        vectors=vectors,
+                        seconds=options.seconds,
+                        batching=BATCHING[batching],
+                    )
+                    yield Run(variant, False, workload, count, batching, vectors, partial(in_fresh_process, job))

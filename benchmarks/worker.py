@@ -17,23 +17,22 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from benchmarks.jobs import AdapterJob, MixedJob, OpenJob, PageJob, ShapeJob
+from benchmarks.jobs import AdapterJob, OpenJob, PageJob, SpeedJob
+from benchmarks.peers.job import read_inputs
+from benchmarks.peers.pooled import FIXED_BATCH
+from benchmarks.products import product_weights
 from benchmarks.spreads import spread
-from embedpack.batching import pad, token_budget_batches
+from benchmarks.timing import MIN_CALLS, memory, once, repeated
+from embedpack.batching import pad
 from embedpack.embedder import Embedder
-from embedpack.encoder import TOKEN_BUDGET
+from embedpack.encoder import EncodeOptions
 from embedpack.pack import Pack, Variant, read_pack
 from embedpack.saturation import products_saturate
 from embedpack.session import GraphSession
 from embedpack.tokenizer import TextTokenizer
-from embedpack.variant import graph_for_this_cpu
+from embedpack.variant import graph_for_this_cpu, open_encoder
 
 OUTPUT = ["sentence_embedding"]
-MIN_CALLS = 3
-MIXED_TEXTS = 512
-MIXED_TOKENS = (6, 128)
-# The usual batch of programs that batch by count.
-FIXED_BATCH = 64
 LONGEST_TEXT = 128
 TEXT_TOKENS = (16, 128, 512)
 # Height and width; what the default limit makes of a sheet of paper.
@@ -45,39 +44,48 @@ Feeds = dict[str, npt.NDArray[np.int64]]
 Ids = npt.NDArray[np.int64]
 
 
-def measure_shape(job: ShapeJob) -> dict[str, Any]:
+def measure_shape(job: SpeedJob) -> dict[str, Any]:
     """Median wall time and mean CPU time of a call."""
     pack = read_pack(job.pack)
     session, graph = open_graph(pack, pack.manifest.variants[job.variant], job.threads)
-    rng = np.random.default_rng(job.seed)
-    feeds = pad(random_texts(pack, rng, [job.tokens] * job.rows), pack.manifest.text.pad_token_id)
-    session.run(OUTPUT, feeds)
-    walls: list[float] = []
-    begin, cpu = time.perf_counter(), time.process_time()
-    while len(walls) < MIN_CALLS or time.perf_counter() - begin < job.seconds:
-        start = time.perf_counter()
-        session.run(OUTPUT, feeds)
-        walls.append(time.perf_counter() - start)
-    cpu = time.process_time() - cpu
-    return {"graph": graph, "calls": len(walls), "wall_s": float(np.median(walls)), "cpu_s": cpu / len(walls)}
+    feeds = pad(_ids(job.inputs), pack.manifest.text.pad_token_id)
+    found = repeated(lambda: session.run(OUTPUT, feeds), job.seconds)
+    np.save(job.vectors, session.run(OUTPUT, feeds)[0])
+    return {"graph": graph, **found, "memory": memory()}
 
 
-def measure_mixed(job: MixedJob) -> dict[str, Any]:
+def measure_mixed(job: SpeedJob) -> dict[str, Any]:
     """Wall and CPU time of one pass; padding counts as time, not as tokens."""
     pack = read_pack(job.pack)
-    session, graph = open_graph(pack, pack.manifest.variants[job.variant], job.threads)
-    rng = np.random.default_rng(job.seed)
-    low, high = np.log(MIXED_TOKENS)
-    lengths = np.rint(np.exp(rng.uniform(low, high, MIXED_TEXTS))).astype(int).tolist()
-    texts = random_texts(pack, rng, lengths)
-    batches = list(mixed_batches(texts, pack.manifest.text.pad_token_id, ours=job.ours))
-    session.run(OUTPUT, batches[0])
-    start, cpu = time.perf_counter(), time.process_time()
-    for feeds in batches:
-        session.run(OUTPUT, feeds)
-    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-    computed = sum(feeds["input_ids"].size for feeds in batches)
-    return {"graph": graph, "tokens": sum(lengths), "tokens_computed": computed, "wall_s": wall, "cpu_s": cpu}
+    variant = pack.manifest.variants[job.variant]
+    texts, ids = read_inputs(job.inputs).texts, _ids(job.inputs)
+    if job.batching == "ours":
+        encoder = open_encoder(pack, variant, job.threads)
+        options = EncodeOptions()
+        computed = [len(batch) * max(len(item.ids) for item in batch) for _, batch in encoder.batches(texts, options)]
+        run = partial(encoder.run, texts, OUTPUT[0], options)
+        encoder.run(texts[:FIXED_BATCH], OUTPUT[0], options)
+    else:
+        session, _ = open_graph(pack, variant, job.threads)
+        batches = list(fixed_batches(ids, pack.manifest.text.pad_token_id))
+        computed = [feeds["input_ids"].size for feeds in batches]
+        run = partial(_run_all, session, batches)
+        session.run(OUTPUT, batches[0])
+    kept: list[npt.NDArray[Any]] = []
+    found = once(lambda: kept.append(run()))
+    np.save(job.vectors, kept[0])
+    counts = {"tokens": sum(map(len, ids)), "tokens_computed": sum(computed)}
+    graph = graph_for_this_cpu(variant.graph, variant.graph_without_vnni)
+    return {"graph": graph, **counts, **found, "memory": memory()}
+
+
+def _run_all(session: GraphSession, batches: Sequence[Feeds]) -> npt.NDArray[Any]:
+    return np.concatenate([session.run(OUTPUT, feeds)[0] for feeds in batches])
+
+
+def _ids(path: str) -> list[Ids]:
+    """Token ids int64 [length] of each input."""
+    return [np.array(row, np.int64) for row in read_inputs(path).ids]
 
 
 def measure_open(job: OpenJob) -> dict[str, Any]:
@@ -166,14 +174,6 @@ def median_seconds(call: Callable[[], object], calls: int = MIN_CALLS) -> float:
     return float(np.median(walls))
 
 
-def product_weights(pack: Pack, graph: str) -> int:
-    """Values of all matrices that int8 products of a graph read."""
-    model = onnx.load(str(pack.path(graph)), load_external_data=False)
-    shapes = {item.name: item.dims for item in model.graph.initializer}
-    read = [node.input[1] for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"]
-    return sum(math.prod(shapes[name]) for name in read)
-
-
 def product_gops(threads: int) -> float:
     """Operations a second, in 10^9, of one large int8 product as the graphs of this CPU have it."""
     signed = not products_saturate()
@@ -207,40 +207,17 @@ def open_graph(pack: Pack, variant: Variant, threads: int) -> tuple[GraphSession
     return GraphSession(pack.path(graph), threads), graph
 
 
-def random_texts(pack: Pack, rng: np.random.Generator, lengths: Sequence[int]) -> list[Ids]:
-    """Token ids int64 [length] of no real texts; the padding is not among them."""
-    text = pack.manifest.text
-    drawn = [rng.integers(0, text.vocabulary - 1, length) for length in lengths]
-    return [np.where(ids >= text.pad_token_id, ids + 1, ids) for ids in drawn]
-
-
-def mixed_batches(texts: list[Ids], pad_token_id: int, *, ours: bool) -> Iterator[Feeds]:
-    """The texts as inputs of a graph, batched in one of two ways."""
-    if ours:
-        for rows in token_budget_batches([len(text) for text in texts], TOKEN_BUDGET):
-            yield pad([texts[row] for row in rows], pad_token_id)
-        return
+def fixed_batches(texts: list[Ids], pad_token_id: int) -> Iterator[Feeds]:
+    """The texts in their order, some at a time, padded to the longest."""
     for start in range(0, len(texts), FIXED_BATCH):
         yield pad(texts[start : start + FIXED_BATCH], pad_token_id)
 
 
-def memory() -> dict[str, int]:
-    """Resident and anonymous bytes of this process; mapped files are resident, but not anonymous."""
-    fields = {}
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name in ("Rss", "Anonymous"):
-            fields[name.lower()] = int(value.split()[0]) * 1024
-    return fields
-
-
 def main() -> None:
     """Do the job on the command line."""
-    job = msgspec.json.decode(sys.argv[1], type=ShapeJob | MixedJob | OpenJob | PageJob | AdapterJob)
-    if isinstance(job, ShapeJob):
-        found = measure_shape(job)
-    elif isinstance(job, MixedJob):
-        found = measure_mixed(job)
+    job = msgspec.json.decode(sys.argv[1], type=SpeedJob | OpenJob | PageJob | AdapterJob)
+    if isinstance(job, SpeedJob):
+        found = measure_shape(job) if job.batching == "one" else measure_mixed(job)
     elif isinstance(job, OpenJob):
         found = measure_open(job)
     elif isinstance(job, AdapterJob):

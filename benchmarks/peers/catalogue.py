@@ -1,0 +1,66 @@
+"""All peers: what they are called, where they run, and what has to be made for them first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Arithmetic = Literal["fp32", "bf16", "int8"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A conversion: a module's `prepare` for one format."""
+
+    environment: str
+    module: str
+    format: str
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to run the model.
+
+    Attributes:
+        name: in tables.
+        environment: that it runs in.
+        module: of this package that opens it.
+        format: passed to the module.
+        arithmetic: of most of its products; says with which peak its speed is compared.
+        reads: whether it is given token ids, or texts that it tokenises itself.
+        steps: conversions, in their order.
+    """
+
+    name: str
+    environment: str
+    module: str
+    format: str
+    arithmetic: Arithmetic
+    reads: Literal["ids", "texts"] = "ids"
+    steps: tuple[Step, ...] = ()
+
+
+EXPORT = Step("torch", "torch_onnx", "fp32")
+QUANTIZE = Step("torch", "torch_onnx", "dynamic")
+
+
+def _converted(name: str, environment: str, module: str, kind: str, arithmetic: Arithmetic = "int8") -> Peer:
+    """A peer that converts the model with its own module."""
+    return Peer(name, environment, module, kind, arithmetic, steps=(Step(environment, module, kind),))
+
+
+PEERS = (
+    Peer("torch fp32", "torch", "torch_eager", "fp32", "fp32"),
+    Peer("torch bf16", "torch", "torch_eager", "bf16", "bf16"),
+    Peer("onnxruntime fp32", "torch", "torch_onnx", "fp32", "fp32", steps=(EXPORT,)),
+    Peer("onnxruntime quantize_dynamic", "torch", "torch_onnx", "dynamic", "int8", steps=(EXPORT, QUANTIZE)),
+    Peer("sentence-transformers", "torch", "sentence_bert", "fp32", "fp32", "texts"),
+    Peer("fastembed", "fastembed", "fastembed_onnx", "fp32", "fp32", "texts", (EXPORT,)),
+    _converted("OpenVINO int8", "openvino", "openvino_int8", "static"),
+    _converted("OpenVINO int8 weights", "openvino", "openvino_int8", "weights"),
+    _converted("CTranslate2 int8", "ctranslate2", "ctranslate2_int8", "int8"),
+    _converted("llama.cpp Q8_0", "llama", "llama", "Q8_0"),
+    _converted("llama.cpp Q4_K_M", "llama", "llama", "Q4_K_M"),
+    _converted("llama.cpp Q4_0", "llama", "llama", "Q4_0"),
+    _converted("llama.cpp BF16", "llama", "llama", "BF16", "bf16"),
+)

@@ -1,0 +1,106 @@
+"""llama.cpp through llama-cpp-python: token ids in, vectors pooled by llama.cpp out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+from benchmarks.peers import llama_gguf
+from benchmarks.peers.job import Inputs, PeerJob, PrepareJob, Vectors, read_inputs
+from benchmarks.peers.pooled import unit
+
+# llama.cpp sets sequences side by side, without padding.
+CORPUS_TOKENS = 2048
+SEQUENCES = 64
+
+
+@dataclass(frozen=True)
+class LlamaModel:
+    """A context, and the size of its vectors."""
+
+    context: Any
+    dimensions: int
+
+    def batch(self, inputs: Inputs) -> Vectors:
+        return self._run(inputs.ids)
+
+    def corpus(self, inputs: Inputs) -> Vectors:
+        return np.concatenate([self._run(rows) for rows in _groups(inputs.ids)])
+
+    def _run(self, rows: Sequence[Sequence[int]]) -> Vectors:
+        """One call.
+
+        Raises:
+            ValueError: llama.cpp refuses the batch.
+        """
+        memory = llama_cpp.llama_get_memory(self.context)
+        if memory:
+            llama_cpp.llama_memory_clear(memory, True)
+        batch = llama_cpp.llama_batch_init(sum(map(len, rows)), 0, 1)
+        try:
+            _fill(batch, rows)
+            status = llama_cpp.llama_decode(self.context, batch)
+            if status:
+                raise ValueError(f"llama.cpp refuses a batch of {len(rows)} texts: status {status}")
+            found = [llama_cpp.llama_get_embeddings_seq(self.context, row) for row in range(len(rows))]
+            return unit(np.stack([np.array(item[: self.dimensions], np.float32) for item in found]))
+        finally:
+            llama_cpp.llama_batch_free(batch)
+
+
+def _fill(batch: Any, rows: Sequence[Sequence[int]]) -> None:
+    number = 0
+    for row, ids in enumerate(rows):
+        for position, token in enumerate(ids):
+            batch.token[number] = token
+            batch.pos[number] = position
+            batch.n_seq_id[number] = 1
+            batch.seq_id[number][0] = row
+            batch.logits[number] = 1
+            number += 1
+    batch.n_tokens = number
+
+
+def _groups(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
+    """Successive rows that fit a context."""
+    group: list[Sequence[int]] = []
+    for row in rows:
+        if group and (len(group) == SEQUENCES or sum(map(len, group)) + len(row) > CORPUS_TOKENS):
+            yield group
+            group = []
+        group.append(row)
+    yield group
+
+
+def open_model(job: PeerJob) -> LlamaModel:
+    """Load what was quantized, with a context for the largest call.
+
+    Raises:
+        ValueError: llama.cpp cannot load it.
+    """
+    llama_cpp.llama_backend_init()
+    path = llama_gguf.path_of(job.source.models, job.format)
+    model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+    if not model:
+        raise ValueError(f"llama.cpp cannot load {path.name}")
+    rows = read_inputs(job.inputs).ids
+    parameters = llama_cpp.llama_context_default_params()
+    tokens = CORPUS_TOKENS if job.mixed else sum(map(len, rows))
+    parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = tokens
+    parameters.n_seq_max = SEQUENCES if job.mixed else len(rows)
+    parameters.kv_unified = True
+    parameters.n_threads = parameters.n_threads_batch = job.threads
+    parameters.embeddings = True
+    context = llama_cpp.llama_init_from_model(model, parameters)
+    if not context:
+        raise ValueError(f"llama.cpp gives no context of {tokens} tokens for {path.name}")
+    return LlamaModel(context, llama_cpp.llama_model_n_embd(model))
+
+
+def prepare(job: PrepareJob) -> None:
+    """See `llama_gguf`."""
+    llama_gguf.prepare(job)

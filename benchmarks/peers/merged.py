@@ -1,0 +1,105 @@
+"""What all peers are compared with, and what they run: torch in float32, and its checkpoint with the adapter merged.
+
+A process of its own in the benchmarks' environment; takes a job as JSON.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from benchmarks.inputs import write_inputs
+from benchmarks.peers.job import Inputs, read_inputs
+from embedpack import EmbedpackError
+from embedpack.errors import InputError
+from embedpack.tokenizer import TextTokenizer
+from embedpack_export.plan import ExportPlan, make_plan
+from embedpack_export.settings import ExportSettings
+
+# Beside config.json and the weights, which transformers writes.
+COPIED = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "modules.json",
+    "sentence_bert_config.json", "1_Pooling/config.json",
+)  # fmt: skip
+# Of a text that peers are calibrated with.
+LONGEST = 128
+
+
+class MergeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the pack was made of, where to write the merged checkpoint and the calibration, and what to embed.
+
+    `vectors` has the file of the vectors for every file of inputs.
+    """
+
+    checkpoint: str
+    adapters: dict[str, str]
+    task: str
+    fingerprint: str
+    merged: str
+    calibration: str
+    vectors: dict[str, str]
+
+
+def merge(job: MergeJob) -> None:
+    """Do the job; a merged checkpoint that is there stays.
+
+    Raises:
+        EmbedpackError: the pack was made of other files, or they cannot be read.
+    """
+    from embedpack_export.reference.loading import load_model
+    from embedpack_export.reference.model import ReferenceModel
+
+    adapters = {task: Path(folder) for task, folder in job.adapters.items()}
+    plan = make_plan(ExportSettings(checkpoint=Path(job.checkpoint), output=Path("unused"), adapters=adapters))
+    if plan.source.fingerprint != job.fingerprint:
+        raise InputError(
+            f"the pack was not made of {job.checkpoint} with these adapters: its fingerprint is "
+            f"{job.fingerprint[:12]}, theirs {plan.source.fingerprint[:12]}; pass the files that it was exported from"
+        )
+    model = load_model(plan, job.task)
+    reference = ReferenceModel(model, TextTokenizer(plan.tokenizer_json, plan.max_tokens), plan.pooling)
+    for inputs, vectors in job.vectors.items():
+        np.save(vectors, reference.encode(read_inputs(inputs).texts))
+    write_inputs(Path(job.calibration), _calibration(plan))
+    target = Path(job.merged)
+    if not target.exists():
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        _save(plan, model, partial)
+        partial.rename(target)
+
+
+def _calibration(plan: ExportPlan) -> Inputs:
+    texts = [item.text for item in plan.calibration.texts]
+    ids = TextTokenizer(plan.tokenizer_json, min(LONGEST, plan.max_tokens)).encode(texts, "")
+    return Inputs(texts=texts, ids=[item.ids.tolist() for item in ids])
+
+
+def _save(plan: ExportPlan, model: object, target: Path) -> None:
+    merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    assert hasattr(merged, "save_pretrained")
+    merged.save_pretrained(target, max_shard_size="100GB")
+    for name in COPIED:
+        source = plan.checkpoint.folder / name
+        if source.exists():
+            (target / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, target / name)
+
+
+def main() -> int:
+    """Do the job on the command line."""
+    try:
+        merge(msgspec.json.decode(sys.argv[1], type=MergeJob))
+    except EmbedpackError as error:
+        print(error, file=sys.stderr)
+        return 1
+    sys.stdout.write("{}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,56 @@
+"""From the vectors of tokens to one of unit length, for peers that return the former."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.peers.job import Vectors
+
+Ids = npt.NDArray[np.int64]
+# The usual batch of programs that batch by count.
+FIXED_BATCH = 64
+
+
+def pooled(states: npt.NDArray[np.float32], mask: Ids, pooling: str) -> Vectors:
+    """Unit vectors float32 [rows, dimensions] of hidden states [rows, tokens, dimensions], padded on the right.
+
+    Raises:
+        ValueError: the pooling is not known.
+    """
+    if pooling == "mean":
+        vectors = (states * mask[..., None]).sum(1, dtype=np.float32)
+    elif pooling == "cls":
+        vectors = states[:, 0]
+    elif pooling == "last":
+        vectors = states[np.arange(len(states)), mask.sum(1) - 1]
+    else:
+        raise ValueError(f"pooling {pooling!r}; known: mean, cls, last")
+    return unit(vectors)
+
+
+def unit(vectors: npt.NDArray[np.float32]) -> Vectors:
+    """Rows of length 1."""
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def padded(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Ids, Ids]:
+    """Ids and mask int64 [rows, longest], padded on the right."""
+    ids = np.full((len(rows), max(map(len, rows))), pad_token_id, np.int64)
+    mask = np.zeros_like(ids)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    return ids, mask
+
+
+def in_fixed_batches(rows: Sequence[Sequence[int]], run: Callable[[Sequence[Sequence[int]]], Vectors]) -> Vectors:
+    """Vectors of all rows in their order, some at a time."""
+    return np.concatenate([run(batch) for batch in _batches(rows)])
+
+
+def _batches(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
+    for start in range(0, len(rows), FIXED_BATCH):
+        yield rows[start : start + FIXED_BATCH]

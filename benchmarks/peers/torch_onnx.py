@@ -1,0 +1,110 @@
+"""onnxruntime on what torch.onnx makes of the model, and on what `quantize_dynamic` makes of that, all by default."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from benchmarks.peers.job import Inputs, PeerJob, PrepareJob, Vectors
+from benchmarks.peers.pooled import in_fixed_batches, padded, pooled
+
+FILE = "model.onnx"
+# What an ONNX model with these names and a tokenizer is read with by other programs.
+INPUTS = ("input_ids", "attention_mask")
+OUTPUT = "last_hidden_state"
+TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """Ids in, pooled vectors out."""
+
+    session: Any
+    pooling: str
+    pad_token_id: int
+
+    def batch(self, inputs: Inputs) -> Vectors:
+        return self._run(inputs.ids)
+
+    def corpus(self, inputs: Inputs) -> Vectors:
+        return in_fixed_batches(inputs.ids, self._run)
+
+    def _run(self, rows: Sequence[Sequence[int]]) -> Vectors:
+        ids, mask = padded(rows, self.pad_token_id)
+        (states,) = self.session.run([OUTPUT], {"input_ids": ids, "attention_mask": mask})
+        return pooled(states, mask, self.pooling)
+
+
+def open_model(job: PeerJob) -> OnnxModel:
+    """A session with all of onnxruntime's own optimizations."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = job.threads
+    path = folder(job.source.models, job.format) / FILE
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return OnnxModel(session, job.source.pooling, job.source.pad_token_id)
+
+
+def folder(models: str, name: str) -> Path:
+    """Where a form of the ONNX model lies."""
+    return Path(models) / f"onnx-{name}"
+
+
+def prepare(job: PrepareJob) -> None:
+    """Export with torch.onnx, or quantize what was exported."""
+    target = folder(job.source.models, job.format)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    if job.format == "fp32":
+        _export(job.source.checkpoint, target)
+    else:
+        _quantize(folder(job.source.models, "fp32"), target)
+
+
+def _export(checkpoint: str, target: Path) -> None:
+    import torch
+
+    from benchmarks.peers.torch_eager import load
+
+    class Backbone(torch.nn.Module):
+        """Only the states of the last layer."""
+
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+
+    ids = torch.ones((2, 9), dtype=torch.int64)
+    axes = {0: "batch", 1: "sequence"}
+    program = torch.onnx.export(
+        Backbone(load(checkpoint, "fp32")),
+        (ids, ids),
+        input_names=list(INPUTS),
+        output_names=[OUTPUT],
+        dynamic_shapes=(axes, axes),
+        dynamo=True,
+    )
+    assert program is not None
+    program.save(str(target / FILE), external_data=True)
+    for name in TOKENIZER:
+        if (Path(checkpoint) / name).exists():
+            shutil.copyfile(Path(checkpoint) / name, target / name)
+
+
+def _quantize(source: Path, target: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        source / FILE, target / FILE, weight_type=QuantType.QInt8, use_external_data_format=_is_large(source)
+    )
+
+
+def _is_large(source: Path) -> bool:
+    """Over what one protobuf file may hold."""
+    return sum(path.stat().st_size for path in source.iterdir()) > 1 << 31
