@@ -136,15 +136,15 @@ def _encode(model: Embedder, item: RetrievalSet, cache: Path | None) -> Vectors:
     return Vectors(item, queries, documents, exact)
 
 
-def _cached(model: Embedder, texts: list[str], prompt: str, cache: Path | None) -> Embeddings:
-    """Vectors of texts under the prompt of that name where the task has it."""
+def _cached(model: Embedder, inputs: list[str | Path], prompt: str, cache: Path | None) -> Embeddings:
+    """Vectors of texts, or of files of images, under the prompt of that name where the task has it."""
     name = prompt if prompt in model.prompts else None
     assert model.task is not None
-    key = json.dumps([model.pack.manifest.space(model.task), name, texts]).encode()
+    key = json.dumps([model.pack.manifest.space(model.task), name, *map(str, inputs)]).encode()
     path = None if cache is None else cache / f"{hashlib.sha256(key).hexdigest()[:32]}.safetensors"
     if path is not None and path.is_file():
         return Embeddings.load(path)
-    vectors = model.encode(texts, prompt_name=name)
+    vectors = model.encode(inputs, prompt_name=name)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         vectors.save(path)

@@ -121,7 +121,7 @@ def draw_texts(data: Path, count: int, seed: int) -> list[str]:
     drawn: list[str] = []
     for name in SETS:
         found = read_set(data, name)
-        texts = [text for text in (*found.documents.values(), *found.queries.values()) if text.strip()]
+        texts = [text for text in (*found.documents.values(), *found.queries.values()) if isinstance(text, str)]
         drawn += [texts[row][:CHARACTERS] for row in rng.choice(len(texts), min(each, len(texts)), replace=False)]
     return drawn[:count]
 

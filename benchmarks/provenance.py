@@ -1,49 +1,13 @@
-"""Under which conditions figures were taken. Nothing in it names a host, a user or a folder of the machine."""
+"""Under which conditions figures were taken, and by which command. Nothing names a host, a user or a folder outside."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import subprocess
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from embedpack.saturation import products_saturate
-from embedpack.threads import available_cores
+from embedpack_export.evaluation.provenance import ROOT, provenance
 
-ROOT = Path(__file__).parent.parent
-PACKAGES = (
-    "numpy", "onnxruntime", "tokenizers", "msgspec", "onnx", "onnx-ir", "torch", "transformers", "peft", "ir-measures",
-    "numkong", "faiss-cpu",
-)  # fmt: skip
-# Instructions that decide how fast, and in which of the two int8 graphs, a product is computed.
-CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-
-
-def provenance(threads: int, seed: int) -> dict[str, Any]:
-    """The conditions of a run that begins now."""
-    model, flags = _cpu()
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "embedpack": importlib.metadata.version("embedpack"),
-        "git": _git(),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": {
-            "model": model,
-            "flags": [flag for flag in CPU_FLAGS if flag in flags],
-            "int8_products_saturate": products_saturate(),
-            "cores": available_cores(),
-        },
-        # Work of others at the start, in cores.
-        "load_average": round(os.getloadavg()[0], 2),
-        "threads": threads,
-        "seed": seed,
-    }
+__all__ = ["ROOT", "command_line", "provenance"]
 
 
 def command_line(arguments: Sequence[str]) -> str:
@@ -55,39 +19,3 @@ def _portable(argument: str) -> str:
     name, equals, value = argument.rpartition("=")
     outside = Path(value).is_absolute() or ".." in Path(value).parts
     return name + equals + (Path(value).name if outside else value)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git() -> dict[str, Any]:
-    commit = _ask_git("rev-parse", "HEAD")
-    # Results are what a run writes: they make nothing dirty.
-    changes = _ask_git("status", "--porcelain", "--", ".", ":!benchmarks/results")
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
-
-
-def _ask_git(*arguments: str) -> str | None:
-    try:
-        answer = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return answer.stdout.strip()
-
-
-def _cpu() -> tuple[str, set[str]]:
-    """Model and flags of the first processor; empty flags where the system has no /proc/cpuinfo."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine(), set()
-    found: dict[str, str] = {}
-    for line in lines:
-        key, _, value = line.partition(":")
-        found.setdefault(key.strip(), value.strip())
-    flags = found.get("flags", found.get("Features", ""))
-    return found.get("model name", platform.machine()), set(flags.split())

@@ -21,7 +21,7 @@ def variants() -> list[str]:
     """Accuracy, size and speed of the variants of the default model."""
     accuracy, speed, footprint = (_results(name) for name in ("accuracy", "speed", "footprint"))
     sizes = {item["variant"]: item["weights_bytes"] / 1e6 for item in footprint["results"]["variants"]}
-    (sets,) = accuracy["results"]["tasks"].values()
+    sets = retrieval_sets(accuracy["results"])
     names = [entry["set"].rsplit("/", 1)[-1] for entry in sets]
     shapes = [f"{rows}x{tokens}" for rows, tokens in SHAPES]
     header = ["variant", "MB", *(f"nDCG@10 {name}" for name in names), "cosine, lowest 1 %", *shapes]
@@ -41,6 +41,35 @@ def variants() -> list[str]:
         f"tokens, one thread of {cpu['model']} {flags}. Files: `benchmarks/results/`."
     )
     return [*lines, "", note]
+
+
+def retrieval_sets(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every set of the task retrieval: its name, the reference's nDCG@10, and the figures of whole float32 vectors."""
+    if "accuracy" not in results:
+        # Files of the older benchmark hold one task, in this form.
+        (sets,) = results["tasks"].values()
+        return list(sets)
+    (task,) = (task for task in results["accuracy"]["tasks"] if task["task"] == "retrieval")
+    whole = [item for item in task["settings"] if item["counts"] and item["measure"] == "nDCG@10"]
+    single = [item for item in whole if item["setting"]["vectors"] == "single"]
+    return [
+        {
+            "set": described["name"],
+            "reference_ndcg_at_10": described["reference"],
+            "variants": {
+                item["setting"]["variant"]: {
+                    "ndcg_at_10": figures["found"],
+                    "difference": figures["difference"],
+                    "cosine": figures["cosine"],
+                }
+                for item in single
+                for figures in item["sets"]
+                if figures["set"] == described["name"]
+            },
+        }
+        for described in task["sets"]
+        if described["kind"] != "sts"
+    ]
 
 
 def codes() -> list[str]:

@@ -1,16 +1,7 @@
-"""Plain text tables."""
+"""Plain text tables, as `embedpack bench` prints them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from embedpack_export.evaluation.text_table import text_table as table
 
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns aligned with spaces; the first to the left, the others to the right."""
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for first, *others in cells:
-        padded = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *padded]).rstrip())
-    return "\n".join(lines)
+__all__ = ["table"]

@@ -135,6 +135,7 @@ def _accuracy(options: argparse.Namespace) -> int:
             limit=options.limit,
             seed=options.seed,
             threads=options.threads,
+            mteb=tuple(dict.fromkeys(options.mteb)),
         )
     )
     print(accuracy_text(report))

@@ -13,6 +13,7 @@ from embedpack_export.evaluation.data import AnySet, PairSet, RetrievalSet
 from embedpack_export.evaluation.discovery import read_sets
 from embedpack_export.evaluation.findings import AccuracyReport, SetDescription, TaskFigures
 from embedpack_export.evaluation.grid import Grid
+from embedpack_export.evaluation.mteb_scores import mteb_scores
 from embedpack_export.evaluation.reference import Reference, ReferenceSource, open_reference
 from embedpack_export.evaluation.summary import summarise
 from embedpack_export.evaluation.task_answers import SetOfTask, TaskRun, answers_of_task
@@ -35,6 +36,7 @@ class AccuracyOptions:
         limit: queries of each set; None: all.
         seed: of the bootstrap.
         threads: of the graphs; None: all cores.
+        mteb: names of tasks of mteb that are measured too.
     """
 
     pack: Path
@@ -49,6 +51,7 @@ class AccuracyOptions:
     limit: int | None = None
     seed: int
     threads: int | None = None
+    mteb: Sequence[str] = ()
 
 
 def measure_accuracy(options: AccuracyOptions) -> AccuracyReport:
@@ -58,7 +61,8 @@ def measure_accuracy(options: AccuracyOptions) -> AccuracyReport:
         InputError: an option or a set cannot be used, or the pack does not belong to the reference.
         PackError: the pack is broken.
         CheckpointError: the checkpoint of the reference, or an adapter, cannot be read.
-        MissingExtraError: ir-measures, scipy, or for a torch reference torch, transformers and peft, are missing.
+        MissingExtraError: ir-measures or scipy are missing, mteb where it is asked, or torch, transformers or peft for
+            the torch reference.
     """
     if not options.margin > 0:
         raise InputError(
@@ -84,6 +88,7 @@ def measure_accuracy(options: AccuracyOptions) -> AccuracyReport:
         passed=all(item.verdict.outcome == "non-inferior" for task in tasks for item in task.settings if item.counts),
         tasks=tasks,
         left_out=assigned.left_out,
+        mteb=mteb_scores(pack, reference, options.mteb, options.variants, options.threads),
     )
 
 

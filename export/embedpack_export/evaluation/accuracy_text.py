@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedpack_export.evaluation.findings import AccuracyReport, SettingFigures, TaskFigures, Worst
+from embedpack_export.evaluation.findings import AccuracyReport, MtebFigures, SettingFigures, TaskFigures, Worst
 from embedpack_export.evaluation.measures import Cosines
 from embedpack_export.evaluation.text_table import text_table
 
@@ -18,6 +18,8 @@ def accuracy_text(report: AccuracyReport) -> str:
     ]
     for task in report.tasks:
         lines += ["", *_task(task)]
+    if report.mteb:
+        lines += ["", _mteb(report.mteb)]
     for name, why in report.left_out.items():
         lines += ["", f"left out: {name}: {why}"]
     return "\n".join([*lines, "", conclusion(report)])
@@ -101,6 +103,14 @@ def _cosines(task: TaskFigures) -> str:
         for label, found in (*group.languages.items(), *group.lengths.items())
     ]
     return text_table(("cosine by language and length", "", "inputs", "mean", "1 %", "lowest"), rows)
+
+
+def _mteb(figures: Sequence[MtebFigures]) -> str:
+    rows = [
+        (item.name, item.task, item.variant, f"{item.reference:.2f}", f"{item.found:.2f}", f"{item.difference:+.3f}")
+        for item in figures
+    ]
+    return text_table(("mteb, without a say", "task", "variant", "reference", "found", "difference"), rows)
 
 
 def cosine_cells(found: Cosines | None) -> tuple[str, str, str]:

@@ -9,8 +9,8 @@ from typing import Literal
 from embedpack.codes import Precision
 from embedpack_export.evaluation.data import Kind
 from embedpack_export.evaluation.measures import Cosines
-from embedpack_export.evaluation.reference import ReferenceKind
 from embedpack_export.evaluation.verdict import Verdict
+from embedpack_export.settings import ReferenceKind
 
 VectorKind = Literal["single", "multi"]
 Measure = Literal["nDCG@10", "Spearman"]
@@ -147,6 +147,18 @@ class TaskFigures:
     cosines: Sequence[CosineGroups]
 
 
+@dataclass(frozen=True)
+class MtebFigures:
+    """Main score in points of a task of mteb, with one of the pack's tasks and variants, and that of the reference."""
+
+    name: str
+    task: str
+    variant: str
+    reference: float
+    found: float
+    difference: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class AccuracyReport:
     """All of a pack.
@@ -161,6 +173,7 @@ class AccuracyReport:
         passed: everything that counts is non-inferior.
         tasks: those with sets.
         left_out: sets that were not measured, and why.
+        mteb: what mteb says; it has no say in `passed`.
     """
 
     pack: str
@@ -172,3 +185,4 @@ class AccuracyReport:
     passed: bool
     tasks: Sequence[TaskFigures]
     left_out: Mapping[str, str]
+    mteb: Sequence[MtebFigures]

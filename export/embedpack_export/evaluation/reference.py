@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -17,9 +17,7 @@ from embedpack_export.evaluation.data import Input
 from embedpack_export.evaluation.encoding import encode, encode_multi, prompt_text
 from embedpack_export.evaluation.reference_cache import Question, ReferenceCache
 from embedpack_export.plan import ExportPlan, make_plan
-from embedpack_export.settings import ExportSettings
-
-ReferenceKind = Literal["torch", "fp32 graph"]
+from embedpack_export.settings import ExportSettings, ReferenceKind
 
 
 class Reference(Protocol):

@@ -14,10 +14,11 @@ from embedpack_export.evaluation.data import AnySet, RetrievalSet
 from embedpack_export.evaluation.discovery import read_sets
 from embedpack_export.evaluation.findings import Setting, SettingFigures, VectorKind
 from embedpack_export.evaluation.grid import Grid
-from embedpack_export.evaluation.reference import Reference, ReferenceKind, ReferenceSource, open_reference
+from embedpack_export.evaluation.reference import Reference, ReferenceSource, open_reference
 from embedpack_export.evaluation.summary import summarise
 from embedpack_export.evaluation.task_answers import TaskRun, answers_of_task
 from embedpack_export.evaluation.verdict import Verdict
+from embedpack_export.settings import ReferenceKind
 
 
 @dataclass(frozen=True, kw_only=True)

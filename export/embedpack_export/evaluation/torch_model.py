@@ -44,10 +44,10 @@ class _Texts:
         self._model = model
 
     def single(self, inputs: Sequence[Input], prompt: str) -> Float32:
-        return self._model.encode(_texts(inputs), prompt)
+        return self._model.encode(texts_of(inputs), prompt)
 
     def multi(self, inputs: Sequence[Input], prompt: str) -> list[Float32]:
-        return self._model.encode_multi(_texts(inputs), prompt)
+        return self._model.encode_multi(texts_of(inputs), prompt)
 
 
 class _TextsAndImages:
@@ -83,7 +83,12 @@ class _TextsAndImages:
             )
 
 
-def _texts(inputs: Sequence[Input]) -> list[str]:
+def texts_of(inputs: Sequence[Input]) -> list[str]:
+    """Inputs that are all texts.
+
+    Raises:
+        InputError: one is an image.
+    """
     texts = [item for item in inputs if isinstance(item, str)]
     if len(texts) < len(inputs):
         raise InputError("the torch reference of this family reads texts only; leave out sets with images")

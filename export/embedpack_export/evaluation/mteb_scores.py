@@ -1,0 +1,154 @@
+"""Tasks of mteb, by a thin wrapper that shows it a judge or a variant as one of its encoders.
+
+mteb gives one score for a task, not one for each query. So there is a difference, but neither interval nor verdict.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from embedpack import Embedder
+from embedpack.codes import Float32
+from embedpack.errors import InputError, MissingExtraError
+from embedpack.pack import Pack
+from embedpack_export.evaluation.assignment import variants_of
+from embedpack_export.evaluation.data import Kind
+from embedpack_export.evaluation.discovery import task_of
+from embedpack_export.evaluation.encoding import encode
+from embedpack_export.evaluation.findings import MtebFigures
+from embedpack_export.evaluation.reference import Reference
+
+# Texts under the prompt of that name, float32 [texts, dimensions].
+Encode = Callable[[Sequence[str], str], Float32]
+
+logger = logging.getLogger("embedpack")
+
+
+class MtebEncoder:
+    """What mteb calls an encoder (its `EncoderProtocol`)."""
+
+    def __init__(self, name: str, encode_texts: Encode) -> None:
+        """Wrap a function.
+
+        Args:
+            name: shown by mteb.
+            encode_texts: makes unit vectors.
+        """
+        self._name = name
+        self._encode = encode_texts
+
+    @property
+    def mteb_model_meta(self) -> Any:
+        """The name, and no claim beside it."""
+        return _mteb().models.ModelMeta.create_empty({"name": f"embedpack/{self._name}", "revision": "local"})
+
+    def encode(
+        self,
+        inputs: Iterable[Mapping[str, Sequence[str]]],
+        *,
+        task_metadata: Any,
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: Any = None,
+        **options: Any,  # what mteb passes to all encoders: batch size, progress bar
+    ) -> Float32:
+        """Vectors of all texts of some batches; documents as passages, all others as queries.
+
+        Raises:
+            InputError: a batch holds no texts.
+        """
+        texts: list[str] = []
+        for batch in inputs:
+            if "text" not in batch:
+                found = ", ".join(batch)
+                raise InputError(f"{task_metadata.name} ({hf_subset}, {hf_split}): its inputs are {found}, not texts")
+            texts += batch["text"]
+        return self._encode(texts, "passage" if getattr(prompt_type, "value", None) == "document" else "query")
+
+    def similarity(self, embeddings1: Float32, embeddings2: Float32) -> Float32:
+        """Cosines of all with all."""
+        return np.asarray(embeddings1) @ np.asarray(embeddings2).T
+
+    def similarity_pairwise(self, embeddings1: Float32, embeddings2: Float32) -> Float32:
+        """Cosines, row by row."""
+        return (np.asarray(embeddings1) * np.asarray(embeddings2)).sum(-1)
+
+
+def mteb_scores(
+    pack: Pack, reference: Reference, names: Sequence[str], variants: Sequence[str], threads: int | None
+) -> list[MtebFigures]:
+    """Main scores in points, of whole float32 vectors.
+
+    Args:
+        pack: the opened pack.
+        reference: what it is compared with.
+        names: of mteb's tasks.
+        variants: that are measured; empty: all.
+        threads: of the graphs; None: all cores.
+
+    Raises:
+        InputError: mteb has no such task, its data cannot be had, or the pack no task for it.
+        MissingExtraError: mteb is not installed.
+    """
+    return [figures for name in names for figures in scores_of(pack, reference, _task(name), variants, threads)]
+
+
+def scores_of(
+    pack: Pack, reference: Reference, mteb_task: Any, variants: Sequence[str], threads: int | None
+) -> list[MtebFigures]:
+    """As `mteb_scores`, of one task object of mteb."""
+    name, kind = mteb_task.metadata.name, kind_of(mteb_task.metadata)
+    task = task_of(kind, list(pack.manifest.tasks))
+    if task is None:
+        raise InputError(f"--mteb {name}: none of the pack's tasks is known to be for sets of the kind {kind}")
+    logger.info("mteb: %s, reference", name)
+    exact = _score(mteb_task, MtebEncoder("reference", lambda texts, wanted: reference.single(task, texts, wanted)))
+    reference.close()
+    found = []
+    for variant in variants_of(pack.manifest, task, variants):
+        logger.info("mteb: %s, %s", name, variant)
+        score = _score(mteb_task, MtebEncoder(variant, _encoder(pack, task, variant, threads)))
+        found.append(MtebFigures(name, task, variant, round(exact, 4), round(score, 4), round(score - exact, 4)))
+    return found
+
+
+def kind_of(metadata: Any) -> Kind:
+    """The kind of sets that a task of mteb is like."""
+    if metadata.type == "STS":
+        return "sts"
+    return "code" if "Programming" in (metadata.domains or ()) else "retrieval"
+
+
+def _encoder(pack: Pack, task: str, variant: str, threads: int | None) -> Encode:
+    model = Embedder(pack.folder, variant=variant, threads=threads)
+    return lambda texts, wanted: encode(model, task, texts, wanted).codes
+
+
+def _score(mteb_task: Any, encoder: MtebEncoder) -> float:
+    """The main score in points, mean over splits and languages."""
+    try:
+        results = _mteb().evaluate(encoder, mteb_task, cache=None, show_progress_bar=False)
+    except OSError as cause:
+        raise InputError(f"--mteb {mteb_task.metadata.name}: its data cannot be had: {cause}") from cause
+    (result,) = results.task_results
+    return 100 * float(result.get_score())
+
+
+def _task(name: str) -> Any:
+    try:
+        return _mteb().get_task(name)
+    except KeyError as cause:
+        raise InputError(f"--mteb {name}: mteb has no such task ({cause.args[0]})") from cause
+
+
+def _mteb() -> Any:
+    try:
+        import mteb
+        import mteb.models
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError("mteb", str(missing.name)) from missing
+    return mteb
