@@ -94,6 +94,14 @@ def test_multi_vectors_and_images_are_measured(home: Path, visual: Path, tmp_pat
     assert multi[2]["bytes"] < multi[1]["bytes"] < multi[0]["bytes"]
 
 
+def test_multi_vectors_can_be_left_out(home: Path, visual: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    options = ["--data", str(visual), "--no-multi", "--threads", "1", "--precision", "int8", "--json", str(path)]
+    assert main(["bench", "accuracy", str(home / "pack"), *options]) == 1
+    (task,) = json.loads(path.read_text())["accuracy"]["tasks"]
+    assert [item["setting"]["vectors"] for item in task["settings"]] == ["single"]
+
+
 def test_sets_of_images_are_left_out_of_packs_that_read_texts(visual: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = Path(__file__).parents[1] / "runtime" / "packs" / "tiny"
     assert main(["bench", "accuracy", str(tiny), "--data", str(visual)]) == 1

@@ -96,6 +96,7 @@ def _add(commands: Any, name: str, summary: str, details: str) -> argparse.Argum
         help="measure every set with this task; may be repeated (default: each set with the task of its kind)",
     )
     parser.add_argument("--variant", action="append", default=[], metavar="V", help="may be repeated (default: all)")
+    parser.add_argument("--no-multi", action="store_true", help="leave multi-vectors out, which take most of the time")
     parser.add_argument("--reference", type=Path, metavar="CHECKPOINT", help="folder that the pack was exported from")
     parser.add_argument("--adapter", action="append", default=[], metavar="TASK=DIR", help="as for export")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="of the reference's vectors (default: ~/.cache)")
@@ -129,6 +130,7 @@ def _accuracy(options: argparse.Namespace) -> int:
             sets=options.sets,
             tasks=tuple(dict.fromkeys(options.task)),
             variants=tuple(dict.fromkeys(options.variant)),
+            multi=not options.no_multi,
             precisions=options.precision,
             truncate_dims=options.truncate_dim,
             margin=options.max_loss,
@@ -158,6 +160,7 @@ def _sweep(options: argparse.Namespace) -> int:
             sets=options.sets,
             tasks=tuple(dict.fromkeys(options.task)),
             variants=tuple(dict.fromkeys(options.variant)),
+            multi=not options.no_multi,
             max_loss=options.max_loss,
             limit=options.limit,
             seed=options.seed,

@@ -32,6 +32,7 @@ class AccuracyOptions:
         precisions, truncate_dims: what documents are stored as. Both empty: everything, and full float32 vectors count
             for the verdict. Else what is named is measured and counts; what is not is float32, or the full dimension.
         reference: where the reference comes from.
+        multi: multi-vectors are measured where the pack has them.
         margin: largest loss in points that is put up with.
         limit: queries of each set; None: all.
         seed: of the bootstrap.
@@ -47,6 +48,7 @@ class AccuracyOptions:
     variants: Sequence[str] = ()
     precisions: Sequence[str] = ()
     truncate_dims: Sequence[int] = ()
+    multi: bool = True
     margin: float
     limit: int | None = None
     seed: int
@@ -69,7 +71,7 @@ def measure_accuracy(options: AccuracyOptions) -> AccuracyReport:
             f"--max-loss is {options.margin}; a margin is above 0, as no data can show a loss of exactly 0"
         )
     pack = read_pack(options.pack)
-    grid = Grid(pack.manifest, options.precisions, options.truncate_dims)
+    grid = Grid(pack.manifest, options.precisions, options.truncate_dims, multi=options.multi)
     sets = read_sets(options.data, options.sets, options.limit)
     assigned = assign(sets, pack.manifest, options.tasks, options.variants)
     reference = open_reference(pack, options.reference, options.threads)

@@ -19,6 +19,7 @@ from embedpack.multi_embeddings import offsets_of
 from embedpack.pack import Pack
 from embedpack.pooling import pool_rows
 from embedpack.preparation import Preparation, Prepared
+from embedpack.progress import Progress
 from embedpack.tokenizer import TextTokenizer
 from embedpack_export.evaluation.data import Input
 
@@ -122,10 +123,12 @@ def look_at(pack: Pack, task: str, inputs: Sequence[Input], wanted: str) -> list
     """Tokens of each input, in their order, by the pack's tokenizer and image rules."""
     known = pack.manifest.tasks[task]
     prompt = prompt_text(known.prompts, known.default_prompt_name, wanted)
-    return [
-        Seen(len(item.ids), item.image is not None, item.alone)
-        for item in _prepared(_preparation(pack), inputs, prompt)
-    ]
+    seen = []
+    with Progress("counting tokens", len(inputs)) as progress:
+        for item in _prepared(_preparation(pack), inputs, prompt):
+            seen.append(Seen(len(item.ids), item.image is not None, item.alone))
+            progress.advance(1)
+    return seen
 
 
 def _preparation(pack: Pack) -> Preparation:

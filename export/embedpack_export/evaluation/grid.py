@@ -21,8 +21,15 @@ class Grid:
     is measured and counts; what is not is float32, or the full dimension.
     """
 
-    def __init__(self, manifest: Manifest, precisions: Sequence[str] = (), truncate_dims: Sequence[int] = ()) -> None:
-        """Check the names.
+    def __init__(
+        self,
+        manifest: Manifest,
+        precisions: Sequence[str] = (),
+        truncate_dims: Sequence[int] = (),
+        *,
+        multi: bool = True,
+    ) -> None:
+        """Check the names; `multi` is False: multi-vectors are left out.
 
         Raises:
             InputError: there is no such precision or truncation.
@@ -36,7 +43,7 @@ class Grid:
         self._full = manifest.dimensions
         self._dims = manifest.truncate_dims if self._everything else tuple(truncate_dims) or (self._full,)
         # A truncation that is named asks for single vectors.
-        self._multi = None if truncate_dims else manifest.multi_vector_dimensions
+        self._multi = manifest.multi_vector_dimensions if multi and not truncate_dims else None
 
     @property
     def has_multi(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from embedpack.progress import Progress
 from embedpack_export.evaluation.bootstrap import Draws, interval
 from embedpack_export.evaluation.findings import SetFigures, Setting, SettingFigures, Worst
 from embedpack_export.evaluation.measures import Float64
@@ -45,11 +46,14 @@ def summarise(
 def _resampled(answers: Sequence[Answer], seed: int) -> Mapping[int, Float64]:
     """Resampled mean differences of each answer: all settings of a set on the same draws."""
     found: dict[int, Float64] = {}
-    for name in dict.fromkeys(answer.set for answer in answers):
-        group = [answer for answer in answers if answer.set == name]
-        columns = np.stack([answer.differences for answer in group], axis=1)
-        means = Draws(name, len(columns), seed).means(columns)
-        found.update((id(answer), means[:, column]) for column, answer in enumerate(group))
+    names = list(dict.fromkeys(answer.set for answer in answers))
+    with Progress("intervals", len(names)) as progress:
+        for name in names:
+            group = [answer for answer in answers if answer.set == name]
+            columns = np.stack([answer.differences for answer in group], axis=1)
+            means = Draws(name, len(columns), seed).means(columns)
+            found.update((id(answer), means[:, column]) for column, answer in enumerate(group))
+            progress.advance(1)
     return found
 
 

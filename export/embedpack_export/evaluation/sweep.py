@@ -35,6 +35,7 @@ class SweepOptions:
     sets: Sequence[str] = ()
     tasks: Sequence[str] = ()
     variants: Sequence[str] = ()
+    multi: bool = True
     max_loss: float
     limit: int | None = None
     seed: int
@@ -140,7 +141,7 @@ def _task(options: SweepOptions, pack: Pack, task: str, sets: Sequence[AnySet], 
         pack=pack,
         task=task,
         variants=variants_of(pack.manifest, task, options.variants),
-        grid=Grid(pack.manifest),
+        grid=Grid(pack.manifest, multi=options.multi),
         threads=options.threads,
         against_full=True,
     )
