@@ -15,6 +15,7 @@ from benchmarks.make_v4 import make_v4
 from embedpack import Embedder, InputError
 from embedpack.cli import main
 from embedpack.pack import read_pack
+from embedpack_export.evaluation.data import Input
 from embedpack_export.evaluation.encoding import Coder, encode_multi, look_at, pooled
 from embedpack_export.evaluation.reference import ReferenceSource, open_reference
 from embedpack_export.pipeline import export
@@ -70,7 +71,7 @@ def test_pooled_codes_of_tokens_are_those_of_the_embedder(home: Path) -> None:
 
 def test_images_and_tokens_of_torch_and_of_the_graph_agree(home: Path, visual: Path) -> None:
     pack = read_pack(home / "pack")
-    inputs = ["a cat sleeps", visual / "visual" / "images" / "0.png"]
+    inputs: list[Input] = ["a cat sleeps", visual / "visual" / "images" / "0.png"]
     torch = open_reference(pack, ReferenceSource(home / "v4", {}, None), 1)
     graph = open_reference(pack, ReferenceSource(None, {}, None), 1)
     one, other = (item.single("retrieval", inputs, "passage") for item in (torch, graph))
