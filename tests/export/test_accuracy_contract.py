@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from export_cases import TEXTS, calibration_file, edit_json, exactly, quick, tree
 from gate_cases import gated, many_texts
 from onnx import numpy_helper
 from peft_oracle import save_adapter
+from test_token_head import save_tasks
 from tiny_checkpoint import make_checkpoint
 
 from embedpack import AccuracyError, InputError, MissingExtraError
@@ -31,6 +34,7 @@ from embedpack_export.report.figures import Figures
 from embedpack_export.report.reference import TorchReference
 from embedpack_export.report.sample import sampled
 from embedpack_export.settings import MAX_LOSS
+from embedpack_export.token_head import PROJECTOR
 
 ADAPTERS = ("code", "retrieval")
 
@@ -245,6 +249,64 @@ def test_an_adapter_that_was_left_out_is_told(home: Path, tmp_path: Path) -> Non
     plan = make_plan(gated(home / "toy", tmp_path / "base", {"code": home / "code"}))
     (text,) = check_pack(tmp_path / "base", plan, TorchReference(plan), Budget()).failures
     assert "its vectors are those of the model without an adapter: the adapter was left out (" in text
+
+
+@pytest.mark.parametrize(
+    ("loss", "token_cosine", "allowed", "verdict"),
+    [
+        (0.3, None, None, "within budget"),
+        (0.31, None, None, "over budget"),
+        (0.31, None, 0.31, "allowed"),
+        (0.5, None, 0.4, "over budget"),
+        (None, None, None, "not judged"),
+        (0.1, 0.99, None, "within budget"),
+        (0.1, 0.9, None, "over budget"),
+        (None, 0.9, None, "over budget"),
+        (0.1, 0.9, 5.0, "allowed"),
+    ],
+)
+def test_verdicts_on_int8(loss: float | None, token_cosine: float | None, allowed: float | None, verdict: str) -> None:
+    assert Budget(allowed=allowed).verdict("int8", loss, token_cosine) == verdict
+
+
+@pytest.fixture(scope="module")
+def headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy whose adapter brings a projector, and its pack."""
+    folder = tmp_path_factory.mktemp("headed")
+    checkpoint = make_checkpoint(folder / "toy")
+    many_texts(folder)
+    export(gated(checkpoint, folder / "pack", {"code": save_tasks(checkpoint, folder / "adapters")}, weights=("fp32",)))
+    return folder
+
+
+def edit_projector(pack: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change the layer that multi-vectors pass through, and single vectors do not."""
+    initializers = ir.load(pack / "code-fp32.onnx").graph.initializers
+    (tensor,) = [value.const_value for name, value in initializers.items() if name == f"{PROJECTOR}.weight"]
+    assert isinstance(tensor, ir.ExternalTensor)
+    path, start, end = pack / str(tensor.location), int(tensor.offset or 0), int(tensor.length or 0)
+    content = path.read_bytes()
+    values = np.frombuffer(content, np.float32, end // 4, start)
+    path.write_bytes(content[:start] + edit(values).tobytes() + content[start + end :])
+
+
+def test_a_damaged_projector_fails_by_its_tokens(headed: Path, tmp_path: Path) -> None:
+    pack = shutil.copytree(headed / "pack", tmp_path / "pack")
+    plan = make_plan(gated(headed / "toy", pack, {"code": headed / "adapters"}))
+    assert check_pack(pack, plan, TorchReference(plan), Budget()).failures == []
+    edit_projector(pack, lambda values: values[::-1])
+    (text,) = check_pack(pack, plan, TorchReference(plan), Budget()).failures
+    assert "it loses 0.00 points" in text
+    assert re.search(r", of their tokens' vectors -?0\.[0-8]", text)
+
+
+def test_vectors_that_are_not_finite_are_damage(headed: Path, tmp_path: Path) -> None:
+    pack = shutil.copytree(headed / "pack", tmp_path / "pack")
+    plan = make_plan(gated(headed / "toy", pack, {"code": headed / "adapters"}))
+    edit_projector(pack, lambda values: values * np.float32(np.nan))
+    message = "code-fp32, task 'code': no vectors: vector 0 is zero or not finite"
+    with pytest.raises(AccuracyError, match=message):
+        check_pack(pack, plan, TorchReference(plan), Budget())
 
 
 # --- an export that fails

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from embedpack.pack import Verdict, WeightsFormat
 from embedpack_export.settings import MAX_LOSS, ExportSettings
 
+# Mean cosine of the vectors of tokens below which a head must be damaged: rounding alone leaves more. Whole rankings
+# of multi-vectors are not compared; what spoils the layers below the head shows in the single vectors.
+LOWEST_TOKEN_COSINE: dict[WeightsFormat, float] = {"fp32": 0.9999, "int8": 0.98, "int4": 0.9}
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -24,10 +28,11 @@ class Budget:
         """What a variant may lose unasked."""
         return MAX_LOSS[weights] if self.most is None else self.most
 
-    def verdict(self, weights: WeightsFormat, loss: float | None) -> Verdict:
-        """The verdict on a loss; None: it could not be told."""
-        if loss is None:
+    def verdict(self, weights: WeightsFormat, loss: float | None, token_cosine: float | None) -> Verdict:
+        """The verdict on a loss (None: it could not be told) and the mean cosine of tokens (None: there are none)."""
+        token_damage = token_cosine is not None and token_cosine < LOWEST_TOKEN_COSINE[weights]
+        if loss is None and not token_damage:
             return "not judged"
-        if loss <= self.points(weights):
+        if (loss or 0) <= self.points(weights) and not token_damage:
             return "within budget"
-        return "allowed" if self.allowed is not None and loss <= self.allowed else "over budget"
+        return "allowed" if self.allowed is not None and (loss or 0) <= self.allowed else "over budget"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedpack import AccuracyError, Embedder
+from embedpack import AccuracyError, Embedder, InputError
 from embedpack.codes import Float32
 from embedpack.pack import Check, Manifest, TokenAccuracy, Variant, read_pack
 from embedpack_export.calibration import CalibrationText
@@ -71,6 +71,7 @@ def check_pack(folder: Path, plan: ExportPlan, reference: Reference, budget: Bud
 
     Raises:
         PackError: the pack is broken.
+        AccuracyError: a variant gives vectors without a direction, which cannot be compared.
         CheckpointError: the reference cannot be computed.
     """
     pack, texts = read_pack(folder), sampled(plan, reference)
@@ -118,8 +119,12 @@ class _Checking:
         self, model: Embedder, task: str, texts: Sequence[CalibrationText], expected: _Expected
     ) -> tuple[TaskFigures, str | None]:
         """Figures of a task, and what is wrong with it."""
-        found = pack_vectors(model, task, texts)
-        tokens = None if expected.tokens is None else (expected.tokens, pack_tokens(model, task, texts))
+        try:
+            found = pack_vectors(model, task, texts)
+            tokens = None if expected.tokens is None else (expected.tokens, pack_tokens(model, task, texts))
+        except InputError as cause:
+            # The reference took these texts.
+            raise AccuracyError(f"{self.name}, task {task!r}: no vectors: {cause}; the weights are damaged") from cause
         ranking = None if expected.judge is None else expected.judge.compare(found @ found.T)
         check = self._check(cosines(expected.single, found), ranking, tokens)
         codes = () if expected.judge is None else tuple(code_figures(model.pack, task, found, expected.judge))
@@ -132,18 +137,20 @@ class _Checking:
         tokens: tuple[list[Float32], list[Float32]] | None,
     ) -> Check:
         weights = self.variant.weights
+        loss, close_tokens = None if ranking is None else ranking.loss, None if tokens is None else _tokens(*tokens)
+        token_cosine = None if close_tokens is None else close_tokens.cosine_mean
         return Check(
             reference=self.reference.kind,
             texts=len(close),
             cosine_mean=_rounded(close.mean()),
             cosine_p1=_rounded(np.quantile(close, 0.01)),
             cosine_min=_rounded(close.min()),
-            ranking_loss=None if ranking is None else ranking.loss,
+            ranking_loss=loss,
             ranking_loss_95=None if ranking is None else ranking.interval,
             top_10_overlap=None if ranking is None else ranking.overlap,
             budget=self.budget.points(weights),
-            verdict=self.budget.verdict(weights, None if ranking is None else ranking.loss),
-            tokens=None if tokens is None else _token_accuracy(*tokens),
+            verdict=self.budget.verdict(weights, loss, token_cosine),
+            tokens=close_tokens,
         )
 
     def _failure(self, task: str, check: Check, texts: Sequence[Prompted], found: Float32) -> str | None:
@@ -166,6 +173,8 @@ class _Checking:
 
 def _told(check: Check) -> str:
     figures = f"cosine to {check.reference} {check.cosine_mean:.4f}, lowest {check.cosine_min:.4f}, {check.texts} texts"
+    if check.tokens is not None:
+        figures += f", of their tokens' vectors {check.tokens.cosine_mean:.4f}"
     if check.ranking_loss is None or check.ranking_loss_95 is None or check.top_10_overlap is None:
         return figures
     low, high = check.ranking_loss_95
@@ -175,7 +184,7 @@ def _told(check: Check) -> str:
     )
 
 
-def _token_accuracy(expected: Sequence[Float32], found: Sequence[Float32]) -> TokenAccuracy:
+def _tokens(expected: Sequence[Float32], found: Sequence[Float32]) -> TokenAccuracy:
     close = cosines(np.concatenate(expected), np.concatenate(found))
     return TokenAccuracy(
         tokens=len(close), cosine_mean=_rounded(close.mean()), cosine_p1=_rounded(np.quantile(close, 0.01))
