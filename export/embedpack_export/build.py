@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,16 @@ from embedpack_export.graph.heads import (
     token_vectors,
     vector_outputs,
 )
-from embedpack_export.graph.target import Activation, Branches, LinearFormat, LinearLayer, StagedModel, Target, declare
+from embedpack_export.graph.target import (
+    Activation,
+    Arrivals,
+    Branches,
+    LinearFormat,
+    LinearLayer,
+    StagedModel,
+    Target,
+    declare,
+)
 from embedpack_export.lora import Float32
 from embedpack_export.observe import Feeds
 from embedpack_export.passes.unsigned_weights import unsigned_weights
@@ -53,16 +62,26 @@ class LinearWriting:
 
 @dataclass(frozen=True)
 class WrittenStage:
-    """A stage that can be run; `before` and `after` are the names of the hidden states it reads and returns."""
+    """A stage, or its first part, that can be run.
+
+    Attributes:
+        session: over the graph.
+        inputs: names of its inputs.
+        before: name of the hidden states that it reads; None: it is the first.
+        count: of the values that it returns.
+    """
 
     session: GraphSession
+    inputs: frozenset[str]
     before: str | None
-    after: str
+    count: int
 
-    def run(self, feeds: Feeds, hidden: Float32 | None) -> Float32:
-        """Hidden states behind the stage."""
-        given = feeds | ({} if self.before is None or hidden is None else {self.before: hidden})
-        return self.session.run([self.after], given)[0]
+    def run(self, feeds: Feeds, hidden: Float32 | None) -> list[Float32]:
+        """The values; feeds that are no inputs are for other parts."""
+        given = {name: value for name, value in feeds.items() if name in self.inputs}
+        if self.before is not None and hidden is not None:
+            given[self.before] = hidden
+        return self.session.run([str(index) for index in range(self.count)], given)
 
 
 class GraphWriter:
@@ -86,30 +105,35 @@ class GraphWriter:
             graph, declare(graph, model.inputs), weights, writing.format, self._statistics, writing.branches
         )
 
-    def append(self, index: int, statistics: Mapping[str, SiteStatistics]) -> None:
+    def append(self, index: int, statistics: Mapping[str, SiteStatistics], arrivals: Arrivals | None = None) -> None:
         """Append a stage; its statistics are not kept.
 
         Raises:
             CheckpointError: a tensor is missing or does not fit.
         """
         self._statistics.update(statistics)
-        self._before, self._hidden = self._hidden, self._model.stages[index](self.target, self._hidden)
+        self._before = self._hidden
+        self._hidden = self._model.stages[index](replace(self.target, arrivals=arrivals), self._before)
         self._statistics.clear()
 
-    @contextmanager
-    def last_stage(self) -> Iterator[WrittenStage]:
+    def last_stage(self) -> AbstractContextManager[WrittenStage]:
         """The last stage as it was written, as a graph of its own beside the weights."""
         assert self._hidden is not None
-        model = self.target.graph.part(self._before, self._hidden)
+        return self.up_to([self._hidden])
+
+    @contextmanager
+    def up_to(self, values: Sequence[ir.Value]) -> Iterator[WrittenStage]:
+        """The last stage, or what there is of it, as far as these values."""
+        model = self.target.graph.part(self._before, values)
         if products_saturate():
             unsigned_weights(model)
         path = self._folder / ".stage.onnx"
         try:
             ir.save(model, path)
             session = GraphSession(path, available_cores(), mapped=True)
-            yield WrittenStage(
-                session, None if self._before is None else str(self._before.name), str(self._hidden.name)
-            )
+            inputs = frozenset(str(item.name) for item in model.graph.inputs)
+            before = None if self._before is None else str(self._before.name)
+            yield WrittenStage(session, inputs, before, len(values))
         finally:
             path.unlink(missing_ok=True)
 

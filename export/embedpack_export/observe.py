@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.fp32 import ObservedFp32
 from embedpack_export.graph.target import StagedModel, Target, declare
 from embedpack_export.lora import Float32
+from embedpack_export.recording import Recording, Tokens
 from embedpack_export.statistics import SiteStatistics, StatisticsSum
 from embedpack_export.weight_store import WeightStore
 from embedpack_export.weights import Weights
@@ -52,18 +53,23 @@ def run_stage(model: StagedModel, index: int, flows: Sequence[Flow], scratch: Pa
         model: the model.
         index: of the stage; stages must be run in their order.
         flows: one or several tasks that share their statistics.
-        scratch: a folder with room for the weights of a stage in float32.
+        scratch: a folder with room for the weights of a stage in float32, and for what its linear layers read.
 
     Returns:
-        Statistics of what each group of linear layers read, by site.
+        Statistics of what each group of linear layers read, by site. Their recordings last until the next stage is run.
     """
     sums: dict[str, StatisticsSum] = {}
+    recordings: dict[str, Recording] = {}
     tokens = sum(_count(feeds) for flow in flows for feeds in flow.feeds[: flow.observed])
-    for flow in flows:
+    for number, flow in enumerate(flows):
         for feeds, site, values in watch_stage(model, index, flow, scratch):
-            collected = sums.setdefault(site, StatisticsSum(values.shape[-1], tokens))
-            collected.add(_real_tokens(feeds, values))
-    return {site: collected.result() for site, collected in sums.items()}
+            if site not in sums:
+                sums[site] = StatisticsSum(values.shape[-1], tokens)
+                recordings[site] = Recording(scratch / f"site.{len(sums)}", values.shape[-1])
+            found = real_tokens(feeds, values)
+            sums[site].add(found.values)
+            recordings[site].add(number, found)
+    return {site: replace(collected.result(), recording=recordings[site]) for site, collected in sums.items()}
 
 
 def watch_stage(
@@ -122,8 +128,11 @@ def _count(feeds: Feeds) -> int:
     return int(feeds["attention_mask"].sum()) if "attention_mask" in feeds else len(feeds["patches"])
 
 
-def _real_tokens(feeds: Feeds, values: npt.NDArray[Any]) -> Float32:
-    """The activations of all tokens but those of padding, float32 [n, channels]."""
+def real_tokens(feeds: Feeds, values: npt.NDArray[Any]) -> Tokens:
+    """The activations [..., channels] of all tokens but those of padding."""
     if "attention_mask" in feeds and values.ndim == 3:
-        return values[feeds["attention_mask"].astype(bool)].astype(np.float32)
-    return values.reshape(-1, values.shape[-1]).astype(np.float32)
+        mask = feeds["attention_mask"].astype(bool)
+        lengths = np.broadcast_to(mask.sum(axis=1, keepdims=True), mask.shape)[mask]
+        return Tokens(values[mask].astype(np.float32), (1 / lengths[:, None]).astype(np.float32))
+    found = values.reshape(-1, values.shape[-1]).astype(np.float32)
+    return Tokens(found, np.full((len(found), 1), 1 / len(found), np.float32))

@@ -65,6 +65,31 @@ def block_scales(rows: Float32, bits: int, block: int) -> Float32:
     return scales[..., 0].astype(np.float32)
 
 
+@dataclass(frozen=True)
+class CodedScales:
+    """Scales of blocks in a byte each: scale = code * step of the row.
+
+    Attributes:
+        codes: int8 [n, blocks], never 0.
+        steps: float32 [n, 1].
+    """
+
+    codes: npt.NDArray[np.int8]
+    steps: Float32
+
+    @classmethod
+    def of(cls, scales: Float32) -> CodedScales:
+        """The nearest to scales float32 [n, blocks], none of them 0."""
+        steps = np.abs(scales).max(axis=1, keepdims=True) / np.float32(127)
+        codes = np.rint(scales / steps)
+        return cls(np.where(codes == 0, np.copysign(1, scales), codes).astype(np.int8), steps)
+
+    @property
+    def values(self) -> Float32:
+        """The scales, float32 [n, blocks]."""
+        return self.codes * self.steps
+
+
 def round_nearest(rows: Float32, scales: Float32, bits: int, block: int) -> Float32:
     """Nearest integers of float32 [n, k] under the scales [n, blocks], as float32 [n, k]."""
     half = 1 << (bits - 1)

@@ -36,12 +36,12 @@ class Rounding:
     factor: Float32
 
     @classmethod
-    def for_covariance(cls, covariance: npt.NDArray[np.floating[Any]]) -> Rounding:
-        """Prepare for an activation of that covariance [k, k]."""
+    def for_covariance(cls, covariance: npt.NDArray[np.floating[Any]], damping: float = DAMPING) -> Rounding:
+        """Prepare for an activation of that covariance [k, k]; `damping` is as DAMPING."""
         order = np.argsort(-covariance.diagonal(), kind="stable")
         ordered = covariance[order][:, order].astype(np.float64)
         variance = max(float(ordered.diagonal().mean()), 1e-12)
-        ordered[np.diag_indices_from(ordered)] += DAMPING * variance
+        ordered[np.diag_indices_from(ordered)] += damping * variance
         return cls(order, _inverse_factor(ordered).astype(np.float32))
 
     def round(self, weights: Float32, scales: Float32, low: int, high: int) -> Float32:
@@ -61,6 +61,12 @@ class Rounding:
         integers = np.empty_like(weights)
         integers[:, self.order] = result.T
         return integers
+
+    def regression(self, products: Float32) -> Float32:
+        """`products` float32 [n, k] times the inverse of the covariance."""
+        solved = np.empty_like(products)
+        solved[:, self.order] = (products[:, self.order] @ self.factor.T) @ self.factor
+        return solved
 
 
 def _inverse_factor(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -93,6 +99,17 @@ def roundings(covariance: Sequence[npt.NDArray[np.float64]], divisors: Float32) 
         found.append(Rounding.for_covariance(block / np.outer(part, part)))
         start += len(block)
     return found
+
+
+def regression(blocks: Sequence[Rounding], products: Float32) -> Float32:
+    """`products` float32 [n, k] times the inverse covariance of each block of columns."""
+    result = np.empty_like(products)
+    start = 0
+    for block in blocks:
+        columns = slice(start, start + len(block.order))
+        result[:, columns] = block.regression(products[:, columns])
+        start = columns.stop
+    return result
 
 
 def round_columns(blocks: Sequence[Rounding], weights: Float32, scales: Float32, limits: tuple[int, int]) -> Float32:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack_export.lora import Float32
+from embedpack_export.recording import Recording
 
 # Channels whose covariance is kept together: that of a wide layer as a whole would not fit the memory, nor could it be
 # inverted in reasonable time.
@@ -37,6 +38,7 @@ class SiteStatistics:
         mean, low, high: of each channel, float32 [k].
         covariance: of each block of channels (`channel_blocks`), float64 [b, b].
         sample: some tokens, float32 [n, k].
+        recording: all tokens; None: they were not kept.
     """
 
     mean: Float32
@@ -44,6 +46,16 @@ class SiteStatistics:
     high: Float32
     covariance: tuple[npt.NDArray[np.float64], ...]
     sample: Float32
+    recording: Recording | None = None
+
+
+def token_weights(tokens: Float32) -> Float32:
+    """1 / squared length of tokens [n, k]: float32 [n, 1].
+
+    A token of zeros has no direction: it counts for nothing, not for everything.
+    """
+    squares = np.square(tokens).sum(axis=1, keepdims=True)
+    return np.where(squares > TINY, 1 / np.maximum(squares, TINY), np.float32(0))
 
 
 class StatisticsSum:
@@ -66,9 +78,7 @@ class StatisticsSum:
         """Count tokens, float32 [n, k]."""
         if self._origin is None:
             self._origin = tokens.mean(0)
-        squares = np.square(tokens).sum(axis=1, keepdims=True)
-        # A token of zeros has no direction: it counts for nothing, not for everything.
-        weights = np.where(squares > TINY, 1 / np.maximum(squares, TINY), np.float32(0))
+        weights = token_weights(tokens)
         moved = (tokens - self._origin) * np.sqrt(weights)
         self._weight += float(weights.sum(dtype=np.float64))
         self._sample.append(tokens[-self._count % self._stride :: self._stride].copy())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import onnx_ir as ir
 
 from embedpack.pack import WeightsFormat
 from embedpack_export.adapter import PeftAdapter
-from embedpack_export.build import GraphWriter
+from embedpack_export.build import GraphWriter, WrittenStage
 from embedpack_export.graph.branches import AdapterBranches
 from embedpack_export.lora import Float32
-from embedpack_export.observe import Feeds
+from embedpack_export.observe import Feeds, real_tokens
 from embedpack_export.statistics import SiteStatistics
 from embedpack_export.weights import NameRules
 
@@ -25,10 +27,12 @@ class StageAdapter:
     _given: int = 0
 
     def next_tensors(self) -> Feeds:
-        """Its tensors for the branches that were added since the last call."""
-        tensors = self.branches.tensors(self.adapter, self.rules, self._given)
+        """Its tensors for the branches that were added since the last stage was done."""
+        return dict(self.branches.tensors(self.adapter, self.rules, self._given))
+
+    def stage_done(self) -> None:
+        """From now on branches are those of the next stage."""
         self._given = self.branches.count
-        return dict(tensors)
 
 
 @dataclass
@@ -45,6 +49,19 @@ class Trial:
     adapter: StageAdapter | None = None
     hidden: list[Float32] = field(default_factory=list)
 
+    def run(self, stage: WrittenStage, batches: int) -> Iterator[tuple[Feeds, list[Float32]]]:
+        """The inputs of the first batches, and what a stage returns for each."""
+        tensors = {} if self.adapter is None else self.adapter.next_tensors()
+        before: Sequence[Float32 | None] = self.hidden or [None] * len(self.feeds)
+        for feeds, hidden in zip(self.feeds[:batches], before[:batches], strict=True):
+            yield feeds, stage.run(feeds | tensors, hidden)
+
+    def advance(self, stage: WrittenStage) -> None:
+        """Run a whole stage."""
+        self.hidden = [hidden for _, (hidden,) in self.run(stage, len(self.feeds))]
+        if self.adapter is not None:
+            self.adapter.stage_done()
+
 
 @dataclass(frozen=True)
 class Writing:
@@ -56,10 +73,22 @@ class Writing:
     def append(self, index: int, statistics: Mapping[str, SiteStatistics]) -> None:
         """Write a stage in every format and run it."""
         for name, writer in self.writers.items():
-            writer.append(index, statistics)
+            trials = self.trials[name]
+            writer.append(index, statistics, _Arrivals(writer, trials))
             with writer.last_stage() as stage:
-                for trial in self.trials[name]:
-                    tensors = {} if trial.adapter is None else trial.adapter.next_tensors()
-                    before: Sequence[Float32 | None] = trial.hidden or [None] * len(trial.feeds)
-                    pairs = zip(trial.feeds, before, strict=True)
-                    trial.hidden = [stage.run(feeds | tensors, hidden) for feeds, hidden in pairs]
+                for trial in trials:
+                    trial.advance(stage)
+
+
+@dataclass(frozen=True)
+class _Arrivals:
+    """See `Arrivals`."""
+
+    writer: GraphWriter
+    trials: Sequence[Trial]
+
+    def __call__(self, values: Sequence[ir.Value], batches: Sequence[int], /) -> Iterator[list[Float32]]:
+        with self.writer.up_to(values) as stage:
+            for trial, count in zip(self.trials, batches, strict=True):
+                for feeds, found in trial.run(stage, count):
+                    yield [real_tokens(feeds, value).values for value in found]

@@ -9,6 +9,7 @@ import pytest
 from onnx_probe import run_node
 
 from embedpack_export.quantize import (
+    CodedScales,
     ErrorSum,
     block_scales,
     dequantize_blocks,
@@ -217,3 +218,20 @@ def test_gatherblockquantized_returns_the_dequantized_rows(bits: int, columns: i
         ir.DataType.FLOAT,
     )
     np.testing.assert_allclose(found, dequantize_blocks(integers, scales, BLOCK)[ids], rtol=1e-6)
+
+
+def test_coded_scales_are_near_the_scales_and_never_zero() -> None:
+    scales = block_scales(matrix(7, 160), 4, BLOCK)
+    coded = CodedScales.of(scales)
+    assert coded.codes.dtype == np.int8
+    assert coded.steps.shape == (7, 1)
+    assert coded.codes.all()
+    largest = np.abs(scales).max(1, keepdims=True)
+    assert (np.abs(coded.values - scales) <= largest / 127 * np.float32(1.0001)).all()
+    np.testing.assert_array_equal(np.sign(coded.values), np.sign(scales))
+    np.testing.assert_allclose(np.abs(coded.values).max(1), largest[:, 0], rtol=1e-6)
+
+
+def test_a_scale_far_below_that_of_its_row_is_kept_above_zero() -> None:
+    coded = CodedScales.of(np.array([[1, 1e-6, -1e-6]], np.float32))
+    np.testing.assert_array_equal(coded.codes, [[127, 1, -1]])

@@ -61,6 +61,27 @@ def test_uncorrelated_activations_give_nearest(variances: str) -> None:
     np.testing.assert_array_equal(fitted, np.clip(np.rint(matrix / scales), -8, 7))
 
 
+def test_much_damping_gives_nearest() -> None:
+    """What few tokens show is followed less."""
+    matrix = weights(9, 60)
+    scales = np.abs(weights(9, 60, seed=3)) + np.float32(0.1)
+    nearest = np.clip(np.rint(matrix / scales), -8, 7)
+    near, far = (
+        (Rounding.for_covariance(correlated(60), damping).round(matrix, scales, -8, 7) != nearest).mean()
+        for damping in (0.01, 100)
+    )
+    assert near > 0.1
+    assert far < 0.01
+
+
+def test_a_regression_divides_by_the_damped_covariance() -> None:
+    covariance = correlated(60).astype(np.float64)
+    products = weights(9, 60)
+    damped = covariance + 0.2 * covariance.diagonal().mean() * np.eye(60)
+    found = Rounding.for_covariance(covariance, 0.2).regression(products)
+    np.testing.assert_allclose(found, products @ np.linalg.inv(damped), rtol=1e-3, atol=1e-3)
+
+
 def test_columns_are_taken_in_the_order_of_falling_variance() -> None:
     covariance = np.diag(np.array([2, 9, 4, 9], np.float32))
     np.testing.assert_array_equal(Rounding.for_covariance(covariance).order, [1, 3, 2, 0])

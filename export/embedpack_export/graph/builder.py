@@ -106,8 +106,8 @@ class GraphBuilder:
         value.shape = ir.Shape(shape)
         self._outputs.append(value)
 
-    def part(self, first: ir.Value | None, last: ir.Value) -> ir.Model:
-        """A model of its own that computes `last` from the graph's inputs and from `first`.
+    def part(self, first: ir.Value | None, last: Sequence[ir.Value]) -> ir.Model:
+        """A model of its own that computes `last` from the graph's inputs and from `first`, as outputs 0, 1, ...
 
         It has all inputs of the graph but the optional ones that it does not read. Nodes keep their names and weights
         are those of the store: it is what the graph will hold, cut out.
@@ -115,11 +115,14 @@ class GraphBuilder:
         nodes, values = _ancestors(first, last)
         graph = onnx.GraphProto(name=f"{self._name}.part")
         graph.node.extend(ir.to_proto(node) for node in nodes)
+        # Of an identity each: a value may be an input of the part itself.
+        for index, value in enumerate(last):
+            graph.node.append(onnx.helper.make_node("Identity", [str(value.name)], [str(index)]))
+            graph.output.append(onnx.helper.make_tensor_value_info(str(index), onnx.TensorProto.FLOAT, None))
         inputs = [value for value in self._inputs if value in values or value.name not in self._initializers]
         graph.input.extend(ir.to_proto(value) for value in inputs)
         if first is not None:
             graph.input.append(onnx.helper.make_tensor_value_info(str(first.name), onnx.TensorProto.FLOAT, None))
-        graph.output.append(onnx.helper.make_tensor_value_info(str(last.name), onnx.TensorProto.FLOAT, None))
         used = [item for item in self._initializers.values() if item in values]
         graph.initializer.extend(ir.to_proto(item.const_value) for item in used if item.const_value is not None)
         opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
@@ -146,11 +149,11 @@ class GraphBuilder:
         return self._initializers[name]
 
 
-def _ancestors(first: ir.Value | None, last: ir.Value) -> tuple[list[ir.Node], set[ir.Value]]:
+def _ancestors(first: ir.Value | None, last: Sequence[ir.Value]) -> tuple[list[ir.Node], set[ir.Value]]:
     """Nodes that `last` depends on, without those that only `first` does, in an order that can be run; their inputs."""
     nodes: dict[ir.Node, None] = {}
     values: set[ir.Value] = set()
-    waiting: list[tuple[ir.Value, bool]] = [(last, False)]
+    waiting: list[tuple[ir.Value, bool]] = [(value, False) for value in last]
     while waiting:
         value, entered = waiting.pop()
         producer = value.producer()

@@ -125,11 +125,11 @@ def embeddings(part: DecoderPart) -> ir.Value:
     return part.graph.op("ScatterND", [found, inputs["image_index"], inputs["image_embeds"]])
 
 
-def attention(part: DecoderPart, prefix: str, x: Activation) -> ir.Value:
-    """Causal self-attention; float32 [batch, sequence, hidden]."""
+def attention(part: DecoderPart, prefix: str, x: Activation, added: Activation) -> ir.Value:
+    """Causal self-attention, which is added to `added`; float32 [batch, sequence, hidden]."""
     g, shape, target = part.graph, part.shape, part.target
     inner, kv_inner = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-    output = part.layer(f"{prefix}.o_proj", inner, shape.hidden)
+    output = replace(part.layer(f"{prefix}.o_proj", inner, shape.hidden), added=added)
     groups = (shape.kv_heads, shape.heads // shape.kv_heads, shape.head_size)
     arranged = target.arrange(f"{prefix}.mixed", output, groups=groups)
     query = part.layer(f"{prefix}.q_proj", shape.hidden, inner, bias=shape.biases)
@@ -147,10 +147,10 @@ def attention(part: DecoderPart, prefix: str, x: Activation) -> ir.Value:
     return target.linears(Activation(f"{prefix}.mixed", lambda: mixed, arranged=arranged), output)[0]
 
 
-def feed_forward(part: DecoderPart, prefix: str, x: Activation) -> ir.Value:
-    """down(silu(gate) * up); float32 [batch, sequence, hidden]."""
+def feed_forward(part: DecoderPart, prefix: str, x: Activation, added: Activation) -> ir.Value:
+    """down(silu(gate) * up), which is added to `added`; float32 [batch, sequence, hidden]."""
     shape, target = part.shape, part.target
-    down = part.layer(f"{prefix}.down_proj", shape.intermediate, shape.hidden)
+    down = replace(part.layer(f"{prefix}.down_proj", shape.intermediate, shape.hidden), added=added)
     gate = part.layer(f"{prefix}.gate_proj", shape.hidden, shape.intermediate)
     up = part.layer(f"{prefix}.up_proj", shape.hidden, shape.intermediate)
     return gated_product(target, x, f"{prefix}.product", (gate, up, down))
@@ -215,10 +215,10 @@ def causal_decoder(shape: DecoderShape) -> StagedModel:
         def stage(target: Target, x: ir.Value | None) -> ir.Value:
             assert x is not None
             part, prefix = DecoderPart(target, shape), f"layers.{index}"
-            attended = attention(part, f"{prefix}.self_attn", part.norm(f"{prefix}.input_layernorm", x))
-            x = part.graph.op("Add", [x, attended])
-            added = feed_forward(part, f"{prefix}.mlp", part.norm(f"{prefix}.post_attention_layernorm", x))
-            return part.graph.op("Add", [x, added])
+            first, before = part.norm(f"{prefix}.input_layernorm", x), Activation.of(f"{prefix}.hidden", x)
+            x = part.graph.op("Add", [x, attention(part, f"{prefix}.self_attn", first, before)])
+            second, between = part.norm(f"{prefix}.post_attention_layernorm", x), Activation.of(f"{prefix}.attended", x)
+            return part.graph.op("Add", [x, feed_forward(part, f"{prefix}.mlp", second, between)])
 
         return stage
 

@@ -7,7 +7,7 @@ separate products of one quantized activation; attention is the standard operato
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -123,7 +123,7 @@ def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Valu
     ]
     heads = {"q_num_heads": shape.heads, "kv_num_heads": shape.heads}
     mixed = g.op("Attention", [*linears(x, *query_key_value), mask], heads)
-    output = part.layer(f"{prefix}.attention.output.dense", shape.hidden, shape.hidden)
+    output = replace(part.layer(f"{prefix}.attention.output.dense", shape.hidden, shape.hidden), added=x)
     (attended,) = linears(Activation(f"{prefix}.attention.mixed", lambda: mixed), output)
     x = part.norm(f"{prefix}.attention.output.LayerNorm", g.op("Add", [attended, x.value]))
     (inner,) = linears(x, part.layer(f"{prefix}.intermediate.dense", shape.hidden, shape.intermediate))
@@ -132,7 +132,8 @@ def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Valu
         lambda: g.op("Gelu", [inner], {"approximate": ACTIVATIONS[shape.activation]}),
         lower_bound=GELU_MINIMUM,
     )
-    (outer,) = linears(active, part.layer(f"{prefix}.output.dense", shape.intermediate, shape.hidden))
+    output = replace(part.layer(f"{prefix}.output.dense", shape.intermediate, shape.hidden), added=x)
+    (outer,) = linears(active, output)
     return g.op("Add", [outer, x.value])
 
 

@@ -46,7 +46,7 @@ class Fp32:
 
 @dataclass(frozen=True)
 class ObservedFp32(Fp32):
-    """The same, with the input of every group of linears as an output of the graph.
+    """The same, with the input of every group of linears, and what its result is added to, as outputs of the graph.
 
     Attributes:
         sites: names of these outputs, which are the activations' sites; filled while the graph is built.
@@ -56,11 +56,17 @@ class ObservedFp32(Fp32):
 
     def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """See `LinearFormat`."""
-        channels = layers[0].weight.shape[1]
-        seen = target.graph.op("Identity", [x.value])
-        target.graph.output(seen, x.site, ir.DataType.FLOAT, [f"{x.site}.rows", f"{x.site}.columns", channels])
-        self.sites.append(x.site)
+        self._observe(target, x, layers[0].weight.shape[1])
+        for layer in layers:
+            if layer.added is not None:
+                self._observe(target, layer.added, layer.weight.shape[0])
         return super().linears(target, x, layers)
+
+    def _observe(self, target: Target, x: Activation, channels: int) -> None:
+        if x.site not in self.sites:
+            seen = target.graph.op("Identity", [x.value])
+            target.graph.output(seen, x.site, ir.DataType.FLOAT, [f"{x.site}.rows", f"{x.site}.columns", channels])
+            self.sites.append(x.site)
 
 
 def exact_linear(target: Target, x: Activation, layer: LinearLayer) -> ir.Value:

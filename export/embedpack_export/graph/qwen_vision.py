@@ -8,7 +8,7 @@ images, and an image's vectors do not depend on others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -71,9 +71,9 @@ def _embed(target: Target, shape: VisionShape) -> ir.Value:
     return exact_linear(target, patches, LinearLayer(weight, None))
 
 
-def _attention(target: Target, shape: VisionShape, index: int, x: Activation) -> ir.Value:
+def _attention(target: Target, shape: VisionShape, index: int, x: Activation, added: Activation) -> ir.Value:
     g, prefix = target.graph, f"visual.blocks.{index}.attn"
-    output = _layer(target, f"{prefix}.proj", shape.hidden, shape.hidden)
+    output = replace(_layer(target, f"{prefix}.proj", shape.hidden, shape.hidden), added=added)
     # Groups of one channel: each has its own divisor, and none may leave its head.
     arranged = target.arrange(f"{prefix}.mixed", output, groups=(shape.hidden, 1, 1))
     whole = _layer(target, f"{prefix}.qkv", shape.hidden, 3 * shape.hidden)
@@ -120,8 +120,8 @@ def _windowed(target: Target, shape: VisionShape, qkv: tuple[ir.Value, ...]) -> 
     return g.op("Gather", [slots, inputs["window_slots"]], {"axis": 0})
 
 
-def _feed_forward(target: Target, shape: VisionShape, prefix: str, x: Activation) -> ir.Value:
-    down = _layer(target, f"{prefix}.down_proj", shape.intermediate, shape.hidden)
+def _feed_forward(target: Target, shape: VisionShape, prefix: str, x: Activation, added: Activation) -> ir.Value:
+    down = replace(_layer(target, f"{prefix}.down_proj", shape.intermediate, shape.hidden), added=added)
     gate = _layer(target, f"{prefix}.gate_proj", shape.hidden, shape.intermediate)
     up = _layer(target, f"{prefix}.up_proj", shape.hidden, shape.intermediate)
     return gated_product(target, x, f"{prefix}.product", (gate, up, down))
@@ -159,9 +159,11 @@ def vision_tower(shape: VisionShape) -> StagedModel:
             assert x is not None
             g, prefix = target.graph, f"visual.blocks.{index}"
             first = rms_norm(target, f"{prefix}.norm1", x, shape.hidden, EPSILON)
-            x = g.op("Add", [x, _attention(target, shape, index, first)])
+            before = Activation.of(f"{prefix}.hidden", x)
+            x = g.op("Add", [x, _attention(target, shape, index, first, before)])
             second = rms_norm(target, f"{prefix}.norm2", x, shape.hidden, EPSILON)
-            return g.op("Add", [x, _feed_forward(target, shape, f"{prefix}.mlp", second)])
+            between = Activation.of(f"{prefix}.attended", x)
+            return g.op("Add", [x, _feed_forward(target, shape, f"{prefix}.mlp", second, between)])
 
         return stage
 

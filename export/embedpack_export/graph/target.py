@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -60,6 +60,11 @@ class Activation:
     lower_bound: float | None = None
     _made: list[ir.Value] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, site: str, value: ir.Value) -> Activation:
+        """A value that is there already."""
+        return cls(site, lambda: value)
+
     @property
     def value(self) -> ir.Value:
         """The values."""
@@ -70,12 +75,16 @@ class Activation:
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """One linear layer y = ((x @ weight.T + bias) / divisor)[order]; weight [out, in], the others [out]."""
+    """One linear layer y = ((x @ weight.T + bias) / divisor)[order]; weight [out, in], the others [out].
+
+    `added` is what the result is added to, where nothing is done to it before.
+    """
 
     weight: Matrix
     bias: Float32 | None
     divisor: Float32 | None = None
     order: npt.NDArray[np.intp] | None = None
+    added: Activation | None = None
 
     @property
     def module(self) -> str:
@@ -114,6 +123,14 @@ class Branches(Protocol):
         ...
 
 
+class Arrivals(Protocol):
+    """Runs what was written of a stage so far."""
+
+    def __call__(self, values: Sequence[ir.Value], batches: Sequence[int], /) -> Iterator[list[Float32]]:
+        """Real tokens of values, float32 [n, channels] each, for the first so many batches of each flow of inputs."""
+        ...
+
+
 @dataclass(frozen=True)
 class Target:
     """The graph under construction.
@@ -125,6 +142,7 @@ class Target:
         format: how matrices are written.
         statistics: what calibration saw at each site; empty where the format needs none.
         branches: computed beside the linear layers; None where the adapter is merged.
+        arrivals: of the stage that is being written; None: nothing runs through it.
     """
 
     graph: GraphBuilder
@@ -133,6 +151,7 @@ class Target:
     format: LinearFormat
     statistics: Mapping[str, SiteStatistics]
     branches: Branches | None = None
+    arrivals: Arrivals | None = None
     _shared: dict[str, ir.Value] = field(default_factory=dict)
 
     def linears(self, x: Activation, *layers: LinearLayer) -> list[ir.Value]:
