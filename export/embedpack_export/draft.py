@@ -15,6 +15,7 @@ from embedpack.golden import Golden
 from embedpack.pack import Accuracy, Task, Variant, VisionGraph, WeightsFormat
 from embedpack_export.calibration_inputs import Inputs
 from embedpack_export.graph.builder import OPSET
+from embedpack_export.graph.lint import check_forms
 from embedpack_export.measure import Vectors
 from embedpack_export.passes.unsigned_weights import unsigned_weights
 from embedpack_export.weight_store import WeightStore
@@ -34,13 +35,19 @@ class WrittenGraph:
 
     @classmethod
     def complete(cls, path: Path) -> WrittenGraph:
-        """Check a graph; where it has int8 products, write its twin beside it."""
+        """Check a graph; where it has int8 products, write its twin beside it.
+
+        Raises:
+            PackError: it has a form that is slow on CPUs.
+        """
         onnx.checker.check_model(str(path), full_check=True)
         model = ir.load(path)
+        check_forms(model, path)
         if not any(node.op_type == "MatMulIntegerToFloat" for node in model.graph):
             return cls(path, None)
         unsigned_weights(model)
         twin = path.with_name(f"{path.stem}.without-vnni.onnx")
+        check_forms(model, twin, twin=True)
         ir.save(model, twin)
         onnx.checker.check_model(str(twin), full_check=True)
         return cls(path, twin)

@@ -1,0 +1,116 @@
+"""Forms that compute the right numbers slowly on a CPU: no graph leaves the exporter with one of them.
+
+onnxruntime has several kernels for the same product, and picks by types and attributes. Some are slower than float32,
+and nothing says so when a graph is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+
+from embedpack.errors import PackError
+
+INTEGER_PRODUCTS = frozenset({"MatMulInteger", "MatMulIntegerToFloat"})
+ACTIVATIONS, WEIGHTS = 0, 1
+# They hand float16 on or turn it into float32, and compute nothing with it.
+MOVES = frozenset({"Cast", "Gather", "Identity", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Concat", "Split"})
+FAST_BLOCKS = 4
+
+Types = Mapping[ir.Value, ir.DataType]
+Rule = Callable[[ir.Node, Types], bool]
+
+
+def check_forms(model: ir.Model, path: Path, *, twin: bool = False) -> None:
+    """Refuse a graph with a slow form.
+
+    Args:
+        model: the graph.
+        path: of its file, for the message.
+        twin: it is the one for CPUs without VNNI, which needs uint8 weights to be exact.
+
+    Raises:
+        PackError: names the node and what to use instead.
+    """
+    rules = {text: rule for text, rule in RULES.items() if not (twin and rule is _unsigned_weights)}
+    types = dict(_element_types(model.graph))
+    for node in model.graph:
+        for text, rule in rules.items():
+            if rule(node, types):
+                raise PackError(f"{path.name}: node {node.name!r} ({node.op_type}): {text}")
+
+
+def _unsigned_weights(node: ir.Node, types: Types) -> bool:
+    return node.op_type in INTEGER_PRODUCTS and _type(node, WEIGHTS, types) == ir.DataType.UINT8
+
+
+def _signed_activations(node: ir.Node, types: Types) -> bool:
+    return node.op_type in INTEGER_PRODUCTS and _type(node, ACTIVATIONS, types) == ir.DataType.INT8
+
+
+def _slow_blocks(node: ir.Node, types: Types) -> bool:
+    if node.op_type != "MatMulNBits" or _integer(node, "bits", 4) != 8:
+        return False
+    return _integer(node, "accuracy_level", 0) != FAST_BLOCKS
+
+
+def _half(node: ir.Node, types: Types) -> bool:
+    return node.op_type not in MOVES and any(
+        value is not None and types.get(value) == ir.DataType.FLOAT16 for value in node.inputs
+    )
+
+
+def _skip_norm(node: ir.Node, types: Types) -> bool:
+    return node.op_type == "SkipLayerNormalization"
+
+
+RULES: Mapping[str, Rule] = {
+    "uint8 weights (u8 x u8) take a slow kernel; write int8 weights": _unsigned_weights,
+    "int8 activations (s8 x s8) take a slow kernel; quantize activations to uint8": _signed_activations,
+    "products of 8-bit blocks without accuracy_level 4 are slower than float32; set it": _slow_blocks,
+    "CPUs compute float16 as float32, with casts around it; cast it to float32 once": _half,
+    "it is slower on CPUs than Add and LayerNormalization; write these": _skip_norm,
+}
+
+
+def _element_types(graph: ir.Graph) -> Iterator[tuple[ir.Value, ir.DataType]]:
+    """Types of all values that can be told; files do not state those in between."""
+    found: dict[ir.Value, ir.DataType] = {}
+    for value in (*graph.inputs, *graph.initializers.values()):
+        if value.dtype is not None:
+            found[value] = value.dtype
+    for node in graph:
+        first = _result_type(node, found)
+        for value in node.outputs:
+            known = value.dtype if value.dtype is not None else first
+            if known is not None:
+                found[value] = known
+    yield from found.items()
+
+
+def _result_type(node: ir.Node, types: Types) -> ir.DataType | None:
+    """Type of what a node gives."""
+    if node.op_type == "Cast":
+        return ir.DataType(_integer(node, "to", 0))
+    if node.op_type == "QuantizeLinear":
+        stated = _integer(node, "output_dtype", 0)
+        return ir.DataType(stated) if stated else _type(node, 2, types) or ir.DataType.UINT8
+    if node.op_type == "DynamicQuantizeLinear":
+        return ir.DataType.UINT8
+    # Their first input is quantized, or a condition; a later one has the type of the result.
+    place = {"DequantizeLinear": 1, "MatMulIntegerToFloat": 2, "GatherBlockQuantized": 2, "Where": 1}.get(
+        node.op_type, 0
+    )
+    return _type(node, place, types)
+
+
+def _type(node: ir.Node, place: int, types: Types) -> ir.DataType | None:
+    value = node.inputs[place] if place < len(node.inputs) else None
+    return None if value is None else types.get(value)
+
+
+def _integer(node: ir.Node, name: str, default: int) -> int:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_int()
