@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from embedpack.image_file import is_image
+
+# Items prepared ahead: enough to find neighbours of the same length, few enough to stay in memory. An image takes some
+# 15 MB, and its neighbours seldom fit into one batch with it anyway.
+WINDOW = 8192
+IMAGE_WINDOW = 8
+
+
+def stretches(items: Iterable[Any], most: int | None = None) -> Iterator[list[Any]]:
+    """Items that follow each other, few enough to be held at a time: IMAGE_WINDOW images, or `most` (WINDOW) items."""
+    most = WINDOW if most is None else most
+    stretch: list[Any] = []
+    images = 0
+    for item in items:
+        stretch.append(item)
+        images += is_image(item)
+        if len(stretch) == most or images == IMAGE_WINDOW:
+            yield stretch
+            stretch, images = [], 0
+    if stretch:
+        yield stretch
 
 
 def token_budget_batches(lengths: Sequence[int], budget: int) -> Iterator[npt.NDArray[np.intp]]:

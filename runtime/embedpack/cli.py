@@ -16,7 +16,7 @@ from typing import Protocol
 
 from embedpack.errors import EmbedpackError
 
-BUILT_IN = {name: f"embedpack.commands.{name}" for name in ("embed", "search", "inspect", "verify")}
+BUILT_IN = {name: f"embedpack.commands.{name}" for name in ("embed", "search", "inspect", "verify", "prepare")}
 ENTRY_POINTS = "embedpack.commands"
 INTERRUPTED = 130
 

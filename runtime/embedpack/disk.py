@@ -30,8 +30,12 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A binary file that takes its name only when the block ends without an error.
+
+    Args:
+        path: its name.
+        mode: who may read and write it; the process's mask takes from that.
 
     Raises:
         CapacityError, InputError: see `disk_errors`.
@@ -41,7 +45,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         try:
             with stream:
                 yield stream
-            os.chmod(stream.name, 0o666 & ~_umask())
+            os.chmod(stream.name, mode & ~_umask())
             os.replace(stream.name, path)
         except BaseException:
             os.unlink(stream.name)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from embedpack.batching import WINDOW, stretches
 from embedpack.calibration_file import Codebooks, open_codebooks
 from embedpack.codebook import Codebook
 from embedpack.codes import (
@@ -27,12 +27,13 @@ from embedpack.codes import (
     truncate,
 )
 from embedpack.embeddings import Embeddings, concatenate
-from embedpack.encoder import IMAGE_WINDOW, NOTHING, EncodeOptions, OnLongText, Tally
+from embedpack.encoder import NOTHING, EncodeOptions, OnLongText, Tally
 from embedpack.errors import InputError, unknown
 from embedpack.image_file import is_image
 from embedpack.memory import check_memory
 from embedpack.multi_embeddings import MultiEmbeddings, concatenate_multi, offsets_of
 from embedpack.pack import AdapterMode, Pack, read_pack
+from embedpack.prepared import cache_folder
 from embedpack.progress import Progress
 from embedpack.threads import available_cores
 from embedpack.variant import open_encoder
@@ -54,7 +55,7 @@ class Embedder:
         task: its task; of a switchable variant the one that calls use if they name none, or None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options have names, not an object, as those of `encode`
         self,
         pack: str | Path,
         *,
@@ -63,6 +64,7 @@ class Embedder:
         adapters: AdapterMode | None = None,
         variant: str | None = None,
         threads: int | None = None,
+        prepared: bool = True,
     ) -> None:
         """Open a pack.
 
@@ -74,10 +76,12 @@ class Embedder:
                 has it.
             variant: the name of a variant, instead of task, weights and adapters.
             threads: threads for one call; left out, the physical cores that this process may use.
+            prepared: use what `embedpack prepare` made for this host, if it did; the vectors are the same.
 
         Raises:
             PackError: the pack is broken.
             InputError: it has no such task, weights or variant.
+            CapacityError: the variant does not fit the memory.
         """
         opened = read_pack(pack)
         name = choose_variant(opened, VariantChoice(task, weights, adapters, variant))
@@ -88,7 +92,7 @@ class Embedder:
         self.variant = name
         self.task = chosen.task or task or _only(opened.manifest.tasks)
         self._switchable = chosen.task is None
-        self._encoder = open_encoder(opened, chosen, threads or available_cores())
+        self._encoder = open_encoder(opened, chosen, threads or available_cores(), cache_folder() if prepared else None)
         self._codebooks: dict[str, Codebooks] = {}
 
     @property
@@ -129,7 +133,7 @@ class Embedder:
         Args:
             inputs: a text or an image, or a sequence of them. A str is always a text; an image is a PIL.Image.Image, a
                 pathlib.Path, bytes, or a uint8 array [height, width, 3]. An iterator, e.g. `pdf_pages("report.pdf")`,
-                is taken a few items at a time.
+                is taken in stretches, of texts long ones, of images short ones.
             task: of a switchable variant: one for all inputs, or one for each; one for all of an iterator.
             prompt_name: one of `prompts`, e.g. "query"; left out, the task's default. Images have none.
             truncate_dim: one of `truncate_dims`; left out, the full dimension.
@@ -142,6 +146,46 @@ class Embedder:
             InputError: an input or an option cannot be used.
             CapacityError: an image does not fit the memory at this resolution.
         """
+        encoded = self._single(precision, truncate_dim, max_pixels)
+        asked = _Asked(task, prompt_name, on_long, max_pixels)
+        return _joined(self._in_parts(inputs, asked, encoded), concatenate)
+
+    def encode_iter(  # noqa: PLR0913 - as `encode`
+        self,
+        inputs: Iterable[Any],
+        *,
+        task: str | None = None,
+        prompt_name: str | None = None,
+        truncate_dim: int | None = None,
+        precision: str = "float32",
+        on_long: OnLongText = "truncate",
+        max_pixels: int | None = None,
+        batch_size: int = WINDOW,
+    ) -> Iterator[Embeddings]:
+        """Single vectors of more texts and images than fit the memory, part by part in their order.
+
+        Args: as of `encode`. `inputs` is anything that gives items one by one; `task` is one for all of them.
+            `batch_size` is the most items that are held at a time, and that a part has. Many are faster: texts of like
+            length are computed together. Parts of images are short, whatever it says.
+
+        Raises:
+            InputError, CapacityError: as `encode`; options are checked at once, items when they are taken.
+        """
+        if task is not None and not isinstance(task, str):
+            raise InputError(f"task is {task!r}; pass one task for all items")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
+        encoded = self._single(precision, truncate_dim, max_pixels)
+        asked = _Asked(task, prompt_name, on_long, max_pixels)
+        asked.check()
+        for name in self._tasks_of([None], task):
+            self._prompt(name, prompt_name)
+        return self._encoded(stretches(_as_iterable(inputs), batch_size), None, asked, encoded)
+
+    def _single(
+        self, precision: str, truncate_dim: int | None, max_pixels: int | None
+    ) -> Callable[[_Request], Embeddings]:
+        """What encodes requests as single vectors."""
         chosen = check_precision(precision)
         dimensions = self._dimensions(truncate_dim, chosen)
 
@@ -153,8 +197,7 @@ class Embedder:
             codes = truncate(_coded(values, chosen, codebook, request.numbers.start), chosen, dimensions)
             return Embeddings(codes, chosen, dimensions, request.space, max_pixels, codebook)
 
-        asked = _Asked(task, prompt_name, on_long, max_pixels)
-        return _joined(self._in_parts(inputs, asked, encoded), concatenate)
+        return encoded
 
     def encode_multi(  # noqa: PLR0913 - as `encode`
         self,
@@ -230,16 +273,22 @@ class Embedder:
         listed = None if _is_iterator(inputs) else _as_list(inputs)
         if listed is None and not isinstance(asked.task, str | None):
             raise InputError("pass one task for all items of an iterator, or a list of the items")
-        parts: list[Part] = []
-        with Progress("embedding", None if listed is None else len(listed)) as progress:
-            tally, first = Tally(progress), 0
-            for items in _stretches(inputs) if listed is None else [listed]:
-                parts.append(encode(self._request(items, first, asked, tally)))
-                first += len(items)
+        groups = stretches(inputs) if listed is None else [listed]
+        parts = list(self._encoded(groups, None if listed is None else len(listed), asked, encode))
         if not parts:
             raise InputError(NOTHING)
-        tally.warn()
         return parts
+
+    def _encoded(
+        self, groups: Iterable[list[Any]], total: int | None, asked: _Asked, encode: Callable[[_Request], Part]
+    ) -> Iterator[Part]:
+        """Encode groups of items that follow each other; `total` is of all items, None: not known."""
+        with Progress("embedding", total) as progress:
+            tally, first = Tally(progress), 0
+            for items in groups:
+                yield encode(self._request(items, first, asked, tally))
+                first += len(items)
+        tally.warn()
 
     def _request(self, items: list[Any], first: int, asked: _Asked, tally: Tally) -> _Request:
         """Items, the first of which has this number, with all that is needed to encode them."""
@@ -431,10 +480,12 @@ def _is_iterator(inputs: Inputs) -> bool:
     return isinstance(inputs, Iterator) and not isinstance(inputs, io.IOBase)
 
 
-def _stretches(inputs: Iterator[Any]) -> Iterator[list[Any]]:
-    """The items of an iterator, as many at a time as images are prepared ahead."""
-    while items := list(islice(inputs, IMAGE_WINDOW)):
-        yield items
+def _as_iterable(inputs: object) -> Iterable[Any]:
+    if isinstance(inputs, str) or is_image(inputs):
+        return [inputs]
+    if not isinstance(inputs, Iterable) or isinstance(inputs, (Mapping, bytearray, io.IOBase)):
+        raise InputError(f"pass something that gives texts and images one by one, not {type(inputs).__name__}")
+    return inputs
 
 
 def _joined(parts: list[Part], join: Callable[[list[Part]], Part]) -> Part:

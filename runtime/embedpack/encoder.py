@@ -10,9 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.batching import token_budget_batches
+from embedpack.batching import stretches, token_budget_batches
 from embedpack.errors import InputError
-from embedpack.image_file import is_image
+from embedpack.graph_weights import GraphWeights
+from embedpack.memory import check_memory
+from embedpack.memory_plan import batch_bytes
 from embedpack.pooling import pool_rows
 from embedpack.preparation import Item, Preparation, Prepared
 from embedpack.progress import Progress
@@ -23,10 +25,8 @@ logger = logging.getLogger("embedpack")
 
 # Measured on a 384-wide encoder: padding and cache misses cost more than small matrices do.
 TOKEN_BUDGET = 256
-# Items prepared ahead: enough to find neighbours of the same length, few enough to stay in memory. An image takes some
-# 15 MB, and its neighbours seldom fit into one batch with it anyway.
-WINDOW = 8192
-IMAGE_WINDOW = 8
+# A batch of more tokens, which is one very long text, must fit the memory, and returns it.
+LONG_TOKENS = 4096
 
 OnLongText = Literal["truncate", "error"]
 NOTHING = "nothing to embed: the list is empty"
@@ -66,7 +66,7 @@ class EncodeOptions:
         adapter: name of the active adapter of a switchable variant.
         max_pixels: size to which images are brought; None: the model's own limit.
         pool_factor: by how much the vectors of tokens become fewer (see `embedpack.pooling`).
-        token_budget: most tokens of a batch, padding included; None: TOKEN_BUDGET.
+        token_budget: most tokens of a batch, padding included; None: what is fastest on this host.
         numbers: of the items, for error messages; None: counted from 0.
         tally: told what was done.
     """
@@ -81,6 +81,21 @@ class EncodeOptions:
     tally: Tally | None = None
 
 
+@dataclass(frozen=True)
+class LoadedGraph:
+    """A graph with what is known about running it here.
+
+    Attributes:
+        session: the graph.
+        token_budget: of a batch, the fastest on this host; None: not measured.
+        weights: what its file says about them; None: not known.
+    """
+
+    session: GraphSession
+    token_budget: int | None = None
+    weights: Callable[[], GraphWeights] | None = None
+
+
 class Encoder:
     """The graphs of a variant with its preparation.
 
@@ -89,7 +104,7 @@ class Encoder:
 
     def __init__(
         self,
-        text: GraphSession,
+        text: LoadedGraph,
         preparation: Preparation,
         vision: Callable[[], GraphSession] | None = None,
         adapters: Mapping[str, Adapter] | None = None,
@@ -142,16 +157,18 @@ class Encoder:
         # All of them first: an unusable text at the end must not cost the work on those before it.
         numbers = range(len(items)) if options.numbers is None else options.numbers
         self.preparation.check(items, numbers)
-        for start, stop in _windows(items):
-            window = self.preparation.prepare(
-                items[start:stop], options.prompt, numbers=numbers[start:stop], max_pixels=options.max_pixels
-            )
+        budget = options.token_budget or self._text.token_budget or TOKEN_BUDGET
+        start = 0
+        for stretch in stretches(items):
+            known = numbers[start : start + len(stretch)]
+            window = self.preparation.prepare(stretch, options.prompt, numbers=known, max_pixels=options.max_pixels)
             if options.tally is not None:
                 options.tally.prepared(window)
             if options.on_long == "error":
-                _refuse_cut(window, numbers[start:stop], self.preparation.tokenizer.max_tokens)
-            for rows in token_budget_batches([len(item.ids) for item in window], options.token_budget or TOKEN_BUDGET):
+                _refuse_cut(window, known, self.preparation.tokenizer.max_tokens)
+            for rows in token_budget_batches([len(item.ids) for item in window], budget):
                 yield start + rows, [window[row] for row in rows]
+            start += len(stretch)
 
     def _outputs(
         self, items: Sequence[Item], output: str, options: EncodeOptions
@@ -160,10 +177,22 @@ class Encoder:
         adapter = None if options.adapter is None else self._adapters[options.adapter]
         for rows, batch in self.batches(items, options):
             embeds = [self._image_embeds(item) for item in batch if item.image is not None]
-            (values,) = self._text.run([output], self.preparation.feeds(batch, embeds), adapter)
+            long = self._check_long(batch)
+            feeds = self.preparation.feeds(batch, embeds)
+            (values,) = self._text.session.run([output], feeds, adapter, give_back=long)
             yield rows, values, batch
             if options.tally is not None:
                 options.tally.done(len(rows))
+
+    def _check_long(self, batch: Sequence[Prepared]) -> bool:
+        """Whether a batch is a long one, for which the memory was found to suffice."""
+        longest = max(len(item.ids) for item in batch)
+        if len(batch) * longest <= LONG_TOKENS:
+            return False
+        if self._text.weights is not None:
+            needed = batch_bytes(self._text.weights(), len(batch), longest)
+            check_memory(needed, f"an input of {longest} tokens", "split it, or free some memory")
+        return True
 
     def _image_embeds(self, item: Prepared) -> npt.NDArray[np.float32]:
         """Vectors of an image's tokens. One image a run: so they do not depend on other images."""
@@ -172,18 +201,6 @@ class Encoder:
         assert self.preparation.image is not None
         (embeds,) = self._vision().run(["image_embeds"], vision_feeds(item.image, self.preparation.image))
         return embeds
-
-
-def _windows(items: Sequence[Item]) -> Iterator[tuple[int, int]]:
-    """Bounds of successive stretches of items, short ones where there are images."""
-    start = images = 0
-    for index, item in enumerate(items):
-        images += is_image(item)
-        if index + 1 - start == WINDOW or images == IMAGE_WINDOW:
-            yield start, index + 1
-            start, images = index + 1, 0
-    if start < len(items):
-        yield start, len(items)
 
 
 def _refuse_cut(window: Sequence[Prepared], numbers: Sequence[int], limit: int) -> None:

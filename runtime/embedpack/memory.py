@@ -40,14 +40,25 @@ def _system(root: Path) -> Iterator[int]:
 
 
 def _cgroups(root: Path) -> Iterator[int]:
-    """What each cgroup around this process leaves (version 2, then version 1)."""
-    kinds = (("0", "", "memory.max", "memory.current"),
-             ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))  # fmt: skip
-    for controller, mount, limit_file, usage_file in kinds:
+    """What each cgroup around this process leaves (version 2, then version 1).
+
+    Files that the system keeps in memory count as used, mapped weights among them, but are dropped when it is short.
+    """
+    kinds = (("0", "", "memory.max", "memory.current", ""),
+             ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"))  # fmt: skip
+    for controller, mount, limit_file, usage_file, prefix in kinds:
         for folder in cgroup_folders(root, controller, mount):
             limit, usage = _text(folder / limit_file).strip(), _text(folder / usage_file).strip()
             if limit.isdigit() and usage.isdigit():
-                yield max(0, int(limit) - int(usage))
+                files = _files_in_memory(_text(folder / "memory.stat"), prefix)
+                yield max(0, int(limit) - max(0, int(usage) - files))
+
+
+def _files_in_memory(statistics: str, prefix: str) -> int:
+    """Bytes of the pages of files, from the content of memory.stat."""
+    names = {f"{prefix}active_file", f"{prefix}inactive_file"}
+    pairs = (line.split() for line in statistics.splitlines())
+    return sum(int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0] in names)
 
 
 def _text(path: Path) -> str:

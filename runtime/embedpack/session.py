@@ -20,6 +20,10 @@ ORT_ERRORS: tuple[type[Exception], ...] = tuple(
 )
 # A graph that lacks an output or an input is a ValueError of onnxruntime's own Python code.
 RUN_ERRORS: tuple[type[Exception], ...] = (ValueError, *ORT_ERRORS)
+# Name of the weights beside a graph that a session saved.
+SAVED_WEIGHTS = "weights.bin"
+# Smaller tensors stay in the graph's file.
+SAVED_MIN_BYTES = 1024
 # A file that is no adapter is a RuntimeError.
 LOAD_ERRORS: tuple[type[Exception], ...] = (RuntimeError, *RUN_ERRORS)
 
@@ -51,20 +55,24 @@ class Adapter:
             self._adapter.Load(str(path.resolve()))
         except LOAD_ERRORS as cause:
             raise PackError(f"{path}: onnxruntime cannot load this adapter: {str(cause).splitlines()[0]}") from cause
-        self.options = ort.RunOptions()
-        self.options.add_active_adapter(self._adapter)
+
+    def activate(self, options: ort.RunOptions) -> None:
+        """Make it the adapter of a run."""
+        options.add_active_adapter(self._adapter)
 
 
 class GraphSession:
     """One loaded graph."""
 
-    def __init__(self, graph: Path, threads: int, *, mapped: bool = False) -> None:
+    def __init__(self, graph: Path, threads: int, *, mapped: bool = False, save_to: Path | None = None) -> None:
         """Load a graph.
 
         Args:
             graph: the file.
             threads: for one run.
             mapped: leave the weights where they are, in mapped files, instead of a copy that products read faster.
+            save_to: write the graph there as it is once it is loaded, and SAVED_WEIGHTS beside it: all weights, and the
+                copies that products read. Loaded again, these are mapped; they fit this CPU and this onnxruntime only.
 
         Raises:
             PackError: onnxruntime cannot load it.
@@ -79,6 +87,8 @@ class GraphSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if mapped:
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if save_to is not None:
+            _save(options, save_to)
         # Failures are raised; onnxruntime need not print them as well.
         options.log_severity_level = 4
         try:
@@ -89,16 +99,42 @@ class GraphSession:
         self._graph = graph
 
     def run(
-        self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]], adapter: Adapter | None = None
+        self,
+        outputs: Sequence[str],
+        feeds: Mapping[str, npt.NDArray[Any]],
+        adapter: Adapter | None = None,
+        *,
+        give_back: bool = False,
     ) -> list[npt.NDArray[Any]]:
         """Compute some of the outputs, with an adapter if the graph takes them.
+
+        Args:
+            outputs: their names.
+            feeds: inputs by name.
+            adapter: of a switchable graph.
+            give_back: return the memory of this run to the system; else it is kept for the next one.
 
         Raises:
             PackError: the graph has no such output, or fails on these inputs.
         """
+        options = ort.RunOptions()
+        if adapter is not None:
+            adapter.activate(options)
+        if give_back:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         try:
-            results = self._session.run(list(outputs), dict(feeds), None if adapter is None else adapter.options)
+            results = self._session.run(list(outputs), dict(feeds), options)
         except RUN_ERRORS as cause:
             reason = str(cause).splitlines()[0]
             raise PackError(f"{self._graph}: {', '.join(outputs)} cannot be computed: {reason}") from cause
         return [np.asarray(result) for result in results]
+
+
+def _save(options: ort.SessionOptions, path: Path) -> None:
+    options.optimized_model_filepath = str(path)
+    for name, value in (
+        ("optimized_model_external_initializers_file_name", SAVED_WEIGHTS),
+        ("optimized_model_external_initializers_min_size_in_bytes", str(SAVED_MIN_BYTES)),
+        ("save_external_prepacked_constant_initializers", "1"),
+    ):
+        options.add_session_config_entry(f"session.{name}", value)

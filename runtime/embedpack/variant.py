@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
-from embedpack.encoder import Encoder
+from embedpack.encoder import TOKEN_BUDGET, Encoder, LoadedGraph
 from embedpack.errors import PackError
+from embedpack.graph_weights import GraphWeights, graph_weights
+from embedpack.memory_plan import check_load
 from embedpack.pack import Pack, Variant, VisionGraph
 from embedpack.preparation import Preparation
+from embedpack.prepared import Identity, find_prepared, identity_of
 from embedpack.saturation import products_saturate
 from embedpack.session import Adapter, GraphSession, check_onnxruntime
 from embedpack.tokenizer import TextTokenizer
@@ -21,41 +25,130 @@ def graph_for_this_cpu(graph: str, without_vnni: str | None) -> str:
     """Name of the one of two graphs that gives exact products here."""
     if without_vnni is None or not products_saturate():
         return graph
-    logger.debug("this CPU has no int8 dot products (VNNI): using %s", without_vnni)
+    _tell_slow_products()
     return without_vnni
 
 
-def open_encoder(pack: Pack, variant: Variant, threads: int) -> Encoder:
+@functools.cache
+def _tell_slow_products() -> None:
+    """Once in a process, however many graphs it opens."""
+    logger.info(
+        "this CPU has no int8 dot products (VNNI): int8 gives the same vectors here, but is less far ahead of fp32 "
+        "than on CPUs that have them"
+    )
+
+
+@dataclass(frozen=True)
+class HostGraph:
+    """One of a pack's graphs, in the form that this CPU needs.
+
+    Attributes:
+        pack: that it is in.
+        name: of its file.
+        external_data: files of its weights.
+    """
+
+    pack: Pack
+    name: str
+    external_data: tuple[str, ...]
+
+    @classmethod
+    def of(cls, pack: Pack, graph: Variant | VisionGraph) -> HostGraph:
+        """The one of a graph and its twin that is exact here."""
+        return cls(pack, graph_for_this_cpu(graph.graph, graph.graph_without_vnni), graph.external_data)
+
+    @property
+    def identity(self) -> Identity:
+        """What a prepared graph must have been made of and for."""
+        return identity_of(self.pack, self.name, self.external_data)
+
+    @property
+    def path(self) -> Path:
+        """Path of its file, once its digest is known to be right, and the sizes of its weights."""
+        for name in self.external_data:
+            self.pack.path(name)
+        return checked_path(self.pack, self.name)
+
+    @property
+    def weights(self) -> GraphWeights:
+        """What its file says about its weights."""
+        return graph_weights(self.pack.read(self.name), str(self.pack.folder / self.name))
+
+    def open(self, threads: int, cache: Path | None, tokens: int) -> LoadedGraph:
+        """Load it, or what `embedpack prepare` made of it.
+
+        Args:
+            threads: for one run.
+            cache: where prepared graphs lie; None: nowhere.
+            tokens: of the largest batch that is common.
+
+        Raises:
+            PackError: a file is missing or changed, or cannot be loaded.
+            CapacityError: it does not fit the memory.
+        """
+        path = self.path
+        prepared = None if cache is None else find_prepared(cache, self.identity)
+        saved = None if prepared is None else prepared.path
+        budget = None if prepared is None else prepared.token_budget(threads)
+        stored = sum(self.pack.manifest.files[name].bytes for name in self.external_data)
+        weights = functools.cache(lambda: self.weights)
+        check_load(str(path), stored, weights, prepared=saved is not None, tokens=tokens)
+        if saved is not None:
+            try:
+                session = GraphSession(saved, threads)
+            except PackError as cause:
+                logger.warning("%s; it is not used: run embedpack prepare again", cause)
+            else:
+                logger.info("%s: loaded as prepared for this host, from %s", self.name, saved.parent)
+                return LoadedGraph(session, budget, weights)
+        return LoadedGraph(GraphSession(path, threads), budget, weights)
+
+
+def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None = None) -> Encoder:
     """Load a variant's graphs and the pack's tokenizer; their digests are checked, of the weights only the size.
+
+    Args:
+        pack: the pack.
+        variant: one of its variants.
+        threads: for one run.
+        cache: where graphs lie that were prepared for this host; None: the pack's own are used.
 
     Raises:
         PackError: a file is missing or changed, or cannot be loaded.
+        CapacityError: the variant does not fit the memory.
     """
     check_onnxruntime(variant.min_onnxruntime)
-    preparation = _preparation(pack)
+    preparation = open_preparation(pack)
     vision = None
     if pack.manifest.image is not None:
-        graph = pack.manifest.vision[variant.weights]
+        image_graph = pack.manifest.vision[variant.weights]
         # Large, and of no use to those who embed texts only.
-        vision = functools.cache(lambda: _open(pack, graph, threads))
-    adapters = {task: Adapter(_checked(pack, name)) for task, name in variant.adapter_files.items()}
-    return Encoder(_open(pack, variant, threads), preparation, vision, adapters)
+        vision = functools.cache(lambda: HostGraph.of(pack, image_graph).open(threads, cache, TOKEN_BUDGET).session)
+    text = HostGraph.of(pack, variant).open(threads, cache, TOKEN_BUDGET)
+    return Encoder(text, preparation, vision, open_adapters(pack, variant))
 
 
-def _checked(pack: Pack, name: str) -> Path:
+def open_adapters(pack: Pack, variant: Variant) -> dict[str, Adapter]:
+    """The adapters of a switchable variant by task; none of a merged one.
+
+    Raises:
+        PackError: a file is missing or changed, or is no adapter.
+    """
+    return {task: Adapter(checked_path(pack, name)) for task, name in variant.adapter_files.items()}
+
+
+def checked_path(pack: Pack, name: str) -> Path:
     """Path of a file whose digest is right; onnxruntime trusts what it maps."""
     pack.read(name)
     return pack.path(name)
 
 
-def _open(pack: Pack, graph: Variant | VisionGraph, threads: int) -> GraphSession:
-    for name in graph.external_data:
-        pack.path(name)
-    name = graph_for_this_cpu(graph.graph, graph.graph_without_vnni)
-    return GraphSession(_checked(pack, name), threads)
+def open_preparation(pack: Pack) -> Preparation:
+    """How the pack's inputs become token ids.
 
-
-def _preparation(pack: Pack) -> Preparation:
+    Raises:
+        PackError: the tokenizer is missing or changed, or does not fit the graphs.
+    """
     text = pack.manifest.text
     content = pack.read(text.tokenizer)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,27 @@ def check_suffix(path: Path) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: {unknown('ending', path.suffix, SUFFIXES)}")
+
+
+def is_stream(path: Path | None) -> bool:
+    """Whether vectors can be written there as they come; the other formats hold whole arrays."""
+    return path is None or path.suffix == ".jsonl"
+
+
+def write_stream(path: Path | None, parts: Iterable[tuple[list[str], Embeddings]]) -> None:
+    """Write embeddings with their ids as JSON lines, part by part; see `write_vectors`.
+
+    Raises:
+        InputError, CapacityError: the file cannot be written; nothing is left of it.
+    """
+    lines = (line for ids, embeddings in parts for line in _json_lines(ids, embeddings))
+    if path is None:
+        for line in lines:
+            sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+        return
+    with atomic_file(path) as stream:
+        stream.writelines(lines)
 
 
 def write_vectors(path: Path | None, ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> None:

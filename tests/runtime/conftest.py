@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,14 @@ settings.register_profile(
     "embedpack", deadline=None, derandomize=True, max_examples=30, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("embedpack")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cache() -> Iterator[None]:
+    """What the user has prepared on this machine takes no part in tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMBEDPACK_CACHE", "")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack.batching import pad, token_budget_batches
+from embedpack.batching import IMAGE_WINDOW, pad, stretches, token_budget_batches
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=60)
 BUDGETS = st.integers(1, 1000)
@@ -60,3 +61,30 @@ def test_padding_is_on_the_right_and_masked(rows: list[list[int]], pad_token_id:
 @pytest.mark.parametrize("name", ["input_ids", "attention_mask"])
 def test_inputs_of_the_graph_are_int64(name: str) -> None:
     assert pad([np.array([1, 2])], 0)[name].dtype == np.int64
+
+
+@given(items=st.lists(st.sampled_from(["text", b"image"]), max_size=60), most=st.integers(1, 30))
+def test_stretches_hold_every_item_in_order_and_few_at_a_time(items: list[str | bytes], most: int) -> None:
+    found = list(stretches(iter(items), most))
+    assert list(itertools.chain(*found)) == items
+    for stretch in found:
+        assert 0 < len(stretch) <= most
+        assert sum(isinstance(item, bytes) for item in stretch) <= IMAGE_WINDOW
+    for stretch in found[:-1]:
+        full = len(stretch) == most
+        assert full or (stretch[-1] == b"image" and stretch.count(b"image") == IMAGE_WINDOW)
+
+
+def test_stretches_take_no_more_than_they_give() -> None:
+    taken = 0
+
+    def items() -> Iterator[str]:
+        nonlocal taken
+        for _ in range(9):
+            taken += 1
+            yield "text"
+
+    found = stretches(items(), 3)
+    for count in (3, 6, 9):
+        next(found)
+        assert taken == count

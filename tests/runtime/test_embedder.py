@@ -23,7 +23,7 @@ from embedpack import Embedder, InputError, PackError, similarity
 from embedpack.calibration_file import Codebooks, open_codebooks, write_codebooks
 from embedpack.codebook import LOW_BIT
 from embedpack.codes import PRECISIONS, Precision, code_width, quantize, unit
-from embedpack.encoder import IMAGE_WINDOW
+from embedpack.embeddings import concatenate
 from embedpack.session import GraphSession
 
 Open = Callable[[str], Embedder]
@@ -93,7 +93,7 @@ def test_vector_is_the_same_beside_much_longer_texts(model: Embedder) -> None:
 def test_order_is_kept_over_several_windows(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [" ".join(WORDS[: 1 + index * 7 % 20]) for index in range(11)]
     expected = fp32.encode(texts)
-    monkeypatch.setattr("embedpack.encoder.WINDOW", 3)
+    monkeypatch.setattr("embedpack.batching.WINDOW", 3)
     assert largest_distance(expected, fp32.encode(texts)) <= 1e-6
 
 
@@ -165,12 +165,13 @@ def test_iterator_gives_what_its_list_gives(fp32: Embedder, count: int) -> None:
         assert largest_distance(listed, taken) <= 1e-6
 
 
-def test_iterator_is_taken_a_few_items_at_a_time(fp32: Embedder) -> None:
+def test_iterator_is_taken_in_stretches(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedpack.batching.WINDOW", 20)
     taken: list[int] = []
     seen: list[int] = []
 
     def texts() -> Iterator[str]:
-        for index in range(3 * IMAGE_WINDOW):
+        for index in range(50):
             taken.append(index)
             yield "a cat"
 
@@ -180,8 +181,80 @@ def test_iterator_is_taken_a_few_items_at_a_time(fp32: Embedder) -> None:
 
     original = GraphSession.run
     with mock.patch.object(GraphSession, "run", autospec=True, side_effect=run):
-        assert len(fp32.encode(texts())) == 3 * IMAGE_WINDOW
-    assert seen == [IMAGE_WINDOW, 2 * IMAGE_WINDOW, 3 * IMAGE_WINDOW]
+        assert len(fp32.encode(texts())) == 50
+    assert seen == [20, 40, 50]
+
+
+def test_parts_come_in_order_and_equal_one_call(model: Embedder) -> None:
+    texts = [" ".join(WORDS[: 1 + index * 7 % 20]) for index in range(11)]
+    parts = list(model.encode_iter(iter(texts), batch_size=4, precision="int8", truncate_dim=16))
+    assert [len(part) for part in parts] == [4, 4, 3]
+    expected = model.encode(texts, precision="int8", truncate_dim=16)
+    assert np.array_equal(concatenate(parts).codes, expected.codes)
+
+
+def test_parts_are_made_when_they_are_asked_for(fp32: Embedder) -> None:
+    taken = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal taken
+        for _ in range(100):
+            taken += 1
+            yield "a cat"
+
+    parts = fp32.encode_iter(texts(), batch_size=10)
+    assert taken == 0
+    next(parts)
+    assert taken == 10
+    next(parts)
+    assert taken == 20
+
+
+@pytest.mark.parametrize("inputs", [[], iter([]), ()])
+def test_no_items_give_no_parts(fp32: Embedder, inputs: Any) -> None:
+    assert list(fp32.encode_iter(inputs)) == []
+
+
+def test_parts_of_one_text_of_a_list_and_of_any_iterable(fp32: Embedder) -> None:
+    for inputs in ("a cat", ["a cat"], ("a cat",), {"a cat": 1}.keys()):
+        (part,) = fp32.encode_iter(inputs)
+        assert np.array_equal(part.codes, fp32.encode("a cat").codes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number of at least 1"),
+        ({"batch_size": 2.5}, "batch_size is 2.5; it must be a whole number of at least 1"),
+        ({"task": ["default"]}, "task is ['default']; pass one task for all items"),
+        ({"task": "defualt"}, "unknown task 'defualt'; known: default; did you mean 'default'?"),
+        ({"prompt_name": "none"}, "unknown prompt_name 'none'"),
+        ({"precision": "int9"}, "unknown precision 'int9'"),
+        ({"truncate_dim": 7}, "unknown truncate_dim 7"),
+        ({"on_long": "cut"}, "unknown on_long 'cut'"),
+        ({"max_pixels": 0}, "max_pixels is 0; it must be a whole number of at least 1"),
+    ],
+)
+def test_options_of_parts_are_checked_before_the_first(fp32: Embedder, options: dict[str, Any], message: str) -> None:
+    assert refusal(lambda: fp32.encode_iter(iter(()), **options)).startswith(message)
+
+
+@pytest.mark.parametrize("inputs", [5, {"a": "text"}, io.StringIO("a cat"), None])
+def test_inputs_of_parts_that_give_no_items(fp32: Embedder, inputs: Any) -> None:
+    message = f"pass something that gives texts and images one by one, not {type(inputs).__name__}"
+    assert refusal(lambda: fp32.encode_iter(inputs)) == message
+
+
+def test_items_of_parts_are_counted_from_the_first(fp32: Embedder) -> None:
+    parts = fp32.encode_iter(iter(["a cat"] * 5 + [""]), batch_size=2)
+    assert refusal(lambda: list(parts)).startswith("text 5 is empty; ")
+
+
+def test_cut_texts_of_parts_are_told_once(fp32: Embedder, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(list(fp32.encode_iter(iter(["cat " * 99, "a cat", "cat " * 99]), batch_size=1))) == 3
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "2 of 3 texts were longer than the model's limit and were cut"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -406,7 +479,7 @@ def test_unknown_option_of_opening(tiny: Path, options: dict[str, Any], message:
 def test_task_must_be_named_where_there_are_several(pack: Path, edit: Edit) -> None:
     def add_task(manifest: dict[str, Any]) -> None:
         manifest["tasks"]["code"] = manifest["tasks"]["default"]
-        manifest["variants"]["code-int8"] = {**manifest["variants"]["default-int8"], "task": "code"}
+        manifest["variants"]["code-int8"] = {**manifest["variants"]["default-int8"], "task": "code", "checks": {}}
 
     edit(add_task)
     assert refusal(lambda: Embedder(pack)) == "this pack has several tasks; pass task=, one of: default, code"
@@ -514,7 +587,7 @@ def test_item_of_another_type(fp32: Embedder, item: Any, kind: str) -> None:
 
 
 def test_nothing_is_computed_where_a_later_text_is_unusable(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.encoder.WINDOW", 2)
+    monkeypatch.setattr("embedpack.batching.WINDOW", 2)
     with mock.patch.object(GraphSession, "run", autospec=True, side_effect=GraphSession.run) as run:
         message = refusal(lambda: fp32.encode(["a cat", "a house", "a tree", "a river", ""]))
     assert message == "text 4 is empty; leave it out, or give it a placeholder of your choice"
@@ -548,7 +621,7 @@ def test_very_long_text_is_cut_with_a_warning(fp32: Embedder, caplog: pytest.Log
 def test_cut_texts_are_counted_over_all_windows(
     fp32: Embedder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedpack.encoder.WINDOW", 2)
+    monkeypatch.setattr("embedpack.batching.WINDOW", 2)
     with caplog.at_level(logging.WARNING, "embedpack"):
         fp32.encode(["cat " * 40, "cat", "cat", "cat " * 40, "cat"])
     assert [record.getMessage() for record in caplog.records] == [

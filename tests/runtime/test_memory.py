@@ -63,7 +63,27 @@ def v2(folder: str, limit: int | str, usage: int) -> dict[str, str]:
             id="v2_container_with_the_path_of_its_host",
         ),
         pytest.param({**V2, "proc/self/cgroup": "0::/a\n", **v2("b", 2_000, 500)}, AVAILABLE, id="v2_neighbour"),
+        pytest.param(
+            {
+                **V2,
+                **v2("", 2_000, 1_800),
+                "sys/fs/cgroup/memory.stat": "anon 500\nfile 1300\nactive_file 900\ninactive_file 400\nslab 9\n",
+            },
+            1_500,
+            id="v2_pages_of_files_are_dropped",
+        ),
         pytest.param({**V1, **v1("docker/abc", 2_000, 500)}, 1_500, id="v1"),
+        pytest.param(
+            {
+                **V1,
+                **v1("docker/abc", 2_000, 1_800),
+                "sys/fs/cgroup/memory/docker/abc/memory.stat": (
+                    "active_file 1\ninactive_file 1\ntotal_active_file 900\ntotal_inactive_file 400\n"
+                ),
+            },
+            1_500,
+            id="v1_pages_of_files_are_dropped",
+        ),
         pytest.param({**V1, **v1("docker/abc", 2**63 - 4096, 500)}, AVAILABLE, id="v1_no_limit"),
         pytest.param({**V1, **v1("", 3_000, 500)}, 2_500, id="v1_container_with_the_path_of_its_host"),
         pytest.param({**V1, **v1("docker/abc", 9_000, 0), **v1("docker", 9_000, 8_000)}, 1_000, id="v1_nested"),

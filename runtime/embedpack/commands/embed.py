@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     from embedpack.errors import InputError
     from embedpack.input_files import read_parts
     from embedpack.texts_file import read_texts
-    from embedpack.vectors_file import check_suffix, write_vectors
+    from embedpack.vectors_file import check_suffix, is_stream, write_stream, write_vectors
 
     if options.output is not None:
         check_suffix(options.output)
@@ -81,6 +82,9 @@ def run(options: argparse.Namespace) -> int:
         options.pack, task=options.task, weights=options.weights, adapters=options.adapters, threads=options.threads
     )
     _check_images(model, parts)
+    if is_stream(options.output) and not options.multi:
+        write_stream(options.output, _encode_stream(model, parts, options))
+        return 0
     embeddings = _encode_multi(model, parts, options) if options.multi else _encode(model, parts, options)
     write_vectors(options.output, [name for part in parts for name in part.ids], embeddings)
     return 0
@@ -93,6 +97,24 @@ def _check_images(model: Embedder, parts: list[InputPart]) -> None:
     for part in parts:
         if part.images and model.pack.manifest.image is None:
             raise InputError(f"{part.source}: {model.pack.folder} reads texts only, no images")
+
+
+def _encode_stream(
+    model: Embedder, parts: list[InputPart], options: argparse.Namespace
+) -> Iterator[tuple[list[str], Embeddings]]:
+    """Vectors with their ids, as they come."""
+    for part in parts:
+        first = 0
+        for embeddings in model.encode_iter(
+            part.items,
+            prompt_name=options.prompt_name,
+            truncate_dim=options.truncate_dim,
+            precision=options.precision,
+            on_long=options.on_long,
+            max_pixels=options.max_pixels,
+        ):
+            yield part.ids[first : first + len(embeddings)], embeddings
+            first += len(embeddings)
 
 
 def _encode(model: Embedder, parts: list[InputPart], options: argparse.Namespace) -> Embeddings:

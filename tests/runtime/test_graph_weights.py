@@ -1,0 +1,130 @@
+"""What a graph file says about its weights, read without onnx."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from embedpack import PackError
+from embedpack.graph_weights import GraphWeights, graph_weights
+
+
+def read(tiny: Path, name: str) -> GraphWeights:
+    return graph_weights((tiny / name).read_bytes(), name)
+
+
+def number(value: int) -> bytes:
+    """An integer as a protocol buffer has it."""
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def field(index: int, content: bytes | int) -> bytes:
+    if isinstance(content, int):
+        return number(index << 3) + number(content)
+    return number(index << 3 | 2) + number(len(content)) + content
+
+
+def tensor(name: str, shape: tuple[int, ...], length: int, *, packed: bool = False) -> bytes:
+    entry = field(1, b"length") + field(2, str(length).encode())
+    location = field(1, b"location") + field(2, b"weights.bin")
+    sizes = field(1, b"".join(map(number, shape))) if packed else b"".join(field(1, size) for size in shape)
+    return field(5, sizes + field(2, 3) + field(8, name.encode()) + field(13, location) + field(13, entry))
+
+
+def node(kind: str, *inputs: str, attributes: bytes = b"") -> bytes:
+    return field(1, b"".join(field(1, name.encode()) for name in inputs) + field(4, kind.encode()) + attributes)
+
+
+def integer(name: str, value: int) -> bytes:
+    return field(5, field(1, name.encode()) + field(3, value))
+
+
+def model(*parts: bytes) -> bytes:
+    return field(1, 10) + field(7, b"".join(parts)) + field(8, field(2, 23))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("MatMul", GraphWeights(600, 0, 0, 0, 50, 0)),
+        ("MatMulIntegerToFloat", GraphWeights(600, 0, 0, 0, 50, 0)),
+        ("Cast", GraphWeights(0, 0, 600, 0, 50, 0)),
+        ("Gather", GraphWeights(0, 0, 0, 600, 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_bytes_count_for_what_reads_them(kind: str, expected: GraphWeights, packed: bool) -> None:
+    assert graph_weights(model(node(kind, "x", "w"), tensor("w", (20, 30), 600, packed=packed)), "g") == expected
+
+
+def test_blocks_of_four_bits() -> None:
+    found = graph_weights(model(node("MatMulNBits", "x", "w"), tensor("w", (300, 4, 16), 19_200)), "g")
+    assert found == GraphWeights(0, 19_200, 0, 0, 300 + 4 * 16 * 2, 0)
+
+
+def test_heads_of_an_attention_that_holds_its_scores() -> None:
+    attention = node("Attention", "x", attributes=integer("kv_num_heads", 2) + integer("q_num_heads", 12))
+    grouped = node("GroupQueryAttention", "x", attributes=integer("num_heads", 16))
+    assert graph_weights(model(attention, grouped), "g") == GraphWeights(0, 0, 0, 0, 0, 12)
+    assert graph_weights(model(grouped), "g").score_heads == 0
+
+
+def test_nodes_may_come_behind_the_weights_and_fields_of_other_kinds_are_skipped() -> None:
+    strange = number(20 << 3 | 1) + bytes(8) + number(21 << 3 | 5) + bytes(4)
+    found = graph_weights(model(tensor("w", (20, 30), 600), strange, node("MatMul", "x", "w")), "g")
+    assert found.products == 600
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])
+def test_weights_of_a_graph_are_all_counted(tiny: Path, weights: str) -> None:
+    found = read(tiny, f"default-{weights}.onnx")
+    manifest = json.loads((tiny / "pack.json").read_bytes())
+    files = manifest["variants"][f"default-{weights}"]["external_data"]
+    stored = sum(manifest["files"][name]["bytes"] for name in files)
+    # The files also hold what other variants need, and gaps for alignment.
+    assert 0.5 * stored < found.total <= stored
+    assert found.score_heads == 4
+
+
+def test_each_format_is_told_from_the_others(tiny: Path) -> None:
+    fp32, int8, int4 = (read(tiny, f"default-{name}.onnx") for name in ("fp32", "int8", "int4"))
+    twin = read(tiny, "default-int8.without-vnni.onnx")
+    assert fp32.products > 3 * int8.products > 0
+    assert int4.block_products > 0 == int8.block_products == fp32.block_products
+    assert twin.rewritten > 0 == int8.rewritten
+    assert twin.total == int8.total
+    assert fp32.widest == int8.widest == twin.widest == int4.widest
+
+
+@pytest.mark.parametrize("cut", [10, 1000, 5000])
+def test_cut_file(tiny: Path, cut: int) -> None:
+    content = (tiny / "default-int8.onnx").read_bytes()[:cut]
+    with pytest.raises(PackError, match=r"^g: not an ONNX graph; copy the pack again$"):
+        graph_weights(content, "g")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no graph",
+        b"\xff" * 40,
+        field(7, 5),
+        field(7, b"\xff"),
+        model() + model(),
+        model(field(1, 5)),
+        model(field(5, field(8, 7))),
+        model(field(5, field(8, b"\xff\xfe"))),
+        model(tensor("w", (2, 3), 6).replace(b"6", b"x")),
+        model(node("Attention", "x", attributes=field(5, field(3, 7)))),
+    ],
+)
+def test_file_that_is_no_graph(content: bytes) -> None:
+    with pytest.raises(PackError, match=r"^g: not an ONNX graph; copy the pack again$"):
+        graph_weights(content, "g")

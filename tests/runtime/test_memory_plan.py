@@ -1,0 +1,94 @@
+"""Memory that a graph will take: refused before it is loaded, with the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from embedpack import CapacityError, Embedder
+from embedpack.graph_weights import GraphWeights
+from embedpack.memory_plan import BASE_BYTES, batch_bytes, check_load, load_bytes
+from embedpack.session import GraphSession
+
+MB = 10**6
+DECODER = GraphWeights(300 * MB, 0, 0, 350 * MB, 13_056, 0)
+TWIN = GraphWeights(2 * MB, 0, 298 * MB, 350 * MB, 13_056, 0)
+ENCODER = GraphWeights(10 * MB, 0, 0, 12 * MB, 1_920, 12)
+
+
+@pytest.fixture
+def available(monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
+    """Bytes that the host says it has."""
+    found: dict[str, int | None] = {"bytes": 0}
+    for module in ("memory", "memory_plan"):
+        monkeypatch.setattr(f"embedpack.{module}.available_memory", lambda *_: found["bytes"])
+    return found
+
+
+def test_products_keep_a_copy_and_rewritten_weights_two() -> None:
+    assert load_bytes(DECODER, prepared=False) == BASE_BYTES + 300 * MB
+    assert load_bytes(TWIN, prepared=False) == BASE_BYTES + 598 * MB
+
+
+def test_prepared_weights_are_mapped() -> None:
+    assert load_bytes(TWIN, prepared=True) == load_bytes(DECODER, prepared=True) <= 0.2 * 650 * MB
+
+
+def test_a_batch_takes_memory_by_its_tokens_where_attention_is_in_pieces() -> None:
+    assert batch_bytes(DECODER, 1, 8192) == 8 * batch_bytes(DECODER, 1, 1024) == batch_bytes(DECODER, 8, 1024)
+
+
+def test_scores_take_the_square_of_the_length() -> None:
+    linear = batch_bytes(GraphWeights(0, 0, 0, 0, 1_920, 0), 1, 1)
+    for tokens in (128, 512, 8192):
+        assert batch_bytes(ENCODER, 1, tokens) - linear * tokens == 12 * 4 * tokens**2
+
+
+def test_too_little_memory_is_told_with_figures(available: dict[str, int | None]) -> None:
+    needed = BASE_BYTES + 598 * MB + batch_bytes(TWIN, 1, 256)
+    available["bytes"] = needed
+    check_load("g", 650 * MB, lambda: TWIN, prepared=False, tokens=256)
+    available["bytes"] = needed - 1
+    with pytest.raises(CapacityError) as caught:
+        check_load("g", 650 * MB, lambda: TWIN, prepared=False, tokens=256)
+    assert str(caught.value).startswith(
+        f"g: loading it (628 MB) and a batch of 256 tokens (133 MB) needs about {needed // MB} MB of memory, "
+        f"{(needed - 1) // MB} MB are available; free some memory, or take a variant with smaller weights"
+    )
+    check_load("g", 650 * MB, lambda: TWIN, prepared=True, tokens=256)
+
+
+@pytest.mark.parametrize("found", [None, 10**12])
+def test_the_file_is_not_read_where_there_is_plenty(available: dict[str, int | None], found: int | None) -> None:
+    available["bytes"] = found
+
+    def weights() -> GraphWeights:
+        raise AssertionError
+
+    check_load("g", 650 * MB, weights, prepared=False, tokens=256)
+
+
+def test_variant_that_does_not_fit_is_not_loaded(
+    tiny: Path, available: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*arguments: object, **options: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(GraphSession, "__init__", load)
+    available["bytes"] = 20 * MB
+    with pytest.raises(CapacityError, match=r"default-fp32\.onnx: loading it \(30 MB\)"):
+        Embedder(tiny, weights="fp32", threads=1)
+
+
+def test_text_that_does_not_fit_is_told_with_its_tokens(
+    tiny: Path, available: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedpack.encoder.LONG_TOKENS", 10)
+    available["bytes"] = 1000 * MB
+    model = Embedder(tiny, weights="fp32", threads=1)
+    assert len(model.encode(["cat", "cat " * 30])) == 2
+    available["bytes"] = 50_000
+    assert len(model.encode("cat")) == 1
+    with pytest.raises(CapacityError, match=r"^an input of 32 tokens needs about 0 MB .*; split it, or free"):
+        model.encode("cat " * 30)
