@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import accuracy, census, codes, decoders, footprint, multi, search, speed
+from benchmarks import accuracy, census, codes, decoders, footprint, multi, prepared, search, soak, speed, weights
 from benchmarks.provenance import command_line, provenance
 from embedpack import EmbedpackError
 from embedpack.disk import atomic_file
@@ -35,12 +35,15 @@ class Benchmark(Protocol):
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "accuracy": accuracy,
+    "weights": weights,
     "codes": codes,
     "multi": multi,
     "decoders": decoders,
     "census": census,
     "speed": speed,
     "footprint": footprint,
+    "prepared": prepared,
+    "soak": soak,
     "search": search,
 }
 
