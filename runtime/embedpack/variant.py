@@ -32,7 +32,7 @@ def graph_for_this_cpu(graph: str, without_vnni: str | None) -> str:
 @functools.cache
 def _tell_slow_products() -> None:
     """Once in a process, however many graphs it opens."""
-    logger.info(
+    logger.debug(
         "this CPU has no int8 dot products (VNNI): int8 gives the same vectors here, but is less far ahead of fp32 "
         "than on CPUs that have them"
     )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from embedpack_export.evaluation.mteb_scores import MtebEncoder, kind_of, mteb_s
 from embedpack_export.evaluation.reference import ReferenceSource, open_reference
 
 PACK = Path(__file__).parents[1] / "runtime" / "packs" / "tiny"
-ASKED = {"task_metadata": SimpleNamespace(name="Some"), "hf_split": "test", "hf_subset": "default"}
+ASKED: dict[str, Any] = {"task_metadata": SimpleNamespace(name="Some"), "hf_split": "test", "hf_subset": "default"}
 
 
 class Heard:
