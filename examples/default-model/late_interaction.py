@@ -53,7 +53,7 @@ def maxsim(queries: States, documents: States) -> Tensor:
 
 def maxsim_in_parts(queries: States, documents: States) -> Tensor:
     """`maxsim` of many documents, without the scores of all their tokens in memory at once."""
-    parts = zip(documents.values.split(DOCUMENTS), documents.mask.split(DOCUMENTS), strict=True)
+    parts = zip(torch.split(documents.values, DOCUMENTS), torch.split(documents.mask, DOCUMENTS), strict=True)
     return torch.cat([maxsim(queries, States(values, mask)) for values, mask in parts], dim=1)
 
 
@@ -68,6 +68,7 @@ def binary(vectors: States, center: Tensor) -> States:
 def pooled(vectors: States) -> States:
     """Windows of neighbouring tokens as one unit vector each."""
     extra = -vectors.mask.shape[1] % WINDOW
-    mask = pad(vectors.mask, (0, extra)).unflatten(1, (-1, WINDOW))
-    values = pad(vectors.values, (0, 0, 0, extra)).unflatten(1, (-1, WINDOW)) * mask.unsqueeze(-1)
+    texts, _, width = vectors.values.shape
+    mask = pad(vectors.mask, (0, extra)).reshape(texts, -1, WINDOW)
+    values = pad(vectors.values, (0, 0, 0, extra)).reshape(texts, -1, WINDOW, width) * mask.unsqueeze(-1)
     return States(normalize(values.sum(2), dim=-1), mask.amax(2))

@@ -62,7 +62,7 @@ class Anchors:
 
     def around(self, centres: Sequence[int]) -> list[int]:
         """The places of the groups around some texts; a text that is in two groups comes once."""
-        return self.neighbours[list(centres)].flatten().unique().tolist()
+        return torch.unique(self.neighbours[list(centres)]).tolist()
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ class Matching:
             texts += [sides[-1][0] + self.english[place] for place in places]
             texts += [PROMPTS.query + pair.query for pair in foreign]
             texts += [order.choice(PROMPTS_OF_PASSAGES) + pair.passage for pair in foreign]
-            parts = encoder(texts).split([len(pairs), len(pairs), len(places), len(foreign), len(foreign)])
+            sizes = [len(pairs), len(pairs), len(places), len(foreign), len(foreign)]
+            parts = torch.split(encoder(texts), sizes)
             yield self.loss(parts, torch.tensor([pair.grade for pair in pairs]), anchors.vectors[places])
 
     def loss(self, parts: Sequence[Tensor], grades: Tensor, reference: Tensor) -> Tensor:

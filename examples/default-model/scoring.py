@@ -32,7 +32,7 @@ def ndcg_at_10(similarity: Tensor, relevant: Sequence[set[int]]) -> Tensor:
 
 def ranks(values: Tensor) -> Tensor:
     """Ranks as float64; equal values share the mean of their ranks."""
-    _, group, sizes = values.unique(return_inverse=True, return_counts=True)
+    group, sizes = torch.unique(values, return_inverse=True, return_counts=True)[1:]
     last = sizes.cumsum(0).to(torch.float64)
     return (last - (sizes - 1) / 2)[group]
 
