@@ -12,13 +12,22 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.jobs import Job, in_fresh_process
-
 MODULE = "benchmarks.host_worker"
 TOKENS = 128
 IDLE_SECONDS = 10.0
 CALLS = 7
 KILOBYTE = 1024
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+    """Base of all jobs: the variant to open and the threads it may use.
+
+    This module imports embedpack only when a job has begun: the import is a part of what is timed.
+    """
+
+    pack: str
+    variant: str
+    threads: int
 
 
 class ColdJob(Job, frozen=True):
@@ -27,7 +36,7 @@ class ColdJob(Job, frozen=True):
     started: float
 
 
-class PrepareJob(Job, frozen=True):
+class SaveJob(Job, frozen=True):
     """Prepare the variant: seconds, disk, peak of memory."""
 
 
@@ -80,7 +89,7 @@ def measure_cold(job: ColdJob) -> dict[str, Any]:
     }
 
 
-def measure_prepare(job: PrepareJob) -> dict[str, Any]:
+def measure_save(job: SaveJob) -> dict[str, Any]:
     """Seconds, disk and memory of preparing."""
     from embedpack.pack import read_pack
     from embedpack.prepare import prepare_variant
@@ -101,6 +110,8 @@ def measure_prepare(job: PrepareJob) -> dict[str, Any]:
 
 def measure_share(job: ShareJob) -> dict[str, Any]:
     """Memory of both processes; the first starts the second, which looks at both."""
+    from benchmarks.jobs import in_fresh_process
+
     model = opened(job)
     model.encode(text_of(TOKENS))
     if job.other is None:
@@ -197,7 +208,7 @@ def _status(name: str) -> int:
 
 MEASURES: dict[type[Job], Callable[[Any], dict[str, Any]]] = {
     ColdJob: measure_cold,
-    PrepareJob: measure_prepare,
+    SaveJob: measure_save,
     ShareJob: measure_share,
     IdleJob: measure_idle,
     RunJob: measure_run,
@@ -208,7 +219,7 @@ MEASURES: dict[type[Job], Callable[[Any], dict[str, Any]]] = {
 
 def main() -> None:
     """Do the job on the command line."""
-    kinds = ColdJob | PrepareJob | ShareJob | IdleJob | RunJob | LimitedJob | SoakJob
+    kinds = ColdJob | SaveJob | ShareJob | IdleJob | RunJob | LimitedJob | SoakJob
     job = msgspec.json.decode(sys.argv[1], type=kinds)
     sys.stdout.write(msgspec.json.encode(MEASURES[type(job)](job)).decode())
 

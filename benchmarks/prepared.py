@@ -14,8 +14,8 @@ from benchmarks.host_worker import (
     ColdJob,
     IdleJob,
     LimitedJob,
-    PrepareJob,
     RunJob,
+    SaveJob,
     ShareJob,
 )
 from benchmarks.jobs import in_fresh_process
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     graph = HostGraph.of(pack, variants[name])
     with tempfile.TemporaryDirectory() as cache:
         forms = {"plain": {"EMBEDPACK_CACHE": ""}, "prepared": {"EMBEDPACK_CACHE": cache}}
-        preparing = in_fresh_process(PrepareJob(**job), MODULE, forms["prepared"])
+        preparing = in_fresh_process(SaveJob(**job), MODULE, forms["prepared"])
         cold: dict[str, list[dict[str, Any]]] = {form: [] for form in forms}
         # The first of each fills the system's cache of files.
         for _ in range(options.repetitions + 1):
