@@ -24,6 +24,8 @@ from embedpack_export.report.reference import Prompted, Reference, Setup
 from embedpack_export.report.sample import pack_tokens, pack_vectors, prompted, sampled
 
 COSINE_DIGITS = 6
+# Each of them has some hundred tokens, enough for their mean and first percentile.
+MOST_TOKEN_TEXTS = 64
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class _Expected:
-    """What a task's vectors should be; `judge` is None where there are too few texts to rank."""
+    """Vectors of a task, `tokens` of some texts only; `judge` is None where there are too few texts to rank."""
 
     texts: list[Prompted]
     single: Float32
@@ -100,7 +102,9 @@ def _expected(plan: ExportPlan, reference: Reference, task: str, texts: Sequence
     return _Expected(
         with_prompts,
         single,
-        None if plan.model.tokens is None else reference.tokens(setup, with_prompts),
+        None
+        if plan.model.tokens is None
+        else reference.tokens(setup, [with_prompts[row] for row in _token_rows(len(with_prompts))]),
         Judge(single, plan.seed) if len(single) >= FEWEST_TEXTS else None,
     )
 
@@ -121,7 +125,10 @@ class _Checking:
         """Figures of a task, and what is wrong with it."""
         try:
             found = pack_vectors(model, task, texts)
-            tokens = None if expected.tokens is None else (expected.tokens, pack_tokens(model, task, texts))
+            tokens = None
+            if expected.tokens is not None:
+                some = [texts[row] for row in _token_rows(len(texts))]
+                tokens = expected.tokens, pack_tokens(model, task, some)
         except InputError as cause:
             # The reference took these texts.
             raise AccuracyError(f"{self.name}, task {task!r}: no vectors: {cause}; the weights are damaged") from cause
@@ -169,6 +176,12 @@ class _Checking:
             f"{self.variant.weights} or damaged: leave the format out, calibrate on texts like yours (--calibrate), or "
             f"accept it with --allow-loss {math.ceil(100 * (check.ranking_loss or 0)) / 100:g}"
         )
+
+
+def _token_rows(texts: int) -> list[int]:
+    """Which of so many texts are compared token by token, evenly taken."""
+    rows: list[int] = np.linspace(0, texts - 1, min(texts, MOST_TOKEN_TEXTS)).astype(int).tolist()
+    return rows
 
 
 def _told(check: Check) -> str:
