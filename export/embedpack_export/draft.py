@@ -15,6 +15,7 @@ from embedpack.golden import Golden
 from embedpack.pack import Accuracy, Task, Variant, VisionGraph, WeightsFormat
 from embedpack_export.calibration_inputs import Inputs
 from embedpack_export.graph.builder import OPSET
+from embedpack_export.graph.int8 import STEP
 from embedpack_export.graph.lint import check_forms
 from embedpack_export.measure import Vectors
 from embedpack_export.passes.unsigned_weights import unsigned_weights
@@ -57,6 +58,13 @@ class WrittenGraph:
         """Files that the weights are in."""
         tensors = [value.const_value for value in ir.load(self.path).graph.initializers.values()]
         return tuple(sorted({str(item.location) for item in tensors if isinstance(item, ir.ExternalTensor)}))
+
+    @property
+    def static_activations(self) -> tuple[str, ...]:
+        """Activations with a step for all rows, in the order of the graph."""
+        quantizing = [node for node in ir.load(self.path).graph if node.op_type == "QuantizeLinear"]
+        steps = [node.inputs[1].name or "" for node in quantizing if node.inputs[1] is not None]
+        return tuple(name.removesuffix(STEP) for name in steps if name.endswith(STEP))
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -121,6 +129,7 @@ class Draft:
             external_data=text.external_data,
             opset=OPSET,
             operators=text.operators,
+            static_activations=text.static_activations,
             min_onnxruntime=MIN_ONNXRUNTIME,
             accuracy=measured,
         )

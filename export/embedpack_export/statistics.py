@@ -38,6 +38,7 @@ class SiteStatistics:
         mean, low, high: of each channel, float32 [k].
         covariance: of each block of channels (`channel_blocks`), float64 [b, b].
         sample: some tokens, float32 [n, k].
+        tokens: how many there were.
         recording: all tokens; None: they were not kept.
     """
 
@@ -46,6 +47,7 @@ class SiteStatistics:
     high: Float32
     covariance: tuple[npt.NDArray[np.float64], ...]
     sample: Float32
+    tokens: int
     recording: Recording | None = None
 
 
@@ -99,4 +101,6 @@ class StatisticsSum:
             for row, value in zip(products, moved[block], strict=True):
                 row -= value * moved[block]
         mean = (moved + self._origin).astype(np.float32)
-        return SiteStatistics(mean, self._low, self._high, tuple(self._products), np.concatenate(self._sample))
+        return SiteStatistics(
+            mean, self._low, self._high, tuple(self._products), np.concatenate(self._sample), self._count
+        )

@@ -238,8 +238,9 @@ class Variant(Strict, frozen=True):
 
     `graph_without_vnni` gives the same numbers on CPUs whose u8 x s8 products overflow; null where it is not needed.
     Merged variants have one task. Switchable ones have none: `adapter_files` holds the adapter of each task, in
-    onnxruntime's own format, whose tensors are inputs of the graph. `checks` tells by task how the finished pack
-    compares with a reference; it is empty in packs of formats before 1.3.
+    onnxruntime's own format, whose tensors are inputs of the graph. `static_activations` names those that are quantized
+    with a step from the calibration, not with one of each row. `checks` tells by task how the finished pack compares
+    with a reference; it is empty in packs of formats before 1.3.
     """
 
     task: str | None
@@ -253,6 +254,7 @@ class Variant(Strict, frozen=True):
     operators: tuple[str, ...]
     min_onnxruntime: Version
     accuracy: Accuracy
+    static_activations: tuple[str, ...] = ()
     checks: dict[str, Check] = {}
 
 

@@ -24,10 +24,12 @@ from embedpack.codes import quantize
 from embedpack.pack import Manifest, WeightsFormat
 from embedpack.saturation import PROBE, products_saturate
 from embedpack_export.build import GraphWriter, HeadCodes, LinearWriting, text_heads
+from embedpack_export.draft import WrittenGraph
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.fp32 import Fp32
 from embedpack_export.graph.heads import VectorCodes, center_input
 from embedpack_export.graph.int8 import Int8
+from embedpack_export.graph.smoothing import FEWEST_TOKENS
 from embedpack_export.graph.target import Activation, LinearLayer, Target
 from embedpack_export.passes.unsigned_weights import unsigned_weights
 from embedpack_export.pipeline import export
@@ -182,7 +184,8 @@ class OneLinear:
     def tokens(self, count: int = 64, seed: int = 1) -> Float32:
         rng = np.random.default_rng(seed)
         sizes = np.exp(np.random.default_rng(0).standard_normal(self.columns))
-        values = rng.standard_normal((count, self.columns)) * sizes
+        shape = count, self.columns
+        values = (rng.uniform(-1, 1, shape) if self.kind == "shared step" else rng.standard_normal(shape)) * sizes
         values[0] = 0
         if self.kind == "lower bound":
             values = np.maximum(values, -0.17)
@@ -194,7 +197,8 @@ class OneLinear:
         self.matrix, self.bias = matrix, rng.standard_normal(self.rows).astype(np.float32)
         seen = self.tokens(500, seed=3)
         covariance = np.eye(self.columns) if uncorrelated else np.cov(seen, rowvar=False, bias=True)
-        statistics = {"site": SiteStatistics(seen.mean(0), seen.min(0), seen.max(0), (covariance,), seen[::5])}
+        count = FEWEST_TOKENS if self.kind == "shared step" else len(seen)
+        statistics = {"site": SiteStatistics(seen.mean(0), seen.min(0), seen.max(0), (covariance,), seen[::5], count)}
         folder.mkdir(exist_ok=True)
         graph = GraphBuilder("one", WeightStore(folder))
         x = graph.input("x", ir.DataType.FLOAT, ["batch", "sequence", self.columns])
@@ -207,7 +211,7 @@ class OneLinear:
         activation = Activation(
             "site",
             lambda: x,
-            rescaled=rescaled if self.kind == "rescaled" else None,
+            rescaled=rescaled if self.kind in ("rescaled", "shared step") else None,
             lower_bound=-0.1701 if self.kind == "lower bound" else None,
         )
         # A format asks the target for the graph, the statistics and the report only.
@@ -219,21 +223,25 @@ class OneLinear:
         ir.save(graph.build(), path)
         return str(path)
 
-    def quantized(self, tokens: Float32) -> tuple[npt.NDArray[np.int64], Float32, int, np.float32]:
+    def quantized(
+        self, tokens: Float32, stored: Mapping[str, npt.NDArray[Any]]
+    ) -> tuple[npt.NDArray[np.int64], Float32, int, np.float32]:
         """What the recipe makes of tokens: integers, each row's largest value, the zero point, the step."""
         value, zero, steps = tokens, 128, 127
-        if self.kind == "rescaled":
+        if self.moved:
             value = (tokens - self.moved["shift"]) / self.moved["scale"]
         if self.kind == "lower bound":
             value, zero, steps = tokens - np.float32(-0.1701), 0, 255
         largest = np.maximum(np.abs(value).max(1, keepdims=True), np.float32(1e-10))
         step = np.float32(1 / steps)
+        if self.kind == "shared step":
+            largest, step = np.ones_like(largest), stored["site.step"][0]
         integers = np.clip(np.rint((value / largest) / step) + zero, 0, 255).astype(np.int64)
         return integers, largest, zero, step
 
     def exact(self, tokens: Float32, stored: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         """The layer's output in exact integer arithmetic; only the last steps are float64."""
-        integers, largest, zero, step = self.quantized(tokens)
+        integers, largest, zero, step = self.quantized(tokens, stored)
         sums = (integers - zero) @ stored["layer.weight.int8"].astype(np.int64)
         scales = stored["layer.weight.scales"].astype(np.float64) * np.float64(step)
         return cast("npt.NDArray[np.float64]", sums * scales * largest.astype(np.float64) + stored["layer.bias"])
@@ -257,7 +265,7 @@ def run_one(path: str, tokens: Float32) -> Float32:
     return cast("Float32", run_model(path, ["y"], {"x": tokens[None]})[0][0])
 
 
-KINDS = ("plain", "rescaled", "lower bound")
+KINDS = ("plain", "rescaled", "shared step", "lower bound")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -308,13 +316,20 @@ def test_a_row_of_zeros_gives_the_bias(tmp_path: Path) -> None:
     np.testing.assert_allclose(run_one(path, one.tokens()[:1])[0], stored_tensors(path)["layer.bias"], atol=1e-6)
 
 
-def test_a_row_is_the_same_beside_other_rows(tmp_path: Path) -> None:
-    one = OneLinear("rescaled")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_is_the_same_beside_other_rows(tmp_path: Path, kind: str) -> None:
+    one = OneLinear(kind)
     path = write_twin(one.build(tmp_path))
     tokens = one.tokens()
     together = run_one(path, tokens)
     for row in (0, 1, 17):
         np.testing.assert_array_equal(run_one(path, tokens[row : row + 1])[0], together[row])
+
+
+@pytest.mark.parametrize(("kind", "named"), [("shared step", ("site",)), ("rescaled", ()), ("lower bound", ())])
+def test_activations_with_a_step_for_all_rows_are_named(tmp_path: Path, kind: str, named: tuple[str, ...]) -> None:
+    path = OneLinear(kind).build(tmp_path)
+    assert WrittenGraph.complete(Path(path)).static_activations == named
 
 
 def test_weights_stay_clear_of_minus_128(tmp_path: Path) -> None:
@@ -372,11 +387,13 @@ def exactly_multiplied(path: Path) -> str:
     products = [node for node in model.graph if node.op_type == "MatMulIntegerToFloat"]
     assert len(products) == 12
     for node in products:
-        values, weight, step, scales, zero = node.inputs
+        values, weight, step, scales, zero, *rest = node.inputs
         new = Appended(str(node.name))
         wide = [new.op("Cast", value, to=int(ir.DataType.DOUBLE)) for value in (values, zero, weight)]
         sums = new.op("MatMul", new.op("Sub", wide[0], wide[1]), wide[2])
         result = new.op("Mul", new.op("Cast", sums, to=int(ir.DataType.FLOAT)), new.op("Mul", step, scales))
+        if rest:
+            result = new.op("Add", result, rest[-1])
         model.graph.insert_before(node, new.nodes)
         node.outputs[0].replace_all_uses_with(result)
         model.graph.remove(node, safe=True)
@@ -478,7 +495,8 @@ def test_the_twin_holds_unsigned_weights_only(pack: Exported) -> None:
     products = [node for node in ir.load(path).graph if node.op_type == "MatMulIntegerToFloat"]
     assert len(products) == 12
     for node in products:
-        assert len(node.inputs) == 6
+        assert node.inputs[5] is not None
+        assert node.inputs[5].name == "weights.zero_point"
         assert node.inputs[1] is not None
         flipped = node.inputs[1].producer()
         assert flipped is not None

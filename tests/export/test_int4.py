@@ -54,7 +54,7 @@ class Case:
         recording = Recording(folder / "site", self.columns)
         recording.add(0, Tokens(exact, np.full((TOKENS, 1), 1 / TOKENS, np.float32)))
         # Of the statistics, this format reads the mean and the recording.
-        seen = SiteStatistics(exact.mean(0), exact.min(0), exact.max(0), (), exact[:5], recording)
+        seen = SiteStatistics(exact.mean(0), exact.min(0), exact.max(0), (), exact[:5], len(exact), recording)
         graph = GraphBuilder("one", WeightStore(folder))
         x = graph.input("x", ir.DataType.FLOAT, ["batch", "sequence", self.columns])
         target = Target(

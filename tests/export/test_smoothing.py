@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from embedpack_export.graph.smoothing import Rescaling, choose_rescaling
+from embedpack_export.graph.smoothing import FEWEST_TOKENS, Rescaling, choose_rescaling
 from embedpack_export.graph.target import Arrangement
 from embedpack_export.statistics import SiteStatistics, StatisticsSum
 from embedpack_export.weights import Matrix
@@ -16,6 +16,11 @@ Float32 = npt.NDArray[np.float32]
 
 def normal(rows: int, columns: int, seed: int = 0) -> Float32:
     return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
+
+
+def alike(rows: int, columns: int, seed: int = 0) -> Float32:
+    """Rows whose largest values hardly differ."""
+    return np.random.default_rng(seed).uniform(-1, 1, (rows, columns)).astype(np.float32)
 
 
 def matrix(values: Float32) -> Matrix:
@@ -30,20 +35,21 @@ def seen(tokens: Float32) -> SiteStatistics:
 
 
 def relative_error(tokens: Float32, weights: Float32, chosen: Rescaling) -> float:
-    """Of products of int8 activations, per row, and int8 weights, per output; the mean over tokens."""
+    """Of products of int8 activations, as chosen, and int8 weights, per output; the mean over tokens."""
 
-    def rounded(values: Float32) -> Float32:
-        step = np.abs(values).max(axis=1, keepdims=True) / 127
-        return np.rint(values / step) * step
+    def rounded(values: Float32, reach: np.float32 | None) -> Float32:
+        step = (np.abs(values).max(axis=1, keepdims=True) if reach is None else reach) / 127
+        return np.clip(np.rint(values / step), -127, 127) * step
 
     exact = tokens @ weights.T
-    moved = rounded((tokens - chosen.shift) / chosen.arrangement.divisors)
-    found = moved @ rounded(weights * chosen.arrangement.divisors).T + weights @ chosen.shift
+    moved = rounded((tokens - chosen.shift) / chosen.arrangement.divisors, chosen.reach)
+    found = moved @ rounded(weights * chosen.arrangement.divisors, None).T + weights @ chosen.shift
     return float((np.linalg.norm(found - exact, axis=1) / np.linalg.norm(exact, axis=1)).mean())
 
 
 def nothing(columns: int) -> Rescaling:
-    return Rescaling(np.zeros(columns, np.float32), Arrangement(np.ones(columns, np.float32), (np.arange(columns),)))
+    arrangement = Arrangement(np.ones(columns, np.float32), (np.arange(columns),))
+    return Rescaling(np.zeros(columns, np.float32), arrangement, None, 0.0)
 
 
 @pytest.mark.parametrize("shifts", [True, False])
@@ -74,6 +80,32 @@ def test_a_massive_token_does_not_decide() -> None:
     chosen = choose_rescaling(seen(massive), [matrix(weights)], shifts=False)
     plain = choose_rescaling(seen(tokens), [matrix(weights)], shifts=False)
     assert relative_error(others, weights, chosen) < 1.5 * relative_error(others, weights, plain)
+
+
+def test_rows_that_reach_alike_share_a_step() -> None:
+    tokens, weights = alike(FEWEST_TOKENS, 64), normal(48, 64, seed=1)
+    chosen = choose_rescaling(seen(tokens), [matrix(weights)], shifts=True)
+    assert chosen.reach is not None
+    assert (np.abs((tokens - chosen.shift) / chosen.arrangement.divisors) <= chosen.reach).all()
+    own = choose_rescaling(seen(tokens), [matrix(weights)], shifts=False)
+    fresh = alike(100, 64, seed=2)
+    assert relative_error(fresh, weights, chosen) < 1.5 * relative_error(fresh, weights, own)
+
+
+def test_rows_keep_steps_of_their_own_where_one_is_massive() -> None:
+    tokens = alike(FEWEST_TOKENS, 64)
+    tokens[0] *= 1000
+    assert choose_rescaling(seen(tokens), [matrix(normal(48, 64, seed=1))], shifts=True).reach is None
+
+
+def test_only_what_can_be_shifted_shares_a_step() -> None:
+    tokens = alike(FEWEST_TOKENS, 64)
+    assert choose_rescaling(seen(tokens), [matrix(normal(48, 64, seed=1))], shifts=False).reach is None
+
+
+def test_a_few_tokens_do_not_tell_how_far_values_reach() -> None:
+    tokens = alike(FEWEST_TOKENS - 1, 64)
+    assert choose_rescaling(seen(tokens), [matrix(normal(48, 64, seed=1))], shifts=True).reach is None
 
 
 def test_divisors_have_the_geometric_mean_one() -> None:

@@ -11,6 +11,8 @@ Calibration makes the rounding small, at no cost in the products:
 * Where that linear layer is in front, rows are also centered on the middle of their own range: what was taken off comes
   back as center x the sum of each output's weights. It can also make the channels in another order: large ones beside
   large ones, in blocks that have scales of their own (`embedpack_export.graph.partition`).
+* Where a norm is in front and its rows hardly differ in their largest value, all rows share a step from the calibration
+  (a static scale), which still is one that no other text has a say in, and the passes that look for it fall away.
 * Values with a lower bound (GELU's) use the whole range of u8 above it.
 * Weights are rounded to fit the activations' covariance (`embedpack_export.rounding`), and the mean error that is left
   goes into the bias.
@@ -28,24 +30,29 @@ import onnx_ir as ir
 from embedpack_export.graph.blocks import block_table
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.smoothing import choose_rescaling
-from embedpack_export.graph.target import Activation, Arrangement, LinearLayer, Target, add_bias
+from embedpack_export.graph.target import Activation, Arrangement, LinearLayer, Target
 from embedpack_export.lora import Float32, fill_columns
 from embedpack_export.quantize import ErrorSum, int8_scales
 from embedpack_export.rounding import Rounding, round_columns, roundings
 from embedpack_export.statistics import SiteStatistics
 from embedpack_export.weights import Matrix
 
+# Ends the name of the step that all rows of a site share.
+STEP = ".step"
 # Keeps an all-zero row finite: 0 / TINY is 0.
 TINY = 1e-10
 
 
 @dataclass(frozen=True)
 class _Quantized:
-    """A quantized block of an activation's channels: (value - zero) * step * largest + center of the row (None: 0)."""
+    """A quantized block of an activation's channels: (value - zero) * step * largest + center of the row.
+
+    Without `largest` (1) all rows share the step; without `center` it is 0.
+    """
 
     channels: npt.NDArray[np.intp]
     values: ir.Value
-    largest: ir.Value
+    largest: ir.Value | None
     step: ir.Value
     zero: ir.Value
     center: ir.Value | None
@@ -95,7 +102,11 @@ def _quantize(g: GraphBuilder, x: Activation, seen: SiteStatistics, layers: Sequ
     if x.rescaled is not None:
         chosen = choose_rescaling(seen, [layer.weight for layer in layers], shifts=True)
         shift, divisors = chosen.shift, chosen.arrangement.divisors
-        blocks = [_block(g, channels, _Rows.symmetric(g, x.rescaled(shift, divisors, "int8")))]
+        value = x.rescaled(shift, divisors, "int8")
+        if chosen.reach is None:
+            blocks = [_block(g, channels, _Rows.symmetric(g, value))]
+        else:
+            blocks = [_static_block(g, channels, x.site, value, chosen.reach)]
     elif x.arranged is not None:
         divisors = x.arranged.divisors
         parts = zip(x.arranged.blocks, _split(g, x.value, x.arranged.blocks), strict=True)
@@ -121,6 +132,14 @@ def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _Rows) -> _Qua
     step, zero = g.constant(1 / steps, np.float32), g.constant(rows.zero, np.uint8)
     values = g.op("QuantizeLinear", [g.op("Div", [rows.value, largest]), step, zero])
     return _Quantized(channels, values, largest, step, zero, rows.center)
+
+
+def _static_block(
+    g: GraphBuilder, channels: npt.NDArray[np.intp], site: str, value: ir.Value, reach: np.float32
+) -> _Quantized:
+    step = g.vector(f"{site}{STEP}", np.array([reach / 127], np.float32), "int8")
+    zero = g.constant(128, np.uint8)
+    return _Quantized(channels, g.op("QuantizeLinear", [value, step, zero]), None, step, zero, None)
 
 
 @dataclass(frozen=True)
@@ -199,32 +218,49 @@ def _round(target: Target, x: _Input, matrix: Matrix) -> _Rounded:
 
 
 def _linear(target: Target, x: _Input, layer: LinearLayer) -> ir.Value:
-    """One layer on a quantized activation: the sum of the products of its blocks.
-
-    The bias cannot ride in an integer product: the row's maximum would multiply it.
-    """
+    """One layer on a quantized activation: the sum of the products of its blocks."""
     g, rounded = target.graph, _round(target, x, layer.weight)
     divisor = np.float32(1) if layer.divisor is None else layer.divisor
     order = slice(None) if layer.order is None else layer.order
+    bias = ((rounded.bias + (0 if layer.bias is None else layer.bias)) / divisor)[order]
+    added = g.vector(layer.bias_name, bias.astype(np.float32), "int8")
     total: ir.Value | None = None
     for index, block in enumerate(x.blocks):
         name = layer.weight.name if len(x.blocks) == 1 else f"{layer.weight.name}.{index}"
         weights = np.ascontiguousarray(rounded.values[block.channels][:, order])
-        scales = (rounded.scales[index] / divisor)[order]
-        product = _product(g, block, name, weights, scales.astype(np.float32))
+        scales = (rounded.scales[index] / divisor)[order].astype(np.float32)
+        if block.largest is None:
+            return _integers(g, block, name, (weights, scales), added)
+        product = _product(g, block, name, (weights, scales))
         total = product if total is None else g.op("Add", [total, product])
     assert total is not None
-    bias = ((rounded.bias + (0 if layer.bias is None else layer.bias)) / divisor)[order]
-    return add_bias(g, total, layer.bias_name, bias.astype(np.float32), "int8")
+    return g.op("Add", [total, added])
 
 
-def _product(g: GraphBuilder, x: _Quantized, name: str, weights: npt.NDArray[np.int8], scales: Float32) -> ir.Value:
-    """Of a block [..., in] and integers [in, out] that stand for weights = integers * scales [out]."""
-    weight = g.weight(f"{name}.int8", "int8", [weights], np.int8, weights.shape)
-    weight_scales = g.vector(f"{name}.scales", scales, "int8")
-    product = g.op("MatMulIntegerToFloat", [x.values, weight, x.step, weight_scales, x.zero], domain=CONTRIB)
-    result = g.op("Mul", [product, x.largest])
+def _product(g: GraphBuilder, x: _Quantized, name: str, integers: tuple[npt.NDArray[np.int8], Float32]) -> ir.Value:
+    """Of a block [..., in] whose rows have steps of their own, and weights; a bias in it would be multiplied too."""
+    result = g.op("Mul", [_integers(g, x, name, integers, None), x.largest])
     if x.center is None:
         return result
+    weights, scales = integers
     sums = g.vector(f"{name}.sums", weights.sum(axis=0, dtype=np.float32) * scales, "int8")
     return g.op("Add", [result, g.op("Mul", [x.center, sums])])
+
+
+def _integers(
+    g: GraphBuilder,
+    x: _Quantized,
+    name: str,
+    integers: tuple[npt.NDArray[np.int8], Float32],
+    bias: ir.Value | None,
+) -> ir.Value:
+    """Sum of (value - zero) * step * weight, where weights [in, out] are integers * scales [out]; and the bias."""
+    weights, scales = integers
+    inputs = [
+        x.values,
+        g.weight(f"{name}.int8", "int8", [weights], np.int8, weights.shape),
+        x.step,
+        g.vector(f"{name}.scales", scales, "int8"),
+        x.zero,
+    ]
+    return g.op("MatMulIntegerToFloat", inputs if bias is None else [*inputs, None, bias], domain=CONTRIB)

@@ -83,6 +83,18 @@ def best_partition(sizes: Sizes, most: int) -> tuple[Blocks, float]:
     return tuple(np.split(order, [edges[bound] for bound in bounds])), error
 
 
+def shared_step_error(sizes: Sizes, reach: np.float32, outputs: float) -> float:
+    """The error of all channels as one block whose rows share the step that reaches so far.
+
+    Args:
+        sizes: of the channels.
+        reach: the largest value that the step has to hold.
+        outputs: mean of 1 / size of a token's outputs, to which `sizes.tokens` are relative and `reach` is not.
+    """
+    activations = np.square(reach) * outputs * sizes.gain.sum()
+    return float(activations + np.square(sizes.weights.max(axis=1)).sum() * sizes.variance.sum())
+
+
 def _errors(sizes: Sizes, edges: list[int]) -> npt.NDArray[np.float64]:
     """Errors of the blocks between two edges [first, last]; infinite where last <= first."""
     between = [slice(start, stop) for start, stop in pairwise(edges)]

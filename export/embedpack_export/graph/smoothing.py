@@ -9,6 +9,10 @@ by d, what reaches the outputs of a token r is, up to the factor 1 / 12,
 
 where channels that may be made in any order can fall into blocks with steps of their own (`best_partition`).
 
+A step that all rows share spares the passes that look for each row's largest value, and costs accuracy: it must reach
+as far as any value does. Where a norm makes the activation, values hardly reach further in one row than in another once
+their channels are scaled for it.
+
 Each token counts relative to the size of its own outputs: norms bring all tokens to one size, so the few that carry
 massive activations (Sun et al. 2024, arXiv 2402.17762) must not decide for the rest.
 d_k = reach_k^a / max_n |w_nk|^(1 - a), as SmoothQuant has it (Xiao et al. 2023, arXiv 2211.10438, eq. 4).
@@ -21,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedpack_export.graph.partition import BLOCKS, Sizes, best_partition
+from embedpack_export.graph.partition import BLOCKS, Sizes, best_partition, shared_step_error
 from embedpack_export.graph.target import Arrangement
 from embedpack_export.lora import Float32
 from embedpack_export.statistics import SiteStatistics
@@ -31,6 +35,12 @@ from embedpack_export.weights import Matrix
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Part of the weights' error that rounding to the covariance leaves.
 ROUNDED_WELL = 0.3
+# Rows share a step where the error is at most so many times what steps of their own leave.
+SHARED_STEP_COST = 2.0
+# Fewer tokens do not show how far values reach.
+FEWEST_TOKENS = 2000
+# How much further than the calibration saw a shared step reaches. Values beyond it are cut off.
+HEADROOM = np.float32(1.1)
 # Outputs below this are nothing, and no measure of an error.
 TINY = 1e-12
 # Rows of the weights that the choice is made with: they are alike, and all of them would take minutes.
@@ -41,17 +51,23 @@ ROWS = 1024
 class Rescaling:
     """What becomes of an activation's channels before they are quantized: (x - shift) / divisors, in blocks.
 
-    `shift` is float32 [k].
+    Attributes:
+        shift: float32 [k].
+        arrangement: the divisors and the blocks.
+        reach: the largest value of the step that all rows share; None: each row has its own.
+        error: what it is expected to leave, up to a factor that all candidates have.
     """
 
     shift: Float32
     arrangement: Arrangement
+    reach: np.float32 | None
+    error: float
 
 
 def choose_rescaling(
     seen: SiteStatistics, weights: Sequence[Matrix], *, shifts: bool, groups: tuple[int, int, int] | None = None
 ) -> Rescaling:
-    """Shift, and divisor of each channel with the geometric mean 1.
+    """Shift, and divisor of each channel with the geometric mean 1; with shifts, rows may come to share a step.
 
     Args:
         seen: statistics of the activation.
@@ -79,11 +95,18 @@ def choose_rescaling(
     most = BLOCKS if groups is None and not shifts else 1
     squares = np.square(seen.sample @ rows.T).sum(axis=1, keepdims=True)
     outputs = np.where(squares > TINY, squares, np.float32(np.inf))
-    found = [
-        (*best_partition(_sizes(seen, (rows, outputs), *item, centered=not shifts), most), *item) for item in candidates
-    ]
-    blocks, _, shift, divisors = min(found, key=lambda item: item[1])
-    return Rescaling(shift, Arrangement(divisors, blocks))
+    found = []
+    for center, divisors in candidates:
+        sizes = _sizes(seen, (rows, outputs), center, divisors, centered=not shifts)
+        blocks, error = best_partition(sizes, most)
+        found.append(Rescaling(center, Arrangement(divisors, blocks), None, error))
+        if shifts and seen.tokens >= FEWEST_TOKENS:
+            reach = HEADROOM * (np.maximum(seen.high - center, center - seen.low) / divisors).max()
+            error = shared_step_error(sizes, reach, float((1 / outputs).mean()))
+            found.append(Rescaling(center, Arrangement(divisors, blocks), reach, error))
+    own = min((item for item in found if item.reach is None), key=lambda item: item.error)
+    shared = min((item for item in found if item.reach is not None), key=lambda item: item.error, default=own)
+    return shared if shared.error <= SHARED_STEP_COST * own.error else own
 
 
 def _divisors(activations: Float32, reach: Float32, strength: float) -> Float32:

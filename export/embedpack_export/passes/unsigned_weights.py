@@ -27,13 +27,13 @@ def unsigned_weights(model: ir.Model) -> None:
         weight = node.inputs[WEIGHT]
         assert weight is not None
         assert weight.dtype == ir.DataType.INT8
-        assert len(node.inputs) == WEIGHT_ZERO_POINT
+        assert len(node.inputs) <= WEIGHT_ZERO_POINT or node.inputs[WEIGHT_ZERO_POINT] is None
         bits = ir.node("Cast", [weight], {"to": int(ir.DataType.UINT8)}, name=f"{node.name}.bits")
         moved = ir.node("BitwiseXor", [bits.outputs[0], zero_point], name=f"{node.name}.moved")
         for new in (bits, moved):
             new.outputs[0].name = f"{new.name}.output"
         graph.insert_before(node, [bits, moved])
-        node.resize_inputs(WEIGHT_ZERO_POINT + 1)
+        node.resize_inputs(max(len(node.inputs), WEIGHT_ZERO_POINT + 1))
         node.replace_input_with(WEIGHT, moved.outputs[0])
         node.replace_input_with(WEIGHT_ZERO_POINT, zero_point)
 
