@@ -20,6 +20,7 @@ from embedpack import Embedder, Embeddings, InputError, similarity
 from embedpack.calibration_file import open_codebooks
 from embedpack.codebook import Codebook, LowBit
 from embedpack.codes import PRECISIONS, Precision, is_low_bit, quantize
+from embedpack.pack import read_pack
 from embedpack.packing import fills_bytes
 
 SUMMARY = "What codes and truncations keep of float32 rankings."
@@ -88,9 +89,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _model(pack: Path, sets: Sequence[RetrievalSet], options: argparse.Namespace) -> dict[str, Any]:
-    model = Embedder(pack, task=options.task, weights="fp32", threads=options.threads)
-    if model.task is None:
-        raise InputError(f"{pack}: it has several tasks; pass --task, one of: {', '.join(model.tasks)}")
+    tasks = read_pack(pack).manifest.tasks
+    if len(tasks) > 1 and options.task is None:
+        raise InputError(f"{pack}: it has several tasks; pass --task, one of: {', '.join(tasks)}")
+    model = Embedder(pack, task=options.task if len(tasks) > 1 else None, weights="fp32", threads=options.threads)
+    assert model.task is not None
     task = model.pack.manifest.tasks[model.task]
     codebook = open_codebooks(model.pack, model.task).single
     vectors = [_encode(model, item, options.cache) for item in sets]

@@ -1,7 +1,7 @@
-"""The recipe of `text-matching`: graded pairs, texts whose similarities stay, and other languages.
+"""The recipe of `text-matching`: pairs of texts are to be as alike as a teacher, and people, find them.
 
-People graded Japanese pairs only. What the backbone knows of English is kept by imitating its similarities within
-groups of neighbouring texts, and other languages learn from a package's short and long description.
+People graded Japanese captions only, so most is learned from a multilingual teacher. The backbone reads English; what
+it learns of other languages goes as far as its vocabulary does.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from encoder import NO_PROMPTS, PROMPTS, Encoder, encode
-from losses import contrastive, imitation, ranking
+from encoder import NO_PROMPTS, PROMPTS, Encoder, Prompts, encode
+from losses import unlikeness
 from scoring import paired, scores, spearman
 from settings import Settings
 from texts import Graded, Pair, PromptedSet, endless, read_graded, read_pairs, shuffled
@@ -22,11 +23,45 @@ from torch import Tensor
 GRADED = "jsts-train"
 ENGLISH = ("debian-desc-en", "python-docstring-code", "nl2bash-train")
 LANGUAGES = tuple(f"debian-desc-{name}" for name in ("de", "fr", "ru", "es", "pl", "pt_BR", "uk", "ja", "ko"))
-ENGLISH_TEXTS = 1000  # of each set; the rest adds nothing to similarities within groups
-GROUP = 4  # neighbours: among random texts nothing is alike, and there would be nothing to imitate
-LANGUAGE_BATCH = 12
-LANGUAGE_WEIGHT = 0.5
+QUESTIONS = ("jaquad-train-ja",)
+TEACHER_PROMPT = "query: "
+TEXTS = 1500  # of each set that the teacher compares
+UNSEEN_TEXTS = 200
+GRADED_SHARE = 0.2  # of the batches
+ENGLISH_WEIGHT = 3  # of a set in English among the batches of texts
 ALIKE = 4.0  # people's grade of pairs that say nearly the same
+REPORTED = (384, 64)
+
+
+class Asked(NamedTuple):
+    """Pairs of texts, and how alike someone found them, on any scale."""
+
+    left: list[str]
+    right: list[str]
+    grades: Tensor
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Texts of one set, the teacher's cosines of them all, and of each text all texts, the nearest (itself) first."""
+
+    texts: list[str]
+    alike: Tensor
+    nearest: Tensor
+
+    @classmethod
+    def by(cls, teacher: Encoder, texts: list[str]) -> Taught:
+        """Ask the teacher."""
+        vectors = encode(teacher, texts, TEACHER_PROMPT)
+        alike = scores(vectors, vectors, vectors.shape[1])
+        return cls(texts, alike, alike.argsort(dim=1, descending=True))
+
+    def pairs(self, count: int, order: random.Random) -> Asked:
+        """Texts with a partner, drawn evenly by the logarithm of its rank: among random texts hardly any are alike."""
+        last = len(self.texts) - 1
+        left = order.sample(range(len(self.texts)), count)
+        right = [self.nearest[place, int(last ** order.random())].item() for place in left]
+        return Asked([self.texts[p] for p in left], [self.texts[p] for p in right], self.alike[left, right])
 
 
 def once(pairs: Sequence[Pair]) -> list[Pair]:
@@ -46,77 +81,46 @@ def with_prompts(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 @dataclass(frozen=True)
-class Anchors:
-    """Texts with the backbone's vectors, and of each its nearest neighbours, itself first: int64 [texts, GROUP]."""
-
-    texts: list[str]
-    vectors: Tensor
-    neighbours: Tensor
-
-    @classmethod
-    def of(cls, texts: list[str], encoder: Encoder) -> Anchors:
-        """Ask the backbone, which sees no prompts."""
-        with encoder.without_adapter():
-            vectors = encode(encoder, texts, NO_PROMPTS.query)
-        return cls(texts, vectors, scores(vectors, vectors, vectors.shape[1]).topk(GROUP, dim=1).indices)
-
-    def around(self, centres: Sequence[int]) -> list[int]:
-        """The places of the groups around some texts; a text that is in two groups comes once."""
-        return torch.unique(self.neighbours[list(centres)]).tolist()
-
-
-@dataclass(frozen=True)
 class Matching:
-    """The sets, apart in what is trained on and what is held out."""
+    """The sets, apart in what is trained on and what is held out; without a teacher `taught` and `unseen` are empty."""
 
     settings: Settings
     train: list[Graded] = field(repr=False)
     held_out: list[Graded] = field(repr=False)
-    english: list[str] = field(repr=False)
-    held_out_english: list[str] = field(repr=False)
-    languages: list[list[Pair]] = field(repr=False)
+    taught: dict[str, Taught] = field(repr=False)
+    unseen: dict[str, Taught] = field(repr=False)
+    described: dict[str, list[Pair]] = field(repr=False)
 
     @classmethod
-    def read(cls, folder: Path, settings: Settings) -> Matching:
-        """Read the sets below `folder`."""
+    def read(cls, folder: Path, settings: Settings, teacher: Encoder | None) -> Matching:
+        """Read the sets below `folder`, and let the teacher compare their texts."""
         graded = shuffled(read_graded(folder / GRADED / "pairs.tsv.gz"), settings.seed)
-        english: list[str] = []
-        unseen: list[str] = []
-        for name in ENGLISH:
-            queries = [pair.query for pair in shuffled(read_pairs(folder / name), settings.seed)]
-            unseen += queries[: settings.held_out // len(ENGLISH)]
-            english += queries[settings.held_out :][:ENGLISH_TEXTS]
-        languages = [read_pairs(folder / name) for name in LANGUAGES]
         cut = settings.held_out
-        return cls(settings, graded[cut:], graded[:cut], english, unseen, languages)
+        sets = {name: shuffled(read_pairs(folder / name), settings.seed) for name in (*ENGLISH, *LANGUAGES, *QUESTIONS)}
+        texts = {name: [pair.query for pair in pairs] for name, pairs in sets.items()}
+        texts[GRADED] = list(dict.fromkeys(pair.left for pair in graded[cut:]))
+        taught, unseen = {}, {}
+        if teacher is not None:
+            taught = {name: Taught.by(teacher, one[UNSEEN_TEXTS:][:TEXTS]) for name, one in texts.items()}
+            unseen = {name: Taught.by(teacher, one[:UNSEEN_TEXTS]) for name, one in texts.items()}
+        described = {name: sets[name][UNSEEN_TEXTS:] for name in LANGUAGES}
+        return cls(settings, graded[cut:], graded[:cut], taught, unseen, described)
 
     def losses(self, encoder: Encoder) -> Iterator[Tensor]:
-        """One loss a step: a batch of graded pairs, one of groups and one of a language."""
+        """One loss a step: pairs of one set that people or the teacher graded."""
         order = random.Random(self.settings.seed)
         graded = endless(self.train, self.settings.batch, order)
-        anchors = Anchors.of(self.english, encoder)
-        centres = endless(range(len(self.english)), self.settings.anchors // GROUP, order)
-        languages = [endless(pairs, LANGUAGE_BATCH, order) for pairs in self.languages]
+        taught = list(self.taught.values())
+        weights = [ENGLISH_WEIGHT if name in ENGLISH else 1 for name in self.taught]
         while True:
-            pairs = next(graded)
-            places = anchors.around(next(centres))
-            foreign = next(order.choice(languages))
-            sides = [order.choices(SIDES, weights=SIDE_SHARES)[0] for _ in range(len(pairs) + 1)]
-            texts = [side[0] + pair.left for side, pair in zip(sides, pairs, strict=False)]
-            texts += [side[1] + pair.right for side, pair in zip(sides, pairs, strict=False)]
-            texts += [sides[-1][0] + self.english[place] for place in places]
-            texts += [PROMPTS.query + pair.query for pair in foreign]
-            texts += [order.choice(PROMPTS_OF_PASSAGES) + pair.passage for pair in foreign]
-            sizes = [len(pairs), len(pairs), len(places), len(foreign), len(foreign)]
-            parts = torch.split(encoder(texts), sizes)
-            yield self.loss(parts, torch.tensor([pair.grade for pair in pairs]), anchors.vectors[places])
-
-    def loss(self, parts: Sequence[Tensor], grades: Tensor, reference: Tensor) -> Tensor:
-        """Order the pairs as people do, keep the backbone's similarities, tell texts of one language apart."""
-        left, right, near, short, long = parts
-        ordered = ranking(left, right, grades, self.settings.temperature)
-        kept = self.settings.closeness * imitation(near, reference)
-        return ordered + kept + LANGUAGE_WEIGHT * contrastive(short, long, self.settings.temperature)
+            if order.random() < GRADED_SHARE:
+                asked = asked_of_people(next(graded))
+            else:
+                asked = order.choices(taught, weights)[0].pairs(self.settings.batch, order)
+            side = order.choices(SIDES, SIDE_SHARES)[0]
+            texts = [side.query + text for text in asked.left] + [side.passage + text for text in asked.right]
+            left, right = torch.chunk(encoder(texts), 2)
+            yield unlikeness(left, right, asked.grades)
 
     def prompted(self, count: int) -> Iterator[PromptedSet]:
         """Pairs for the projector, both sides with the query's prompt: half graded as alike, half descriptions.
@@ -126,35 +130,37 @@ class Matching:
         alike = [Pair(pair.left, pair.right) for pair in self.train if pair.grade >= ALIKE]
         unseen = [Pair(pair.left, pair.right) for pair in self.held_out if pair.grade >= ALIKE]
         yield PromptedSet(GRADED, with_prompts(once(alike)[: count // 2]), with_prompts(once(unseen)))
-        share = count // 2 // len(self.languages)
-        for name, pairs in zip(LANGUAGES, self.languages, strict=True):
+        share = count // 2 // len(self.described)
+        for name, pairs in self.described.items():
             yield PromptedSet(name, with_prompts(pairs[:share]), [])
 
     def report(self, encoder: Encoder) -> Iterator[str]:
-        """Spearman with people's grades, and with the backbone's similarities of neighbours, on what is held out."""
-        grades = torch.tensor([pair.grade for pair in self.held_out])
-        for label, prompts in (("query", SIDES[0]), ("passage", SIDES[1])):
-            left = encode(encoder, [pair.left for pair in self.held_out], prompts[0])
-            right = encode(encoder, [pair.right for pair in self.held_out], prompts[1])
-            found = {size: spearman(paired(left, right, size), grades) for size in (384, 64)}
-            figures = (f"{figure:.4f} at {size}" for size, figure in found.items())
-            yield f"{GRADED}, prompt {label}: Spearman {', '.join(figures)}"
-        unseen = Anchors.of(self.held_out_english, encoder)
-        first = unseen.neighbours[:, :1].expand(-1, GROUP - 1).flatten()
-        other = unseen.neighbours[:, 1:].flatten()
-        goal = paired(unseen.vectors[first], unseen.vectors[other], unseen.vectors.shape[1])
-        vectors = encode(encoder, unseen.texts, PROMPTS.query)
-        figures = (
-            f"{spearman(paired(vectors[first], vectors[other], size), goal):.4f} at {size}" for size in (384, 64)
-        )
-        yield f"English neighbours against the backbone: Spearman {', '.join(figures)}"
+        """Spearman with people's grades, and with the teacher's of unseen texts."""
+        people = asked_of_people(self.held_out)
+        for label, prompt in (("none", NO_PROMPTS.query), ("query", PROMPTS.query), ("passage", PROMPTS.passage)):
+            yield f"{GRADED}, prompt {label}: {agreement(encoder, people, prompt)}"
+        for name, taught in self.unseen.items():
+            asked = taught.pairs(len(taught.texts), random.Random(self.settings.seed))
+            yield f"{name} against the teacher: {agreement(encoder, asked, PROMPTS.query)}"
+
+
+def asked_of_people(pairs: Sequence[Graded]) -> Asked:
+    """Their grades."""
+    grades = torch.tensor([pair.grade for pair in pairs])
+    return Asked([pair.left for pair in pairs], [pair.right for pair in pairs], grades)
+
+
+def agreement(encoder: Encoder, asked: Asked, prompt: str) -> str:
+    """Spearman's correlation of the cosines with the grades."""
+    left, right = encode(encoder, asked.left, prompt), encode(encoder, asked.right, prompt)
+    figures = (f"{spearman(paired(left, right, size), asked.grades):.4f} at {size}" for size in REPORTED)
+    return f"Spearman {', '.join(figures)}"
 
 
 # The task is symmetric and used with the query's prompt; the other ways must work too.
 SIDES = (
-    (PROMPTS.query, PROMPTS.query),
-    (PROMPTS.passage, PROMPTS.passage),
-    (PROMPTS.query, PROMPTS.passage),
+    Prompts(query=PROMPTS.query, passage=PROMPTS.query),
+    Prompts(query=PROMPTS.passage, passage=PROMPTS.passage),
+    PROMPTS,
 )
 SIDE_SHARES = (0.6, 0.2, 0.2)
-PROMPTS_OF_PASSAGES = (PROMPTS.query, PROMPTS.passage)

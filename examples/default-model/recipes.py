@@ -27,8 +27,8 @@ class Recipe(Protocol):
         """Lines of figures on what is held out: what to choose settings by."""
 
 
-def read_recipe(task: str, folder: Path, settings: Settings) -> Recipe:
-    """Read the task's sets below `folder`."""
+def read_recipe(task: str, folder: Path, settings: Settings, teacher: Encoder | None = None) -> Recipe:
+    """Read the task's sets below `folder`; `text-matching` learns from a teacher, and without one cannot be trained."""
     if task == "text-matching":
-        return Matching.read(folder, settings)
+        return Matching.read(folder, settings, teacher)
     return Searching.read(task, folder, settings)

@@ -18,7 +18,7 @@ class Settings:
     warmup: float = 0.1  # share of the steps
     temperature: float = 0.05
     closeness: float = 20.0  # weight of staying near the backbone's own similarities
-    anchors: int = 48  # pairs of a batch, or texts, that are compared with the backbone
+    anchors: int = 48  # pairs of a batch that are compared with the backbone
     held_out: int = 400  # pairs of each set that are never trained on
     seed: int = SEED
     threads: int = 1  # the order of float additions depends on it
@@ -26,7 +26,7 @@ class Settings:
 
 SETTINGS = {
     "retrieval": Settings(steps=200, threads=2),
-    "text-matching": Settings(steps=160, batch=32, max_tokens=64, closeness=100.0, held_out=1000, anchors=32),
+    "text-matching": Settings(steps=800, batch=32, max_tokens=64, learning_rate=1e-3, held_out=1000),
     "code": Settings(steps=280, max_tokens=64, closeness=10.0, anchors=12),
 }
 

@@ -2,6 +2,7 @@
 """Train the adapter of one task of the default model: a LoRA on all-MiniLM-L6-v2.
 
 python train.py BACKBONE_DIR --task retrieval --data TRAIN_DIR -o OUT_DIR
+python train.py BACKBONE_DIR --task text-matching --teacher TEACHER_DIR --data TRAIN_DIR -o OUT_DIR
 
 TRAIN_DIR holds one folder per set: pairs.jsonl.gz with lines {"query", "positive"}, or pairs.tsv.gz with a grade and
 two texts. OUT_DIR becomes an adapter folder, or gets one more task: what it holds of other tasks stays.
@@ -53,10 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backbone", type=Path, metavar="BACKBONE_DIR", help="all-MiniLM-L6-v2")
     parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument(
+        "--teacher", type=Path, metavar="TEACHER_DIR", help="multilingual-e5-small, which text-matching learns from"
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="TRAIN_DIR", help="folder of the training sets")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT_DIR")
     parser.add_argument("--steps", type=int, help="default: as in settings.py")
     options = parser.parse_args()
+    if (options.teacher is None) == (options.task == "text-matching"):
+        parser.error("--task text-matching, and no other, learns from a --teacher")
     settings = SETTINGS[options.task]
     if options.steps is not None:
         settings = replace(settings, steps=options.steps)
@@ -64,7 +70,8 @@ def main() -> None:
     torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(True)
     encoder = load_backbone(options.backbone, settings.max_tokens)
-    recipe = read_recipe(options.task, options.data, settings)
+    teacher = None if options.teacher is None else load_backbone(options.teacher, settings.max_tokens)
+    recipe = read_recipe(options.task, options.data, settings, teacher)
     for line in recipe.report(encoder):
         print(f"held out, backbone with prompts: {line}", flush=True)
     encoder = fresh_adapter(encoder, options.task, settings.seed)
