@@ -19,6 +19,7 @@ from embedpack.errors import InputError
 from embedpack.tokenizer import TextTokenizer
 from embedpack_export.plan import ExportPlan, make_plan
 from embedpack_export.settings import ExportSettings
+from embedpack_export.token_head import PROJECTOR
 
 # Beside config.json and the weights, which transformers writes.
 COPIED = (
@@ -80,9 +81,13 @@ def _calibration(plan: ExportPlan) -> Inputs:
 
 
 def _save(plan: ExportPlan, model: object, target: Path) -> None:
+    from transformers import PreTrainedModel
+
     merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-    assert hasattr(merged, "save_pretrained")
-    merged.save_pretrained(target, max_shard_size="100GB")
+    assert isinstance(merged, PreTrainedModel)
+    # Peers know no head for multi-vectors, and some refuse its tensors.
+    state = {name: tensor for name, tensor in merged.state_dict().items() if not name.startswith(f"{PROJECTOR}.")}
+    merged.save_pretrained(target, state_dict=state, max_shard_size="100GB")
     for name in COPIED:
         source = plan.checkpoint.folder / name
         if source.exists():

@@ -81,10 +81,13 @@ def _export(checkpoint: str, target: Path) -> None:
             return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
 
     ids = torch.ones((2, 9), dtype=torch.int64)
+    # Another tensor, with padding: one object would become one input, and a mask without zeros none.
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
     axes = {0: "batch", 1: "sequence"}
     program = torch.onnx.export(
         Backbone(load(checkpoint, "fp32")),
-        (ids, ids),
+        (ids, mask),
         input_names=list(INPUTS),
         output_names=[OUTPUT],
         dynamic_shapes=(axes, axes),
