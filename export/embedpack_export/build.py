@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from embedpack.saturation import products_saturate
 from embedpack.session import GraphSession
 from embedpack.threads import available_cores
 from embedpack_export.graph.builder import GraphBuilder
@@ -37,7 +36,6 @@ from embedpack_export.graph.target import (
 )
 from embedpack_export.lora import Float32
 from embedpack_export.observe import Feeds
-from embedpack_export.passes.unsigned_weights import unsigned_weights
 from embedpack_export.plan import ExportPlan
 from embedpack_export.statistics import SiteStatistics
 from embedpack_export.weight_store import WeightStore
@@ -125,8 +123,6 @@ class GraphWriter:
     def up_to(self, values: Sequence[ir.Value]) -> Iterator[WrittenStage]:
         """The last stage, or what there is of it, as far as these values."""
         model = self.target.graph.part(self._before, values)
-        if products_saturate():
-            unsigned_weights(model)
         path = self._folder / ".stage.onnx"
         try:
             ir.save(model, path)

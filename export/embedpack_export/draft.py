@@ -1,4 +1,4 @@
-"""What accumulates while a pack is written: graphs with their twins, tasks, variants, golden vectors."""
+"""What accumulates while a pack is written: graphs, tasks, variants, golden vectors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from embedpack_export.graph.builder import OPSET
 from embedpack_export.graph.int8 import STEP
 from embedpack_export.graph.lint import check_forms
 from embedpack_export.measure import Vectors
-from embedpack_export.passes.unsigned_weights import unsigned_weights
 from embedpack_export.weight_store import WeightStore
 
 logger = logging.getLogger("embedpack")
@@ -29,14 +28,13 @@ MIN_ONNXRUNTIME = "1.24.1"
 
 @dataclass(frozen=True)
 class WrittenGraph:
-    """A graph file, checked, with its twin for CPUs without VNNI if it needs one."""
+    """A graph file that was checked."""
 
     path: Path
-    twin: Path | None
 
     @classmethod
     def complete(cls, path: Path) -> WrittenGraph:
-        """Check a graph; where it has int8 products, write its twin beside it.
+        """Check a graph.
 
         Raises:
             PackError: it has a form that is slow on CPUs.
@@ -44,14 +42,7 @@ class WrittenGraph:
         onnx.checker.check_model(str(path), full_check=True)
         model = ir.load(path)
         check_forms(model, path)
-        if not any(node.op_type == "MatMulIntegerToFloat" for node in model.graph):
-            return cls(path, None)
-        unsigned_weights(model)
-        twin = path.with_name(f"{path.stem}.without-vnni.onnx")
-        check_forms(model, twin, twin=True)
-        ir.save(model, twin)
-        onnx.checker.check_model(str(twin), full_check=True)
-        return cls(path, twin)
+        return cls(path)
 
     @property
     def external_data(self) -> tuple[str, ...]:
@@ -111,7 +102,7 @@ class Draft:
         written = WrittenGraph.complete(self.folder / f"vision-{weights}.onnx")
         self.vision[weights] = VisionGraph(
             graph=written.path.name,
-            graph_without_vnni=None if written.twin is None else written.twin.name,
+            graph_without_vnni=None,
             external_data=written.external_data,
             operators=written.operators,
         )
@@ -125,7 +116,7 @@ class Draft:
             adapters="switchable" if kind.task is None else "merged",
             adapter_files=dict(kind.adapter_files),
             graph=text.path.name,
-            graph_without_vnni=None if text.twin is None else text.twin.name,
+            graph_without_vnni=None,
             external_data=text.external_data,
             opset=OPSET,
             operators=text.operators,

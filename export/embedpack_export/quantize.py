@@ -1,6 +1,7 @@
 """Scales, rounding and packing of integer weights.
 
-int8     symmetric, one scale per output channel (row):  w ~ q * s,  s = max|w| / 127
+int8     symmetric, one scale per output channel (row):  w ~ q * s,  s = max|w| / 127, or more where neighbouring
+         columns would overflow (`paired_scales`)
 blocks   symmetric, one scale per block of columns:      w ~ q * s,  q from -2^(bits-1)
 
 The block form is what onnxruntime's MatMulNBits and GatherBlockQuantized read (ContribOperators.md): values stored with
@@ -16,6 +17,11 @@ import numpy.typing as npt
 
 from embedpack_export.lora import Float32
 
+# x86 without VNNI adds u8 x s8 products of two neighbouring columns in 16 bits, which saturate at 32,767. Where two
+# weights of one sign do not sum to more than this, 255 times their sum fits; of two signs only one counts at a time.
+LARGEST_PAIR = 128
+# Left for what rounding adds to the two.
+PAIR_ROOM = 2
 # Candidates for a block's scale, relative to the one that just reaches the extreme element: giving the extreme up
 # a little often serves the other values better at 4 bits.
 SHRINK = tuple(np.linspace(0.975, 0.7, 12, dtype=np.float32))
@@ -44,6 +50,30 @@ def int8_scales(rows: Float32) -> Float32:
     scales = np.abs(rows).max(axis=1) / np.float32(127)
     scales[scales == 0] = 1
     return scales
+
+
+def paired_scales(rows: Float32) -> Float32:
+    """`int8_scales`, larger where two neighbouring columns would sum to more than `LARGEST_PAIR`."""
+    left, right = _neighbours(rows)
+    sums = np.where(left * right > 0, np.abs(left + right), np.float32(0))
+    return np.maximum(int8_scales(rows), sums.max(axis=1, initial=0) / np.float32(LARGEST_PAIR - PAIR_ROOM))
+
+
+def within_pairs(values: Float32) -> Float32:
+    """Integers [n, k] whose neighbours sum to no more than `LARGEST_PAIR`: where they did, the larger gives way."""
+    values = values.copy()
+    left, right = _neighbours(values)
+    excess = np.where(left * right > 0, np.maximum(np.abs(left + right) - LARGEST_PAIR, 0), 0) * np.sign(left)
+    larger = np.abs(left) >= np.abs(right)
+    left -= np.where(larger, excess, 0)
+    right -= np.where(larger, 0, excess)
+    return values
+
+
+def _neighbours(rows: Float32) -> tuple[Float32, Float32]:
+    """Columns 0, 2, .. and 1, 3, .. of [n, k], as views; an odd last one has no neighbour."""
+    even = rows.shape[1] // 2 * 2
+    return rows[:, 0:even:2], rows[:, 1:even:2]
 
 
 def block_scales(rows: Float32, bits: int, block: int) -> Float32:

@@ -140,17 +140,16 @@ def test_inspect_tells_verdicts_and_the_place_of_the_report(home: Path, capsys: 
 
 
 def double_scales(pack: Path) -> None:
-    """The scales of the matrices of one layer, in the graph and in its twin; the manifest knows the new files."""
-    for name in ("code-int8.onnx", "code-int8.without-vnni.onnx"):
-        model = onnx.load(pack / name, load_external_data=False)
-        scales = [item for item in model.graph.initializer if re.search(r"layer\.1\..*weight\.scales$", item.name)]
-        assert len(scales) == 6
-        for tensor in scales:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 2, tensor.name))
-        onnx.save(model, pack / name)
-    changed = sorted(pack.glob("code-int8*.onnx"))
-    entries = {path.name: msgspec.to_builtins(describe_file(path)) for path in changed}
-    edit_manifest(pack, lambda manifest: manifest["files"].update(entries))
+    """The scales of the matrices of one layer; the manifest knows the new file."""
+    path = pack / "code-int8.onnx"
+    model = onnx.load(path, load_external_data=False)
+    scales = [item for item in model.graph.initializer if re.search(r"layer\.1\..*weight\.scales$", item.name)]
+    assert len(scales) == 6
+    for tensor in scales:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 2, tensor.name))
+    onnx.save(model, path)
+    entry = {path.name: msgspec.to_builtins(describe_file(path))}
+    edit_manifest(pack, lambda manifest: manifest["files"].update(entry))
 
 
 def edit_manifest(pack: Path, edit: Callable[[dict[str, Any]], None]) -> None:
@@ -162,7 +161,7 @@ def edit_manifest(pack: Path, edit: Callable[[dict[str, Any]], None]) -> None:
 def swap_adapters(manifest: dict[str, Any]) -> None:
     """The graph of each task under the name of the other."""
     code, retrieval = (manifest["variants"][f"{task}-int8"] for task in ADAPTERS)
-    for field in ("graph", "graph_without_vnni", "external_data"):
+    for field in ("graph", "external_data"):
         code[field], retrieval[field] = retrieval[field], code[field]
 
 

@@ -21,7 +21,6 @@ from embedpack.batching import pad
 from embedpack.encoder import EncodeOptions
 from embedpack.errors import CheckpointError
 from embedpack.pack import Pack, read_pack
-from embedpack.saturation import products_saturate
 from embedpack.session import GraphSession
 from embedpack.variant import open_encoder
 from embedpack_export.pipeline import export
@@ -45,8 +44,7 @@ class Exported:
 
     def graph(self, pooling: str, weights: str) -> GraphSession:
         folder = self.last if pooling == "last" else self.mean
-        twin = folder / f"default-{weights}.without-vnni.onnx"
-        return GraphSession(twin if twin.exists() and products_saturate() else folder / f"default-{weights}.onnx", 1)
+        return GraphSession(folder / f"default-{weights}.onnx", 1)
 
     def expected(self, rows: Sequence[npt.NDArray[np.int64]], pooling: str) -> npt.NDArray[np.float64]:
         feeds = pad(rows, 0)

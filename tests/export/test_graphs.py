@@ -31,7 +31,6 @@ from embedpack_export.graph.heads import VectorCodes, center_input
 from embedpack_export.graph.int8 import Int8
 from embedpack_export.graph.smoothing import FEWEST_TOKENS
 from embedpack_export.graph.target import Activation, LinearLayer, Target
-from embedpack_export.passes.unsigned_weights import unsigned_weights
 from embedpack_export.pipeline import export
 from embedpack_export.plan import make_plan
 from embedpack_export.statistics import SiteStatistics
@@ -253,14 +252,6 @@ def stored_tensors(path: str) -> dict[str, npt.NDArray[Any]]:
     return {str(value.name): value.const_value.numpy().copy() for value in values if value.const_value is not None}
 
 
-def write_twin(path: str) -> str:
-    model = ir.load(path)
-    unsigned_weights(model)
-    twin = path.replace(".onnx", ".twin.onnx")
-    ir.save(model, twin)
-    return twin
-
-
 def run_one(path: str, tokens: Float32) -> Float32:
     return cast("Float32", run_model(path, ["y"], {"x": tokens[None]})[0][0])
 
@@ -269,24 +260,14 @@ KINDS = ("plain", "rescaled", "shared step", "lower bound")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_twin_of_an_int8_layer_is_exact_on_any_cpu(tmp_path: Path, kind: str) -> None:
-    """With full-range weights and activations, where u8 x s8 without VNNI saturates."""
+@pytest.mark.parametrize("weights", ["as they come", "all alike"])
+def test_an_int8_layer_is_exact_on_any_cpu(tmp_path: Path, kind: str, weights: str) -> None:
+    """Also where x86 without VNNI adds two products in 16 bits, which two large weights would overflow."""
     one = OneLinear(kind)
-    path = one.build(tmp_path)
+    alike = np.ones((one.rows, one.columns), np.float32)
+    path = one.build(tmp_path, weights=alike if weights == "all alike" else None)
     tokens = one.tokens()
     tokens[1] = np.abs(tokens[1]).max()
-    expected = one.exact(tokens, stored_tensors(path))
-    np.testing.assert_allclose(run_one(write_twin(path), tokens), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_int8_layer_is_exact_where_products_do_not_saturate(tmp_path: Path, kind: str) -> None:
-    """Every other weight is 0: no pair of products passes 16 bits, whatever the CPU."""
-    one = OneLinear(kind)
-    sparse = np.random.default_rng(4).standard_normal((one.rows, one.columns)).astype(np.float32)
-    sparse[:, 1::2] = 0
-    path = one.build(tmp_path, uncorrelated=True, weights=sparse)
-    tokens = one.tokens()
     expected = one.exact(tokens, stored_tensors(path))
     np.testing.assert_allclose(run_one(path, tokens), expected, rtol=1e-5, atol=1e-5)
 
@@ -294,7 +275,7 @@ def test_an_int8_layer_is_exact_where_products_do_not_saturate(tmp_path: Path, k
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_int8_layer_is_close_to_the_float_layer(tmp_path: Path, kind: str) -> None:
     one = OneLinear(kind)
-    path = write_twin(one.build(tmp_path))
+    path = one.build(tmp_path)
     tokens = one.tokens()
     exact = tokens.astype(np.float64) @ one.matrix.T + one.bias
     assert np.linalg.norm(run_one(path, tokens) - exact) < 0.02 * np.linalg.norm(exact)
@@ -304,7 +285,7 @@ def test_an_int8_layer_is_close_to_the_float_layer(tmp_path: Path, kind: str) ->
 def test_an_int8_layer_has_no_mean_error(tmp_path: Path, kind: str) -> None:
     """The bias takes up what rounding leaves on average, so over many tokens the error is far below its size."""
     one = OneLinear(kind)
-    path = write_twin(one.build(tmp_path))
+    path = one.build(tmp_path)
     tokens = one.tokens(500, seed=3)
     error = run_one(path, tokens) - (tokens.astype(np.float64) @ one.matrix.T + one.bias)
     assert np.abs(error.mean(0)).max() < 0.2 * error.std()
@@ -312,14 +293,14 @@ def test_an_int8_layer_has_no_mean_error(tmp_path: Path, kind: str) -> None:
 
 def test_a_row_of_zeros_gives_the_bias(tmp_path: Path) -> None:
     one = OneLinear("plain")
-    path = write_twin(one.build(tmp_path))
+    path = one.build(tmp_path)
     np.testing.assert_allclose(run_one(path, one.tokens()[:1])[0], stored_tensors(path)["layer.bias"], atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_is_the_same_beside_other_rows(tmp_path: Path, kind: str) -> None:
     one = OneLinear(kind)
-    path = write_twin(one.build(tmp_path))
+    path = one.build(tmp_path)
     tokens = one.tokens()
     together = run_one(path, tokens)
     for row in (0, 1, 17):
@@ -353,10 +334,9 @@ class Exported:
     def graphs(self) -> list[Path]:
         return sorted(self.folder.glob("*.onnx"))
 
-    def usable(self, weights: str) -> str:
-        """The graph of a format that gives exact products on this CPU."""
-        twin = self.folder / f"default-{weights}.without-vnni.onnx"
-        return str(twin if twin.exists() and products_saturate() else self.folder / f"default-{weights}.onnx")
+    def graph(self, weights: str) -> str:
+        """The graph of a format."""
+        return str(self.folder / f"default-{weights}.onnx")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -402,23 +382,20 @@ def exactly_multiplied(path: Path) -> str:
     return str(exact)
 
 
-def test_the_twin_gives_the_vectors_of_exact_arithmetic_on_any_cpu(pack: Exported) -> None:
+def test_int8_gives_the_vectors_of_exact_arithmetic_on_any_cpu(pack: Exported) -> None:
     exact = exactly_multiplied(pack.folder / "default-int8.onnx")
     feeds = ragged((30, 3, 12, 7), pack.model_type)
     (expected,) = run_model(exact, ["sentence_embedding"], feeds)
     Path(exact).unlink()
-    twin = str(pack.folder / "default-int8.without-vnni.onnx")
-    (found,) = run_model(twin, ["sentence_embedding"], feeds)
+    (found,) = run_model(pack.graph("int8"), ["sentence_embedding"], feeds)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_int8_equals_its_twin_where_the_cpu_does_not_saturate_and_is_close_to_fp32(pack: Exported) -> None:
+def test_int8_and_int4_are_close_to_fp32(pack: Exported) -> None:
     feeds = ragged((30, 3, 12, 7), pack.model_type)
-    (reference,) = run_model(pack.usable("fp32"), ["sentence_embedding"], feeds)
-    (int8,) = run_model(pack.usable("int8"), ["sentence_embedding"], feeds)
-    (int4,) = run_model(pack.usable("int4"), ["sentence_embedding"], feeds)
-    (twin,) = run_model(str(pack.folder / "default-int8.without-vnni.onnx"), ["sentence_embedding"], feeds)
-    np.testing.assert_allclose(int8, twin, atol=1e-6)
+    (reference,) = run_model(pack.graph("fp32"), ["sentence_embedding"], feeds)
+    (int8,) = run_model(pack.graph("int8"), ["sentence_embedding"], feeds)
+    (int4,) = run_model(pack.graph("int4"), ["sentence_embedding"], feeds)
     assert distance(int8, reference) < 1e-3
     assert distance(int4, reference) < 3e-2
 
@@ -428,13 +405,13 @@ def test_a_vector_does_not_depend_on_its_batch(pack: Exported, weights: str) -> 
     """Alone, in a batch, in another order, padded further: at most 1e-6 apart."""
     lengths = (30, 3, 12, 7, 7)
     feeds = ragged(lengths, pack.model_type)
-    (together,) = run_model(pack.usable(weights), ["sentence_embedding"], feeds)
+    (together,) = run_model(pack.graph(weights), ["sentence_embedding"], feeds)
     backwards = {name: values[::-1].copy() for name, values in feeds.items()}
-    (turned,) = run_model(pack.usable(weights), ["sentence_embedding"], backwards)
+    (turned,) = run_model(pack.graph(weights), ["sentence_embedding"], backwards)
     assert distance(turned[::-1], together) <= TOLERANCE
     for row, length in enumerate(lengths):
         alone = {name: values[row : row + 1, :length].copy() for name, values in feeds.items()}
-        (vector,) = run_model(pack.usable(weights), ["sentence_embedding"], alone)
+        (vector,) = run_model(pack.graph(weights), ["sentence_embedding"], alone)
         assert distance(vector, together[row : row + 1]) <= TOLERANCE
 
 
@@ -442,13 +419,13 @@ def test_what_stands_in_the_padding_does_not_matter(pack: Exported) -> None:
     feeds = ragged((30, 3, 12), pack.model_type)
     other = {**feeds, "input_ids": np.where(feeds["attention_mask"] == 1, feeds["input_ids"], 77)}
     for weights in FORMATS:
-        (found,) = run_model(pack.usable(weights), ["sentence_embedding"], feeds)
-        (changed,) = run_model(pack.usable(weights), ["sentence_embedding"], other)
+        (found,) = run_model(pack.graph(weights), ["sentence_embedding"], feeds)
+        (changed,) = run_model(pack.graph(weights), ["sentence_embedding"], other)
         assert distance(found, changed) <= TOLERANCE
 
 
 def test_every_graph_passes_the_full_checker(pack: Exported) -> None:
-    assert len(pack.graphs()) == 4
+    assert len(pack.graphs()) == 3
     for path in pack.graphs():
         onnx.checker.check_model(str(path), full_check=True)
 
@@ -490,28 +467,8 @@ def test_no_graph_holds_operators_that_are_slower_or_depend_on_the_batch(pack: E
     assert "MatMulIntegerToFloat" in pack.manifest.variants["default-int8"].operators[-1]
 
 
-def test_the_twin_holds_unsigned_weights_only(pack: Exported) -> None:
-    path = pack.folder / "default-int8.without-vnni.onnx"
-    products = [node for node in ir.load(path).graph if node.op_type == "MatMulIntegerToFloat"]
-    assert len(products) == 12
-    for node in products:
-        assert node.inputs[5] is not None
-        assert node.inputs[5].name == "weights.zero_point"
-        assert node.inputs[1] is not None
-        flipped = node.inputs[1].producer()
-        assert flipped is not None
-        assert flipped.op_type == "BitwiseXor"
-        assert flipped.inputs[0] is not None
-        producer = flipped.inputs[0].producer()
-        assert producer is not None
-        assert producer.op_type == "Cast"
-        assert producer.attributes["to"].as_int() == int(ir.DataType.UINT8)
-
-
-def test_twin_and_graph_share_all_their_external_data(pack: Exported) -> None:
-    twin, graph = (external(pack.folder / f"default-int8{end}.onnx") for end in (".without-vnni", ""))
-    assert twin == graph
-    assert "encoder.layer.0.output.dense.weight.int8" in graph
+def test_weights_are_external(pack: Exported) -> None:
+    assert "encoder.layer.0.output.dense.weight.int8" in external(pack.folder / "default-int8.onnx")
 
 
 def external(path: Path) -> dict[str, tuple[str, int, int]]:
@@ -559,10 +516,14 @@ def test_the_saturation_probe_is_the_one_that_the_script_makes() -> None:
     assert probe() == PROBE
 
 
-def test_the_probe_sees_what_int8_layers_see(tmp_path: Path) -> None:
-    """On a CPU that saturates, an int8 layer of large weights is wrong where its twin is right; elsewhere both are."""
+def test_the_probe_sees_products_that_int8_layers_avoid(tmp_path: Path) -> None:
+    """Weights of 127 side by side are wrong on a CPU that saturates; elsewhere they are right."""
     one = OneLinear("plain")
     path = one.build(tmp_path, uncorrelated=True, weights=np.ones((one.rows, one.columns), np.float32))
+    model = ir.load(path)
+    weight = model.graph.initializers["layer.weight.int8"]
+    weight.const_value = ir.tensor(np.full((one.columns, one.rows), 127, np.int8), name=weight.name)
+    ir.save(model, path)
     tokens = np.ones((1, one.columns), np.float32)
     right = np.allclose(run_one(path, tokens), one.exact(tokens, stored_tensors(path)), rtol=1e-4)
     assert right is not products_saturate()

@@ -96,12 +96,6 @@ def test_fast_forms_pass(good: ir.Model) -> None:
     check_forms(good, PATH)
 
 
-def test_twin_may_have_uint8_weights_but_nothing_else_that_is_slow() -> None:
-    check_forms(product(U8, U8), PATH, twin=True)
-    with pytest.raises(PackError, match="s8 x s8"):
-        check_forms(product(I8, U8), PATH, twin=True)
-
-
 def test_every_graph_that_is_written_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "default-int8.onnx"
     bad = chain(("Relu", {}), start=F16)

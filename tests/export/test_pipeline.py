@@ -129,7 +129,6 @@ def test_the_manifest_names_every_file(home: Path) -> None:
         "tokenizer.json",
         "weights",
         *(f"{task}-{weights}.onnx" for task in TASKS for weights in ("fp32", "int8", "int4")),
-        *(f"{task}-int8.without-vnni.onnx" for task in TASKS),
     }
 
 
@@ -288,7 +287,7 @@ INTERRUPTIONS = {
     "codes": "embedpack_export.pipeline.fit_codes",
     "codebooks": "embedpack_export.task_codes.write_codebooks",
     "graph": "embedpack_export.build.GraphWriter.finish",
-    "twin": "embedpack_export.draft.unsigned_weights",
+    "check": "embedpack_export.draft.check_forms",
     "measuring": "embedpack_export.pipeline.accuracy",
     "licence": "embedpack_export.seal.pack_license",
     "manifest": "embedpack_export.seal.write_manifest",

@@ -15,7 +15,9 @@ from embedpack_export.quantize import (
     dequantize_blocks,
     int8_scales,
     pack_blocks,
+    paired_scales,
     round_nearest,
+    within_pairs,
 )
 
 BLOCK = 32
@@ -235,3 +237,36 @@ def test_coded_scales_are_near_the_scales_and_never_zero() -> None:
 def test_a_scale_far_below_that_of_its_row_is_kept_above_zero() -> None:
     coded = CodedScales.of(np.array([[1, 1e-6, -1e-6]], np.float32))
     np.testing.assert_array_equal(coded.codes, [[127, 1, -1]])
+
+
+def pair_sums(values: Float32) -> Float32:
+    """Sizes of the largest sums that two neighbouring columns give with any u8, over 255."""
+    even = values.shape[1] // 2 * 2
+    pairs = values[:, :even].reshape(len(values), -1, 2)
+    return np.maximum(np.maximum(pairs, 0).sum(-1), -np.minimum(pairs, 0).sum(-1))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 64])
+def test_paired_scales_leave_room_for_two_products_in_16_bits(columns: int) -> None:
+    rows = np.random.default_rng(0).standard_normal((200, columns)).astype(np.float32)
+    scales = paired_scales(rows)[:, None]
+    assert (255 * pair_sums(np.rint(rows / scales)) <= 32767).all()
+    assert (scales >= int8_scales(rows)[:, None]).all()
+
+
+def test_paired_scales_are_no_larger_where_signs_differ() -> None:
+    rows = np.tile(np.array([[1, -1]], np.float32), (3, 8))
+    np.testing.assert_array_equal(paired_scales(rows), int8_scales(rows))
+
+
+def test_within_pairs_takes_what_is_too_much_off_the_larger() -> None:
+    values = np.array([[100, 40, -30, -120, 127, -127, 128, 0, 90]], np.float32)
+    np.testing.assert_array_equal(within_pairs(values), [[88, 40, -30, -98, 127, -127, 128, 0, 90]])
+
+
+def test_within_pairs_always_fits_and_changes_nothing_that_did() -> None:
+    values = np.rint(np.random.default_rng(0).uniform(-127, 127, (300, 33))).astype(np.float32)
+    found = within_pairs(values)
+    assert (255 * pair_sums(found) <= 32767).all()
+    fitted = pair_sums(values) <= 128
+    np.testing.assert_array_equal(found[:, :32].reshape(300, 16, 2)[fitted], values[:, :32].reshape(300, 16, 2)[fitted])

@@ -23,21 +23,19 @@ Types = Mapping[ir.Value, ir.DataType]
 Rule = Callable[[ir.Node, Types], bool]
 
 
-def check_forms(model: ir.Model, path: Path, *, twin: bool = False) -> None:
+def check_forms(model: ir.Model, path: Path) -> None:
     """Refuse a graph with a slow form.
 
     Args:
         model: the graph.
         path: of its file, for the message.
-        twin: it is the one for CPUs without VNNI, which needs uint8 weights to be exact.
 
     Raises:
         PackError: names the node and what to use instead.
     """
-    rules = {text: rule for text, rule in RULES.items() if not (twin and rule is _unsigned_weights)}
     types = dict(_element_types(model.graph))
     for node in model.graph:
-        for text, rule in rules.items():
+        for text, rule in RULES.items():
             if rule(node, types):
                 raise PackError(f"{path.name}: node {node.name!r} ({node.op_type}): {text}")
 

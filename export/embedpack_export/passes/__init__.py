@@ -1,1 +1,0 @@
-"""Changes to finished graphs, one a file."""
