@@ -236,7 +236,7 @@ class VisionGraph(Strict, frozen=True):
 class Variant(Strict, frozen=True):
     """One loadable graph.
 
-    `graph_without_vnni` gives the same numbers on CPUs whose u8 x s8 products overflow; null where it is not needed.
+    `graph_without_vnni`, in packs of older exports, gives the same numbers on CPUs whose u8 x s8 products overflow.
     Merged variants have one task. Switchable ones have none: `adapter_files` holds the adapter of each task, in
     onnxruntime's own format, whose tensors are inputs of the graph. `static_activations` names those that are quantized
     with a step from the calibration, not with one of each row. `checks` tells by task how the finished pack compares

@@ -1,7 +1,7 @@
 """Whether this CPU's u8 x s8 products overflow: asked of the kernel itself, with one small product.
 
-x86 without VNNI adds two u8 x s8 products in 16 bits, which saturate at 32,767. Packs hold a twin of their int8 graph
-for such CPUs. The probe multiplies a row of sixteen 255 by columns of 127: the exact sum is 518,160.
+x86 without VNNI adds two u8 x s8 products in 16 bits, which saturate at 32,767. Weights of int8 graphs are rounded so
+that no two overflow; packs of older exports hold a twin of the graph for such CPUs. The probe multiplies a row of sixteen 255 by columns of 127: the exact sum is 518,160.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROBE = base64.b64decode(
 
 @cache
 def products_saturate() -> bool:
-    """True where int8 graphs would give wrong numbers on this CPU."""
+    """True where products of large weights are wrong on this CPU."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(PROBE, options, providers=["CPUExecutionProvider"])
