@@ -134,8 +134,10 @@ def test_all_layers_that_read_an_activation_count() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-20])
-def test_an_activation_of_nothing_stays_finite(value: float) -> None:
-    tokens = np.full((20, 16), value, np.float32)
+@pytest.mark.parametrize("count", [20, FEWEST_TOKENS])
+def test_an_activation_of_nothing_stays_finite(value: float, count: int) -> None:
+    tokens = np.full((count, 16), value, np.float32)
     chosen = choose_rescaling(seen(tokens), [matrix(normal(8, 16))], shifts=True)
+    assert chosen.reach is None
     assert np.isfinite(chosen.shift).all()
     assert np.isfinite(chosen.arrangement.divisors).all()

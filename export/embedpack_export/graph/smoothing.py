@@ -100,10 +100,10 @@ def choose_rescaling(
         sizes = _sizes(seen, (rows, outputs), center, divisors, centered=not shifts)
         blocks, error = best_partition(sizes, most)
         found.append(Rescaling(center, Arrangement(divisors, blocks), None, error))
-        if shifts and seen.tokens >= FEWEST_TOKENS:
-            reach = HEADROOM * (np.maximum(seen.high - center, center - seen.low) / divisors).max()
-            error = shared_step_error(sizes, reach, float((1 / outputs).mean()))
-            found.append(Rescaling(center, Arrangement(divisors, blocks), reach, error))
+        furthest = HEADROOM * (np.maximum(seen.high - center, center - seen.low) / divisors).max()
+        if shifts and seen.tokens >= FEWEST_TOKENS and furthest > TINY:
+            error = shared_step_error(sizes, furthest, float((1 / outputs).mean()))
+            found.append(Rescaling(center, Arrangement(divisors, blocks), furthest, error))
     own = min((item for item in found if item.reach is None), key=lambda item: item.error)
     shared = min((item for item in found if item.reach is not None), key=lambda item: item.error, default=own)
     return shared if shared.error <= SHARED_STEP_COST * own.error else own
