@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", dest="sets", metavar="NAME", help=f"may be repeated (default: {', '.join(SETS)})"
     )
+    parser.add_argument("--no-multi", action="store_true", help="leave multi-vectors out: a third of the time")
     parser.add_argument("--limit", type=int, metavar="N", help="only N queries of each set and few documents: a trial")
 
 
@@ -62,6 +63,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 data=options.data,
                 reference=ReferenceSource(options.checkpoint, adapters, cache=None),
                 sets=options.sets or SETS,
+                multi=not options.no_multi,
                 margin=MARGIN,
                 limit=options.limit,
                 seed=options.seed,
