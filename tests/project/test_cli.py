@@ -489,6 +489,8 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy", num_hidden_layers=6)
     script = (
         "import signal, sys; from embedpack_export import seal; from embedpack.cli import main;"
+        # A job in the background inherits that SIGINT is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
         "seal.write_manifest = lambda *_: signal.raise_signal(signal.SIGINT);"
         f"sys.exit(main(['export', {str(checkpoint)!r}, '-o', {str(tmp_path / 'pack')!r}]))"
     )
