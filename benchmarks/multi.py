@@ -18,6 +18,7 @@ from embedpack import Embedder, InputError, MultiEmbeddings, maxsim, similarity
 from embedpack.calibration_file import open_codebooks
 from embedpack.codebook import Codebook
 from embedpack.codes import Precision, is_low_bit, quantize
+from embedpack_export.evaluation.encoding import Seen, look_at, pooled
 
 SUMMARY = "What pooling and codes keep of float32 late-interaction rankings."
 EXAMPLES = """\
@@ -33,10 +34,12 @@ logger = logging.getLogger("benchmarks")
 
 @dataclass(frozen=True)
 class Judged:
-    """A set with its float32 queries and what the single vectors and the multi-vectors find, query by query."""
+    """A set, its float32 vectors, and what the single vectors and the multi-vectors find, query by query."""
 
     judged: RetrievalSet
     queries: MultiEmbeddings
+    documents: MultiEmbeddings
+    seen: list[Seen]
     single: Float64
     exact: Float64
 
@@ -91,8 +94,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     judged = [_judged(model, item) for item in sets]
     rows = []
     for factor in POOL_FACTORS:
-        pooled = [_documents(model, item, factor) for item in sets]
-        rows += [_row(judged, pooled, coder, (factor, precision), options.seed) for precision in PRECISIONS]
+        logger.info("pool factor %d", factor)
+        fewer = [pooled(item.documents, item.seen, factor) for item in judged]
+        rows += [_row(judged, fewer, coder, (factor, precision), options.seed) for precision in PRECISIONS]
     return {
         "model": model.pack.manifest.name,
         "space": model.pack.manifest.space(model.task),
@@ -114,18 +118,16 @@ def _kept_steps(model: Embedder) -> list[str]:
 
 
 def _judged(model: Embedder, item: RetrievalSet) -> Judged:
-    logger.info("%s: queries and float32 documents", item.name)
-    texts, name = list(item.queries.values()), _prompt(model, "query")
-    queries, documents = model.encode_multi(texts, prompt_name=name), _documents(model, item, 1)
-    passages = model.encode(list(item.documents.values()), prompt_name=_prompt(model, "passage"))
-    single = ndcg_at_10(best(similarity(model.encode(texts, prompt_name=name), passages)), item)
-    return Judged(item, queries, single, ndcg_at_10(best(maxsim(queries, documents)), item))
-
-
-def _documents(model: Embedder, item: RetrievalSet, factor: int) -> MultiEmbeddings:
-    logger.info("%s: documents, pool factor %d", item.name, factor)
-    texts = list(item.documents.values())
-    return model.encode_multi(texts, prompt_name=_prompt(model, "passage"), pool_factor=factor)
+    logger.info("%s: queries and documents", item.name)
+    asked, name = list(item.queries.values()), _prompt(model, "query")
+    texts, passage = list(item.documents.values()), _prompt(model, "passage")
+    found = similarity(model.encode(asked, prompt_name=name), model.encode(texts, prompt_name=passage))
+    queries = model.encode_multi(asked, prompt_name=name)
+    documents = model.encode_multi(texts, prompt_name=passage)
+    assert model.task is not None
+    seen = look_at(model.pack, model.task, texts, "passage")
+    exact = ndcg_at_10(best(maxsim(queries, documents)), item)
+    return Judged(item, queries, documents, seen, ndcg_at_10(best(found), item), exact)
 
 
 def _prompt(model: Embedder, name: str) -> str | None:

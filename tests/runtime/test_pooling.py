@@ -1,6 +1,8 @@
-"""Pooled rows: windows of equal size between special tokens, unit length, and nothing lost silently."""
+"""Pooled rows: Ward's groups between special tokens, unit length, and nothing lost silently."""
 
 from __future__ import annotations
+
+from itertools import combinations, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -8,14 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack.pooling import FEWEST, pool_rows, window_starts
+from embedpack.pooling import FEWEST, LONGEST, pool_rows, ward_groups
 
 Bools = npt.NDArray[np.bool_]
+Vectors = npt.NDArray[np.float32]
 MASKS = st.lists(st.booleans(), min_size=1, max_size=120).map(np.array)
 
 
-def vectors(rows: int) -> npt.NDArray[np.float32]:
-    drawn = np.random.default_rng(rows).standard_normal((rows, 8)).astype(np.float32)
+def vectors(rows: int, seed: int = 0) -> Vectors:
+    drawn = np.random.default_rng((rows, seed)).standard_normal((rows, 8)).astype(np.float32)
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
@@ -23,25 +26,55 @@ def plain(rows: int) -> Bools:
     return np.zeros(rows, np.bool_)
 
 
-@given(alone=MASKS, factor=st.integers(1, 9))
-def test_windows_cover_all_rows_and_special_ones_stay_alone(alone: Bools, factor: int) -> None:
-    starts = window_starts(alone, factor)
-    assert starts[0] == 0
-    sizes = np.diff([*starts, len(alone)])
-    assert sizes.min() >= 1
-    assert sizes.max() <= factor
-    for start, size in zip(starts, sizes, strict=True):
-        assert size == 1 or not alone[start : start + size].any()
+def spread(rows: Vectors) -> float:
+    """Squared distances to the mean."""
+    exact = rows.astype(np.float64)
+    return float(((exact - exact.mean(axis=0)) ** 2).sum())
+
+
+def by_definition(rows: Vectors, count: int) -> npt.NDArray[np.intp]:
+    """Merge the two groups whose merger adds least to the spread, computed anew from the rows each time."""
+    groups = [[row] for row in range(len(rows))]
+    while len(groups) > count:
+
+        def added(pair: tuple[int, int]) -> float:
+            left, right = groups[pair[0]], groups[pair[1]]
+            return spread(rows[left + right]) - spread(rows[left]) - spread(rows[right])
+
+        left, right = min(combinations(range(len(groups)), 2), key=added)
+        groups[left] += groups.pop(right)
+    found = np.empty(len(rows), np.intp)
+    for group in groups:
+        found[group] = min(group)
+    return found
+
+
+@given(rows=st.integers(1, 24), seed=st.integers(0, 5), data=st.data())
+def test_groups_are_those_of_the_definition(rows: int, seed: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, rows))
+    drawn = vectors(rows, seed)
+    np.testing.assert_array_equal(ward_groups(drawn, count), by_definition(drawn, count))
+
+
+def test_equal_rows_are_merged_first() -> None:
+    rows = np.repeat(vectors(4), [3, 1, 2, 5], axis=0)[::-1].copy()
+    assert ward_groups(rows, 4).tolist() == [0] * 5 + [5] * 2 + [7] + [8] * 3
 
 
 @given(alone=MASKS, factor=st.integers(2, 9))
-def test_a_pooled_row_is_the_direction_of_the_mean_of_its_window(alone: Bools, factor: int) -> None:
+def test_special_rows_stay_and_the_others_are_pooled_between_them(alone: Bools, factor: int) -> None:
     rows = vectors(len(alone))
-    starts = window_starts(alone, factor)
-    pooled = pool_rows(rows, alone, factor)
-    for window, row in zip(np.split(rows.astype(np.float64), starts[1:]), pooled, strict=True):
-        mean = window.mean(axis=0)
-        np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-5)
+    edges = [*np.flatnonzero(np.diff(alone, prepend=~alone[:1])).tolist(), len(alone)]
+    expected = []
+    for start, stop in pairwise(edges):
+        stretch = rows[start:stop]
+        if not alone[start]:
+            count = max(-(-len(stretch) // factor), min(len(stretch), FEWEST))
+            groups = ward_groups(stretch, count)
+            means = [stretch[groups == first].astype(np.float64).mean(axis=0) for first in np.unique(groups)]
+            stretch = np.array([mean / np.linalg.norm(mean) for mean in means], np.float32)
+        expected.append(stretch)
+    np.testing.assert_allclose(pool_rows(rows, alone, factor), np.concatenate(expected), atol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 9])
@@ -50,9 +83,10 @@ def test_long_texts_lose_all_but_one_row_in_so_many(factor: int) -> None:
     assert len(pool_rows(vectors(721), plain(721), factor)) == -(-721 // factor)
 
 
-def test_windows_of_one_stretch_have_nearly_one_size() -> None:
-    sizes = np.diff([*window_starts(plain(101), 4), 101])
-    assert set(sizes.tolist()) == {3, 4}
+def test_long_stretches_are_pooled_part_by_part() -> None:
+    rows, half = vectors(2 * LONGEST), plain(LONGEST)
+    parts = [pool_rows(rows[:LONGEST], half, 4), pool_rows(rows[LONGEST:], half, 4)]
+    np.testing.assert_array_equal(pool_rows(rows, plain(len(rows)), 4), np.concatenate(parts))
 
 
 def test_short_texts_keep_their_rows() -> None:

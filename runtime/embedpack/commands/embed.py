@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="with --multi, of documents: one vector for N neighbouring tokens (default: %(default)s)",
+        help="with --multi, of documents: about one vector for N tokens, those that are alike (default: %(default)s)",
     )
     parser.add_argument(
         "--max-pixels", type=int, metavar="N", help="bring larger images to this area (default: the model's limit)"
