@@ -60,7 +60,7 @@ class Taught:
         """Texts with a partner, drawn evenly by the logarithm of its rank: among random texts hardly any are alike."""
         last = len(self.texts) - 1
         left = order.sample(range(len(self.texts)), count)
-        right = [self.nearest[place, int(last ** order.random())].item() for place in left]
+        right = [int(self.nearest[place, int(last ** order.random())]) for place in left]
         return Asked([self.texts[p] for p in left], [self.texts[p] for p in right], self.alike[left, right])
 
 

@@ -47,6 +47,15 @@ def train(encoder: Encoder, recipe: Recipe, settings: Settings) -> None:
         scheduler.step()
         if step % 20 == 0 or step == settings.steps:
             print(f"step {step}: loss {value.item():.4f}, {time.monotonic() - begin:.0f} s", flush=True)
+    shorten(encoder, settings.kept)
+
+
+@torch.no_grad()
+def shorten(encoder: Encoder, share: float) -> None:
+    """Go only this share of the way from the backbone: a LoRA's change is as large as its B."""
+    for name, parameter in encoder.model.named_parameters():
+        if "lora_B" in name:
+            parameter.mul_(share)
 
 
 def main() -> None:

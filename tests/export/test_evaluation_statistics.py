@@ -9,6 +9,7 @@ import pytest
 
 from embedpack_export.evaluation.bootstrap import Draws, interval
 from embedpack_export.evaluation.data import RetrievalSet
+from embedpack_export.evaluation.findings import Measure, Setting
 from embedpack_export.evaluation.measures import (
     Judge,
     cosines,
@@ -19,6 +20,8 @@ from embedpack_export.evaluation.measures import (
     spearman,
     spearman_parts,
 )
+from embedpack_export.evaluation.summary import summarise_tasks
+from embedpack_export.evaluation.trials import Answer
 from embedpack_export.evaluation.verdict import judge
 
 JUDGED = RetrievalSet(
@@ -129,3 +132,37 @@ def test_few_queries_never_pass(difference: float) -> None:
 def test_sets_count_the_same_however_large() -> None:
     verdict = judge(0, (0, 0), [400, 100], margin=0.3)
     assert verdict.high == pytest.approx(1.96 * 2 / 2 * math.sqrt(1 / 400 + 1 / 100))
+
+
+def answer(variant: str, name: str, measure: Measure, differences: list[float]) -> Answer:
+    change = float(np.mean(differences))
+    return Answer(
+        setting=Setting(variant, "single", 384, "float32"),
+        set=name,
+        measure=measure,
+        differences=np.array(differences),
+        languages=["en"] * len(differences),
+        reference=80.0,
+        found=80.0 + change,
+        full=80.0,
+        bytes=1536,
+    )
+
+
+def test_tasks_are_pooled_by_their_weights_and_every_set_counts_the_same() -> None:
+    spread = np.random.default_rng(0).normal(0, 1, 2000)
+    answers = [
+        answer("retrieval-int8", "a", "nDCG@10", (spread - spread.mean() - 0.4).tolist()),
+        answer("code-int8", "b", "nDCG@10", (spread[:800] - spread[:800].mean() + 0.3).tolist()),
+        answer("matching-int8", "c", "Spearman", (spread - spread.mean() + 0.1).tolist()),
+        answer("retrieval-int4", "a", "nDCG@10", [-2.0] * 2000),
+    ]
+    weights = {item.setting.variant: item.setting.variant[-4:] for item in answers}
+    int8, int4 = summarise_tasks(answers, weights, margin=0.3, seed=1)
+    assert (int8.weights, int8.stored, int8.sets, int8.verdict.queries) == ("int8", "384 float32", 3, 4800)
+    assert int8.verdict.difference == pytest.approx(0, abs=1e-4)
+    assert int8.verdict.outcome == "non-inferior"
+    assert int8.verdict.high - int8.verdict.low == pytest.approx(
+        2 * 1.96 * 2 / 3 * math.sqrt(1 / 2000 + 1 / 800 + 1 / 2000), rel=0.05
+    )
+    assert (int4.weights, int4.sets, int4.verdict.outcome) == ("int4", 1, "inferior")

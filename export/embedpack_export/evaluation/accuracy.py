@@ -9,14 +9,14 @@ from pathlib import Path
 from embedpack.errors import InputError
 from embedpack.pack import read_pack
 from embedpack_export.evaluation.assignment import assign, variants_of
-from embedpack_export.evaluation.data import AnySet, PairSet, RetrievalSet
+from embedpack_export.evaluation.data import PairSet, RetrievalSet
 from embedpack_export.evaluation.discovery import read_sets
 from embedpack_export.evaluation.findings import AccuracyReport, SetDescription, TaskFigures
 from embedpack_export.evaluation.grid import Grid
 from embedpack_export.evaluation.mteb_scores import mteb_scores
-from embedpack_export.evaluation.reference import Reference, ReferenceSource, open_reference
-from embedpack_export.evaluation.summary import summarise
-from embedpack_export.evaluation.task_answers import SetOfTask, TaskRun, answers_of_task
+from embedpack_export.evaluation.reference import ReferenceSource, open_reference
+from embedpack_export.evaluation.summary import summarise, summarise_tasks
+from embedpack_export.evaluation.task_answers import SetOfTask, TaskAnswers, TaskRun, answers_of_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +75,14 @@ def measure_accuracy(options: AccuracyOptions) -> AccuracyReport:
     sets = read_sets(options.data, options.sets, options.limit)
     assigned = assign(sets, pack.manifest, options.tasks, options.variants)
     reference = open_reference(pack, options.reference, options.threads)
-    tasks = []
+    tasks, counting = [], []
     for task, chosen in assigned.by_task.items():
         variants = variants_of(pack.manifest, task, options.variants)
         run = TaskRun(pack=pack, task=task, variants=variants, grid=grid, threads=options.threads)
-        tasks.append(_task(run, chosen, reference, options))
+        found = answers_of_task(run, chosen, reference)
+        tasks.append(_task(task, found, grid, options))
+        counting += [answer for answer in found.answers if grid.counts(answer.setting)]
+    weights = {name: variant.weights for name, variant in pack.manifest.variants.items()}
     return AccuracyReport(
         pack=pack.manifest.name,
         fingerprint=pack.manifest.source.fingerprint,
@@ -89,17 +92,17 @@ def measure_accuracy(options: AccuracyOptions) -> AccuracyReport:
         seed=options.seed,
         passed=all(item.verdict.outcome == "non-inferior" for task in tasks for item in task.settings if item.counts),
         tasks=tasks,
+        pooled=summarise_tasks(counting, weights, margin=options.margin, seed=options.seed) if len(tasks) > 1 else [],
         left_out=assigned.left_out,
         mteb=mteb_scores(pack, reference, options.mteb, options.variants, options.threads),
     )
 
 
-def _task(run: TaskRun, sets: Sequence[AnySet], reference: Reference, options: AccuracyOptions) -> TaskFigures:
-    found = answers_of_task(run, sets, reference)
+def _task(task: str, found: TaskAnswers, grid: Grid, options: AccuracyOptions) -> TaskFigures:
     return TaskFigures(
-        task=run.task,
+        task=task,
         sets=[_described(item) for item in found.sets],
-        settings=summarise(found.answers, margin=options.margin, seed=options.seed, counts=run.grid.counts),
+        settings=summarise(found.answers, margin=options.margin, seed=options.seed, counts=grid.counts),
         cosines=found.cosines,
     )
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedpack_export.evaluation.findings import AccuracyReport, MtebFigures, SettingFigures, TaskFigures, Worst
+from embedpack_export.evaluation.findings import (
+    AccuracyReport,
+    MtebFigures,
+    PooledFigures,
+    SettingFigures,
+    TaskFigures,
+    Worst,
+)
 from embedpack_export.evaluation.measures import Cosines
 from embedpack_export.evaluation.text_table import text_table
 
@@ -18,6 +25,8 @@ def accuracy_text(report: AccuracyReport) -> str:
     ]
     for task in report.tasks:
         lines += ["", *_task(task)]
+    if report.pooled:
+        lines += ["", _pooled(report.pooled)]
     if report.mteb:
         lines += ["", _mteb(report.mteb)]
     for name, why in report.left_out.items():
@@ -103,6 +112,21 @@ def _cosines(task: TaskFigures) -> str:
         for label, found in (*group.languages.items(), *group.lengths.items())
     ]
     return text_table(("cosine by language and length", "", "inputs", "mean", "1 %", "lowest"), rows)
+
+
+def _pooled(figures: Sequence[PooledFigures]) -> str:
+    rows = [
+        (
+            f"{item.weights} {item.stored}",
+            item.sets,
+            f"{item.verdict.queries:,}",
+            f"{item.verdict.difference:+.3f}",
+            span(item.verdict.low, item.verdict.high),
+            item.verdict,
+        )
+        for item in figures
+    ]
+    return text_table(("all tasks", "sets", "queries", "difference", "95 % interval", "verdict"), rows)
 
 
 def _mteb(figures: Sequence[MtebFigures]) -> str:

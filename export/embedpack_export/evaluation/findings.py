@@ -148,6 +148,19 @@ class TaskFigures:
 
 
 @dataclass(frozen=True)
+class PooledFigures:
+    """Settings of all tasks that use the same weights in the same way, over the sets of all tasks.
+
+    Every set counts the same, whether it is judged by nDCG@10 or by Spearman's correlation: both are in points.
+    """
+
+    weights: str
+    stored: str
+    sets: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class MtebFigures:
     """Main score in points of a task of mteb, with one of the pack's tasks and variants, and that of the reference."""
 
@@ -172,6 +185,7 @@ class AccuracyReport:
         seed: of the bootstrap.
         passed: everything that counts is non-inferior.
         tasks: those with sets.
+        pooled: over several tasks; they have no say in `passed`, as a task that loses may hide among others.
         left_out: sets that were not measured, and why.
         mteb: what mteb says; it has no say in `passed`.
     """
@@ -184,5 +198,6 @@ class AccuracyReport:
     seed: int
     passed: bool
     tasks: Sequence[TaskFigures]
+    pooled: Sequence[PooledFigures]
     left_out: Mapping[str, str]
     mteb: Sequence[MtebFigures]

@@ -8,7 +8,7 @@ import numpy as np
 
 from embedpack.progress import Progress
 from embedpack_export.evaluation.bootstrap import Draws, interval
-from embedpack_export.evaluation.findings import SetFigures, Setting, SettingFigures, Worst
+from embedpack_export.evaluation.findings import PooledFigures, SetFigures, Setting, SettingFigures, Worst
 from embedpack_export.evaluation.measures import Float64
 from embedpack_export.evaluation.trials import Answer
 from embedpack_export.evaluation.verdict import judge
@@ -41,6 +41,30 @@ def summarise(
         _setting(group, [resampled[id(answer)] for answer in group], worst[key], margin, counts=counts(key[0]))
         for key, group in groups.items()
     ]
+
+
+def summarise_tasks(
+    answers: Sequence[Answer], weights: Mapping[str, str], *, margin: float, seed: int
+) -> list[PooledFigures]:
+    """One entry for each kind of weights and of vectors, over the sets of all tasks.
+
+    Args:
+        answers: of several tasks.
+        weights: of each variant.
+        margin: largest loss in points.
+        seed: of the draws.
+    """
+    groups: dict[tuple[str, str], list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault((weights[answer.setting.variant], answer.setting.stored), []).append(answer)
+    resampled = _resampled(answers, seed)
+    found = []
+    for (kind, stored), group in groups.items():
+        difference = float(np.mean([answer.found - answer.reference for answer in group]))
+        bounds = interval(np.mean([resampled[id(answer)] for answer in group], axis=0))
+        verdict = judge(_rounded(difference), bounds, [len(answer.differences) for answer in group], margin)
+        found.append(PooledFigures(kind, stored, len(group), verdict))
+    return found
 
 
 def _resampled(answers: Sequence[Answer], seed: int) -> Mapping[int, Float64]:
