@@ -8,7 +8,7 @@ from pathlib import Path
 from texts import Graded, read_graded, read_records
 
 SEARCH_SETS = {
-    "retrieval": ("retrieval/debian-desc-en", "retrieval/xquad-en"),
+    "retrieval": ("retrieval/debian-desc-en", "retrieval/xquad-en", "long/manpages-en"),
     "code": ("code/cosqa-dev", "code/nl2bash", "code/java-cs-test"),
 }
 GRADED_SETS = (
