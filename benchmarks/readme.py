@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 SHAPES = ((1, 16), (32, 128))
 PEER_SHAPES = ((1, 16), (1, 128), (32, 128))
+MULTI_PRECISIONS = ("float32", "int8", "4bit", "2bit", "binary")
 # Names of the models of codes.json.
 MODELS = {"minilm": "all-MiniLM-L6-v2", "e5": "multilingual-e5-small"}
 
@@ -114,6 +115,28 @@ def codes() -> list[str]:
     return [*lines, "", note]
 
 
+def multi() -> list[str]:
+    """What pooled and coded multi-vectors take and keep."""
+    results = _results("multi")["results"]
+    rows = {(row["pool_factor"], row["precision"]): row for row in results["rows"]}
+    factors = list(dict.fromkeys(factor for factor, _ in rows))
+    lines = [_row(["`pool_factor`", *MULTI_PRECISIONS]), _row(["---"] + ["--:"] * len(MULTI_PRECISIONS))]
+    for factor in factors:
+        found = [rows[factor, precision] for precision in MULTI_PRECISIONS]
+        cells = [f"{row['retention']:.1%}, {row['bytes_a_document'] / 1000:.1f} kB" for row in found]
+        lines.append(_row([str(factor), *cells]))
+    single, full = ([item[f"{kind}_vector_ndcg_at_10"] for item in results["sets"]] for kind in ("single", "multi"))
+    names = [item["set"] for item in results["sets"]]
+    gains = ", ".join(f"{name} {after - before:+.1f}" for name, before, after in zip(names, single, full, strict=True))
+    note = (
+        f"Part of float32's nDCG@10 that multi-vectors of {results['dimensions']} dimensions keep in the mean of "
+        f"{len(names)} sets, and what a document takes; queries float32 and not pooled. Beside single vectors "
+        f"multi-vectors bring, in points: {gains}. Intervals: "
+        "`python -m benchmarks show benchmarks/results/multi.json`."
+    )
+    return [*lines, "", note]
+
+
 def decoder() -> list[str]:
     """What int8 changes in a decoder."""
     results = _results("decoder-smollm2")["results"]
@@ -138,6 +161,7 @@ TABLES: Mapping[str, Callable[[], list[str]]] = {
     "variants": variants,
     "peers": peers,
     "codes": codes,
+    "multi": multi,
     "decoder": decoder,
 }
 
