@@ -94,10 +94,9 @@ def _variant(pack: Pack, name: str, options: argparse.Namespace) -> dict[str, An
 def _file_bytes(pack: Pack, variant: Variant) -> dict[str, int]:
     """Bytes of the weights and of the graphs; weights are shared by variants that need the same ones."""
     files = pack.manifest.files
-    graphs = {variant.graph, variant.graph_without_vnni} - {None}
     return {
         "weights_bytes": sum(files[name].bytes for name in variant.external_data),
-        "graphs_bytes": sum(files[name].bytes for name in graphs if name is not None),
+        "graphs_bytes": files[variant.graph].bytes,
     }
 
 

@@ -17,8 +17,6 @@ SHAPES = ((1, 16), (32, 128))
 PEER_SHAPES = ((1, 16), (1, 128), (32, 128))
 DECODER_SHAPES = ((1, 16), (1, 128), (4, 128))
 MULTI_PRECISIONS = ("float32", "int8", "4bit", "2bit", "binary")
-# Names of the models of codes.json.
-MODELS = {"minilm": "all-MiniLM-L6-v2", "e5": "multilingual-e5-small"}
 
 
 def variants() -> list[str]:
@@ -123,7 +121,7 @@ def codes() -> list[str]:
     """What every precision takes and keeps."""
     models = _results("codes")["results"]["models"]
     rows = [{row["precision"]: row for row in model["rows"] if row["dimensions"] == _full(model)} for model in models]
-    names = [MODELS[model["model"]] for model in models]
+    names = [model["model"] for model in models]
     lines = [_row(["`precision`", "bytes", *names]), _row(["---", "--:"] + ["--:"] * len(names))]
     for precision, first in rows[0].items():
         kept = [f"{row[precision]['retention']:.1%} ({row[precision]['worst_retention']:.1%})" for row in rows]

@@ -42,7 +42,7 @@ class Rows:
         return [self._row(run, found) for run, found in self.measured.items()]
 
     def _row(self, run: Run, found: Sequence[Found]) -> dict[str, Any]:
-        row: dict[str, Any] = {"peer": run.who} if run.is_peer else {"variant": run.who, "graph": found[0]["graph"]}
+        row: dict[str, Any] = {"peer": run.who} if run.is_peer else {"variant": run.who}
         row["threads"] = run.threads
         if run.workload.shape is not None:
             row["rows"], row["tokens"] = run.workload.shape

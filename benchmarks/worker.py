@@ -29,7 +29,7 @@ from embedpack.encoder import EncodeOptions
 from embedpack.pack import Pack, Variant, read_pack
 from embedpack.session import GraphSession
 from embedpack.tokenizer import TextTokenizer
-from embedpack.variant import graph_for_this_cpu, open_encoder
+from embedpack.variant import open_encoder
 
 OUTPUT = ["sentence_embedding"]
 LONGEST_TEXT = 128
@@ -46,11 +46,11 @@ Ids = npt.NDArray[np.int64]
 def measure_shape(job: SpeedJob) -> dict[str, Any]:
     """Median wall time and mean CPU time of a call."""
     pack = read_pack(job.pack)
-    session, graph = open_graph(pack, pack.manifest.variants[job.variant], job.threads)
+    session = open_graph(pack, pack.manifest.variants[job.variant], job.threads)
     feeds = pad(_ids(job.inputs), pack.manifest.text.pad_token_id)
     found = repeated(lambda: session.run(OUTPUT, feeds), job.seconds)
     np.save(job.vectors, session.run(OUTPUT, feeds)[0])
-    return {"graph": graph, **found, "memory": memory()}
+    return {**found, "memory": memory()}
 
 
 def measure_mixed(job: SpeedJob) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def measure_mixed(job: SpeedJob) -> dict[str, Any]:
         run = partial(encoder.run, texts, OUTPUT[0], options)
         encoder.run(texts[:FIXED_BATCH], OUTPUT[0], options)
     else:
-        session, _ = open_graph(pack, variant, job.threads)
+        session = open_graph(pack, variant, job.threads)
         batches = list(fixed_batches(ids, pack.manifest.text.pad_token_id))
         computed = [feeds["input_ids"].size for feeds in batches]
         run = partial(_run_all, session, batches)
@@ -74,8 +74,7 @@ def measure_mixed(job: SpeedJob) -> dict[str, Any]:
     found = once(lambda: kept.append(run()))
     np.save(job.vectors, kept[0])
     counts = {"tokens": sum(map(len, ids)), "tokens_computed": sum(computed)}
-    graph = graph_for_this_cpu(variant.graph, variant.graph_without_vnni)
-    return {"graph": graph, **counts, **found, "memory": memory()}
+    return {**counts, **found, "memory": memory()}
 
 
 def _run_all(session: GraphSession, batches: Sequence[Feeds]) -> npt.NDArray[Any]:
@@ -197,10 +196,9 @@ def product_gops(threads: int) -> float:
         return 2 * math.prod(PRODUCT) / median_seconds(lambda: session.run(["y"], {"x": x}), 9) / 1e9
 
 
-def open_graph(pack: Pack, variant: Variant, threads: int) -> tuple[GraphSession, str]:
-    """The graph that `Embedder` takes on this CPU, and its name."""
-    graph = graph_for_this_cpu(variant.graph, variant.graph_without_vnni)
-    return GraphSession(pack.path(graph), threads), graph
+def open_graph(pack: Pack, variant: Variant, threads: int) -> GraphSession:
+    """The graph of a variant, as the pack has it."""
+    return GraphSession(pack.path(variant.graph), threads)
 
 
 def fixed_batches(texts: list[Ids], pad_token_id: int) -> Iterator[Feeds]:

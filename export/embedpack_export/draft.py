@@ -102,7 +102,6 @@ class Draft:
         written = WrittenGraph.complete(self.folder / f"vision-{weights}.onnx")
         self.vision[weights] = VisionGraph(
             graph=written.path.name,
-            graph_without_vnni=None,
             external_data=written.external_data,
             operators=written.operators,
         )
@@ -116,7 +115,6 @@ class Draft:
             adapters="switchable" if kind.task is None else "merged",
             adapter_files=dict(kind.adapter_files),
             graph=text.path.name,
-            graph_without_vnni=None,
             external_data=text.external_data,
             opset=OPSET,
             operators=text.operators,

@@ -17,8 +17,6 @@ PRODUCTS = frozenset({"MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat"}
 BLOCK_PRODUCT = "MatMulNBits"
 # Holds the scores of every token with every other; the others that the graphs use do not.
 SCORING, HEADS = "Attention", "q_num_heads"
-# In front of a product: weights that are moved to another type when the graph is loaded.
-REWRITES = frozenset({"Cast"})
 
 MODEL_GRAPH = 7
 GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
@@ -37,7 +35,6 @@ class GraphWeights:
     Attributes:
         products: read by matrix products.
         block_products: read by products of blocks of 4 bits.
-        rewritten: moved to another type before a product reads them.
         others: tables, norms, biases.
         widest: inputs plus outputs of the widest product; 0: there is none.
         score_heads: most heads of an attention that holds all of its scores; 0: there is none.
@@ -45,7 +42,6 @@ class GraphWeights:
 
     products: int
     block_products: int
-    rewritten: int
     others: int
     widest: int
     score_heads: int
@@ -62,7 +58,7 @@ class GraphWeights:
     @property
     def total(self) -> int:
         """All of them."""
-        return self.products + self.block_products + self.rewritten + self.others
+        return self.products + self.block_products + self.others
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def graph_weights(content: bytes, where: str) -> GraphWeights:
 def _sorted(tensors: list[_Tensor], nodes: list[_Node]) -> GraphWeights:
     """The bytes of the tensors by the kind of the operator that reads each."""
     readers = {name: node.kind for node in nodes for name in node.inputs}
-    bytes_of = dict.fromkeys(("products", "block_products", "rewritten", "others"), 0)
+    bytes_of = dict.fromkeys(("products", "block_products", "others"), 0)
     widest = 0
     for tensor in tensors:
         reader = readers.get(tensor.name, "")
@@ -112,10 +108,8 @@ def _sorted(tensors: list[_Tensor], nodes: list[_Node]) -> GraphWeights:
             kind = "products"
         elif reader == BLOCK_PRODUCT:
             kind = "block_products"
-        elif reader in REWRITES:
-            kind = "rewritten"
         bytes_of[kind] += tensor.outside
-        if kind in ("products", "rewritten") and len(tensor.dimensions) == 2:
+        if kind == "products" and len(tensor.dimensions) == 2:
             widest = max(widest, sum(tensor.dimensions))
         elif kind == "block_products" and len(tensor.dimensions) == 3:
             # [out, blocks, bytes of a block]: two values a byte.

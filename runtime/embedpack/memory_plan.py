@@ -1,10 +1,10 @@
 """How much memory a graph will take, said before it is loaded, and before it reads a long text.
 
-onnxruntime maps weights from their files. Products keep a copy of theirs in an order that is faster to read; weights
-that a graph moves to another type first are kept twice. Prepared graphs hold these copies in their own files.
+onnxruntime maps weights from their files. Products keep a copy of theirs in an order that is faster to read. Prepared
+graphs hold these copies in their own files.
 
 The factors were taken from the anonymous memory of processes that did nothing but load a graph and run it: an encoder
-384 wide, decoders 576 and 2048 wide, in the formats fp32, int8, int4 and the int8 twin for CPUs without VNNI.
+384 wide, decoders 576 and 2048 wide, in the formats fp32, int8 and int4.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from embedpack.graph_weights import GraphWeights
 from embedpack.memory import available_memory, check_memory
 
 # Bytes in memory for each byte of the weights.
-PRODUCT, BLOCK_PRODUCT, REWRITTEN, OTHER = 1.0, 1.5, 2.0, 0.0
+PRODUCT, BLOCK_PRODUCT, OTHER = 1.0, 1.5, 0.0
 # Of a prepared graph, for each byte of all weights.
 PREPARED = 0.1
 # A graph's nodes, and what onnxruntime needs in between.
@@ -29,12 +29,7 @@ def load_bytes(weights: GraphWeights, *, prepared: bool) -> int:
     """Bytes of memory, mapped files left out, that loading a graph takes."""
     if prepared:
         return BASE_BYTES + int(PREPARED * weights.total)
-    copies = (
-        PRODUCT * weights.products
-        + BLOCK_PRODUCT * weights.block_products
-        + REWRITTEN * weights.rewritten
-        + OTHER * weights.others
-    )
+    copies = PRODUCT * weights.products + BLOCK_PRODUCT * weights.block_products + OTHER * weights.others
     return BASE_BYTES + int(copies)
 
 
@@ -65,7 +60,7 @@ def check_load(where: str, stored: int, weights: Callable[[], GraphWeights], *, 
         CapacityError: with the figures.
     """
     available = available_memory()
-    if available is None or (stored + BASE_BYTES) * 2 * REWRITTEN < available:
+    if available is None or (stored + BASE_BYTES) * 2 * BLOCK_PRODUCT < available:
         return
     found = weights()
     loaded, batch = load_bytes(found, prepared=prepared), batch_bytes(found, 1, tokens)

@@ -25,7 +25,7 @@ from embedpack.errors import PackError, unknown
 from embedpack.safetensors_file import unique_keys
 
 MANIFEST_NAME = "pack.json"
-FORMAT = "1.3"
+FORMAT = "2.0"
 MAX_MANIFEST_BYTES = 16_000_000
 
 WeightsFormat = Literal["fp32", "int8", "int4"]
@@ -228,7 +228,6 @@ class VisionGraph(Strict, frozen=True):
     """The graph that reads images; its fields are those of `Variant`."""
 
     graph: str
-    graph_without_vnni: str | None
     external_data: tuple[str, ...]
     operators: tuple[str, ...]
 
@@ -236,11 +235,10 @@ class VisionGraph(Strict, frozen=True):
 class Variant(Strict, frozen=True):
     """One loadable graph.
 
-    `graph_without_vnni`, in packs of older exports, gives the same numbers on CPUs whose u8 x s8 products overflow.
     Merged variants have one task. Switchable ones have none: `adapter_files` holds the adapter of each task, in
     onnxruntime's own format, whose tensors are inputs of the graph. `static_activations` names those that are quantized
     with a step from the calibration, not with one of each row. `checks` tells by task how the finished pack compares
-    with a reference; it is empty in packs of formats before 1.3.
+    with a reference.
     """
 
     task: str | None
@@ -248,13 +246,12 @@ class Variant(Strict, frozen=True):
     adapters: AdapterMode
     adapter_files: dict[str, str]
     graph: str
-    graph_without_vnni: str | None
     external_data: tuple[str, ...]
     opset: int
     operators: tuple[str, ...]
     min_onnxruntime: Version
     accuracy: Accuracy
-    static_activations: tuple[str, ...] = ()
+    static_activations: tuple[str, ...]
     checks: dict[str, Check] = {}
 
 
@@ -268,7 +265,7 @@ class ExportRecord(Strict, frozen=True):
 
 
 class Manifest(Strict, frozen=True):
-    """pack.json; `report` is null in packs of formats before 1.3."""
+    """What pack.json says; `report` is null, and `checks` are empty, until the export has compared the pack."""
 
     format: str
     name: str
@@ -538,18 +535,11 @@ def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for name, task in manifest.tasks.items():
         yield f"$.tasks[{name!r}].codes.file", task.codes.file
     for weights, vision in manifest.vision.items():
-        for file in (vision.graph, vision.graph_without_vnni, *vision.external_data):
-            if file is not None:
-                yield f"$.vision[{weights!r}]", file
+        for file in (vision.graph, *vision.external_data):
+            yield f"$.vision[{weights!r}]", file
     for name, variant in manifest.variants.items():
-        for file in (
-            variant.graph,
-            variant.graph_without_vnni,
-            *variant.external_data,
-            *variant.adapter_files.values(),
-        ):
-            if file is not None:
-                yield f"$.variants[{name!r}]", file
+        for file in (variant.graph, *variant.external_data, *variant.adapter_files.values()):
+            yield f"$.variants[{name!r}]", file
 
 
 def _bad_paths(files: Mapping[str, FileEntry]) -> Iterator[str]:

@@ -101,7 +101,7 @@ def disk_bytes(weights: GraphWeights) -> int:
     """Bytes on disk of a prepared graph: its weights, and the copies that products read."""
     if not weights.can_be_saved:
         return 0
-    return int(DISK_MARGIN * (weights.total + weights.products + weights.rewritten))
+    return int(DISK_MARGIN * (weights.total + weights.products))
 
 
 def graphs_of(pack: Pack, variant: str) -> list[HostGraph]:

@@ -1,8 +1,8 @@
 """Whether this CPU's u8 x s8 products overflow: asked of the kernel itself, with one small product.
 
 x86 without VNNI adds two u8 x s8 products in 16 bits, which saturate at 32,767. Weights of int8 graphs are rounded so
-that no two overflow; packs of older exports hold a twin of the graph for such CPUs. The probe multiplies a row of
-sixteen 255 by columns of 127: the exact sum is 518,160.
+that no two overflow, but such CPUs are less far ahead with int8, which is worth telling. The probe multiplies a row
+of sixteen 255 by columns of 127: the exact sum is 518,160.
 """
 
 from __future__ import annotations

@@ -21,26 +21,9 @@ from embedpack.tokenizer import TextTokenizer
 logger = logging.getLogger("embedpack")
 
 
-def graph_for_this_cpu(graph: str, without_vnni: str | None) -> str:
-    """Name of the one of two graphs that gives exact products here."""
-    if without_vnni is None or not products_saturate():
-        return graph
-    _tell_slow_products()
-    return without_vnni
-
-
-@functools.cache
-def _tell_slow_products() -> None:
-    """Once in a process, however many graphs it opens."""
-    logger.debug(
-        "this CPU has no int8 dot products (VNNI): int8 gives the same vectors here, but is less far ahead of fp32 "
-        "than on CPUs that have them"
-    )
-
-
 @dataclass(frozen=True)
 class HostGraph:
-    """One of a pack's graphs, in the form that this CPU needs.
+    """One of a pack's graphs, on this host.
 
     Attributes:
         pack: that it is in.
@@ -54,8 +37,8 @@ class HostGraph:
 
     @classmethod
     def of(cls, pack: Pack, graph: Variant | VisionGraph) -> HostGraph:
-        """The one of a graph and its twin that is exact here."""
-        return cls(pack, graph_for_this_cpu(graph.graph, graph.graph_without_vnni), graph.external_data)
+        """The graph of a part of the manifest."""
+        return cls(pack, graph.graph, graph.external_data)
 
     @property
     def identity(self) -> Identity:
@@ -118,6 +101,8 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None 
         CapacityError: the variant does not fit the memory.
     """
     check_onnxruntime(variant.min_onnxruntime)
+    if variant.weights == "int8":
+        _tell_slow_products()
     preparation = open_preparation(pack)
     vision = None
     if pack.manifest.image is not None:
@@ -126,6 +111,16 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None 
         vision = functools.cache(lambda: HostGraph.of(pack, image_graph).open(threads, cache, TOKEN_BUDGET).session)
     text = HostGraph.of(pack, variant).open(threads, cache, TOKEN_BUDGET)
     return Encoder(text, preparation, vision, open_adapters(pack, variant))
+
+
+@functools.cache
+def _tell_slow_products() -> None:
+    """Once in a process, however many packs it opens."""
+    if products_saturate():
+        logger.info(
+            "this CPU has no int8 dot products (VNNI): int8 gives the same vectors here, but is less far ahead of fp32 "
+            "than on CPUs that have them"
+        )
 
 
 def open_adapters(pack: Pack, variant: Variant) -> dict[str, Adapter]:

@@ -382,7 +382,7 @@ def test_an_existing_pack_is_replaced_when_asked(checkpoint: Path, packs: Path) 
 def test_a_pack_of_another_minor_format_is_replaced_when_asked(checkpoint: Path, packs: Path) -> None:
     export(quick(checkpoint, packs / "toy", weights=("fp32",)))
     path = packs / "toy" / "pack.json"
-    old = json.loads(path.read_text("utf-8")) | {"format": "1.0", "field_of_its_own": 1}
+    old = json.loads(path.read_text("utf-8")) | {"format": "2.9", "field_of_its_own": 1}
     del old["tasks"]
     path.write_text(json.dumps(old), "utf-8")
     refuse(InputError, f"{packs / 'toy'}: exists; choose another place, or pass --overwrite", checkpoint, packs / "toy")
@@ -417,7 +417,7 @@ def test_a_file_is_never_replaced(checkpoint: Path, packs: Path, overwrite: bool
 
 
 @pytest.mark.parametrize(
-    "content", ["{}", '{"name": "my-npm-packages"}', "", '{"format": "0.1"}', '{"format": "1.0", "files": 3}']
+    "content", ["{}", '{"name": "my-npm-packages"}', "", '{"format": "0.1"}', '{"format": "2.0", "files": 3}']
 )
 def test_a_folder_with_another_kind_of_pack_json_is_never_replaced(checkpoint: Path, packs: Path, content: str) -> None:
     (packs / "toy").mkdir()

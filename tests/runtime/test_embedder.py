@@ -25,6 +25,7 @@ from embedpack.codebook import LOW_BIT
 from embedpack.codes import PRECISIONS, Precision, code_width, quantize, unit
 from embedpack.embeddings import concatenate
 from embedpack.session import GraphSession
+from embedpack.variant import _tell_slow_products
 
 Open = Callable[[str], Embedder]
 Edit = Callable[[Callable[[dict[str, Any]], object]], None]
@@ -248,6 +249,19 @@ def test_inputs_of_parts_that_give_no_items(fp32: Embedder, inputs: Any) -> None
 def test_items_of_parts_are_counted_from_the_first(fp32: Embedder) -> None:
     parts = fp32.encode_iter(iter(["a cat"] * 5 + [""]), batch_size=2)
     assert refusal(lambda: list(parts)).startswith("text 5 is empty; ")
+
+
+@pytest.mark.parametrize("saturate", [False, True])
+def test_slow_int8_of_a_cpu_is_told_once(
+    tiny: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, saturate: bool
+) -> None:
+    monkeypatch.setattr("embedpack.variant.products_saturate", lambda: saturate)
+    _tell_slow_products.cache_clear()
+    with caplog.at_level(logging.INFO, "embedpack"):
+        for weights in ("fp32", "int8", "int8"):
+            Embedder(tiny, weights=weights, threads=1)
+    told = [message for message in caplog.messages if message.startswith("this CPU has no int8 dot products (VNNI)")]
+    assert len(told) == saturate
 
 
 def test_cut_texts_of_parts_are_told_once(fp32: Embedder, caplog: pytest.LogCaptureFixture) -> None:

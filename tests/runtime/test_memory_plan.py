@@ -12,9 +12,8 @@ from embedpack.memory_plan import BASE_BYTES, batch_bytes, check_load, load_byte
 from embedpack.session import GraphSession
 
 MB = 10**6
-DECODER = GraphWeights(300 * MB, 0, 0, 350 * MB, 13_056, 0)
-TWIN = GraphWeights(2 * MB, 0, 298 * MB, 350 * MB, 13_056, 0)
-ENCODER = GraphWeights(10 * MB, 0, 0, 12 * MB, 1_920, 12)
+DECODER = GraphWeights(300 * MB, 0, 350 * MB, 13_056, 0)
+ENCODER = GraphWeights(10 * MB, 0, 12 * MB, 1_920, 12)
 
 
 @pytest.fixture
@@ -26,13 +25,12 @@ def available(monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
     return found
 
 
-def test_products_keep_a_copy_and_rewritten_weights_two() -> None:
+def test_products_keep_a_copy() -> None:
     assert load_bytes(DECODER, prepared=False) == BASE_BYTES + 300 * MB
-    assert load_bytes(TWIN, prepared=False) == BASE_BYTES + 598 * MB
 
 
 def test_prepared_weights_are_mapped() -> None:
-    assert load_bytes(TWIN, prepared=True) == load_bytes(DECODER, prepared=True) <= 0.2 * 650 * MB
+    assert load_bytes(DECODER, prepared=True) <= 0.2 * 650 * MB
 
 
 def test_a_batch_takes_memory_by_its_tokens_where_attention_is_in_pieces() -> None:
@@ -40,23 +38,23 @@ def test_a_batch_takes_memory_by_its_tokens_where_attention_is_in_pieces() -> No
 
 
 def test_scores_take_the_square_of_the_length() -> None:
-    linear = batch_bytes(GraphWeights(0, 0, 0, 0, 1_920, 0), 1, 1)
+    linear = batch_bytes(GraphWeights(0, 0, 0, 1_920, 0), 1, 1)
     for tokens in (128, 512, 8192):
         assert batch_bytes(ENCODER, 1, tokens) - linear * tokens == 12 * 4 * tokens**2
 
 
 def test_too_little_memory_is_told_with_figures(available: dict[str, int | None]) -> None:
-    needed = BASE_BYTES + 598 * MB + batch_bytes(TWIN, 1, 256)
+    needed = BASE_BYTES + 300 * MB + batch_bytes(DECODER, 1, 256)
     available["bytes"] = needed
-    check_load("g", 650 * MB, lambda: TWIN, prepared=False, tokens=256)
+    check_load("g", 650 * MB, lambda: DECODER, prepared=False, tokens=256)
     available["bytes"] = needed - 1
     with pytest.raises(CapacityError) as caught:
-        check_load("g", 650 * MB, lambda: TWIN, prepared=False, tokens=256)
+        check_load("g", 650 * MB, lambda: DECODER, prepared=False, tokens=256)
     assert str(caught.value).startswith(
-        f"g: loading it (628 MB) and a batch of 256 tokens (133 MB) needs about {needed // MB} MB of memory, "
+        f"g: loading it (330 MB) and a batch of 256 tokens (133 MB) needs about {needed // MB} MB of memory, "
         f"{(needed - 1) // MB} MB are available; free some memory, or take a variant with smaller weights"
     )
-    check_load("g", 650 * MB, lambda: TWIN, prepared=True, tokens=256)
+    check_load("g", 650 * MB, lambda: DECODER, prepared=True, tokens=256)
 
 
 @pytest.mark.parametrize("found", [None, 10**12])

@@ -74,13 +74,10 @@ def one_by_one(model: Embedder) -> npt.NDArray[np.float32]:
     return np.concatenate([model.encode(text).codes for text in TEXTS])
 
 
-@pytest.mark.parametrize("saturates", [False, True])
 @pytest.mark.parametrize("weights", SAVED)
 def test_vectors_are_the_same_bit_by_bit(
-    tiny: Path, cache: Path, weights: str, saturates: bool, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, cache: Path, weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the twin graph for CPUs without VNNI, too."""
-    monkeypatch.setattr("embedpack.variant.products_saturate", lambda: saturates)
     assert not loads_prepared(tiny, monkeypatch, weights)
     prepare(tiny, cache, weights)
     assert loads_prepared(tiny, monkeypatch, weights)

@@ -77,12 +77,12 @@ def measure_costs(
 
 
 def file_bytes(manifest: Manifest, variant: str) -> int:
-    """Bytes of all files that a variant needs on some processor; variants share some of them."""
+    """Bytes of all files that a variant needs; variants share some of them."""
     known = manifest.variants[variant]
     graphs: list[Variant | VisionGraph] = [known]
     if manifest.image is not None:
         graphs.append(manifest.vision[known.weights])
-    names = {name for graph in graphs for name in (graph.graph, graph.graph_without_vnni, *graph.external_data) if name}
+    names = {name for graph in graphs for name in (graph.graph, *graph.external_data)}
     return sum(manifest.files[name].bytes for name in names.union(known.adapter_files.values()))
 
 

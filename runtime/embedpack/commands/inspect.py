@@ -57,7 +57,7 @@ def _print(folder: Path, manifest: Manifest) -> None:
         _print_variant(manifest, name, variant)
     _print_sizes(manifest)
     if manifest.report is None:
-        print("report      none: this pack was exported without a check of its accuracy")
+        print("report      none: nobody compared this pack with its model")
     else:
         print(f"report      {folder / manifest.report.page}")
 
@@ -79,12 +79,12 @@ def _print_images(manifest: Manifest) -> None:
         f"images      {image.min_pixels} to {image.max_pixels} pixels; others are brought to the nearer of these sizes"
     )
     for weights, graph in manifest.vision.items():
-        size = _megabytes(manifest, (graph.graph, graph.graph_without_vnni, *graph.external_data))
+        size = _megabytes(manifest, (graph.graph, *graph.external_data))
         print(f"vision      {weights:<20} {size:8.1f} MB")
 
 
 def _print_variant(manifest: Manifest, name: str, variant: Variant) -> None:
-    size = _megabytes(manifest, (variant.graph, variant.graph_without_vnni, *variant.external_data))
+    size = _megabytes(manifest, (variant.graph, *variant.external_data))
     close = variant.accuracy
     print(
         f"variant     {name:<20} {size:8.1f} MB   cosine to {close.reference}: mean {close.cosine_mean:.5f}, "

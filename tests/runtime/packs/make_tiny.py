@@ -1,9 +1,6 @@
 """Makes the pack tests/runtime/packs/tiny. This needs the exporter, the tests that open the pack do not.
 
 Run it as: python tests/runtime/packs/make_tiny.py
-
-The committed pack is of an exporter that wrote a twin of the int8 graph for CPUs without VNNI; the tests of
-`graph_without_vnni` need it, so only its manifest follows the format.
 """
 
 from __future__ import annotations
