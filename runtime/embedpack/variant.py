@@ -117,7 +117,7 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None 
 def _tell_slow_products() -> None:
     """Once in a process, however many packs it opens."""
     if products_saturate():
-        logger.info(
+        logger.debug(
             "this CPU has no int8 dot products (VNNI): int8 gives the same vectors here, but is less far ahead of fp32 "
             "than on CPUs that have them"
         )

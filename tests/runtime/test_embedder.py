@@ -257,7 +257,7 @@ def test_slow_int8_of_a_cpu_is_told_once(
 ) -> None:
     monkeypatch.setattr("embedpack.variant.products_saturate", lambda: saturate)
     _tell_slow_products.cache_clear()
-    with caplog.at_level(logging.INFO, "embedpack"):
+    with caplog.at_level(logging.DEBUG, "embedpack"):
         for weights in ("fp32", "int8", "int8"):
             Embedder(tiny, weights=weights, threads=1)
     told = [message for message in caplog.messages if message.startswith("this CPU has no int8 dot products (VNNI)")]
