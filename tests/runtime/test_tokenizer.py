@@ -72,6 +72,10 @@ def test_padding_and_truncation_of_the_file_do_not_count(tiny: Path, tokenizer: 
         assert found.cut == expected.cut
 
 
-def test_largest_id_is_that_of_the_vocabulary(tiny: Path, tokenizer: TextTokenizer) -> None:
-    vocabulary = json.loads((tiny / "tokenizer.json").read_bytes())["model"]["vocab"]
-    assert tokenizer.largest_id == max(vocabulary.values())
+@pytest.mark.parametrize("surplus", [0, 1, 99_999])
+def test_largest_id_is_that_of_the_vocabulary(tiny: Path, surplus: int) -> None:
+    content = json.loads((tiny / "tokenizer.json").read_bytes())
+    vocabulary = content["model"]["vocab"]
+    if surplus:
+        vocabulary["surplus"] = max(vocabulary.values()) + surplus
+    assert TextTokenizer(json.dumps(content).encode(), max_tokens=32).largest_id == max(vocabulary.values())
