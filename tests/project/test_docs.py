@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import embedpack
+from benchmarks.__main__ import BENCHMARKS
 from benchmarks.readme import updated
 from embedpack.cli import main
 
@@ -43,6 +44,11 @@ def test_every_command_of_the_readme_has_help() -> None:
         with pytest.raises(SystemExit) as stopped:
             main([command, "-h"])
         assert stopped.value.code == 0
+
+
+def test_every_benchmark_is_described() -> None:
+    described = (ROOT / "benchmarks/README.md").read_text("utf-8")
+    assert [name for name in BENCHMARKS if f"`python -m benchmarks {name} " not in described.replace("`", " `")] == []
 
 
 def test_every_make_target_of_the_readme_exists() -> None:
