@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from benchmarks.host_worker import (
     ShareJob,
 )
 from benchmarks.jobs import in_fresh_process
+from benchmarks.peak import measured_peak
 from benchmarks.spreads import cell, spread
 from benchmarks.tables import table as text_table
 from embedpack.pack import read_pack
@@ -67,9 +68,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         shared = {form: in_fresh_process(ShareJob(**job), MODULE, environment) for form, environment in forms.items()}
         counts = sorted({1, cores})
         runs: dict[int, list[dict[str, float]]] = {count: [] for count in counts}
+        peaks: dict[int, list[dict[str, Any]]] = {count: [] for count in counts}
         for _ in range(options.repetitions):
             for count in counts:
                 runs[count].append(in_fresh_process(RunJob(**{**job, "threads": count}), MODULE, forms["prepared"]))
+                peaks[count].append(measured_peak(count))
         return {
             "model": pack.manifest.name,
             "fingerprint": pack.manifest.source.fingerprint,
@@ -84,6 +87,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 str(count): {unit: spread([item[unit] for item in found]) for unit in ("wall_s", "cpu_s")}
                 for count, found in runs.items()
             },
+            "peak": {str(count): found for count, found in peaks.items()},
             "idle": in_fresh_process(IdleJob(**job), MODULE, forms["prepared"]),
             "one_cpu": in_fresh_process(LimitedJob(**job), MODULE, forms["prepared"]),
         }
@@ -142,7 +146,22 @@ def _threads(results: Mapping[str, Any]) -> str:
         (count, cell(item["wall_s"], 1e3, 2), cell(item["cpu_s"], 1e3, 2), f"{one / item['wall_s']['median']:.2f}")
         for count, item in found.items()
     ]
-    return text_table(("threads", "128 tokens: wall ms", "CPU ms", "speed-up"), rows)
+    shown = text_table(("threads", "128 tokens: wall ms", "CPU ms", "speed-up"), rows)
+    return "\n".join([shown, *at_once(results["peak"])])
+
+
+def at_once(peaks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What the cores do at the same time: some hosts give two of them the arithmetic units of one."""
+    reasons = [found["not_measured"] for measured in peaks.values() for found in measured if "not_measured" in found]
+    if reasons:
+        return [f"what cores do at once was not measured: {reasons[0]}"]
+    alone = peaks["1"]
+    lines = []
+    for count, together in peaks.items():
+        for name in alone[0] if count != "1" else ():
+            ratios = [many[name]["gops"] / one[name]["gops"] for one, many in zip(alone, together, strict=True)]
+            lines.append(f"{count} cores at once: {cell(spread(ratios), 1, 2)} of what one can do in {name}")
+    return lines
 
 
 def _rest(results: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from export_cases import quick
 from tiny_checkpoint import make_checkpoint
 from transformers import AutoModel
 
-from benchmarks import make_qwen2, peak, speed, speed_page
+from benchmarks import make_qwen2, peak, prepared, speed, speed_page
 from benchmarks.inputs import MIXED_TEXTS, MIXED_TOKENS, inputs_of_lengths, mixed_lengths
 from benchmarks.peers import contest, environments
 from benchmarks.peers.catalogue import PEERS
@@ -174,6 +174,29 @@ def test_the_peak_is_measured_or_says_why_not() -> None:
     # No core of any year does less, or a thousand times more.
     assert all(1 < item["gops"] < 20_000 for item in measured.values())
     assert measured["int8"]["gops"] > measured["fp32"]["gops"]
+
+
+def test_copies_of_the_peak_are_added(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A compiler that writes a program which always prints the same."""
+    compiler = tmp_path / "cc"
+    compiler.write_text(
+        '#!/bin/sh\nprintf \'#!/bin/sh\\necho fp32 fma 2.25\\necho int8 dot 9.5\' > "$4"\nchmod +x "$4"\n'
+    )
+    compiler.chmod(0o700)
+    monkeypatch.setattr("benchmarks.peak.shutil.which", lambda name: str(compiler))
+    for copies in (1, 3):
+        assert peak.measured_peak(copies) == {
+            "fp32": {"instructions": "fma", "gops": 2.25 * copies},
+            "int8": {"instructions": "dot", "gops": 9.5 * copies},
+        }
+
+
+def test_what_cores_do_at_once_is_told() -> None:
+    one, two = ({"int8": {"gops": gops}} for gops in (200.0, 300.0))
+    assert prepared.at_once({"1": [one, one], "2": [two, two]}) == [
+        "2 cores at once: 1.50 [1.50, 1.50] of what one can do in int8"
+    ]
+    assert prepared.at_once({"1": [{"not_measured": "why"}]}) == ["what cores do at once was not measured: why"]
 
 
 def test_without_a_compiler_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
