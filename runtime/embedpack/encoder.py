@@ -1,10 +1,16 @@
-"""Texts and images through the graphs: prepare, sort by length, batch, run, restore the order."""
+"""Texts and images through the graphs: prepare, sort by length, batch, run, restore the order.
+
+A run by several threads is sooner done, but they wait for each other at every operator. So as soon as there are as many
+batches as threads, each batch is run by one thread, several at a time.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, groupby, islice
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +19,7 @@ import numpy.typing as npt
 from embedpack.batching import stretches, token_budget_batches
 from embedpack.errors import InputError
 from embedpack.graph_weights import GraphWeights
+from embedpack.lanes import in_lanes
 from embedpack.memory import check_memory
 from embedpack.memory_plan import batch_bytes
 from embedpack.pooling import pool_rows
@@ -31,6 +38,10 @@ LONG_TOKENS = 4096
 OnLongText = Literal["truncate", "error"]
 NOTHING = "nothing to embed: the list is empty"
 Rows = npt.NDArray[np.intp]
+Feeds = Mapping[str, npt.NDArray[Any]]
+Batch = tuple[Rows, list[Prepared]]
+# Indices and output of a batch, and what went in.
+Computed = tuple[Rows, npt.NDArray[Any], list[Prepared]]
 
 
 class Tally:
@@ -89,11 +100,15 @@ class LoadedGraph:
         session: the graph.
         token_budget: of a batch, the fastest on this host; None: not measured.
         weights: what its file says about them; None: not known.
+        threads: of a run.
+        single: opens the same graph for runs of one thread; None: a second copy of its weights would cost too much.
     """
 
     session: GraphSession
     token_budget: int | None = None
     weights: Callable[[], GraphWeights] | None = None
+    threads: int = 1
+    single: Callable[[], GraphSession] | None = None
 
 
 class Encoder:
@@ -148,7 +163,7 @@ class Encoder:
             raise InputError(NOTHING)
         return [result[row] for row in range(len(items))]
 
-    def batches(self, items: Sequence[Item], options: EncodeOptions) -> Iterator[tuple[Rows, list[Prepared]]]:
+    def batches(self, items: Sequence[Item], options: EncodeOptions) -> Iterator[Batch]:
         """The items in batches of like length: their indices, and what was made of them.
 
         Raises:
@@ -170,29 +185,43 @@ class Encoder:
                 yield start + rows, [window[row] for row in rows]
             start += len(stretch)
 
-    def _outputs(
-        self, items: Sequence[Item], output: str, options: EncodeOptions
-    ) -> Iterator[tuple[Rows, npt.NDArray[Any], list[Prepared]]]:
-        """Indices and output of each batch, and what went in."""
+    def _outputs(self, items: Sequence[Item], output: str, options: EncodeOptions) -> Iterator[Computed]:
+        """What was computed of each batch."""
         adapter = None if options.adapter is None else self._adapters[options.adapter]
-        for rows, batch in self.batches(items, options):
-            embeds = [self._image_embeds(item) for item in batch if item.image is not None]
-            long = self._check_long(batch)
-            feeds = self.preparation.feeds(batch, embeds)
-            (values,) = self._text.session.run([output], feeds, adapter, give_back=long)
-            yield rows, values, batch
-            if options.tally is not None:
-                options.tally.done(len(rows))
+        for long, batches in groupby(self.batches(items, options), _is_long):
+            computed = self._one_by_one if long else self._side_by_side
+            for rows, values, batch in computed(batches, output, adapter):
+                yield rows, values, batch
+                if options.tally is not None:
+                    options.tally.done(len(rows))
 
-    def _check_long(self, batch: Sequence[Prepared]) -> bool:
-        """Whether a batch is a long one, for which the memory was found to suffice."""
-        longest = max(len(item.ids) for item in batch)
-        if len(batch) * longest <= LONG_TOKENS:
-            return False
+    def _one_by_one(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
+        """Long batches: all threads work on one, which must fit the memory and returns it."""
+        for rows, batch in batches:
+            self._check_memory(batch)
+            feeds = self._feeds(batch)
+            yield _compute(self._text.session, output, adapter, (rows, batch), feeds, give_back=True)
+
+    def _side_by_side(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
+        """As many at a time as there are threads, if there are that many; else all threads work on one."""
+        first = list(islice(batches, self._text.threads))
+        single = self._text.single if len(first) == self._text.threads else None
+        session, lanes = (self._text.session, 1) if single is None else (single(), self._text.threads)
+        calls = (
+            partial(_compute, session, output, adapter, item, self._feeds(item[1])) for item in chain(first, batches)
+        )
+        return in_lanes(calls, lanes) if lanes > 1 else (call() for call in calls)
+
+    def _feeds(self, batch: Sequence[Prepared]) -> Feeds:
+        embeds = [self._image_embeds(item) for item in batch if item.image is not None]
+        return self.preparation.feeds(batch, embeds)
+
+    def _check_memory(self, batch: Sequence[Prepared]) -> None:
+        """Refuse a batch that does not fit the memory."""
         if self._text.weights is not None:
+            longest = max(len(item.ids) for item in batch)
             needed = batch_bytes(self._text.weights(), len(batch), longest)
             check_memory(needed, f"an input of {longest} tokens", "split it, or free some memory")
-        return True
 
     def _image_embeds(self, item: Prepared) -> npt.NDArray[np.float32]:
         """Vectors of an image's tokens. One image a run: so they do not depend on other images."""
@@ -201,6 +230,19 @@ class Encoder:
         assert self.preparation.image is not None
         (embeds,) = self._vision().run(["image_embeds"], vision_feeds(item.image, self.preparation.image))
         return embeds
+
+
+def _is_long(batch: Batch) -> bool:
+    _, items = batch
+    return len(items) * max(len(item.ids) for item in items) > LONG_TOKENS
+
+
+def _compute(
+    session: GraphSession, output: str, adapter: Adapter | None, batch: Batch, feeds: Feeds, *, give_back: bool = False
+) -> Computed:
+    rows, items = batch
+    (values,) = session.run([output], feeds, adapter, give_back=give_back)
+    return rows, values, items
 
 
 def _refuse_cut(window: Sequence[Prepared], numbers: Sequence[int], limit: int) -> None:

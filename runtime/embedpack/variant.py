@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from embedpack.session import Adapter, GraphSession, check_onnxruntime
 from embedpack.tokenizer import TextTokenizer
 
 logger = logging.getLogger("embedpack")
+
+# Weights of which a second copy may be held for speed.
+SMALL_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,15 @@ class HostGraph:
                 logger.warning("%s; it is not used: run embedpack prepare again", cause)
             else:
                 logger.info("%s: loaded as prepared for this host, from %s", self.name, saved.parent)
-                return LoadedGraph(session, budget, weights)
-        return LoadedGraph(GraphSession(path, threads), budget, weights)
+                # Its weights are mapped: a second session shares them.
+                return LoadedGraph(session, budget, weights, threads, _opens_single(saved, threads))
+        single = _opens_single(path, threads) if stored <= SMALL_BYTES else None
+        return LoadedGraph(GraphSession(path, threads), budget, weights, threads, single)
+
+
+def _opens_single(path: Path, threads: int) -> Callable[[], GraphSession] | None:
+    """Opens a graph for runs of one thread, at the first call only; None: it is open for them already."""
+    return functools.cache(lambda: GraphSession(path, 1)) if threads > 1 else None
 
 
 def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None = None) -> Encoder:
