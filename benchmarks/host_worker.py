@@ -14,8 +14,9 @@ import msgspec
 
 MODULE = "benchmarks.host_worker"
 TOKENS = 128
+TEXTS = 16
 IDLE_SECONDS = 10.0
-CALLS = 7
+CALLS = 5
 KILOBYTE = 1024
 
 
@@ -51,7 +52,7 @@ class IdleJob(Job, frozen=True):
 
 
 class RunJob(Job, frozen=True):
-    """Wall and CPU time of a text of 128 tokens."""
+    """Wall and CPU time of a text of 128 tokens, and of a call with several."""
 
 
 class LimitedJob(Job, frozen=True):
@@ -129,8 +130,16 @@ def measure_idle(job: IdleJob) -> dict[str, Any]:
 
 
 def measure_run(job: RunJob) -> dict[str, Any]:
-    """Median wall and mean CPU time of a call."""
-    call: Callable[[], object] = partial(opened(job).encode, text_of(TOKENS))
+    """Median wall and mean CPU time of a call: with one text, and with several."""
+    model = opened(job)
+    one, several = (
+        _timed(partial(model.encode, text_of(TOKENS))),
+        _timed(partial(model.encode, [text_of(TOKENS)] * TEXTS)),
+    )
+    return {**one, **{f"texts_{name}": value for name, value in several.items()}}
+
+
+def _timed(call: Callable[[], object]) -> dict[str, float]:
     call()
     walls, cpu = [], time.process_time()
     for _ in range(CALLS):

@@ -11,6 +11,8 @@ from typing import Any
 
 from benchmarks.host_worker import (
     MODULE,
+    TEXTS,
+    TOKENS,
     ColdJob,
     IdleJob,
     LimitedJob,
@@ -84,7 +86,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "cold": results,
             "two_processes": shared,
             "threads": {
-                str(count): {unit: spread([item[unit] for item in found]) for unit in ("wall_s", "cpu_s")}
+                str(count): {unit: spread([item[unit] for item in found]) for unit in found[0]}
                 for count, found in runs.items()
             },
             "peak": {str(count): found for count, found in peaks.items()},
@@ -141,13 +143,24 @@ def _sharing(results: Mapping[str, Any]) -> str:
 
 def _threads(results: Mapping[str, Any]) -> str:
     found = results["threads"]
-    one = found["1"]["wall_s"]["median"]
     rows = [
-        (count, cell(item["wall_s"], 1e3, 2), cell(item["cpu_s"], 1e3, 2), f"{one / item['wall_s']['median']:.2f}")
+        (
+            count,
+            *(
+                text
+                for kind in ("", "texts_")
+                for text in (
+                    cell(item[f"{kind}wall_s"], 1e3, 1),
+                    cell(item[f"{kind}cpu_s"], 1e3, 1),
+                    f"{found['1'][f'{kind}wall_s']['median'] / item[f'{kind}wall_s']['median']:.2f}",
+                )
+            ),
+        )
         for count, item in found.items()
     ]
-    shown = text_table(("threads", "128 tokens: wall ms", "CPU ms", "speed-up"), rows)
-    return "\n".join([shown, *at_once(results["peak"])])
+    header = ("threads", f"a text of {TOKENS} tokens: wall ms", "CPU ms", "speed-up",
+              f"{TEXTS} of them: wall ms", "CPU ms", "speed-up")  # fmt: skip
+    return "\n".join([text_table(header, rows), *at_once(results["peak"])])
 
 
 def at_once(peaks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
