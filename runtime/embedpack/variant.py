@@ -112,7 +112,8 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None 
         CapacityError: the variant does not fit the memory.
     """
     check_onnxruntime(variant.min_onnxruntime)
-    if variant.weights == "int8":
+    # Asking the CPU takes longer than telling it.
+    if variant.weights == "int8" and logger.isEnabledFor(logging.DEBUG):
         _tell_slow_products()
     preparation = open_preparation(pack)
     vision = None
