@@ -172,7 +172,7 @@ class Encoder:
         # All of them first: an unusable text at the end must not cost the work on those before it.
         numbers = range(len(items)) if options.numbers is None else options.numbers
         self.preparation.check(items, numbers)
-        budget = options.token_budget or self._text.token_budget or TOKEN_BUDGET
+        budget = self._budget(options)
         start = 0
         for stretch in stretches(items):
             known = numbers[start : start + len(stretch)]
@@ -188,19 +188,22 @@ class Encoder:
     def _outputs(self, items: Sequence[Item], output: str, options: EncodeOptions) -> Iterator[Computed]:
         """What was computed of each batch."""
         adapter = None if options.adapter is None else self._adapters[options.adapter]
-        for long, batches in groupby(self.batches(items, options), _is_long):
-            computed = self._one_by_one if long else self._side_by_side
+        # Side by side, batches hold no more tokens together than a long one, or than their number asks for.
+        most = min(LONG_TOKENS, max(LONG_TOKENS // self._text.threads, self._budget(options)))
+        for large, batches in groupby(self.batches(items, options), lambda batch: _tokens(batch[1]) > most):
+            computed = self._one_by_one if large else self._side_by_side
             for rows, values, batch in computed(batches, output, adapter):
                 yield rows, values, batch
                 if options.tally is not None:
                     options.tally.done(len(rows))
 
     def _one_by_one(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
-        """Long batches: all threads work on one, which must fit the memory and returns it."""
+        """Large batches: all threads work on one. A long one must fit the memory, and returns it."""
         for rows, batch in batches:
-            self._check_memory(batch)
-            feeds = self._feeds(batch)
-            yield _compute(self._text.session, output, adapter, (rows, batch), feeds, give_back=True)
+            long = _tokens(batch) > LONG_TOKENS
+            if long:
+                self._check_memory(batch)
+            yield _compute(self._text.session, output, adapter, (rows, batch), self._feeds(batch), give_back=long)
 
     def _side_by_side(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
         """As many at a time as there are threads, if there are that many; else all threads work on one."""
@@ -211,6 +214,9 @@ class Encoder:
             partial(_compute, session, output, adapter, item, self._feeds(item[1])) for item in chain(first, batches)
         )
         return in_lanes(calls, lanes) if lanes > 1 else (call() for call in calls)
+
+    def _budget(self, options: EncodeOptions) -> int:
+        return options.token_budget or self._text.token_budget or TOKEN_BUDGET
 
     def _feeds(self, batch: Sequence[Prepared]) -> Feeds:
         embeds = [self._image_embeds(item) for item in batch if item.image is not None]
@@ -232,9 +238,9 @@ class Encoder:
         return embeds
 
 
-def _is_long(batch: Batch) -> bool:
-    _, items = batch
-    return len(items) * max(len(item.ids) for item in items) > LONG_TOKENS
+def _tokens(batch: Sequence[Prepared]) -> int:
+    """Tokens of a batch, padding included."""
+    return len(batch) * max(len(item.ids) for item in batch)
 
 
 def _compute(

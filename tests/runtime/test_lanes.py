@@ -121,3 +121,14 @@ def test_long_texts_get_all_threads(tiny: Path, runs: list[tuple[int, str]], mon
     found = model.encode(texts)
     assert {threads for threads, _ in runs} == {2}
     assert np.allclose(found.codes[0], model.encode(texts[0]).codes[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("threads", "side_by_side"), [(2, True), (5, False)])
+def test_batches_side_by_side_hold_no_more_than_a_long_one(
+    tiny: Path, runs: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch, threads: int, side_by_side: bool
+) -> None:
+    """Texts of 32 tokens, each a batch of its own."""
+    monkeypatch.setattr("embedpack.encoder.TOKEN_BUDGET", 8)
+    monkeypatch.setattr("embedpack.encoder.LONG_TOKENS", 100)
+    Embedder(tiny, weights="int8", threads=threads, prepared=False).encode(["the cat and the dog " * 8] * 9)
+    assert [found for found, _ in runs] == [1 if side_by_side else threads] * 9
