@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import accuracy, census, codes, decoders, footprint, multi, prepared, search, soak, speed, weights
+from benchmarks.host import footprint, prepared, soak
 from benchmarks.provenance import command_line, provenance
+from benchmarks.quality import accuracy, census, codes, decoders, multi, weights
+from benchmarks.search import nearest
+from benchmarks.speed import throughput
 from embedpack import EmbedpackError
-from embedpack.disk import atomic_file
-from embedpack.threads import available_cores
+from embedpack.host.cores import available_cores
+from embedpack.storage.atomic import atomic_file
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 20261121
@@ -40,11 +43,11 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "multi": multi,
     "decoders": decoders,
     "census": census,
-    "speed": speed,
+    "speed": throughput,
     "footprint": footprint,
     "prepared": prepared,
     "soak": soak,
-    "search": search,
+    "search": nearest,
 }
 
 

@@ -88,7 +88,7 @@ class WorkerError(EmbedpackError):
 
 def in_fresh_process(
     job: msgspec.Struct,
-    worker: str = "benchmarks.worker",
+    worker: str = "benchmarks.speed.worker",
     environment: Mapping[str, str] | None = None,
     python: str = sys.executable,
     timeout: float | None = None,

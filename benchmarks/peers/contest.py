@@ -16,11 +16,11 @@ from benchmarks.peers.catalogue import PEERS, Peer, Step
 from benchmarks.peers.environments import ENVIRONMENTS, python_of
 from benchmarks.peers.job import PeerJob, PrepareJob, Source
 from benchmarks.peers.merged import MergeJob
-from benchmarks.runs import Run, reason_of
-from benchmarks.workloads import Workload
+from benchmarks.speed.runs import Run, reason_of
+from benchmarks.speed.workloads import Workload
 from embedpack import EmbedpackError
 from embedpack.errors import InputError, unknown
-from embedpack.pack import Pack
+from embedpack.pack.folder import Pack
 from embedpack.progress import Progress
 
 WORKER = "benchmarks.peers.worker"

@@ -12,14 +12,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.inputs import write_inputs
 from benchmarks.peers.job import Inputs, read_inputs
+from benchmarks.speed.inputs import write_inputs
 from embedpack import EmbedpackError
 from embedpack.errors import InputError
-from embedpack.tokenizer import TextTokenizer
-from embedpack_export.plan import ExportPlan, make_plan
-from embedpack_export.settings import ExportSettings
-from embedpack_export.token_head import PROJECTOR
+from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack_export.planning.plan import ExportPlan, make_plan
+from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.planning.token_head import PROJECTOR
 
 # Beside config.json and the weights, which transformers writes.
 COPIED = (
@@ -51,8 +51,8 @@ def merge(job: MergeJob) -> None:
     Raises:
         EmbedpackError: the pack was made of other files, or they cannot be read.
     """
-    from embedpack_export.reference.loading import load_model
-    from embedpack_export.reference.model import ReferenceModel
+    from embedpack_export.reference.torch.loading import load_model
+    from embedpack_export.reference.torch.model import ReferenceModel
 
     adapters = {task: Path(folder) for task, folder in job.adapters.items()}
     plan = make_plan(ExportSettings(checkpoint=Path(job.checkpoint), output=Path("unused"), adapters=adapters))

@@ -10,30 +10,30 @@ from pathlib import Path
 
 import numpy as np
 
+from embedpack.engine.golden import GoldenCase, golden_cases, golden_key
 from embedpack.errors import CheckpointError
-from embedpack.golden import GoldenCase, golden_cases, golden_key
-from embedpack.pack import Manifest, Task, WeightsFormat
+from embedpack.pack.manifest import Manifest, Task, WeightsFormat
 from embedpack.progress import Progress
-from embedpack_export.adapter import PeftAdapter
-from embedpack_export.build import GraphWriter, HeadCodes, LinearWriting, text_heads, vision_heads
-from embedpack_export.calibration_inputs import Inputs, image_feeds, text_inputs
-from embedpack_export.draft import Draft, VariantKind
-from embedpack_export.graph.branches import AdapterBranches, write_adapter
-from embedpack_export.graph.formats import FORMATS
+from embedpack_export.arrays import Float32
+from embedpack_export.assembly.manifest import seal
+from embedpack_export.assembly.new_folder import check_output, new_pack
+from embedpack_export.assembly.pack_builder import Draft, VariantKind
+from embedpack_export.gate.writing import report_accuracy
+from embedpack_export.graph.context import StagedModel
+from embedpack_export.graph.formats.by_name import FORMATS
 from embedpack_export.graph.heads import SENTENCE, TOKENS
-from embedpack_export.graph.target import StagedModel
-from embedpack_export.lora import Float32
-from embedpack_export.measure import Vectors, accuracy
-from embedpack_export.observe import Feeds, Flow, run_heads, run_stage
-from embedpack_export.pack_writer import check_output, new_pack
-from embedpack_export.plan import ExportPlan, make_plan
-from embedpack_export.report.reference import choose_reference
-from embedpack_export.report.writing import report_accuracy
-from embedpack_export.seal import seal
-from embedpack_export.settings import ExportSettings
-from embedpack_export.task_codes import TaskCodes, fit_codes
-from embedpack_export.trial import StageAdapter, Trial, Writing
-from embedpack_export.weights import Weights
+from embedpack_export.graph.lora_branches import AdapterBranches, write_adapter
+from embedpack_export.planning.plan import ExportPlan, make_plan
+from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.reference.choice import choose_reference
+from embedpack_export.sources.peft_adapter import PeftAdapter
+from embedpack_export.sources.weights import Weights
+from embedpack_export.stages.closeness import Vectors, accuracy
+from embedpack_export.stages.exact_run import Feeds, Flow, run_heads, run_stage
+from embedpack_export.stages.graph_writer import GraphWriter, HeadCodes, LinearWriting, text_heads, vision_heads
+from embedpack_export.stages.inputs import Inputs, image_feeds, text_inputs
+from embedpack_export.stages.output_codes import TaskCodes, fit_codes
+from embedpack_export.stages.written_run import StageAdapter, Trial, Writing
 
 logger = logging.getLogger("embedpack")
 

@@ -1,7 +1,6 @@
 """embedpack: embeddings from quantized ONNX packs, without torch."""
 
 from embedpack.embedder import Embedder
-from embedpack.embeddings import Embeddings
 from embedpack.errors import (
     AccuracyError,
     CapacityError,
@@ -11,11 +10,12 @@ from embedpack.errors import (
     MissingExtraError,
     PackError,
 )
-from embedpack.maxsim import maxsim
-from embedpack.multi_embeddings import MultiEmbeddings
-from embedpack.pdf import pdf_pages
-from embedpack.search import Hits, search
-from embedpack.similarity import similarity
+from embedpack.inputs.pdf import pdf_pages
+from embedpack.scoring.cosine import similarity
+from embedpack.scoring.exact_search import Hits, search
+from embedpack.scoring.late_interaction import maxsim
+from embedpack.vectors.embeddings import Embeddings
+from embedpack.vectors.multi_embeddings import MultiEmbeddings
 
 __version__ = "0.1.0"
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from embedpack.cli import main
+from embedpack.cli.main import main
 
 sys.exit(main())

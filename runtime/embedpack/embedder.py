@@ -10,10 +10,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from embedpack.batching import WINDOW, stretches
-from embedpack.calibration_file import Codebooks, open_codebooks
-from embedpack.codebook import Codebook
-from embedpack.codes import (
+from embedpack.engine.encoder import NOTHING, EncodeOptions, OnLongText, Tally
+from embedpack.engine.loading import open_encoder
+from embedpack.engine.prepared import cache_folder
+from embedpack.errors import InputError, unknown
+from embedpack.host.cores import available_cores
+from embedpack.host.memory import check_memory
+from embedpack.inputs.batching import WINDOW, stretches
+from embedpack.inputs.images import is_image
+from embedpack.pack.codebooks import Codebooks, open_codebooks
+from embedpack.pack.folder import Pack, read_pack
+from embedpack.pack.manifest import AdapterMode
+from embedpack.progress import Progress
+from embedpack.vectors.codebook import Codebook
+from embedpack.vectors.codes import (
     DTYPES,
     GRAPH_OUTPUTS,
     TOKEN_OUTPUTS,
@@ -26,17 +36,8 @@ from embedpack.codes import (
     quantize,
     truncate,
 )
-from embedpack.embeddings import Embeddings, concatenate
-from embedpack.encoder import NOTHING, EncodeOptions, OnLongText, Tally
-from embedpack.errors import InputError, unknown
-from embedpack.image_file import is_image
-from embedpack.memory import check_memory
-from embedpack.multi_embeddings import MultiEmbeddings, concatenate_multi, offsets_of
-from embedpack.pack import AdapterMode, Pack, read_pack
-from embedpack.prepared import cache_folder
-from embedpack.progress import Progress
-from embedpack.threads import available_cores
-from embedpack.variant import open_encoder
+from embedpack.vectors.embeddings import Embeddings, concatenate
+from embedpack.vectors.multi_embeddings import MultiEmbeddings, concatenate_multi, offsets_of
 
 Result = TypeVar("Result")
 Part = TypeVar("Part")

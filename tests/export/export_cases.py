@@ -11,12 +11,12 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.safetensors_file import open_safetensors, write_safetensors
-from embedpack_export.adapter import PeftAdapter
-from embedpack_export.checkpoint import read_checkpoint
+from embedpack.storage.safetensors import open_safetensors, write_safetensors
 from embedpack_export.families.bert import RULES
-from embedpack_export.settings import ExportSettings
-from embedpack_export.weights import Weights
+from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.sources.checkpoint import read_checkpoint
+from embedpack_export.sources.peft_adapter import PeftAdapter
+from embedpack_export.sources.weights import Weights
 
 Arrays = dict[str, npt.NDArray[Any]]
 

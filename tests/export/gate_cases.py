@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tiny_checkpoint import WORDS
 
-from embedpack_export.settings import ExportSettings
+from embedpack_export.planning.settings import ExportSettings
 
 # A toy of random weights loses far more by rounding than a real model, whose dimensions average errors out.
 ROOM = 12.0

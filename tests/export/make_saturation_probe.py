@@ -1,4 +1,4 @@
-"""Prints the probe of embedpack.saturation: python tests/export/make_saturation_probe.py."""
+"""Prints the probe of embedpack.host.int8_support: python tests/export/make_saturation_probe.py."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from evaluation_cases import write_data
 from export_cases import QUERY, query_update, write_adapter
 from tiny_checkpoint import make_checkpoint
 
-from benchmarks.accuracy import add_arguments, run, table
+from benchmarks.quality.accuracy import add_arguments, run, table
 from benchmarks.readme import retrieval_sets
 from embedpack.errors import InputError
 

@@ -24,17 +24,18 @@ from test_token_head import save_tasks
 from tiny_checkpoint import make_checkpoint
 
 from embedpack import AccuracyError, InputError, MissingExtraError
-from embedpack.cli import main
-from embedpack.pack import Manifest, Task, describe_file, read_pack
+from embedpack.cli.main import main
+from embedpack.pack.folder import describe_file, read_pack
+from embedpack.pack.manifest import Manifest, Task
+from embedpack_export.gate.budget import Budget
+from embedpack_export.gate.check import Checked, check_pack
+from embedpack_export.gate.figures import Figures
+from embedpack_export.gate.sample import sampled
 from embedpack_export.pipeline import export
-from embedpack_export.plan import ExportPlan, make_plan
-from embedpack_export.report.budget import Budget
-from embedpack_export.report.check import Checked, check_pack
-from embedpack_export.report.figures import Figures
-from embedpack_export.report.reference import TorchReference
-from embedpack_export.report.sample import sampled
-from embedpack_export.settings import MAX_LOSS
-from embedpack_export.token_head import PROJECTOR
+from embedpack_export.planning.plan import ExportPlan, make_plan
+from embedpack_export.planning.settings import MAX_LOSS
+from embedpack_export.planning.token_head import PROJECTOR
+from embedpack_export.reference.choice import TorchReference
 
 ADAPTERS = ("code", "retrieval")
 
@@ -420,7 +421,7 @@ def test_the_log_tells_why_torch_does_not_judge(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
     name: str, value: object, reason: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(f"embedpack_export.report.reference.{name}", lambda *_: value)
+    monkeypatch.setattr(f"embedpack_export.reference.choice.{name}", lambda *_: value)
     with caplog.at_level(logging.WARNING, "embedpack"):
         found = export(gated(home / "toy", tmp_path / "pack", adapters(home), weights=("fp32",)))
     assert found.variants["code-fp32"].checks["code"].reference == "fp32 graph"
@@ -446,7 +447,7 @@ def test_large_models_are_compared_on_fewer_texts(
     home: Path, monkeypatch: pytest.MonkeyPatch, work: float, count: int
 ) -> None:
     plan = plan_of(home, home / "pack")
-    monkeypatch.setattr("embedpack_export.report.sample.WORK", work * plan.parameters / 5e4 if count == 20 else work)
+    monkeypatch.setattr("embedpack_export.gate.sample.WORK", work * plan.parameters / 5e4 if count == 20 else work)
     assert len(sampled(plan, TorchReference(plan))) == count
 
 

@@ -11,13 +11,13 @@ import pytest
 from evaluation_cases import write_data, write_pairs, write_retrieval
 
 from embedpack import Embedder
-from embedpack.cli import main
-from embedpack.pack import read_pack
-from embedpack_export.evaluation.cost import Cost, file_bytes
-from embedpack_export.evaluation.encoding import Coder, encode, look_at
-from embedpack_export.evaluation.findings import Setting
+from embedpack.cli.main import main
+from embedpack.pack.folder import read_pack
+from embedpack_export.evaluation.cost.measure import Cost, file_bytes
+from embedpack_export.evaluation.results import Setting
+from embedpack_export.evaluation.scoring.encoding import Coder, encode, look_at
 from embedpack_export.evaluation.sweep import SweepRow, recommend
-from embedpack_export.evaluation.verdict import judge
+from embedpack_export.metrics.non_inferiority import judge
 
 PACK = Path(__file__).parents[1] / "runtime" / "packs" / "tiny"
 

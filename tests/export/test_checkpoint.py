@@ -22,12 +22,12 @@ from export_cases import (
 from tiny_checkpoint import make_checkpoint
 
 from embedpack.errors import CheckpointError
-from embedpack.pack import License
-from embedpack.safetensors_file import write_safetensors
-from embedpack_export.checkpoint import INDEX
-from embedpack_export.license import pack_license, read_license
+from embedpack.pack.manifest import License
+from embedpack.storage.safetensors import write_safetensors
 from embedpack_export.pipeline import export
-from embedpack_export.plan import ExportPlan, make_plan
+from embedpack_export.planning.plan import ExportPlan, make_plan
+from embedpack_export.sources.checkpoint import INDEX
+from embedpack_export.sources.license import pack_license, read_license
 
 WORDS = "embeddings.word_embeddings.weight"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from embedpack.codebook import LOW_BIT, Codebook
-from embedpack.codes import unit
-from embedpack_export import code_calibration
-from embedpack_export.code_calibration import FEWEST, CodeFit, CodeFitter, shares_found
+from embedpack.vectors.codebook import LOW_BIT, Codebook
+from embedpack.vectors.codes import unit
+from embedpack_export.quantization import codebook_fit as code_calibration
+from embedpack_export.quantization.codebook_fit import FEWEST, CodeFit, CodeFitter, shares_found
 
 Float32 = npt.NDArray[np.float32]
 

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from peft_oracle import last_hidden_states, load_model, merged_by_peft, save_adapter
 from tiny_decoder import Spelling, make_decoder
 
-from embedpack.batching import pad
-from embedpack.encoder import EncodeOptions
+from embedpack.engine.encoder import EncodeOptions
+from embedpack.engine.loading import open_encoder
+from embedpack.engine.session import GraphSession
 from embedpack.errors import CheckpointError
-from embedpack.pack import Pack, read_pack
-from embedpack.session import GraphSession
-from embedpack.variant import open_encoder
+from embedpack.inputs.batching import pad
+from embedpack.pack.folder import Pack, read_pack
 from embedpack_export.pipeline import export
-from embedpack_export.plan import make_plan
+from embedpack_export.planning.plan import make_plan
 
 FAMILIES = ("qwen2", "llama")
 TOLERANCE = 1e-6

@@ -14,15 +14,15 @@ import pytest
 from export_cases import query_update, quick, write_adapter
 from tiny_checkpoint import make_checkpoint
 
-from benchmarks.make_v4 import make_v4
+from benchmarks.checkpoints.make_v4 import make_v4
 from embedpack_export import pipeline
-from embedpack_export.drift import Drift, Passage
-from embedpack_export.graph.fp32 import Fp32
-from embedpack_export.graph.target import Activation, LinearLayer, Target
-from embedpack_export.lora import Float32
-from embedpack_export.observe import real_tokens
-from embedpack_export.recording import Recording, Tokens
-from embedpack_export.rounding import regression
+from embedpack_export.arrays import Float32
+from embedpack_export.graph.context import Activation, LinearLayer, Target
+from embedpack_export.graph.formats.fp32 import Fp32
+from embedpack_export.quantization.activation_file import Recording, Tokens
+from embedpack_export.quantization.error_compensation import Drift, Passage
+from embedpack_export.quantization.gptq import regression
+from embedpack_export.stages.exact_run import real_tokens
 
 BOUNDS = (0, 70, 71, 400, 900)
 
@@ -114,10 +114,10 @@ def test_drift_is_that_of_all_tokens_at_once() -> None:
 
 
 def test_channels_of_different_blocks_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack_export.statistics.BLOCK", 5)
+    monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", 5)
     exact = random(900, 12)
     parts = found(exact, drifted(exact))
-    monkeypatch.setattr("embedpack_export.statistics.BLOCK", 12)
+    monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", 12)
     whole = found(exact, drifted(exact))
     for start, covariance, lost in zip((0, 5, 10), parts.covariance, parts.lost, strict=True):
         block = slice(start, start + len(lost))
@@ -152,7 +152,7 @@ def output_error(exact: Float32, error: Float32) -> float:
 
 @pytest.mark.parametrize(("block", "share"), [(2048, 0.9), (5, 0.95)])
 def test_weights_that_make_up_lose_less(monkeypatch: pytest.MonkeyPatch, block: int, share: float) -> None:
-    monkeypatch.setattr("embedpack_export.statistics.BLOCK", block)
+    monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", block)
     exact, weights = random(900, 12), random(7, 12, seed=5)
     arrived = drifted(exact)
     wanted = made_up(found(exact, arrived), weights)

@@ -12,9 +12,9 @@ from evaluation_cases import write_data, write_lines, write_retrieval
 from export_cases import exactly
 
 from embedpack.errors import InputError
-from embedpack_export.evaluation.data import PairSet, RetrievalSet
-from embedpack_export.evaluation.discovery import read_sets, set_names, task_of
-from embedpack_export.evaluation.reading import read_retrieval_set, read_set
+from embedpack_export.evaluation.sets.data import PairSet, RetrievalSet
+from embedpack_export.evaluation.sets.discovery import read_sets, set_names, task_of
+from embedpack_export.evaluation.sets.reading import read_retrieval_set, read_set
 
 
 @pytest.fixture

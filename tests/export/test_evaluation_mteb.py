@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedpack.codes import Float32
 from embedpack.errors import InputError, MissingExtraError
-from embedpack.pack import read_pack
+from embedpack.pack.folder import read_pack
+from embedpack.vectors.codes import Float32
 from embedpack_export.evaluation.mteb_scores import MtebEncoder, kind_of, mteb_scores, scores_of
-from embedpack_export.evaluation.reference import ReferenceSource, open_reference
+from embedpack_export.reference.opening import ReferenceSource, open_reference
 
 PACK = Path(__file__).parents[1] / "runtime" / "packs" / "tiny"
 ASKED: dict[str, Any] = {"task_metadata": SimpleNamespace(name="Some"), "hf_split": "test", "hf_subset": "default"}

@@ -11,15 +11,15 @@ from evaluation_cases import write_lines, write_retrieval
 from export_cases import calibration_file, distance
 from PIL import Image
 
-from benchmarks.make_v4 import make_v4
+from benchmarks.checkpoints.make_v4 import make_v4
 from embedpack import Embedder, InputError
-from embedpack.cli import main
-from embedpack.pack import read_pack
-from embedpack_export.evaluation.data import Input
-from embedpack_export.evaluation.encoding import Coder, encode_multi, look_at, pooled
-from embedpack_export.evaluation.reference import ReferenceSource, open_reference
+from embedpack.cli.main import main
+from embedpack.pack.folder import read_pack
+from embedpack_export.evaluation.scoring.encoding import Coder, encode_multi, look_at, pooled
+from embedpack_export.evaluation.sets.data import Input
 from embedpack_export.pipeline import export
-from embedpack_export.settings import ExportSettings
+from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.reference.opening import ReferenceSource, open_reference
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_sets_of_images_are_left_out_of_packs_that_read_texts(visual: Path, caps
 
 
 def test_a_text_only_torch_reference_refuses_images(visual: Path) -> None:
-    from embedpack_export.evaluation.torch_model import texts_of
+    from embedpack_export.reference.torch_reference import texts_of
 
     with pytest.raises(InputError, match="reads texts only; leave out sets with images"):
         texts_of([visual / "visual" / "images" / "0.png"])

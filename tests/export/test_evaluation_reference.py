@@ -12,12 +12,12 @@ from export_cases import QUERY, distance, query_update, quick, write_adapter
 from tiny_checkpoint import make_checkpoint
 
 from embedpack import Embedder
-from embedpack.codes import Float32
 from embedpack.errors import InputError
-from embedpack.pack import Pack, read_pack
-from embedpack_export.evaluation.reference import ReferenceSource, open_reference, plan_of
-from embedpack_export.evaluation.reference_cache import Question, ReferenceCache, default_cache
+from embedpack.pack.folder import Pack, read_pack
+from embedpack.vectors.codes import Float32
 from embedpack_export.pipeline import export
+from embedpack_export.reference.cache import Question, ReferenceCache, default_cache
+from embedpack_export.reference.opening import ReferenceSource, open_reference, plan_of
 
 INPUTS = ("the cat sleeps", "list files of a folder")
 QUESTION = Question("f" * 64, "retrieval", "query: ", INPUTS)
@@ -95,7 +95,7 @@ def test_the_second_run_reads_the_cache(
     def fail(*arguments: object) -> None:
         raise AssertionError("torch was asked again")
 
-    monkeypatch.setattr("embedpack_export.evaluation.torch_model.open_torch_model", fail)
+    monkeypatch.setattr("embedpack_export.reference.torch_reference.open_torch_model", fail)
     again = open_reference(pack, source(home, tmp_path), 1)
     assert (again.single("retrieval", INPUTS, "query") == first).all()
     with pytest.raises(AssertionError, match="torch was asked again"):

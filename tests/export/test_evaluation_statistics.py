@@ -7,10 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from embedpack_export.evaluation.bootstrap import Draws, interval
-from embedpack_export.evaluation.data import RetrievalSet
-from embedpack_export.evaluation.findings import Measure, Setting
-from embedpack_export.evaluation.measures import (
+from embedpack_export.evaluation.results import Measure, Setting
+from embedpack_export.evaluation.scoring.set_scorers import Answer
+from embedpack_export.evaluation.sets.data import RetrievalSet
+from embedpack_export.evaluation.summary import summarise_tasks
+from embedpack_export.metrics.bootstrap import Draws, interval
+from embedpack_export.metrics.non_inferiority import judge
+from embedpack_export.metrics.rankings import (
     Judge,
     cosines,
     cosines_by,
@@ -20,9 +23,6 @@ from embedpack_export.evaluation.measures import (
     spearman,
     spearman_parts,
 )
-from embedpack_export.evaluation.summary import summarise_tasks
-from embedpack_export.evaluation.trials import Answer
-from embedpack_export.evaluation.verdict import judge
 
 JUDGED = RetrievalSet(
     name="s",

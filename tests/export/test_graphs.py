@@ -18,24 +18,25 @@ from onnx_probe import run_model
 from peft_oracle import last_hidden_states, load_model
 from tiny_checkpoint import make_checkpoint
 
-from embedpack.batching import pad
-from embedpack.codebook import Codebook
-from embedpack.codes import quantize
-from embedpack.pack import Manifest, WeightsFormat
-from embedpack.saturation import PROBE, products_saturate
-from embedpack_export.build import GraphWriter, HeadCodes, LinearWriting, text_heads
-from embedpack_export.draft import WrittenGraph
+from embedpack.host.int8_support import PROBE, products_saturate
+from embedpack.inputs.batching import pad
+from embedpack.pack.manifest import Manifest, WeightsFormat
+from embedpack.vectors.codebook import Codebook
+from embedpack.vectors.codes import quantize
+from embedpack_export.arrays import Matrix
+from embedpack_export.assembly.pack_builder import WrittenGraph
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
-from embedpack_export.graph.fp32 import Fp32
+from embedpack_export.graph.context import Activation, LinearLayer, Target
+from embedpack_export.graph.external_data import WeightStore
+from embedpack_export.graph.formats.fp32 import Fp32
+from embedpack_export.graph.formats.int8 import Int8
 from embedpack_export.graph.heads import VectorCodes, center_input
-from embedpack_export.graph.int8 import Int8
-from embedpack_export.graph.smoothing import FEWEST_TOKENS
-from embedpack_export.graph.target import Activation, LinearLayer, Target
 from embedpack_export.pipeline import export
-from embedpack_export.plan import make_plan
-from embedpack_export.statistics import SiteStatistics
-from embedpack_export.weight_store import WeightStore
-from embedpack_export.weights import Matrix, Weights
+from embedpack_export.planning.plan import make_plan
+from embedpack_export.quantization.smoothing import FEWEST_TOKENS
+from embedpack_export.quantization.statistics import SiteStatistics
+from embedpack_export.sources.weights import Weights
+from embedpack_export.stages.graph_writer import GraphWriter, HeadCodes, LinearWriting, text_heads
 
 Float32 = npt.NDArray[np.float32]
 Feeds = dict[str, npt.NDArray[np.int64]]

@@ -25,8 +25,8 @@ from huggingface_hub import close_session, constants, file_download
 from tiny_checkpoint import make_checkpoint
 
 from embedpack.errors import CapacityError, CheckpointError, EmbedpackError, MissingExtraError
-from embedpack_export.checkpoint import read_checkpoint
-from embedpack_export.hub import Downloaded, download, is_repository
+from embedpack_export.sources.checkpoint import read_checkpoint
+from embedpack_export.sources.hub import Downloaded, download, is_repository
 
 NAME = "tiny-lab/tiny-model"
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -478,7 +478,7 @@ def test_library_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_environment_of_a_process_of_its_own(hub: Hub, tmp_path: Path, model: dict[str, bytes]) -> None:
     """HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE are read when huggingface_hub is imported; no bars outside a terminal."""
-    program = f"from embedpack_export.hub import download; print(download({NAME!r}, None).folder)"
+    program = f"from embedpack_export.sources.hub import download; print(download({NAME!r}, None).folder)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "own"), "HF_HUB_DISABLE_TELEMETRY": "1"}
     for mode in ("0", "1"):

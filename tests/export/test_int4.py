@@ -12,14 +12,14 @@ import onnx_ir as ir
 import pytest
 from onnx_probe import run_model
 
+from embedpack_export.arrays import Float32, Matrix
 from embedpack_export.graph.builder import GraphBuilder
-from embedpack_export.graph.int4 import Int4, Method
-from embedpack_export.graph.target import Activation, LinearLayer, Target
-from embedpack_export.lora import Float32
-from embedpack_export.recording import Recording, Tokens
-from embedpack_export.statistics import SiteStatistics
-from embedpack_export.weight_store import WeightStore
-from embedpack_export.weights import Matrix, Weights
+from embedpack_export.graph.context import Activation, LinearLayer, Target
+from embedpack_export.graph.external_data import WeightStore
+from embedpack_export.graph.formats.int4 import Int4, Method
+from embedpack_export.quantization.activation_file import Recording, Tokens
+from embedpack_export.quantization.statistics import SiteStatistics
+from embedpack_export.sources.weights import Weights
 
 TOKENS, ROWS = 3000, 24
 

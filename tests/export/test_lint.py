@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from embedpack import PackError
-from embedpack_export.draft import WrittenGraph
+from embedpack_export.assembly.pack_builder import WrittenGraph
 from embedpack_export.graph.lint import check_forms
 
 F, F16, U8, I8 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.UINT8, ir.DataType.INT8

@@ -28,10 +28,10 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoint import make_checkpoint
 
 from embedpack.errors import CheckpointError
-from embedpack.safetensors_file import write_safetensors
-from embedpack_export.adapter import read_adapter
-from embedpack_export.checkpoint import INDEX
+from embedpack.storage.safetensors import write_safetensors
 from embedpack_export.pipeline import export
+from embedpack_export.sources.checkpoint import INDEX
+from embedpack_export.sources.peft_adapter import read_adapter
 
 TOLERANCE = 1e-6
 FILE = "adapter_model.safetensors"
@@ -124,7 +124,7 @@ def test_matrices_of_many_chunks_merge_like_those_of_one(
 ) -> None:
     targets = ["word_embeddings", "query", "output.dense"]
     adapter = save_adapter(checkpoint, tmp_path / "adapter", target_modules=targets, use_dora=True)
-    monkeypatch.setattr("embedpack_export.lora.CHUNK_ROWS", 5)
+    monkeypatch.setattr("embedpack_export.sources.lora.CHUNK_ROWS", 5)
     assert_merges_like_peft(checkpoint, adapter)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from embedpack_export.graph.partition import BLOCKS, BOUNDS, GRAIN, WORTH, Sizes, best_partition
+from embedpack_export.quantization.channel_blocks import BLOCKS, BOUNDS, GRAIN, WORTH, Sizes, best_partition
 
 Float32 = npt.NDArray[np.float32]
 

@@ -35,22 +35,22 @@ from export_cases import (
 from tiny_checkpoint import make_checkpoint
 
 from embedpack import Embedder
-from embedpack.calibration_file import read_codebooks
-from embedpack.encoder import EncodeOptions
+from embedpack.engine.encoder import EncodeOptions
+from embedpack.engine.golden import TOLERANCE, check_golden
+from embedpack.engine.loading import open_encoder
 from embedpack.errors import CapacityError, EmbedpackError, InputError
-from embedpack.golden import TOLERANCE, check_golden
-from embedpack.pack import read_pack
-from embedpack.variant import open_encoder
-from embedpack_export.adapter import read_adapter
-from embedpack_export.calibration import SHIPPED, read_calibration
-from embedpack_export.calibration_inputs import text_inputs
-from embedpack_export.checkpoint import read_checkpoint
+from embedpack.pack.codebooks import read_codebooks
+from embedpack.pack.folder import read_pack
 from embedpack_export.families.bert import RULES
+from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.pipeline import export
-from embedpack_export.plan import make_plan
-from embedpack_export.settings import ExportSettings
-from embedpack_export.weight_store import WeightStore
-from embedpack_export.weights import Weights
+from embedpack_export.planning.calibration_texts import SHIPPED, read_calibration
+from embedpack_export.planning.plan import make_plan
+from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.sources.checkpoint import read_checkpoint
+from embedpack_export.sources.peft_adapter import read_adapter
+from embedpack_export.sources.weights import Weights
+from embedpack_export.stages.inputs import text_inputs
 
 TASKS = ("code", "retrieval")
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -279,21 +279,21 @@ def test_the_store_refuses_a_tensor_of_another_size_than_announced(tmp_path: Pat
 
 INTERRUPTIONS = {
     "calibration inputs": "embedpack_export.pipeline.text_inputs",
-    "calibration graph": "embedpack_export.observe._write_stage",
-    "calibration": "embedpack_export.observe.StatisticsSum.add",
-    "stage": "embedpack_export.build.GraphWriter.append",
-    "trial": "embedpack_export.build.WrittenStage.run",
+    "calibration graph": "embedpack_export.stages.exact_run._write_stage",
+    "calibration": "embedpack_export.stages.exact_run.StatisticsSum.add",
+    "stage": "embedpack_export.stages.graph_writer.GraphWriter.append",
+    "trial": "embedpack_export.stages.graph_writer.WrittenStage.run",
     "exact vectors": "embedpack_export.pipeline.run_heads",
     "codes": "embedpack_export.pipeline.fit_codes",
-    "codebooks": "embedpack_export.task_codes.write_codebooks",
-    "graph": "embedpack_export.build.GraphWriter.finish",
-    "check": "embedpack_export.draft.check_forms",
+    "codebooks": "embedpack_export.stages.output_codes.write_codebooks",
+    "graph": "embedpack_export.stages.graph_writer.GraphWriter.finish",
+    "check": "embedpack_export.assembly.pack_builder.check_forms",
     "measuring": "embedpack_export.pipeline.accuracy",
-    "licence": "embedpack_export.seal.pack_license",
-    "manifest": "embedpack_export.seal.write_manifest",
-    "comparison": "embedpack_export.report.writing.check_pack",
-    "page": "embedpack_export.report.writing.html",
-    "last manifest": "embedpack_export.report.writing.write_manifest",
+    "licence": "embedpack_export.assembly.manifest.pack_license",
+    "manifest": "embedpack_export.assembly.manifest.write_manifest",
+    "comparison": "embedpack_export.gate.writing.check_pack",
+    "page": "embedpack_export.gate.writing.html",
+    "last manifest": "embedpack_export.gate.writing.write_manifest",
 }
 
 
@@ -455,7 +455,7 @@ def test_refused_places_are_told_before_the_work(
 
 
 def test_no_permission_to_write(checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(monkeypatch, "embedpack_export.pack_writer.tempfile.mkdtemp", DENIED)
+    interrupt(monkeypatch, "embedpack_export.assembly.new_folder.tempfile.mkdtemp", DENIED)
     message = f"{packs / 'toy'}: cannot be written: Permission denied"
     refuse(InputError, message, checkpoint, packs / "toy")
 
@@ -470,7 +470,7 @@ def test_no_permission_to_make_the_folders_above(
 
 
 def test_no_permission_to_rename(checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(monkeypatch, "embedpack_export.pack_writer.os.rename", DENIED)
+    interrupt(monkeypatch, "embedpack_export.assembly.new_folder.os.rename", DENIED)
     message = f"{packs / 'toy'}: cannot be written: Permission denied"
     refuse(InputError, message, checkpoint, packs / "toy")
 
@@ -519,7 +519,7 @@ def test_a_full_disk_when_the_manifest_is_written(
     checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = quick(checkpoint, packs / "toy", weights=("fp32",))
-    interrupt(monkeypatch, "embedpack.disk.tempfile.NamedTemporaryFile", FULL)
+    interrupt(monkeypatch, "embedpack.storage.atomic.tempfile.NamedTemporaryFile", FULL)
     message = rf"\A{packs}/\S+: the disk is full; free some space or write elsewhere\Z"
     with pytest.raises(CapacityError, match=message):
         export(settings)
@@ -527,7 +527,7 @@ def test_a_full_disk_when_the_manifest_is_written(
 
 
 def test_a_full_quota_counts_as_a_full_disk(checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(monkeypatch, "embedpack_export.pack_writer.tempfile.mkdtemp", OSError(errno.EDQUOT, "quota"))
+    interrupt(monkeypatch, "embedpack_export.assembly.new_folder.tempfile.mkdtemp", OSError(errno.EDQUOT, "quota"))
     message = f"{packs / 'toy'}: the disk is full; free some space or write elsewhere"
     refuse(CapacityError, message, checkpoint, packs / "toy")
 
@@ -587,8 +587,8 @@ class Nearest:
 
 def test_peak_memory_does_not_grow_with_the_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are streamed, and so must be what calibration collects: 36 layers must need no more than 2."""
-    monkeypatch.setattr("embedpack.golden.TEXTS", ("a cat",))
-    monkeypatch.setattr("embedpack_export.rounding.Rounding", Nearest)
+    monkeypatch.setattr("embedpack.engine.golden.TEXTS", ("a cat",))
+    monkeypatch.setattr("embedpack_export.quantization.gptq.Rounding", Nearest)
     few, many = (
         quick(wide_checkpoint(tmp_path, layers), tmp_path / f"pack-{layers}", weights=("int8",), overwrite=True)
         for layers in (2, 6)
@@ -600,7 +600,7 @@ def test_peak_memory_does_not_grow_with_the_layers(tmp_path: Path, monkeypatch: 
 
 def test_merging_takes_the_memory_of_a_few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A merged table is never whole in memory: 8 chunks of 32 rows take about the memory of one."""
-    monkeypatch.setattr("embedpack_export.lora.CHUNK_ROWS", 32)
+    monkeypatch.setattr("embedpack_export.sources.lora.CHUNK_ROWS", 32)
     checkpoint = make_checkpoint(tmp_path / "toy", hidden_size=512, num_hidden_layers=1)
     rng = np.random.default_rng(0)
     key, module = "base_model.model.embeddings.word_embeddings", "embeddings.word_embeddings"
@@ -694,7 +694,7 @@ def test_large_models_look_at_fewer_texts(
 ) -> None:
     """Spread over the file, whose texts may be sorted."""
     for name, value in (("WORK", work), ("FEWEST_TOKENS", fewest), ("MOST_TOKENS", most)):
-        monkeypatch.setattr(f"embedpack_export.calibration_inputs.{name}", value)
+        monkeypatch.setattr(f"embedpack_export.stages.inputs.{name}", value)
     calibrate = calibration_file(checkpoint.parent, ("cat", "river", "roof", "rain", "house", "door", "tree"))
     found = make_plan(ExportSettings(checkpoint=checkpoint, output=checkpoint.parent / "pack", calibrate=calibrate))
     inputs = text_inputs(found, found.tasks["default"], [])

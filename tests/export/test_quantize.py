@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 from onnx_probe import run_node
 
-from embedpack_export.quantize import (
+from embedpack_export.quantization.integers import (
     CodedScales,
     ErrorSum,
     block_scales,

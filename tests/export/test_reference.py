@@ -19,12 +19,12 @@ from tiny_checkpoint import make_checkpoint
 from transformers import AutoModel
 
 from embedpack import CheckpointError, Embedder, InputError, MissingExtraError
-from embedpack.codes import Float32
-from embedpack.tokenizer import TextTokenizer
+from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack.vectors.codes import Float32
 from embedpack_export.pipeline import export
-from embedpack_export.plan import ExportPlan, make_plan
-from embedpack_export.reference.model import ReferenceModel
-from embedpack_export.settings import ExportSettings
+from embedpack_export.planning.plan import ExportPlan, make_plan
+from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.reference.torch.model import ReferenceModel
 
 FAMILIES = ("bert", "xlm-roberta")
 TEXTS = [
@@ -239,4 +239,4 @@ def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, packag
     for module in ("model", "loading"):
         monkeypatch.delitem(sys.modules, f"embedpack_export.reference.{module}")
     with pytest.raises(MissingExtraError, match=rf"needs '{package}'.*pip install 'embedpack\[reference\]'"):
-        importlib.import_module("embedpack_export.reference.model")
+        importlib.import_module("embedpack_export.reference.torch.model")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from browser import Browser, find_chromium, open_browser
 
-from embedpack_export.report.axis import Axis
-from embedpack_export.report.page import Badge, Column, Heading, Page, Paragraph, Table, html
-from embedpack_export.report.plot import Point, Scatter, pareto_front
+from embedpack_export.html.axis import Axis
+from embedpack_export.html.page import Badge, Column, Heading, Page, Paragraph, Table, html
+from embedpack_export.html.plot import Point, Scatter, pareto_front
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to show the page")

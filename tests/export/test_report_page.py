@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from embedpack_export.report.axis import Axis, Scale, readable
-from embedpack_export.report.page import Badge, Column, Heading, Page, Paragraph, Table, html
-from embedpack_export.report.plot import Point, Scatter, pareto_front, svg
+from embedpack_export.html.axis import Axis, Scale, readable
+from embedpack_export.html.page import Badge, Column, Heading, Page, Paragraph, Table, html
+from embedpack_export.html.plot import Point, Scatter, pareto_front, svg
 
 HOSTILE = "<script>alert('1')</script>\"&'"
 SIZE, LOSS, SPEED = Axis("bytes", log=True), Axis("loss"), Axis("tokens a second", better="high")

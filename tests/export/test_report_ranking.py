@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from embedpack_export.report.ranking import FEWEST_TEXTS, Judge
+from embedpack_export.gate.self_retrieval import FEWEST_TEXTS, Judge
 
 
 def units(count: int, dimensions: int = 8, seed: int = 0) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from embedpack_export.rotation import learn_rotation
+from embedpack_export.quantization.code_rotation import learn_rotation
 
 Float32 = npt.NDArray[np.float32]
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from embedpack_export.quantize import block_scales, int8_scales, round_nearest
-from embedpack_export.rounding import BLOCK, Rounding, round_columns, roundings
-from embedpack_export.statistics import SiteStatistics, StatisticsSum
+from embedpack_export.quantization.gptq import BLOCK, Rounding, round_columns, roundings
+from embedpack_export.quantization.integers import block_scales, int8_scales, round_nearest
+from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
 
 Float32 = npt.NDArray[np.float32]
 LIMITS = (-127, 127)
@@ -104,7 +104,7 @@ def test_blocks_only_save_time(monkeypatch: pytest.MonkeyPatch, block: int) -> N
     matrix, rounding = weights(6, 150), Rounding.for_covariance(correlated(150))
     scales = int8_scales(matrix)[:, None]
     plain = rounding.round(matrix, scales, -127, 127)
-    monkeypatch.setattr("embedpack_export.rounding.BLOCK", block)
+    monkeypatch.setattr("embedpack_export.quantization.gptq.BLOCK", block)
     np.testing.assert_array_equal(rounding.round(matrix, scales, -127, 127), plain)
 
 
@@ -229,7 +229,7 @@ def test_a_site_that_is_never_anything_but_zero_is_no_obstacle() -> None:
 
 
 def test_channels_of_different_blocks_have_no_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack_export.statistics.BLOCK", 10)
+    monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", 10)
     tokens = weights(300, 24)
     found = collected(tokens)
     whole = weighted_covariance(tokens)
@@ -241,7 +241,7 @@ def test_channels_of_different_blocks_have_no_covariance(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("size", [1, 7, 70, 2000])
 def test_the_sample_is_even_however_the_tokens_come(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr("embedpack_export.statistics.SAMPLE", 100)
+    monkeypatch.setattr("embedpack_export.quantization.statistics.SAMPLE", 100)
     tokens = weights(1000, 3)
     collecting = StatisticsSum(3, len(tokens))
     for start in range(0, len(tokens), size):

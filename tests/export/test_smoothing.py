@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from embedpack_export.graph.smoothing import FEWEST_TOKENS, Rescaling, choose_rescaling
-from embedpack_export.graph.target import Arrangement
-from embedpack_export.statistics import SiteStatistics, StatisticsSum
-from embedpack_export.weights import Matrix
+from embedpack_export.arrays import Matrix
+from embedpack_export.quantization.channel_layout import ChannelLayout
+from embedpack_export.quantization.smoothing import FEWEST_TOKENS, Rescaling, choose_rescaling
+from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
 
 Float32 = npt.NDArray[np.float32]
 
@@ -48,7 +48,7 @@ def relative_error(tokens: Float32, weights: Float32, chosen: Rescaling) -> floa
 
 
 def nothing(columns: int) -> Rescaling:
-    arrangement = Arrangement(np.ones(columns, np.float32), (np.arange(columns),))
+    arrangement = ChannelLayout(np.ones(columns, np.float32), (np.arange(columns),))
     return Rescaling(np.zeros(columns, np.float32), arrangement, None, 0.0)
 
 

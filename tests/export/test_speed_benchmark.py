@@ -15,18 +15,20 @@ from export_cases import quick
 from tiny_checkpoint import make_checkpoint
 from transformers import AutoModel
 
-from benchmarks import make_qwen2, peak, prepared, speed, speed_page
-from benchmarks.inputs import MIXED_TEXTS, MIXED_TOKENS, inputs_of_lengths, mixed_lengths
+from benchmarks.checkpoints import make_qwen2
+from benchmarks.host import prepared
 from benchmarks.peers import contest, environments
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.environments import ENVIRONMENTS
 from benchmarks.peers.pooled import padded, pooled
 from benchmarks.provenance import provenance
-from benchmarks.runs import Run, cosines, figures, in_turns, ratios
-from benchmarks.speed_rows import FIXED, OURS, Rows
-from benchmarks.workloads import Workload, shape, write_workloads
+from benchmarks.speed import page, peak, throughput
+from benchmarks.speed.inputs import MIXED_TEXTS, MIXED_TOKENS, inputs_of_lengths, mixed_lengths
+from benchmarks.speed.rows import FIXED, OURS, Rows
+from benchmarks.speed.runs import Run, cosines, figures, in_turns, ratios
+from benchmarks.speed.workloads import Workload, shape, write_workloads
 from embedpack.errors import EmbedpackError, InputError
-from embedpack.pack import Pack, read_pack
+from embedpack.pack.folder import Pack, read_pack
 from embedpack_export.pipeline import export
 
 WORKLOAD = Workload("2x4", "unused", 8, (2, 4))
@@ -46,7 +48,7 @@ def pack(checkpoint: Path) -> Pack:
 
 def options(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    speed.add_arguments(parser)
+    throughput.add_arguments(parser)
     return parser.parse_args([*arguments], argparse.Namespace(threads=1, seed=3))
 
 
@@ -183,7 +185,7 @@ def test_copies_of_the_peak_are_added(monkeypatch: pytest.MonkeyPatch, tmp_path:
         '#!/bin/sh\nprintf \'#!/bin/sh\\necho fp32 fma 2.25\\necho int8 dot 9.5\' > "$4"\nchmod +x "$4"\n'
     )
     compiler.chmod(0o700)
-    monkeypatch.setattr("benchmarks.peak.shutil.which", lambda name: str(compiler))
+    monkeypatch.setattr("benchmarks.speed.peak.shutil.which", lambda name: str(compiler))
     for copies in (1, 3):
         assert peak.measured_peak(copies) == {
             "fp32": {"instructions": "fma", "gops": 2.25 * copies},
@@ -200,7 +202,7 @@ def test_what_cores_do_at_once_is_told() -> None:
 
 
 def test_without_a_compiler_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.peak.shutil.which", lambda name: None)
+    monkeypatch.setattr("benchmarks.speed.peak.shutil.which", lambda name: None)
     assert peak.measured_peak() == {"not_measured": "there is no C compiler (cc)"}
 
 
@@ -232,11 +234,11 @@ def test_an_environment_that_is_there_is_used(tmp_path: Path) -> None:
 
 def test_options_that_need_each_other(pack: Pack, checkpoint: Path) -> None:
     with pytest.raises(InputError, match="--peers and --checkpoint go together"):
-        speed.run(options(str(pack.folder), "--peers"))
+        throughput.run(options(str(pack.folder), "--peers"))
     with pytest.raises(InputError, match="--peers, which is missing"):
-        speed.run(options(str(pack.folder), "--peer", "torch fp32"))
+        throughput.run(options(str(pack.folder), "--peer", "torch fp32"))
     with pytest.raises(InputError, match="unknown --task 'code'"):
-        speed.run(options(str(pack.folder), "--task", "code"))
+        throughput.run(options(str(pack.folder), "--task", "code"))
 
 
 def test_peers_beside_ours(pack: Pack, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +246,7 @@ def test_peers_beside_ours(pack: Pack, checkpoint: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(contest, "python_of", lambda root, name: Path(sys.executable))
     arguments = ["--peers", "--checkpoint", str(checkpoint), "--environments", str(tmp_path)]
     arguments += ["--peer", "torch fp32", "--peer", "CTranslate2 int8", "--shape", "2x8", "--without-mixed"]
-    results = speed.run(options(str(pack.folder), *arguments, "--repetitions", "1", "--seconds", "0"))
+    results = throughput.run(options(str(pack.folder), *arguments, "--repetitions", "1", "--seconds", "0"))
     assert list(results["peers"]["missing"]) == ["CTranslate2 int8"]
     assert "ctranslate2" in results["peers"]["missing"]["CTranslate2 int8"]
     (row,) = results["peers"]["shapes"]
@@ -254,11 +256,11 @@ def test_peers_beside_ours(pack: Pack, checkpoint: Path, tmp_path: Path, monkeyp
     assert all(0.99 < item["cosine"]["min"] <= 1.000001 for item in results["shapes"])
     assert row["int8_speedup"]["median"] > 0
     report = {"benchmark": "speed", "command": "c", "provenance": provenance(1, 3), "results": results}
-    shown = speed.table(json.loads(json.dumps(report["results"])))
+    shown = throughput.table(json.loads(json.dumps(report["results"])))
     assert "torch fp32" in shown
     assert "missing: CTranslate2 int8: " in shown
     (tmp_path / "results.json").write_text(json.dumps(report))
-    assert speed_page.main([str(tmp_path / "results.json"), "-o", str(tmp_path / "page.html")]) == 0
+    assert page.main([str(tmp_path / "results.json"), "-o", str(tmp_path / "page.html")]) == 0
     written = (tmp_path / "page.html").read_text()
     assert written.count("torch fp32") >= 2
     assert "Missing" in written
@@ -266,7 +268,7 @@ def test_peers_beside_ours(pack: Pack, checkpoint: Path, tmp_path: Path, monkeyp
 
 def test_a_page_of_another_benchmark_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "codes.json").write_text('{"benchmark": "codes"}')
-    assert speed_page.main([str(tmp_path / "codes.json"), "-o", str(tmp_path / "page.html")]) == 1
+    assert page.main([str(tmp_path / "codes.json"), "-o", str(tmp_path / "page.html")]) == 1
     assert "results of the benchmark 'codes'" in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()
 
@@ -275,12 +277,12 @@ def test_peers_of_another_checkpoint_are_refused(pack: Pack, tmp_path: Path) -> 
     other = make_checkpoint(tmp_path / "other", seed=8)
     arguments = ["--peers", "--checkpoint", str(other), "--environments", str(tmp_path), "--shape", "1x8"]
     with pytest.raises(EmbedpackError, match="the pack was not made of"):
-        speed.run(options(str(pack.folder), *arguments, "--without-mixed"))
+        throughput.run(options(str(pack.folder), *arguments, "--without-mixed"))
 
 
 def test_texts_of_mixed_lengths_in_both_ways(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.workloads.mixed_lengths", lambda seed: [3, 20, 7, 12] * 20)
-    results = speed.run(options(str(pack.folder), "--shape", "1x8", "--repetitions", "1", "--seconds", "0"))
+    monkeypatch.setattr("benchmarks.speed.workloads.mixed_lengths", lambda seed: [3, 20, 7, 12] * 20)
+    results = throughput.run(options(str(pack.folder), "--shape", "1x8", "--repetitions", "1", "--seconds", "0"))
     rows = {(row["variant"], row["batching"]): row for row in results["mixed"]}
     assert len(rows) == 4
     ours = rows["default-int8", OURS]

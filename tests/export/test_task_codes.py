@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from embedpack.calibration_file import read_codebooks
-from embedpack.codebook import Codebook
-from embedpack_export.code_calibration import CodeFit
-from embedpack_export.task_codes import Fitted, TaskCodes
+from embedpack.pack.codebooks import read_codebooks
+from embedpack.vectors.codebook import Codebook
+from embedpack_export.quantization.codebook_fit import CodeFit
+from embedpack_export.stages.output_codes import Fitted, TaskCodes
 
 
 def fitted(dimensions: int, scale: float) -> Fitted:

@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoint import make_checkpoint
 
 from embedpack import CheckpointError, Embedder, InputError
-from embedpack.pack import AdapterMode
+from embedpack.pack.manifest import AdapterMode
 from embedpack_export.pipeline import export
-from embedpack_export.plan import make_plan
-from embedpack_export.reference.model import ReferenceModel
-from embedpack_export.settings import ExportSettings
+from embedpack_export.planning.plan import make_plan
+from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.reference.torch.model import ReferenceModel
 
 TASKS = ("retrieval", "code")
 TEXTS = ["how do i reset the router?", "a", "the cat sleeps on the warm roof, while the rain is blue"]

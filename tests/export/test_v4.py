@@ -20,20 +20,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_checkpoint import make_tokenizer
 
-from benchmarks.make_v4 import SHARDS, V4Options, make_v4
-from benchmarks.v4.layout import TASKS
-from benchmarks.v4.shape import TINY
+from benchmarks.checkpoints.make_v4 import SHARDS, V4Options, make_v4
+from benchmarks.checkpoints.v4.layout import TASKS
+from benchmarks.checkpoints.v4.shape import TINY
 from embedpack import Embedder
-from embedpack.calibration_file import Codebooks, read_codebooks
-from embedpack.codes import quantize
-from embedpack.encoder import EncodeOptions, Encoder
+from embedpack.engine.encoder import EncodeOptions, Encoder
+from embedpack.engine.golden import TOLERANCE, check_golden
+from embedpack.engine.loading import open_encoder
 from embedpack.errors import CheckpointError, InputError
-from embedpack.golden import TOLERANCE, check_golden
-from embedpack.pack import read_pack
-from embedpack.safetensors_file import open_safetensors, write_safetensors
-from embedpack.variant import open_encoder
+from embedpack.pack.codebooks import Codebooks, read_codebooks
+from embedpack.pack.folder import read_pack
+from embedpack.storage.safetensors import open_safetensors, write_safetensors
+from embedpack.vectors.codes import quantize
 from embedpack_export.pipeline import export
-from embedpack_export.reference.qwen2_5_vl import V4Input, V4Reference, V4Vectors
+from embedpack_export.reference.torch.qwen2_5_vl import V4Input, V4Reference, V4Vectors
 
 torch.set_num_threads(1)
 

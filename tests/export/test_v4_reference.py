@@ -15,15 +15,15 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.make_v4 import SHARDS, V4Options, make_v4
-from benchmarks.v4.layout import TASKS, adapter_entries, base_entries, in_first_shard
-from benchmarks.v4.shape import REAL, TINY
-from benchmarks.v4.stream import to_bfloat16
-from benchmarks.v4.tokenizer import train_tokenizer
+from benchmarks.checkpoints.make_v4 import SHARDS, V4Options, make_v4
+from benchmarks.checkpoints.v4.layout import TASKS, adapter_entries, base_entries, in_first_shard
+from benchmarks.checkpoints.v4.shape import REAL, TINY
+from benchmarks.checkpoints.v4.stream import to_bfloat16
+from benchmarks.checkpoints.v4.tokenizer import train_tokenizer
 from embedpack.errors import CheckpointError, InputError
-from embedpack.safetensors_file import StoredTensor, open_safetensors, write_safetensors
-from embedpack_export.reference.qwen2_5_vl import V4Input, V4Reference
-from embedpack_export.reference.qwen2_vl_image import image_patches, read_image_settings, resized
+from embedpack.storage.safetensors import StoredTensor, open_safetensors, write_safetensors
+from embedpack_export.reference.torch.qwen2_5_vl import V4Input, V4Reference
+from embedpack_export.reference.torch.qwen2_vl_image import image_patches, read_image_settings, resized
 
 torch.set_num_threads(1)
 

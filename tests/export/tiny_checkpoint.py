@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from embedpack.safetensors_file import write_safetensors
+from embedpack.storage.safetensors import write_safetensors
 
 WORDS = """the a of to and in is for on with how do i reset router query passage : ? . , ! - cat sleeps warm roof rain
 index shelf read every label twice list files in folder larger than one name print sort day week system disk full

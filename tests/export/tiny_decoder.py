@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from embedpack.safetensors_file import write_safetensors
+from embedpack.storage.safetensors import write_safetensors
 
 Spelling = Literal["model", "bare"]
 

@@ -20,7 +20,7 @@ import pytest
 from PIL import EpsImagePlugin, Image, ImageFile
 
 from embedpack import CapacityError, InputError
-from embedpack.image_file import MAX_FILE_BYTES, MAX_PIXELS, is_image, read_image
+from embedpack.inputs.images import MAX_FILE_BYTES, MAX_PIXELS, is_image, read_image
 
 RGB = npt.NDArray[np.uint8]
 
@@ -316,7 +316,7 @@ def test_memory_that_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("embedpack.pillow_image.rgb", refuse)
+    monkeypatch.setattr("embedpack.inputs.pillow.rgb", refuse)
     text = message(encoded(Image.new("RGB", (2, 2)), "PNG"), CapacityError)
     assert text == "image 7 does not fit the memory; make it smaller"
 
@@ -419,8 +419,8 @@ def test_import_does_not_load_pillow() -> None:
     code = """
 import json, sys
 import numpy as np
-import embedpack.image_file, embedpack.patches
-answers = [embedpack.image_file.is_image(item) for item in ("text", b"", np.zeros(1))]
+import embedpack.inputs.images, embedpack.inputs.patches
+answers = [embedpack.inputs.images.is_image(item) for item in ("text", b"", np.zeros(1))]
 print(json.dumps([answers, [name for name in sys.modules if name.partition(".")[0] == "PIL"]]))
 """
     assert run_python(code) == [[False, True, True], []]
@@ -432,7 +432,7 @@ import json, sys
 sys.modules["PIL"] = None
 import numpy as np
 from embedpack import MissingExtraError
-from embedpack.image_file import is_image, read_image
+from embedpack.inputs.images import is_image, read_image
 shape = read_image(np.zeros((2, 3, 3), np.uint8), 0).shape
 try:
     read_image(b"GIF89a", 0)

@@ -10,8 +10,8 @@ import torch
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from embedpack import InputError
-from embedpack.pack import ImageInput
-from embedpack.patches import image_patches
+from embedpack.inputs.patches import image_patches
+from embedpack.pack.manifest import ImageInput
 
 SPEC = ImageInput(
     patch_size=14,

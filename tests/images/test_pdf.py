@@ -14,8 +14,8 @@ import pypdfium2
 import pytest
 
 from embedpack import CapacityError, InputError
-from embedpack.image_file import MAX_PIXELS
-from embedpack.pdf import pdf_pages
+from embedpack.inputs.images import MAX_PIXELS
+from embedpack.inputs.pdf import pdf_pages
 
 RED, BLUE = "1 0 0 rg 0 0 72 36 re f", "0 0 1 rg 0 0 72 36 re f"
 
@@ -152,7 +152,7 @@ def test_file_is_closed_with_the_iterator(write: Callable[[bytes], Path]) -> Non
 
 
 def test_huge_page_is_rendered_smaller(write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.pdf.MAX_PIXELS", 20_000)
+    monkeypatch.setattr("embedpack.inputs.pdf.MAX_PIXELS", 20_000)
     path = write(pdf(page_tree([RED], box="0 0 14400 7200")))
     (page,) = pdf_pages(path, dpi=72)
     assert 19_000 < page.shape[0] * page.shape[1] <= 20_000
@@ -160,7 +160,7 @@ def test_huge_page_is_rendered_smaller(write: Callable[[bytes], Path], monkeypat
 
 
 def test_page_of_a_hair_is_rendered_smaller(write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.pdf.MAX_PIXELS", 20_000)
+    monkeypatch.setattr("embedpack.inputs.pdf.MAX_PIXELS", 20_000)
     (page,) = pdf_pages(write(pdf(page_tree([RED], box="0 0 0.5 1000000"))))
     assert page.shape[0] * page.shape[1] <= 20_000
     assert MAX_PIXELS == 100_000_000
@@ -248,11 +248,11 @@ def test_threads_do_not_disturb_each_other(write: Callable[[bytes], Path]) -> No
 def test_without_pypdfium2() -> None:
     code = """
 import json, sys
-import embedpack.pdf
+import embedpack.inputs.pdf
 loaded = [name for name in ("pypdfium2", "PIL") if name in sys.modules]
 sys.modules["pypdfium2"] = None
 try:
-    next(embedpack.pdf.pdf_pages("paper.pdf"))
+    next(embedpack.inputs.pdf.pdf_pages("paper.pdf"))
 except embedpack.MissingExtraError as error:
     print(json.dumps([loaded, str(error)]))
 """

@@ -13,12 +13,12 @@ import pytest
 from tiny_checkpoint import make_tokenizer
 
 from embedpack.errors import CapacityError, InputError
-from embedpack.memory import check_memory
-from embedpack.pack import ImageInput
-from embedpack.patches import image_patches
-from embedpack.preparation import Preparation
-from embedpack.tokenizer import TextTokenizer
-from embedpack.vision_layout import token_positions
+from embedpack.host.memory import check_memory
+from embedpack.inputs.patches import image_patches
+from embedpack.inputs.processor import Preparation
+from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack.inputs.vision_layout import token_positions
+from embedpack.pack.manifest import ImageInput
 
 SPEC = ImageInput(
     patch_size=14,
@@ -210,14 +210,14 @@ def host_with(folder: Path, kilobytes: int) -> Path:
 def test_an_image_that_does_not_fit_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told before the patches are made."""
     root = host_with(tmp_path, 10_000)
-    monkeypatch.setattr("embedpack.preparation.check_memory", partial(check_memory, root=root))
+    monkeypatch.setattr("embedpack.inputs.processor.check_memory", partial(check_memory, root=root))
     found: list[tuple[int, ...]] = []
 
     def watched(pixels: npt.NDArray[np.uint8], *options: Any) -> Any:
         found.append(pixels.shape)
         return image_patches(pixels, *options)
 
-    monkeypatch.setattr("embedpack.preparation.image_patches", watched)
+    monkeypatch.setattr("embedpack.inputs.processor.image_patches", watched)
     message = (
         r"\Aimage 3: 308 x 252 pixels needs about 22 MB of memory, 10 MB are available; pass a smaller max_pixels\Z"
     )
@@ -230,6 +230,6 @@ def test_an_image_that_does_not_fit_the_memory(tmp_path: Path, monkeypatch: pyte
 
 def test_an_image_that_fits_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = host_with(tmp_path, 30_000)
-    monkeypatch.setattr("embedpack.preparation.check_memory", partial(check_memory, root=root))
+    monkeypatch.setattr("embedpack.inputs.processor.check_memory", partial(check_memory, root=root))
     (item,) = preparation().prepare([noise(240, 320)], "")
     assert item.image is not None

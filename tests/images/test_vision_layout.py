@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 from transformers.vision_utils import get_vision_position_ids, get_vision_window_index
 
-from embedpack.pack import ImageInput
-from embedpack.patches import ImagePatches
-from embedpack.vision_layout import token_grid, token_positions, vision_feeds
+from embedpack.inputs.patches import ImagePatches
+from embedpack.inputs.vision_layout import token_grid, token_positions, vision_feeds
+from embedpack.pack.manifest import ImageInput
 
 SPEC = ImageInput(
     patch_size=14,

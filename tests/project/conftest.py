@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.make_v4 import make_v4
-from embedpack.cli import main
+from benchmarks.checkpoints.make_v4 import make_v4
+from embedpack.cli.main import main
 
 CALIBRATION = ("how do i reset the router", "the cat sleeps on the roof", "def double(x): return 2 * x", "Wo ist es?")
 ENCRYPTED = b"""%PDF-1.7

@@ -16,11 +16,11 @@ import pytest
 from tiny_checkpoint import make_checkpoint
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings, pdf_pages
-from embedpack.cli import main
-from embedpack.codebook import LOW_BIT, Codebook
-from embedpack.codes import PRECISIONS
-from embedpack.pack import read_pack
-from embedpack_export.hub import Downloaded
+from embedpack.cli.main import main
+from embedpack.pack.folder import read_pack
+from embedpack.vectors.codebook import LOW_BIT, Codebook
+from embedpack.vectors.codes import PRECISIONS
+from embedpack_export.sources.hub import Downloaded
 
 PACK = str(Path(__file__).parents[1] / "runtime" / "packs" / "tiny")
 COMMANDS = ("demo", "export", "embed", "search", "inspect", "verify")
@@ -188,8 +188,8 @@ def test_pages_are_not_held_all_at_once(v4: Path, files: Path, monkeypatch: pyte
             yield page
             del page
 
-    monkeypatch.setattr("embedpack.input_files.pdf_pages", pages)
-    monkeypatch.setattr("embedpack.batching.IMAGE_WINDOW", 2)
+    monkeypatch.setattr("embedpack.inputs.files.pdf_pages", pages)
+    monkeypatch.setattr("embedpack.inputs.batching.IMAGE_WINDOW", 2)
     assert main(["embed", str(v4), *names(files, "report.pdf"), "--task", "code", "--max-pixels", "4000"]) == 0
     assert len(alive) == 10
     assert most <= 4
@@ -419,7 +419,7 @@ def test_export_of_a_repository(
         asked.append((repository, revision))
         return Downloaded(checkpoint, repository, "c" * 40)
 
-    monkeypatch.setattr("embedpack_export.hub.download", download)
+    monkeypatch.setattr("embedpack_export.sources.hub.download", download)
     command = ["export", "tiny-lab/tiny-bert", "-o", str(pack), "--calibrate", str(calibration), "--weights", "fp32"]
     assert main([*command, "--revision", "v2"]) == 0
     manifest = read_pack(pack).manifest
@@ -488,7 +488,7 @@ def test_export_refuses_unclear_adapters(
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy", num_hidden_layers=6)
     script = (
-        "import signal, sys; from embedpack_export import seal; from embedpack.cli import main;"
+        "import signal, sys; from embedpack_export import seal; from embedpack.cli.main import main;"
         # A job in the background inherits that SIGINT is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler);"
         "seal.write_manifest = lambda *_: signal.raise_signal(signal.SIGINT);"

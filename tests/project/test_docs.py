@@ -12,11 +12,11 @@ import pytest
 import embedpack
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.readme import updated
-from embedpack.cli import main
+from embedpack.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-ADAPTERS = ROOT / "examples/default-model/adapters/adapter_model.safetensors"
+ADAPTERS = ROOT / "export/embedpack_export/data/default-model/adapter_model.safetensors"
 
 
 def code_blocks(language: str) -> list[str]:
@@ -25,7 +25,7 @@ def code_blocks(language: str) -> list[str]:
 
 
 def test_every_path_in_the_readme_exists() -> None:
-    names = re.findall(r"`((?:runtime|export|tests|benchmarks|examples)/[\w./-]*)`", README)
+    names = re.findall(r"`((?:runtime|export|tests|benchmarks|training)/[\w./-]*)`", README)
     assert len(names) > 10
     assert [name for name in names if not (ROOT / name).exists()] == []
 

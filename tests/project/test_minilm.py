@@ -11,15 +11,15 @@ import pytest
 
 from embedpack import Embedder
 from embedpack.errors import CheckpointError
-from embedpack.texts_file import read_texts
-from embedpack_export.minilm import minilm_folder
+from embedpack.inputs.text_files import read_texts
 from embedpack_export.pipeline import export
-from embedpack_export.plan import make_plan
-from embedpack_export.reference.model import ReferenceModel
-from embedpack_export.settings import ExportSettings
+from embedpack_export.planning.plan import make_plan
+from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.reference.torch.model import ReferenceModel
+from embedpack_export.sources.minilm import minilm_folder
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-TEXTS = read_texts(str(EXAMPLES / "demo-corpus" / "corpus.jsonl")).texts[:500]
+DATA = Path(__file__).parents[2] / "export/embedpack_export/data"
+TEXTS = read_texts(str(DATA / "demo-corpus" / "corpus.jsonl")).texts[:500]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> ExportSettings:
     except CheckpointError as missing:
         pytest.skip(f"the real weights cannot be had: {missing}")
     output = tmp_path_factory.mktemp("minilm") / "packs" / "minilm"
-    adapters = {"retrieval": EXAMPLES / "default-model" / "adapters"}
+    adapters = {"retrieval": DATA / "default-model"}
     made = ExportSettings(checkpoint=checkpoint, output=output, adapters=adapters, weights=("fp32", "int8"))
     export(made)
     return made

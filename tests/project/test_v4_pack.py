@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from embedpack import Embedder, Embeddings, InputError, MultiEmbeddings, maxsim, pdf_pages, similarity
-from embedpack.codebook import LOW_BIT
+from embedpack.vectors.codebook import LOW_BIT
 
 LIMIT = 20_000
 

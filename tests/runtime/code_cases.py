@@ -7,8 +7,8 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.codebook import LOW_BIT, Codebook, Float32
-from embedpack.codes import PRECISIONS, Codes, Precision, check_precision
+from embedpack.vectors.codebook import LOW_BIT, Codebook, Float32
+from embedpack.vectors.codes import PRECISIONS, Codes, Precision, check_precision
 
 Float64 = npt.NDArray[np.float64]
 

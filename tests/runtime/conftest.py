@@ -19,7 +19,7 @@ from code_cases import book, coder
 from hypothesis import HealthCheck, settings
 
 from embedpack import Embedder, Embeddings
-from embedpack.codes import check_precision, quantize, unit
+from embedpack.vectors.codes import check_precision, quantize, unit
 
 TINY = Path(__file__).parent / "packs" / "tiny"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack.batching import IMAGE_WINDOW, pad, stretches, token_budget_batches
+from embedpack.inputs.batching import IMAGE_WINDOW, pad, stretches, token_budget_batches
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=60)
 BUDGETS = st.integers(1, 1000)

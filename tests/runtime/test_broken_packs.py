@@ -16,7 +16,7 @@ import onnxruntime as ort
 import pytest
 
 from embedpack import Embedder, PackError
-from embedpack.pack import read_pack
+from embedpack.pack.folder import read_pack
 
 Edit = Callable[[Callable[[dict[str, Any]], object]], None]
 ReplaceFile = Callable[[str, bytes], None]

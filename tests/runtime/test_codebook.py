@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpack import InputError, PackError
-from embedpack.calibration_file import Codebooks, read_codebooks, write_codebooks
-from embedpack.codebook import GAUSSIAN_LEVELS, LEVEL_COUNTS, LOW_BIT, Codebook, Float32, LowBit
-from embedpack.codes import unit
-from embedpack.safetensors_file import write_safetensors
+from embedpack.pack.codebooks import Codebooks, read_codebooks, write_codebooks
+from embedpack.storage.safetensors import write_safetensors
+from embedpack.vectors.codebook import GAUSSIAN_LEVELS, LEVEL_COUNTS, LOW_BIT, Codebook, Float32, LowBit
+from embedpack.vectors.codes import unit
 
 LEVELS = Codebook.gaussian(np.zeros(8, np.float32), 1.0).levels
 

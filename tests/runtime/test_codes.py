@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from embedpack import InputError
-from embedpack.codebook import LOW_BIT, LowBit
-from embedpack.codes import (
+from embedpack.vectors.codebook import LOW_BIT, LowBit
+from embedpack.vectors.codes import (
     DTYPES,
     GRAPH_OUTPUTS,
     PRECISIONS,

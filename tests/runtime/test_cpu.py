@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from embedpack.cpu import cpu_identity
+from embedpack.host.cpu import cpu_identity
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel

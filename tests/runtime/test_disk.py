@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedpack import CapacityError, EmbedpackError, InputError, PackError
-from embedpack.disk import atomic_file, disk_errors
+from embedpack.storage.atomic import atomic_file, disk_errors
 
 
 def names(folder: Path) -> list[str]:

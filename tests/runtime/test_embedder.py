@@ -20,12 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpack import Embedder, InputError, PackError, similarity
-from embedpack.calibration_file import Codebooks, open_codebooks, write_codebooks
-from embedpack.codebook import LOW_BIT
-from embedpack.codes import PRECISIONS, Precision, code_width, quantize, unit
-from embedpack.embeddings import concatenate
-from embedpack.session import GraphSession
-from embedpack.variant import _tell_slow_products
+from embedpack.engine.loading import _tell_slow_products
+from embedpack.engine.session import GraphSession
+from embedpack.pack.codebooks import Codebooks, open_codebooks, write_codebooks
+from embedpack.vectors.codebook import LOW_BIT
+from embedpack.vectors.codes import PRECISIONS, Precision, code_width, quantize, unit
+from embedpack.vectors.embeddings import concatenate
 
 Open = Callable[[str], Embedder]
 Edit = Callable[[Callable[[dict[str, Any]], object]], None]
@@ -79,14 +79,14 @@ def test_vector_is_the_same_alone_and_in_any_batch_and_order(embedder: Open, wei
     budget = data.draw(st.sampled_from([1, 40, 100, 512, 100_000]))
     order = data.draw(st.permutations(range(len(texts))))
     alone = np.concatenate([model.encode(text).codes for text in texts])
-    with mock.patch("embedpack.encoder.TOKEN_BUDGET", budget):
+    with mock.patch("embedpack.engine.encoder.TOKEN_BUDGET", budget):
         together = model.encode([texts[index] for index in order])
     assert largest_distance(alone[order], together) <= 1e-6
 
 
 def test_vector_is_the_same_beside_much_longer_texts(model: Embedder) -> None:
     short, long = "cat", "read every label " * 20
-    with mock.patch("embedpack.encoder.TOKEN_BUDGET", 100_000):
+    with mock.patch("embedpack.engine.encoder.TOKEN_BUDGET", 100_000):
         together = model.encode([long] * 20 + [short] + [long] * 20)[20]
     assert largest_distance(model.encode(short), together) <= 1e-6
 
@@ -94,7 +94,7 @@ def test_vector_is_the_same_beside_much_longer_texts(model: Embedder) -> None:
 def test_order_is_kept_over_several_windows(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [" ".join(WORDS[: 1 + index * 7 % 20]) for index in range(11)]
     expected = fp32.encode(texts)
-    monkeypatch.setattr("embedpack.batching.WINDOW", 3)
+    monkeypatch.setattr("embedpack.inputs.batching.WINDOW", 3)
     assert largest_distance(expected, fp32.encode(texts)) <= 1e-6
 
 
@@ -167,7 +167,7 @@ def test_iterator_gives_what_its_list_gives(fp32: Embedder, count: int) -> None:
 
 
 def test_iterator_is_taken_in_stretches(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.batching.WINDOW", 20)
+    monkeypatch.setattr("embedpack.inputs.batching.WINDOW", 20)
     taken: list[int] = []
     seen: list[int] = []
 
@@ -255,7 +255,7 @@ def test_items_of_parts_are_counted_from_the_first(fp32: Embedder) -> None:
 def test_slow_int8_of_a_cpu_is_told_once(
     tiny: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, saturate: bool
 ) -> None:
-    monkeypatch.setattr("embedpack.variant.products_saturate", lambda: saturate)
+    monkeypatch.setattr("embedpack.engine.loading.products_saturate", lambda: saturate)
     _tell_slow_products.cache_clear()
     with caplog.at_level(logging.DEBUG, "embedpack"):
         for weights in ("fp32", "int8", "int8"):
@@ -554,7 +554,7 @@ def test_unusable_text(fp32: Embedder, text: str, message: str) -> None:
 
 
 def test_text_of_absurd_length(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.tokenizer.MAX_CHARACTERS", 10)
+    monkeypatch.setattr("embedpack.inputs.tokenizer.MAX_CHARACTERS", 10)
     message = "text 1 has 11 characters, at most 10 are taken; split it"
     assert refusal(lambda: fp32.encode(["a cat", "a" * 11])) == message
 
@@ -601,7 +601,7 @@ def test_item_of_another_type(fp32: Embedder, item: Any, kind: str) -> None:
 
 
 def test_nothing_is_computed_where_a_later_text_is_unusable(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.batching.WINDOW", 2)
+    monkeypatch.setattr("embedpack.inputs.batching.WINDOW", 2)
     with mock.patch.object(GraphSession, "run", autospec=True, side_effect=GraphSession.run) as run:
         message = refusal(lambda: fp32.encode(["a cat", "a house", "a tree", "a river", ""]))
     assert message == "text 4 is empty; leave it out, or give it a placeholder of your choice"
@@ -635,7 +635,7 @@ def test_very_long_text_is_cut_with_a_warning(fp32: Embedder, caplog: pytest.Log
 def test_cut_texts_are_counted_over_all_windows(
     fp32: Embedder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedpack.batching.WINDOW", 2)
+    monkeypatch.setattr("embedpack.inputs.batching.WINDOW", 2)
     with caplog.at_level(logging.WARNING, "embedpack"):
         fp32.encode(["cat " * 40, "cat", "cat", "cat " * 40, "cat"])
     assert [record.getMessage() for record in caplog.records] == [

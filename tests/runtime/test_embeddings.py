@@ -14,10 +14,10 @@ import pytest
 from code_cases import book, codebook_of
 
 from embedpack import Embeddings, InputError, similarity
-from embedpack.codebook import LOW_BIT
-from embedpack.codes import DTYPES, PRECISIONS, Precision, code_width
-from embedpack.embeddings import FILE_FORMAT, concatenate
-from embedpack.safetensors_file import write_safetensors
+from embedpack.storage.safetensors import write_safetensors
+from embedpack.vectors.codebook import LOW_BIT
+from embedpack.vectors.codes import DTYPES, PRECISIONS, Precision, code_width
+from embedpack.vectors.embeddings import FILE_FORMAT, concatenate
 
 Make = Callable[..., Embeddings]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from embedpack import PackError
-from embedpack.golden import TOLERANCE, check_golden
-from embedpack.pack import read_pack
+from embedpack.engine.golden import TOLERANCE, check_golden
+from embedpack.pack.folder import read_pack
 
 ReplaceFile = Callable[[str, bytes], None]
 EditGolden = Callable[[Callable[[dict[str, Any]], object]], None]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedpack import PackError
-from embedpack.graph_weights import GraphWeights, graph_weights
+from embedpack.engine.weight_sizes import GraphWeights, graph_weights
 
 
 def read(tiny: Path, name: str) -> GraphWeights:

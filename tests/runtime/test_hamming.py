@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from embedpack import InputError
-from embedpack.hamming import Kernel, hamming, kernel, with_numkong, with_numpy
+from embedpack.scoring.hamming import Kernel, hamming, kernel, with_numkong, with_numpy
 
 Bits = npt.NDArray[np.uint8]
 
@@ -63,13 +63,13 @@ def test_opposites_differ_in_every_bit(compute: Kernel, queries: int) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 3, 9, 10, 11])
 def test_numpy_takes_documents_in_blocks(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = random_bits(3, 24, seed=1), random_bits(10, 24, seed=2)
-    monkeypatch.setattr("embedpack.hamming.BLOCK_BYTES", rows * 24)
+    monkeypatch.setattr("embedpack.scoring.hamming.BLOCK_BYTES", rows * 24)
     assert np.array_equal(with_numpy(left, right), by_definition(left, right))
 
 
 @pytest.mark.parametrize("compute", KERNELS)
 def test_any_layout_of_the_arrays(compute: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.hamming.kernel", lambda: compute)
+    monkeypatch.setattr("embedpack.scoring.hamming.kernel", lambda: compute)
     left, right = random_bits(6, 48, seed=1), random_bits(40, 48, seed=2)
     right.flags.writeable = False
     for queries, documents in (

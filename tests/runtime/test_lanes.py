@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from embedpack import Embedder, InputError
-from embedpack.encoder import TOKEN_BUDGET
-from embedpack.lanes import in_lanes
-from embedpack.session import GraphSession
+from embedpack.engine.encoder import TOKEN_BUDGET
+from embedpack.engine.ordered_threads import in_lanes
+from embedpack.engine.session import GraphSession
 
 TEXTS = [f"{'the cat and the dog ' * (count % 7 + 1)}{count}" for count in range(300)]
 
@@ -109,13 +109,13 @@ def test_a_few_batches_get_all_threads(tiny: Path, runs: list[tuple[int, str]]) 
 def test_no_second_copy_of_large_weights(
     tiny: Path, runs: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedpack.variant.SMALL_BYTES", 1000)
+    monkeypatch.setattr("embedpack.engine.loading.SMALL_BYTES", 1000)
     Embedder(tiny, weights="int8", threads=2, prepared=False).encode(TEXTS)
     assert {threads for threads, _ in runs} == {2}
 
 
 def test_long_texts_get_all_threads(tiny: Path, runs: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.encoder.LONG_TOKENS", 20)
+    monkeypatch.setattr("embedpack.engine.encoder.LONG_TOKENS", 20)
     model = Embedder(tiny, weights="int8", threads=2)
     texts = ["the cat and the dog " * 6] * 4 + ["cat"] * 200
     found = model.encode(texts)
@@ -128,7 +128,7 @@ def test_batches_side_by_side_hold_no_more_than_a_long_one(
     tiny: Path, runs: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch, threads: int, side_by_side: bool
 ) -> None:
     """Texts of 32 tokens, each a batch of its own."""
-    monkeypatch.setattr("embedpack.encoder.TOKEN_BUDGET", 8)
-    monkeypatch.setattr("embedpack.encoder.LONG_TOKENS", 100)
+    monkeypatch.setattr("embedpack.engine.encoder.TOKEN_BUDGET", 8)
+    monkeypatch.setattr("embedpack.engine.encoder.LONG_TOKENS", 100)
     Embedder(tiny, weights="int8", threads=threads, prepared=False).encode(["the cat and the dog " * 8] * 9)
     assert [found for found, _ in runs] == [1 if side_by_side else threads] * 9

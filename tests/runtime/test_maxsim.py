@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,15 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpack import Embeddings, InputError, similarity
-from embedpack.codebook import Codebook
-from embedpack.codes import Precision, check_precision, quantize, unit
-from embedpack.maxsim import maxsim
-from embedpack.multi_embeddings import MultiEmbeddings, concatenate_multi, offsets_of
+from embedpack.scoring import late_interaction
+from embedpack.scoring.late_interaction import maxsim
+from embedpack.vectors.codebook import Codebook
+from embedpack.vectors.codes import Precision, check_precision, quantize, unit
+from embedpack.vectors.multi_embeddings import MultiEmbeddings, concatenate_multi, offsets_of
 
 Float64 = npt.NDArray[np.float64]
 
-# `embedpack.maxsim` may be the function; its module has the same name.
-MODULE = importlib.import_module("embedpack.maxsim")
 DIMENSIONS = 16
 COUNTS = st.lists(st.integers(1, 6), max_size=7)
 SEEDS = st.integers(0, 1000)
@@ -87,8 +85,8 @@ def test_blocks_of_any_size_have_these_scores(
 ) -> None:
     queries, documents = make(query_counts, pair[0], 1), make(counts, pair[1], 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MODULE, "QUERY_ROWS", query_rows)
-        patch.setattr(MODULE, "BLOCK", block)
+        patch.setattr(late_interaction, "QUERY_ROWS", query_rows)
+        patch.setattr(late_interaction, "BLOCK", block)
         scores = maxsim(queries, documents)
     assert np.abs(scores - by_definition(queries, documents)).max(initial=0) <= 1e-5
 
@@ -99,7 +97,7 @@ def test_document_cut_by_a_block_keeps_its_largest_products(
     monkeypatch: pytest.MonkeyPatch, counts: list[int], rows: int
 ) -> None:
     queries, documents = make([3, 1], "binary", 1), make(counts, "binary", 2)
-    monkeypatch.setattr(MODULE, "BLOCK", rows * DIMENSIONS)
+    monkeypatch.setattr(late_interaction, "BLOCK", rows * DIMENSIONS)
     assert np.array_equal(maxsim(queries, documents), exactly(queries, documents))
 
 
@@ -108,22 +106,22 @@ def test_many_vectors_over_several_blocks(left: str, right: str) -> None:
     rng = np.random.default_rng(0)
     queries = make(rng.integers(20, 60, 40).tolist(), left, 1, dimensions=128)
     documents = make(rng.integers(1, 300, 60).tolist(), right, 2, dimensions=128)
-    assert len(queries.codes) > MODULE.QUERY_ROWS
-    assert len(documents.codes) > MODULE.BLOCK // MODULE.QUERY_ROWS
+    assert len(queries.codes) > late_interaction.QUERY_ROWS
+    assert len(documents.codes) > late_interaction.BLOCK // late_interaction.QUERY_ROWS
     assert np.allclose(maxsim(queries, documents), by_definition(queries, documents), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("query_rows", [1, 40])
 def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch, query_rows: int) -> None:
     taken: list[int] = []
-    vectors = MODULE._vectors
+    vectors = late_interaction._vectors
 
     def spy(multi: MultiEmbeddings, start: int, stop: int, codebook: Codebook | None) -> Any:
         taken.append(stop - start)
         return vectors(multi, start, stop, codebook)
 
-    monkeypatch.setattr(MODULE, "_vectors", spy)
-    monkeypatch.setattr(MODULE, "BLOCK", 160)
+    monkeypatch.setattr(late_interaction, "_vectors", spy)
+    monkeypatch.setattr(late_interaction, "BLOCK", 160)
     maxsim(make([query_rows]), make([1, 30, 2]))
     assert taken[0] == query_rows
     assert sum(taken[1:]) == 33
@@ -146,7 +144,7 @@ def test_binary_sums_beyond_the_whole_numbers_of_float32_are_exact() -> None:
     queries = MultiEmbeddings(zeros, offsets_of([rows]), "binary", 1024, "space", codebook=book("binary", 1024))
     products = np.random.default_rng(0).integers(300, 512, (rows, 20)) * 2
     expected = (products.sum(axis=0) / 1024).astype(np.float32)
-    assert np.array_equal(MODULE._sums(products.astype(np.float32), queries, True), expected[None])
+    assert np.array_equal(late_interaction._sums(products.astype(np.float32), queries, True), expected[None])
 
 
 # Order and grouping.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedpack import CapacityError
-from embedpack.memory import available_memory, check_memory
+from embedpack.host.memory import available_memory, check_memory
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\nBuffers: 5 kB\n"
 SYSTEM = {"proc/meminfo": MEMINFO}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from embedpack import CapacityError, Embedder
-from embedpack.graph_weights import GraphWeights
-from embedpack.memory_plan import BASE_BYTES, batch_bytes, check_load, load_bytes
-from embedpack.session import GraphSession
+from embedpack.engine.memory_plan import BASE_BYTES, batch_bytes, check_load, load_bytes
+from embedpack.engine.session import GraphSession
+from embedpack.engine.weight_sizes import GraphWeights
 
 MB = 10**6
 DECODER = GraphWeights(300 * MB, 0, 350 * MB, 13_056, 0)
@@ -82,7 +82,7 @@ def test_variant_that_does_not_fit_is_not_loaded(
 def test_text_that_does_not_fit_is_told_with_its_tokens(
     tiny: Path, available: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedpack.encoder.LONG_TOKENS", 10)
+    monkeypatch.setattr("embedpack.engine.encoder.LONG_TOKENS", 10)
     available["bytes"] = 1000 * MB
     model = Embedder(tiny, weights="fp32", threads=1)
     assert len(model.encode(["cat", "cat " * 30])) == 2

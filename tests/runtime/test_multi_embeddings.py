@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpack import Embeddings, InputError
-from embedpack.codes import PRECISIONS, Precision, decode, quantize, unit
-from embedpack.multi_embeddings import FILE_FORMAT, MultiEmbeddings, concatenate_multi, offsets_of
-from embedpack.safetensors_file import write_safetensors
+from embedpack.storage.safetensors import write_safetensors
+from embedpack.vectors.codes import PRECISIONS, Precision, decode, quantize, unit
+from embedpack.vectors.multi_embeddings import FILE_FORMAT, MultiEmbeddings, concatenate_multi, offsets_of
 
 DIMENSIONS = 16
 COUNTS = st.lists(st.integers(1, 4), max_size=6)

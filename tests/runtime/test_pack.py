@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embedpack.pack import describe_file, read_pack, write_manifest
+from embedpack.pack.folder import describe_file, read_pack, write_manifest
 
 
 def test_written_manifest_is_the_one_that_was_read(tiny: Path, tmp_path: Path) -> None:

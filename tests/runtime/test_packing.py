@@ -8,8 +8,8 @@ from code_cases import PACKED, digits_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack.codebook import LOW_BIT, Digits, LowBit
-from embedpack.packing import cut, fills_bytes, pack, packed_width, signs, unpack
+from embedpack.vectors.bit_packing import cut, fills_bytes, pack, packed_width, signs, unpack
+from embedpack.vectors.codebook import LOW_BIT, Digits, LowBit
 
 PRECISIONS = st.sampled_from(LOW_BIT)
 ROWS, DIMENSIONS = st.integers(0, 5), st.integers(1, 48)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack.pooling import FEWEST, LONGEST, pool_rows, ward_groups
+from embedpack.vectors.token_pooling import FEWEST, LONGEST, pool_rows, ward_groups
 
 Bools = npt.NDArray[np.bool_]
 Vectors = npt.NDArray[np.float32]

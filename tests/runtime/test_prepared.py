@@ -17,15 +17,15 @@ import numpy.typing as npt
 import pytest
 
 from embedpack import CapacityError, Embedder, PackError
-from embedpack import prepare as prepare_module
-from embedpack.cli import main
-from embedpack.encoder import EncodeOptions
-from embedpack.pack import describe_file, read_pack
-from embedpack.prepare import disk_bytes, graphs_of, prepare_variant
-from embedpack.prepared import GRAPH, RECORD, cache_folder, find_prepared, read_prepared
-from embedpack.session import SAVED_WEIGHTS, GraphSession
-from embedpack.token_budgets import BudgetTimes, best_budget
-from embedpack.variant import HostGraph
+from embedpack.cli.main import main
+from embedpack.engine import prepare as prepare_module
+from embedpack.engine.encoder import EncodeOptions
+from embedpack.engine.loading import HostGraph
+from embedpack.engine.prepare import disk_bytes, graphs_of, prepare_variant
+from embedpack.engine.prepared import GRAPH, RECORD, cache_folder, find_prepared, read_prepared
+from embedpack.engine.session import SAVED_WEIGHTS, GraphSession
+from embedpack.engine.token_budgets import BudgetTimes, best_budget
+from embedpack.pack.folder import describe_file, read_pack
 
 # onnxruntime cannot save products of 4-bit blocks.
 SAVED = ("fp32", "int8")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpack import InputError, PackError
-from embedpack.safetensors_file import NUMPY_DTYPES, open_safetensors, write_safetensors
+from embedpack.storage.safetensors import NUMPY_DTYPES, open_safetensors, write_safetensors
 
 FOUR_BYTES: dict[str, Any] = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 
@@ -145,7 +145,7 @@ def test_header_longer_than_the_file(path: Path, length: int) -> None:
 
 
 def test_header_over_the_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.safetensors_file.MAX_HEADER_BYTES", 50)
+    monkeypatch.setattr("embedpack.storage.safetensors.MAX_HEADER_BYTES", 50)
     write(path, one())
     assert refusal(path) == f"the header has {len(one())} bytes, at most 50 are read"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -16,15 +15,13 @@ from code_cases import COSINES, book, coder
 from code_cases import by_definition as vectors_by_definition
 
 from embedpack import Embeddings, Hits, InputError, search, similarity
-from embedpack.codebook import Codebook
-from embedpack.codes import Precision, quantize, unit
-from embedpack.nearest import Distances, Nearest, smallest
+from embedpack.scoring import exact_search
+from embedpack.scoring.top_k import Distances, Nearest, smallest
+from embedpack.vectors.codebook import Codebook
+from embedpack.vectors.codes import Precision, quantize, unit
 
 Make = Callable[..., Embeddings]
 Float64 = npt.NDArray[np.float64]
-
-# `embedpack.search` is the function; its module has the same name.
-MODULE = importlib.import_module("embedpack.search")
 
 
 def sorted_all(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.intp]:
@@ -39,8 +36,8 @@ def by_definition(embeddings: Embeddings) -> Float64:
 @pytest.fixture(params=[(3, 2), (50, 64), (7, 1), (1, 3)])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents and queries taken a few at a time, so that many blocks meet."""
-    monkeypatch.setattr(MODULE, "DOCUMENTS", request.param[0])
-    monkeypatch.setattr(MODULE, "QUERIES", request.param[1])
+    monkeypatch.setattr(exact_search, "DOCUMENTS", request.param[0])
+    monkeypatch.setattr(exact_search, "QUERIES", request.param[1])
 
 
 # Selection.
@@ -207,7 +204,7 @@ def test_bits_of_truncated_queries_are_nearly_those_of_full_ones() -> None:
     codebook = Codebook.gaussian(vectors.mean(axis=0), float((vectors - vectors.mean(axis=0)).std()))
     documents = Embeddings(quantize(vectors, "binary", codebook), "binary", 256, "s", None, codebook).truncate(64)
     queries = Embeddings(vectors, "float32", 256, "s").truncate(64)
-    bits = MODULE.in_precision_of(documents, queries)
+    bits = exact_search.in_precision_of(documents, queries)
     assert similarity(bits, documents).diagonal().mean() > 0.9
 
 

@@ -9,8 +9,8 @@ import onnxruntime as ort
 import pytest
 
 from embedpack import PackError
-from embedpack.saturation import products_saturate
-from embedpack.session import GraphSession
+from embedpack.engine.session import GraphSession
+from embedpack.host.int8_support import products_saturate
 
 FEEDS = {"input_ids": np.array([[2, 9, 3]]), "attention_mask": np.ones((1, 3), np.int64)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -14,8 +13,9 @@ from code_cases import COMPARABLE, COSINES
 from code_cases import by_definition as vectors_by_definition
 
 from embedpack import Embeddings, InputError, similarity
-from embedpack.codebook import LOW_BIT
-from embedpack.codes import PRECISIONS
+from embedpack.scoring import cosine
+from embedpack.vectors.codebook import LOW_BIT
+from embedpack.vectors.codes import PRECISIONS
 
 Make = Callable[..., Embeddings]
 Float64 = npt.NDArray[np.float64]
@@ -74,8 +74,7 @@ def test_documents_in_blocks_have_the_same_scores(
 ) -> None:
     queries, documents = make_embeddings(3, seed=1), make_embeddings(10, precision, seed=2)
     at_once = similarity(queries, documents)
-    # `embedpack.similarity` is the function; its module has the same name.
-    monkeypatch.setattr(importlib.import_module("embedpack.similarity"), "BLOCK", 3)
+    monkeypatch.setattr(cosine, "BLOCK", 3)
     assert np.abs(similarity(queries, documents) - at_once).max() <= 1e-6
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from embedpack.threads import available_cores
+from embedpack.host.cores import available_cores
 
 V2 = {"proc/self/cgroup": "0::/\n"}
 V1 = {"proc/self/cgroup": "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack.tokenizer import TextTokenizer
+from embedpack.inputs.tokenizer import TextTokenizer
 
 PAD, UNK, CLS, SEP = range(4)
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedpack.commands.options import add_pack
+from embedpack.cli.options import add_pack
 from embedpack.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from embedpack_export.evaluation.reference import ReferenceSource
+    from embedpack_export.reference.opening import ReferenceSource
 
 SUMMARY = "Measure accuracy beside the full-precision model, and what each setting costs."
 EXAMPLES = """\
@@ -146,11 +146,11 @@ def _accuracy(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from embedpack.disk import atomic_file
+    from embedpack.storage.atomic import atomic_file
     from embedpack_export.evaluation.sweep import SweepOptions, sweep
     from embedpack_export.evaluation.sweep_page import sweep_page
     from embedpack_export.evaluation.sweep_text import sweep_text
-    from embedpack_export.report.page import html
+    from embedpack_export.html.page import html
 
     report = sweep(
         SweepOptions(
@@ -177,8 +177,8 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _reference(options: argparse.Namespace) -> ReferenceSource:
     from embedpack_export.commands.adapter_option import parse_adapters
-    from embedpack_export.evaluation.reference import ReferenceSource
-    from embedpack_export.evaluation.reference_cache import default_cache
+    from embedpack_export.reference.cache import default_cache
+    from embedpack_export.reference.opening import ReferenceSource
 
     if options.no_cache and options.cache is not None:
         raise InputError("--cache and --no-cache exclude each other; pass one of them")
@@ -193,7 +193,7 @@ def _write_json(options: argparse.Namespace, figures: dict[str, Any]) -> None:
 
     import msgspec
 
-    from embedpack.disk import atomic_file
+    from embedpack.storage.atomic import atomic_file
     from embedpack_export.evaluation.provenance import provenance
 
     content = {**figures, "provenance": provenance(options.threads, options.seed)}

@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedpack.errors import InputError, MissingExtraError
+from embedpack.errors import MissingExtraError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from embedpack import Embedder
-    from embedpack.pack import Manifest
-    from embedpack.texts_file import Texts
+    from embedpack.inputs.text_files import Texts
+    from embedpack.pack.manifest import Manifest
 
 SUMMARY = "Export all-MiniLM-L6-v2 with a merged adapter, search real texts, measure."
 EXAMPLES = """\
@@ -24,6 +24,8 @@ EXAMPLES = """\
   embedpack demo --keep packs/minilm
   embedpack demo --checkpoint models/all-MiniLM-L6-v2"""
 
+# The default adapter and the demo corpus.
+DATA = Path(__file__).parents[1] / "data"
 # Documents that both variants embed, to compare their speed and vectors.
 COMPARED = 100
 SHOWN_CHARACTERS = 88
@@ -40,22 +42,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the demo."""
     try:
-        from embedpack_export.minilm import minilm_folder
         from embedpack_export.pipeline import export
-        from embedpack_export.settings import ExportSettings
+        from embedpack_export.planning.settings import ExportSettings
+        from embedpack_export.sources.minilm import minilm_folder
     except ModuleNotFoundError as missing:
         raise MissingExtraError("export", str(missing.name)) from missing
-    from embedpack.texts_file import read_texts
+    from embedpack.inputs.text_files import read_texts
 
     begin = time.perf_counter()
-    corpus = read_texts(str(_data("demo-corpus") / "corpus.jsonl"))
-    queries = json.loads((_data("demo-corpus") / "queries.json").read_text("utf-8"))
+    corpus = read_texts(str(DATA / "demo-corpus" / "corpus.jsonl"))
+    queries = json.loads((DATA / "demo-corpus" / "queries.json").read_text("utf-8"))
     with tempfile.TemporaryDirectory(prefix="embedpack-demo.") as scratch:
         pack = options.keep or Path(scratch) / "pack"
         settings = ExportSettings(
             checkpoint=options.checkpoint or minilm_folder(),
             output=pack,
-            adapters={"retrieval": _data("default-model")},
+            adapters={"retrieval": DATA / "default-model"},
             weights=("fp32", "int8"),
         )
         print("Exporting all-MiniLM-L6-v2 + retrieval adapter to fp32 and int8")
@@ -110,13 +112,3 @@ def _timed(model: Embedder, texts: list[str]) -> tuple[np.ndarray, float]:
     begin = time.perf_counter()
     vectors = model.encode(texts, prompt_name="passage").decode()
     return vectors, time.perf_counter() - begin
-
-
-def _data(name: str) -> Path:
-    """Folder of the demo's data: in the repository's examples, or in the installed package."""
-    examples = Path(__file__).parents[3] / "examples"
-    places = (examples / name, examples / name / "adapters", Path(__file__).parents[1] / "data" / name)
-    for place in places:
-        if (place / "corpus.jsonl").is_file() or (place / "adapter_config.json").is_file():
-            return place
-    raise InputError(f"the demo's data are missing (looked in {', '.join(map(str, places))}); install embedpack again")

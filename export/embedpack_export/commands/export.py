@@ -10,8 +10,8 @@ from embedpack.errors import InputError, MissingExtraError
 from embedpack_export.commands.adapter_option import parse_adapters
 
 if TYPE_CHECKING:
-    from embedpack_export.hub import Downloaded
-    from embedpack_export.settings import ReferenceKind
+    from embedpack_export.planning.settings import ReferenceKind
+    from embedpack_export.sources.hub import Downloaded
 
 SUMMARY = "Merge adapters into a checkpoint, write a pack, and compare it with the model: a pack over its budget fails."
 EXAMPLES = """\
@@ -103,9 +103,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export."""
     try:
-        from embedpack_export.pack_writer import check_output
+        from embedpack_export.assembly.new_folder import check_output
         from embedpack_export.pipeline import export
-        from embedpack_export.settings import DEFAULT_WEIGHTS, ExportSettings
+        from embedpack_export.planning.settings import DEFAULT_WEIGHTS, ExportSettings
     except ModuleNotFoundError as missing:
         raise MissingExtraError("export", str(missing.name)) from missing
     adapters = parse_adapters(options.adapter)
@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _downloaded(checkpoint: str, revision: str | None) -> Downloaded | None:
     """The files of a repository of the hub; None: the checkpoint is a folder."""
-    from embedpack_export.hub import download, is_repository
+    from embedpack_export.sources.hub import download, is_repository
 
     if is_repository(checkpoint):
         return download(checkpoint, revision)

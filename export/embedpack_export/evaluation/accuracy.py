@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.errors import InputError
-from embedpack.pack import read_pack
-from embedpack_export.evaluation.assignment import assign, variants_of
-from embedpack_export.evaluation.data import PairSet, RetrievalSet
-from embedpack_export.evaluation.discovery import read_sets
-from embedpack_export.evaluation.findings import AccuracyReport, SetDescription, TaskFigures
-from embedpack_export.evaluation.grid import Grid
+from embedpack.pack.folder import read_pack
 from embedpack_export.evaluation.mteb_scores import mteb_scores
-from embedpack_export.evaluation.reference import ReferenceSource, open_reference
+from embedpack_export.evaluation.results import AccuracyReport, SetDescription, TaskFigures
+from embedpack_export.evaluation.scoring.grid import Grid
+from embedpack_export.evaluation.scoring.task_run import SetOfTask, TaskAnswers, TaskRun, answers_of_task
+from embedpack_export.evaluation.sets.assignment import assign, variants_of
+from embedpack_export.evaluation.sets.data import PairSet, RetrievalSet
+from embedpack_export.evaluation.sets.discovery import read_sets
 from embedpack_export.evaluation.summary import summarise, summarise_tasks
-from embedpack_export.evaluation.task_answers import SetOfTask, TaskAnswers, TaskRun, answers_of_task
+from embedpack_export.reference.opening import ReferenceSource, open_reference
 
 
 @dataclass(frozen=True, kw_only=True)

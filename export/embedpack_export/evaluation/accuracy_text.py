@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedpack_export.evaluation.findings import (
+from embedpack_export.evaluation.results import (
     AccuracyReport,
     MtebFigures,
     PooledFigures,
@@ -12,8 +12,8 @@ from embedpack_export.evaluation.findings import (
     TaskFigures,
     Worst,
 )
-from embedpack_export.evaluation.measures import Cosines
 from embedpack_export.evaluation.text_table import text_table
+from embedpack_export.metrics.rankings import Cosines
 
 
 def accuracy_text(report: AccuracyReport) -> str:

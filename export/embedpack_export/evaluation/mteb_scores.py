@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from embedpack import Embedder
-from embedpack.codes import Float32
 from embedpack.errors import InputError, MissingExtraError
-from embedpack.pack import Pack
-from embedpack_export.evaluation.assignment import variants_of
-from embedpack_export.evaluation.data import Kind
-from embedpack_export.evaluation.discovery import task_of
-from embedpack_export.evaluation.encoding import encode
-from embedpack_export.evaluation.findings import MtebFigures
-from embedpack_export.evaluation.reference import Reference
+from embedpack.pack.folder import Pack
+from embedpack.vectors.codes import Float32
+from embedpack_export.evaluation.results import MtebFigures
+from embedpack_export.evaluation.scoring.encoding import encode
+from embedpack_export.evaluation.sets.assignment import variants_of
+from embedpack_export.evaluation.sets.data import Kind
+from embedpack_export.evaluation.sets.discovery import task_of
+from embedpack_export.reference.opening import Reference
 
 # Texts under the prompt of that name, float32 [texts, dimensions].
 Encode = Callable[[Sequence[str], str], Float32]

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from embedpack.saturation import products_saturate
-from embedpack.threads import available_cores
+from embedpack.host.cores import available_cores
+from embedpack.host.int8_support import products_saturate
 
 # Of a source tree; an installed package lies elsewhere, in a folder that git knows nothing of, or not as its own.
 ROOT = Path(__file__).parents[3]

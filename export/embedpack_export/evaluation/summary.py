@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from embedpack.progress import Progress
-from embedpack_export.evaluation.bootstrap import Draws, interval
-from embedpack_export.evaluation.findings import PooledFigures, SetFigures, Setting, SettingFigures, Worst
-from embedpack_export.evaluation.measures import Float64
-from embedpack_export.evaluation.trials import Answer
-from embedpack_export.evaluation.verdict import judge
+from embedpack_export.evaluation.results import PooledFigures, SetFigures, Setting, SettingFigures, Worst
+from embedpack_export.evaluation.scoring.set_scorers import Answer
+from embedpack_export.metrics.bootstrap import Draws, interval
+from embedpack_export.metrics.non_inferiority import judge
+from embedpack_export.metrics.rankings import Float64
 
 # Digits of points and shares in the figures.
 DIGITS = 4

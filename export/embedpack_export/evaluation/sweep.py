@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.errors import InputError
-from embedpack.pack import Pack, read_pack
-from embedpack_export.evaluation.assignment import assign, variants_of
-from embedpack_export.evaluation.cost import Cost, measure_costs
-from embedpack_export.evaluation.data import AnySet, RetrievalSet
-from embedpack_export.evaluation.discovery import read_sets
-from embedpack_export.evaluation.findings import Setting, SettingFigures, VectorKind
-from embedpack_export.evaluation.grid import Grid
-from embedpack_export.evaluation.reference import Reference, ReferenceSource, open_reference
+from embedpack.pack.folder import Pack, read_pack
+from embedpack_export.evaluation.cost.measure import Cost, measure_costs
+from embedpack_export.evaluation.results import Setting, SettingFigures, VectorKind
+from embedpack_export.evaluation.scoring.grid import Grid
+from embedpack_export.evaluation.scoring.task_run import TaskRun, answers_of_task
+from embedpack_export.evaluation.sets.assignment import assign, variants_of
+from embedpack_export.evaluation.sets.data import AnySet, RetrievalSet
+from embedpack_export.evaluation.sets.discovery import read_sets
 from embedpack_export.evaluation.summary import summarise
-from embedpack_export.evaluation.task_answers import TaskRun, answers_of_task
-from embedpack_export.evaluation.verdict import Verdict
-from embedpack_export.settings import ReferenceKind
+from embedpack_export.metrics.non_inferiority import Verdict
+from embedpack_export.planning.settings import ReferenceKind
+from embedpack_export.reference.opening import Reference, ReferenceSource, open_reference
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from embedpack_export.evaluation.accuracy_text import span
-from embedpack_export.evaluation.findings import VectorKind
+from embedpack_export.evaluation.results import VectorKind
 from embedpack_export.evaluation.sweep import SweepReport, SweepRow, TaskSweep
 from embedpack_export.evaluation.sweep_text import recommendation_text
-from embedpack_export.evaluation.verdict import Outcome
-from embedpack_export.report.axis import Axis
-from embedpack_export.report.page import Badge, Column, Heading, Page, Paragraph, Part, Table
-from embedpack_export.report.plot import Point, Scatter, pareto_front
+from embedpack_export.html.axis import Axis
+from embedpack_export.html.page import Badge, Column, Heading, Page, Paragraph, Part, Table
+from embedpack_export.html.plot import Point, Scatter, pareto_front
+from embedpack_export.metrics.non_inferiority import Outcome
 
 NDCG = Axis("nDCG@10, points", "high")
 BYTES = Axis("bytes of a document", "low", log=True)

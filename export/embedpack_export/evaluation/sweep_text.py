@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embedpack_export.evaluation.accuracy_text import span
-from embedpack_export.evaluation.findings import Setting
+from embedpack_export.evaluation.results import Setting
 from embedpack_export.evaluation.sweep import Recommendation, SweepReport, SweepRow, TaskSweep
 from embedpack_export.evaluation.text_table import text_table
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedpack.errors import CheckpointError, unknown
-from embedpack.pack import ImageInput, Pooling
-from embedpack_export.checkpoint import Checkpoint
-from embedpack_export.graph.target import StagedModel
-from embedpack_export.weights import NameRules
+from embedpack.pack.manifest import ImageInput, Pooling
+from embedpack_export.graph.context import StagedModel
+from embedpack_export.sources.checkpoint import Checkpoint
+from embedpack_export.sources.weights import NameRules
 
 
 @dataclass(frozen=True)

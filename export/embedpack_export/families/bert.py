@@ -7,10 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from embedpack_export.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.families import Family, Model
-from embedpack_export.graph.encoder import EncoderShape, bidirectional_encoder
-from embedpack_export.weights import NameRules
+from embedpack_export.graph.towers.encoder import EncoderShape, bidirectional_encoder
+from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
+from embedpack_export.sources.weights import NameRules
 
 
 class BertConfig(msgspec.Struct, frozen=True):

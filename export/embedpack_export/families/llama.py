@@ -7,10 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from embedpack_export.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.families import Family, Model
-from embedpack_export.graph.decoder import DecoderShape, causal_decoder
-from embedpack_export.weights import NameRules
+from embedpack_export.graph.towers.decoder import DecoderShape, causal_decoder
+from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
+from embedpack_export.sources.weights import NameRules
 
 
 class LlamaConfig(msgspec.Struct, frozen=True):

@@ -15,12 +15,12 @@ import msgspec
 from tokenizers import Tokenizer
 
 from embedpack.errors import CheckpointError
-from embedpack.pack import ImageInput, ImageSize
-from embedpack_export.checkpoint import Checkpoint, Size, parse_config, read_json, with_rope_scaling
+from embedpack.pack.manifest import ImageInput, ImageSize
 from embedpack_export.families import Family, Model, Prompts, TokenHead, Vision
-from embedpack_export.graph.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
-from embedpack_export.graph.qwen_vision import VisionShape, vision_tower
-from embedpack_export.weights import NameRules
+from embedpack_export.graph.towers.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
+from embedpack_export.graph.towers.qwen_vision import VisionShape, vision_tower
+from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config, read_json, with_rope_scaling
+from embedpack_export.sources.weights import NameRules
 
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
 # Positions allow more; the model's own code cuts here.

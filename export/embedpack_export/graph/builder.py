@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from embedpack_export.weight_store import WeightStore
+from embedpack_export.graph.external_data import WeightStore
 
 OPSET = 23
 IR_VERSION = 10

@@ -1,8 +1,8 @@
 """Heads: hidden states to finished vectors, so that a user of any language gets them from the graph alone.
 
 sentence_embedding         float32 [batch, dimensions]               pooled, length 1
-sentence_embedding_int8    int8    [batch, dimensions]               embedpack.codes, int8
-sentence_embedding_binary  uint8   [batch, dimensions/8]             embedpack.codes, binary; of the codebook
+sentence_embedding_int8    int8    [batch, dimensions]               embedpack.vectors.codes, int8
+sentence_embedding_binary  uint8   [batch, dimensions/8]             embedpack.vectors.codes, binary; of the codebook
 token_embeddings           float32 [batch, sequence, dimensions]     of each token, length 1; 0 for padding
 token_embeddings_int8      int8    [batch, sequence, dimensions]
 token_embeddings_binary    uint8   [batch, sequence, dimensions/8]
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from embedpack.codebook import Codebook
-from embedpack.codes import inverse_scale
-from embedpack.pack import Pooling
+from embedpack.pack.manifest import Pooling
+from embedpack.vectors.codebook import Codebook
+from embedpack.vectors.codes import inverse_scale
 from embedpack_export.graph.builder import GraphBuilder
 
 FLOAT = int(ir.DataType.FLOAT)

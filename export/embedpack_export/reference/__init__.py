@@ -1,1 +1,1 @@
-"""The full-precision torch model with its adapter unmerged: the only judge of accuracy, the only place for torch."""
+"""The full-precision reference that every pack is compared with."""

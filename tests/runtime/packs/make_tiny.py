@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from embedpack_export.pipeline import export
-from embedpack_export.settings import ExportSettings
+from embedpack_export.planning.settings import ExportSettings
 
 HERE = Path(__file__).parent
 TINY_CHECKPOINT = HERE.parents[1] / "export" / "tiny_checkpoint.py"

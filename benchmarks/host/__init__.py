@@ -1,0 +1,1 @@
+"""Memory, size and endurance benchmarks."""

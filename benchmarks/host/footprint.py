@@ -1,0 +1,177 @@
+"""Footprint: bytes on disk of packs and of what runs them, time to import and to load, memory."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import embedpack
+from benchmarks.host import real_size
+from benchmarks.jobs import OpenJob, in_fresh_process
+from benchmarks.tables import table as text_table
+from embedpack.errors import InputError
+from embedpack.host.cores import available_cores
+from embedpack.pack.folder import Pack, read_pack
+from embedpack.pack.manifest import MANIFEST_NAME, Variant
+
+SUMMARY = "Bytes on disk, time to import and to load, memory."
+EXAMPLES = """\
+  python -m benchmarks footprint packs/minilm
+  python -m benchmarks footprint packs/minilm --threads 1
+  python -m benchmarks footprint --make-v4 real-v4 --switchable --name real-size"""
+
+# Prints seconds; a process of its own has nothing imported yet.
+TIME_IMPORT = "import time; start = time.perf_counter(); import embedpack; print(time.perf_counter() - start)"
+STEPS = ("after_import", "after_load", "after_texts")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the benchmark's arguments."""
+    parser.add_argument("pack", nargs="?", type=Path, metavar="PACK", help="folder of the pack")
+    parser.add_argument(
+        "--make-v4",
+        type=Path,
+        metavar="DIR",
+        help="instead of a pack: write a checkpoint of the size of jina-embeddings-v4 there (8 GB), export and open it",
+    )
+    parser.add_argument(
+        "--size", choices=("wide", "real"), default="real", help="with --make-v4: wide has 4 layers (default: real)"
+    )
+    parser.add_argument("--switchable", action="store_true", help="with --make-v4: export switchable adapters too")
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="FILE", help="with --make-v4: calibration texts of the export"
+    )
+    parser.add_argument(
+        "--repetitions", type=int, default=5, metavar="N", help="of everything timed; default: %(default)s"
+    )
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure a pack and the installation.
+
+    Raises:
+        EmbedpackError: the pack is broken, or a worker failed.
+    """
+    if (options.pack is None) == (options.make_v4 is None):
+        raise InputError("pass either a pack, or --make-v4 with a folder")
+    if options.make_v4 is not None:
+        return {"real_size": real_size.measure(options.make_v4, options)}
+    pack = read_pack(options.pack)
+    packages = {name: _installed_bytes(name) for name in sorted(_required("embedpack"))}
+    manifest_bytes = (pack.folder / MANIFEST_NAME).stat().st_size
+    return {
+        "model": pack.manifest.name,
+        "fingerprint": pack.manifest.source.fingerprint,
+        "exported_with": pack.manifest.export.tools,
+        "repetitions": options.repetitions,
+        "install_bytes": {"embedpack": _own_bytes(), **packages},
+        "import_s": _median_import(options.repetitions),
+        "pack_bytes": manifest_bytes + sum(entry.bytes for entry in pack.manifest.files.values()),
+        "variants": [_variant(pack, name, options) for name in pack.manifest.variants],
+    }
+
+
+def _variant(pack: Pack, name: str, options: argparse.Namespace) -> dict[str, Any]:
+    job = OpenJob(pack=str(pack.folder.resolve()), variant=name, threads=options.threads or available_cores())
+    found = [in_fresh_process(job) for _ in range(options.repetitions)]
+    memory = {step: _median_memory([item[step] for item in found]) for step in STEPS}
+    return {
+        "variant": name,
+        **_file_bytes(pack, pack.manifest.variants[name]),
+        "load_s": round(statistics.median(item["load_s"] for item in found), 4),
+        "memory": memory,
+    }
+
+
+def _file_bytes(pack: Pack, variant: Variant) -> dict[str, int]:
+    """Bytes of the weights and of the graphs; weights are shared by variants that need the same ones."""
+    files = pack.manifest.files
+    return {
+        "weights_bytes": sum(files[name].bytes for name in variant.external_data),
+        "graphs_bytes": files[variant.graph].bytes,
+    }
+
+
+def _median_memory(found: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    return {name: int(statistics.median(item[name] for item in found)) for name in found[0]}
+
+
+def _median_import(repetitions: int) -> float:
+    """Median seconds of `import embedpack` in a fresh process, the files in the system's cache."""
+    command = [sys.executable, "-c", TIME_IMPORT]
+    times = [float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(repetitions + 1)]
+    return round(statistics.median(times[1:]), 4)
+
+
+def _required(package: str) -> set[str]:
+    """All that a package needs on this machine without extras, and what that needs in turn."""
+    found: set[str] = set()
+    waiting = [package]
+    while waiting:
+        for line in importlib.metadata.requires(waiting.pop()) or []:
+            requirement = Requirement(line)
+            name = canonicalize_name(requirement.name)
+            wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if wanted and name not in found:
+                found.add(name)
+                waiting.append(name)
+    return found
+
+
+def _installed_bytes(package: str) -> int:
+    """Bytes of the files that pip recorded for a package, as they lie on disk."""
+    files = importlib.metadata.files(package) or []
+    paths = [Path(str(file.locate())) for file in files]
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _own_bytes() -> int:
+    """Bytes of embedpack's runtime; an editable installation records none of its files."""
+    folder = Path(embedpack.__file__).parent
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Variants, then the installation."""
+    if "real_size" in results:
+        return real_size.table(results["real_size"])
+    variants = [
+        (
+            item["variant"],
+            _megabytes(item["weights_bytes"]),
+            f"{item['graphs_bytes'] / 1e3:.0f}",
+            f"{item['load_s']:.2f}",
+            *(
+                f"{_megabytes(item['memory'][step]['rss'])} / {_megabytes(item['memory'][step]['anonymous'])}"
+                for step in STEPS
+            ),
+        )
+        for item in results["variants"]
+    ]
+    installed = sorted(results["install_bytes"].items(), key=lambda pair: -pair[1])
+    packages = [(name, _megabytes(size)) for name, size in installed]
+    packages.append(("all", _megabytes(sum(results["install_bytes"].values()))))
+    header = (
+        "variant",
+        "weights MB",
+        "graphs kB",
+        "load s",
+        "imported, MB resident / anonymous",
+        "loaded",
+        "after texts",
+    )
+    summary = f"pack {_megabytes(results['pack_bytes'])} MB, import {results['import_s']:.2f} s"
+    return "\n\n".join([text_table(header, variants), summary, text_table(("installed", "MB"), packages)])
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f}"

@@ -1,0 +1,130 @@
+"""The whole way at the size of the real jina-embeddings-v4, with random weights: what it needs, and how fast it is.
+
+Time and memory do not depend on the values of the weights; what the vectors are worth does, and is not measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.jobs import AdapterJob, PageJob, in_fresh_process
+from benchmarks.provenance import ROOT
+from benchmarks.spreads import cell
+from benchmarks.tables import table as text_table
+from embedpack import EmbedpackError
+from embedpack.host.cores import available_cores
+from embedpack.pack.folder import read_pack
+
+TASK = "retrieval"
+# rusage counts in kilobytes on Linux.
+KILOBYTE = 1024
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Write a checkpoint, export it, open the pack and encode.
+
+    Raises:
+        EmbedpackError: a step failed.
+    """
+    checkpoint = folder / "checkpoint"
+    steps = {}
+    if not checkpoint.exists():
+        steps["make"] = _step(
+            [sys.executable, "-m", "benchmarks.checkpoints.make_v4", str(checkpoint), "--size", options.size]
+        )
+    steps["export merged, one task"] = _export(checkpoint, folder / "merged", "merged", options)
+    found = {"merged, one task": _pack_bytes(folder / "merged")}
+    if options.switchable:
+        steps["export switchable, three tasks"] = _export(checkpoint, folder / "switchable", "switchable", options)
+        found["switchable, three tasks"] = _pack_bytes(folder / "switchable")
+    threads = options.threads or available_cores()
+    adapters = _adapters(folder, threads, options.repetitions) if options.switchable else None
+    job = PageJob(pack=str((folder / "merged").resolve()), variant=f"{TASK}-int8", threads=threads, seed=options.seed)
+    opened = in_fresh_process(job)
+    return {
+        "checkpoint_bytes": sum(path.stat().st_size for path in checkpoint.rglob("*.safetensors")),
+        "steps": steps,
+        "pack_bytes": found,
+        "opened": opened,
+        "size": options.size,
+        "switchable_over_merged": adapters,
+    }
+
+
+def _export(checkpoint: Path, pack: Path, mode: str, options: argparse.Namespace) -> dict[str, float]:
+    shutil.rmtree(pack, ignore_errors=True)
+    command = [sys.executable, "-m", "embedpack", "export", str(checkpoint), "-o", str(pack)]
+    command += ["--weights", "int8", "--adapters", mode]
+    command += ["--task", TASK] if mode == "merged" else []
+    command += ["--calibrate", str(options.calibrate)] if options.calibrate else []
+    return _step(command)
+
+
+def _adapters(folder: Path, threads: int, repetitions: int) -> Any:
+    """Times with switchable adapters, relative to merged ones."""
+    merged, switchable = (str((folder / mode).resolve()) for mode in ("merged", "switchable"))
+    return in_fresh_process(
+        AdapterJob(merged=merged, switchable=switchable, task=TASK, threads=threads, repetitions=repetitions)
+    )
+
+
+def _step(command: Sequence[str]) -> dict[str, float]:
+    """Seconds and largest resident memory of a command, mapped files included."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, cwd=ROOT)
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status):
+        raise EmbedpackError(f"{' '.join(command[1:4])} failed; its message is above")
+    return {"wall_s": round(time.perf_counter() - start, 1), "peak_rss_bytes": usage.ru_maxrss * KILOBYTE}
+
+
+def _pack_bytes(pack: Path) -> int:
+    return sum(entry.bytes for entry in read_pack(pack).manifest.files.values())
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Steps, sizes, and what the opened pack does."""
+    steps = [
+        (name, f"{item['wall_s']:.0f}", f"{item['peak_rss_bytes'] / 1e9:.2f}")
+        for name, item in results["steps"].items()
+    ]
+    sizes = [("checkpoint", f"{results['checkpoint_bytes'] / 1e9:.2f}")]
+    sizes += [(f"pack, {name}", f"{size / 1e9:.2f}") for name, size in results["pack_bytes"].items()]
+    opened = results["opened"]
+    memory = {name: f"{size / 1e9:.2f} GB" for name, size in opened["after_load"].items()}
+    lines = [
+        f"load {opened['load_s']:.1f} s; resident {memory['rss']}, of it anonymous {memory['anonymous']}; "
+        f"after a page {opened['after_page']['rss'] / 1e9:.2f} GB",
+        f"int8 products alone: {opened['product_gops']:.0f} GOPS",
+    ]
+    speeds = [
+        (
+            name,
+            item["tokens"],
+            f"{item['wall_s']:.2f}",
+            f"{item['tokens'] / item['wall_s']:.1f}",
+            f"{item['share']:.0%}",
+        )
+        for name, item in opened["runs"].items()
+    ]
+    adapters = [
+        (name, cell(item["cpu"], 1, 3), cell(item["wall"], 1, 3))
+        for name, item in (results.get("switchable_over_merged") or {}).items()
+    ]
+    return "\n\n".join(
+        [
+            text_table(("step", "s", "peak GB"), steps),
+            text_table(("on disk", "GB"), sizes),
+            "\n".join(lines),
+            text_table(("input", "tokens", "s", "tokens/s", "of the products' speed"), speeds),
+            *([text_table(("switchable over merged", "CPU", "wall"), adapters)] if adapters else []),
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Accuracy benchmarks: what quantization costs."""

@@ -1,0 +1,202 @@
+"""Decoders: what quantization changes in a trained decoder in the layout of jina-embeddings-v4.
+
+The decoder's weights are real; its adapters and its projector are random, of realistic size. So vectors are compared
+with those of the same weights in float32, not judged by what they find.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.checkpoints.make_v4 import V4Options, make_v4
+from benchmarks.quality.retrieval_set import read_set
+from benchmarks.tables import table as text_table
+from embedpack import Embedder
+from embedpack_export.pipeline import export
+from embedpack_export.planning.settings import ExportSettings
+
+SUMMARY = "Vectors of a real decoder with adapters, quantized against float32."
+EXAMPLES = """\
+  python -m benchmarks decoders models/SmolLM2-135M --data data/eval
+  python -m benchmarks decoders models/Qwen2.5-Coder-0.5B --data data/eval --texts 2000 --name decoder-qwen"""
+
+# Prose in six languages, descriptions, and code in three.
+SETS = (
+    "retrieval/xquad-en", "retrieval/xquad-de", "retrieval/xquad-es", "retrieval/xquad-ru", "retrieval/xquad-zh",
+    "retrieval/debian-desc-en", "retrieval/debian-desc-fr", "code/cosqa-dev", "code/nl2bash", "code/java-cs-test",
+)  # fmt: skip
+CHARACTERS = 300
+TOP = 10
+TASK = "retrieval"
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Single vectors [texts, dimensions], those of all tokens of some texts [tokens, dimensions], and CPU seconds."""
+
+    single: Float64
+    tokens: Float64
+    cpu_s: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the benchmark's arguments."""
+    parser.add_argument("decoder", type=Path, metavar="DECODER", help="folder of a Llama or Qwen2 checkpoint")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the retrieval sets")
+    parser.add_argument("--texts", type=int, default=2000, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--token-texts", type=int, default=200, metavar="N", help="for multi-vectors; default: %(default)s"
+    )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the checkpoint and the pack there")
+    parser.add_argument("--switchable", action="store_true", help="measure switchable adapters too")
+    parser.add_argument(
+        "--weights", action="append", choices=("int8", "int4"), help="may be repeated; default: int8 and int4"
+    )
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Write the checkpoint, export it, compare the vectors."""
+    texts = draw_texts(options.data, options.texts, options.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        checkpoint, pack = folder / "checkpoint", folder / "pack"
+        make_v4(checkpoint, V4Options(text_from=options.decoder, seed=options.seed))
+        weights = tuple(options.weights or ("int8", "int4"))
+        start = time.perf_counter()
+        export(
+            ExportSettings(
+                checkpoint=checkpoint,
+                output=pack,
+                tasks=(TASK,),
+                weights=("fp32", *weights),
+                adapter_modes=("switchable", "merged") if options.switchable else ("merged",),
+                modality="text",
+                overwrite=True,
+            )
+        )
+        seconds = time.perf_counter() - start
+        exact = _vectors(pack, f"{TASK}-fp32", texts, options)
+        found = {}
+        for name in weights:
+            merged = _vectors(pack, f"{TASK}-{name}", texts, options)
+            found[f"{TASK}-{name}"] = compare(exact, merged)
+            if options.switchable:
+                found[f"switchable-{name}"] = _compare_switchable(pack, name, exact, merged, texts, options)
+        if options.switchable:
+            found["switchable-fp32"] = _compare_switchable(pack, "fp32", exact, exact, texts, options)
+    return {
+        "decoder": options.decoder.name,
+        "texts": len(texts),
+        "token_texts": options.token_texts,
+        "export_s": round(seconds, 1),
+        "variants": found,
+    }
+
+
+def _compare_switchable(
+    pack: Path, weights: str, exact: Vectors, merged: Vectors, texts: Sequence[str], options: argparse.Namespace
+) -> dict[str, float]:
+    switched = _vectors(pack, f"switchable-{weights}", texts, options)
+    return compare(exact, switched) | {
+        "to_merged_cosine_mean": _round(_cosines(merged.single, switched.single).mean()),
+        "to_merged_cpu": _round(switched.cpu_s / merged.cpu_s),
+    }
+
+
+def draw_texts(data: Path, count: int, seed: int) -> list[str]:
+    """Texts of all sets in equal parts, cut to a length that is quick to compute."""
+    rng = np.random.default_rng(seed)
+    each = -(-count // len(SETS))
+    drawn: list[str] = []
+    for name in SETS:
+        found = read_set(data, name)
+        texts = [text for text in (*found.documents.values(), *found.queries.values()) if isinstance(text, str)]
+        drawn += [texts[row][:CHARACTERS] for row in rng.choice(len(texts), min(each, len(texts)), replace=False)]
+    return drawn[:count]
+
+
+def compare(exact: Vectors, found: Vectors) -> dict[str, float]:
+    """Cosines and neighbours of quantized vectors against those in float32."""
+    cosines, tokens = _cosines(exact.single, found.single), _cosines(exact.tokens, found.tokens)
+    mean = exact.single.mean(axis=0)
+    centred = _cosines(exact.single - mean, found.single - mean)
+    return {
+        "cosine_mean": _round(cosines.mean()),
+        "cosine_p1": _round(np.quantile(cosines, 0.01)),
+        "cosine_min": _round(cosines.min()),
+        # Vectors of a decoder that was not trained for it share a large common direction, which flatters cosines.
+        "centred_cosine_mean": _round(centred.mean()),
+        "top10_overlap": _round(_overlap(exact.single, found.single)),
+        "token_cosine_mean": _round(tokens.mean()),
+        "token_cosine_p1": _round(np.quantile(tokens, 0.01)),
+    }
+
+
+def _vectors(pack: Path, variant: str, texts: Sequence[str], options: argparse.Namespace) -> Vectors:
+    model = Embedder(pack, variant=variant, threads=options.threads)
+    task = TASK if variant.startswith("switchable") else None
+    start = time.process_time()
+    single = model.encode(texts, task=task, prompt_name="passage")
+    seconds = time.process_time() - start
+    tokens = model.encode_multi(texts[:: max(1, len(texts) // options.token_texts)], task=task, prompt_name="passage")
+    return Vectors(np.asarray(single, np.float64), np.asarray(tokens.codes, np.float64), seconds)
+
+
+def _cosines(left: Float64, right: Float64) -> Float64:
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return np.asarray((left * right).sum(axis=1) / lengths)
+
+
+def _overlap(exact: Float64, found: Float64) -> float:
+    """Part of the nearest texts of each text that stays among its nearest."""
+    same = [len(set(left) & set(right)) / TOP for left, right in zip(_nearest(exact), _nearest(found), strict=True)]
+    return float(np.mean(same))
+
+
+def _nearest(vectors: Float64) -> npt.NDArray[np.intp]:
+    scores = vectors @ vectors.T
+    np.fill_diagonal(scores, -np.inf)
+    return np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+
+
+def _round(value: Any) -> float:
+    return round(float(value), 6)
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """One line a variant."""
+    rows = [
+        (
+            name,
+            f"{item['cosine_mean']:.5f}",
+            f"{item['cosine_p1']:.5f}",
+            f"{item['centred_cosine_mean']:.5f}",
+            f"{100 * item['top10_overlap']:.1f} %",
+            f"{item['token_cosine_mean']:.5f}",
+            f"{item['to_merged_cosine_mean']:.5f}" if "to_merged_cosine_mean" in item else "",
+            f"{item['to_merged_cpu']:.2f}x" if "to_merged_cpu" in item else "",
+        )
+        for name, item in results["variants"].items()
+    ]
+    header = (
+        "variant",
+        "cosine",
+        "1st percentile",
+        "centred",
+        "same 10 nearest",
+        "tokens' cosine",
+        "to merged",
+        "CPU time",
+    )
+    return f"{results['decoder']}, {results['texts']} texts\n\n{text_table(header, rows)}"

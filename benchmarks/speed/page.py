@@ -1,0 +1,146 @@
+"""A page of tables and plots of a results file: python -m benchmarks.speed.page RESULTS.json -o PAGE.html.
+
+Everything on it is read from that file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.rows import OURS, QUANTIZED
+from benchmarks.speed.table import cosine, share
+from benchmarks.spreads import cell
+from embedpack.errors import EmbedpackError, InputError
+from embedpack.storage.atomic import atomic_file
+from embedpack_export.html.axis import Axis
+from embedpack_export.html.page import Column, Heading, Page, Paragraph, Part, Table, html
+from embedpack_export.html.plot import Point, Scatter
+
+HEADER = (
+    Column("who"),
+    Column("ms a call", number=True),
+    Column("tokens/s", number=True),
+    Column(f"time over ours in {QUANTIZED}", number=True),
+    Column("in CPU time", number=True),
+    Column("of peak", number=True),
+    Column("cosine, mean and lowest", number=True),
+    Column("peak MB", number=True),
+    Column("anonymous MB", number=True),
+)
+Row = Mapping[str, Any]
+
+
+def page(report: Mapping[str, Any]) -> Page:
+    """The page of a report that `python -m benchmarks speed` wrote.
+
+    Raises:
+        InputError: the report is of another benchmark.
+    """
+    if report.get("benchmark") != "speed":
+        raise InputError(f"these are results of the benchmark {report.get('benchmark')!r}; pass those of speed")
+    results = report["results"]
+    if "peak_of_a_core" not in results:
+        raise InputError("these results were written by an older program; measure again")
+    parts: list[Part] = []
+    for (inputs, threads), rows in _groups(results).items():
+        title = f"{inputs}, {threads} thread{'s' * (threads > 1)}"
+        parts += [Heading(title), Table(title, HEADER, [_cells(row) for row in rows]), _plot(title, rows)]
+    missing = _missing(results)
+    if missing:
+        parts += [Heading("Missing"), *(Paragraph(text) for text in missing)]
+    return Page(f"Speed of {results['model']}", list(_intro(report)), parts)
+
+
+def _intro(report: Mapping[str, Any]) -> Iterator[str]:
+    conditions, results = report["provenance"], report["results"]
+    cpu = conditions["cpu"]
+    yield (
+        f"{cpu['model']}, {cpu['cores']} cores ({', '.join(cpu['flags'])}), load {conditions['load_average']} at the "
+        f"start; commit {str(conditions['git']['commit'])[:10]}; {conditions['date']}. Medians of "
+        f"{results['repetitions']} repetitions in turns, each in a process of its own, lowest and highest in brackets."
+    )
+    yield report["command"]
+    peak = results["peak_of_a_core"]
+    if "not_measured" in peak:
+        yield f"The peak of a core was not measured: {peak['not_measured']}."
+    else:
+        found = [f"{name} {item['gops']:.0f} ({item['instructions']})" for name, item in peak.items()]
+        yield f"Peak of a core, 10^9 operations a second: {', '.join(found)}."
+    versions = results["peers"]["environments"] if results["peers"] else {}
+    for name, packages in versions.items():
+        yield f"Environment {name}: {', '.join(packages)}."
+
+
+def _groups(results: Mapping[str, Any]) -> dict[tuple[str, int], list[Row]]:
+    """Rows of the same inputs and threads, ours first."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    peers = results["peers"] or {"shapes": [], "mixed": []}
+    for row in [*results["shapes"], *results["mixed"], *peers["shapes"], *peers["mixed"]]:
+        inputs = f"{row['rows']} x {row['tokens']} texts x tokens" if "rows" in row else "texts of mixed lengths"
+        groups.setdefault((inputs, row["threads"]), []).append(row)
+    return groups
+
+
+def _name(row: Row) -> str:
+    if "peer" in row:
+        return str(row["peer"])
+    plain = row.get("batching", OURS) == OURS
+    return f"embedpack {row['variant']}" + ("" if plain else f", {row['batching']}")
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        _name(row),
+        cell(row["wall_s"], 1000, 2),
+        cell(row["tokens_per_s"], 1, 0),
+        cell(row.get(f"{QUANTIZED}_speedup"), 1, 2),
+        cell(row.get(f"{QUANTIZED}_cpu_speedup"), 1, 2),
+        share(row),
+        cosine(row),
+        f"{row['peak_bytes']['median'] / 1e6:.0f}",
+        f"{row['anonymous_bytes']['median'] / 1e6:.0f}",
+    ]
+
+
+def _plot(title: str, rows: Sequence[Row]) -> Scatter:
+    points = [
+        Point(
+            _name(row),
+            row["peak_bytes"]["median"] / 1e6,
+            row["tokens_per_s"]["median"],
+            "peers" if "peer" in row else "embedpack",
+        )
+        for row in rows
+    ]
+    x, y = Axis("peak memory, MB", better="low"), Axis("tokens a second", better="high")
+    return Scatter(f"{title}: speed and memory", x, y, points)
+
+
+def _missing(results: Mapping[str, Any]) -> list[str]:
+    peers = results["peers"]
+    return [f"{name}: {reason}" for name, reason in {**peers["missing"], **peers["failed"]}.items()] if peers else []
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.page", description=__doc__)
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="written by: python -m benchmarks speed")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="HTML file to write")
+    options = parser.parse_args(arguments)
+    try:
+        written = html(page(json.loads(options.results.read_text("utf-8"))))
+    except EmbedpackError as error:
+        print(f"speed_page: {error}", file=sys.stderr)
+        return 1
+    with atomic_file(options.output) as stream:
+        stream.write(written.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

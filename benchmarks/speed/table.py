@@ -1,0 +1,100 @@
+"""The results of the benchmark of speed as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.speed.rows import BASELINE, QUANTIZED
+from benchmarks.spreads import cell
+from benchmarks.tables import table as text_table
+
+RATIO, CPU_RATIO = f"speedup_over_{BASELINE}", f"cpu_speedup_over_{BASELINE}"
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Fixed shapes, then mixed lengths; peers behind our variants."""
+    parts = [_shapes(results), _mixed(results)]
+    peak = results.get("peak_of_a_core")
+    if peak is not None:
+        parts.append(_peak(peak))
+    if results.get("peers") is not None:
+        parts += _peers(results["peers"])
+    return "\n\n".join(part for part in parts if part)
+
+
+def _shapes(results: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"{row['rows']} x {row['tokens']}",
+            row["threads"],
+            row["variant"],
+            cell(row["wall_s"], 1000, 2),
+            f"{1000 * row['cpu_s']['median']:.2f}",
+            cell(row.get(RATIO), 1, 2),
+            cell(row.get(CPU_RATIO), 1, 2),
+            share(row),
+            cosine(row),
+        )
+        for row in results["shapes"]
+    ]
+    header = ("shape", "threads", "variant", "ms a call", "CPU ms", f"times {BASELINE}", "in CPU time", "of peak")
+    return text_table((*header, "cosine"), rows)
+
+
+def _mixed(results: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            row["batching"],
+            row["threads"],
+            row["variant"],
+            cell(row["tokens_per_s"], 1, 0),
+            f"{row['tokens_computed'] / row['tokens'] - 1:.0%}",
+            f"{row['cpu_s']['median']:.2f}",
+            cell(row.get(RATIO), 1, 2),
+            cell(row.get(CPU_RATIO), 1, 2),
+            cosine(row),
+        )
+        for row in results["mixed"]
+    ]
+    header = ("batching", "threads", "variant", "tokens/s", "padding", "CPU s", f"times {BASELINE}", "in CPU time")
+    return text_table((*header, "cosine"), rows) if rows else ""
+
+
+def _peak(peak: Mapping[str, Any]) -> str:
+    if "not_measured" in peak:
+        return f"peak of a core: not measured, {peak['not_measured']}"
+    found = [f"{name} {item['gops']:.0f} ({item['instructions']})" for name, item in peak.items()]
+    return f"peak of a core, 10^9 operations a second: {', '.join(found)}"
+
+
+def _peers(peers: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (
+            f"{row['rows']} x {row['tokens']}" if "rows" in row else "mixed lengths",
+            row["threads"],
+            row["peer"],
+            cell(row["wall_s"], 1000, 2),
+            cell(row["tokens_per_s"], 1, 0),
+            cell(row.get(f"{QUANTIZED}_speedup"), 1, 2),
+            cell(row.get(f"{QUANTIZED}_cpu_speedup"), 1, 2),
+            share(row),
+            cosine(row),
+            f"{row['peak_bytes']['median'] / 1e6:.0f} / {row['anonymous_bytes']['median'] / 1e6:.0f}",
+        )
+        for row in [*peers["shapes"], *peers["mixed"]]
+    ]
+    ratio = f"our {QUANTIZED} is faster by"
+    header = ("inputs", "threads", "peer", "ms a call", "tokens/s", ratio, "in CPU time", "of peak", "cosine")
+    missing = [f"missing: {name}: {reason}" for name, reason in {**peers["missing"], **peers["failed"]}.items()]
+    return [text_table((*header, "MB peak / anonymous"), rows), "\n".join(missing)]
+
+
+def share(row: Mapping[str, Any]) -> str:
+    """Part of the CPU's peak, where it was measured."""
+    return f"{row['share_of_peak']['median']:.0%}" if "share_of_peak" in row else ""
+
+
+def cosine(row: Mapping[str, Any]) -> str:
+    """Mean and lowest cosine with torch in float32, where there is one."""
+    return f"{row['cosine']['mean']:.5f}, {row['cosine']['min']:.5f}" if "cosine" in row else ""

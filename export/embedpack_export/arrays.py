@@ -1,0 +1,57 @@
+"""Arrays and matrices that are read in chunks of rows, never whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.errors import CheckpointError
+
+Float32: TypeAlias = npt.NDArray[np.float32]
+# Rows start:stop of a matrix.
+ReadRows: TypeAlias = Callable[[int, int], Float32]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+CHUNK_ROWS = 1024
+
+
+def row_chunks(rows: int) -> Iterator[tuple[int, int]]:
+    """Bounds of successive chunks of rows."""
+    for start in range(0, rows, CHUNK_ROWS):
+        yield start, min(start + CHUNK_ROWS, rows)
+
+
+def fill_columns(transposed: npt.NDArray[Scalar], chunks: Iterable[npt.NDArray[Scalar]]) -> npt.NDArray[Scalar]:
+    """Fill [columns, rows] with chunks of rows [n, columns]; onnxruntime multiplies by matrices [in, out]."""
+    start = 0
+    for chunk in chunks:
+        transposed[:, start : start + len(chunk)] = chunk.T
+        start += len(chunk)
+    return transposed
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix float32 [rows, columns] that is read in chunks of rows, never whole."""
+
+    name: str
+    shape: tuple[int, int]
+    read: ReadRows
+
+    def chunks(self) -> Iterator[Float32]:
+        """Successive chunks of rows.
+
+        Raises:
+            CheckpointError: a value is not finite.
+        """
+        for start, stop in row_chunks(self.shape[0]):
+            with np.errstate(all="ignore"):  # what is not finite is refused just below
+                rows = self.read(start, stop)
+            if not np.isfinite(rows).all():
+                raise CheckpointError(f"{self.name}: merged weights are not finite in rows {start} to {stop - 1}")
+            yield rows

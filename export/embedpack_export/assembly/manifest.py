@@ -1,0 +1,76 @@
+"""The end of an export: the remaining files, and the manifest that names them all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import msgspec
+
+from embedpack.pack.folder import describe_file, write_manifest
+from embedpack.pack.manifest import FORMAT, ExportRecord, FileEntry, Manifest, TextInput
+from embedpack_export.assembly.pack_builder import Draft
+from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.sources.license import pack_license
+
+GOLDEN_FILE = "report/golden.json"
+TOOLS = ("embedpack", "numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers")
+
+
+def seal(settings: ExportSettings, plan: ExportPlan, draft: Draft) -> Manifest:
+    """Write what is left, the manifest last."""
+    folder = draft.folder
+    adapters = {task.adapter.folder for task in plan.tasks.values() if task.adapter is not None}
+    license, license_text = pack_license(plan.checkpoint.folder, sorted(adapters))
+    contents = {
+        "tokenizer.json": plan.tokenizer_json,
+        "LICENSE": license_text.encode(),
+        GOLDEN_FILE: msgspec.json.format(msgspec.json.encode(draft.golden), indent=0),
+    }
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    model = plan.model
+    manifest = Manifest(
+        format=FORMAT,
+        name=plan.name,
+        family=plan.checkpoint.model_type,
+        source=plan.source,
+        license=license,
+        dimensions=model.dimensions,
+        truncate_dims=plan.truncate_dims,
+        pooling=plan.pooling,
+        text=TextInput(
+            tokenizer="tokenizer.json",
+            vocabulary=model.vocabulary,
+            max_tokens=plan.max_tokens,
+            pad_token_id=model.pad_token_id,
+        ),
+        image=None if model.vision is None else model.vision.image,
+        multi_vector_dimensions=None if model.tokens is None else model.tokens.dimensions,
+        vision=draft.vision,
+        tasks=draft.tasks,
+        variants=draft.variants,
+        golden=GOLDEN_FILE,
+        export=ExportRecord(
+            settings={
+                "weights": list(settings.weights),
+                "adapters": sorted(settings.adapters),
+                "adapter_modes": list(settings.adapter_modes),
+                "max_loss": settings.max_loss,
+                "allow_loss": settings.allow_loss,
+            },
+            tools={name: importlib.metadata.version(name) for name in TOOLS},
+            calibration=plan.calibration.sha256,
+            seed=settings.seed,
+        ),
+        files=_describe_files(folder),
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _describe_files(folder: Path) -> dict[str, FileEntry]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): describe_file(path) for path in paths}

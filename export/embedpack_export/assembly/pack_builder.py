@@ -1,0 +1,125 @@
+"""What accumulates while a pack is written: graphs, tasks, variants, golden vectors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from embedpack.engine.golden import Golden
+from embedpack.pack.manifest import Accuracy, Task, Variant, VisionGraph, WeightsFormat
+from embedpack_export.graph.builder import OPSET
+from embedpack_export.graph.external_data import WeightStore
+from embedpack_export.graph.formats.int8 import STEP
+from embedpack_export.graph.lint import check_forms
+from embedpack_export.stages.closeness import Vectors
+from embedpack_export.stages.inputs import Inputs
+
+logger = logging.getLogger("embedpack")
+
+# First release with CPU kernels for all operators that the graphs use (QuantizeLinear of opset 23 is the last).
+MIN_ONNXRUNTIME = "1.24.1"
+
+
+@dataclass(frozen=True)
+class WrittenGraph:
+    """A graph file that was checked."""
+
+    path: Path
+
+    @classmethod
+    def complete(cls, path: Path) -> WrittenGraph:
+        """Check a graph.
+
+        Raises:
+            PackError: it has a form that is slow on CPUs.
+        """
+        onnx.checker.check_model(str(path), full_check=True)
+        model = ir.load(path)
+        check_forms(model, path)
+        return cls(path)
+
+    @property
+    def external_data(self) -> tuple[str, ...]:
+        """Files that the weights are in."""
+        tensors = [value.const_value for value in ir.load(self.path).graph.initializers.values()]
+        return tuple(sorted({str(item.location) for item in tensors if isinstance(item, ir.ExternalTensor)}))
+
+    @property
+    def static_activations(self) -> tuple[str, ...]:
+        """Activations with a step for all rows, in the order of the graph."""
+        quantizing = [node for node in ir.load(self.path).graph if node.op_type == "QuantizeLinear"]
+        steps = [node.inputs[1].name or "" for node in quantizing if node.inputs[1] is not None]
+        return tuple(name.removesuffix(STEP) for name in steps if name.endswith(STEP))
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Kinds of its nodes."""
+        return tuple(sorted({f"{node.domain or 'ai.onnx'}.{node.op_type}" for node in ir.load(self.path).graph}))
+
+
+@dataclass(frozen=True)
+class VariantKind:
+    """What a variant is: of one task (None: switchable), its weights format, the adapters' files by task."""
+
+    task: str | None
+    weights: WeightsFormat
+    adapter_files: Mapping[str, str]
+
+
+@dataclass
+class Draft:
+    """A pack that is being written.
+
+    Attributes:
+        folder: of the pack.
+        scratch: a folder for what is needed in between.
+        weights: formats of the matrices.
+        exact: calibration inputs of each task, with their vectors in float32.
+    """
+
+    folder: Path
+    scratch: Path
+    weights: tuple[WeightsFormat, ...]
+    tasks: dict[str, Task] = field(default_factory=dict)
+    variants: dict[str, Variant] = field(default_factory=dict)
+    vision: dict[WeightsFormat, VisionGraph] = field(default_factory=dict)
+    exact: dict[str, tuple[Inputs, Vectors]] = field(default_factory=dict)
+    golden: Golden = field(default_factory=lambda: Golden(cases={}, vectors={}))
+
+    @cached_property
+    def store(self) -> WeightStore:
+        """Takes the weights of all graphs."""
+        return WeightStore(self.folder)
+
+    def add_vision(self, weights: WeightsFormat) -> None:
+        """Complete the vision graph of a weights format and take it in."""
+        written = WrittenGraph.complete(self.folder / f"vision-{weights}.onnx")
+        self.vision[weights] = VisionGraph(
+            graph=written.path.name,
+            external_data=written.external_data,
+            operators=written.operators,
+        )
+
+    def add_variant(self, name: str, kind: VariantKind, measured: Accuracy) -> None:
+        """Complete the graph of a variant and take it in."""
+        text = WrittenGraph.complete(self.folder / f"{name}.onnx")
+        self.variants[name] = Variant(
+            task=kind.task,
+            weights=kind.weights,
+            adapters="switchable" if kind.task is None else "merged",
+            adapter_files=dict(kind.adapter_files),
+            graph=text.path.name,
+            external_data=text.external_data,
+            opset=OPSET,
+            operators=text.operators,
+            static_activations=text.static_activations,
+            min_onnxruntime=MIN_ONNXRUNTIME,
+            accuracy=measured,
+        )
+        logger.info("%s: cosine to fp32 %.5f, lowest %.5f", name, measured.cosine_mean, measured.cosine_min)

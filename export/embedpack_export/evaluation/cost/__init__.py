@@ -1,0 +1,1 @@
+"""Cost of a variant: speed, memory, bytes."""

@@ -1,0 +1,1 @@
+"""Scores of one evaluation set under many settings."""

@@ -1,0 +1,161 @@
+"""Inputs of a set through a variant, as a user would do it: by `Embedder`, under the prompt of their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, takewhile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack import Embedder, Embeddings, MultiEmbeddings
+from embedpack.inputs.processor import Preparation, Prepared
+from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack.pack.codebooks import open_codebooks
+from embedpack.pack.folder import Pack
+from embedpack.progress import Progress
+from embedpack.vectors.codebook import Codebook
+from embedpack.vectors.codes import DTYPES, Precision, is_low_bit, quantize
+from embedpack.vectors.codes import truncate as truncate_codes
+from embedpack.vectors.multi_embeddings import offsets_of
+from embedpack.vectors.token_pooling import pool_rows
+from embedpack_export.evaluation.sets.data import Input
+
+# Inputs prepared at a time where only their tokens are asked for; few where there are images, whose pixels take memory.
+TEXTS, IMAGES = 1024, 8
+# Upper bounds of the buckets of lengths, in tokens.
+LENGTHS = (16, 64, 256, 1024)
+
+
+def prompt_name(prompts: Mapping[str, str], wanted: str) -> str | None:
+    """The prompt of that name where the task has it; None: its default."""
+    return wanted if wanted in prompts else None
+
+
+def prompt_text(prompts: Mapping[str, str], default: str | None, wanted: str) -> str:
+    """What stands in front of texts under the prompt of that name, or under the default."""
+    name = wanted if wanted in prompts else default
+    return "" if name is None else prompts[name]
+
+
+def encode(model: Embedder, task: str, inputs: Sequence[Input], wanted: str) -> Embeddings:
+    """Single vectors, float32."""
+    name = prompt_name(model.pack.manifest.tasks[task].prompts, wanted)
+    return model.encode(list(inputs), task=task, prompt_name=name)
+
+
+def encode_multi(model: Embedder, task: str, inputs: Sequence[Input], wanted: str) -> MultiEmbeddings:
+    """Multi-vectors, float32."""
+    name = prompt_name(model.pack.manifest.tasks[task].prompts, wanted)
+    return model.encode_multi(list(inputs), task=task, prompt_name=name)
+
+
+@dataclass(frozen=True, eq=False)
+class Coder:
+    """Codes of float32 vectors of one task, the same that `Embedder` would give: nothing runs through a graph again.
+
+    Attributes:
+        int8_scale, token_int8_scale: steps of int8 codes.
+        codebook, token_codebook: of codes of fewer bits.
+    """
+
+    int8_scale: float
+    token_int8_scale: float | None
+    codebook: Codebook
+    token_codebook: Codebook | None
+
+    @classmethod
+    def open(cls, pack: Pack, task: str) -> Coder:
+        """Read what a pack says of a task.
+
+        Raises:
+            PackError: the file of codebooks is missing or changed.
+        """
+        known, books = pack.manifest.tasks[task], open_codebooks(pack, task)
+        return cls(known.int8_scale, known.token_int8_scale, books.single, books.token)
+
+    def single(self, vectors: Embeddings, precision: Precision, dimensions: int) -> Embeddings:
+        """Codes of full float32 vectors, truncated."""
+        codebook = self.codebook if is_low_bit(precision) else None
+        by = self.int8_scale if precision == "int8" else codebook
+        # Truncation makes float16 of float32: rounding twice would give other values.
+        codes = vectors.codes if by is None else quantize(vectors.codes, precision, by)
+        codes = truncate_codes(codes, precision, dimensions)
+        return Embeddings(codes, precision, dimensions, vectors.space, vectors.max_pixels, codebook)
+
+    def multi(self, vectors: MultiEmbeddings, precision: Precision) -> MultiEmbeddings:
+        """Codes of float32 multi-vectors."""
+        codebook = self.token_codebook if is_low_bit(precision) else None
+        by = self.token_int8_scale if precision == "int8" else codebook
+        codes = quantize(vectors.codes, precision, by).astype(DTYPES[precision], copy=False)
+        return MultiEmbeddings(
+            codes, vectors.offsets, precision, vectors.dimensions, vectors.space, vectors.max_pixels, codebook
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of an input without a graph.
+
+    Attributes:
+        tokens: how many it has, its prompt and special tokens included, once it is cut.
+        image: it is one.
+        alone: tokens whose vectors pooling leaves as they are, bool [tokens].
+    """
+
+    tokens: int
+    image: bool
+    alone: npt.NDArray[np.bool_]
+
+    @property
+    def length(self) -> str:
+        """Name of its bucket."""
+        if self.image:
+            return "images"
+        below = [0, *takewhile(lambda bound: bound < self.tokens, LENGTHS)][-1]
+        above = next((bound for bound in LENGTHS if bound >= self.tokens), None)
+        return f"over {below} tokens" if above is None else f"{below + 1} to {above} tokens"
+
+
+def look_at(pack: Pack, task: str, inputs: Sequence[Input], wanted: str) -> list[Seen]:
+    """Tokens of each input, in their order, by the pack's tokenizer and image rules."""
+    known = pack.manifest.tasks[task]
+    prompt = prompt_text(known.prompts, known.default_prompt_name, wanted)
+    seen = []
+    with Progress("counting tokens", len(inputs)) as progress:
+        for item in _prepared(_preparation(pack), inputs, prompt):
+            seen.append(Seen(len(item.ids), item.image is not None, item.alone))
+            progress.advance(1)
+    return seen
+
+
+def _preparation(pack: Pack) -> Preparation:
+    text = pack.manifest.text
+    tokenizer = TextTokenizer(pack.read(text.tokenizer), text.max_tokens)
+    return Preparation(tokenizer, text.pad_token_id, pack.manifest.image, pack.manifest.dimensions)
+
+
+def _prepared(preparation: Preparation, inputs: Sequence[Input], prompt: str) -> Iterator[Prepared]:
+    window = IMAGES if any(isinstance(item, Path) for item in inputs) else TEXTS
+    for start in range(0, len(inputs), window):
+        part = inputs[start : start + window]
+        yield from preparation.prepare(part, prompt, numbers=range(start, start + len(part)), max_pixels=None)
+
+
+def pooled(vectors: MultiEmbeddings, seen: Sequence[Seen], factor: int) -> MultiEmbeddings:
+    """Fewer vectors for each input, as `Embedder.encode_multi(pool_factor=...)` gives them; float32."""
+    bounds = pairwise(vectors.offsets.tolist())
+    rows = [
+        pool_rows(vectors.codes[start:stop], item.alone, factor)
+        for (start, stop), item in zip(bounds, seen, strict=True)
+    ]
+    return MultiEmbeddings(
+        np.concatenate(rows),
+        offsets_of([len(item) for item in rows]),
+        "float32",
+        vectors.dimensions,
+        vectors.space,
+        vectors.max_pixels,
+    )

@@ -1,0 +1,1 @@
+"""Evaluation sets: discovery, reading, assignment to tasks."""

@@ -1,0 +1,1 @@
+"""The accuracy check at the end of an export: figures, budget, diagnosis, report page."""

@@ -1,0 +1,57 @@
+"""Block-wise quantized matrices and tables: rows of 4- or 8-bit values with one scale for every BLOCK columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from embedpack_export.arrays import Matrix
+from embedpack_export.graph.builder import CONTRIB, GraphBuilder
+from embedpack_export.graph.context import Target
+from embedpack_export.quantization.integers import (
+    CodedScales,
+    ErrorSum,
+    block_scales,
+    dequantize_blocks,
+    pack_blocks,
+    round_nearest,
+)
+
+BLOCK = 32
+
+
+def coded_scales(g: GraphBuilder, matrix: str, group: str, chunks: Sequence[CodedScales]) -> ir.Value:
+    """Scales float32 [rows, blocks] of the bytes that are stored; onnxruntime computes them when it loads a graph."""
+    codes = np.concatenate([chunk.codes for chunk in chunks])
+    steps = np.concatenate([chunk.steps for chunk in chunks])
+    stored = g.weight(f"{matrix}.scales", group, [codes], np.int8, codes.shape)
+    step = g.weight(f"{matrix}.steps", group, [steps], np.float32, steps.shape)
+    return g.op("Mul", [g.op("Cast", [stored], {"to": int(ir.DataType.FLOAT)}), step])
+
+
+def block_table(target: Target, table: Matrix, ids: ir.Value, bits: int) -> ir.Value:
+    """Rows of an embedding table [vocabulary, hidden] for token ids, through GatherBlockQuantized."""
+    g = target.graph
+    rows, columns = table.shape
+    stored = columns * bits // 8
+    errors = ErrorSum()
+    scales: list[CodedScales] = []
+
+    def packed() -> Iterator[npt.NDArray[np.uint8]]:
+        for chunk in table.chunks():
+            coded = CodedScales.of(block_scales(chunk, bits, BLOCK))
+            values = round_nearest(chunk, coded.values, bits, BLOCK)
+            errors.add(chunk, dequantize_blocks(values, coded.values, BLOCK))
+            scales.append(coded)
+            # The operator gives back all columns that are stored: the filling of a short last block has to go.
+            yield pack_blocks(values, bits, BLOCK).reshape(len(chunk), -1)[:, :stored]
+
+    group = f"int{bits}"
+    values = g.weight(f"{table.name}.int{bits}", group, packed(), np.uint8, (rows, stored))
+    target.report(table.name, errors.relative)
+    weight_scales = coded_scales(g, table.name, group, scales)
+    attributes = {"bits": bits, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
+    return g.op("GatherBlockQuantized", [values, ids, weight_scales], attributes, domain=CONTRIB)

@@ -1,0 +1,13 @@
+"""The weights formats by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from embedpack.pack.manifest import WeightsFormat
+from embedpack_export.graph.context import LinearFormat
+from embedpack_export.graph.formats.fp32 import Fp32
+from embedpack_export.graph.formats.int4 import Int4
+from embedpack_export.graph.formats.int8 import Int8
+
+FORMATS: Mapping[WeightsFormat, LinearFormat] = {"fp32": Fp32(), "int8": Int8(), "int4": Int4()}

@@ -1,0 +1,75 @@
+"""float32 matrices: the reference point, and the graph that calibration observes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from embedpack_export.arrays import Matrix, fill_columns
+from embedpack_export.graph.context import Activation, LinearLayer, Target, add_bias
+from embedpack_export.quantization.channel_layout import ChannelLayout
+
+
+@dataclass(frozen=True)
+class Fp32:
+    """MatMul and Gather; matrices go to the group of that name."""
+
+    group: str = "fp32"
+
+    def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+        """See `LinearFormat`."""
+        g = target.graph
+        outputs = []
+        for layer in layers:
+            rows, columns = layer.weight.shape
+            transposed = fill_columns(np.empty((columns, rows), np.float32), layer.weight.chunks())
+            target.report(layer.weight.name, 0.0)
+            weight = g.weight(layer.weight.name, self.group, [transposed], np.float32, (columns, rows))
+            outputs.append(add_bias(g, g.op("MatMul", [x.value, weight]), layer.bias_name, layer.bias))
+        return outputs
+
+    def arrange(
+        self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+    ) -> ChannelLayout | None:
+        """See `Target.arrange`; nothing is rounded here."""
+        return None
+
+    def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
+        """See `LinearFormat`."""
+        weight = target.graph.weight(table.name, self.group, table.chunks(), np.float32, table.shape)
+        target.report(table.name, 0.0)
+        return target.graph.op("Gather", [weight, ids], {"axis": 0})
+
+
+@dataclass(frozen=True)
+class ObservedFp32(Fp32):
+    """The same, with the input of every group of linears, and what its result is added to, as outputs of the graph.
+
+    Attributes:
+        sites: names of these outputs, which are the activations' sites; filled while the graph is built.
+    """
+
+    sites: list[str] = field(default_factory=list)
+
+    def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+        """See `LinearFormat`."""
+        self._observe(target, x, layers[0].weight.shape[1])
+        for layer in layers:
+            if layer.added is not None:
+                self._observe(target, layer.added, layer.weight.shape[0])
+        return super().linears(target, x, layers)
+
+    def _observe(self, target: Target, x: Activation, channels: int) -> None:
+        if x.site not in self.sites:
+            seen = target.graph.op("Identity", [x.value])
+            target.graph.output(seen, x.site, ir.DataType.FLOAT, [f"{x.site}.rows", f"{x.site}.columns", channels])
+            self.sites.append(x.site)
+
+
+def exact_linear(target: Target, x: Activation, layer: LinearLayer) -> ir.Value:
+    """A linear layer that stays in float32 in every weights format."""
+    product = Fp32("shared").linears(target, x, [layer])[0]
+    return product if target.branches is None else target.branches.add(target, x, layer, product)

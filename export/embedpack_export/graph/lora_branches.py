@@ -1,0 +1,110 @@
+"""Adapters as inputs of a graph: y = W x + B (A x), with A and B given at run time (onnxruntime's LoRA adapters).
+
+The inputs have a default of rank 0, which adds nothing; an adapter may have any rank. They are float16: half the bytes
+on disk and in memory, and more digits than the bfloat16 that adapters come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime as ort
+
+from embedpack.errors import CheckpointError
+from embedpack_export.arrays import Float32
+from embedpack_export.graph.context import Activation, LinearLayer, Target
+from embedpack_export.quantization.channel_layout import ChannelLayout
+from embedpack_export.sources.peft_adapter import PeftAdapter
+from embedpack_export.sources.weights import NameRules
+
+Float16: TypeAlias = npt.NDArray[np.float16]
+
+FLOAT, FLOAT16 = int(ir.DataType.FLOAT), ir.DataType.FLOAT16
+LARGEST_FLOAT16 = 65504.0
+# Adapters and graphs of one pack belong together; nothing else uses the numbers.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What was done to the input and the output of a layer, which its branch must follow."""
+
+    arranged: ChannelLayout | None
+    divisor: Float32 | None
+    order: npt.NDArray[np.intp] | None
+
+    def follow(self, down: Float32, up: Float32) -> tuple[Float32, Float32]:
+        """Factors A [rank, in] and B [out, rank] of the branch."""
+        if self.arranged is not None:
+            down = (down * self.arranged.divisors)[:, self.arranged.order]
+        if self.divisor is not None:
+            up = up / self.divisor[:, None]
+        return down, up if self.order is None else up[self.order]
+
+
+@dataclass(frozen=True)
+class AdapterBranches:
+    """Adds a branch to every layer that one of the tasks adapts; remembers where.
+
+    Attributes:
+        modules: names of those layers.
+    """
+
+    modules: frozenset[str]
+    _places: dict[str, _Place] = field(default_factory=dict)
+
+    def add(self, target: Target, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
+        """See `Branches`."""
+        if layer.module not in self.modules:
+            return product
+        g = target.graph
+        rows, columns = layer.weight.shape
+        self._places[layer.module] = _Place(x.arranged, layer.divisor, layer.order)
+        down = g.optional_input(f"{layer.module}.lora_A", FLOAT16, (columns, "rank"), (columns, 0))
+        up = g.optional_input(f"{layer.module}.lora_B", FLOAT16, ("rank", rows), (0, rows))
+        narrow = g.op("MatMul", [x.value, g.op("Cast", [down], {"to": FLOAT})])
+        return g.op("Add", [product, g.op("MatMul", [narrow, g.op("Cast", [up], {"to": FLOAT})])])
+
+    @property
+    def count(self) -> int:
+        """Branches so far."""
+        return len(self._places)
+
+    def tensors(self, adapter: PeftAdapter, rules: NameRules, since: int = 0) -> dict[str, Float16]:
+        """A task's adapter as inputs of the branches, of all or of those that were added since there were `since`.
+
+        Raises:
+            CheckpointError: the adapter does more than a low-rank update, or its values do not fit float16.
+        """
+        if adapter.replacements:
+            raise CheckpointError(
+                f"{adapter.folder}: replaces {next(iter(adapter.replacements))}, which cannot be switched at run time; "
+                "export it merged"
+            )
+        found: dict[str, Float16] = {}
+        updates = {rules.normal(module): update for module, update in adapter.updates.items()}
+        for module, place in list(self._places.items())[since:]:
+            if module not in updates:
+                continue
+            down, up = place.follow(*updates[module].factors())
+            for name, values in ((f"{module}.lora_A", down.T), (f"{module}.lora_B", up.T)):
+                if np.abs(values).max() > LARGEST_FLOAT16:
+                    raise CheckpointError(f"{adapter.folder}: {name} has values too large for float16")
+                found[name] = np.ascontiguousarray(values, np.float16)
+        return found
+
+
+def write_adapter(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
+    """Write an adapter, inputs of a graph by name, in onnxruntime's format."""
+    adapter = ort.AdapterFormat()
+    adapter.set_adapter_version(VERSION)
+    adapter.set_model_version(VERSION)
+    adapter.set_parameters({name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in tensors.items()})
+    path.parent.mkdir(exist_ok=True)
+    adapter.export_adapter(str(path.resolve()))

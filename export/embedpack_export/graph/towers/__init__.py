@@ -1,0 +1,1 @@
+"""Transformer towers as ONNX graphs: encoder, decoder, vision."""

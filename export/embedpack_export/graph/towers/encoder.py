@@ -1,0 +1,170 @@
+"""Bidirectional transformer encoders with learned positions: embeddings, attention, post-norm layers.
+
+The norms are Add + LayerNormalization, not the fused SkipLayerNormalization, whose CPU kernel is slower; q, k and v are
+separate products of one quantized activation; attention is the standard operator with an additive mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from embedpack.errors import CheckpointError
+from embedpack_export.arrays import Float32
+from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.context import GELU_MINIMUM, Activation, LinearLayer, Stage, StagedModel, Target
+from embedpack_export.graph.inputs import TEXT_HIDDEN, TEXT_INPUTS
+
+# Added to the scores of padded keys: exp of it is exactly 0 in float32.
+MASKED = -1e4
+
+ACTIVATIONS: Mapping[str, str] = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """Numbers of an encoder.
+
+    `positions` is the length of the position table, `first_position` the row of a text's first token in it.
+    """
+
+    vocabulary: int
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+    activation: str
+    epsilon: float
+    positions: int
+    first_position: int
+    token_types: int
+
+
+@dataclass(frozen=True)
+class EncoderPart:
+    """What every piece of an encoder needs: the target of the build and the encoder's numbers."""
+
+    target: Target
+    shape: EncoderShape
+
+    @property
+    def graph(self) -> GraphBuilder:
+        """The graph under construction."""
+        return self.target.graph
+
+    def layer(self, module: str, inputs: int, outputs: int) -> LinearLayer:
+        """A linear layer with bias."""
+        weights = self.target.weights
+        return LinearLayer(weights.matrix(module, (outputs, inputs)), weights.vector(f"{module}.bias", outputs))
+
+    def norm(self, module: str, x: ir.Value) -> Activation:
+        """LayerNormalization over the last axis. With other weights it gives its result shifted and scaled."""
+        weight, bias = (
+            self.target.weights.vector(f"{module}.{name}", self.shape.hidden) for name in ("weight", "bias")
+        )
+
+        def normalized(weight: Float32, bias: Float32, suffix: str, group: str) -> ir.Value:
+            scale = self.graph.vector(f"{module}.weight{suffix}", weight, group)
+            offset = self.graph.vector(f"{module}.bias{suffix}", bias, group)
+            attributes = {"axis": -1, "epsilon": self.shape.epsilon}
+            return self.graph.op("LayerNormalization", [x, scale, offset], attributes)
+
+        def rescaled(shift: Float32, scale: Float32, group: str) -> ir.Value:
+            return normalized(weight / scale, (bias - shift) / scale, ".rescaled", group)
+
+        return Activation(module, lambda: normalized(weight, bias, "", "shared"), rescaled)
+
+
+def embeddings(part: EncoderPart, input_ids: ir.Value) -> ir.Value:
+    """Word + position + token type 0, not normalised yet; float32 [batch, sequence, hidden].
+
+    Positions count from the first token, which is right for right-padded batches; the only token type in use is added
+    to the position table here.
+    """
+    g, shape = part.graph, part.shape
+    words = part.target.weights.matrix("embeddings.word_embeddings", (shape.vocabulary, shape.hidden))
+    positions = part.target.weights.matrix("embeddings.position_embeddings", (shape.positions, shape.hidden))
+    types = part.target.weights.matrix("embeddings.token_type_embeddings", (shape.token_types, shape.hidden))
+    type_row = next(types.chunks())[0]
+    table = g.weight(
+        "embeddings.position_embeddings.weight",
+        "shared",
+        (chunk + type_row for chunk in positions.chunks()),
+        np.float32,
+        positions.shape,
+    )
+    length = g.op("Shape", [input_ids], {"start": 1, "end": 2})
+    first = g.constant([shape.first_position], np.int64)
+    rows = g.op("Slice", [table, first, g.op("Add", [length, first]), g.constant([0], np.int64)])
+    return g.op("Add", [part.target.table(words, input_ids), rows])
+
+
+def padding_mask(g: GraphBuilder, attention_mask: ir.Value) -> ir.Value:
+    """Additive mask float32 [batch, 1, sequence, sequence]: 0 for real keys, MASKED for padding.
+
+    The attention operator does not broadcast a mask over the queries, so it is expanded once for all layers.
+    """
+    padded = g.op("Sub", [g.constant(1, np.float32), g.op("Cast", [attention_mask], {"to": int(ir.DataType.FLOAT)})])
+    row = g.op("Unsqueeze", [g.op("Mul", [padded, g.constant(MASKED, np.float32)]), g.constant([1, 2], np.int64)])
+    batch = g.op("Shape", [attention_mask], {"start": 0, "end": 1})
+    length = g.op("Shape", [attention_mask], {"start": 1, "end": 2})
+    full = g.op("Concat", [batch, g.constant([1], np.int64), length, length], {"axis": 0})
+    return g.op("Expand", [row, full])
+
+
+def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Value) -> ir.Value:
+    """One layer in BERT's order: norm(x + attention(x)), then h + feed_forward(h), whose norm is the next one's."""
+    g, shape, linears = part.graph, part.shape, part.target.linears
+    query_key_value = [
+        part.layer(f"{prefix}.attention.self.{name}", shape.hidden, shape.hidden) for name in ("query", "key", "value")
+    ]
+    heads = {"q_num_heads": shape.heads, "kv_num_heads": shape.heads}
+    mixed = g.op("Attention", [*linears(x, *query_key_value), mask], heads)
+    output = replace(part.layer(f"{prefix}.attention.output.dense", shape.hidden, shape.hidden), added=x)
+    (attended,) = linears(Activation(f"{prefix}.attention.mixed", lambda: mixed), output)
+    x = part.norm(f"{prefix}.attention.output.LayerNorm", g.op("Add", [attended, x.value]))
+    (inner,) = linears(x, part.layer(f"{prefix}.intermediate.dense", shape.hidden, shape.intermediate))
+    active = Activation(
+        f"{prefix}.intermediate.active",
+        lambda: g.op("Gelu", [inner], {"approximate": ACTIVATIONS[shape.activation]}),
+        lower_bound=GELU_MINIMUM,
+    )
+    output = replace(part.layer(f"{prefix}.output.dense", shape.intermediate, shape.hidden), added=x)
+    (outer,) = linears(active, output)
+    return g.op("Add", [outer, x.value])
+
+
+def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]) -> StagedModel:
+    """The whole encoder.
+
+    A stage ends before the norm of its layer, which the next stage begins with: so the norm can rescale its result for
+    the layers that read it.
+
+    Raises:
+        CheckpointError: the heads do not divide the hidden size.
+    """
+    if shape.hidden % shape.heads:
+        raise CheckpointError(f"config.json: {shape.heads} heads do not divide the hidden size {shape.hidden}")
+    norms = ["embeddings.LayerNorm", *(f"{layer_names(index)}.output.LayerNorm" for index in range(shape.layers))]
+
+    def embed(target: Target, _: ir.Value | None) -> ir.Value:
+        return embeddings(EncoderPart(target, shape), target.inputs["input_ids"])
+
+    def layer(index: int) -> Stage:
+        def stage(target: Target, x: ir.Value | None) -> ir.Value:
+            assert x is not None
+            part = EncoderPart(target, shape)
+            mask = target.once("mask", lambda: padding_mask(part.graph, target.inputs["attention_mask"]))
+            return post_norm_layer(part, layer_names(index), part.norm(norms[index], x), mask)
+
+        return stage
+
+    def last_norm(target: Target, x: ir.Value | None) -> ir.Value:
+        assert x is not None
+        return EncoderPart(target, shape).norm(norms[-1], x).value
+
+    stages = (embed, *(layer(index) for index in range(shape.layers)), last_norm)
+    return StagedModel(TEXT_INPUTS, (*TEXT_HIDDEN, shape.hidden), stages)

@@ -1,0 +1,44 @@
+"""Rotary positions (Su et al. 2021, arXiv 2104.09864) along one or several axes, as tables for RotaryEmbedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from embedpack_export.arrays import Float32
+from embedpack_export.graph.builder import GraphBuilder
+
+
+@dataclass(frozen=True)
+class RotaryTable:
+    """Which frequency turns with which axis of the positions.
+
+    Attributes:
+        head_size: channels of a head; half as many frequencies theta^(-2j / head_size).
+        theta: base of the frequencies.
+        sections: how many successive frequencies follow each axis; empty: all of them the only one.
+    """
+
+    head_size: int
+    theta: float
+    sections: tuple[int, ...]
+
+    def frequencies(self) -> Float32:
+        """[axes, 1, 1, head_size / 2]: the frequency in the row of its axis, zero in the others."""
+        half = self.head_size // 2
+        frequencies = 1.0 / self.theta ** (np.arange(0, self.head_size, 2, dtype=np.float32) / self.head_size)
+        sections = self.sections or (half,)
+        axis = np.repeat(np.arange(len(sections)), sections)
+        table = np.zeros((len(sections), 1, 1, half), np.float32)
+        table[axis, 0, 0, np.arange(half)] = frequencies
+        return table
+
+
+def angles(g: GraphBuilder, positions: ir.Value, frequencies: Float32) -> ir.Value:
+    """Angles [batch, sequence, n] of positions int64 [axes, batch, sequence] and frequencies [axes, 1, 1, n]."""
+    floats = g.op("Cast", [positions], {"to": int(ir.DataType.FLOAT)})
+    columns = g.op("Unsqueeze", [floats, g.constant([-1], np.int64)])
+    products = g.op("Mul", [columns, g.constant(frequencies, np.float32)])
+    return g.op("ReduceSum", [products, g.constant([0], np.int64)], {"keepdims": 0})

@@ -1,0 +1,1 @@
+"""Metrics as pure functions of numbers: cosines, rankings, bootstrap intervals, non-inferiority."""

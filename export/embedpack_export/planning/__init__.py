@@ -1,0 +1,1 @@
+"""The export plan: settings, tasks, calibration texts."""

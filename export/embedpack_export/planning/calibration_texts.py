@@ -1,0 +1,79 @@
+"""Texts that an export measures itself on, and what it derives from them. They are part of no evaluation set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from embedpack.errors import InputError
+from embedpack.vectors.codes import Float32
+
+SHIPPED = Path(__file__).parents[1] / "data" / "calibration.jsonl"
+
+# The largest component seen so far may not be the largest ever: leave room before codes are clipped.
+HEADROOM = 1.15
+REFERENCE_GRAPH = "fp32 graph"
+
+
+class CalibrationText(msgspec.Struct, frozen=True):
+    """A line of a calibration file; `kind` picks the prompt of that name where the task has one."""
+
+    text: str
+    kind: str | None = None
+    lang: str | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Texts with the digest of the file they came from."""
+
+    texts: tuple[CalibrationText, ...]
+    sha256: str
+
+    def by_prompt(self, prompts: Mapping[str, str], default: str | None) -> dict[str, list[str]]:
+        """The texts under the prompt that each of them gets."""
+        groups: dict[str, list[str]] = {}
+        for item in self.texts:
+            name = item.kind if item.kind in prompts else default
+            groups.setdefault("" if name is None else prompts[name], []).append(item.text)
+        return groups
+
+
+def read_calibration(path: Path | None) -> CalibrationSet:
+    """Read JSON lines with a "text" each; None takes the texts that come with the exporter.
+
+    Raises:
+        InputError: the file is missing, not JSON lines, or holds no text.
+    """
+    path = path or SHIPPED
+    try:
+        content = path.read_bytes()
+    except OSError as cause:
+        raise InputError(f"{path}: cannot be read: {cause.strerror}") from cause
+    texts = tuple(_text(path, number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip())
+    if not texts:
+        raise InputError(f"{path}: holds no texts to calibrate on")
+    return CalibrationSet(texts, hashlib.sha256(content).hexdigest())
+
+
+def _text(path: Path, number: int, line: bytes) -> CalibrationText:
+    try:
+        text = msgspec.json.decode(line, type=CalibrationText)
+    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+        raise InputError(f'{path}: line {number} must be a JSON object with a "text": {cause}') from cause
+    if not text.text.strip():
+        raise InputError(f"{path}: line {number} holds an empty text; leave it out")
+    return text
+
+
+def int8_scale(vectors: Float32) -> float:
+    """The one step of all int8 codes: the largest component of the unit vectors [n, d], with headroom, is 127 steps.
+
+    Rounded to three digits, so that it does not hang on the last bit of a sum.
+    """
+    return float(f"{float(np.abs(vectors).max()) * HEADROOM / 127:.2e}")

@@ -1,0 +1,1 @@
+"""Numerical methods of quantization, in numpy alone: GPTQ, error compensation, smoothing, codebooks."""

@@ -1,0 +1,106 @@
+"""What calibration inputs look like inside a model: statistics of the activations that linear layers read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack_export.arrays import Float32
+from embedpack_export.quantization.activation_file import Recording
+
+# Channels whose covariance is kept together: that of a wide layer as a whole would not fit the memory, nor could it be
+# inverted in reasonable time.
+BLOCK = 2048
+TINY = np.float32(1e-12)
+# Tokens kept as they are, to try out how they quantize.
+SAMPLE = 384
+
+
+def channel_blocks(channels: int) -> Iterator[slice]:
+    """The blocks of channels that have a covariance."""
+    for start in range(0, channels, BLOCK):
+        yield slice(start, min(start + BLOCK, channels))
+
+
+@dataclass(frozen=True)
+class SiteStatistics:
+    """Statistics over all real tokens of one activation with k channels.
+
+    In mean and covariance a token counts by 1 / its squared length: in a decoder a few tokens, above all the first of a
+    text, have values a hundred times those of the others (massive activations, Sun et al. 2024, arXiv 2402.17762).
+    Norms bring them back to the size of the others; without the weights they alone would decide. (Letting tokens that
+    are shorter than usual count less was tried on a decoder and is worse.)
+
+    Attributes:
+        mean, low, high: of each channel, float32 [k].
+        covariance: of each block of channels (`channel_blocks`), float64 [b, b].
+        sample: some tokens, float32 [n, k].
+        tokens: how many there were.
+        recording: all tokens; None: they were not kept.
+    """
+
+    mean: Float32
+    low: Float32
+    high: Float32
+    covariance: tuple[npt.NDArray[np.float64], ...]
+    sample: Float32
+    tokens: int
+    recording: Recording | None = None
+
+
+def token_weights(tokens: Float32) -> Float32:
+    """1 / squared length of tokens [n, k]: float32 [n, 1].
+
+    A token of zeros has no direction: it counts for nothing, not for everything.
+    """
+    squares = np.square(tokens).sum(axis=1, keepdims=True)
+    return np.where(squares > TINY, 1 / np.maximum(squares, TINY), np.float32(0))
+
+
+class StatisticsSum:
+    """Collects the statistics of one activation of k channels, batch by batch."""
+
+    def __init__(self, channels: int, tokens: int) -> None:
+        """Begin; `tokens` is how many there will be in all, for an even sample of them."""
+        self._stride = max(1, tokens // SAMPLE)
+        self._count = 0
+        self._weight = 0.0
+        # Sums are taken around the mean of the first tokens: far from zero, float32 products would lose the variance.
+        self._origin: Float32 | None = None
+        self._sum = np.zeros(channels)
+        self._products = [np.zeros((block.stop - block.start,) * 2) for block in channel_blocks(channels)]
+        self._low = np.full(channels, np.inf, np.float32)
+        self._high = np.full(channels, -np.inf, np.float32)
+        self._sample: list[Float32] = []
+
+    def add(self, tokens: Float32) -> None:
+        """Count tokens, float32 [n, k]."""
+        if self._origin is None:
+            self._origin = tokens.mean(0)
+        weights = token_weights(tokens)
+        moved = (tokens - self._origin) * np.sqrt(weights)
+        self._weight += float(weights.sum(dtype=np.float64))
+        self._sample.append(tokens[-self._count % self._stride :: self._stride].copy())
+        self._count += len(tokens)
+        self._sum += (moved * np.sqrt(weights)).sum(0, dtype=np.float64)
+        for products, block in zip(self._products, channel_blocks(tokens.shape[1]), strict=True):
+            products += moved[:, block].T @ moved[:, block]
+        self._low = np.minimum(self._low, tokens.min(0))
+        self._high = np.maximum(self._high, tokens.max(0))
+
+    def result(self) -> SiteStatistics:
+        """The statistics of all tokens so far; there must be some. No more can be added."""
+        assert self._origin is not None
+        self._weight = self._weight or 1.0
+        moved = self._sum / self._weight
+        for products, block in zip(self._products, channel_blocks(len(moved)), strict=True):
+            products /= self._weight
+            for row, value in zip(products, moved[block], strict=True):
+                row -= value * moved[block]
+        mean = (moved + self._origin).astype(np.float32)
+        return SiteStatistics(
+            mean, self._low, self._high, tuple(self._products), np.concatenate(self._sample), self._count
+        )

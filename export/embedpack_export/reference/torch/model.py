@@ -1,0 +1,120 @@
+"""ReferenceModel: transformers computes the backbone in float32, PEFT adds the adapter beside it, numpy pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.errors import InputError, MissingExtraError, unknown
+from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack.pack.manifest import Pooling
+from embedpack.progress import Progress
+from embedpack.vectors.codes import Float32
+from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.planning.token_head import PROJECTOR
+
+try:
+    import torch
+
+    from embedpack_export.reference.torch.loading import load_model
+except ModuleNotFoundError as cause:
+    if cause.name not in ("torch", "transformers", "peft"):
+        raise
+    raise MissingExtraError("reference", cause.name) from cause
+
+# Texts of the same length that run together: bounds the memory, padding there is none.
+TOKEN_BUDGET = 2048
+
+
+class ReferenceModel:
+    """What a pack's vectors should be: nothing merged, nothing quantized, nothing padded."""
+
+    def __init__(self, model: torch.nn.Module, tokenizer: TextTokenizer, pooling: Pooling) -> None:
+        self._model = model
+        # PEFT's wrapper passes names on to the model inside.
+        self._projector = getattr(model, PROJECTOR, None)
+        self._tokenizer = tokenizer
+        self._pooling = pooling
+
+    @classmethod
+    def from_plan(cls, plan: ExportPlan, task: str) -> ReferenceModel:
+        """Load what an export with this plan would merge and quantize for a task.
+
+        Raises:
+            InputError: the plan has no such task.
+            CheckpointError: transformers or PEFT would not use the files exactly as they are.
+        """
+        if task not in plan.tasks:
+            raise InputError(unknown("task", task, plan.tasks))
+        return cls(load_model(plan, task), TextTokenizer(plan.tokenizer_json, plan.max_tokens), plan.pooling)
+
+    def encode(self, texts: Sequence[str], prompt: str = "") -> Float32:
+        """Vectors of `prompt + text` for each text, in their order; long texts are cut as the pack cuts them.
+
+        Returns:
+            float32 [len(texts), dimensions], of unit length.
+
+        Raises:
+            InputError: there are no texts, or one cannot be used (see `TextTokenizer.encode`).
+        """
+        return np.stack(
+            self._run(texts, prompt, lambda states: _unit(_pool(states.numpy().astype(np.float64), self._pooling)))
+        )
+
+    def encode_multi(self, texts: Sequence[str], prompt: str = "") -> list[Float32]:
+        """One vector for each token of each text, special tokens included.
+
+        Returns:
+            For each text float32 [tokens, dimensions of the projector], of unit length.
+
+        Raises:
+            InputError: the model has no projector, or as `encode`.
+        """
+        if self._projector is None:
+            raise InputError("this model has no head for multi-vectors")
+        projector = self._projector
+        return self._run(texts, prompt, lambda states: _unit(projector(states).numpy().astype(np.float64)))
+
+    def _run(
+        self, texts: Sequence[str], prompt: str, head: Callable[[torch.Tensor], npt.NDArray[np.float32]]
+    ) -> list[Float32]:
+        """What the head makes of each text's last hidden states."""
+        tokens = [item.ids for item in self._tokenizer.encode(texts, prompt)]
+        if not tokens:
+            raise InputError("no texts: the list is empty")
+        found: dict[int, Float32] = {}
+        with Progress("reference", len(tokens)) as progress, torch.inference_mode():
+            for rows in _same_length(tokens):
+                states = self._hidden_states(np.stack([tokens[row] for row in rows]))
+                found.update(zip(rows, head(states), strict=True))
+                progress.advance(len(rows))
+        return [found[row] for row in range(len(tokens))]
+
+    def _hidden_states(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Last hidden states float32 [rows, length, hidden]."""
+        batch = torch.from_numpy(ids)
+        states: torch.Tensor = self._model(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
+        return states
+
+
+def _same_length(tokens: Sequence[npt.NDArray[np.int64]]) -> Iterator[list[int]]:
+    """Rows of texts with the same number of tokens."""
+    groups: dict[int, list[int]] = {}
+    for row, ids in enumerate(tokens):
+        groups.setdefault(len(ids), []).append(row)
+    for length, rows in sorted(groups.items()):
+        size = max(1, TOKEN_BUDGET // length)
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _pool(states: npt.NDArray[np.float64], pooling: Pooling) -> npt.NDArray[np.float64]:
+    """One vector for each row of [rows, length, hidden]."""
+    if pooling == "mean":
+        return states.mean(1)
+    return states[:, 0 if pooling == "cls" else -1]
+
+
+def _unit(vectors: npt.NDArray[np.float64]) -> Float32:
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,177 @@
+"""V4Reference: what the vectors of a jina-embeddings-v4 checkpoint should be, for texts and images.
+
+transformers computes the towers in float32, PEFT adds the task's adapter beside the weights, torch prepares the image,
+numpy pools. Inputs run one at a time, so nothing is padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from embedpack.errors import InputError, MissingExtraError
+from embedpack.progress import Progress
+from embedpack.vectors.codes import Float32
+
+try:
+    import torch
+
+    from embedpack_export.reference.torch.qwen2_5_vl_loading import load_v4
+    from embedpack_export.reference.torch.qwen2_vl_image import Patches, image_patches, read_image_settings
+except ModuleNotFoundError as cause:
+    if cause.name not in ("torch", "transformers", "peft"):
+        raise
+    raise MissingExtraError("reference", cause.name) from cause
+
+IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
+MAX_TOKENS = 32_768
+SHORTEST_LENGTH = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class V4Input:
+    """A text with its prompt in front, or an image: uint8 [height, width, 3], red first."""
+
+    text: str | None = None
+    image: npt.NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class V4Vectors:
+    """Vectors of some inputs, all of unit length.
+
+    Attributes:
+        single: float32 [inputs, hidden].
+        multi: for each input float32 [tokens, projector's dimensions]; empty if the checkpoint has no projector.
+    """
+
+    single: Float32
+    multi: list[Float32]
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """An input as the model takes it."""
+
+    ids: npt.NDArray[np.int64]
+    patches: Patches | None
+
+
+class V4Reference:
+    """Nothing merged, nothing quantized, nothing padded."""
+
+    def __init__(self, folder: Path, model: Any) -> None:
+        """`model` is what `load_v4` made of the folder."""
+        self._model = model
+        self._images = read_image_settings(folder)
+        self._special_text = _tokenizer(folder)
+        self._plain_text = _tokenizer(folder)
+        # A user's text that holds "<|vision_start|>" is a text about that string.
+        self._plain_text.encode_special_tokens = True
+
+    @classmethod
+    def from_checkpoint(cls, folder: Path, task: str | None) -> V4Reference:
+        """Load a checkpoint with the adapter of a task beside its weights; None: without an adapter.
+
+        Raises:
+            CheckpointError: transformers or PEFT would not use the files exactly as they are.
+        """
+        return cls(folder, load_v4(folder, task))
+
+    def encode(self, inputs: Sequence[V4Input]) -> V4Vectors:
+        """Vectors of each input, in their order.
+
+        Raises:
+            InputError: there are no inputs, or one cannot be used.
+        """
+        if not inputs:
+            raise InputError("no inputs: the list is empty")
+        single, multi = [], []
+        with Progress("reference", len(inputs)) as progress:
+            for item in inputs:
+                prepared = self._prepare(item)
+                states = self._hidden_states(prepared)
+                single.append(_unit(self._pooled(prepared, states)))
+                if self._model.multi_vector_projector is not None:
+                    multi.append(_unit(self._projected(states)))
+                progress.advance(1)
+        return V4Vectors(np.stack(single), multi)
+
+    def token_ids(self, item: V4Input) -> npt.NDArray[np.int64]:
+        """The ids that the model gets for an input, with one image token for each 2 x 2 patches.
+
+        Raises:
+            InputError: the input cannot be used.
+        """
+        return self._prepare(item).ids
+
+    def hidden_states(self, item: V4Input) -> Float32:
+        """Last hidden states [tokens, hidden] of an input, behind the final norm.
+
+        Raises:
+            InputError: the input cannot be used.
+        """
+        return self._hidden_states(self._prepare(item)).numpy()
+
+    def _prepare(self, item: V4Input) -> _Prepared:
+        if (item.text is None) == (item.image is None):
+            raise InputError("an input is either a text or an image")
+        if item.image is None:
+            ids = self._plain_text.encode(item.text or "", add_special_tokens=False).ids[:MAX_TOKENS]
+            if not ids:
+                raise InputError("the text is empty")
+            return _Prepared(np.asarray(ids, np.int64), None)
+        patches = image_patches(item.image, self._images)
+        prompt = np.asarray(self._special_text.encode(IMAGE_PROMPT, add_special_tokens=False).ids, np.int64)
+        tokens = patches.rows * patches.columns // self._images.merge_size**2
+        return _Prepared(np.repeat(prompt, np.where(prompt == self._config.image_token_id, tokens, 1)), patches)
+
+    @property
+    def _config(self) -> Any:
+        return self._model.model.config
+
+    def _hidden_states(self, prepared: _Prepared) -> torch.Tensor:
+        ids = torch.from_numpy(prepared.ids)[None]
+        image: Mapping[str, torch.Tensor] = {}
+        grid = None
+        if prepared.patches is not None:
+            grid = torch.tensor([[1, prepared.patches.rows, prepared.patches.columns]])
+            image = {"pixel_values": prepared.patches.values, "image_grid_thw": grid}
+        mask = torch.ones_like(ids)
+        kinds = (ids == self._config.image_token_id).int() if grid is not None else torch.zeros_like(ids).int()
+        with torch.inference_mode():
+            positions, _ = self._model.model.get_rope_index(ids, kinds, image_grid_thw=grid, attention_mask=mask)
+            found = self._model.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, **image
+            )
+        states: torch.Tensor = found.last_hidden_state[0]
+        return states
+
+    def _pooled(self, prepared: _Prepared, states: torch.Tensor) -> npt.NDArray[np.float64]:
+        first, last = 0, len(prepared.ids) - 1
+        if prepared.patches is not None:
+            ids = prepared.ids.tolist()
+            first, last = ids.index(self._config.vision_start_token_id), ids.index(self._config.vision_end_token_id)
+        return states[first : last + 1].numpy().astype(np.float64).mean(0)
+
+    def _projected(self, states: torch.Tensor) -> npt.NDArray[np.float64]:
+        with torch.inference_mode():
+            return self._model.multi_vector_projector(states).numpy().astype(np.float64)
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _unit(vectors: npt.NDArray[np.float64]) -> Float32:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(lengths, SHORTEST_LENGTH)).astype(np.float32)

@@ -1,0 +1,91 @@
+"""A checkpoint in the layout of jina-embeddings-v4 into torch, strictly, with one task's LoRA beside the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from embedpack.errors import CheckpointError, unknown
+from embedpack.storage.safetensors import StoredTensor, open_safetensors
+from embedpack_export.reference.torch.loading import TASK_KEY, add_adapter, quiet
+from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
+from embedpack_export.sources.peft_adapter import KEY_PREFIX
+
+PROJECTOR = "multi_vector_projector"
+
+
+class V4Model(torch.nn.Module):
+    """The modules under the names that the adapters know."""
+
+    def __init__(self, model: torch.nn.Module, projector: torch.nn.Linear | None) -> None:
+        super().__init__()
+        self.model = model
+        self.multi_vector_projector = projector
+
+
+def load_v4(folder: Path, task: str | None) -> V4Model:
+    """Both towers and the projector in float32, ready to compute.
+
+    Raises:
+        CheckpointError: a tensor of the base or of the task is missing, left over, or of another shape.
+    """
+    checkpoint = read_checkpoint(folder)
+    with quiet():
+        loaded = V4Model(_load_towers(checkpoint), _load_projector(checkpoint))
+        if task is not None:
+            adapters = folder / "adapters"
+            # PEFT puts its layers into the modules of `loaded`; its wrapper around them is not needed.
+            add_adapter(loaded, adapters, _read_task(adapters, task))
+    return loaded.eval()
+
+
+def _load_towers(checkpoint: Checkpoint) -> torch.nn.Module:
+    # Only the class with a head finds the tensors under either spelling; what it returns is annotated as no pair.
+    loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        checkpoint.folder,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    model, report = loaded
+    left = {name for name in report["unexpected_keys"] if not name.startswith(f"{PROJECTOR}.")}
+    wrong = left | set(report["missing_keys"]) | {str(item) for item in report["mismatched_keys"]}
+    if wrong:
+        raise CheckpointError(f"{checkpoint.folder}: transformers does not use these: {', '.join(sorted(wrong)[:5])}")
+    towers = model.model
+    assert isinstance(towers, torch.nn.Module)
+    return towers
+
+
+def _load_projector(checkpoint: Checkpoint) -> torch.nn.Linear | None:
+    found = {name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(f"{PROJECTOR}.")}
+    if not found:
+        return None
+    if set(found) != {f"{PROJECTOR}.weight", f"{PROJECTOR}.bias"}:
+        raise CheckpointError(f"{checkpoint.folder}: the projector has {', '.join(sorted(found))}, not weight and bias")
+    weight, bias = (_torch(found[f"{PROJECTOR}.{part}"]) for part in ("weight", "bias"))
+    projector = torch.nn.Linear(weight.shape[1], weight.shape[0])
+    projector.load_state_dict({"weight": weight, "bias": bias})
+    return projector
+
+
+def _read_task(folder: Path, task: str) -> dict[str, torch.Tensor]:
+    """The tensors of one task, under the keys of an adapter that has no other."""
+    path = folder / "adapter_model.safetensors"
+    tensors = open_safetensors(path, CheckpointError).tensors
+    tasks = {name: found["task"] for name in tensors if (found := TASK_KEY.search(name)) is not None}
+    if task not in tasks.values():
+        raise CheckpointError(f"{path}: {unknown('task', task, sorted(set(tasks.values())))}")
+    wrong = [name for name in tensors if name not in tasks or not name.startswith(KEY_PREFIX)]
+    if wrong:
+        raise CheckpointError(f"{path}: {wrong[0]} belongs to no task")
+    return {TASK_KEY.sub(r"\g<part>", name): _torch(tensors[name]) for name, of in tasks.items() if of == task}
+
+
+def _torch(tensor: StoredTensor) -> torch.Tensor:
+    return torch.from_numpy(tensor.float32())

@@ -1,1 +1,0 @@
-"""What an export measured, as figures and as a page to read."""

@@ -1,0 +1,1 @@
+"""Checkpoints, adapters and where they come from: folders, wheels, the hub."""

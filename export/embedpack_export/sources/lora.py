@@ -1,0 +1,105 @@
+"""What an adapter does to one matrix: LoRA and DoRA, for linears and embeddings.
+
+linear     W' = W + scale * B @ A                          A [r, in], B [out, r]
+embedding  E' = E + scale * (B @ A).T                      A [r, vocabulary], B [hidden, r]
+DoRA       each output channel of W' is brought to the length that the magnitude vector states
+           (Liu et al. 2024, arXiv 2402.09353, eq. 5; peft/tuners/lora/dora.py); an embedding's channels are columns
+
+All of it in float32, row by row, rounded once when the result is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embedpack.errors import CheckpointError
+from embedpack.storage.safetensors import StoredTensor
+from embedpack_export.arrays import Float32, ReadRows, row_chunks
+
+
+@dataclass(frozen=True)
+class LowRankUpdate:
+    """The low-rank update of one module; `path` names it in messages."""
+
+    path: str
+    a: StoredTensor
+    b: StoredTensor
+    scale: float
+    embedding: bool
+    magnitude: StoredTensor | None
+    b_bias: StoredTensor | None
+
+    def check_shape(self, shape: tuple[int, int]) -> None:
+        """Refuse an update that does not fit the matrix.
+
+        Raises:
+            CheckpointError: A, B or the magnitude vector has another shape.
+        """
+        rows, columns = shape
+        rank = self.a.shape[0]
+        a, b, channels = (columns, rows, rows) if not self.embedding else (rows, columns, columns)
+        expected: dict[StoredTensor, tuple[int, ...]] = {self.a: (rank, a), self.b: (b, rank)}
+        if self.magnitude is not None and self.magnitude.shape not in ((channels,), (1, channels)):
+            expected[self.magnitude] = (channels,)
+        if self.b_bias is not None:
+            expected[self.b_bias] = (rows,)
+        for tensor, wanted in expected.items():
+            if tensor.shape != wanted:
+                raise CheckpointError(
+                    f"{tensor.path}: {tensor.name} has the shape {list(tensor.shape)}, the model's matrix "
+                    f"{self.path} needs {list(wanted)}; the adapter belongs to another model"
+                )
+
+    def merge(self, base: ReadRows, shape: tuple[int, int]) -> ReadRows:
+        """The merged matrix, to be read row by row; A and B are in memory as long as it is."""
+        delta = self._delta()
+
+        def added(start: int, stop: int) -> Float32:
+            return base(start, stop) + delta(start, stop)
+
+        if self.magnitude is None:
+            return added
+        magnitude = self.magnitude.float32().reshape(-1)
+        if self.embedding:
+            with np.errstate(all="ignore"):  # what is not finite is refused when the rows are read
+                factor = magnitude / _column_norms(added, shape)
+            return lambda start, stop: added(start, stop) * factor
+
+        def rows(start: int, stop: int) -> Float32:
+            weight = added(start, stop)
+            length = np.linalg.norm(weight, axis=1, keepdims=True)
+            return (weight * (magnitude[start:stop, None] / length)).astype(np.float32)
+
+        return rows
+
+    def factors(self) -> tuple[Float32, Float32]:
+        """A [r, in], and B [out, r] times the scale.
+
+        Raises:
+            CheckpointError: the update is more than their product.
+        """
+        if self.magnitude is not None or self.b_bias is not None or self.embedding:
+            raise CheckpointError(
+                f"{self.path}: DoRA, lora_bias and adapted embeddings cannot be switched at run time; export it merged"
+            )
+        return self.a.float32(), np.float32(self.scale) * self.b.float32()
+
+    def bias_change(self) -> Float32 | None:
+        """What the adapter adds to the module's bias (`lora_bias`); None where it adds nothing."""
+        return None if self.b_bias is None else np.float32(self.scale) * self.b_bias.float32()
+
+    def _delta(self) -> ReadRows:
+        """What is added to the matrix."""
+        scale, a, b = np.float32(self.scale), self.a.float32(), self.b.float32()
+        if self.embedding:
+            return lambda start, stop: scale * (a[:, start:stop].T @ b.T)
+        return lambda start, stop: scale * (b[start:stop] @ a)
+
+
+def _column_norms(read: ReadRows, shape: tuple[int, int]) -> Float32:
+    squares = np.zeros(shape[1], np.float64)
+    for start, stop in row_chunks(shape[0]):
+        squares += np.square(read(start, stop), dtype=np.float64).sum(0)
+    return np.sqrt(squares).astype(np.float32)

@@ -1,0 +1,1 @@
+"""The calibrate, write, run loop over the stages of a model."""

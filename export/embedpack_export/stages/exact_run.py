@@ -1,0 +1,138 @@
+"""The calibration pass: a model in float32, one stage after the other, watched at the inputs of its linear layers.
+
+Only one stage's weights are there at a time, in a scratch folder; what it hands to the next is kept for all inputs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from embedpack.engine.session import GraphSession
+from embedpack.host.cores import available_cores
+from embedpack_export.arrays import Float32
+from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.context import StagedModel, Target, declare
+from embedpack_export.graph.external_data import WeightStore
+from embedpack_export.graph.formats.fp32 import ObservedFp32
+from embedpack_export.quantization.activation_file import Recording, Tokens
+from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
+from embedpack_export.sources.weights import Weights
+
+Feeds = dict[str, npt.NDArray[Any]]
+
+
+@dataclass
+class Flow:
+    """Calibration inputs on their way through a model with the weights of one task.
+
+    Attributes:
+        weights: of the task.
+        feeds: inputs of the model, batch by batch.
+        observed: how many of them, from the first, count in the statistics.
+        hidden: what the stage before handed over for each batch; empty before the first.
+    """
+
+    weights: Weights
+    feeds: Sequence[Feeds]
+    observed: int
+    hidden: list[Float32] = field(default_factory=list)
+
+
+def run_stage(model: StagedModel, index: int, flows: Sequence[Flow], scratch: Path) -> dict[str, SiteStatistics]:
+    """Run one stage over the inputs of all flows, which advance by it.
+
+    Args:
+        model: the model.
+        index: of the stage; stages must be run in their order.
+        flows: one or several tasks that share their statistics.
+        scratch: a folder with room for the weights of a stage in float32, and for what its linear layers read.
+
+    Returns:
+        Statistics of what each group of linear layers read, by site. Their recordings last until the next stage is run.
+    """
+    sums: dict[str, StatisticsSum] = {}
+    recordings: dict[str, Recording] = {}
+    tokens = sum(_count(feeds) for flow in flows for feeds in flow.feeds[: flow.observed])
+    for number, flow in enumerate(flows):
+        for feeds, site, values in watch_stage(model, index, flow, scratch):
+            if site not in sums:
+                sums[site] = StatisticsSum(values.shape[-1], tokens)
+                recordings[site] = Recording(scratch / f"site.{len(sums)}", values.shape[-1])
+            found = real_tokens(feeds, values)
+            sums[site].add(found.values)
+            recordings[site].add(number, found)
+    return {site: replace(collected.result(), recording=recordings[site]) for site, collected in sums.items()}
+
+
+def watch_stage(
+    model: StagedModel, index: int, flow: Flow, scratch: Path
+) -> Iterator[tuple[Feeds, str, npt.NDArray[Any]]]:
+    """Run one stage over the inputs of a flow, which has advanced by it at the end.
+
+    Yields:
+        For each observed batch its inputs, and name and values [..., channels] of what linear layers read.
+    """
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        graph, sites = _write_stage(model, index, flow.weights, Path(folder))
+        session = GraphSession(graph, available_cores(), mapped=True)
+        advanced = []
+        for position, feeds in enumerate(flow.feeds):
+            given = feeds | ({"hidden": flow.hidden[position]} if index else {})
+            counted = position < flow.observed
+            hidden, *activations = session.run(["next", *sites] if counted else ["next"], given)
+            advanced.append(hidden)
+            for site, values in zip(sites, activations, strict=counted):
+                yield feeds, site, values
+        flow.hidden = advanced
+
+
+def run_heads(
+    model: StagedModel, heads: Callable[[Target, ir.Value], None], flow: Flow, outputs: Sequence[str], scratch: Path
+) -> list[list[npt.NDArray[Any]]]:
+    """Outputs of heads for what the last stage handed over, batch by batch."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        graph = GraphBuilder("heads", WeightStore(Path(folder)))
+        target = Target(graph, declare(graph, model.inputs), flow.weights, ObservedFp32(), statistics={})
+        heads(target, graph.input("hidden", ir.DataType.FLOAT, model.hidden))
+        path = Path(folder) / "heads.onnx"
+        ir.save(graph.build(), path)
+        session = GraphSession(path, available_cores(), mapped=True)
+        batches = zip(flow.feeds, flow.hidden, strict=True)
+        return [session.run(outputs, feeds | {"hidden": hidden}) for feeds, hidden in batches]
+
+
+def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path) -> tuple[Path, list[str]]:
+    """The graph of one stage with its sites as outputs; returns their names."""
+    observed = ObservedFp32()
+    graph = GraphBuilder("stage", WeightStore(folder))
+    inputs = declare(graph, model.inputs)
+    hidden = graph.input("hidden", ir.DataType.FLOAT, model.hidden) if index else None
+    target = Target(graph, inputs, weights, observed, statistics={})
+    result = model.stages[index](target, hidden)
+    graph.output(graph.op("Identity", [result]), "next", ir.DataType.FLOAT, [f"next.{axis}" for axis in model.hidden])
+    path = folder / "stage.onnx"
+    ir.save(graph.build(), path)
+    return path, observed.sites
+
+
+def _count(feeds: Feeds) -> int:
+    """Real tokens of a batch; of an image, patches."""
+    return int(feeds["attention_mask"].sum()) if "attention_mask" in feeds else len(feeds["patches"])
+
+
+def real_tokens(feeds: Feeds, values: npt.NDArray[Any]) -> Tokens:
+    """The activations [..., channels] of all tokens but those of padding."""
+    if "attention_mask" in feeds and values.ndim == 3:
+        mask = feeds["attention_mask"].astype(bool)
+        lengths = np.broadcast_to(mask.sum(axis=1, keepdims=True), mask.shape)[mask]
+        return Tokens(values[mask].astype(np.float32), (1 / lengths[:, None]).astype(np.float32))
+    found = values.reshape(-1, values.shape[-1]).astype(np.float32)
+    return Tokens(found, np.full((len(found), 1), 1 / len(found), np.float32))

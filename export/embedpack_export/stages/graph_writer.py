@@ -1,0 +1,177 @@
+"""Graphs that grow stage by stage, and the heads at their end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from embedpack.engine.session import GraphSession
+from embedpack.host.cores import available_cores
+from embedpack_export.arrays import Float32
+from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.context import (
+    Activation,
+    Arrivals,
+    Branches,
+    LinearFormat,
+    LinearLayer,
+    StagedModel,
+    Target,
+    declare,
+)
+from embedpack_export.graph.external_data import WeightStore
+from embedpack_export.graph.formats.fp32 import exact_linear
+from embedpack_export.graph.heads import (
+    SENTENCE,
+    TOKENS,
+    Outputs,
+    VectorCodes,
+    sentence_vector,
+    token_vectors,
+    vector_outputs,
+)
+from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.quantization.statistics import SiteStatistics
+from embedpack_export.sources.weights import Weights
+from embedpack_export.stages.exact_run import Feeds
+
+
+@dataclass(frozen=True)
+class HeadCodes:
+    """How the codes of single vectors and of multi-vectors (None: there are none) are made."""
+
+    sentence: VectorCodes
+    tokens: VectorCodes | None
+
+
+@dataclass(frozen=True)
+class LinearWriting:
+    """How linear layers are written: their format, and what is computed beside them."""
+
+    format: LinearFormat
+    branches: Branches | None = None
+
+
+@dataclass(frozen=True)
+class WrittenStage:
+    """A stage, or its first part, that can be run.
+
+    Attributes:
+        session: over the graph.
+        inputs: names of its inputs.
+        before: name of the hidden states that it reads; None: it is the first.
+        count: of the values that it returns.
+    """
+
+    session: GraphSession
+    inputs: frozenset[str]
+    before: str | None
+    count: int
+
+    def run(self, feeds: Feeds, hidden: Float32 | None) -> list[Float32]:
+        """The values; feeds that are no inputs are for other parts."""
+        given = {name: value for name, value in feeds.items() if name in self.inputs}
+        if self.before is not None and hidden is not None:
+            given[self.before] = hidden
+        return self.session.run([str(index) for index in range(self.count)], given)
+
+
+class GraphWriter:
+    """One graph under construction; its weights go to the store stage by stage."""
+
+    def __init__(
+        self,
+        name: str,
+        store: WeightStore,
+        model: StagedModel,
+        weights: Weights,
+        writing: LinearWriting,
+    ) -> None:
+        graph = GraphBuilder(name, store)
+        self._folder = store.folder
+        self._before: ir.Value | None = None
+        self._model = model
+        self._statistics: dict[str, SiteStatistics] = {}
+        self._hidden: ir.Value | None = None
+        self.target = Target(
+            graph, declare(graph, model.inputs), weights, writing.format, self._statistics, writing.branches
+        )
+
+    def append(self, index: int, statistics: Mapping[str, SiteStatistics], arrivals: Arrivals | None = None) -> None:
+        """Append a stage; its statistics are not kept.
+
+        Raises:
+            CheckpointError: a tensor is missing or does not fit.
+        """
+        self._statistics.update(statistics)
+        self._before = self._hidden
+        self._hidden = self._model.stages[index](replace(self.target, arrivals=arrivals), self._before)
+        self._statistics.clear()
+
+    def last_stage(self) -> AbstractContextManager[WrittenStage]:
+        """The last stage as it was written, as a graph of its own beside the weights."""
+        assert self._hidden is not None
+        return self.up_to([self._hidden])
+
+    @contextmanager
+    def up_to(self, values: Sequence[ir.Value]) -> Iterator[WrittenStage]:
+        """The last stage, or what there is of it, as far as these values."""
+        model = self.target.graph.part(self._before, values)
+        path = self._folder / ".stage.onnx"
+        try:
+            ir.save(model, path)
+            session = GraphSession(path, available_cores(), mapped=True)
+            inputs = frozenset(str(item.name) for item in model.graph.inputs)
+            before = None if self._before is None else str(self._before.name)
+            yield WrittenStage(session, inputs, before, len(values))
+        finally:
+            path.unlink(missing_ok=True)
+
+    def finish(self, heads: Callable[[Target, ir.Value], None], path: Path) -> None:
+        """Append what declares the outputs, and write the graph."""
+        assert self._hidden is not None
+        heads(self.target, self._hidden)
+        ir.save(self.target.graph.build(), path)
+
+
+def text_heads(
+    plan: ExportPlan, codes: HeadCodes | None, offset: Float32 | None = None
+) -> Callable[[Target, ir.Value], None]:
+    """The outputs of a graph of texts: single vectors, and multi-vectors where the model has a head for them.
+
+    Without `codes` the vectors are float32 only. `offset` [dimensions] is added to all last hidden states: the mean
+    error of the layers before, taken back.
+    """
+
+    def append(target: Target, hidden: ir.Value) -> None:
+        g, mask = target.graph, target.inputs["attention_mask"]
+        if offset is not None:
+            hidden = g.op("Add", [hidden, g.constant(offset, np.float32)])
+        counted = target.inputs.get("pool_mask", mask)
+        vector = sentence_vector(g, hidden, counted, plan.pooling)
+        vector_outputs(
+            g, vector, Outputs(SENTENCE, ("batch",), plan.model.dimensions), None if codes is None else codes.sentence
+        )
+        head = plan.model.tokens
+        if head is not None:
+            layer = LinearLayer(
+                target.weights.matrix(head.module, (head.dimensions, plan.model.dimensions)),
+                target.weights.vector(f"{head.module}.bias", head.dimensions),
+            )
+            projected = exact_linear(target, Activation(f"{head.module}.input", lambda: hidden), layer)
+            outputs = Outputs(TOKENS, ("batch", "sequence"), head.dimensions)
+            vector_outputs(g, token_vectors(g, projected, mask), outputs, None if codes is None else codes.tokens)
+
+    return append
+
+
+def vision_heads(target: Target, hidden: ir.Value) -> None:
+    """The output of a vision graph: the vectors of an image's tokens, float32 [image_tokens, hidden]."""
+    shape: list[Any] = ["image_tokens", "hidden"]
+    target.graph.output(hidden, "image_embeds", ir.DataType.FLOAT, shape)

@@ -1,0 +1,109 @@
+"""Calibration texts and images as the inputs of a model's graphs, in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.engine.golden import GoldenCase, golden_image
+from embedpack.inputs.batching import token_budget_batches
+from embedpack.inputs.processor import Prepared
+from embedpack.inputs.vision_layout import token_grid, vision_feeds
+from embedpack_export.arrays import Float32
+from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.planning.tasks import TaskPlan
+from embedpack_export.stages.calibration_images import calibration_images
+from embedpack_export.stages.exact_run import Feeds
+
+# Tokens of a batch: each batch costs a pass over the statistics, each token the memory of its activations.
+TOKEN_BUDGET = 1024
+# Tokens times parameters that one pass may take, within bounds of tokens: a large model looks at fewer texts.
+WORK = 4e12
+FEWEST_TOKENS, MOST_TOKENS = 3_000, 25_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prepared items that run together, with their inputs; an image runs alone."""
+
+    items: tuple[Prepared, ...]
+    feeds: Feeds
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What runs through a model while it is written: calibration inputs, and golden ones, each alone."""
+
+    calibration: Sequence[Batch]
+    golden: Sequence[Batch]
+
+    def feeds(self, embeds: Sequence[Float32]) -> list[Feeds]:
+        """Inputs of the graph, the calibration's first, with the vectors of the images among them, in their order."""
+        left = iter(embeds)
+        return [
+            batch.feeds | ({"image_embeds": next(left)} if batch.items[0].image is not None else {})
+            for batch in (*self.calibration, *self.golden)
+        ]
+
+    def mean_vector(self, hidden: Sequence[Float32]) -> npt.NDArray[np.float64]:
+        """Mean over the calibration items of the mean of their tokens, of hidden states [batch, sequence, size]."""
+        means = []
+        for batch, found in zip(self.calibration, hidden[: len(self.calibration)], strict=True):
+            mask = batch.feeds["attention_mask"][..., None].astype(np.float64)
+            means.append((found * mask).sum(axis=1) / mask.sum(axis=1))
+        return np.asarray(np.concatenate(means).mean(axis=0))
+
+    def real_tokens(self, values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Rows of the real tokens of all calibration batches of values [batch, sequence, ...]."""
+        pairs = zip(self.calibration, values, strict=True)
+        return np.concatenate([found[batch.feeds["attention_mask"].astype(bool)] for batch, found in pairs])
+
+
+def images(plan: ExportPlan) -> list[Prepared]:
+    """Calibration images of a model that reads images, and behind them the golden one."""
+    if plan.model.vision is None:
+        return []
+    return plan.preparation.prepare([*calibration_images(plan.seed), golden_image()], "")
+
+
+def image_feeds(plan: ExportPlan) -> list[Feeds]:
+    """Inputs of the vision graph, one image each."""
+    assert plan.model.vision is not None
+    return [vision_feeds(item.image, plan.model.vision.image) for item in images(plan) if item.image is not None]
+
+
+def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -> Inputs:
+    """Texts under the prompts of a task, and images, in batches; each golden case alone."""
+    groups = sorted(plan.calibration.by_prompt(task.prompts, task.default_prompt_name).items())
+    texts = _bounded(plan, [item for prompt, found in groups for item in plan.preparation.prepare(found, prompt)])
+    lengths = [len(item.ids) for item in texts]
+    batches = [[texts[row] for row in rows] for rows in token_budget_batches(lengths, TOKEN_BUDGET)]
+    pictures = [_alone(plan, item) for item in images(plan)]
+    golden = [
+        pictures[-1] if case.text is None else _alone(plan, plan.preparation.prepare([case.text], case.prompt)[0])
+        for case in cases
+    ]
+    calibration = [Batch(tuple(batch), plan.preparation.feeds(batch, [])) for batch in batches]
+    return Inputs([*calibration, *pictures[:-1]], golden)
+
+
+def _alone(plan: ExportPlan, item: Prepared) -> Batch:
+    """A batch of one item; `Inputs.feeds` puts the vectors of an image in their place."""
+    spec = plan.preparation.image
+    embeds = []
+    if item.image is not None and spec is not None:
+        rows, columns = token_grid(item.image, spec)
+        embeds = [np.zeros((rows * columns, plan.model.dimensions), np.float32)]
+    return Batch((item,), plan.preparation.feeds([item], embeds))
+
+
+def _bounded(plan: ExportPlan, texts: Sequence[Prepared]) -> list[Prepared]:
+    """Texts, evenly taken, that a model of this size can look at in reasonable time."""
+    limit = min(MOST_TOKENS, max(FEWEST_TOKENS, WORK / max(1, plan.parameters)))
+    tokens = sum(len(item.ids) for item in texts)
+    kept = min(len(texts), max(1, int(len(texts) * limit / tokens)))
+    return [texts[row] for row in np.linspace(0, len(texts) - 1, kept).astype(int)]

@@ -1,0 +1,153 @@
+"""embedpack embed: texts, images and PDF pages to vectors."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedpack.cli.options import add_pack, add_texts, add_variant, add_vectors
+
+if TYPE_CHECKING:
+    from embedpack.embedder import Embedder
+    from embedpack.inputs.files import InputPart
+    from embedpack.vectors.embeddings import Embeddings
+    from embedpack.vectors.multi_embeddings import MultiEmbeddings
+
+SUMMARY = "Turn texts, images and PDF pages into vectors."
+EXAMPLES = """\
+  embedpack embed packs/minilm notes.txt -o notes.npz
+  embedpack embed packs/minilm docs.jsonl --prompt-name passage --precision 2bit -o docs.safetensors
+  echo "how to reset a router" | embedpack embed packs/minilm - --prompt-name query --truncate-dim 128
+  embedpack embed packs/v4 notes.txt scan.png report.pdf --task retrieval --prompt-name passage -o all.npz
+  embedpack embed packs/v4 report.pdf --task retrieval --multi --precision binary --pool-factor 3 -o pages.npz
+  embedpack embed packs/v4 functions.jsonl --adapters switchable --task code -o functions.npz"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_pack(parser)
+    parser.add_argument(
+        "files",
+        nargs="*",
+        default=["-"],
+        metavar="FILE",
+        help="texts; images (.png .jpg .jpeg .webp .gif .bmp .tif .tiff .ppm); .pdf; - is standard input (default)",
+    )
+    add_variant(parser)
+    parser.add_argument("--prompt-name", help="prompt of the task, e.g. query or passage (default: the pack's default)")
+    add_vectors(parser)
+    parser.add_argument("--multi", action="store_true", help="one vector for every token, where the pack has them")
+    parser.add_argument(
+        "--pool-factor",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --multi, of documents: about one vector for N tokens, those that are alike (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N", help="bring larger images to this area (default: the model's limit)"
+    )
+    add_texts(parser)
+    parser.add_argument(
+        "--on-long", default="truncate", help="truncate or error: texts over the limit of tokens (default: %(default)s)"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help=".npz, .safetensors or .jsonl (default: JSON lines, printed)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Embed the texts, images and pages of files."""
+    from functools import partial
+
+    from embedpack.embedder import Embedder
+    from embedpack.errors import InputError
+    from embedpack.inputs.files import read_parts
+    from embedpack.inputs.text_files import read_texts
+    from embedpack.vectors.writing import check_suffix, is_stream, write_stream, write_vectors
+
+    if options.output is not None:
+        check_suffix(options.output)
+    if options.multi and options.truncate_dim is not None:
+        raise InputError("--truncate-dim does not go with --multi: multi-vectors are not cut")
+    if options.pool_factor != 1 and not options.multi:
+        raise InputError("--pool-factor goes with --multi: only the vectors of tokens are pooled")
+    parts = read_parts(
+        options.files,
+        partial(read_texts, format=options.format, column=options.column, id_column=options.id_column),
+    )
+    model = Embedder(
+        options.pack, task=options.task, weights=options.weights, adapters=options.adapters, threads=options.threads
+    )
+    _check_images(model, parts)
+    if is_stream(options.output) and not options.multi:
+        write_stream(options.output, _encode_stream(model, parts, options))
+        return 0
+    embeddings = _encode_multi(model, parts, options) if options.multi else _encode(model, parts, options)
+    write_vectors(options.output, [name for part in parts for name in part.ids], embeddings)
+    return 0
+
+
+def _check_images(model: Embedder, parts: list[InputPart]) -> None:
+    """Refuse images before any work is done, where the pack reads texts only."""
+    from embedpack.errors import InputError
+
+    for part in parts:
+        if part.images and model.pack.manifest.image is None:
+            raise InputError(f"{part.source}: {model.pack.folder} reads texts only, no images")
+
+
+def _encode_stream(
+    model: Embedder, parts: list[InputPart], options: argparse.Namespace
+) -> Iterator[tuple[list[str], Embeddings]]:
+    """Vectors with their ids, as they come."""
+    for part in parts:
+        first = 0
+        for embeddings in model.encode_iter(
+            part.items,
+            prompt_name=options.prompt_name,
+            truncate_dim=options.truncate_dim,
+            precision=options.precision,
+            on_long=options.on_long,
+            max_pixels=options.max_pixels,
+        ):
+            yield part.ids[first : first + len(embeddings)], embeddings
+            first += len(embeddings)
+
+
+def _encode(model: Embedder, parts: list[InputPart], options: argparse.Namespace) -> Embeddings:
+    from embedpack.vectors.embeddings import concatenate
+
+    return concatenate(
+        [
+            model.encode(
+                part.items,
+                prompt_name=options.prompt_name,
+                truncate_dim=options.truncate_dim,
+                precision=options.precision,
+                on_long=options.on_long,
+                max_pixels=options.max_pixels,
+            )
+            for part in parts
+        ]
+    )
+
+
+def _encode_multi(model: Embedder, parts: list[InputPart], options: argparse.Namespace) -> MultiEmbeddings:
+    from embedpack.vectors.multi_embeddings import concatenate_multi
+
+    return concatenate_multi(
+        [
+            model.encode_multi(
+                part.items,
+                prompt_name=options.prompt_name,
+                precision=options.precision,
+                pool_factor=options.pool_factor,
+                on_long=options.on_long,
+                max_pixels=options.max_pixels,
+            )
+            for part in parts
+        ]
+    )

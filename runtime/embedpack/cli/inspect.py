@@ -1,0 +1,140 @@
+"""embedpack inspect: what a pack holds."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedpack.cli.options import add_json, add_pack
+
+if TYPE_CHECKING:
+    from embedpack.pack.manifest import Check, CodeCalibration, Manifest, Variant
+
+SUMMARY = "Show what a pack holds: tasks, images, codes, variants, adapters, sizes, accuracy, verdicts, licence."
+EXAMPLES = """\
+  embedpack inspect packs/minilm
+  embedpack inspect packs/minilm --json
+  embedpack inspect packs/v4"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_pack(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the manifest."""
+    import msgspec
+
+    from embedpack.pack.folder import read_pack
+
+    manifest = read_pack(options.pack).manifest
+    if options.json:
+        print(msgspec.json.encode(manifest).decode())
+    else:
+        _print(options.pack, manifest)
+    return 0
+
+
+def _print(folder: Path, manifest: Manifest) -> None:
+    restricted = ", non-commercial" if manifest.license.non_commercial else ""
+    print(f"{manifest.name}  ({manifest.family}, pack format {manifest.format})")
+    print(f"license     {manifest.license.id or 'not stated'}{restricted}")
+    print(f"vectors     {manifest.dimensions} dimensions, may be cut to {', '.join(map(str, manifest.truncate_dims))}")
+    print(f"texts       up to {manifest.text.max_tokens} tokens, {manifest.pooling} pooling")
+    _print_images(manifest)
+    for name, task in manifest.tasks.items():
+        prompts = ", ".join(f"{key} = {text!r}" for key, text in task.prompts.items()) or "no prompts"
+        adapter = "no adapter" if task.adapter is None else f"an adapter of {task.adapter.modules} matrices"
+        print(f"task        {name}: {prompts}; {adapter}")
+        _print_codes("codes", name, task.codes)
+        if task.token_codes is not None:
+            _print_codes("tokens", name, task.token_codes)
+    for name, variant in manifest.variants.items():
+        _print_variant(manifest, name, variant)
+    _print_sizes(manifest)
+    if manifest.report is None:
+        print("report      none: nobody compared this pack with its model")
+    else:
+        print(f"report      {folder / manifest.report.page}")
+
+
+def _print_codes(label: str, task: str, codes: CodeCalibration) -> None:
+    """What calibration kept, and which part of the ten nearest vectors codes find with and without it."""
+    kept = " and ".join(codes.kept) or "neither center nor rotation"
+    print(f"{label:<11} {task}: {kept} kept, by {codes.texts} texts")
+    for steps, agreement in codes.agreement.items():
+        found = ", ".join(f"{precision} {100 * share:.1f}" for precision, share in agreement.items())
+        print(f"  found     {steps:<20} {found} % of the ten nearest")
+
+
+def _print_images(manifest: Manifest) -> None:
+    image = manifest.image
+    if image is None:
+        return
+    print(
+        f"images      {image.min_pixels} to {image.max_pixels} pixels; others are brought to the nearer of these sizes"
+    )
+    for weights, graph in manifest.vision.items():
+        size = _megabytes(manifest, (graph.graph, *graph.external_data))
+        print(f"vision      {weights:<20} {size:8.1f} MB")
+
+
+def _print_variant(manifest: Manifest, name: str, variant: Variant) -> None:
+    size = _megabytes(manifest, (variant.graph, *variant.external_data))
+    close = variant.accuracy
+    print(
+        f"variant     {name:<20} {size:8.1f} MB   cosine to {close.reference}: mean {close.cosine_mean:.5f}, "
+        f"1st percentile {close.cosine_p1:.5f}, lowest {close.cosine_min:.5f} ({close.texts} inputs)"
+    )
+    if close.tokens is not None:
+        print(
+            f"{'':<45}of their tokens: mean {close.tokens.cosine_mean:.5f}, "
+            f"1st percentile {close.tokens.cosine_p1:.5f} ({close.tokens.tokens} tokens)"
+        )
+    for task, check in variant.checks.items():
+        print(f"  verdict   {task:<20} {_told(check)}")
+    for task, file in variant.adapter_files.items():
+        print(f"  adapter   {task:<20} {_megabytes(manifest, (file,)):8.1f} MB   {file}")
+
+
+def _told(check: Check) -> str:
+    """The verdict on a variant, with the figures that it rests on."""
+    if check.ranking_loss is None or check.ranking_loss_95 is None:
+        close = f"cosine to {check.reference} {check.cosine_mean:.5f}"
+        return f"{check.verdict}: {check.texts} texts are too few to rank; {close}"
+    low, high = check.ranking_loss_95
+    return (
+        f"{check.verdict}: loses {check.ranking_loss:.2f} points of nDCG@10 to {check.reference} ({low:.2f} to "
+        f"{high:.2f}), at most {check.budget:.2f} wanted; {check.texts} texts"
+    )
+
+
+def _print_sizes(manifest: Manifest) -> None:
+    """Bytes of a vector, of a token's vector, and of all those of a page, in each precision."""
+    for precision, size in _sizes(manifest.dimensions):
+        print(f"precision   {precision:<20} {size:8} bytes a vector")
+    if manifest.multi_vector_dimensions is None:
+        return
+    tokens = None if manifest.image is None else manifest.image.most_tokens
+    image = "" if tokens is None else f"; the largest image has {tokens} tokens"
+    print(f"multi       {manifest.multi_vector_dimensions} dimensions a token{image}")
+    for precision, size in _sizes(manifest.multi_vector_dimensions):
+        page = "" if tokens is None else f"  {tokens * size:10} bytes the largest image"
+        print(f"precision   {precision:<20} {size:8} bytes a token{page}")
+
+
+def _sizes(dimensions: int) -> list[tuple[str, int]]:
+    """Precisions that hold vectors of these dimensions, with the bytes of one."""
+    from embedpack.vectors.bit_packing import fills_bytes
+    from embedpack.vectors.codes import DTYPES, PRECISIONS, code_width, is_low_bit
+
+    fitting = [name for name in PRECISIONS if not is_low_bit(name) or fills_bytes(name, dimensions)]
+    return [(name, code_width(name, dimensions) * DTYPES[name]().itemsize) for name in fitting]
+
+
+def _megabytes(manifest: Manifest, files: Iterable[str | None]) -> float:
+    return sum(manifest.files[file].bytes for file in set(files) if file is not None) / 1e6

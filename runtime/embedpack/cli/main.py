@@ -1,0 +1,83 @@
+"""The command line. Each command is a module in `commands/`; other packages add theirs as entry points.
+
+Exit status: 0 done; 1 a clear error, told on standard error; 2 wrong usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from embedpack.errors import EmbedpackError
+
+BUILT_IN = {name: f"embedpack.cli.{name}" for name in ("embed", "search", "inspect", "verify", "prepare")}
+ENTRY_POINTS = "embedpack.commands"
+INTERRUPTED = 130
+
+
+class Command(Protocol):
+    """What a command's module offers."""
+
+    SUMMARY: str
+    EXAMPLES: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, format="%(message)s")
+    try:
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except EmbedpackError as error:
+        print(f"embedpack: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("embedpack: interrupted; nothing was left half-written", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="embedpack",
+        description="Embeddings from quantized ONNX packs, without torch.",
+        epilog="Exit status: 0 done, 1 error, 2 wrong usage, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"embedpack {importlib.metadata.version('embedpack')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, module in _commands().items():
+        command: Command = importlib.import_module(module)
+        sub = commands.add_parser(
+            name,
+            help=command.SUMMARY,
+            description=command.SUMMARY,
+            epilog=f"examples:\n{command.EXAMPLES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(sub)
+        sub.add_argument("-v", "--verbose", action="store_true", help="tell more on standard error")
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def _commands() -> dict[str, str]:
+    """Names and modules of all commands, in the order of their use: export, embed, search, ..."""
+    found = {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    return {**found, **BUILT_IN}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""One module a command; each offers SUMMARY, EXAMPLES, add_arguments and run. Heavy imports wait for run."""

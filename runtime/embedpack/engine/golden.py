@@ -1,0 +1,123 @@
+"""Golden inputs: texts and the vectors that each variant gave when the pack was made, for `embedpack verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.engine.encoder import EncodeOptions, Encoder
+from embedpack.engine.loading import open_encoder
+from embedpack.errors import PackError
+from embedpack.host.cores import available_cores
+from embedpack.pack.folder import Pack
+from embedpack.pack.manifest import Strict, WeightsFormat
+
+# Largest 1 - cosine. Another CPU rounds intermediate values otherwise; quantized graphs can pass a rounding on.
+TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-6, "int8": 1e-3, "int4": 1e-3}
+
+TEXTS = (
+    "How do I reset a router?",
+    "A",
+    "Die Katze schläft auf dem warmen Dach, während es regnet. 猫在屋顶上睡觉。 😀",
+    "for name in sorted(os.listdir(folder)): print(name, os.path.getsize(name))",
+    "To index a shelf, read every label twice. " * 12,
+)
+
+
+class GoldenCase(Strict, frozen=True):
+    """A text with the prompt in front of it; a null text stands for `golden_image`."""
+
+    prompt: str
+    text: str | None
+
+
+class Golden(Strict, frozen=True):
+    """Content of the golden file: the cases of each task, and a vector for each of them by variant."""
+
+    cases: dict[str, list[GoldenCase]]
+    vectors: dict[str, list[list[float]]]
+
+
+def check_golden(pack: Pack, variant: str) -> float:
+    """Run a variant on its golden inputs.
+
+    Returns:
+        The largest 1 - cosine to the recorded vectors.
+
+    Raises:
+        PackError: the recorded vectors are missing, or the variant gives others.
+    """
+    chosen = pack.manifest.variants[variant]
+    golden = _read(pack)
+    encoder = open_encoder(pack, chosen, available_cores())
+    tasks = chosen.adapter_files if chosen.task is None else {chosen.task: ""}
+    worst = float(np.max([_worst_loss(pack, golden, variant, task, encoder) for task in tasks]))
+    if not worst <= TOLERANCE[chosen.weights]:
+        raise PackError(
+            f"{pack.folder}: {variant} gives other vectors here than where it was made: 1 - cosine {worst:.1e}, "
+            f"at most {TOLERANCE[chosen.weights]:.0e} expected; do not use it on this machine, and report the CPU"
+        )
+    return worst
+
+
+def golden_key(variant: str, task: str) -> str:
+    """Name of the recorded vectors of a switchable variant with the adapter of a task."""
+    return f"{variant}:{task}"
+
+
+def _read(pack: Pack) -> Golden:
+    path = pack.folder / pack.manifest.golden
+    try:
+        return msgspec.json.decode(pack.read(pack.manifest.golden), type=Golden)
+    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+        raise PackError(f"{path}: {cause}") from cause
+
+
+def _worst_loss(pack: Pack, golden: Golden, variant: str, task: str, encoder: Encoder) -> float:
+    """The largest 1 - cosine of a variant to its recorded vectors for one task."""
+    path = pack.folder / pack.manifest.golden
+    switchable = pack.manifest.variants[variant].task is None
+    cases = golden.cases.get(task, [])
+    recorded = golden.vectors.get(golden_key(variant, task) if switchable else variant, [])
+    if not cases or len(cases) != len(recorded):
+        raise PackError(
+            f"{path}: {len(cases)} inputs and {len(recorded)} vectors for {variant!r}; export the pack again"
+        )
+    worst = 0.0
+    for vector, expected in zip(
+        golden_vectors(encoder, cases, task if switchable else None), map(np.asarray, recorded), strict=True
+    ):
+        if expected.shape != vector.shape:
+            raise PackError(f"{path}: a vector of {variant!r} has {expected.size} values, not {vector.size}")
+        with np.errstate(invalid="ignore"):
+            loss = 1 - vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
+        # max() would drop a NaN, the loss to a vector without a direction.
+        worst = float(np.maximum(worst, loss))
+    return worst
+
+
+def golden_cases(prompts: Iterable[str], *, images: bool) -> list[GoldenCase]:
+    """Every text under every prompt and under none, and the image where images are read."""
+    cases = [GoldenCase(prompt=prompt, text=text) for prompt in sorted({"", *prompts}) for text in TEXTS]
+    return [*cases, *[GoldenCase(prompt="", text=None)] * images]
+
+
+def golden_vectors(
+    encoder: Encoder, cases: Sequence[GoldenCase], adapter: str | None = None
+) -> list[npt.NDArray[np.float32]]:
+    """Single vectors of the cases."""
+    vectors = []
+    for case in cases:
+        item = golden_image() if case.text is None else case.text
+        options = EncodeOptions(prompt=case.prompt, adapter=adapter)
+        vectors.append(encoder.run([item], "sentence_embedding", options)[0])
+    return vectors
+
+
+def golden_image() -> npt.NDArray[np.uint8]:
+    """Colours that run across an image, uint8 [100, 140, 3]; its sides are no multiples of a window."""
+    down, across = np.mgrid[:100, :140]
+    return np.stack([down * 255 // 99, across * 255 // 139, (down * across) % 256], axis=-1).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Resources of this machine: memory, cores, CPU features."""

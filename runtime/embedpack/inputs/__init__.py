@@ -1,0 +1,1 @@
+"""Texts, images and PDF pages, from files to graph inputs."""

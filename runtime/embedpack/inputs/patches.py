@@ -1,0 +1,61 @@
+"""An image as the rows of patches that a vision graph takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.errors import InputError
+from embedpack.inputs.resize import resize_bicubic, smart_resize
+from embedpack.pack.manifest import ImageInput
+
+
+@dataclass(frozen=True)
+class ImagePatches:
+    """Patches of one image.
+
+    Attributes:
+        rows: float32 [patches, values], the values of a patch in the order channel, frame, y, x. The patches that make
+            one token stand together; within a token, and from token to token, they go row by row.
+        grid: patches along the height and along the width.
+    """
+
+    rows: npt.NDArray[np.float32]
+    grid: tuple[int, int]
+
+
+def image_patches(image: npt.NDArray[np.uint8], spec: ImageInput, max_pixels: int | None = None) -> ImagePatches:
+    """Resize an image, normalise it and cut it into patches.
+
+    Args:
+        image: RGB [height, width, 3].
+        spec: how the model wants its images.
+        max_pixels: area after resizing at most, in place of that of `spec`.
+
+    Raises:
+        InputError: one side is more than 200 times the other, or `max_pixels` is below `spec.min_pixels`.
+    """
+    limit = spec.max_pixels if max_pixels is None else max_pixels
+    if limit < spec.min_pixels:
+        raise InputError(f"max_pixels is {limit}; this model takes images of at least {spec.min_pixels} pixels")
+    token = spec.patch_size * spec.merge_size
+    height, width = smart_resize(image.shape[0], image.shape[1], token, spec.min_pixels, limit)
+    pixels = resize_bicubic(image, height, width)
+    side, merge = spec.patch_size, spec.merge_size
+    # [token row, row of patches, y, token column, column of patches, x, channel]
+    blocks = pixels.reshape(height // token, merge, side, width // token, merge, side, 3)
+    ordered = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3, side, side)
+    return ImagePatches(_normalise(ordered, spec), (height // side, width // side))
+
+
+def _normalise(patches: npt.NDArray[np.uint8], spec: ImageInput) -> npt.NDArray[np.float32]:
+    """Bytes [patches, channel, y, x] to rows of normalised values, repeated for every frame."""
+    count, channels, side, _ = patches.shape
+    rows = np.empty((count, channels, spec.temporal_patch_size, side, side), np.float32)
+    mean, std = (np.array(values, np.float32) * np.float32(255) for values in (spec.mean, spec.std))
+    for channel in range(channels):
+        levels = (np.arange(256, dtype=np.float32) - mean[channel]) / std[channel]
+        rows[:, channel] = levels[patches[:, channel]][:, None]
+    return rows.reshape(count, -1)

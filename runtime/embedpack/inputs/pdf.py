@@ -1,0 +1,117 @@
+"""Pages of PDF files as images."""
+
+from __future__ import annotations
+
+import math
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.errors import CapacityError, InputError, MissingExtraError
+from embedpack.inputs.images import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfDocument, PdfPage
+
+POINTS_PER_INCH = 72
+# PDFium must not run in two threads at a time. Reentrant: collecting garbage may close a forgotten generator meanwhile.
+_PDFIUM = threading.RLock()
+
+
+def pdf_pages(
+    path: str | Path, *, dpi: int = 150, pages: Sequence[int] | None = None
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Render the pages of a PDF, one at a time; annotations and the contents of forms are drawn.
+
+    Errors are raised when the page is asked for, those about the file with the first one. The file is open until the
+    last page was taken or the iterator is closed.
+
+    Args:
+        path: the file.
+        dpi: pixels per inch. A page that would have more than `MAX_PIXELS` pixels is rendered as large as they allow.
+        pages: numbers of the pages, counted from 1, e.g. range(1, 11); left out, all of them.
+
+    Yields:
+        RGB [height, width, 3].
+
+    Raises:
+        InputError: the file cannot be read, is encrypted or damaged, or a page does not exist or cannot be rendered.
+        CapacityError: a page does not fit the memory.
+        MissingExtraError: pypdfium2 is not installed.
+    """
+    if dpi < 1:
+        raise InputError(f"dpi is {dpi}; it must be positive, 150 is usual")
+    with _document(Path(path)) as document:
+        with _PDFIUM:
+            count = len(document)
+        for number in range(1, count + 1) if pages is None else pages:
+            if not 1 <= number <= count:
+                raise InputError(f"{path}: there is no page {number}; the pages are 1 to {count}")
+            yield _rendered(document, number, dpi, f"{path}, page {number}")
+
+
+@contextmanager
+def _document(path: Path) -> Iterator[PdfDocument]:
+    try:
+        import pypdfium2
+    except ImportError as cause:
+        raise MissingExtraError("pdf", "pypdfium2") from cause
+    _check_file(path)
+    with _PDFIUM:
+        try:
+            # Absolute, for it would take a leading ~ for the home folder.
+            document = pypdfium2.PdfDocument(path.absolute())
+            document.init_forms()  # or fields that were filled in stay blank
+        except pypdfium2.PdfiumError as cause:
+            raise InputError(f"{path} {_reason()}") from cause
+    try:
+        yield document
+    finally:
+        with _PDFIUM:
+            document.close()
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is a folder or a device; pass the path of a PDF file")
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
+        raise InputError(f"{path} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
+    if not status.st_size:
+        raise InputError(f"{path} is empty (0 bytes); leave it out, or write it again")
+
+
+def _reason() -> str:
+    from pypdfium2 import raw
+
+    if raw.FPDF_GetLastError() in (raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY):
+        return "is encrypted; remove its password first, e.g. with qpdf --decrypt"
+    return "is damaged or no PDF; open it in a viewer and save it again"
+
+
+def _rendered(document: PdfDocument, number: int, dpi: int, name: str) -> npt.NDArray[np.uint8]:
+    try:
+        with _PDFIUM, closing(document[number - 1]) as page:
+            scale = min(dpi / POINTS_PER_INCH, _largest_scale(page))
+            with closing(page.render(scale=scale, rev_byteorder=True)) as bitmap:
+                return np.ascontiguousarray(bitmap.to_numpy()).copy()
+    except MemoryError as cause:
+        raise CapacityError(f"{name} does not fit the memory; lower dpi") from cause
+    except Exception as cause:  # pypdfium2 raises PdfiumError, ValueError, ctypes.ArgumentError and others
+        raise InputError(f"{name} cannot be rendered: {cause}; leave it out with `pages`") from cause
+
+
+def _largest_scale(page: PdfPage) -> float:
+    width, height = page.get_size()
+    # The root of (width s + 1)(height s + 1) = MAX_PIXELS: the renderer rounds both sides up.
+    both = width + height
+    return 2 * (MAX_PIXELS - 1) / (both + math.sqrt(both**2 + 4 * width * height * (MAX_PIXELS - 1)))

@@ -1,0 +1,111 @@
+"""Pillow, kept to formats of pixels, to single images, and to errors of embedpack; to be imported only when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import (  # noqa: F401
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from embedpack.errors import CapacityError, EmbedpackError, InputError
+from embedpack.inputs.images import check_size
+from embedpack.inputs.pillow_modes import rgb, upright
+
+# Those of the plugins imported above. Pillow knows more, some of which start other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+MAX_COUNTED_PAGES = 1000
+
+
+def decode(stream: IO[bytes], name: str) -> npt.NDArray[np.uint8]:
+    """Pixels of an image file, RGB [height, width, 3].
+
+    Args:
+        stream: the file.
+        name: that of the image in error messages.
+
+    Raises:
+        CapacityError, InputError: see `embedpack.inputs.images.read_image`.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise InputError(
+            f"{name}: Pillow is set to fill the missing part of cut files with grey; "
+            "set PIL.ImageFile.LOAD_TRUNCATED_IMAGES = False"
+        )
+    with _pillow_errors(name):
+        return pixels(_opened(stream, name), name)
+
+
+def pixels(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
+    """Pixels of a Pillow image, which may not be loaded yet, RGB [height, width, 3].
+
+    Args:
+        image: the image.
+        name: its name in error messages.
+
+    Raises:
+        CapacityError, InputError: see `embedpack.inputs.images.read_image`.
+    """
+    check_size(image.width, image.height, name)
+    # MPO is a JPEG with further pictures behind it, such as a preview: any camera writes it.
+    if image.format not in (None, "MPO", *FORMATS):
+        raise InputError(f"{name} comes from a file of format {image.format}, which is not read; pass image.copy()")
+    with _pillow_errors(name):
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            raise InputError(
+                f"{name} holds {_count_frames(image)} frames; pass one of them as a PIL image: "
+                "image.seek(n), then image.copy()"
+            )
+        image.load()
+        return rgb(upright(image), name)
+
+
+def _opened(stream: IO[bytes], name: str) -> Image.Image:
+    """An image of which nothing but its header has been read."""
+    prefix = stream.read(16)
+    for format in FORMATS:
+        # Not Image.open: it loads plugins by the name of the file, and its limit of pixels is a warning.
+        factory, accept = Image.OPEN[format]
+        if accept is not None and accept(prefix) is True:
+            stream.seek(0)
+            return factory(stream, "")
+    hint = "a PDF? pass its pages: embedpack.pdf_pages" if prefix.startswith(b"%PDF") else "convert it, e.g. to PNG"
+    raise InputError(f"{name} is no image that can be read ({', '.join(FORMATS)}); {hint}")
+
+
+def _count_frames(image: Image.Image) -> str:
+    if image.format != "TIFF":
+        return str(getattr(image, "n_frames", "several"))
+    # Pillow compares every page with all before it: a small hostile file would keep it busy for hours.
+    for page in range(MAX_COUNTED_PAGES):
+        try:
+            image.seek(page)
+        except EOFError:
+            return str(page)
+    return f"{MAX_COUNTED_PAGES} or more"
+
+
+@contextmanager
+def _pillow_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except EmbedpackError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as cause:
+        raise CapacityError(f"{name} is too large for Pillow: {cause} Make it smaller") from cause
+    except MemoryError as cause:
+        raise CapacityError(f"{name} does not fit the memory; make it smaller") from cause
+    except Exception as cause:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others
+        raise InputError(f"{name} cannot be decoded, it is damaged or cut off: {cause}; save it again") from cause

@@ -1,0 +1,81 @@
+"""Where everything is in an image: windows, rotary positions, the way back. Numbers only, computed from the grid.
+
+The vision graph works on patches in window order (Qwen2.5-VL, arXiv 2502.13923): a window is a square of tokens, a
+token a square of patches. Patches arrive token by token, row-major, as `embedpack.inputs.patches` makes them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.inputs.patches import ImagePatches
+from embedpack.pack.manifest import ImageInput
+
+Int64 = npt.NDArray[np.int64]
+
+
+def token_grid(patches: ImagePatches, spec: ImageInput) -> tuple[int, int]:
+    """Tokens of an image: rows, columns."""
+    return patches.grid[0] // spec.merge_size, patches.grid[1] // spec.merge_size
+
+
+def vision_feeds(patches: ImagePatches, spec: ImageInput) -> dict[str, npt.NDArray[Any]]:
+    """Inputs of the vision graph for one image.
+
+    Returns:
+        patches: float32 [p, values], in window order.
+        patch_positions: int64 [2, 1, p], row and column of each patch.
+        window_rows: int64 [windows, slots], row of `patches` in each slot; 0 in empty slots.
+        window_mask: int32 [windows, slots], 0 for empty slots.
+        window_slots: int64 [p], slot of each row, counted through all windows.
+        token_rows: int64 [tokens], where each token of the image stands in window order.
+    """
+    rows, columns = token_grid(patches, spec)
+    windows = _windows(rows, columns, spec.window_size)
+    tokens = windows[windows >= 0]
+    group = spec.merge_size**2
+    order = (tokens[:, None] * group + np.arange(group)).reshape(-1)
+    filled = np.repeat(windows >= 0, group, axis=1)
+    slots = np.flatnonzero(filled)
+    window_rows = np.zeros(filled.shape, np.int64)
+    window_rows[filled] = np.arange(len(order))
+    return {
+        "patches": patches.rows[order],
+        "patch_positions": _patch_positions(rows, columns, spec.merge_size)[:, order][:, None],
+        "window_rows": window_rows,
+        "window_mask": filled.astype(np.int32),
+        "window_slots": slots.astype(np.int64),
+        "token_rows": np.argsort(tokens).astype(np.int64),
+    }
+
+
+def token_positions(before: int, grid: tuple[int, int], after: int) -> Int64:
+    """Positions int64 [3, before + rows * columns + after] (time, height, width) of a text with one image in it.
+
+    The image's tokens share the time of the first, and the text behind goes on after the longer side (M-RoPE, Qwen2-VL,
+    arXiv 2409.12191).
+    """
+    rows, columns = grid
+    front = np.broadcast_to(np.arange(before), (3, before))
+    down, across = np.divmod(np.arange(rows * columns), columns)
+    image = before + np.stack([np.zeros_like(down), down, across])
+    back = np.broadcast_to(before + max(rows, columns) + np.arange(after), (3, after))
+    return np.concatenate([front, image, back], axis=1).astype(np.int64)
+
+
+def _windows(rows: int, columns: int, side: int) -> Int64:
+    """Tokens of each window, row-major, -1 where the image has ended; int64 [windows, side * side]."""
+    down, across = -(-rows // side), -(-columns // side)
+    cells = np.full((down * side, across * side), -1, np.int64)
+    cells[:rows, :columns] = np.arange(rows * columns).reshape(rows, columns)
+    return cells.reshape(down, side, across, side).swapaxes(1, 2).reshape(down * across, side * side)
+
+
+def _patch_positions(rows: int, columns: int, merge: int) -> Int64:
+    """Row and column of each patch, int64 [2, p], token by token."""
+    axes = np.meshgrid(np.arange(rows * merge), np.arange(columns * merge), indexing="ij")
+    blocks = np.stack(axes).reshape(2, rows, merge, columns, merge).swapaxes(2, 3)
+    return blocks.reshape(2, -1)

@@ -1,0 +1,98 @@
+"""Cross-checks of a manifest: contradictions between its parts, each with its JSON path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+
+from embedpack.errors import unknown
+from embedpack.pack.manifest import MANIFEST_NAME, FileEntry, Manifest
+
+
+def contradictions(manifest: Manifest) -> Iterator[str]:
+    """Contradictions between the parts of a manifest, each with its JSON path."""
+    yield from bad_paths(manifest.files)
+    if list(manifest.truncate_dims) != sorted(set(manifest.truncate_dims)):
+        yield "the truncations do not ascend - at `$.truncate_dims`"
+    if manifest.text.pad_token_id >= manifest.text.vocabulary:
+        yield f"the pad token is not below {manifest.text.vocabulary}, the vocabulary - at `$.text.pad_token_id`"
+    if not manifest.truncate_dims or manifest.truncate_dims[-1] != manifest.dimensions:
+        yield f"the last truncation is not {manifest.dimensions}, the full dimension - at `$.truncate_dims`"
+    for name, task in manifest.tasks.items():
+        if task.default_prompt_name is not None and task.default_prompt_name not in task.prompts:
+            yield f"{unknown('prompt', task.default_prompt_name, task.prompts)} - at `$.tasks[{name!r}]`"
+    yield from _bad_variants(manifest)
+    yield from _bad_inputs_and_heads(manifest)
+    for where, file in _references(manifest):
+        if file not in manifest.files:
+            yield f"{file!r} is not among the files - at `{where}`"
+
+
+def _bad_variants(manifest: Manifest) -> Iterator[str]:
+    if not manifest.variants:
+        yield "there is no variant - at `$.variants`"
+    used: set[str] = set()
+    for name, variant in manifest.variants.items():
+        path = f"$.variants[{name!r}]"
+        own = {variant.task} if variant.task is not None else set(variant.adapter_files)
+        for task in sorted(own - set(manifest.tasks)):
+            yield f"{unknown('task', task, manifest.tasks)} - at `{path}.task`"
+        switchable = variant.task is None and own == set(manifest.tasks)
+        if not (switchable if variant.adapters == "switchable" else variant.task is not None):
+            yield f"a merged variant has one task, a switchable one an adapter file for each - at `{path}.adapters`"
+        if variant.adapters == "merged" and variant.adapter_files:
+            yield f"a merged variant has no adapter files - at `{path}.adapter_files`"
+        for task in sorted(set(variant.checks) - own):
+            yield f"task {task!r} is none of the variant's - at `{path}.checks`"
+        if manifest.image is not None and variant.weights not in manifest.vision:
+            yield f"there is no vision graph of {variant.weights} - at `{path}.weights`"
+        used |= own
+    for name in manifest.tasks:
+        if name not in used:
+            yield f"task {name!r} has no variant - at `$.tasks[{name!r}]`"
+
+
+def _bad_inputs_and_heads(manifest: Manifest) -> Iterator[str]:
+    for name, task in manifest.tasks.items():
+        if (task.token_int8_scale is None) != (manifest.multi_vector_dimensions is None):
+            yield f"token_int8_scale and multi_vector_dimensions do not agree - at `$.tasks[{name!r}].token_int8_scale`"
+        if (task.token_codes is None) != (manifest.multi_vector_dimensions is None):
+            yield f"token_codes and multi_vector_dimensions do not agree - at `$.tasks[{name!r}].token_codes`"
+        if task.token_codes is not None and task.token_codes.file != task.codes.file:
+            yield f"the codebooks of a task are in one file - at `$.tasks[{name!r}].token_codes.file`"
+    image = manifest.image
+    if image is None:
+        return
+    for token in (*image.tokens_before, image.token, *image.tokens_after):
+        if token >= manifest.text.vocabulary:
+            yield f"token {token} is not below {manifest.text.vocabulary}, the vocabulary - at `$.image`"
+    if image.pooled_before > len(image.tokens_before) or image.pooled_after > len(image.tokens_after):
+        yield "more tokens are pooled than there are - at `$.image`"
+    if image.min_pixels > image.max_pixels:
+        yield "min_pixels is above max_pixels - at `$.image`"
+
+
+def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Every file that a part of the manifest relies on, with the JSON path of that part."""
+    yield "$.text.tokenizer", manifest.text.tokenizer
+    yield "$.golden", manifest.golden
+    if manifest.report is not None:
+        yield "$.report.figures", manifest.report.figures
+        yield "$.report.page", manifest.report.page
+    for name, task in manifest.tasks.items():
+        yield f"$.tasks[{name!r}].codes.file", task.codes.file
+    for weights, vision in manifest.vision.items():
+        for file in (vision.graph, *vision.external_data):
+            yield f"$.vision[{weights!r}]", file
+    for name, variant in manifest.variants.items():
+        for file in (variant.graph, *variant.external_data, *variant.adapter_files.values()):
+            yield f"$.variants[{name!r}]", file
+
+
+def bad_paths(files: Mapping[str, FileEntry]) -> Iterator[str]:
+    """Names that are not plain relative paths inside the pack, each with its JSON path."""
+    for name in files:
+        path = PurePosixPath(name)
+        plain = path.parts and path.as_posix() == name and name.isprintable() and not any(c in name for c in "\\:")
+        if not plain or path.is_absolute() or ".." in path.parts or name == MANIFEST_NAME:
+            yield f"{name!r} is not a plain path inside the pack - at `$.files`"

@@ -1,0 +1,1 @@
+"""Scores between vectors, and exact nearest-neighbour search."""

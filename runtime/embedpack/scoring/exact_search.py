@@ -1,0 +1,172 @@
+"""The nearest vectors: exact top-k search, in one stage or in two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from embedpack.errors import InputError
+from embedpack.scoring.cosine import similarity
+from embedpack.scoring.hamming import hamming
+from embedpack.scoring.top_k import Distances, Int64, Nearest, smallest
+from embedpack.vectors.codes import Float32, quantize
+from embedpack.vectors.embeddings import Embeddings
+
+# Documents and queries whose distances are held at a time: 16 MB, however many there are.
+DOCUMENTS = 1 << 16
+QUERIES = 1 << 6
+# How many times k documents the first of two stages keeps, where the caller does not say.
+OVERSAMPLE = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The nearest documents of every query, best first.
+
+    Attributes:
+        indices: rows of the documents, int64 [queries, k].
+        scores: their scores, float32 [queries, k].
+    """
+
+    indices: Int64
+    scores: Float32
+
+
+def search(
+    queries: Embeddings,
+    documents: Embeddings,
+    k: int = 10,
+    *,
+    rescore: Embeddings | None = None,
+    oversample: int | None = None,
+) -> Hits:
+    """The k documents with the highest `similarity` to each query; of equal scores the lower row comes first.
+
+    With `rescore` the search has two stages: `documents` are scanned for `oversample * k` candidates, and only their
+    rows of `rescore` give the scores. Binary documents are then scanned by Hamming distance, with the bits of the
+    queries, which is many times faster than reading float32 vectors. Codes may be memory-mapped: the scan passes over
+    `documents`, of `rescore` only the candidates' rows are read.
+
+    Args:
+        queries: any precision that has scores with `rescore`, else with `documents`; float32 is the most exact.
+        documents: what is searched.
+        k: documents wanted; where there are fewer, all are found.
+        rescore: the same documents, row for row, in a finer precision, e.g. int8.
+        oversample: candidates of the first stage as a multiple of k, by default 10.
+
+    Returns:
+        Hits of shape [len(queries), min(k, len(documents))].
+
+    Raises:
+        InputError: there are no documents, k or oversample is below 1, oversample is given without rescore, rescore has
+            another number of rows, the vectors cannot be compared (see `similarity`), or some are not finite.
+    """
+    _check(queries, documents, rescore)
+    _check_number("k", k)
+    if rescore is None:
+        if oversample is not None:
+            raise InputError(
+                f"oversample is {oversample}, but only a search with rescore has a second stage; leave it out"
+            )
+        return _scan(queries, documents, k)
+    oversample = OVERSAMPLE if oversample is None else oversample
+    _check_number("oversample", oversample)
+    candidates = _scan(in_precision_of(documents, queries), documents, oversample * k)
+    return _rescored(queries, rescore, candidates.indices, k)
+
+
+def in_precision_of(documents: Embeddings, queries: Embeddings) -> Embeddings:
+    """The queries as the documents are scanned fastest: as bits where the documents are bits, else as they are."""
+    if documents.precision != "binary" or queries.precision == "binary":
+        return queries
+    codebook = documents.codebook
+    assert codebook is not None
+    vectors = queries.decode() * np.float32(codebook.length(documents.dimensions))
+    return replace(queries, codes=quantize(vectors, "binary", codebook), precision="binary", codebook=codebook)
+
+
+def _check(queries: Embeddings, documents: Embeddings, rescore: Embeddings | None) -> None:
+    for item in (queries, documents) if rescore is None else (queries, documents, rescore):
+        if not isinstance(item, Embeddings):
+            raise InputError(f"search takes Embeddings, not {type(item).__name__}")
+    if not len(documents):
+        raise InputError("there are no documents to search")
+    _check_comparable(queries, documents)
+    if rescore is not None:
+        _check_comparable(queries, rescore)
+        if len(rescore) != len(documents):
+            raise InputError(
+                f"rescore has {len(rescore)} rows, documents {len(documents)}; it holds the same documents, row for row"
+            )
+    with np.errstate(invalid="ignore"):
+        lengths = np.linalg.norm(queries.decode(), axis=1)
+    # What is decoded has length 1, unless it has no direction.
+    without = np.flatnonzero(~(lengths > 0))
+    if len(without):
+        raise InputError(f"query {without[0]} is zero or not finite, so nothing is near to it; embed it again")
+
+
+def _check_comparable(queries: Embeddings, documents: Embeddings) -> None:
+    """Refuse what `similarity` refuses, before anything is read."""
+    similarity(queries[:0], documents[:0])
+
+
+def _check_number(name: str, number: int) -> None:
+    if not isinstance(number, int | np.integer) or number < 1:
+        raise InputError(f"{name} is {number!r}; it must be a whole number of at least 1")
+
+
+def _scan(queries: Embeddings, documents: Embeddings, k: int) -> Hits:
+    """The k nearest of all documents; every batch of queries takes one pass over them."""
+    k = min(k, len(documents))
+    indices, distances = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+    for start in range(0, len(queries), QUERIES):
+        batch = queries[start : start + QUERIES]
+        nearest = [Nearest(k) for _ in batch.codes]
+        for first in range(0, len(documents), DOCUMENTS):
+            block = documents[first : first + DOCUMENTS]
+            found = _distances(batch, block, range(first, first + len(block)))
+            for best, row in zip(nearest, found, strict=True):
+                best.add(row, first)
+        for place, best in enumerate(nearest, start):
+            indices[place], distances[place] = best.indices, best.distances
+    return Hits(indices, _scores(distances, queries, documents))
+
+
+def _rescored(queries: Embeddings, documents: Embeddings, candidates: Int64, k: int) -> Hits:
+    """The k nearest of some documents, other ones for each query: `candidates`, int64 [queries, any number]."""
+    k = min(k, candidates.shape[1])
+    indices, distances = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+    for place, rows in enumerate(np.sort(candidates, axis=1)):
+        found = _distances(queries[place], documents[rows], rows)[0]
+        best = smallest(found, k)
+        indices[place], distances[place] = rows[best], found[best]
+    return Hits(indices, _scores(distances, queries, documents))
+
+
+def _are_bits(queries: Embeddings, documents: Embeddings) -> bool:
+    return queries.precision == documents.precision == "binary"
+
+
+def _distances(queries: Embeddings, documents: Embeddings, rows: Sequence[int] | Int64) -> Distances:
+    """Hamming distances between bits, else similarities with the sign changed: [queries, documents].
+
+    `rows` are the numbers of these documents among all.
+    """
+    if _are_bits(queries, documents):
+        return hamming(queries.codes, documents.codes)
+    with np.errstate(invalid="ignore"):
+        scores = similarity(queries, documents)
+    without = np.flatnonzero(np.isnan(scores).any(axis=0))
+    if len(without):
+        raise InputError(f"document {rows[without[0]]} holds values that are not finite; embed it again")
+    return np.negative(scores, out=scores)
+
+
+def _scores(distances: Float32, queries: Embeddings, documents: Embeddings) -> Float32:
+    """The similarities, bit for bit, that belong to distances: of bits the mean of the products of +1 and -1."""
+    if _are_bits(queries, documents):
+        return (queries.dimensions - 2 * distances) / np.float32(queries.dimensions)
+    return -distances

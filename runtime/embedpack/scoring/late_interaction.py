@@ -1,0 +1,94 @@
+"""Scores between multi-vectors: late interaction."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from embedpack.errors import InputError
+from embedpack.vectors.bit_packing import signs
+from embedpack.vectors.codebook import Codebook
+from embedpack.vectors.codes import Float32, rotated
+from embedpack.vectors.metadata import check_comparable
+from embedpack.vectors.multi_embeddings import Int64, MultiEmbeddings
+
+# Query rows scored at a time; a longer query is taken whole.
+QUERY_ROWS = 1024
+# Values of a block, 16 MB each: of products (query rows x document rows) and of decoded document vectors.
+BLOCK = 1 << 22
+
+
+def maxsim(queries: MultiEmbeddings, documents: MultiEmbeddings) -> Float32:
+    """Sum over a query's vectors of the largest dot product with a vector of the document, both as their codes say.
+
+    Asymmetric scores (float queries against codes) are the more exact ones: only the documents are rounded.
+
+    Args:
+        queries: float32, float16 or int8; or codes of the precision, and the codebook, of the documents.
+        documents: any precision.
+
+    Returns:
+        float32 [len(queries), len(documents)].
+
+    Raises:
+        InputError: the two are of different models, tasks, dimensions or codebooks, or the queries are codes of fewer
+            bits than int8 and the documents of another precision.
+    """
+    for item in (queries, documents):
+        if not isinstance(item, MultiEmbeddings):
+            raise InputError(f"maxsim takes MultiEmbeddings, not {type(item).__name__}")
+    check_comparable(queries, documents, if_dimensions="embed both with the same pack")
+    scores = np.empty((len(queries), len(documents)), np.float32)
+    for first, last in _query_blocks(queries.offsets):
+        _score(queries[first:last], documents, scores[first:last])
+    return scores
+
+
+def _query_blocks(offsets: Int64) -> Iterator[tuple[int, int]]:
+    """Bounds of successive stretches of whole queries."""
+    first = 0
+    while first < len(offsets) - 1:
+        last = int(np.searchsorted(offsets, offsets[first] + QUERY_ROWS, "right")) - 1
+        last = max(last, first + 1)
+        yield first, last
+        first = last
+
+
+def _score(queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32) -> None:
+    """Fill the scores of some queries, blocks of document rows at a time."""
+    exact = queries.precision == documents.precision == "binary"
+    vectors = _signs if exact else functools.partial(_vectors, codebook=documents.codebook)
+    left = vectors(queries, 0, len(queries.codes))
+    rows = max(1, BLOCK // max(len(left), documents.dimensions))
+    before = np.empty(0, np.float32)
+    for start in range(0, len(documents.codes), rows):
+        stop = min(start + rows, len(documents.codes))
+        first = int(np.searchsorted(documents.offsets, start, "right")) - 1
+        last = int(np.searchsorted(documents.offsets, stop, "left"))
+        begins = np.maximum(documents.offsets[first:last] - start, 0)
+        best = np.maximum.reduceat(left @ vectors(documents, start, stop).T, begins, axis=1)
+        if documents.offsets[first] < start:
+            np.maximum(best[:, 0], before, out=best[:, 0])
+        # The last document may go on in the next block, which then writes its score again.
+        before = best[:, -1].copy()
+        scores[:, first:last] = _sums(best, queries, exact)
+
+
+def _vectors(embeddings: MultiEmbeddings, start: int, stop: int, codebook: Codebook | None) -> Float32:
+    """Some rows as unit vectors, in the coordinates of the documents' codebook."""
+    return rotated(embeddings.codes[start:stop], embeddings.precision, embeddings.dimensions, codebook)
+
+
+def _signs(embeddings: MultiEmbeddings, start: int, stop: int) -> Float32:
+    """Some rows as +1 and -1, whose dot products are whole numbers."""
+    return signs(embeddings.codes[start:stop], embeddings.dimensions)
+
+
+def _sums(best: Float32, queries: MultiEmbeddings, exact: bool) -> Float32:
+    begins = queries.offsets[:-1]
+    if not exact:
+        return np.add.reduceat(best, begins, axis=0)
+    # The sum over a long query leaves the whole numbers that float32 can hold.
+    return (np.add.reduceat(best, begins, axis=0, dtype=np.float64) / queries.dimensions).astype(np.float32)

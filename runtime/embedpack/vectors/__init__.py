@@ -1,0 +1,1 @@
+"""Vectors and their codes: quantization, codebooks, containers, files."""

@@ -1,0 +1,192 @@
+"""Vectors to codes and back: the one definition of every precision.
+
+Codes are nested (Matryoshka codes): the first d values of a code are the code of the vector truncated to d, bit for
+bit. So a code is made from the full unit vector with one scale, or codebook, for all dimensions; what truncation
+changes, the length, is put back when codes are decoded.
+
+| precision | stored                             | value i of the vector, before it is brought to length 1 |
+|-----------|------------------------------------|----------------------------------------------------------|
+| float32   | float32 [n, d], unit length        | x_i                                                      |
+| float16   | float16 [n, d]                     | x_i                                                      |
+| int8      | int8 [n, d], -127..127             | q_i * scale, q_i = clip(rint(x_i / scale))               |
+| 4bit      | uint8 [n, d/2], 16 levels          | in the coordinates of the codebook: center_i + level of  |
+| 2bit      | uint8 [n, d/4], 4 levels           | digit_i; turned back by its rotation, where it has one   |
+| ternary   | uint8 [n, d/5], rounded up, 3      |                                                          |
+| binary    | uint8 [n, d/8], 2 levels           |                                                          |
+
+`embedpack.vectors.codebook` defines digits, levels, center and rotation, `embedpack.vectors.bit_packing` the layout of
+digits in bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeGuard, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.errors import InputError, unknown
+from embedpack.vectors.bit_packing import cut, pack, packed_width, unpack
+from embedpack.vectors.codebook import LOW_BIT, Codebook, LowBit
+
+Precision = Literal["float32", "float16", "int8", "4bit", "2bit", "ternary", "binary"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+# What the graphs compute for each precision; all but int8 are made of float32. Low-bit codes are made by the codebook
+# here: of these the graphs know only the binary one.
+GRAPH_OUTPUTS: dict[Precision, str] = {
+    precision: "sentence_embedding_int8" if precision == "int8" else "sentence_embedding" for precision in PRECISIONS
+}
+TOKEN_OUTPUTS: dict[Precision, str] = {
+    precision: "token_embeddings_int8" if precision == "int8" else "token_embeddings" for precision in PRECISIONS
+}
+DTYPES: dict[Precision, type[np.generic]] = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "int8": np.int8,
+    "4bit": np.uint8,
+    "2bit": np.uint8,
+    "ternary": np.uint8,
+    "binary": np.uint8,
+}
+
+Codes = npt.NDArray[Any]
+Float32 = npt.NDArray[np.float32]
+
+
+def check_precision(precision: str) -> Precision:
+    """The precision of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    for known in PRECISIONS:
+        if precision == known:
+            return known
+    raise InputError(unknown("precision", precision, PRECISIONS))
+
+
+def is_low_bit(precision: Precision) -> TypeGuard[LowBit]:
+    """Whether codes of that precision need a codebook."""
+    return precision in LOW_BIT
+
+
+def code_width(precision: Precision, dimensions: int) -> int:
+    """Columns of the code array of vectors of that many dimensions.
+
+    Raises:
+        InputError: the dimensions do not fill whole bytes, where the precision needs that.
+    """
+    return packed_width(precision, dimensions) if is_low_bit(precision) else dimensions
+
+
+def check_codes(codes: Codes, precision: str, dimensions: int, codebook: Codebook | None) -> None:
+    """Refuse an array that is not what the table says of that precision, and a codebook that does not go with it.
+
+    Raises:
+        InputError: see above.
+    """
+    known = check_precision(precision)
+    width = code_width(known, dimensions)
+    if codes.ndim != 2 or codes.shape[1] != width or codes.dtype != DTYPES[known]:
+        expected = f"[n, {width}] of type {np.dtype(DTYPES[known])}"
+        raise InputError(
+            f"{known} codes of {dimensions} dimensions are an array {expected}, "
+            f"not {list(codes.shape)} of type {codes.dtype}"
+        )
+    if not is_low_bit(known):
+        if codebook is not None:
+            raise InputError(f"{known} codes have no codebook; leave it out")
+    elif codebook is None:
+        raise InputError(f"{known} codes need the codebook that made them; pass codebook=")
+    else:
+        codebook.check_dimensions(dimensions)
+
+
+def check_vectors(vectors: Float32, first: int = 0) -> None:
+    """Refuse vectors, [n, d], that have no direction; the first one counts as number `first`.
+
+    Raises:
+        InputError: a vector is zero or not finite.
+    """
+    largest = np.abs(vectors).max(axis=1, initial=0)
+    # NaN compares as neither.
+    without = np.flatnonzero(~((largest > 0) & (largest < np.inf)))
+    if len(without):
+        row = first + without[0]
+        raise InputError(f"vector {row} is zero or not finite, so it has no direction to be coded; leave it out")
+
+
+def unit(vectors: Float32) -> Float32:
+    """Vectors brought to length 1; a zero vector stays zero."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(length, np.float32(1e-12))
+
+
+def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None = None) -> Codes:
+    """Codes of full unit vectors (float32 [n, d]).
+
+    Args:
+        vectors: what is coded; the graphs' heads give the same int8 codes, and the same binary ones but for
+            coordinates that lie on the threshold.
+        precision: the codes wanted.
+        by: of int8 the scale, of low-bit codes the codebook, of others None.
+
+    Raises:
+        InputError: a vector is zero or not finite, or `by` does not go with the precision.
+    """
+    check_vectors(vectors)
+    if isinstance(by, Codebook):
+        if is_low_bit(precision):
+            return pack(by.digits(vectors, precision), precision)
+    elif by is not None:
+        if precision == "int8":
+            return np.clip(np.rint(vectors * inverse_scale(by)), -127, 127).astype(np.int8)
+    elif precision in ("float32", "float16"):
+        return vectors.astype(DTYPES[precision])
+    needed = "a scale" if precision == "int8" else "a codebook" if is_low_bit(precision) else "nothing"
+    raise InputError(f"{precision} codes are made by {needed}, not by {type(by).__name__}")
+
+
+def inverse_scale(scale: float) -> np.float32:
+    """The factor that both the graphs and numpy multiply by: a division would round differently."""
+    return np.float32(1.0) / np.float32(scale)
+
+
+def truncate(codes: Codes, precision: Precision, dimensions: int) -> Codes:
+    """The codes of the vectors truncated to `dimensions`."""
+    if is_low_bit(precision):
+        return cut(codes, precision, dimensions)
+    shorter = dimensions < codes.shape[1]
+    codes = np.ascontiguousarray(codes[:, :dimensions])
+    if shorter and precision in ("float32", "float16"):
+        codes = unit(codes.astype(np.float32))
+    return codes.astype(DTYPES[precision], copy=False)
+
+
+def decode(codes: Codes, precision: Precision, dimensions: int, codebook: Codebook | None = None) -> Float32:
+    """Unit vectors, float32 [n, dimensions]. A common scale does not change a direction, so int8 needs none.
+
+    Raises:
+        InputError: the codes hold what no vector has.
+    """
+    if codebook is not None and is_low_bit(precision):
+        return codebook.rotate_back(rotated(codes, precision, dimensions, codebook))
+    return rotated(codes, precision, dimensions, None)
+
+
+def rotated(codes: Codes, precision: Precision, dimensions: int, codebook: Codebook | None) -> Float32:
+    """Unit vectors in the coordinates of a codebook, float32 [n, dimensions], None: in those of the model.
+
+    Scores are the same there, and only one side, the smaller, has to be turned: the codes lie in them.
+
+    Raises:
+        InputError: as `decode`.
+    """
+    if is_low_bit(precision):
+        assert codebook is not None, precision
+        values = unpack(codes, precision, dimensions, codebook.levels[precision])
+        values += codebook.center[:dimensions]
+        return unit(values)
+    vectors = unit(codes.astype(np.float32))
+    return vectors if codebook is None else codebook.rotate(vectors)
