@@ -20,7 +20,7 @@ ENCODER = GraphWeights(10 * MB, 0, 12 * MB, 1_920, 12)
 def available(monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
     """Bytes that the host says it has."""
     found: dict[str, int | None] = {"bytes": 0}
-    for module in ("memory", "memory_plan"):
+    for module in ("host.memory", "engine.memory_plan"):
         monkeypatch.setattr(f"embedpack.{module}.available_memory", lambda *_: found["bytes"])
     return found
 
