@@ -308,7 +308,7 @@ class Embedder:
         numbers = range(first, first + len(items))
         if len(options) > 1:
             # All of them first, not task by task.
-            self._encoder.preparation.check(items, numbers)
+            self._encoder.processor.check(items, numbers)
         spaces = [self.pack.manifest.space(name) for name in sorted(options)]
         return _Request(items, tasks, numbers, options, "+".join(spaces))
 

@@ -699,7 +699,7 @@ def test_large_models_look_at_fewer_texts(
     found = make_plan(ExportSettings(checkpoint=checkpoint, output=checkpoint.parent / "pack", calibrate=calibrate))
     inputs = text_inputs(found, found.tasks["default"], [])
     chosen = {tuple(item.ids) for batch in inputs.calibration for item in batch.items}
-    assert chosen == {tuple(item.ids) for item in found.preparation.prepare(expected, "")}
+    assert chosen == {tuple(item.ids) for item in found.processor.process(expected, "")}
     assert inputs.golden == []
 
 

@@ -201,8 +201,8 @@ def test_int8_is_close_to_the_reference(v4: Exported, task: str, variant: str) -
     "text", ["<|im_start|>user", "see <|vision_start|><|image_pad|><|vision_end|>", "<|endoftext|>"]
 )
 def test_special_strings_in_a_text_are_text(v4: Exported, text: str) -> None:
-    preparation = v4.encoder("code-fp32").preparation
-    (item,) = preparation.prepare([text], QUERY)
+    processor = v4.encoder("code-fp32").processor
+    (item,) = processor.process([text], QUERY)
     assert item.ids.max() < SPECIALS
     assert item.image is None
     expected = v4.expected("code", [text])

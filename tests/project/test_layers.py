@@ -55,9 +55,12 @@ def imports(path: Path, top: str) -> list[tuple[str, int]]:
     """Packages below `top` that a file imports, with the line; `__init__` for names of `top` itself."""
     result = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module]
+        else:
+            continue
         for name in names:
             first, *rest = name.split(".")
             if first == top:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from embedpack.errors import CheckpointError, PackError
-from embedpack.inputs.processor import Preparation
+from embedpack.inputs.processor import Processor
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.folder import describe_file
 from embedpack.pack.manifest import Modality, Pooling, Source
@@ -62,11 +62,11 @@ class ExportPlan:
         return self.source.name
 
     @cached_property
-    def preparation(self) -> Preparation:
+    def processor(self) -> Processor:
         """How inputs become token ids, as the pack's reader will do it."""
         image = None if self.model.vision is None else self.model.vision.image
         tokenizer = TextTokenizer(self.tokenizer_json, self.max_tokens)
-        return Preparation(tokenizer, self.model.pad_token_id, image, self.model.dimensions)
+        return Processor(tokenizer, self.model.pad_token_id, image, self.model.dimensions)
 
 
 def make_plan(settings: ExportSettings) -> ExportPlan:

@@ -138,7 +138,7 @@ class GraphReference:
 
     def _keys(self, texts: Sequence[Prompted]) -> list[bytes]:
         """Token ids, which are all that a graph gets of a text."""
-        found = [self._plan.preparation.prepare([text], prompt)[0] for prompt, text in texts]
+        found = [self._plan.processor.process([text], prompt)[0] for prompt, text in texts]
         return [item.ids.tobytes() for item in found]
 
 

@@ -54,7 +54,7 @@ class _TextsAndImages:
     """A model that gives single vectors and multi-vectors at once; those of the last call are kept for the next."""
 
     def __init__(self, plan: ExportPlan, model: V4Reference) -> None:
-        self._tokenizer = plan.preparation.tokenizer
+        self._tokenizer = plan.processor.tokenizer
         self._model = model
         self._last: tuple[Sequence[Input], str, V4Vectors] | None = None
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from embedpack.engine.golden import GoldenCase, golden_image
 from embedpack.inputs.batching import token_budget_batches
-from embedpack.inputs.processor import Prepared
+from embedpack.inputs.processor import ModelInput
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
 from embedpack_export.arrays import Float32
 from embedpack_export.planning.plan import ExportPlan
@@ -28,9 +28,9 @@ FEWEST_TOKENS, MOST_TOKENS = 3_000, 25_000
 
 @dataclass(frozen=True)
 class Batch:
-    """Prepared items that run together, with their inputs; an image runs alone."""
+    """Model inputs that run together, collated; an image runs alone."""
 
-    items: tuple[Prepared, ...]
+    items: tuple[ModelInput, ...]
     feeds: Feeds
 
 
@@ -63,11 +63,11 @@ class Inputs:
         return np.concatenate([found[batch.feeds["attention_mask"].astype(bool)] for batch, found in pairs])
 
 
-def images(plan: ExportPlan) -> list[Prepared]:
+def images(plan: ExportPlan) -> list[ModelInput]:
     """Calibration images of a model that reads images, and behind them the golden one."""
     if plan.model.vision is None:
         return []
-    return plan.preparation.prepare([*calibration_images(plan.seed), golden_image()], "")
+    return plan.processor.process([*calibration_images(plan.seed), golden_image()], "")
 
 
 def image_feeds(plan: ExportPlan) -> list[Feeds]:
@@ -79,29 +79,29 @@ def image_feeds(plan: ExportPlan) -> list[Feeds]:
 def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -> Inputs:
     """Texts under the prompts of a task, and images, in batches; each golden case alone."""
     groups = sorted(plan.calibration.by_prompt(task.prompts, task.default_prompt_name).items())
-    texts = _bounded(plan, [item for prompt, found in groups for item in plan.preparation.prepare(found, prompt)])
+    texts = _bounded(plan, [item for prompt, found in groups for item in plan.processor.process(found, prompt)])
     lengths = [len(item.ids) for item in texts]
     batches = [[texts[row] for row in rows] for rows in token_budget_batches(lengths, TOKEN_BUDGET)]
     pictures = [_alone(plan, item) for item in images(plan)]
     golden = [
-        pictures[-1] if case.text is None else _alone(plan, plan.preparation.prepare([case.text], case.prompt)[0])
+        pictures[-1] if case.text is None else _alone(plan, plan.processor.process([case.text], case.prompt)[0])
         for case in cases
     ]
-    calibration = [Batch(tuple(batch), plan.preparation.feeds(batch, [])) for batch in batches]
+    calibration = [Batch(tuple(batch), plan.processor.collate(batch, [])) for batch in batches]
     return Inputs([*calibration, *pictures[:-1]], golden)
 
 
-def _alone(plan: ExportPlan, item: Prepared) -> Batch:
+def _alone(plan: ExportPlan, item: ModelInput) -> Batch:
     """A batch of one item; `Inputs.feeds` puts the vectors of an image in their place."""
-    spec = plan.preparation.image
+    spec = plan.processor.image
     embeds = []
     if item.image is not None and spec is not None:
         rows, columns = token_grid(item.image, spec)
         embeds = [np.zeros((rows * columns, plan.model.dimensions), np.float32)]
-    return Batch((item,), plan.preparation.feeds([item], embeds))
+    return Batch((item,), plan.processor.collate([item], embeds))
 
 
-def _bounded(plan: ExportPlan, texts: Sequence[Prepared]) -> list[Prepared]:
+def _bounded(plan: ExportPlan, texts: Sequence[ModelInput]) -> list[ModelInput]:
     """Texts, evenly taken, that a model of this size can look at in reasonable time."""
     limit = min(MOST_TOKENS, max(FEWEST_TOKENS, WORK / max(1, plan.parameters)))
     tokens = sum(len(item.ids) for item in texts)

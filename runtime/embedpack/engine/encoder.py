@@ -23,7 +23,7 @@ from embedpack.engine.weight_sizes import GraphWeights
 from embedpack.errors import InputError
 from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import stretches, token_budget_batches
-from embedpack.inputs.processor import Item, Preparation, Prepared
+from embedpack.inputs.processor import Item, ModelInput, Processor
 from embedpack.inputs.vision_layout import vision_feeds
 from embedpack.progress import Progress
 from embedpack.vectors.token_pooling import pool_rows
@@ -39,9 +39,9 @@ OnLongText = Literal["truncate", "error"]
 NOTHING = "nothing to embed: the list is empty"
 Rows = npt.NDArray[np.intp]
 Feeds = Mapping[str, npt.NDArray[Any]]
-Batch = tuple[Rows, list[Prepared]]
+Batch = tuple[Rows, list[ModelInput]]
 # Indices and output of a batch, and what went in.
-Computed = tuple[Rows, npt.NDArray[Any], list[Prepared]]
+Computed = tuple[Rows, npt.NDArray[Any], list[ModelInput]]
 
 
 class Tally:
@@ -52,7 +52,7 @@ class Tally:
         self._texts = 0
         self._cut = 0
 
-    def prepared(self, window: Sequence[Prepared]) -> None:
+    def prepared(self, window: Sequence[ModelInput]) -> None:
         """Count items that are about to be run."""
         self._texts += sum(item.image is None for item in window)
         self._cut += sum(item.cut for item in window)
@@ -112,7 +112,7 @@ class LoadedGraph:
 
 
 class Encoder:
-    """The graphs of a variant with its preparation.
+    """The graphs of a variant with its processor.
 
     `vision` opens the graph that reads images, if there is one; `adapters` are those of a switchable variant, by task.
     """
@@ -120,14 +120,14 @@ class Encoder:
     def __init__(
         self,
         text: LoadedGraph,
-        preparation: Preparation,
+        processor: Processor,
         vision: Callable[[], GraphSession] | None = None,
         adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
         self._text = text
         self._vision = vision
         self._adapters = adapters or {}
-        self.preparation = preparation
+        self.processor = processor
 
     def run(self, items: Sequence[Item], output: str, options: EncodeOptions) -> npt.NDArray[Any]:
         """One output of the text graph for every item, in the order of the items.
@@ -171,16 +171,16 @@ class Encoder:
         """
         # All of them first: an unusable text at the end must not cost the work on those before it.
         numbers = range(len(items)) if options.numbers is None else options.numbers
-        self.preparation.check(items, numbers)
+        self.processor.check(items, numbers)
         budget = self._budget(options)
         start = 0
         for stretch in stretches(items):
             known = numbers[start : start + len(stretch)]
-            window = self.preparation.prepare(stretch, options.prompt, numbers=known, max_pixels=options.max_pixels)
+            window = self.processor.process(stretch, options.prompt, numbers=known, max_pixels=options.max_pixels)
             if options.tally is not None:
                 options.tally.prepared(window)
             if options.on_long == "error":
-                _refuse_cut(window, known, self.preparation.tokenizer.max_tokens)
+                _refuse_cut(window, known, self.processor.tokenizer.max_tokens)
             for rows in token_budget_batches([len(item.ids) for item in window], budget):
                 yield start + rows, [window[row] for row in rows]
             start += len(stretch)
@@ -218,27 +218,27 @@ class Encoder:
     def _budget(self, options: EncodeOptions) -> int:
         return options.token_budget or self._text.token_budget or TOKEN_BUDGET
 
-    def _feeds(self, batch: Sequence[Prepared]) -> Feeds:
+    def _feeds(self, batch: Sequence[ModelInput]) -> Feeds:
         embeds = [self._image_embeds(item) for item in batch if item.image is not None]
-        return self.preparation.feeds(batch, embeds)
+        return self.processor.collate(batch, embeds)
 
-    def _check_memory(self, batch: Sequence[Prepared]) -> None:
+    def _check_memory(self, batch: Sequence[ModelInput]) -> None:
         """Refuse a batch that does not fit the memory."""
         if self._text.weights is not None:
             longest = max(len(item.ids) for item in batch)
             needed = batch_bytes(self._text.weights(), len(batch), longest)
             check_memory(needed, f"an input of {longest} tokens", "split it, or free some memory")
 
-    def _image_embeds(self, item: Prepared) -> npt.NDArray[np.float32]:
+    def _image_embeds(self, item: ModelInput) -> npt.NDArray[np.float32]:
         """Vectors of an image's tokens. One image a run: so they do not depend on other images."""
         assert self._vision is not None
         assert item.image is not None
-        assert self.preparation.image is not None
-        (embeds,) = self._vision().run(["image_embeds"], vision_feeds(item.image, self.preparation.image))
+        assert self.processor.image is not None
+        (embeds,) = self._vision().run(["image_embeds"], vision_feeds(item.image, self.processor.image))
         return embeds
 
 
-def _tokens(batch: Sequence[Prepared]) -> int:
+def _tokens(batch: Sequence[ModelInput]) -> int:
     """Tokens of a batch, padding included."""
     return len(batch) * max(len(item.ids) for item in batch)
 
@@ -251,7 +251,7 @@ def _compute(
     return rows, values, items
 
 
-def _refuse_cut(window: Sequence[Prepared], numbers: Sequence[int], limit: int) -> None:
+def _refuse_cut(window: Sequence[ModelInput], numbers: Sequence[int], limit: int) -> None:
     for index, item in zip(numbers, window, strict=True):
         if item.cut:
             raise InputError(

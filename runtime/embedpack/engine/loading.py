@@ -15,7 +15,7 @@ from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
 from embedpack.engine.weight_sizes import GraphWeights, graph_weights
 from embedpack.errors import PackError
 from embedpack.host.int8_support import products_saturate
-from embedpack.inputs.processor import Preparation
+from embedpack.inputs.processor import Processor
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.folder import Pack
 from embedpack.pack.manifest import Variant, VisionGraph
@@ -116,14 +116,14 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None 
     # Asking the CPU takes longer than telling it.
     if variant.weights == "int8" and logger.isEnabledFor(logging.DEBUG):
         _tell_slow_products()
-    preparation = open_preparation(pack)
+    processor = open_processor(pack)
     vision = None
     if pack.manifest.image is not None:
         image_graph = pack.manifest.vision[variant.weights]
         # Large, and of no use to those who embed texts only.
         vision = functools.cache(lambda: HostGraph.of(pack, image_graph).open(threads, cache, TOKEN_BUDGET).session)
     text = HostGraph.of(pack, variant).open(threads, cache, TOKEN_BUDGET)
-    return Encoder(text, preparation, vision, open_adapters(pack, variant))
+    return Encoder(text, processor, vision, open_adapters(pack, variant))
 
 
 @functools.cache
@@ -151,7 +151,7 @@ def checked_path(pack: Pack, name: str) -> Path:
     return pack.path(name)
 
 
-def open_preparation(pack: Pack) -> Preparation:
+def open_processor(pack: Pack) -> Processor:
     """How the pack's inputs become token ids.
 
     Raises:
@@ -168,4 +168,4 @@ def open_preparation(pack: Pack) -> Preparation:
             f"{pack.folder}: {text.tokenizer} has ids up to {tokenizer.largest_id}, the graphs' embedding table only "
             f"{text.vocabulary} rows; it belongs to another model: copy the pack again"
         )
-    return Preparation(tokenizer, text.pad_token_id, pack.manifest.image, pack.manifest.dimensions)
+    return Processor(tokenizer, text.pad_token_id, pack.manifest.image, pack.manifest.dimensions)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from embedpack.engine.encoder import TOKEN_BUDGET
 from embedpack.engine.golden import TEXTS, golden_image
-from embedpack.engine.loading import HostGraph, open_adapters, open_preparation
+from embedpack.engine.loading import HostGraph, open_adapters, open_processor
 from embedpack.engine.memory_plan import check_load
 from embedpack.engine.prepared import (
     FILES,
@@ -40,7 +40,7 @@ from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
 from embedpack.engine.token_budgets import measure_budgets
 from embedpack.engine.weight_sizes import GraphWeights
 from embedpack.errors import CapacityError, PackError
-from embedpack.inputs.processor import Preparation
+from embedpack.inputs.processor import Processor
 from embedpack.inputs.vision_layout import vision_feeds
 from embedpack.pack.folder import Pack, describe_file
 from embedpack.storage.atomic import atomic_file, disk_errors
@@ -129,10 +129,10 @@ def prepare_variant(pack: Pack, variant: str, threads: int, cache: Path) -> Prep
     """
     chosen = pack.manifest.variants[variant]
     check_onnxruntime(chosen.min_onnxruntime)
-    preparation = open_preparation(pack)
+    processor = open_processor(pack)
     adapter = next(iter(open_adapters(pack, chosen).values()), None)
     _make_cache(cache)
-    probes = [_text_probe(preparation, adapter), *([] if preparation.image is None else [_vision_probe(preparation)])]
+    probes = [_text_probe(processor, adapter), *([] if processor.image is None else [_vision_probe(processor)])]
     done = []
     for graph, probe in zip(graphs_of(pack, variant), probes, strict=True):
         begin = time.perf_counter()
@@ -143,7 +143,7 @@ def prepare_variant(pack: Pack, variant: str, threads: int, cache: Path) -> Prep
         done.append((prepared, PreparedFile(graph.name, str(prepared.folder), size, found is None, seconds)))
     text = graphs_of(pack, variant)[0]
     session = text.open(threads, cache, TOKEN_BUDGET).session
-    times = measure_budgets(session, preparation, pack.manifest.text.vocabulary, adapter)
+    times = measure_budgets(session, processor, pack.manifest.text.vocabulary, adapter)
     _add_budget(done[0][0], threads, times.best)
     return PreparedVariant(variant, tuple(item for _, item in done), threads, times.best, times.tokens_per_second)
 
@@ -236,15 +236,15 @@ def _check_weights(graph: HostGraph) -> None:
             )
 
 
-def _text_probe(preparation: Preparation, adapter: Adapter | None) -> _Probe:
+def _text_probe(processor: Processor, adapter: Adapter | None) -> _Probe:
     """Each text alone, and all of them together."""
-    items = preparation.prepare(TEXTS, "")
-    feeds = [preparation.feeds(batch, []) for batch in (*([item] for item in items), items)]
+    items = processor.process(TEXTS, "")
+    feeds = [processor.collate(batch, []) for batch in (*([item] for item in items), items)]
     return _Probe("sentence_embedding", feeds, adapter)
 
 
-def _vision_probe(preparation: Preparation) -> _Probe:
-    (item,) = preparation.prepare([golden_image()], "")
+def _vision_probe(processor: Processor) -> _Probe:
+    (item,) = processor.process([golden_image()], "")
     assert item.image is not None
-    assert preparation.image is not None
-    return _Probe("image_embeds", [vision_feeds(item.image, preparation.image)])
+    assert processor.image is not None
+    return _Probe("image_embeds", [vision_feeds(item.image, processor.image)])

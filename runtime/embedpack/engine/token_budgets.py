@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from embedpack.engine.session import Adapter, GraphSession
 from embedpack.inputs.batching import token_budget_batches
-from embedpack.inputs.processor import Preparation, Prepared
+from embedpack.inputs.processor import ModelInput, Processor
 
 CANDIDATES = (64, 128, 256, 512, 1024)
 SHORTEST, LONGEST = 6, 128
@@ -39,21 +39,21 @@ class BudgetTimes:
 
 
 def measure_budgets(
-    session: GraphSession, preparation: Preparation, vocabulary: int, adapter: Adapter | None = None
+    session: GraphSession, processor: Processor, vocabulary: int, adapter: Adapter | None = None
 ) -> BudgetTimes:
     """Time passes over texts of mixed lengths with every budget in turn; the median of each counts.
 
     Args:
         session: a text graph.
-        preparation: of its inputs.
+        processor: of its inputs.
         vocabulary: ids are below it.
         adapter: of a switchable graph.
     """
     rng = np.random.default_rng(SEED)
-    longest = min(LONGEST, preparation.tokenizer.max_tokens)
+    longest = min(LONGEST, processor.tokenizer.max_tokens)
     one = [_text(rng, vocabulary, longest)]
-    _pass(session, preparation, one, longest, adapter)
-    slow = _pass(session, preparation, one, longest, adapter) / longest > SLOW_SECONDS_PER_TOKEN
+    _pass(session, processor, one, longest, adapter)
+    slow = _pass(session, processor, one, longest, adapter) / longest > SLOW_SECONDS_PER_TOKEN
     low, high = np.log(min(SHORTEST, longest)), np.log(longest)
     lengths = np.rint(np.exp(rng.uniform(low, high, FEWER_TEXTS if slow else TEXTS))).astype(int)
     texts = [_text(rng, vocabulary, length) for length in lengths]
@@ -65,7 +65,7 @@ def measure_budgets(
         if index >= MIN_PASSES and time.perf_counter() - begin > SECONDS:
             break
         for budget in budgets:
-            times[budget].append(_pass(session, preparation, texts, budget, adapter))
+            times[budget].append(_pass(session, processor, texts, budget, adapter))
     medians = {budget: float(np.median(found)) for budget, found in times.items()}
     return BudgetTimes(
         best_budget(medians), {budget: float(lengths.sum() / found) for budget, found in medians.items()}
@@ -84,15 +84,15 @@ def _text(rng: np.random.Generator, vocabulary: int, length: int) -> npt.NDArray
 
 def _pass(
     session: GraphSession,
-    preparation: Preparation,
+    processor: Processor,
     texts: Sequence[npt.NDArray[np.int64]],
     budget: int,
     adapter: Adapter | None,
 ) -> float:
     """Seconds of one pass."""
-    items = [Prepared(ids, slice(0, len(ids)), np.zeros(len(ids), np.bool_)) for ids in texts]
+    items = [ModelInput(ids, slice(0, len(ids)), np.zeros(len(ids), np.bool_)) for ids in texts]
     batches = token_budget_batches([len(ids) for ids in texts], budget)
-    feeds = [preparation.feeds([items[row] for row in rows], []) for rows in batches]
+    feeds = [processor.collate([items[row] for row in rows], []) for rows in batches]
     begin = time.perf_counter()
     for feed in feeds:
         session.run([OUTPUT], feed, adapter)

@@ -26,7 +26,7 @@ ACTIVATIONS = 12
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ModelInput:
     """One item as a graph reads it.
 
     Attributes:
@@ -47,7 +47,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Processor:
     """How items become token ids.
 
     Attributes:
@@ -78,14 +78,14 @@ class Preparation:
             elif self.image is None:
                 raise InputError(f"item {index} is an image; this pack reads texts only")
 
-    def prepare(
+    def process(
         self,
         items: Sequence[Item],
         prompt: str,
         *,
         numbers: Sequence[int] | None = None,
         max_pixels: int | None = None,
-    ) -> list[Prepared]:
+    ) -> list[ModelInput]:
         """Token ids of each item.
 
         Args:
@@ -97,17 +97,17 @@ class Preparation:
         Raises:
             InputError, CapacityError: an item cannot be used.
         """
-        prepared: dict[int, Prepared] = {}
+        results: dict[int, ModelInput] = {}
         texts = [index for index, item in enumerate(items) if not is_image(item)]
         for index, tokens in zip(texts, self.tokenizer.encode([items[i] for i in texts], prompt), strict=True):
-            prepared[index] = Prepared(tokens.ids, slice(0, len(tokens.ids)), tokens.special, tokens.cut)
+            results[index] = ModelInput(tokens.ids, slice(0, len(tokens.ids)), tokens.special, tokens.cut)
         for index, item in enumerate(items):
-            if index not in prepared:
-                prepared[index] = self._prepare_image(item, index if numbers is None else numbers[index], max_pixels)
-        return [prepared[index] for index in range(len(items))]
+            if index not in results:
+                results[index] = self._process_image(item, index if numbers is None else numbers[index], max_pixels)
+        return [results[index] for index in range(len(items))]
 
-    def feeds(
-        self, batch: Sequence[Prepared], image_embeds: Sequence[npt.NDArray[np.float32]]
+    def collate(
+        self, batch: Sequence[ModelInput], image_embeds: Sequence[npt.NDArray[np.float32]]
     ) -> dict[str, npt.NDArray[Any]]:
         """Inputs of the text graph, padded on the right.
 
@@ -135,7 +135,7 @@ class Preparation:
             "image_index": np.concatenate([np.zeros((0, 2), np.int64), *index]),
         }
 
-    def _prepare_image(self, item: Item, index: int, max_pixels: int | None) -> Prepared:
+    def _process_image(self, item: Item, index: int, max_pixels: int | None) -> ModelInput:
         spec = self.image
         assert spec is not None
         pixels = read_image(item, index)
@@ -150,7 +150,7 @@ class Preparation:
         pooled = slice(start - spec.pooled_before, start + tokens + spec.pooled_after)
         alone = np.ones(len(ids), np.bool_)
         alone[start : start + tokens] = False
-        return Prepared(ids, pooled, alone, image=patches, image_start=start)
+        return ModelInput(ids, pooled, alone, image=patches, image_start=start)
 
     def _check_image_size(self, shape: tuple[int, ...], max_pixels: int | None) -> None:
         """Refuse an image that would have more tokens than the model takes, or not fit the memory."""
@@ -168,7 +168,7 @@ class Preparation:
         values = height * width * 3 * spec.temporal_patch_size
         check_memory(values * 4 * ACTIVATIONS, f"{width} x {height} pixels", "pass a smaller max_pixels")
 
-    def _positions(self, item: Prepared) -> npt.NDArray[np.int64]:
+    def _positions(self, item: ModelInput) -> npt.NDArray[np.int64]:
         if item.image is None:
             return np.broadcast_to(np.arange(len(item.ids)), (3, len(item.ids)))
         assert self.image is not None

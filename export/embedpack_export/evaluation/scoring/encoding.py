@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings
-from embedpack.inputs.processor import Preparation, Prepared
+from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.codebooks import open_codebooks
 from embedpack.pack.folder import Pack
@@ -125,23 +125,23 @@ def look_at(pack: Pack, task: str, inputs: Sequence[Input], wanted: str) -> list
     prompt = prompt_text(known.prompts, known.default_prompt_name, wanted)
     seen = []
     with Progress("counting tokens", len(inputs)) as progress:
-        for item in _prepared(_preparation(pack), inputs, prompt):
+        for item in _model_inputs(_processor(pack), inputs, prompt):
             seen.append(Seen(len(item.ids), item.image is not None, item.alone))
             progress.advance(1)
     return seen
 
 
-def _preparation(pack: Pack) -> Preparation:
+def _processor(pack: Pack) -> Processor:
     text = pack.manifest.text
     tokenizer = TextTokenizer(pack.read(text.tokenizer), text.max_tokens)
-    return Preparation(tokenizer, text.pad_token_id, pack.manifest.image, pack.manifest.dimensions)
+    return Processor(tokenizer, text.pad_token_id, pack.manifest.image, pack.manifest.dimensions)
 
 
-def _prepared(preparation: Preparation, inputs: Sequence[Input], prompt: str) -> Iterator[Prepared]:
+def _model_inputs(processor: Processor, inputs: Sequence[Input], prompt: str) -> Iterator[ModelInput]:
     window = IMAGES if any(isinstance(item, Path) for item in inputs) else TEXTS
     for start in range(0, len(inputs), window):
         part = inputs[start : start + window]
-        yield from preparation.prepare(part, prompt, numbers=range(start, start + len(part)), max_pixels=None)
+        yield from processor.process(part, prompt, numbers=range(start, start + len(part)), max_pixels=None)
 
 
 def pooled(vectors: MultiEmbeddings, seen: Sequence[Seen], factor: int) -> MultiEmbeddings:
