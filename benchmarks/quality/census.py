@@ -14,7 +14,7 @@ from benchmarks.tables import table as text_table
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.sources.weights import Weights
-from embedpack_export.stages.exact_run import Flow, watch_stage
+from embedpack_export.stages.exact_run import ExactRun, record_stage
 from embedpack_export.stages.inputs import text_inputs
 
 SUMMARY = "Largest activations by layer, at the first token and at all others."
@@ -35,12 +35,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     task = next(iter(plan.tasks.values()))
     inputs = text_inputs(plan, task, [])
     weights = Weights(plan.checkpoint, task.adapter, plan.model.rules, plan.is_text_tensor)
-    flow = Flow(weights, inputs.feeds([]), len(inputs.calibration))
+    run = ExactRun(weights, inputs.feeds([]), len(inputs.calibration))
     first: dict[str, float] = {}
     others: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for index in range(len(plan.model.text.stages)):
-            for feeds, site, values in watch_stage(plan.model.text, index, flow, Path(scratch)):
+            for feeds, site, values in record_stage(plan.model.text, index, run, Path(scratch)):
                 sizes = np.abs(values).max(axis=2) * feeds["attention_mask"]
                 first[site] = max(first.get(site, 0.0), float(sizes[:, 0].max()))
                 others[site] = max(others.get(site, 0.0), float(sizes[:, 1:].max(initial=0.0)))

@@ -29,7 +29,7 @@ from embedpack_export.reference.choice import choose_reference
 from embedpack_export.sources.peft_adapter import PeftAdapter
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.closeness import Vectors, accuracy
-from embedpack_export.stages.exact_run import Feeds, Flow, run_heads, run_stage
+from embedpack_export.stages.exact_run import ExactRun, Feeds, run_exact_stage, run_heads
 from embedpack_export.stages.graph_writer import GraphWriter, HeadCodes, LinearWriting, text_heads, vision_heads
 from embedpack_export.stages.inputs import Inputs, image_feeds, text_inputs
 from embedpack_export.stages.output_codes import TaskCodes, fit_codes
@@ -82,18 +82,18 @@ def _write_vision(plan: ExportPlan, draft: Draft) -> _Embeds:
         return _Embeds([], {name: [] for name in draft.weights})
     vision, feeds = plan.model.vision, image_feeds(plan)
     weights = Weights(plan.checkpoint, None, plan.model.rules, vision.tensors.search)
-    flow = Flow(weights, feeds, observed=len(feeds) - 1)
+    exact_run = ExactRun(weights, feeds, observed=len(feeds) - 1)
     writers = {
         name: GraphWriter(f"vision-{name}", draft.store, vision.model, weights, LinearWriting(FORMATS[name]))
         for name in draft.weights
     }
     trials = {name: [Trial(feeds)] for name in writers}
-    _advance("vision", vision.model, [flow], Writing(writers, trials), draft)
+    _advance("vision", vision.model, [exact_run], Writing(writers, trials), draft)
     weights.check_all_used()
     for name, writer in writers.items():
         writer.finish(vision_heads, draft.folder / f"vision-{name}.onnx")
         draft.add_vision(name)
-    return _Embeds(flow.hidden, {name: found[0].hidden for name, found in trials.items()})
+    return _Embeds(exact_run.hidden, {name: found[0].hidden for name, found in trials.items()})
 
 
 def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, codes: TaskCodes | None, draft: Draft) -> None:
@@ -103,22 +103,22 @@ def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, codes: TaskCodes |
     """
     draft.golden.cases[task] = _golden_cases(plan, task)
     weights, inputs = _task_weights(plan, task), text_inputs(plan, plan.tasks[task], draft.golden.cases[task])
-    flow = Flow(weights, inputs.feeds(embeds.exact), len(inputs.calibration))
+    exact_run = ExactRun(weights, inputs.feeds(embeds.exact), len(inputs.calibration))
     writers = {
         name: GraphWriter(f"{task}-{name}", draft.store, plan.model.text, weights, LinearWriting(FORMATS[name]))
         for name in draft.weights
     }
     trials = {name: [Trial(inputs.feeds(embeds.written[name]))] for name in writers}
-    _advance(task, plan.model.text, [flow], Writing(writers, trials), draft)
-    exact = _vectors(plan, inputs, flow, draft)
+    _advance(task, plan.model.text, [exact_run], Writing(writers, trials), draft)
+    exact = _vectors(plan, inputs, exact_run, draft)
     draft.exact[task] = inputs, exact
     codes = codes or fit_codes(plan, {task: exact}, rotate=True)[task]
-    offsets = {name: _offset(name, [(inputs, flow, trial)]) for name, (trial,) in trials.items()}
+    offsets = {name: _offset(name, [(inputs, exact_run, trial)]) for name, (trial,) in trials.items()}
     _finish(plan, task, writers, (codes.heads, offsets), draft)
     weights.check_all_used()
     _add_task(plan, task, weights, codes, draft)
     for name, (trial,) in trials.items():
-        end = Flow(weights, trial.feeds, 0, trial.hidden)
+        end = ExactRun(weights, trial.feeds, 0, trial.hidden)
         found = _vectors(plan, inputs, end, draft, offsets[name])
         draft.add_variant(f"{task}-{name}", VariantKind(task, name, {}), accuracy([exact], [found]))
         draft.golden.vectors[f"{task}-{name}"] = found.golden_lists()
@@ -143,17 +143,17 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> dict[s
     }
     runs = _switchable_runs(plan, embeds, branches, draft)
     trials = {name: [run.trials[name] for run in runs.values()] for name in writers}
-    _advance("switchable", plan.model.text, [run.flow for run in runs.values()], Writing(writers, trials), draft)
-    exact = {task: _vectors(plan, run.inputs, run.flow, draft) for task, run in runs.items()}
+    _advance("switchable", plan.model.text, [run.exact for run in runs.values()], Writing(writers, trials), draft)
+    exact = {task: _vectors(plan, run.inputs, run.exact, draft) for task, run in runs.items()}
     draft.exact.update({task: (run.inputs, exact[task]) for task, run in runs.items()})
     codes = fit_codes(plan, exact, rotate=False)
     offsets = {
-        name: _offset(name, [(run.inputs, run.flow, run.trials[name]) for run in runs.values()]) for name in writers
+        name: _offset(name, [(run.inputs, run.exact, run.trials[name]) for run in runs.values()]) for name in writers
     }
     _finish(plan, "switchable", writers, (next(iter(codes.values())).shared_heads, offsets), draft)
     for task, run in runs.items():
-        run.flow.weights.check_all_used()
-        _add_task(plan, task, run.flow.weights, codes[task], draft)
+        run.exact.weights.check_all_used()
+        _add_task(plan, task, run.exact.weights, codes[task], draft)
     for name in writers:
         found = {task: _vectors(plan, run.inputs, run.end(name), draft, offsets[name]) for task, run in runs.items()}
         tensors = {
@@ -169,13 +169,13 @@ class _SwitchableRun:
     """The inputs of a task on their way through the exact model, and through what was written in each format."""
 
     inputs: Inputs
-    flow: Flow
+    exact: ExactRun
     trials: Mapping[WeightsFormat, Trial]
 
-    def end(self, weights_format: WeightsFormat) -> Flow:
+    def end(self, weights_format: WeightsFormat) -> ExactRun:
         """Where the inputs arrived in a format."""
         trial = self.trials[weights_format]
-        return Flow(self.flow.weights, trial.feeds, 0, trial.hidden)
+        return ExactRun(self.exact.weights, trial.feeds, 0, trial.hidden)
 
 
 def _switchable_runs(
@@ -188,7 +188,7 @@ def _switchable_runs(
         inputs = text_inputs(plan, plan.tasks[task], draft.golden.cases[task])
         runs[task] = _SwitchableRun(
             inputs,
-            Flow(_task_weights(plan, task), inputs.feeds(embeds.exact), len(inputs.calibration)),
+            ExactRun(_task_weights(plan, task), inputs.feeds(embeds.exact), len(inputs.calibration)),
             {
                 name: Trial(inputs.feeds(embeds.written[name]), StageAdapter(branch, adapter, plan.model.rules))
                 for name, branch in branches.items()
@@ -226,29 +226,33 @@ def _all_adapters(plan: ExportPlan) -> dict[str, PeftAdapter]:
     return adapters
 
 
-def _advance(label: str, model: StagedModel, flows: Sequence[Flow], writing: Writing, draft: Draft) -> None:
+def _advance(label: str, model: StagedModel, runs: Sequence[ExactRun], writing: Writing, draft: Draft) -> None:
     """Run the stages in float32, write each with what was seen of it, and run what was written; then the next one."""
     with Progress(f"writing {label}", len(model.stages)) as progress:
         for index in range(len(model.stages)):
-            writing.append(index, run_stage(model, index, flows, draft.scratch))
+            writing.append(index, run_exact_stage(model, index, runs, draft.scratch))
             progress.advance(1)
 
 
-def _offset(weights_format: WeightsFormat, runs: Sequence[tuple[Inputs, Flow, Trial]]) -> Float32 | None:
+def _offset(weights_format: WeightsFormat, runs: Sequence[tuple[Inputs, ExactRun, Trial]]) -> Float32 | None:
     """What the last hidden states of a variant lack in the mean; None in float32, where nothing was rounded.
 
     A large part of what rounding does to a decoder's vectors is the same for all of them: it can be taken back.
     """
     if weights_format == "fp32":
         return None
-    lacking = [inputs.mean_vector(flow.hidden) - inputs.mean_vector(trial.hidden) for inputs, flow, trial in runs]
+    lacking = [
+        inputs.mean_vector(exact_run.hidden) - inputs.mean_vector(trial.hidden) for inputs, exact_run, trial in runs
+    ]
     return np.mean(lacking, axis=0).astype(np.float32)
 
 
-def _vectors(plan: ExportPlan, inputs: Inputs, flow: Flow, draft: Draft, offset: Float32 | None = None) -> Vectors:
+def _vectors(
+    plan: ExportPlan, inputs: Inputs, exact_run: ExactRun, draft: Draft, offset: Float32 | None = None
+) -> Vectors:
     """What the heads make of the last hidden states."""
     outputs = [SENTENCE] if plan.model.tokens is None else [SENTENCE, TOKENS]
-    found = run_heads(plan.model.text, text_heads(plan, None, offset), flow, outputs, draft.scratch)
+    found = run_heads(plan.model.text, text_heads(plan, None, offset), exact_run, outputs, draft.scratch)
     seen, golden = found[: len(inputs.calibration)], found[len(inputs.calibration) :]
     return Vectors(
         single=np.concatenate([item[0] for item in seen]),

@@ -110,7 +110,7 @@ class Arrivals(Protocol):
     """Runs what was written of a stage so far."""
 
     def __call__(self, values: Sequence[ir.Value], batches: Sequence[int], /) -> Iterator[list[Float32]]:
-        """Real tokens of values, float32 [n, channels] each, for the first so many batches of each flow of inputs."""
+        """Real tokens of values, float32 [n, channels] each, for the first so many batches of each run."""
         ...
 
 

@@ -30,7 +30,7 @@ Feeds = dict[str, npt.NDArray[Any]]
 
 
 @dataclass
-class Flow:
+class ExactRun:
     """Calibration inputs on their way through a model with the weights of one task.
 
     Attributes:
@@ -46,13 +46,15 @@ class Flow:
     hidden: list[Float32] = field(default_factory=list)
 
 
-def run_stage(model: StagedModel, index: int, flows: Sequence[Flow], scratch: Path) -> dict[str, SiteStatistics]:
-    """Run one stage over the inputs of all flows, which advance by it.
+def run_exact_stage(
+    model: StagedModel, index: int, runs: Sequence[ExactRun], scratch: Path
+) -> dict[str, SiteStatistics]:
+    """Run one stage over the inputs of all runs, which advance by it.
 
     Args:
         model: the model.
         index: of the stage; stages must be run in their order.
-        flows: one or several tasks that share their statistics.
+        runs: one or several tasks that share their statistics.
         scratch: a folder with room for the weights of a stage in float32, and for what its linear layers read.
 
     Returns:
@@ -60,9 +62,9 @@ def run_stage(model: StagedModel, index: int, flows: Sequence[Flow], scratch: Pa
     """
     sums: dict[str, StatisticsSum] = {}
     recordings: dict[str, Recording] = {}
-    tokens = sum(_count(feeds) for flow in flows for feeds in flow.feeds[: flow.observed])
-    for number, flow in enumerate(flows):
-        for feeds, site, values in watch_stage(model, index, flow, scratch):
+    tokens = sum(_count(feeds) for run in runs for feeds in run.feeds[: run.observed])
+    for number, run in enumerate(runs):
+        for feeds, site, values in record_stage(model, index, run, scratch):
             if site not in sums:
                 sums[site] = StatisticsSum(values.shape[-1], tokens)
                 recordings[site] = Recording(scratch / f"site.{len(sums)}", values.shape[-1])
@@ -72,40 +74,40 @@ def run_stage(model: StagedModel, index: int, flows: Sequence[Flow], scratch: Pa
     return {site: replace(collected.result(), recording=recordings[site]) for site, collected in sums.items()}
 
 
-def watch_stage(
-    model: StagedModel, index: int, flow: Flow, scratch: Path
+def record_stage(
+    model: StagedModel, index: int, run: ExactRun, scratch: Path
 ) -> Iterator[tuple[Feeds, str, npt.NDArray[Any]]]:
-    """Run one stage over the inputs of a flow, which has advanced by it at the end.
+    """Run one stage over the inputs of a run, which has advanced by it at the end.
 
     Yields:
         For each observed batch its inputs, and name and values [..., channels] of what linear layers read.
     """
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        graph, sites = _write_stage(model, index, flow.weights, Path(folder))
+        graph, sites = _write_stage(model, index, run.weights, Path(folder))
         session = GraphSession(graph, available_cores(), mapped=True)
         advanced = []
-        for position, feeds in enumerate(flow.feeds):
-            given = feeds | ({"hidden": flow.hidden[position]} if index else {})
-            counted = position < flow.observed
+        for position, feeds in enumerate(run.feeds):
+            given = feeds | ({"hidden": run.hidden[position]} if index else {})
+            counted = position < run.observed
             hidden, *activations = session.run(["next", *sites] if counted else ["next"], given)
             advanced.append(hidden)
             for site, values in zip(sites, activations, strict=counted):
                 yield feeds, site, values
-        flow.hidden = advanced
+        run.hidden = advanced
 
 
 def run_heads(
-    model: StagedModel, heads: Callable[[Target, ir.Value], None], flow: Flow, outputs: Sequence[str], scratch: Path
+    model: StagedModel, heads: Callable[[Target, ir.Value], None], run: ExactRun, outputs: Sequence[str], scratch: Path
 ) -> list[list[npt.NDArray[Any]]]:
     """Outputs of heads for what the last stage handed over, batch by batch."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         graph = GraphBuilder("heads", WeightStore(Path(folder)))
-        target = Target(graph, declare(graph, model.inputs), flow.weights, ObservedFp32(), statistics={})
+        target = Target(graph, declare(graph, model.inputs), run.weights, ObservedFp32(), statistics={})
         heads(target, graph.input("hidden", ir.DataType.FLOAT, model.hidden))
         path = Path(folder) / "heads.onnx"
         ir.save(graph.build(), path)
         session = GraphSession(path, available_cores(), mapped=True)
-        batches = zip(flow.feeds, flow.hidden, strict=True)
+        batches = zip(run.feeds, run.hidden, strict=True)
         return [session.run(outputs, feeds | {"hidden": hidden}) for feeds, hidden in batches]
 
 
