@@ -33,7 +33,7 @@ from embedpack_export.stages.exact_run import ExactRun, Feeds, run_exact_stage, 
 from embedpack_export.stages.graph_writer import GraphWriter, HeadCodes, LinearWriting, text_heads, vision_heads
 from embedpack_export.stages.inputs import Inputs, image_feeds, text_inputs
 from embedpack_export.stages.output_codes import TaskCodes, fit_codes
-from embedpack_export.stages.written_run import StageAdapter, Trial, Writing
+from embedpack_export.stages.written_run import AdapterFeeds, FormatWriters, WrittenRun
 
 logger = logging.getLogger("embedpack")
 
@@ -87,13 +87,13 @@ def _write_vision(plan: ExportPlan, draft: Draft) -> _Embeds:
         name: GraphWriter(f"vision-{name}", draft.store, vision.model, weights, LinearWriting(FORMATS[name]))
         for name in draft.weights
     }
-    trials = {name: [Trial(feeds)] for name in writers}
-    _advance("vision", vision.model, [exact_run], Writing(writers, trials), draft)
+    written = {name: [WrittenRun(feeds)] for name in writers}
+    _advance("vision", vision.model, [exact_run], FormatWriters(writers, written), draft)
     weights.check_all_used()
     for name, writer in writers.items():
         writer.finish(vision_heads, draft.folder / f"vision-{name}.onnx")
         draft.add_vision(name)
-    return _Embeds(exact_run.hidden, {name: found[0].hidden for name, found in trials.items()})
+    return _Embeds(exact_run.hidden, {name: found[0].hidden for name, found in written.items()})
 
 
 def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, codes: TaskCodes | None, draft: Draft) -> None:
@@ -108,17 +108,17 @@ def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, codes: TaskCodes |
         name: GraphWriter(f"{task}-{name}", draft.store, plan.model.text, weights, LinearWriting(FORMATS[name]))
         for name in draft.weights
     }
-    trials = {name: [Trial(inputs.feeds(embeds.written[name]))] for name in writers}
-    _advance(task, plan.model.text, [exact_run], Writing(writers, trials), draft)
+    written = {name: [WrittenRun(inputs.feeds(embeds.written[name]))] for name in writers}
+    _advance(task, plan.model.text, [exact_run], FormatWriters(writers, written), draft)
     exact = _vectors(plan, inputs, exact_run, draft)
     draft.exact[task] = inputs, exact
     codes = codes or fit_codes(plan, {task: exact}, rotate=True)[task]
-    offsets = {name: _offset(name, [(inputs, exact_run, trial)]) for name, (trial,) in trials.items()}
+    offsets = {name: _offset(name, [(inputs, exact_run, written_run)]) for name, (written_run,) in written.items()}
     _finish(plan, task, writers, (codes.heads, offsets), draft)
     weights.check_all_used()
     _add_task(plan, task, weights, codes, draft)
-    for name, (trial,) in trials.items():
-        end = ExactRun(weights, trial.feeds, 0, trial.hidden)
+    for name, (written_run,) in written.items():
+        end = ExactRun(weights, written_run.feeds, 0, written_run.hidden)
         found = _vectors(plan, inputs, end, draft, offsets[name])
         draft.add_variant(f"{task}-{name}", VariantKind(task, name, {}), accuracy([exact], [found]))
         draft.golden.vectors[f"{task}-{name}"] = found.golden_lists()
@@ -142,13 +142,15 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> dict[s
         for name in draft.weights
     }
     runs = _switchable_runs(plan, embeds, branches, draft)
-    trials = {name: [run.trials[name] for run in runs.values()] for name in writers}
-    _advance("switchable", plan.model.text, [run.exact for run in runs.values()], Writing(writers, trials), draft)
+    written = {name: [run.written[name] for run in runs.values()] for name in writers}
+    _advance(
+        "switchable", plan.model.text, [run.exact for run in runs.values()], FormatWriters(writers, written), draft
+    )
     exact = {task: _vectors(plan, run.inputs, run.exact, draft) for task, run in runs.items()}
     draft.exact.update({task: (run.inputs, exact[task]) for task, run in runs.items()})
     codes = fit_codes(plan, exact, rotate=False)
     offsets = {
-        name: _offset(name, [(run.inputs, run.exact, run.trials[name]) for run in runs.values()]) for name in writers
+        name: _offset(name, [(run.inputs, run.exact, run.written[name]) for run in runs.values()]) for name in writers
     }
     _finish(plan, "switchable", writers, (next(iter(codes.values())).shared_heads, offsets), draft)
     for task, run in runs.items():
@@ -170,12 +172,12 @@ class _SwitchableRun:
 
     inputs: Inputs
     exact: ExactRun
-    trials: Mapping[WeightsFormat, Trial]
+    written: Mapping[WeightsFormat, WrittenRun]
 
     def end(self, weights_format: WeightsFormat) -> ExactRun:
         """Where the inputs arrived in a format."""
-        trial = self.trials[weights_format]
-        return ExactRun(self.exact.weights, trial.feeds, 0, trial.hidden)
+        written_run = self.written[weights_format]
+        return ExactRun(self.exact.weights, written_run.feeds, 0, written_run.hidden)
 
 
 def _switchable_runs(
@@ -190,7 +192,7 @@ def _switchable_runs(
             inputs,
             ExactRun(_task_weights(plan, task), inputs.feeds(embeds.exact), len(inputs.calibration)),
             {
-                name: Trial(inputs.feeds(embeds.written[name]), StageAdapter(branch, adapter, plan.model.rules))
+                name: WrittenRun(inputs.feeds(embeds.written[name]), AdapterFeeds(branch, adapter, plan.model.rules))
                 for name, branch in branches.items()
             },
         )
@@ -226,7 +228,7 @@ def _all_adapters(plan: ExportPlan) -> dict[str, PeftAdapter]:
     return adapters
 
 
-def _advance(label: str, model: StagedModel, runs: Sequence[ExactRun], writing: Writing, draft: Draft) -> None:
+def _advance(label: str, model: StagedModel, runs: Sequence[ExactRun], writing: FormatWriters, draft: Draft) -> None:
     """Run the stages in float32, write each with what was seen of it, and run what was written; then the next one."""
     with Progress(f"writing {label}", len(model.stages)) as progress:
         for index in range(len(model.stages)):
@@ -234,7 +236,7 @@ def _advance(label: str, model: StagedModel, runs: Sequence[ExactRun], writing: 
             progress.advance(1)
 
 
-def _offset(weights_format: WeightsFormat, runs: Sequence[tuple[Inputs, ExactRun, Trial]]) -> Float32 | None:
+def _offset(weights_format: WeightsFormat, runs: Sequence[tuple[Inputs, ExactRun, WrittenRun]]) -> Float32 | None:
     """What the last hidden states of a variant lack in the mean; None in float32, where nothing was rounded.
 
     A large part of what rounding does to a decoder's vectors is the same for all of them: it can be taken back.
@@ -242,7 +244,8 @@ def _offset(weights_format: WeightsFormat, runs: Sequence[tuple[Inputs, ExactRun
     if weights_format == "fp32":
         return None
     lacking = [
-        inputs.mean_vector(exact_run.hidden) - inputs.mean_vector(trial.hidden) for inputs, exact_run, trial in runs
+        inputs.mean_vector(exact_run.hidden) - inputs.mean_vector(written_run.hidden)
+        for inputs, exact_run, written_run in runs
     ]
     return np.mean(lacking, axis=0).astype(np.float32)
 

@@ -18,7 +18,7 @@ from embedpack_export.stages.graph_writer import GraphWriter, WrittenStage
 
 
 @dataclass
-class StageAdapter:
+class AdapterFeeds:
     """The adapter of a task as inputs of a switchable graph, stage by stage."""
 
     branches: AdapterBranches
@@ -36,7 +36,7 @@ class StageAdapter:
 
 
 @dataclass
-class Trial:
+class WrittenRun:
     """Inputs on their way through the stages that were written.
 
     Attributes:
@@ -46,7 +46,7 @@ class Trial:
     """
 
     feeds: Sequence[Feeds]
-    adapter: StageAdapter | None = None
+    adapter: AdapterFeeds | None = None
     hidden: list[Float32] = field(default_factory=list)
 
     def run(self, stage: WrittenStage, batches: int) -> Iterator[tuple[Feeds, list[Float32]]]:
@@ -64,20 +64,20 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Writing:
-    """Graphs that are being written, one for each weights format, with the trials of each."""
+class FormatWriters:
+    """Graphs that are being written, one for each weights format, and the runs through each."""
 
     writers: Mapping[WeightsFormat, GraphWriter]
-    trials: Mapping[WeightsFormat, Sequence[Trial]]
+    runs: Mapping[WeightsFormat, Sequence[WrittenRun]]
 
     def append(self, index: int, statistics: Mapping[str, SiteStatistics]) -> None:
         """Write a stage in every format and run it."""
         for name, writer in self.writers.items():
-            trials = self.trials[name]
-            writer.append(index, statistics, _Arrivals(writer, trials))
+            runs = self.runs[name]
+            writer.append(index, statistics, _Arrivals(writer, runs))
             with writer.last_stage() as stage:
-                for trial in trials:
-                    trial.advance(stage)
+                for run in runs:
+                    run.advance(stage)
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class _Arrivals:
     """See `Arrivals`."""
 
     writer: GraphWriter
-    trials: Sequence[Trial]
+    runs: Sequence[WrittenRun]
 
     def __call__(self, values: Sequence[ir.Value], batches: Sequence[int], /) -> Iterator[list[Float32]]:
         with self.writer.up_to(values) as stage:
-            for trial, count in zip(self.trials, batches, strict=True):
-                for feeds, found in trial.run(stage, count):
+            for run, count in zip(self.runs, batches, strict=True):
+                for feeds, found in run.run(stage, count):
                     yield [real_tokens(feeds, value).values for value in found]
