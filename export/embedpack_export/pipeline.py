@@ -1,4 +1,4 @@
-"""The story of an export: plan, calibrate and write stage by stage, measure; seal the pack, compare it, report."""
+"""The story of an export: plan, calibrate and write stage by stage, measure; complete the pack, compare it, report."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import Manifest, Task, WeightsFormat
 from embedpack.progress import Progress
 from embedpack_export.arrays import Float32
-from embedpack_export.assembly.manifest import seal
+from embedpack_export.assembly.manifest import write_manifest_and_files
 from embedpack_export.assembly.new_folder import check_output, new_pack
-from embedpack_export.assembly.pack_builder import Draft, VariantKind
+from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind
 from embedpack_export.gate.writing import report_accuracy
 from embedpack_export.graph.context import StagedModel
 from embedpack_export.graph.formats.by_name import FORMATS
@@ -56,14 +56,14 @@ def export(settings: ExportSettings) -> Manifest:
         new_pack(settings.output, overwrite=settings.overwrite) as folder,
         tempfile.TemporaryDirectory(prefix=".calibration.", dir=settings.output.parent) as scratch,
     ):
-        draft = Draft(folder, Path(scratch), settings.weights)
-        embeds = _write_vision(plan, draft)
-        codes = _write_switchable(plan, embeds, draft) if "switchable" in settings.adapter_modes else {}
+        pack = PackBuilder(folder, Path(scratch), settings.weights)
+        embeds = _write_vision(plan, pack)
+        codes = _write_switchable(plan, embeds, pack) if "switchable" in settings.adapter_modes else {}
         for task in plan.tasks if "merged" in settings.adapter_modes else ():
-            _write_task(plan, task, embeds, codes.get(task), draft)
-        manifest = seal(settings, plan, draft)
-        reference = choose_reference(plan, draft.exact, settings.reference)
-        manifest = report_accuracy(draft.folder, manifest, plan, reference, settings)
+            _write_task(plan, task, embeds, codes.get(task), pack)
+        manifest = write_manifest_and_files(settings, plan, pack)
+        reference = choose_reference(plan, pack.exact, settings.reference)
+        manifest = report_accuracy(pack.folder, manifest, plan, reference, settings)
     logger.info("%s: %d variants, %.1f MB", settings.output, len(manifest.variants), _megabytes(manifest))
     return manifest
 
@@ -76,55 +76,55 @@ class _Embeds:
     written: Mapping[WeightsFormat, Sequence[Float32]]
 
 
-def _write_vision(plan: ExportPlan, draft: Draft) -> _Embeds:
+def _write_vision(plan: ExportPlan, pack: PackBuilder) -> _Embeds:
     """Write the vision graphs, which all tasks share."""
     if plan.model.vision is None:
-        return _Embeds([], {name: [] for name in draft.weights})
+        return _Embeds([], {name: [] for name in pack.weights})
     vision, feeds = plan.model.vision, image_feeds(plan)
     weights = Weights(plan.checkpoint, None, plan.model.rules, vision.tensors.search)
     exact_run = ExactRun(weights, feeds, observed=len(feeds) - 1)
     writers = {
-        name: GraphWriter(f"vision-{name}", draft.store, vision.model, weights, LinearWriting(FORMATS[name]))
-        for name in draft.weights
+        name: GraphWriter(f"vision-{name}", pack.store, vision.model, weights, LinearWriting(FORMATS[name]))
+        for name in pack.weights
     }
     written = {name: [WrittenRun(feeds)] for name in writers}
-    _advance("vision", vision.model, [exact_run], FormatWriters(writers, written), draft)
+    _advance("vision", vision.model, [exact_run], FormatWriters(writers, written), pack)
     weights.check_all_used()
     for name, writer in writers.items():
-        writer.finish(vision_heads, draft.folder / f"vision-{name}.onnx")
-        draft.add_vision(name)
+        writer.finish(vision_heads, pack.folder / f"vision-{name}.onnx")
+        pack.add_vision(name)
     return _Embeds(exact_run.hidden, {name: found[0].hidden for name, found in written.items()})
 
 
-def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, codes: TaskCodes | None, draft: Draft) -> None:
+def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, codes: TaskCodes | None, pack: PackBuilder) -> None:
     """Write all merged variants of a task, calibrated and measured against the same weights in float32.
 
     `codes` are those of its switchable variants, so that vectors of both can be compared; None: there are none.
     """
-    draft.golden.cases[task] = _golden_cases(plan, task)
-    weights, inputs = _task_weights(plan, task), text_inputs(plan, plan.tasks[task], draft.golden.cases[task])
+    pack.golden.cases[task] = _golden_cases(plan, task)
+    weights, inputs = _task_weights(plan, task), text_inputs(plan, plan.tasks[task], pack.golden.cases[task])
     exact_run = ExactRun(weights, inputs.feeds(embeds.exact), len(inputs.calibration))
     writers = {
-        name: GraphWriter(f"{task}-{name}", draft.store, plan.model.text, weights, LinearWriting(FORMATS[name]))
-        for name in draft.weights
+        name: GraphWriter(f"{task}-{name}", pack.store, plan.model.text, weights, LinearWriting(FORMATS[name]))
+        for name in pack.weights
     }
     written = {name: [WrittenRun(inputs.feeds(embeds.written[name]))] for name in writers}
-    _advance(task, plan.model.text, [exact_run], FormatWriters(writers, written), draft)
-    exact = _vectors(plan, inputs, exact_run, draft)
-    draft.exact[task] = inputs, exact
+    _advance(task, plan.model.text, [exact_run], FormatWriters(writers, written), pack)
+    exact = _vectors(plan, inputs, exact_run, pack)
+    pack.exact[task] = inputs, exact
     codes = codes or fit_codes(plan, {task: exact}, rotate=True)[task]
     offsets = {name: _offset(name, [(inputs, exact_run, written_run)]) for name, (written_run,) in written.items()}
-    _finish(plan, task, writers, (codes.heads, offsets), draft)
+    _finish(plan, task, writers, (codes.heads, offsets), pack)
     weights.check_all_used()
-    _add_task(plan, task, weights, codes, draft)
+    _add_task(plan, task, weights, codes, pack)
     for name, (written_run,) in written.items():
         end = ExactRun(weights, written_run.feeds, 0, written_run.hidden)
-        found = _vectors(plan, inputs, end, draft, offsets[name])
-        draft.add_variant(f"{task}-{name}", VariantKind(task, name, {}), accuracy([exact], [found]))
-        draft.golden.vectors[f"{task}-{name}"] = found.golden_lists()
+        found = _vectors(plan, inputs, end, pack, offsets[name])
+        pack.add_variant(f"{task}-{name}", VariantKind(task, name, {}), accuracy([exact], [found]))
+        pack.golden.vectors[f"{task}-{name}"] = found.golden_lists()
 
 
-def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> dict[str, TaskCodes]:
+def _write_switchable(plan: ExportPlan, embeds: _Embeds, pack: PackBuilder) -> dict[str, TaskCodes]:
     """Write the switchable variants: one backbone, calibrated with all adapters, and a file for each of these.
 
     Returns:
@@ -133,36 +133,34 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, draft: Draft) -> dict[s
     """
     adapters, rules = _all_adapters(plan), plan.model.rules
     modules = frozenset(rules.normal(module) for adapter in adapters.values() for module in adapter.updates)
-    branches = {name: AdapterBranches(modules) for name in draft.weights}
+    branches = {name: AdapterBranches(modules) for name in pack.weights}
     backbone = Weights(plan.checkpoint, None, rules, plan.is_text_tensor)
     writers = {
         name: GraphWriter(
-            f"switchable-{name}", draft.store, plan.model.text, backbone, LinearWriting(FORMATS[name], branches[name])
+            f"switchable-{name}", pack.store, plan.model.text, backbone, LinearWriting(FORMATS[name], branches[name])
         )
-        for name in draft.weights
+        for name in pack.weights
     }
-    runs = _switchable_runs(plan, embeds, branches, draft)
+    runs = _switchable_runs(plan, embeds, branches, pack)
     written = {name: [run.written[name] for run in runs.values()] for name in writers}
-    _advance(
-        "switchable", plan.model.text, [run.exact for run in runs.values()], FormatWriters(writers, written), draft
-    )
-    exact = {task: _vectors(plan, run.inputs, run.exact, draft) for task, run in runs.items()}
-    draft.exact.update({task: (run.inputs, exact[task]) for task, run in runs.items()})
+    _advance("switchable", plan.model.text, [run.exact for run in runs.values()], FormatWriters(writers, written), pack)
+    exact = {task: _vectors(plan, run.inputs, run.exact, pack) for task, run in runs.items()}
+    pack.exact.update({task: (run.inputs, exact[task]) for task, run in runs.items()})
     codes = fit_codes(plan, exact, rotate=False)
     offsets = {
         name: _offset(name, [(run.inputs, run.exact, run.written[name]) for run in runs.values()]) for name in writers
     }
-    _finish(plan, "switchable", writers, (next(iter(codes.values())).shared_heads, offsets), draft)
+    _finish(plan, "switchable", writers, (next(iter(codes.values())).shared_heads, offsets), pack)
     for task, run in runs.items():
         run.exact.weights.check_all_used()
-        _add_task(plan, task, run.exact.weights, codes[task], draft)
+        _add_task(plan, task, run.exact.weights, codes[task], pack)
     for name in writers:
-        found = {task: _vectors(plan, run.inputs, run.end(name), draft, offsets[name]) for task, run in runs.items()}
+        found = {task: _vectors(plan, run.inputs, run.end(name), pack, offsets[name]) for task, run in runs.items()}
         tensors = {
             task: branches[name].tensors(adapter, rules) | codes[task].center_inputs
             for task, adapter in adapters.items()
         }
-        _add_switchable(name, tensors, (exact, found), draft)
+        _add_switchable(name, tensors, (exact, found), pack)
     return codes
 
 
@@ -181,13 +179,13 @@ class _SwitchableRun:
 
 
 def _switchable_runs(
-    plan: ExportPlan, embeds: _Embeds, branches: Mapping[WeightsFormat, AdapterBranches], draft: Draft
+    plan: ExportPlan, embeds: _Embeds, branches: Mapping[WeightsFormat, AdapterBranches], pack: PackBuilder
 ) -> dict[str, _SwitchableRun]:
     """The inputs of each task at the start of all models."""
     runs = {}
     for task, adapter in _all_adapters(plan).items():
-        draft.golden.cases[task] = _golden_cases(plan, task)
-        inputs = text_inputs(plan, plan.tasks[task], draft.golden.cases[task])
+        pack.golden.cases[task] = _golden_cases(plan, task)
+        inputs = text_inputs(plan, plan.tasks[task], pack.golden.cases[task])
         runs[task] = _SwitchableRun(
             inputs,
             ExactRun(_task_weights(plan, task), inputs.feeds(embeds.exact), len(inputs.calibration)),
@@ -203,7 +201,7 @@ def _add_switchable(
     weights_format: WeightsFormat,
     adapters: Mapping[str, Feeds],
     vectors: tuple[Mapping[str, Vectors], Mapping[str, Vectors]],
-    draft: Draft,
+    pack: PackBuilder,
 ) -> None:
     """Write the adapters' files of a switchable variant and take it in.
 
@@ -213,9 +211,9 @@ def _add_switchable(
     exact, found = vectors
     for task, tensors in adapters.items():
         files[task] = f"adapters/{task}.{weights_format}.onnx_adapter"
-        write_adapter(tensors, draft.folder / files[task])
-        draft.golden.vectors[golden_key(name, task)] = found[task].golden_lists()
-    draft.add_variant(
+        write_adapter(tensors, pack.folder / files[task])
+        pack.golden.vectors[golden_key(name, task)] = found[task].golden_lists()
+    pack.add_variant(
         name, VariantKind(None, weights_format, files), accuracy(list(exact.values()), list(found.values()))
     )
 
@@ -228,11 +226,13 @@ def _all_adapters(plan: ExportPlan) -> dict[str, PeftAdapter]:
     return adapters
 
 
-def _advance(label: str, model: StagedModel, runs: Sequence[ExactRun], writing: FormatWriters, draft: Draft) -> None:
+def _advance(
+    label: str, model: StagedModel, runs: Sequence[ExactRun], writing: FormatWriters, pack: PackBuilder
+) -> None:
     """Run the stages in float32, write each with what was seen of it, and run what was written; then the next one."""
     with Progress(f"writing {label}", len(model.stages)) as progress:
         for index in range(len(model.stages)):
-            writing.append(index, run_exact_stage(model, index, runs, draft.scratch))
+            writing.append(index, run_exact_stage(model, index, runs, pack.scratch))
             progress.advance(1)
 
 
@@ -251,11 +251,11 @@ def _offset(weights_format: WeightsFormat, runs: Sequence[tuple[Inputs, ExactRun
 
 
 def _vectors(
-    plan: ExportPlan, inputs: Inputs, exact_run: ExactRun, draft: Draft, offset: Float32 | None = None
+    plan: ExportPlan, inputs: Inputs, exact_run: ExactRun, pack: PackBuilder, offset: Float32 | None = None
 ) -> Vectors:
     """What the heads make of the last hidden states."""
     outputs = [SENTENCE] if plan.model.tokens is None else [SENTENCE, TOKENS]
-    found = run_heads(plan.model.text, text_heads(plan, None, offset), exact_run, outputs, draft.scratch)
+    found = run_heads(plan.model.text, text_heads(plan, None, offset), exact_run, outputs, pack.scratch)
     seen, golden = found[: len(inputs.calibration)], found[len(inputs.calibration) :]
     return Vectors(
         single=np.concatenate([item[0] for item in seen]),
@@ -269,11 +269,11 @@ def _finish(
     label: str,
     writers: Mapping[WeightsFormat, GraphWriter],
     ends: tuple[HeadCodes, Mapping[WeightsFormat, Float32 | None]],
-    draft: Draft,
+    pack: PackBuilder,
 ) -> None:
     codes, offsets = ends
     for name, writer in writers.items():
-        writer.finish(text_heads(plan, codes, offsets[name]), draft.folder / f"{label}-{name}.onnx")
+        writer.finish(text_heads(plan, codes, offsets[name]), pack.folder / f"{label}-{name}.onnx")
 
 
 def _task_weights(plan: ExportPlan, task: str) -> Weights:
@@ -284,11 +284,11 @@ def _golden_cases(plan: ExportPlan, task: str) -> list[GoldenCase]:
     return golden_cases(plan.tasks[task].prompts.values(), images=plan.model.vision is not None)
 
 
-def _add_task(plan: ExportPlan, task: str, weights: Weights, codes: TaskCodes, draft: Draft) -> None:
+def _add_task(plan: ExportPlan, task: str, weights: Weights, codes: TaskCodes, pack: PackBuilder) -> None:
     """Write the codebooks of a task and take it in."""
     file = f"calibration/{task}.safetensors"
-    codes.write(draft.folder / file)
-    draft.tasks[task] = Task(
+    codes.write(pack.folder / file)
+    pack.tasks[task] = Task(
         prompts=dict(plan.tasks[task].prompts),
         default_prompt_name=plan.tasks[task].default_prompt_name,
         int8_scale=codes.single.int8_scale,

@@ -488,10 +488,10 @@ def test_export_refuses_unclear_adapters(
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy", num_hidden_layers=6)
     script = (
-        "import signal, sys; from embedpack_export import seal; from embedpack.cli.main import main;"
+        "import signal, sys; from embedpack_export.assembly import manifest; from embedpack.cli.main import main;"
         # A job in the background inherits that SIGINT is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "seal.write_manifest = lambda *_: signal.raise_signal(signal.SIGINT);"
+        "manifest.write_manifest = lambda *_: signal.raise_signal(signal.SIGINT);"
         f"sys.exit(main(['export', {str(checkpoint)!r}, '-o', {str(tmp_path / 'pack')!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -9,7 +9,7 @@ import msgspec
 
 from embedpack.pack.folder import describe_file, write_manifest
 from embedpack.pack.manifest import FORMAT, ExportRecord, FileEntry, Manifest, TextInput
-from embedpack_export.assembly.pack_builder import Draft
+from embedpack_export.assembly.pack_builder import PackBuilder
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.sources.license import pack_license
@@ -18,15 +18,15 @@ GOLDEN_FILE = "report/golden.json"
 TOOLS = ("embedpack", "numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers")
 
 
-def seal(settings: ExportSettings, plan: ExportPlan, draft: Draft) -> Manifest:
+def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: PackBuilder) -> Manifest:
     """Write what is left, the manifest last."""
-    folder = draft.folder
+    folder = pack.folder
     adapters = {task.adapter.folder for task in plan.tasks.values() if task.adapter is not None}
     license, license_text = pack_license(plan.checkpoint.folder, sorted(adapters))
     contents = {
         "tokenizer.json": plan.tokenizer_json,
         "LICENSE": license_text.encode(),
-        GOLDEN_FILE: msgspec.json.format(msgspec.json.encode(draft.golden), indent=0),
+        GOLDEN_FILE: msgspec.json.format(msgspec.json.encode(pack.golden), indent=0),
     }
     for name, content in contents.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -49,9 +49,9 @@ def seal(settings: ExportSettings, plan: ExportPlan, draft: Draft) -> Manifest:
         ),
         image=None if model.vision is None else model.vision.image,
         multi_vector_dimensions=None if model.tokens is None else model.tokens.dimensions,
-        vision=draft.vision,
-        tasks=draft.tasks,
-        variants=draft.variants,
+        vision=pack.vision,
+        tasks=pack.tasks,
+        variants=pack.variants,
         golden=GOLDEN_FILE,
         export=ExportRecord(
             settings={

@@ -73,7 +73,7 @@ class VariantKind:
 
 
 @dataclass
-class Draft:
+class PackBuilder:
     """A pack that is being written.
 
     Attributes:
