@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.metrics import Float64, best, ndcg_at_10, ratio_95
-from benchmarks.quality.retrieval_set import RetrievalSet, read_set
 from benchmarks.tables import table as text_table
 from embedpack import Embedder, Embeddings, InputError, similarity
 from embedpack.pack.codebooks import open_codebooks
@@ -22,6 +21,8 @@ from embedpack.pack.folder import read_pack
 from embedpack.vectors.bit_packing import fills_bytes
 from embedpack.vectors.codebook import Codebook, LowBit
 from embedpack.vectors.codes import PRECISIONS, Precision, is_low_bit, quantize
+from embedpack_export.evaluation.sets.data import RetrievalSet
+from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 
 SUMMARY = "What codes and truncations keep of float32 rankings."
 EXAMPLES = """\
@@ -79,8 +80,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         InputError: an option, a set or a pack cannot be used.
         MissingExtraError: ir-measures is not installed.
     """
-    sets = [read_set(options.data, name) for name in options.sets or SETS]
-    sets = [item.limited(options.limit) for item in sets] if options.limit else sets
+    sets = read_retrieval_sets(options.data, options.sets or SETS, options.limit)
     return {
         "limit": options.limit,
         "counted": COUNTED,

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.checkpoints.make_v4 import V4Options, make_v4
-from benchmarks.quality.retrieval_set import read_set
 from benchmarks.tables import table as text_table
 from embedpack import Embedder
+from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.pipeline import export
 from embedpack_export.planning.settings import ExportSettings
 
@@ -119,9 +119,8 @@ def draw_texts(data: Path, count: int, seed: int) -> list[str]:
     rng = np.random.default_rng(seed)
     each = -(-count // len(SETS))
     drawn: list[str] = []
-    for name in SETS:
-        found = read_set(data, name)
-        texts = [text for text in (*found.documents.values(), *found.queries.values()) if isinstance(text, str)]
+    for judged in read_retrieval_sets(data, SETS):
+        texts = [text for text in (*judged.documents.values(), *judged.queries.values()) if isinstance(text, str)]
         drawn += [texts[row][:CHARACTERS] for row in rng.choice(len(texts), min(each, len(texts)), replace=False)]
     return drawn[:count]
 

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.metrics import Float64, best, ndcg_at_10, ratio_95
-from benchmarks.quality.retrieval_set import RetrievalSet, read_set
 from benchmarks.tables import table as text_table
 from embedpack import Embedder, InputError, MultiEmbeddings, maxsim, similarity
 from embedpack.pack.codebooks import open_codebooks
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Precision, is_low_bit, quantize
 from embedpack_export.evaluation.scoring.encoding import Seen, look_at, pooled
+from embedpack_export.evaluation.sets.data import RetrievalSet
+from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 
 SUMMARY = "What pooling and codes keep of float32 late-interaction rankings."
 EXAMPLES = """\
@@ -85,8 +86,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"{options.pack}: this pack has no multi-vectors; export one whose model has a projector")
     if model.task is None:
         raise InputError(f"{options.pack}: it has several tasks; pass --task, one of: {', '.join(model.tasks)}")
-    sets = [read_set(options.data, name) for name in options.sets or SETS]
-    sets = [item.limited(options.limit) for item in sets] if options.limit else sets
+    sets = read_retrieval_sets(options.data, options.sets or SETS, options.limit)
     task, codebook = model.pack.manifest.tasks[model.task], open_codebooks(model.pack, model.task).token
     assert task.token_int8_scale is not None
     assert codebook is not None

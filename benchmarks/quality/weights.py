@@ -16,11 +16,12 @@ import numpy as np
 import onnx_ir as ir
 
 from benchmarks.quality.metrics import CHUNK, RESAMPLES, Float64, best, cosines, ndcg_at_10, overlap
-from benchmarks.quality.retrieval_set import RetrievalSet, read_set
 from benchmarks.tables import table as text_table
 from embedpack import Embedder, Embeddings, InputError, similarity
 from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import WeightsFormat
+from embedpack_export.evaluation.sets.data import RetrievalSet
+from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.graph.formats.by_name import FORMATS
 from embedpack_export.graph.formats.int4 import Int4
 from embedpack_export.pipeline import export
@@ -81,8 +82,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         InputError: an option or a set cannot be used.
         MissingExtraError: ir-measures is not installed.
     """
-    sets = [read_set(options.data, name) for name in options.sets or SETS]
-    sets = [item.limited(options.limit) for item in sets] if options.limit else sets
+    sets = read_retrieval_sets(options.data, options.sets or SETS, options.limit)
     exact = _answers(EXACT, sets, options)[0]
     found, bits = {}, {}
     for way in WAYS:

@@ -12,9 +12,9 @@ from evaluation_cases import write_data, write_lines, write_retrieval
 from export_cases import exactly
 
 from embedpack.errors import InputError
+from embedpack_export.evaluation.sets.assignment import task_of
 from embedpack_export.evaluation.sets.data import PairSet, RetrievalSet
-from embedpack_export.evaluation.sets.discovery import read_sets, set_names, task_of
-from embedpack_export.evaluation.sets.reading import read_retrieval_set, read_set
+from embedpack_export.evaluation.sets.discovery import find_sets, read_retrieval_sets, read_sets
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def reading(folder: Path) -> RetrievalSet:
-    return read_retrieval_set(folder.parent, folder.name)
+    return read_retrieval_sets(folder.parent, [folder.name])[0]
 
 
 def test_all_kinds_are_found_and_read(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_all_kinds_are_found_and_read(tmp_path: Path) -> None:
 
 def test_a_set_is_found_in_the_folder_itself_and_by_name(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
-    assert set_names(data / "code" / "words") == [""]
+    assert list(find_sets(data / "code" / "words")) == [""]
     (alone,) = read_sets(data / "code" / "words")
     assert alone.name == "words"
     assert [item.name for item in read_sets(data, ["sts/pairs-de-dev", "sts/pairs-de-dev"])] == ["sts/pairs-de-dev"]
@@ -107,7 +107,7 @@ def corpus(*records: dict[str, object]) -> Callable[[Path], None]:
     [
         (
             remove("qrels.tsv"),
-            "{folder}: neither qrels.tsv nor qrels/test.tsv is there; without them nothing is relevant",
+            "{folder}: relevance judgements are missing; add qrels.tsv or qrels/test.tsv",
         ),
         (
             remove("queries.jsonl"),
@@ -142,7 +142,7 @@ def corpus(*records: dict[str, object]) -> Callable[[Path], None]:
             overwrite("queries.jsonl", '{"id": "q0", "text": "Straße"}'.encode("latin-1")),
             "{folder}/queries.jsonl, line 1: not UTF-8 at byte 26; convert the file to UTF-8",
         ),
-        (overwrite("queries.jsonl", b""), "{folder}/queries.jsonl: empty; there is nothing to judge by"),
+        (overwrite("queries.jsonl", b""), "{folder}/queries.jsonl: empty; a set needs at least one entry"),
         (
             append("qrels.tsv", "q77\td0\t1"),
             "{folder}/qrels.tsv, line 14: there is no query 'q77'; the files belong to different sets",
@@ -174,7 +174,7 @@ def corpus(*records: dict[str, object]) -> Callable[[Path], None]:
         ),
         (
             overwrite("corpus.jsonl", b""),
-            "{folder}/corpus.jsonl: beside it lies corpus.jsonl.gz; remove one of them",
+            "{folder}/corpus.jsonl: next to it lies corpus.jsonl.gz; remove one of them",
         ),
         (
             overwrite("corpus.jsonl.gz", gzip.compress(b"x" * 1000)[:-20]),
@@ -208,7 +208,7 @@ def test_a_line_that_is_no_json_is_told(folder: Path) -> None:
 def test_what_is_wrong_with_pairs_is_told(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "pairs.tsv").write_text(content)
     with pytest.raises(InputError, match=message):
-        read_set(tmp_path, "")
+        read_sets(tmp_path)
 
 
 def test_folders_without_the_wanted_sets_are_told(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_folders_without_the_wanted_sets_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=exactly("--limit is 1; it must be at least 2")):
         read_sets(data, limit=1)
     with pytest.raises(InputError, match="a set of pairs; here a set with queries and documents is needed"):
-        read_retrieval_set(data, "sts/pairs-de-dev")
+        read_retrieval_sets(data, ["sts/pairs-de-dev"])
 
 
 def test_a_set_goes_to_the_task_of_its_kind() -> None:

@@ -93,7 +93,7 @@ def measure_accuracy(options: AccuracyOptions) -> AccuracyReport:
         passed=all(item.verdict.outcome == "non-inferior" for task in tasks for item in task.settings if item.counts),
         tasks=tasks,
         pooled=summarise_tasks(counting, weights, margin=options.margin, seed=options.seed) if len(tasks) > 1 else [],
-        left_out=assigned.left_out,
+        left_out=assigned.skipped,
         mteb=mteb_scores(pack, reference, options.mteb, options.variants, options.threads),
     )
 

@@ -17,9 +17,8 @@ from embedpack.pack.folder import Pack
 from embedpack.vectors.codes import Float32
 from embedpack_export.evaluation.results import MtebFigures
 from embedpack_export.evaluation.scoring.encoding import encode
-from embedpack_export.evaluation.sets.assignment import variants_of
+from embedpack_export.evaluation.sets.assignment import task_of, variants_of
 from embedpack_export.evaluation.sets.data import Kind
-from embedpack_export.evaluation.sets.discovery import task_of
 from embedpack_export.reference.opening import Reference
 
 # Texts under the prompt of that name, float32 [texts, dimensions].

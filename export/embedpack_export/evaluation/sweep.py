@@ -132,7 +132,7 @@ def sweep(options: SweepOptions) -> SweepReport:
         seed=options.seed,
         found=all(item.by_estimate is not None for task in tasks for item in task.recommended),
         tasks=tasks,
-        left_out=assigned.left_out,
+        left_out=assigned.skipped,
     )
 
 

@@ -1,1 +1,1 @@
-"""Evaluation sets: discovery, reading, assignment to tasks."""
+"""Evaluation sets: discovery of folders, reading, assignment to the tasks of a pack."""

@@ -1,4 +1,4 @@
-"""Which sets are measured with which task of a pack, and by which of its variants."""
+"""Assignment of evaluation sets to the tasks and variants of a pack."""
 
 from __future__ import annotations
 
@@ -8,28 +8,40 @@ from dataclasses import dataclass
 
 from embedpack.errors import InputError, unknown
 from embedpack.pack.manifest import Manifest
-from embedpack_export.evaluation.sets.data import AnySet
-from embedpack_export.evaluation.sets.discovery import task_of
+from embedpack_export.evaluation.sets.data import AnySet, Kind
+
+# Tasks that sets of a kind are measured with, in order of preference.
+TASKS_BY_KIND: Mapping[Kind, Sequence[str]] = {
+    "code": ("code", "retrieval"),
+    "sts": ("text-matching", "retrieval"),
+    "retrieval": ("retrieval",),
+    "visual": ("retrieval",),
+}
 
 logger = logging.getLogger("embedpack")
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The sets of each task, in the order of the pack's tasks, and those that are left out with the reason."""
+    """Evaluation sets by task.
+
+    Attributes:
+        by_task: sets of each task, in the order of the pack's tasks.
+        skipped: sets that are not measured, with the reason.
+    """
 
     by_task: Mapping[str, Sequence[AnySet]]
-    left_out: Mapping[str, str]
+    skipped: Mapping[str, str]
 
 
 def assign(sets: Sequence[AnySet], manifest: Manifest, tasks: Sequence[str], variants: Sequence[str]) -> Assignment:
-    """Decide which task each set is measured with.
+    """Choose the tasks that each set is measured with.
 
     Args:
-        sets: what there is.
-        manifest: of the pack.
-        tasks: measured with every set; empty: every set with the task of its kind.
-        variants: that are measured; empty: all.
+        sets: sets to measure.
+        manifest: manifest of the pack.
+        tasks: tasks to measure every set with; empty: each set with the task of its kind.
+        variants: names of the variants to measure; empty: all.
 
     Raises:
         InputError: the pack has no such task or variant, or no set is left.
@@ -37,35 +49,49 @@ def assign(sets: Sequence[AnySet], manifest: Manifest, tasks: Sequence[str], var
     for task in tasks:
         if task not in manifest.tasks:
             raise InputError(unknown("task", task, manifest.tasks))
-    found: dict[str, list[AnySet]] = {task: [] for task in manifest.tasks}
-    left_out: dict[str, str] = {}
-    for item in sets:
-        wanted, why = _tasks_of(item, manifest, tasks)
+    by_task: dict[str, list[AnySet]] = {task: [] for task in manifest.tasks}
+    skipped: dict[str, str] = {}
+    for each in sets:
+        wanted, reason = _tasks_of(each, manifest, tasks)
         measured = [task for task in wanted if variants_of(manifest, task, variants)]
         if not measured:
-            left_out[item.name] = why or f"no variant that is measured is of the task {', '.join(wanted)}"
+            skipped[each.name] = reason or f"none of the measured variants has the task {', '.join(wanted)}"
         for task in measured:
-            found[task].append(item)
-    for name, why in left_out.items():
-        logger.warning("%s is left out: %s", name, why)
-    chosen = {task: items for task, items in found.items() if items}
-    if not chosen:
-        raise InputError("no set is left to measure: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
-    return Assignment(chosen, left_out)
+            by_task[task].append(each)
+    for name, reason in skipped.items():
+        logger.warning("skipped %s: %s", name, reason)
+    assigned = {task: chosen for task, chosen in by_task.items() if chosen}
+    if not assigned:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        raise InputError(f"no set is left to measure: {reasons}")
+    return Assignment(assigned, skipped)
 
 
-def _tasks_of(item: AnySet, manifest: Manifest, named: Sequence[str]) -> tuple[Sequence[str], str]:
-    """Tasks that a set is measured with, and why there are none."""
-    if item.kind == "visual" and manifest.image is None:
+def _tasks_of(each: AnySet, manifest: Manifest, named: Sequence[str]) -> tuple[Sequence[str], str]:
+    """Return the tasks that a set is measured with, and the reason if there is none."""
+    if each.kind == "visual" and manifest.image is None:
         return (), "its documents are images, and the pack reads texts only"
-    own = task_of(item.kind, list(manifest.tasks))
+    own = task_of(each.kind, list(manifest.tasks))
     if own is None and not named:
-        return (), f"none of the pack's tasks is known to be for sets of the kind {item.kind}; name one with --task"
+        return (), f"none of the pack's tasks is known to be for sets of the kind {each.kind}; name one with --task"
     return named or [task for task in manifest.tasks if task == own], ""
 
 
+def task_of(kind: Kind, tasks: Sequence[str]) -> str | None:
+    """Return the task of a pack that sets of a kind are measured with; None if no task is known to fit."""
+    for task in TASKS_BY_KIND[kind]:
+        if task in tasks:
+            return task
+    return tasks[0] if len(tasks) == 1 else None
+
+
 def variants_of(manifest: Manifest, task: str, named: Sequence[str]) -> list[str]:
-    """Variants of a task, those with switchable adapters too; `named` says which of all of the pack, empty: all.
+    """Return the variants of a task, switchable ones included.
+
+    Args:
+        manifest: manifest of the pack.
+        task: one of its tasks.
+        named: variants to choose from; empty: all of the pack.
 
     Raises:
         InputError: the pack has no variant of a name.

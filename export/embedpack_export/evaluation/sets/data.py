@@ -1,4 +1,4 @@
-"""What a model is judged on: sets of queries with judged documents, and sets of scored pairs of texts."""
+"""Evaluation sets: queries and documents with relevance judgements, and scored pairs of texts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Kind = Literal["retrieval", "code", "sts", "visual"]
 
 @dataclass(frozen=True)
 class RetrievalSet:
-    """Documents and queries by id, and for every query the grades of its documents.
+    """Queries, documents and relevance judgements, all by id.
 
     Attributes:
-        name: its folder, below that of all data.
-        kind: "visual" where documents are images, "code" below a folder of that name, else "retrieval".
-        documents: texts (title and text where there is a title) or files of images.
-        queries: those that have a relevant document.
-        qrels: grades above 0, of every query.
-        languages: of queries and documents: those of `queries` in their order, then those of `documents`.
-        unjudged: queries of the file that were left out, as no document is relevant for them.
+        name: path of the set's folder below the data folder.
+        kind: "visual" if documents are images, "code" for sets below the folder `code`, else "retrieval".
+        documents: texts (title and text, if there is a title) or image files.
+        queries: texts of the queries that have a relevant document.
+        qrels: for each query the grades (above 0) of its relevant documents.
+        languages: languages of `queries`, then of `documents`, in their order.
+        unjudged: number of queries in the file that have no relevant document and are not in `queries`.
     """
 
     name: str
@@ -36,17 +36,17 @@ class RetrievalSet:
 
     @property
     def query_languages(self) -> Sequence[str]:
-        """Those of the queries."""
+        """Languages of the queries."""
         return self.languages[: len(self.queries)]
 
     def limited(self, count: int) -> RetrievalSet:
-        """The first queries with their documents and the first others: to try things out, not to report."""
+        """Return the first `count` queries with their documents and `count` others, for a quick run."""
         queries = dict(list(self.queries.items())[:count])
         relevant = {document for query in queries for document in self.qrels[query]}
         others = [name for name in self.documents if name not in relevant][:count]
-        kept = relevant.union(others)
+        chosen = relevant.union(others)
         languages = dict(zip(self.documents, self.languages[len(self.queries) :], strict=True))
-        documents = {name: item for name, item in self.documents.items() if name in kept}
+        documents = {name: document for name, document in self.documents.items() if name in chosen}
         return replace(
             self,
             documents=documents,
@@ -58,13 +58,13 @@ class RetrievalSet:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs of texts with a human score of their likeness each.
+    """Pairs of texts, each with a human score of their similarity.
 
     Attributes:
-        name: its folder, below that of all data.
-        scores: one for each pair.
-        first, second: the texts.
-        language: of all of them.
+        name: path of the set's folder below the data folder.
+        scores: human score of each pair.
+        first, second: texts of each pair.
+        language: language of all texts.
     """
 
     name: str
@@ -75,11 +75,11 @@ class PairSet:
 
     @property
     def kind(self) -> Kind:
-        """Always "sts"."""
+        """The kind of all pair sets, "sts"."""
         return "sts"
 
     def limited(self, count: int) -> PairSet:
-        """The first pairs."""
+        """Return the first `count` pairs."""
         return replace(self, scores=self.scores[:count], first=self.first[:count], second=self.second[:count])
 
 

@@ -1,4 +1,4 @@
-"""The sets below a folder, and the task of a pack that each belongs to."""
+"""Discovery of the evaluation sets below a folder."""
 
 from __future__ import annotations
 
@@ -7,69 +7,77 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embedpack.errors import InputError, unknown
-from embedpack_export.evaluation.sets.data import AnySet, Kind, PairSet
-from embedpack_export.evaluation.sets.reading import is_set, read_set
+from embedpack_export.evaluation.sets.data import AnySet, PairSet, RetrievalSet
+from embedpack_export.evaluation.sets.reading import SetFolder, open_set_folder, read_set
 
-# Tasks that a kind of sets asks for, the best first.
-WANTED: dict[Kind, tuple[str, ...]] = {
-    "code": ("code", "retrieval"),
-    "sts": ("text-matching", "retrieval"),
-    "retrieval": ("retrieval",),
-    "visual": ("retrieval",),
-}
+MIN_LIMIT = 2
 
 
-def set_names(data: Path) -> list[str]:
-    """Names of all sets below a folder, or "" for the folder itself.
+def find_sets(data: Path) -> dict[str, SetFolder]:
+    """Return all sets below a folder by their path in it; "" for the folder itself.
 
     Raises:
-        InputError: there is no such folder, or no set in it.
+        InputError: the folder does not exist or holds no set.
     """
     if not data.is_dir():
         raise InputError(f"{data}: no such folder; --data names the folder of the sets")
-    if is_set(data):
-        return [""]
-    found = []
-    for folder, below, _ in os.walk(data):
+    whole = open_set_folder(data, data.resolve().name)
+    if whole is not None:
+        return {"": whole}
+    folders = {}
+    for path, below, _ in os.walk(data):
         below[:] = sorted(name for name in below if not name.startswith("."))
-        if is_set(Path(folder)):
-            found.append(Path(folder).relative_to(data).as_posix())
+        name = Path(path).relative_to(data).as_posix()
+        folder = open_set_folder(Path(path), name)
+        if folder is not None:
+            folders[name] = folder
             below.clear()
-    if not found:
+    if not folders:
         raise InputError(
             f"{data}: no sets here; a set is a folder with corpus.jsonl, queries.jsonl and qrels.tsv, or with pairs.tsv"
         )
-    return sorted(found)
+    return dict(sorted(folders.items()))
 
 
 def read_sets(data: Path, names: Sequence[str] = (), limit: int | None = None) -> list[AnySet]:
-    """The sets of these names, all where none is named; of each only `limit` queries or pairs.
+    """Read sets.
+
+    Args:
+        data: folder of the sets.
+        names: names of the sets to read; empty: all.
+        limit: number of queries or pairs of each set; None: all.
 
     Raises:
-        InputError: a set is not there or cannot be read, or the limit is below 2.
+        InputError: a set does not exist or cannot be read, or the limit is below 2.
     """
-    if limit is not None and limit < 2:
-        raise InputError(f"--limit is {limit}; it must be at least 2")
-    known = set_names(data)
+    if limit is not None and limit < MIN_LIMIT:
+        raise InputError(f"--limit is {limit}; it must be at least {MIN_LIMIT}")
+    folders = find_sets(data)
     for name in names:
-        if name not in known:
-            raise InputError(f"{data}: {unknown('set', name, known)}")
-    sets = [read_set(data, name) for name in dict.fromkeys(names or known)]
-    return sets if limit is None else [_limited(item, limit) for item in sets]
+        if name not in folders:
+            raise InputError(f"{data}: {unknown('set', name, list(folders))}")
+    sets = [read_set(folders[name]) for name in dict.fromkeys(names or folders)]
+    return sets if limit is None else [_limited(each, limit) for each in sets]
 
 
-def _limited(item: AnySet, limit: int) -> AnySet:
-    cut = item.limited(limit)
+def read_retrieval_sets(data: Path, names: Sequence[str], limit: int | None = None) -> list[RetrievalSet]:
+    """Read sets of queries and documents; arguments as for `read_sets`.
+
+    Raises:
+        InputError: as `read_sets`, or one of the sets is a pair set.
+    """
+    sets = []
+    for each in read_sets(data, names, limit):
+        if not isinstance(each, RetrievalSet):
+            raise InputError(f"{data / each.name}: a set of pairs; here a set with queries and documents is needed")
+        sets.append(each)
+    return sets
+
+
+def _limited(whole: AnySet, limit: int) -> AnySet:
+    cut = whole.limited(limit)
     if isinstance(cut, PairSet) and len(set(cut.scores)) < 2:
         raise InputError(
-            f"{item.name}: its first {limit} pairs have one score, so nothing is to be ranked; raise --limit"
+            f"{whole.name}: its first {limit} pairs have one score, so there is nothing to rank; raise --limit"
         )
     return cut
-
-
-def task_of(kind: Kind, tasks: Sequence[str]) -> str | None:
-    """The task that a kind of sets is measured with; None: none of them is known to be the right one."""
-    for wanted in WANTED[kind]:
-        if wanted in tasks:
-            return wanted
-    return tasks[0] if len(tasks) == 1 else None

@@ -1,4 +1,4 @@
-"""Lines of the files of a set, plain or gzip, always UTF-8."""
+"""Lines, JSON records and table rows of UTF-8 files, plain or gzip, with their locations for error messages."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from embedpack.errors import InputError
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """The file of that name, or that name with .gz; None: there is neither.
+    """Return the file `name` or `name`.gz of a folder; None if neither exists.
 
     Raises:
-        InputError: there are both.
+        InputError: both exist.
     """
-    found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
-    if len(found) > 1:
-        raise InputError(f"{found[0]}: beside it lies {found[1].name}; remove one of them")
-    return found[0] if found else None
+    paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+    if len(paths) > 1:
+        raise InputError(f"{paths[0]}: next to it lies {paths[1].name}; remove one of them")
+    return paths[0] if paths else None
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Every line that is not blank, without its end, behind the name of its place for error messages.
+    """Yield (location, line) for every non-blank line.
 
     Raises:
         InputError: the file cannot be read, is damaged, or not UTF-8.
@@ -39,39 +39,39 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     except OSError as cause:
         raise InputError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
     for number, line in enumerate(content.split(b"\n"), 1):
-        place = f"{path}, line {number}"
+        location = f"{path}, line {number}"
         try:
             text = line.removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as cause:
-            raise InputError(f"{place}: not UTF-8 at byte {cause.start}; convert the file to UTF-8") from cause
+            raise InputError(f"{location}: not UTF-8 at byte {cause.start}; convert the file to UTF-8") from cause
         if text.strip():
-            yield place, text
+            yield location, text
 
 
 def read_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The object of every line of a JSON lines file, behind the name of its place.
+    """Yield (location, object) for every line of a JSON lines file.
 
     Raises:
-        InputError: as `read_lines`, or a line holds no JSON object.
+        InputError: as `read_lines`, or a line is not a JSON object.
     """
-    for place, line in read_lines(path):
+    for location, line in read_lines(path):
         try:
             record = json.loads(line)
         except ValueError as cause:
-            raise InputError(f"{place}: not valid JSON: {cause}") from cause
+            raise InputError(f"{location}: not valid JSON: {cause}") from cause
         if not isinstance(record, dict):
-            raise InputError(f"{place}: expected an object with an id and a text, found {line[:40]!r}")
-        yield place, record
+            raise InputError(f"{location}: expected an object with an id and a text, found {line[:40]!r}")
+        yield location, record
 
 
 def read_columns(path: Path, count: int) -> Iterator[tuple[str, list[str]]]:
-    """The fields of every line of a tab-separated file, behind the name of its place.
+    """Yield (location, fields) for every line of a tab-separated file.
 
     Raises:
-        InputError: as `read_lines`, or a line has another number of fields.
+        InputError: as `read_lines`, or a line has not `count` fields.
     """
-    for place, line in read_lines(path):
+    for location, line in read_lines(path):
         fields = line.split("\t")
         if len(fields) != count:
-            raise InputError(f"{place}: expected {count} fields between tabs, found {len(fields)}")
-        yield place, fields
+            raise InputError(f"{location}: expected {count} fields between tabs, found {len(fields)}")
+        yield location, fields
