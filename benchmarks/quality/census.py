@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tables import table as text_table
+from embedpack.pack.graph_io import ATTENTION_MASK
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.sources.weights import Weights
@@ -41,12 +42,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         for index in range(len(plan.model.text.stages)):
             for feeds, site, values in record_stage(plan.model.text, index, run, Path(scratch)):
-                sizes = np.abs(values).max(axis=2) * feeds["attention_mask"]
+                sizes = np.abs(values).max(axis=2) * feeds[ATTENTION_MASK]
                 first[site] = max(first.get(site, 0.0), float(sizes[:, 0].max()))
                 others[site] = max(others.get(site, 0.0), float(sizes[:, 1:].max(initial=0.0)))
     return {
         "decoder": options.decoder.name,
-        "tokens": int(sum(batch.feeds["attention_mask"].sum() for batch in inputs.calibration)),
+        "tokens": int(sum(batch.feeds[ATTENTION_MASK].sum() for batch in inputs.calibration)),
         "sites": {site: {"first": round(first[site], 2), "others": round(others[site], 2)} for site in first},
     }
 

@@ -30,9 +30,10 @@ from embedpack.engine.session import GraphSession
 from embedpack.inputs.batching import pad
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.folder import Pack, read_pack
+from embedpack.pack.graph_io import INPUT_IDS, SENTENCE_EMBEDDING
 from embedpack.pack.manifest import Variant
 
-OUTPUT = ["sentence_embedding"]
+OUTPUT = [SENTENCE_EMBEDDING]
 LONGEST_TEXT = 128
 TEXT_TOKENS = (16, 128, 512)
 # Height and width; what the default limit makes of a sheet of paper.
@@ -68,7 +69,7 @@ def measure_mixed(job: SpeedJob) -> dict[str, Any]:
     else:
         session = open_graph(pack, variant, job.threads)
         batches = list(fixed_batches(ids, pack.manifest.text.pad_token_id))
-        computed = [feeds["input_ids"].size for feeds in batches]
+        computed = [feeds[INPUT_IDS].size for feeds in batches]
         run = partial(_run_all, session, batches)
         session.run(OUTPUT, batches[0])
     kept: list[npt.NDArray[Any]] = []

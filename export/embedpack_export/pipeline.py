@@ -12,6 +12,7 @@ import numpy as np
 
 from embedpack.engine.golden import GoldenCase, golden_cases, golden_key
 from embedpack.errors import CheckpointError
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.manifest import Manifest, Task, WeightsFormat
 from embedpack.progress import Progress
 from embedpack_export.arrays import Float32
@@ -21,7 +22,6 @@ from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind
 from embedpack_export.gate.writing import report_accuracy
 from embedpack_export.graph.context import StagedModel
 from embedpack_export.graph.formats.by_name import FORMATS
-from embedpack_export.graph.heads import SENTENCE, TOKENS
 from embedpack_export.graph.lora_branches import AdapterBranches, write_adapter
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings
@@ -254,7 +254,7 @@ def _vectors(
     plan: ExportPlan, inputs: Inputs, exact_run: ExactRun, pack: PackBuilder, offset: Float32 | None = None
 ) -> Vectors:
     """What the heads make of the last hidden states."""
-    outputs = [SENTENCE] if plan.model.tokens is None else [SENTENCE, TOKENS]
+    outputs = [SENTENCE_EMBEDDING] if plan.model.tokens is None else [SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS]
     found = run_heads(plan.model.text, text_heads(plan, None, offset), exact_run, outputs, pack.scratch)
     seen, golden = found[: len(inputs.calibration)], found[len(inputs.calibration) :]
     return Vectors(

@@ -20,13 +20,12 @@ from embedpack.inputs.batching import WINDOW, stretches
 from embedpack.inputs.images import is_image
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import Pack, read_pack
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, output_for
 from embedpack.pack.manifest import AdapterMode
 from embedpack.progress import Progress
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import (
     DTYPES,
-    GRAPH_OUTPUTS,
-    TOKEN_OUTPUTS,
     Codes,
     Precision,
     check_precision,
@@ -192,9 +191,8 @@ class Embedder:
 
         def encoded(request: _Request) -> Embeddings:
             codebook = self._codebook(request, chosen, tokens=False)
-            values = np.stack(
-                request.in_order(lambda items, options: list(self._encoder.run(items, GRAPH_OUTPUTS[chosen], options)))
-            )
+            output = output_for(SENTENCE_EMBEDDING, chosen)
+            values = np.stack(request.in_order(lambda items, options: list(self._encoder.run(items, output, options))))
             codes = truncate(_coded(values, chosen, codebook, request.numbers.start), chosen, dimensions)
             return Embeddings(codes, chosen, dimensions, request.space, max_pixels, codebook)
 
@@ -233,10 +231,10 @@ class Embedder:
             codebook = self._codebook(request, chosen, tokens=True)
             self._check_result_size(request.items, dimensions, max_pixels)
             # Rows are pooled as float32, whatever becomes of them.
-            output = TOKEN_OUTPUTS["float32" if pool_factor > 1 else chosen]
+            output = output_for(TOKEN_EMBEDDINGS, "float32" if pool_factor > 1 else chosen)
             rows = request.in_order(lambda items, options: self._encoder.run_tokens(items, output, options))
             values = np.concatenate(rows)
-            if output != TOKEN_OUTPUTS[chosen]:
+            if output != output_for(TOKEN_EMBEDDINGS, chosen):
                 values = quantize(values, chosen, self._token_step(request))
             codes = _coded(values, chosen, codebook).astype(DTYPES[chosen], copy=False)
             offsets = offsets_of([len(row) for row in rows])

@@ -20,6 +20,7 @@ from tiny_checkpoint import make_checkpoint
 
 from embedpack.host.int8_support import PROBE, products_saturate
 from embedpack.inputs.batching import pad
+from embedpack.pack.graph_io import center_input
 from embedpack.pack.manifest import Manifest, WeightsFormat
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import quantize
@@ -30,7 +31,7 @@ from embedpack_export.graph.context import Activation, LinearLayer, Target
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.fp32 import Fp32
 from embedpack_export.graph.formats.int8 import Int8
-from embedpack_export.graph.heads import VectorCodes, center_input
+from embedpack_export.graph.heads import VectorCodes
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.quantization.smoothing import FEWEST_TOKENS

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from embedpack.pack.graph_io import GraphInput
 from embedpack_export.arrays import Float32, Matrix
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.quantization.channel_layout import ChannelLayout
@@ -172,15 +173,6 @@ class Target:
         return self._shared[name]
 
 
-@dataclass(frozen=True)
-class InputSpec:
-    """An input of a graph; symbolic dimensions are strings."""
-
-    name: str
-    dtype: ir.DataType
-    shape: tuple[int | str, ...]
-
-
 # Appends a stage: takes what the stage before it returned (None: it is the first), returns hidden states.
 Stage: TypeAlias = Callable[[Target, ir.Value | None], ir.Value]
 
@@ -195,14 +187,16 @@ class StagedModel:
         stages: the pieces.
     """
 
-    inputs: tuple[InputSpec, ...]
+    inputs: tuple[GraphInput, ...]
     hidden: tuple[int | str, ...]
     stages: tuple[Stage, ...]
 
 
-def declare(graph: GraphBuilder, specs: Sequence[InputSpec]) -> dict[str, ir.Value]:
+def declare(graph: GraphBuilder, specs: Sequence[GraphInput]) -> dict[str, ir.Value]:
     """Declare inputs of a graph; returns them by name."""
-    return {spec.name: graph.input(spec.name, spec.dtype, spec.shape) for spec in specs}
+    return {
+        spec.name: graph.input(spec.name, ir.DataType.from_numpy(np.dtype(spec.dtype)), spec.shape) for spec in specs
+    }
 
 
 def add_bias(g: GraphBuilder, product: ir.Value, name: str, bias: Float32 | None, group: str = "shared") -> ir.Value:

@@ -1,12 +1,4 @@
-"""Heads: hidden states to finished vectors, so that a user of any language gets them from the graph alone.
-
-sentence_embedding         float32 [batch, dimensions]               pooled, length 1
-sentence_embedding_int8    int8    [batch, dimensions]               embedpack.vectors.codes, int8
-sentence_embedding_binary  uint8   [batch, dimensions/8]             embedpack.vectors.codes, binary; of the codebook
-token_embeddings           float32 [batch, sequence, dimensions]     of each token, length 1; 0 for padding
-token_embeddings_int8      int8    [batch, sequence, dimensions]
-token_embeddings_binary    uint8   [batch, sequence, dimensions/8]
-"""
+"""Heads: hidden states to the outputs of `embedpack.pack.graph_io`, so that a graph alone gives finished vectors."""
 
 from __future__ import annotations
 
@@ -16,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from embedpack.pack.graph_io import binary_output, center_input, int8_output
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import inverse_scale
 from embedpack_export.graph.builder import GraphBuilder
 
 FLOAT = int(ir.DataType.FLOAT)
-SENTENCE, TOKENS = "sentence_embedding", "token_embeddings"
 
 
 def _mean(g: GraphBuilder, hidden: ir.Value, mask: ir.Value) -> ir.Value:
@@ -76,11 +68,6 @@ def has_bits(dimensions: int) -> bool:
     return dimensions % 8 == 0
 
 
-def center_input(name: str) -> str:
-    """Name of the input for the center of the vectors of that name, where a graph serves several tasks."""
-    return f"{name}_center"
-
-
 def sentence_vector(g: GraphBuilder, hidden: ir.Value, mask: ir.Value, pooling: Pooling) -> ir.Value:
     """One vector of length 1 for each row, from the tokens that the mask int64 [batch, sequence] counts."""
     return _unit(g, POOL[pooling](g, hidden, mask))
@@ -98,10 +85,10 @@ def vector_outputs(g: GraphBuilder, vector: ir.Value, outputs: Outputs, codes: V
     if codes is None:
         return
     int8 = _int8(g, vector, codes.int8_scale)
-    g.output(int8, f"{outputs.name}_int8", ir.DataType.INT8, [*axes, outputs.dimensions])
+    g.output(int8, int8_output(outputs.name), ir.DataType.INT8, [*axes, outputs.dimensions])
     if has_bits(outputs.dimensions):
         packed = _packed(g, _bits(g, vector, outputs, codes.codebook), len(axes))
-        g.output(packed, f"{outputs.name}_binary", ir.DataType.UINT8, [*axes, outputs.dimensions // 8])
+        g.output(packed, binary_output(outputs.name), ir.DataType.UINT8, [*axes, outputs.dimensions // 8])
 
 
 def _column(g: GraphBuilder, mask: ir.Value) -> ir.Value:

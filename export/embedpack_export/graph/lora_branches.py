@@ -17,6 +17,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from embedpack.errors import CheckpointError
+from embedpack.pack.graph_io import lora_inputs
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.context import Activation, LinearLayer, Target
 from embedpack_export.quantization.channel_layout import ChannelLayout
@@ -66,8 +67,9 @@ class AdapterBranches:
         g = target.graph
         rows, columns = layer.weight.shape
         self._places[layer.module] = _Place(x.arranged, layer.divisor, layer.order)
-        down = g.optional_input(f"{layer.module}.lora_A", FLOAT16, (columns, "rank"), (columns, 0))
-        up = g.optional_input(f"{layer.module}.lora_B", FLOAT16, ("rank", rows), (0, rows))
+        factor_a, factor_b = lora_inputs(layer.module)
+        down = g.optional_input(factor_a, FLOAT16, (columns, "rank"), (columns, 0))
+        up = g.optional_input(factor_b, FLOAT16, ("rank", rows), (0, rows))
         narrow = g.op("MatMul", [x.value, g.op("Cast", [down], {"to": FLOAT})])
         return g.op("Add", [product, g.op("MatMul", [narrow, g.op("Cast", [up], {"to": FLOAT})])])
 
@@ -93,7 +95,7 @@ class AdapterBranches:
             if module not in updates:
                 continue
             down, up = place.follow(*updates[module].factors())
-            for name, values in ((f"{module}.lora_A", down.T), (f"{module}.lora_B", up.T)):
+            for name, values in zip(lora_inputs(module), (down.T, up.T), strict=True):
                 if np.abs(values).max() > LARGEST_FLOAT16:
                     raise CheckpointError(f"{adapter.folder}: {name} has values too large for float16")
                 found[name] = np.ascontiguousarray(values, np.float16)

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from embedpack.engine.session import GraphSession
 from embedpack.host.cores import available_cores
+from embedpack.pack.graph_io import ATTENTION_MASK, PATCHES
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import StagedModel, Target, declare
@@ -127,13 +128,13 @@ def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path)
 
 def _count(feeds: Feeds) -> int:
     """Real tokens of a batch; of an image, patches."""
-    return int(feeds["attention_mask"].sum()) if "attention_mask" in feeds else len(feeds["patches"])
+    return int(feeds[ATTENTION_MASK].sum()) if ATTENTION_MASK in feeds else len(feeds[PATCHES])
 
 
 def real_tokens(feeds: Feeds, values: npt.NDArray[Any]) -> Tokens:
     """The activations [..., channels] of all tokens but those of padding."""
-    if "attention_mask" in feeds and values.ndim == 3:
-        mask = feeds["attention_mask"].astype(bool)
+    if ATTENTION_MASK in feeds and values.ndim == 3:
+        mask = feeds[ATTENTION_MASK].astype(bool)
         lengths = np.broadcast_to(mask.sum(axis=1, keepdims=True), mask.shape)[mask]
         return Tokens(values[mask].astype(np.float32), (1 / lengths[:, None]).astype(np.float32))
     found = values.reshape(-1, values.shape[-1]).astype(np.float32)

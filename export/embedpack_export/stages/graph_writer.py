@@ -6,13 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from embedpack.engine.session import GraphSession
 from embedpack.host.cores import available_cores
+from embedpack.pack.graph_io import (
+    ATTENTION_MASK,
+    IMAGE_EMBEDS,
+    IMAGE_TOKEN_AXES,
+    POOL_MASK,
+    SENTENCE_EMBEDDING,
+    TOKEN_AXES,
+    TOKEN_EMBEDDINGS,
+)
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import (
@@ -28,8 +36,6 @@ from embedpack_export.graph.context import (
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.fp32 import exact_linear
 from embedpack_export.graph.heads import (
-    SENTENCE,
-    TOKENS,
     Outputs,
     VectorCodes,
     sentence_vector,
@@ -150,14 +156,13 @@ def text_heads(
     """
 
     def append(target: Target, hidden: ir.Value) -> None:
-        g, mask = target.graph, target.inputs["attention_mask"]
+        g, mask = target.graph, target.inputs[ATTENTION_MASK]
         if offset is not None:
             hidden = g.op("Add", [hidden, g.constant(offset, np.float32)])
-        counted = target.inputs.get("pool_mask", mask)
+        counted = target.inputs.get(POOL_MASK, mask)
         vector = sentence_vector(g, hidden, counted, plan.pooling)
-        vector_outputs(
-            g, vector, Outputs(SENTENCE, ("batch",), plan.model.dimensions), None if codes is None else codes.sentence
-        )
+        outputs = Outputs(SENTENCE_EMBEDDING, ("batch",), plan.model.dimensions)
+        vector_outputs(g, vector, outputs, None if codes is None else codes.sentence)
         head = plan.model.tokens
         if head is not None:
             layer = LinearLayer(
@@ -165,7 +170,7 @@ def text_heads(
                 target.weights.vector(f"{head.module}.bias", head.dimensions),
             )
             projected = exact_linear(target, Activation(f"{head.module}.input", lambda: hidden), layer)
-            outputs = Outputs(TOKENS, ("batch", "sequence"), head.dimensions)
+            outputs = Outputs(TOKEN_EMBEDDINGS, TOKEN_AXES, head.dimensions)
             vector_outputs(g, token_vectors(g, projected, mask), outputs, None if codes is None else codes.tokens)
 
     return append
@@ -173,5 +178,4 @@ def text_heads(
 
 def vision_heads(target: Target, hidden: ir.Value) -> None:
     """The output of a vision graph: the vectors of an image's tokens, float32 [image_tokens, hidden]."""
-    shape: list[Any] = ["image_tokens", "hidden"]
-    target.graph.output(hidden, "image_embeds", ir.DataType.FLOAT, shape)
+    target.graph.output(hidden, IMAGE_EMBEDS, ir.DataType.FLOAT, IMAGE_TOKEN_AXES)

@@ -13,6 +13,7 @@ from embedpack.engine.golden import GoldenCase, golden_image
 from embedpack.inputs.batching import token_budget_batches
 from embedpack.inputs.processor import ModelInput
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
+from embedpack.pack.graph_io import ATTENTION_MASK, IMAGE_EMBEDS
 from embedpack_export.arrays import Float32
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.tasks import TaskPlan
@@ -45,7 +46,7 @@ class Inputs:
         """Inputs of the graph, the calibration's first, with the vectors of the images among them, in their order."""
         left = iter(embeds)
         return [
-            batch.feeds | ({"image_embeds": next(left)} if batch.items[0].image is not None else {})
+            batch.feeds | ({IMAGE_EMBEDS: next(left)} if batch.items[0].image is not None else {})
             for batch in (*self.calibration, *self.golden)
         ]
 
@@ -53,14 +54,14 @@ class Inputs:
         """Mean over the calibration items of the mean of their tokens, of hidden states [batch, sequence, size]."""
         means = []
         for batch, found in zip(self.calibration, hidden[: len(self.calibration)], strict=True):
-            mask = batch.feeds["attention_mask"][..., None].astype(np.float64)
+            mask = batch.feeds[ATTENTION_MASK][..., None].astype(np.float64)
             means.append((found * mask).sum(axis=1) / mask.sum(axis=1))
         return np.asarray(np.concatenate(means).mean(axis=0))
 
     def real_tokens(self, values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Rows of the real tokens of all calibration batches of values [batch, sequence, ...]."""
         pairs = zip(self.calibration, values, strict=True)
-        return np.concatenate([found[batch.feeds["attention_mask"].astype(bool)] for batch, found in pairs])
+        return np.concatenate([found[batch.feeds[ATTENTION_MASK].astype(bool)] for batch, found in pairs])
 
 
 def images(plan: ExportPlan) -> list[ModelInput]:

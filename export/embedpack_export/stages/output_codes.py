@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.pack.codebooks import Codebooks, write_codebooks
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, center_input
 from embedpack.pack.manifest import CodeCalibration
 from embedpack_export.arrays import Float32
-from embedpack_export.graph.heads import SENTENCE, TOKENS, VectorCodes, center_input, has_bits
+from embedpack_export.graph.heads import VectorCodes, has_bits
 from embedpack_export.planning.calibration_texts import int8_scale
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.quantization.codebook_fit import CodeFit, CodeFitter
@@ -68,7 +69,7 @@ class TaskCodes:
     @property
     def center_inputs(self) -> dict[str, Float32]:
         """What such a graph takes for this task."""
-        fits = {SENTENCE: self.single, TOKENS: self.tokens}
+        fits = {SENTENCE_EMBEDDING: self.single, TOKEN_EMBEDDINGS: self.tokens}
         centers = {name: fit.low_bit.codebook.center for name, fit in fits.items() if fit is not None}
         return {center_input(name): center for name, center in centers.items() if has_bits(len(center))}
 

@@ -25,6 +25,7 @@ from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import stretches, token_budget_batches
 from embedpack.inputs.processor import Item, ModelInput, Processor
 from embedpack.inputs.vision_layout import vision_feeds
+from embedpack.pack.graph_io import IMAGE_EMBEDS
 from embedpack.progress import Progress
 from embedpack.vectors.token_pooling import pool_rows
 
@@ -234,7 +235,7 @@ class Encoder:
         assert self._vision is not None
         assert item.image is not None
         assert self.processor.image is not None
-        (embeds,) = self._vision().run(["image_embeds"], vision_feeds(item.image, self.processor.image))
+        (embeds,) = self._vision().run([IMAGE_EMBEDS], vision_feeds(item.image, self.processor.image))
         return embeds
 
 

@@ -13,6 +13,7 @@ from embedpack.engine.loading import open_encoder
 from embedpack.errors import PackError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING
 from embedpack.pack.manifest import Strict, WeightsFormat
 
 # Largest 1 - cosine. Another CPU rounds intermediate values otherwise; quantized graphs can pass a rounding on.
@@ -113,7 +114,7 @@ def golden_vectors(
     for case in cases:
         item = golden_image() if case.text is None else case.text
         options = EncodeOptions(prompt=case.prompt, adapter=adapter)
-        vectors.append(encoder.run([item], "sentence_embedding", options)[0])
+        vectors.append(encoder.run([item], SENTENCE_EMBEDDING, options)[0])
     return vectors
 
 

@@ -43,6 +43,7 @@ from embedpack.errors import CapacityError, PackError
 from embedpack.inputs.processor import Processor
 from embedpack.inputs.vision_layout import vision_feeds
 from embedpack.pack.folder import Pack, describe_file
+from embedpack.pack.graph_io import IMAGE_EMBEDS, SENTENCE_EMBEDDING
 from embedpack.storage.atomic import atomic_file, disk_errors
 
 logger = logging.getLogger("embedpack")
@@ -240,11 +241,11 @@ def _text_probe(processor: Processor, adapter: Adapter | None) -> _Probe:
     """Each text alone, and all of them together."""
     items = processor.process(TEXTS, "")
     feeds = [processor.collate(batch, []) for batch in (*([item] for item in items), items)]
-    return _Probe("sentence_embedding", feeds, adapter)
+    return _Probe(SENTENCE_EMBEDDING, feeds, adapter)
 
 
 def _vision_probe(processor: Processor) -> _Probe:
     (item,) = processor.process([golden_image()], "")
     assert item.image is not None
     assert processor.image is not None
-    return _Probe("image_embeds", [vision_feeds(item.image, processor.image)])
+    return _Probe(IMAGE_EMBEDS, [vision_feeds(item.image, processor.image)])

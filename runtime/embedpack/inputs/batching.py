@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.inputs.images import is_image
+from embedpack.pack.graph_io import ATTENTION_MASK, INPUT_IDS
 
 # Items prepared ahead: enough to find neighbours of the same length, few enough to stay in memory. An image takes some
 # 15 MB, and its neighbours seldom fit into one batch with it anyway.
@@ -57,4 +58,4 @@ def pad(rows: Sequence[npt.NDArray[np.int64]], pad_token_id: int) -> dict[str, n
     for index, row in enumerate(rows):
         input_ids[index, : len(row)] = row
         attention_mask[index, : len(row)] = 1
-    return {"input_ids": input_ids, "attention_mask": attention_mask}
+    return {INPUT_IDS: input_ids, ATTENTION_MASK: attention_mask}

@@ -17,6 +17,7 @@ from embedpack.inputs.patches import ImagePatches, image_patches
 from embedpack.inputs.resize import smart_resize
 from embedpack.inputs.tokenizer import TextTokenizer, check_texts
 from embedpack.inputs.vision_layout import token_grid, token_positions
+from embedpack.pack.graph_io import IMAGE_EMBEDS, IMAGE_INDEX, INPUT_IDS, POOL_MASK, POSITION_IDS
 from embedpack.pack.manifest import ImageInput
 
 # A text, or an image in one of the forms that `embedpack.inputs.images` reads.
@@ -118,7 +119,7 @@ class Processor:
         found: dict[str, npt.NDArray[Any]] = dict(pad([item.ids for item in batch], self.pad_token_id))
         if self.image is None:
             return found
-        shape = found["input_ids"].shape
+        shape = found[INPUT_IDS].shape
         positions, pool_mask = np.zeros((3, *shape), np.int64), np.zeros(shape, np.int64)
         for row, item in enumerate(batch):
             positions[:, row, : len(item.ids)] = self._positions(item)
@@ -129,10 +130,10 @@ class Processor:
             for (row, start), rows in zip(images, image_embeds, strict=True)
         ]
         return found | {
-            "position_ids": positions,
-            "pool_mask": pool_mask,
-            "image_embeds": np.concatenate([np.zeros((0, self.hidden), np.float32), *image_embeds]),
-            "image_index": np.concatenate([np.zeros((0, 2), np.int64), *index]),
+            POSITION_IDS: positions,
+            POOL_MASK: pool_mask,
+            IMAGE_EMBEDS: np.concatenate([np.zeros((0, self.hidden), np.float32), *image_embeds]),
+            IMAGE_INDEX: np.concatenate([np.zeros((0, 2), np.int64), *index]),
         }
 
     def _process_image(self, item: Item, index: int, max_pixels: int | None) -> ModelInput:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.inputs.patches import ImagePatches
+from embedpack.pack.graph_io import PATCH_POSITIONS, PATCHES, TOKEN_ROWS, WINDOW_MASK, WINDOW_ROWS, WINDOW_SLOTS
 from embedpack.pack.manifest import ImageInput
 
 Int64 = npt.NDArray[np.int64]
@@ -43,12 +44,12 @@ def vision_feeds(patches: ImagePatches, spec: ImageInput) -> dict[str, npt.NDArr
     window_rows = np.zeros(filled.shape, np.int64)
     window_rows[filled] = np.arange(len(order))
     return {
-        "patches": patches.rows[order],
-        "patch_positions": _patch_positions(rows, columns, spec.merge_size)[:, order][:, None],
-        "window_rows": window_rows,
-        "window_mask": filled.astype(np.int32),
-        "window_slots": slots.astype(np.int64),
-        "token_rows": np.argsort(tokens).astype(np.int64),
+        PATCHES: patches.rows[order],
+        PATCH_POSITIONS: _patch_positions(rows, columns, spec.merge_size)[:, order][:, None],
+        WINDOW_ROWS: window_rows,
+        WINDOW_MASK: filled.astype(np.int32),
+        WINDOW_SLOTS: slots.astype(np.int64),
+        TOKEN_ROWS: np.argsort(tokens).astype(np.int64),
     }
 
 

@@ -32,14 +32,6 @@ from embedpack.vectors.codebook import LOW_BIT, Codebook, LowBit
 Precision = Literal["float32", "float16", "int8", "4bit", "2bit", "ternary", "binary"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-# What the graphs compute for each precision; all but int8 are made of float32. Low-bit codes are made by the codebook
-# here: of these the graphs know only the binary one.
-GRAPH_OUTPUTS: dict[Precision, str] = {
-    precision: "sentence_embedding_int8" if precision == "int8" else "sentence_embedding" for precision in PRECISIONS
-}
-TOKEN_OUTPUTS: dict[Precision, str] = {
-    precision: "token_embeddings_int8" if precision == "int8" else "token_embeddings" for precision in PRECISIONS
-}
 DTYPES: dict[Precision, type[np.generic]] = {
     "float32": np.float32,
     "float16": np.float16,

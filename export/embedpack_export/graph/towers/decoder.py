@@ -12,10 +12,19 @@ import numpy as np
 import onnx_ir as ir
 
 from embedpack.errors import CheckpointError
+from embedpack.pack.graph_io import (
+    ATTENTION_MASK,
+    IMAGE_EMBEDS,
+    IMAGE_INDEX,
+    IMAGE_INPUTS,
+    INPUT_IDS,
+    POSITION_IDS,
+    TEXT_INPUTS,
+    TOKEN_AXES,
+)
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
-from embedpack_export.graph.context import Activation, InputSpec, LinearLayer, Stage, StagedModel, Target
-from embedpack_export.graph.inputs import TEXT_HIDDEN, TEXT_INPUTS
+from embedpack_export.graph.context import Activation, LinearLayer, Stage, StagedModel, Target
 from embedpack_export.graph.towers.rotary import RotaryTable, angles
 
 FLOAT, INT32 = int(ir.DataType.FLOAT), int(ir.DataType.INT32)
@@ -23,13 +32,6 @@ LINEARS_OF_A_LAYER = (
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
 )  # fmt: skip
-# Three rows of positions (time, height, width), and where the vectors of image tokens go.
-IMAGE_INPUTS = (
-    InputSpec("position_ids", ir.DataType.INT64, (3, *TEXT_HIDDEN)),
-    InputSpec("pool_mask", ir.DataType.INT64, TEXT_HIDDEN),
-    InputSpec("image_embeds", ir.DataType.FLOAT, ("image_tokens", "hidden")),
-    InputSpec("image_index", ir.DataType.INT64, ("image_tokens", 2)),
-)
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,10 @@ def embeddings(part: DecoderPart) -> ir.Value:
     """Word embeddings with the vectors of image tokens in their places; float32 [batch, sequence, hidden]."""
     shape, inputs = part.shape, part.target.inputs
     words = part.target.weights.matrix("embed_tokens", (shape.vocabulary, shape.hidden))
-    found = part.target.table(words, inputs["input_ids"])
+    found = part.target.table(words, inputs[INPUT_IDS])
     if not shape.images:
         return found
-    return part.graph.op("ScatterND", [found, inputs["image_index"], inputs["image_embeds"]])
+    return part.graph.op("ScatterND", [found, inputs[IMAGE_INDEX], inputs[IMAGE_EMBEDS]])
 
 
 def attention(part: DecoderPart, prefix: str, x: Activation, added: Activation) -> ir.Value:
@@ -163,7 +165,7 @@ def _rotary(part: DecoderPart) -> tuple[ir.Value, ir.Value]:
 
     def phases() -> ir.Value:
         if shape.sections:
-            return angles(g, target.inputs["position_ids"], table.frequencies())
+            return angles(g, target.inputs[POSITION_IDS], table.frequencies())
         return _text_angles(part, table)
 
     found = target.once("angles", phases)
@@ -172,7 +174,7 @@ def _rotary(part: DecoderPart) -> tuple[ir.Value, ir.Value]:
 
 def _text_angles(part: DecoderPart, table: RotaryTable) -> ir.Value:
     """Positions count from the first token, which is right for rows padded on the right."""
-    g, ids = part.graph, part.target.inputs["input_ids"]
+    g, ids = part.graph, part.target.inputs[INPUT_IDS]
     length = g.op("Shape", [ids], {"start": 1, "end": 2})
     scalar = g.op("Squeeze", [length])
     positions = g.op("Range", [g.constant(0, np.int64), scalar, g.constant(1, np.int64)])
@@ -182,14 +184,14 @@ def _text_angles(part: DecoderPart, table: RotaryTable) -> ir.Value:
 
 def _last_positions(part: DecoderPart) -> ir.Value:
     """Length of each row less one, int32 [batch]."""
-    g, mask = part.graph, part.target.inputs["attention_mask"]
+    g, mask = part.graph, part.target.inputs[ATTENTION_MASK]
     length = g.op("ReduceSum", [mask, g.constant([1], np.int64)], {"keepdims": 0})
     return g.op("Cast", [g.op("Sub", [length, g.constant(1, np.int64)])], {"to": INT32})
 
 
 def _total(part: DecoderPart) -> ir.Value:
     """Columns of the batch, int32 scalar."""
-    g, mask = part.graph, part.target.inputs["attention_mask"]
+    g, mask = part.graph, part.target.inputs[ATTENTION_MASK]
     return g.op("Cast", [g.op("Squeeze", [g.op("Shape", [mask], {"start": 1, "end": 2})])], {"to": INT32})
 
 
@@ -228,4 +230,4 @@ def causal_decoder(shape: DecoderShape) -> StagedModel:
 
     inputs = (*TEXT_INPUTS, *IMAGE_INPUTS) if shape.images else TEXT_INPUTS
     stages = (embed, *(layer(index) for index in range(shape.layers)), last_norm)
-    return StagedModel(inputs, (*TEXT_HIDDEN, shape.hidden), stages)
+    return StagedModel(inputs, (*TOKEN_AXES, shape.hidden), stages)

@@ -13,10 +13,10 @@ import numpy as np
 import onnx_ir as ir
 
 from embedpack.errors import CheckpointError
+from embedpack.pack.graph_io import ATTENTION_MASK, INPUT_IDS, TEXT_INPUTS, TOKEN_AXES
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GELU_MINIMUM, Activation, LinearLayer, Stage, StagedModel, Target
-from embedpack_export.graph.inputs import TEXT_HIDDEN, TEXT_INPUTS
 
 # Added to the scores of padded keys: exp of it is exactly 0 in float32.
 MASKED = -1e4
@@ -151,13 +151,13 @@ def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]
     norms = ["embeddings.LayerNorm", *(f"{layer_names(index)}.output.LayerNorm" for index in range(shape.layers))]
 
     def embed(target: Target, _: ir.Value | None) -> ir.Value:
-        return embeddings(EncoderPart(target, shape), target.inputs["input_ids"])
+        return embeddings(EncoderPart(target, shape), target.inputs[INPUT_IDS])
 
     def layer(index: int) -> Stage:
         def stage(target: Target, x: ir.Value | None) -> ir.Value:
             assert x is not None
             part = EncoderPart(target, shape)
-            mask = target.once("mask", lambda: padding_mask(part.graph, target.inputs["attention_mask"]))
+            mask = target.once("mask", lambda: padding_mask(part.graph, target.inputs[ATTENTION_MASK]))
             return post_norm_layer(part, layer_names(index), part.norm(norms[index], x), mask)
 
         return stage
@@ -167,4 +167,4 @@ def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]
         return EncoderPart(target, shape).norm(norms[-1], x).value
 
     stages = (embed, *(layer(index) for index in range(shape.layers)), last_norm)
-    return StagedModel(TEXT_INPUTS, (*TEXT_HIDDEN, shape.hidden), stages)
+    return StagedModel(TEXT_INPUTS, (*TOKEN_AXES, shape.hidden), stages)

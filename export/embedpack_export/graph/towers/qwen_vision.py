@@ -15,15 +15,24 @@ import numpy as np
 import onnx_ir as ir
 
 from embedpack.errors import CheckpointError
+from embedpack.pack.graph_io import (
+    PATCH_POSITIONS,
+    PATCHES,
+    TOKEN_ROWS,
+    WINDOW_MASK,
+    WINDOW_ROWS,
+    WINDOW_SLOTS,
+    GraphInput,
+    vision_inputs,
+)
 from embedpack_export.graph.builder import CONTRIB
-from embedpack_export.graph.context import GELU_MINIMUM, Activation, InputSpec, LinearLayer, Stage, StagedModel, Target
+from embedpack_export.graph.context import GELU_MINIMUM, Activation, LinearLayer, Stage, StagedModel, Target
 from embedpack_export.graph.formats.fp32 import exact_linear
 from embedpack_export.graph.towers.decoder import gated_product, rms_norm
 from embedpack_export.graph.towers.rotary import RotaryTable, angles
 
 ROPE_THETA = 10_000.0
 EPSILON = 1e-6
-INT64 = ir.DataType.INT64
 
 
 @dataclass(frozen=True)
@@ -41,17 +50,9 @@ class VisionShape:
     output: int
 
     @property
-    def inputs(self) -> tuple[InputSpec, ...]:
-        """Inputs of the graph; `embedpack.inputs.vision_layout` makes them."""
-        slots = self.window**2 * self.merge**2
-        return (
-            InputSpec("patches", ir.DataType.FLOAT, ("patches", prod(self.kernel))),
-            InputSpec("patch_positions", INT64, (2, 1, "patches")),
-            InputSpec("window_rows", INT64, ("windows", slots)),
-            InputSpec("window_mask", ir.DataType.INT32, ("windows", slots)),
-            InputSpec("window_slots", INT64, ("patches",)),
-            InputSpec("token_rows", INT64, ("image_tokens",)),
-        )
+    def inputs(self) -> tuple[GraphInput, ...]:
+        """Inputs of the graph."""
+        return vision_inputs(prod(self.kernel), self.window**2 * self.merge**2)
 
 
 def _layer(target: Target, module: str, inputs: int, outputs: int) -> LinearLayer:
@@ -67,7 +68,7 @@ def _embed(target: Target, shape: VisionShape) -> ir.Value:
     It stays in float32: pixels have no more than 8 bits to lose, and the matrix is small.
     """
     weight = target.weights.flattened("visual.patch_embed.proj", (shape.hidden, *shape.kernel))
-    patches = Activation("visual.patches", lambda: target.inputs["patches"])
+    patches = Activation("visual.patches", lambda: target.inputs[PATCHES])
     return exact_linear(target, patches, LinearLayer(weight, None))
 
 
@@ -96,7 +97,7 @@ def _turned(target: Target, shape: VisionShape, x: ir.Value) -> ir.Value:
     half = table.frequencies()
     both = np.zeros((2, 1, 1, size // 2), np.float32)
     both[0, ..., : size // 4], both[1, ..., size // 4 :] = half[0], half[0]
-    phases = target.once("angles", lambda: angles(g, target.inputs["patch_positions"], both))
+    phases = target.once("angles", lambda: angles(g, target.inputs[PATCH_POSITIONS], both))
     cos, sin = target.once("cos", lambda: g.op("Cos", [phases])), target.once("sin", lambda: g.op("Sin", [phases]))
     batch = g.op("Unsqueeze", [x, g.constant([0], np.int64)])
     turned = g.op("RotaryEmbedding", [batch, cos, sin], {"num_heads": shape.heads, "interleaved": 0})
@@ -112,12 +113,12 @@ def _full(target: Target, shape: VisionShape, qkv: tuple[ir.Value, ...]) -> ir.V
 
 def _windowed(target: Target, shape: VisionShape, qkv: tuple[ir.Value, ...]) -> ir.Value:
     g, inputs = target.graph, target.inputs
-    windows = [g.op("Gather", [value, inputs["window_rows"]], {"axis": 0}) for value in qkv]
+    windows = [g.op("Gather", [value, inputs[WINDOW_ROWS]], {"axis": 0}) for value in qkv]
     mixed = g.op(
-        "MultiHeadAttention", [*windows, None, inputs["window_mask"]], {"num_heads": shape.heads}, domain=CONTRIB
+        "MultiHeadAttention", [*windows, None, inputs[WINDOW_MASK]], {"num_heads": shape.heads}, domain=CONTRIB
     )
     slots = g.op("Reshape", [mixed, g.constant([-1, shape.hidden], np.int64)])
-    return g.op("Gather", [slots, inputs["window_slots"]], {"axis": 0})
+    return g.op("Gather", [slots, inputs[WINDOW_SLOTS]], {"axis": 0})
 
 
 def _feed_forward(target: Target, shape: VisionShape, prefix: str, x: Activation, added: Activation) -> ir.Value:
@@ -137,7 +138,7 @@ def _merge(target: Target, shape: VisionShape, x: ir.Value) -> ir.Value:
     (first,) = target.linears(groups, _layer(target, "visual.merger.mlp.0", inner, inner))
     active = Activation("visual.merger.active", lambda: g.op("Gelu", [first]), lower_bound=GELU_MINIMUM)
     (tokens,) = target.linears(active, _layer(target, "visual.merger.mlp.2", inner, shape.output))
-    return g.op("Gather", [tokens, target.inputs["token_rows"]], {"axis": 0})
+    return g.op("Gather", [tokens, target.inputs[TOKEN_ROWS]], {"axis": 0})
 
 
 def vision_tower(shape: VisionShape) -> StagedModel:

@@ -1,0 +1,1 @@
+"""The pack: its manifest, files and codebooks, and the inputs and outputs of its graphs."""

@@ -1,0 +1,137 @@
+"""Names, dtypes and shapes of the inputs and outputs of a pack's graphs.
+
+Inputs of the text graph. Rows are padded on the right. The last four exist only if the pack takes images;
+`image_embeds` and `image_index` have no rows in a batch without images.
+
+    name            dtype    shape                   meaning
+    input_ids       int64    [batch, sequence]       token ids
+    attention_mask  int64    [batch, sequence]       1 for tokens, 0 for padding
+    position_ids    int64    [3, batch, sequence]    time, row and column of each token (M-RoPE)
+    pool_mask       int64    [batch, sequence]       1 for the tokens that are pooled to the single vector
+    image_embeds    float32  [image_tokens, hidden]  outputs of the vision graph for all images of the batch, in order
+    image_index     int64    [image_tokens, 2]       row and column of `input_ids` that each of them replaces
+
+Optional inputs of the text graph of a switchable variant; without them the graph is that of the backbone.
+
+    name                       dtype    shape            meaning
+    MODULE.lora_A              float16  [inputs, rank]   first factor of the adapter of a linear layer
+    MODULE.lora_B              float16  [rank, outputs]  second factor
+    sentence_embedding_center  float32  [dimensions]     center of the binary codes of single vectors; default zeros
+    token_embeddings_center    float32  [dimensions]     center of the binary codes of multi-vectors; default zeros
+
+Outputs of the text graph. `dimensions` differ between single vectors and multi-vectors. Token embeddings exist only if
+the pack has multi-vectors, binary outputs only if the dimensions are a multiple of 8. `embedpack.vectors.codes` defines
+the codes.
+
+    name                       dtype    shape                              meaning
+    sentence_embedding         float32  [batch, dimensions]                single vectors of length 1
+    sentence_embedding_int8    int8     [batch, dimensions]                their int8 codes
+    sentence_embedding_binary  uint8    [batch, dimensions / 8]            their binary codes
+    token_embeddings           float32  [batch, sequence, dimensions]      token vectors of length 1; zeros for padding
+    token_embeddings_int8      int8     [batch, sequence, dimensions]      their int8 codes
+    token_embeddings_binary    uint8    [batch, sequence, dimensions / 8]  their binary codes
+
+Inputs and output of the vision graph, which takes one image per run. Patches are in window order;
+`embedpack.inputs.vision_layout` computes all of the inputs.
+
+    name             dtype    shape                   meaning
+    patches          float32  [patches, values]       normalized pixel values of each patch
+    patch_positions  int64    [2, 1, patches]         row and column of each patch
+    window_rows      int64    [windows, slots]        row of `patches` in each slot of a window; 0 in empty slots
+    window_mask      int32    [windows, slots]        1 for filled slots, 0 for empty ones
+    window_slots     int64    [patches]               slot of each row, counted through all windows
+    token_rows       int64    [image_tokens]          position in window order of each token, in the order of the image
+    image_embeds     float32  [image_tokens, hidden]  output: vectors of the image's tokens
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embedpack.vectors.codes import Precision
+
+INPUT_IDS = "input_ids"
+ATTENTION_MASK = "attention_mask"
+POSITION_IDS = "position_ids"
+POOL_MASK = "pool_mask"
+IMAGE_EMBEDS = "image_embeds"
+IMAGE_INDEX = "image_index"
+
+SENTENCE_EMBEDDING = "sentence_embedding"
+TOKEN_EMBEDDINGS = "token_embeddings"
+
+PATCHES = "patches"
+PATCH_POSITIONS = "patch_positions"
+WINDOW_ROWS = "window_rows"
+WINDOW_MASK = "window_mask"
+WINDOW_SLOTS = "window_slots"
+TOKEN_ROWS = "token_rows"
+
+# Symbolic axes.
+TOKEN_AXES = ("batch", "sequence")
+IMAGE_TOKEN_AXES = ("image_tokens", "hidden")
+
+
+@dataclass(frozen=True)
+class GraphInput:
+    """Name, dtype and shape of an input; symbolic axes are strings."""
+
+    name: str
+    dtype: type[np.generic]
+    shape: tuple[int | str, ...]
+
+
+TEXT_INPUTS = (
+    GraphInput(INPUT_IDS, np.int64, TOKEN_AXES),
+    GraphInput(ATTENTION_MASK, np.int64, TOKEN_AXES),
+)
+# Inputs of a text graph that takes images, next to TEXT_INPUTS.
+IMAGE_INPUTS = (
+    GraphInput(POSITION_IDS, np.int64, (3, *TOKEN_AXES)),
+    GraphInput(POOL_MASK, np.int64, TOKEN_AXES),
+    GraphInput(IMAGE_EMBEDS, np.float32, IMAGE_TOKEN_AXES),
+    GraphInput(IMAGE_INDEX, np.int64, ("image_tokens", 2)),
+)
+
+
+def vision_inputs(values: int, slots: int) -> tuple[GraphInput, ...]:
+    """Inputs of a vision graph with patches of `values` numbers and windows of `slots` patches."""
+    return (
+        GraphInput(PATCHES, np.float32, ("patches", values)),
+        GraphInput(PATCH_POSITIONS, np.int64, (2, 1, "patches")),
+        GraphInput(WINDOW_ROWS, np.int64, ("windows", slots)),
+        GraphInput(WINDOW_MASK, np.int32, ("windows", slots)),
+        GraphInput(WINDOW_SLOTS, np.int64, ("patches",)),
+        GraphInput(TOKEN_ROWS, np.int64, ("image_tokens",)),
+    )
+
+
+def int8_output(vectors: str) -> str:
+    """Name of the output with the int8 codes of SENTENCE_EMBEDDING or TOKEN_EMBEDDINGS."""
+    return f"{vectors}_int8"
+
+
+def binary_output(vectors: str) -> str:
+    """Name of the output with the binary codes of SENTENCE_EMBEDDING or TOKEN_EMBEDDINGS."""
+    return f"{vectors}_binary"
+
+
+def center_input(vectors: str) -> str:
+    """Name of the input with the center of the binary codes of SENTENCE_EMBEDDING or TOKEN_EMBEDDINGS."""
+    return f"{vectors}_center"
+
+
+def lora_inputs(module: str) -> tuple[str, str]:
+    """Names of the inputs with the factors A and B of the adapter of a linear layer."""
+    return f"{module}.lora_A", f"{module}.lora_B"
+
+
+def output_for(vectors: str, precision: Precision) -> str:
+    """Name of the output that vectors of a precision are made from.
+
+    It is float32 for all but int8. Of the low-bit codes a graph has only the binary ones, so the runtime makes them
+    all with the codebook.
+    """
+    return int8_output(vectors) if precision == "int8" else vectors
