@@ -24,7 +24,7 @@ from benchmarks.jobs import in_fresh_process
 from benchmarks.speed.peak import measured_peak
 from benchmarks.spreads import cell, spread
 from benchmarks.tables import table as text_table
-from embedpack.engine.loading import HostGraph
+from embedpack.engine.loading import PackGraph
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import read_pack
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     name = options.variant or next((name for name, item in variants.items() if item.weights == "int8"), min(variants))
     cores = options.threads or available_cores()
     job: dict[str, Any] = {"pack": str(pack.folder.resolve()), "variant": name, "threads": cores}
-    graph = HostGraph.of(pack, variants[name])
+    graph = PackGraph.of(pack, variants[name])
     with tempfile.TemporaryDirectory() as cache:
         forms = {"plain": {"EMBEDPACK_CACHE": ""}, "prepared": {"EMBEDPACK_CACHE": cache}}
         preparing = in_fresh_process(SaveJob(**job), MODULE, forms["prepared"])

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from embedpack.engine.encoder import NOTHING, EncodeOptions, OnLongText, Tally
+from embedpack.engine.encoder import NOTHING, CallStats, EncodeOptions, OnLongText
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.prepared import cache_folder
 from embedpack.errors import InputError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.host.memory import check_memory
-from embedpack.inputs.batching import WINDOW, stretches
+from embedpack.inputs.batching import WINDOW, windows
 from embedpack.inputs.images import is_image
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import Pack, read_pack
@@ -133,7 +133,7 @@ class Embedder:
         Args:
             inputs: a text or an image, or a sequence of them. A str is always a text; an image is a PIL.Image.Image, a
                 pathlib.Path, bytes, or a uint8 array [height, width, 3]. An iterator, e.g. `pdf_pages("report.pdf")`,
-                is taken in stretches, of texts long ones, of images short ones.
+                is taken in windows, of texts long ones, of images short ones.
             task: of a switchable variant: one for all inputs, or one for each; one for all of an iterator.
             prompt_name: one of `prompts`, e.g. "query"; left out, the task's default. Images have none.
             truncate_dim: one of `truncate_dims`; left out, the full dimension.
@@ -180,7 +180,7 @@ class Embedder:
         asked.check()
         for name in self._tasks_of([None], task):
             self._prompt(name, prompt_name)
-        return self._encoded(stretches(_as_iterable(inputs), batch_size), None, asked, encoded)
+        return self._encoded(windows(_as_iterable(inputs), batch_size), None, asked, encoded)
 
     def _single(
         self, precision: str, truncate_dim: int | None, max_pixels: int | None
@@ -267,12 +267,12 @@ class Embedder:
         return found.popitem()[1]
 
     def _in_parts(self, inputs: Inputs, asked: _Asked, encode: Callable[[_Request], Part]) -> list[Part]:
-        """Encode the inputs: all at once, or those of an iterator in stretches, so that few of them are held."""
+        """Encode the inputs: all at once, or those of an iterator in windows, so that few of them are held."""
         asked.check()
         listed = None if _is_iterator(inputs) else _as_list(inputs)
         if listed is None and not isinstance(asked.task, str | None):
             raise InputError("pass one task for all items of an iterator, or a list of the items")
-        groups = stretches(inputs) if listed is None else [listed]
+        groups = windows(inputs) if listed is None else [listed]
         parts = list(self._encoded(groups, None if listed is None else len(listed), asked, encode))
         if not parts:
             raise InputError(NOTHING)
@@ -283,13 +283,13 @@ class Embedder:
     ) -> Iterator[Part]:
         """Encode groups of items that follow each other; `total` is of all items, None: not known."""
         with Progress("embedding", total) as progress:
-            tally, first = Tally(progress), 0
+            stats, first = CallStats(progress), 0
             for items in groups:
-                yield encode(self._request(items, first, asked, tally))
+                yield encode(self._request(items, first, asked, stats))
                 first += len(items)
-        tally.warn()
+        stats.log_truncated()
 
-    def _request(self, items: list[Any], first: int, asked: _Asked, tally: Tally) -> _Request:
+    def _request(self, items: list[Any], first: int, asked: _Asked, stats: CallStats) -> _Request:
         """Items, the first of which has this number, with all that is needed to encode them."""
         tasks = self._tasks_of(items, asked.task)
         options = {
@@ -299,7 +299,7 @@ class Embedder:
                 adapter=name if self._switchable else None,
                 max_pixels=asked.max_pixels,
                 pool_factor=asked.pool_factor,
-                tally=tally,
+                stats=stats,
             )
             for name in dict.fromkeys(tasks)
         }

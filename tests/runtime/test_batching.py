@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack.inputs.batching import IMAGE_WINDOW, pad, stretches, token_budget_batches
+from embedpack.inputs.batching import IMAGE_WINDOW, pad, token_budget_batches, windows
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=60)
 BUDGETS = st.integers(1, 1000)
@@ -64,18 +64,18 @@ def test_inputs_of_the_graph_are_int64(name: str) -> None:
 
 
 @given(items=st.lists(st.sampled_from(["text", b"image"]), max_size=60), most=st.integers(1, 30))
-def test_stretches_hold_every_item_in_order_and_few_at_a_time(items: list[str | bytes], most: int) -> None:
-    found = list(stretches(iter(items), most))
+def test_windows_hold_every_item_in_order_and_few_at_a_time(items: list[str | bytes], most: int) -> None:
+    found = list(windows(iter(items), most))
     assert list(itertools.chain(*found)) == items
-    for stretch in found:
-        assert 0 < len(stretch) <= most
-        assert sum(isinstance(item, bytes) for item in stretch) <= IMAGE_WINDOW
-    for stretch in found[:-1]:
-        full = len(stretch) == most
-        assert full or (stretch[-1] == b"image" and stretch.count(b"image") == IMAGE_WINDOW)
+    for window in found:
+        assert 0 < len(window) <= most
+        assert sum(isinstance(item, bytes) for item in window) <= IMAGE_WINDOW
+    for window in found[:-1]:
+        full = len(window) == most
+        assert full or (window[-1] == b"image" and window.count(b"image") == IMAGE_WINDOW)
 
 
-def test_stretches_take_no_more_than_they_give() -> None:
+def test_windows_take_no_more_than_they_give() -> None:
     taken = 0
 
     def items() -> Iterator[str]:
@@ -84,7 +84,7 @@ def test_stretches_take_no_more_than_they_give() -> None:
             taken += 1
             yield "text"
 
-    found = stretches(items(), 3)
+    found = windows(items(), 3)
     for count in (3, 6, 9):
         next(found)
         assert taken == count

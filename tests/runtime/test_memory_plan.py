@@ -9,11 +9,11 @@ import pytest
 from embedpack import CapacityError, Embedder
 from embedpack.engine.memory_plan import BASE_BYTES, batch_bytes, check_load, load_bytes
 from embedpack.engine.session import GraphSession
-from embedpack.engine.weight_sizes import GraphWeights
+from embedpack.engine.weight_sizes import WeightSizes
 
 MB = 10**6
-DECODER = GraphWeights(300 * MB, 0, 350 * MB, 13_056, 0)
-ENCODER = GraphWeights(10 * MB, 0, 12 * MB, 1_920, 12)
+DECODER = WeightSizes(300 * MB, 0, 350 * MB, 13_056, 0)
+ENCODER = WeightSizes(10 * MB, 0, 12 * MB, 1_920, 12)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_batch_takes_memory_by_its_tokens_where_attention_is_in_pieces() -> No
 
 
 def test_scores_take_the_square_of_the_length() -> None:
-    linear = batch_bytes(GraphWeights(0, 0, 0, 1_920, 0), 1, 1)
+    linear = batch_bytes(WeightSizes(0, 0, 0, 1_920, 0), 1, 1)
     for tokens in (128, 512, 8192):
         assert batch_bytes(ENCODER, 1, tokens) - linear * tokens == 12 * 4 * tokens**2
 
@@ -61,7 +61,7 @@ def test_too_little_memory_is_told_with_figures(available: dict[str, int | None]
 def test_the_file_is_not_read_where_there_is_plenty(available: dict[str, int | None], found: int | None) -> None:
     available["bytes"] = found
 
-    def weights() -> GraphWeights:
+    def weights() -> WeightSizes:
         raise AssertionError
 
     check_load("g", 650 * MB, weights, prepared=False, tokens=256)

@@ -20,7 +20,7 @@ from embedpack import CapacityError, Embedder, PackError
 from embedpack.cli.main import main
 from embedpack.engine import prepare as prepare_module
 from embedpack.engine.encoder import EncodeOptions
-from embedpack.engine.loading import HostGraph
+from embedpack.engine.loading import PackGraph
 from embedpack.engine.prepare import disk_bytes, graphs_of, prepare_variant
 from embedpack.engine.prepared import GRAPH, RECORD, cache_folder, find_prepared, read_prepared
 from embedpack.engine.session import SAVED_WEIGHTS, GraphSession
@@ -42,7 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return found
 
 
-def graph_of(pack: Path, weights: str) -> HostGraph:
+def graph_of(pack: Path, weights: str) -> PackGraph:
     return graphs_of(read_pack(pack), f"default-{weights}")[0]
 
 

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.engine.memory_plan import batch_bytes
-from embedpack.engine.ordered_threads import in_lanes
+from embedpack.engine.ordered_threads import run_ordered
 from embedpack.engine.session import Adapter, GraphSession
-from embedpack.engine.weight_sizes import GraphWeights
+from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import InputError
 from embedpack.host.memory import check_memory
-from embedpack.inputs.batching import stretches, token_budget_batches
+from embedpack.inputs.batching import token_budget_batches, windows
 from embedpack.inputs.processor import Item, ModelInput, Processor
 from embedpack.inputs.vision_layout import vision_feeds
 from embedpack.pack.graph_io import IMAGE_EMBEDS
@@ -45,7 +45,7 @@ Batch = tuple[Rows, list[ModelInput]]
 Computed = tuple[Rows, npt.NDArray[Any], list[ModelInput]]
 
 
-class Tally:
+class CallStats:
     """Counts over all runs of one call: items for a progress bar, cut texts for one warning at the end."""
 
     def __init__(self, progress: Progress) -> None:
@@ -53,16 +53,16 @@ class Tally:
         self._texts = 0
         self._cut = 0
 
-    def prepared(self, window: Sequence[ModelInput]) -> None:
+    def add(self, window: Sequence[ModelInput]) -> None:
         """Count items that are about to be run."""
         self._texts += sum(item.image is None for item in window)
         self._cut += sum(item.cut for item in window)
 
-    def done(self, items: int) -> None:
+    def finish(self, items: int) -> None:
         """Count items whose vectors are there."""
         self._progress.advance(items)
 
-    def warn(self) -> None:
+    def log_truncated(self) -> None:
         """Log how many texts were cut, if any."""
         if self._cut:
             logger.warning("%d of %d texts were longer than the model's limit and were cut", self._cut, self._texts)
@@ -80,7 +80,7 @@ class EncodeOptions:
         pool_factor: by how much the vectors of tokens become fewer (see `embedpack.vectors.token_pooling`).
         token_budget: most tokens of a batch, padding included; None: what is fastest on this host.
         numbers: of the items, for error messages; None: counted from 0.
-        tally: told what was done.
+        stats: told what was done.
     """
 
     prompt: str = ""
@@ -90,7 +90,7 @@ class EncodeOptions:
     pool_factor: int = 1
     token_budget: int | None = None
     numbers: Sequence[int] | None = None
-    tally: Tally | None = None
+    stats: CallStats | None = None
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,15 @@ class LoadedGraph:
         token_budget: of a batch, the fastest on this host; None: not measured.
         weights: what its file says about them; None: not known.
         threads: of a run.
-        single: opens the same graph for runs of one thread; None: a second copy of its weights would cost too much.
+        one_thread_session: opens the same graph with one thread; None: a second copy of its weights would cost too
+            much memory.
     """
 
     session: GraphSession
     token_budget: int | None = None
-    weights: Callable[[], GraphWeights] | None = None
+    weights: Callable[[], WeightSizes] | None = None
     threads: int = 1
-    single: Callable[[], GraphSession] | None = None
+    one_thread_session: Callable[[], GraphSession] | None = None
 
 
 class Encoder:
@@ -175,16 +176,16 @@ class Encoder:
         self.processor.check(items, numbers)
         budget = self._budget(options)
         start = 0
-        for stretch in stretches(items):
-            known = numbers[start : start + len(stretch)]
-            window = self.processor.process(stretch, options.prompt, numbers=known, max_pixels=options.max_pixels)
-            if options.tally is not None:
-                options.tally.prepared(window)
+        for part in windows(items):
+            known = numbers[start : start + len(part)]
+            window = self.processor.process(part, options.prompt, numbers=known, max_pixels=options.max_pixels)
+            if options.stats is not None:
+                options.stats.add(window)
             if options.on_long == "error":
                 _refuse_cut(window, known, self.processor.tokenizer.max_tokens)
             for rows in token_budget_batches([len(item.ids) for item in window], budget):
                 yield start + rows, [window[row] for row in rows]
-            start += len(stretch)
+            start += len(part)
 
     def _outputs(self, items: Sequence[Item], output: str, options: EncodeOptions) -> Iterator[Computed]:
         """What was computed of each batch."""
@@ -195,8 +196,8 @@ class Encoder:
             computed = self._one_by_one if large else self._side_by_side
             for rows, values, batch in computed(batches, output, adapter):
                 yield rows, values, batch
-                if options.tally is not None:
-                    options.tally.done(len(rows))
+                if options.stats is not None:
+                    options.stats.finish(len(rows))
 
     def _one_by_one(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
         """Large batches: all threads work on one. A long one must fit the memory, and returns it."""
@@ -204,17 +205,17 @@ class Encoder:
             long = _tokens(batch) > LONG_TOKENS
             if long:
                 self._check_memory(batch)
-            yield _compute(self._text.session, output, adapter, (rows, batch), self._feeds(batch), give_back=long)
+            yield _compute(self._text.session, output, adapter, (rows, batch), self._feeds(batch), release_memory=long)
 
     def _side_by_side(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
         """As many at a time as there are threads, if there are that many; else all threads work on one."""
         first = list(islice(batches, self._text.threads))
-        single = self._text.single if len(first) == self._text.threads else None
-        session, lanes = (self._text.session, 1) if single is None else (single(), self._text.threads)
+        single = self._text.one_thread_session if len(first) == self._text.threads else None
+        session, workers = (self._text.session, 1) if single is None else (single(), self._text.threads)
         calls = (
             partial(_compute, session, output, adapter, item, self._feeds(item[1])) for item in chain(first, batches)
         )
-        return in_lanes(calls, lanes) if lanes > 1 else (call() for call in calls)
+        return run_ordered(calls, workers) if workers > 1 else (call() for call in calls)
 
     def _budget(self, options: EncodeOptions) -> int:
         return options.token_budget or self._text.token_budget or TOKEN_BUDGET
@@ -245,10 +246,16 @@ def _tokens(batch: Sequence[ModelInput]) -> int:
 
 
 def _compute(
-    session: GraphSession, output: str, adapter: Adapter | None, batch: Batch, feeds: Feeds, *, give_back: bool = False
+    session: GraphSession,
+    output: str,
+    adapter: Adapter | None,
+    batch: Batch,
+    feeds: Feeds,
+    *,
+    release_memory: bool = False,
 ) -> Computed:
     rows, items = batch
-    (values,) = session.run([output], feeds, adapter, give_back=give_back)
+    (values,) = session.run([output], feeds, adapter, release_memory=release_memory)
     return rows, values, items
 
 

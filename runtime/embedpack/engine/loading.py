@@ -12,7 +12,7 @@ from embedpack.engine.encoder import TOKEN_BUDGET, Encoder, LoadedGraph
 from embedpack.engine.memory_plan import check_load
 from embedpack.engine.prepared import Identity, find_prepared, identity_of
 from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
-from embedpack.engine.weight_sizes import GraphWeights, graph_weights
+from embedpack.engine.weight_sizes import WeightSizes, read_weight_sizes
 from embedpack.errors import PackError
 from embedpack.host.int8_support import products_saturate
 from embedpack.inputs.processor import Processor
@@ -27,7 +27,7 @@ SMALL_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
-class HostGraph:
+class PackGraph:
     """One of a pack's graphs, on this host.
 
     Attributes:
@@ -41,7 +41,7 @@ class HostGraph:
     external_data: tuple[str, ...]
 
     @classmethod
-    def of(cls, pack: Pack, graph: Variant | VisionGraph) -> HostGraph:
+    def of(cls, pack: Pack, graph: Variant | VisionGraph) -> PackGraph:
         """The graph of a part of the manifest."""
         return cls(pack, graph.graph, graph.external_data)
 
@@ -58,9 +58,9 @@ class HostGraph:
         return checked_path(self.pack, self.name)
 
     @property
-    def weights(self) -> GraphWeights:
+    def weights(self) -> WeightSizes:
         """What its file says about its weights."""
-        return graph_weights(self.pack.read(self.name), str(self.pack.folder / self.name))
+        return read_weight_sizes(self.pack.read(self.name), str(self.pack.folder / self.name))
 
     def open(self, threads: int, cache: Path | None, tokens: int) -> LoadedGraph:
         """Load it, or what `embedpack prepare` made of it.
@@ -121,8 +121,8 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None 
     if pack.manifest.image is not None:
         image_graph = pack.manifest.vision[variant.weights]
         # Large, and of no use to those who embed texts only.
-        vision = functools.cache(lambda: HostGraph.of(pack, image_graph).open(threads, cache, TOKEN_BUDGET).session)
-    text = HostGraph.of(pack, variant).open(threads, cache, TOKEN_BUDGET)
+        vision = functools.cache(lambda: PackGraph.of(pack, image_graph).open(threads, cache, TOKEN_BUDGET).session)
+    text = PackGraph.of(pack, variant).open(threads, cache, TOKEN_BUDGET)
     return Encoder(text, processor, vision, open_adapters(pack, variant))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from embedpack.engine.weight_sizes import GraphWeights
+from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.host.memory import available_memory, check_memory
 
 # Bytes in memory for each byte of the weights.
@@ -25,15 +25,15 @@ HELD = 10
 FLOAT_BYTES = 4
 
 
-def load_bytes(weights: GraphWeights, *, prepared: bool) -> int:
+def load_bytes(weights: WeightSizes, *, prepared: bool) -> int:
     """Bytes of memory, mapped files left out, that loading a graph takes."""
     if prepared:
         return BASE_BYTES + int(PREPARED * weights.total)
-    copies = PRODUCT * weights.products + BLOCK_PRODUCT * weights.block_products + OTHER * weights.others
+    copies = PRODUCT * weights.matmul_bytes + BLOCK_PRODUCT * weights.nbits_matmul_bytes + OTHER * weights.other_bytes
     return BASE_BYTES + int(copies)
 
 
-def batch_bytes(weights: GraphWeights, rows: int, longest: int) -> int:
+def batch_bytes(weights: WeightSizes, rows: int, longest: int) -> int:
     """Bytes of memory that a batch takes while it is computed.
 
     Args:
@@ -43,10 +43,10 @@ def batch_bytes(weights: GraphWeights, rows: int, longest: int) -> int:
     """
     linear = HELD * FLOAT_BYTES * weights.widest * rows * longest
     # Scores of every token with every other, where an attention is not computed piece by piece.
-    return linear + FLOAT_BYTES * weights.score_heads * rows * longest**2
+    return linear + FLOAT_BYTES * weights.materialized_score_heads * rows * longest**2
 
 
-def check_load(where: str, stored: int, weights: Callable[[], GraphWeights], *, prepared: bool, tokens: int) -> None:
+def check_load(where: str, stored: int, weights: Callable[[], WeightSizes], *, prepared: bool, tokens: int) -> None:
     """Refuse a graph that does not fit the memory.
 
     Args:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from embedpack.engine.encoder import TOKEN_BUDGET
 from embedpack.engine.golden import TEXTS, golden_image
-from embedpack.engine.loading import HostGraph, open_adapters, open_processor
+from embedpack.engine.loading import PackGraph, open_adapters, open_processor
 from embedpack.engine.memory_plan import check_load
 from embedpack.engine.prepared import (
     FILES,
@@ -38,7 +38,7 @@ from embedpack.engine.prepared import (
 )
 from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
 from embedpack.engine.token_budgets import measure_budgets
-from embedpack.engine.weight_sizes import GraphWeights
+from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import CapacityError, PackError
 from embedpack.inputs.processor import Processor
 from embedpack.inputs.vision_layout import vision_feeds
@@ -98,19 +98,19 @@ class _Probe:
         return [session.run([self.output], feeds, self.adapter)[0].tobytes() for feeds in self.feeds]
 
 
-def disk_bytes(weights: GraphWeights) -> int:
+def disk_bytes(weights: WeightSizes) -> int:
     """Bytes on disk of a prepared graph: its weights, and the copies that products read."""
     if not weights.can_be_saved:
         return 0
-    return int(DISK_MARGIN * (weights.total + weights.products))
+    return int(DISK_MARGIN * (weights.total + weights.matmul_bytes))
 
 
-def graphs_of(pack: Pack, variant: str) -> list[HostGraph]:
+def graphs_of(pack: Pack, variant: str) -> list[PackGraph]:
     """The graphs that a variant runs on this CPU, the text graph first."""
     chosen = pack.manifest.variants[variant]
-    graphs = [HostGraph.of(pack, chosen)]
+    graphs = [PackGraph.of(pack, chosen)]
     if pack.manifest.image is not None:
-        graphs.append(HostGraph.of(pack, pack.manifest.vision[chosen.weights]))
+        graphs.append(PackGraph.of(pack, pack.manifest.vision[chosen.weights]))
     return graphs
 
 
@@ -180,7 +180,7 @@ def _intact(cache: Path, identity: Identity) -> PreparedGraph | None:
     return found
 
 
-def _write(graph: HostGraph, probe: _Probe, threads: int, cache: Path) -> PreparedGraph:
+def _write(graph: PackGraph, probe: _Probe, threads: int, cache: Path) -> PreparedGraph:
     """Write a prepared graph and prove that it computes what the pack's own does."""
     path, weights = graph.path, graph.weights
     needed, free = disk_bytes(weights), shutil.disk_usage(cache).free
@@ -226,7 +226,7 @@ def _write_record(folder: Path, record: Record) -> None:
         stream.write(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
 
 
-def _check_weights(graph: HostGraph) -> None:
+def _check_weights(graph: PackGraph) -> None:
     """Refuse weights that are not those of the manifest: what is prepared lives on when the pack is gone."""
     for name in graph.external_data:
         found, expected = describe_file(graph.pack.path(name)), graph.pack.manifest.files[name]

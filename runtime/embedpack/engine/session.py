@@ -108,7 +108,7 @@ class GraphSession:
         feeds: Mapping[str, npt.NDArray[Any]],
         adapter: Adapter | None = None,
         *,
-        give_back: bool = False,
+        release_memory: bool = False,
     ) -> list[npt.NDArray[Any]]:
         """Compute some of the outputs, with an adapter if the graph takes them.
 
@@ -116,7 +116,7 @@ class GraphSession:
             outputs: their names.
             feeds: inputs by name.
             adapter: of a switchable graph.
-            give_back: return the memory of this run to the system; else it is kept for the next one.
+            release_memory: return the memory of this run to the system; else it is kept for the next one.
 
         Raises:
             PackError: the graph has no such output, or fails on these inputs.
@@ -124,7 +124,7 @@ class GraphSession:
         options = ort.RunOptions()
         if adapter is not None:
             adapter.activate(options)
-        if give_back:
+        if release_memory:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         try:
             results = self._session.run(list(outputs), dict(feeds), options)

@@ -29,22 +29,22 @@ Field = tuple[int, int | memoryview]
 
 
 @dataclass(frozen=True)
-class GraphWeights:
+class WeightSizes:
     """Bytes of the weights outside a graph's file, by what reads them.
 
     Attributes:
-        products: read by matrix products.
-        block_products: read by products of blocks of 4 bits.
-        others: tables, norms, biases.
+        matmul_bytes: read by matrix products.
+        nbits_matmul_bytes: read by products of blocks of 4 bits.
+        other_bytes: tables, norms, biases.
         widest: inputs plus outputs of the widest product; 0: there is none.
-        score_heads: most heads of an attention that holds all of its scores; 0: there is none.
+        materialized_score_heads: most heads of an attention that holds all of its scores; 0: there is none.
     """
 
-    products: int
-    block_products: int
-    others: int
+    matmul_bytes: int
+    nbits_matmul_bytes: int
+    other_bytes: int
     widest: int
-    score_heads: int
+    materialized_score_heads: int
 
     @property
     def can_be_saved(self) -> bool:
@@ -53,12 +53,12 @@ class GraphWeights:
         onnxruntime 1.31 saves only a part of what products of blocks read: loaded again, they give wrong numbers or
         crash.
         """
-        return self.block_products == 0
+        return self.nbits_matmul_bytes == 0
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.products + self.block_products + self.others
+        return self.matmul_bytes + self.nbits_matmul_bytes + self.other_bytes
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class _Tensor:
     outside: int
 
 
-def graph_weights(content: bytes, where: str) -> GraphWeights:
+def read_weight_sizes(content: bytes, where: str) -> WeightSizes:
     """Read a graph file.
 
     Args:
@@ -96,25 +96,27 @@ def graph_weights(content: bytes, where: str) -> GraphWeights:
     return _sorted(tensors, nodes)
 
 
-def _sorted(tensors: list[_Tensor], nodes: list[_Node]) -> GraphWeights:
+def _sorted(tensors: list[_Tensor], nodes: list[_Node]) -> WeightSizes:
     """The bytes of the tensors by the kind of the operator that reads each."""
     readers = {name: node.kind for node in nodes for name in node.inputs}
-    bytes_of = dict.fromkeys(("products", "block_products", "others"), 0)
+    bytes_of = dict.fromkeys(("matmul_bytes", "nbits_matmul_bytes", "other_bytes"), 0)
     widest = 0
     for tensor in tensors:
         reader = readers.get(tensor.name, "")
-        kind = "others"
+        kind = "other_bytes"
         if reader in PRODUCTS:
-            kind = "products"
+            kind = "matmul_bytes"
         elif reader == BLOCK_PRODUCT:
-            kind = "block_products"
+            kind = "nbits_matmul_bytes"
         bytes_of[kind] += tensor.outside
-        if kind == "products" and len(tensor.dimensions) == 2:
+        if kind == "matmul_bytes" and len(tensor.dimensions) == 2:
             widest = max(widest, sum(tensor.dimensions))
-        elif kind == "block_products" and len(tensor.dimensions) == 3:
+        elif kind == "nbits_matmul_bytes" and len(tensor.dimensions) == 3:
             # [out, blocks, bytes of a block]: two values a byte.
             widest = max(widest, tensor.dimensions[0] + 2 * math.prod(tensor.dimensions[1:]))
-    return GraphWeights(**bytes_of, widest=widest, score_heads=max((node.heads for node in nodes), default=0))
+    return WeightSizes(
+        **bytes_of, widest=widest, materialized_score_heads=max((node.heads for node in nodes), default=0)
+    )
 
 
 def _node(content: memoryview) -> _Node:

@@ -17,19 +17,19 @@ WINDOW = 8192
 IMAGE_WINDOW = 8
 
 
-def stretches(items: Iterable[Any], most: int | None = None) -> Iterator[list[Any]]:
+def windows(items: Iterable[Any], most: int | None = None) -> Iterator[list[Any]]:
     """Items that follow each other, few enough to be held at a time: IMAGE_WINDOW images, or `most` (WINDOW) items."""
     most = WINDOW if most is None else most
-    stretch: list[Any] = []
+    window: list[Any] = []
     images = 0
     for item in items:
-        stretch.append(item)
+        window.append(item)
         images += is_image(item)
-        if len(stretch) == most or images == IMAGE_WINDOW:
-            yield stretch
-            stretch, images = [], 0
-    if stretch:
-        yield stretch
+        if len(window) == most or images == IMAGE_WINDOW:
+            yield window
+            window, images = [], 0
+    if window:
+        yield window
 
 
 def token_budget_batches(lengths: Sequence[int], budget: int) -> Iterator[npt.NDArray[np.intp]]:

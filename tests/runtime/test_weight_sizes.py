@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from embedpack import PackError
-from embedpack.engine.weight_sizes import GraphWeights, graph_weights
+from embedpack.engine.weight_sizes import WeightSizes, read_weight_sizes
 
 
-def read(tiny: Path, name: str) -> GraphWeights:
-    return graph_weights((tiny / name).read_bytes(), name)
+def read(tiny: Path, name: str) -> WeightSizes:
+    return read_weight_sizes((tiny / name).read_bytes(), name)
 
 
 def number(value: int) -> bytes:
@@ -52,32 +52,32 @@ def model(*parts: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("MatMul", GraphWeights(600, 0, 0, 50, 0)),
-        ("MatMulIntegerToFloat", GraphWeights(600, 0, 0, 50, 0)),
-        ("Gather", GraphWeights(0, 0, 600, 0, 0)),
+        ("MatMul", WeightSizes(600, 0, 0, 50, 0)),
+        ("MatMulIntegerToFloat", WeightSizes(600, 0, 0, 50, 0)),
+        ("Gather", WeightSizes(0, 0, 600, 0, 0)),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
-def test_bytes_count_for_what_reads_them(kind: str, expected: GraphWeights, packed: bool) -> None:
-    assert graph_weights(model(node(kind, "x", "w"), tensor("w", (20, 30), 600, packed=packed)), "g") == expected
+def test_bytes_count_for_what_reads_them(kind: str, expected: WeightSizes, packed: bool) -> None:
+    assert read_weight_sizes(model(node(kind, "x", "w"), tensor("w", (20, 30), 600, packed=packed)), "g") == expected
 
 
 def test_blocks_of_four_bits() -> None:
-    found = graph_weights(model(node("MatMulNBits", "x", "w"), tensor("w", (300, 4, 16), 19_200)), "g")
-    assert found == GraphWeights(0, 19_200, 0, 300 + 4 * 16 * 2, 0)
+    found = read_weight_sizes(model(node("MatMulNBits", "x", "w"), tensor("w", (300, 4, 16), 19_200)), "g")
+    assert found == WeightSizes(0, 19_200, 0, 300 + 4 * 16 * 2, 0)
 
 
 def test_heads_of_an_attention_that_holds_its_scores() -> None:
     attention = node("Attention", "x", attributes=integer("kv_num_heads", 2) + integer("q_num_heads", 12))
     grouped = node("GroupQueryAttention", "x", attributes=integer("num_heads", 16))
-    assert graph_weights(model(attention, grouped), "g") == GraphWeights(0, 0, 0, 0, 12)
-    assert graph_weights(model(grouped), "g").score_heads == 0
+    assert read_weight_sizes(model(attention, grouped), "g") == WeightSizes(0, 0, 0, 0, 12)
+    assert read_weight_sizes(model(grouped), "g").materialized_score_heads == 0
 
 
 def test_nodes_may_come_behind_the_weights_and_fields_of_other_kinds_are_skipped() -> None:
     strange = number(20 << 3 | 1) + bytes(8) + number(21 << 3 | 5) + bytes(4)
-    found = graph_weights(model(tensor("w", (20, 30), 600), strange, node("MatMul", "x", "w")), "g")
-    assert found.products == 600
+    found = read_weight_sizes(model(tensor("w", (20, 30), 600), strange, node("MatMul", "x", "w")), "g")
+    assert found.matmul_bytes == 600
 
 
 @pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])
@@ -88,13 +88,13 @@ def test_weights_of_a_graph_are_all_counted(tiny: Path, weights: str) -> None:
     stored = sum(manifest["files"][name]["bytes"] for name in files)
     # The files also hold what other variants need, and gaps for alignment.
     assert 0.5 * stored < found.total <= stored
-    assert found.score_heads == 4
+    assert found.materialized_score_heads == 4
 
 
 def test_each_format_is_told_from_the_others(tiny: Path) -> None:
     fp32, int8, int4 = (read(tiny, f"default-{name}.onnx") for name in ("fp32", "int8", "int4"))
-    assert fp32.products > 3 * int8.products > 0
-    assert int4.block_products > 0 == int8.block_products == fp32.block_products
+    assert fp32.matmul_bytes > 3 * int8.matmul_bytes > 0
+    assert int4.nbits_matmul_bytes > 0 == int8.nbits_matmul_bytes == fp32.nbits_matmul_bytes
     assert fp32.widest == int8.widest == int4.widest
 
 
@@ -102,7 +102,7 @@ def test_each_format_is_told_from_the_others(tiny: Path) -> None:
 def test_cut_file(tiny: Path, cut: int) -> None:
     content = (tiny / "default-int8.onnx").read_bytes()[:cut]
     with pytest.raises(PackError, match=r"^g: not an ONNX graph; copy the pack again$"):
-        graph_weights(content, "g")
+        read_weight_sizes(content, "g")
 
 
 @pytest.mark.parametrize(
@@ -123,4 +123,4 @@ def test_cut_file(tiny: Path, cut: int) -> None:
 )
 def test_file_that_is_no_graph(content: bytes) -> None:
     with pytest.raises(PackError, match=r"^g: not an ONNX graph; copy the pack again$"):
-        graph_weights(content, "g")
+        read_weight_sizes(content, "g")

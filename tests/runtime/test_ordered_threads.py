@@ -13,21 +13,21 @@ import pytest
 
 from embedpack import Embedder, InputError
 from embedpack.engine.encoder import TOKEN_BUDGET
-from embedpack.engine.ordered_threads import in_lanes
+from embedpack.engine.ordered_threads import run_ordered
 from embedpack.engine.session import GraphSession
 
 TEXTS = [f"{'the cat and the dog ' * (count % 7 + 1)}{count}" for count in range(300)]
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 5])
+@pytest.mark.parametrize("workers", [1, 2, 5])
 @pytest.mark.parametrize("count", [0, 1, 4, 50])
-def test_results_are_in_order(lanes: int, count: int) -> None:
-    assert list(in_lanes([partial(int, number) for number in range(count)], lanes)) == list(range(count))
+def test_results_are_in_order(workers: int, count: int) -> None:
+    assert list(run_ordered([partial(int, number) for number in range(count)], workers)) == list(range(count))
 
 
 def test_calls_go_on_at_the_same_time() -> None:
     both = threading.Barrier(2, timeout=20)
-    assert sorted(in_lanes([both.wait, both.wait], 2)) == [0, 1]
+    assert sorted(run_ordered([both.wait, both.wait], 2)) == [0, 1]
 
 
 def test_no_more_calls_are_taken_than_needed() -> None:
@@ -38,7 +38,7 @@ def test_no_more_calls_are_taken_than_needed() -> None:
             taken.append(number)
             yield partial(int, number)
 
-    found = in_lanes(calls(), 3)
+    found = run_ordered(calls(), 3)
     assert [next(found), next(found)] == [0, 1]
     assert len(taken) <= 2 + 3
     found.close()
@@ -55,7 +55,7 @@ def test_an_error_is_that_of_the_first_call_and_ends_the_work() -> None:
         return number
 
     with pytest.raises(InputError, match=r"^call 2$"):
-        list(in_lanes((partial(call, number) for number in range(100)), 2))
+        list(run_ordered((partial(call, number) for number in range(100)), 2))
     assert len(begun) <= 2 + 3
 
 
@@ -65,7 +65,7 @@ def test_an_error_of_the_iterable_is_passed_on() -> None:
         raise InputError("page 2 is damaged")
 
     with pytest.raises(InputError, match=r"^page 2 is damaged$"):
-        list(in_lanes(calls(), 2))
+        list(run_ordered(calls(), 2))
 
 
 @pytest.fixture
