@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.metrics import Float64, best, ndcg_at_10, ratio_95
+from benchmarks.quality.metrics import ndcg_at_10, ratio_95
 from benchmarks.tables import table as text_table
 from embedpack import Embedder, Embeddings, InputError, similarity
 from embedpack.pack.codebooks import open_codebooks
@@ -23,6 +23,7 @@ from embedpack.vectors.codebook import Codebook, LowBit
 from embedpack.vectors.codes import PRECISIONS, Precision, is_low_bit, quantize
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
+from embedpack_export.metrics.rankings import Float64, top_columns
 
 SUMMARY = "What codes and truncations keep of float32 rankings."
 EXAMPLES = """\
@@ -256,7 +257,7 @@ def _described(item: Vectors) -> dict[str, Any]:
 
 
 def _ndcg(judged: RetrievalSet, queries: Embeddings, documents: Embeddings) -> Float64:
-    return ndcg_at_10(best(similarity(queries, documents)), judged)
+    return ndcg_at_10(top_columns(similarity(queries, documents)), judged)
 
 
 def _rounded(value: float | np.floating[Any]) -> float:

@@ -21,6 +21,8 @@ from benchmarks.checkpoints.make_v4 import V4Options, make_v4
 from benchmarks.tables import table as text_table
 from embedpack import Embedder
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
+from embedpack_export.metrics.cosines import row_cosines
+from embedpack_export.metrics.rankings import Ranks, top_columns, top_k_overlap
 from embedpack_export.pipeline import export
 from embedpack_export.planning.settings import ExportSettings
 
@@ -35,7 +37,6 @@ SETS = (
     "retrieval/debian-desc-en", "retrieval/debian-desc-fr", "code/cosqa-dev", "code/nl2bash", "code/java-cs-test",
 )  # fmt: skip
 CHARACTERS = 300
-TOP = 10
 TASK = "retrieval"
 
 Float64 = npt.NDArray[np.float64]
@@ -109,7 +110,7 @@ def _compare_switchable(
 ) -> dict[str, float]:
     switched = _vectors(pack, f"switchable-{weights}", texts, options)
     return compare(exact, switched) | {
-        "to_merged_cosine_mean": _round(_cosines(merged.single, switched.single).mean()),
+        "to_merged_cosine_mean": _round(row_cosines(merged.single, switched.single).mean()),
         "to_merged_cpu": _round(switched.cpu_s / merged.cpu_s),
     }
 
@@ -127,16 +128,16 @@ def draw_texts(data: Path, count: int, seed: int) -> list[str]:
 
 def compare(exact: Vectors, found: Vectors) -> dict[str, float]:
     """Cosines and neighbours of quantized vectors against those in float32."""
-    cosines, tokens = _cosines(exact.single, found.single), _cosines(exact.tokens, found.tokens)
+    cosines, tokens = row_cosines(exact.single, found.single), row_cosines(exact.tokens, found.tokens)
     mean = exact.single.mean(axis=0)
-    centred = _cosines(exact.single - mean, found.single - mean)
+    centred = row_cosines(exact.single - mean, found.single - mean)
     return {
         "cosine_mean": _round(cosines.mean()),
         "cosine_p1": _round(np.quantile(cosines, 0.01)),
         "cosine_min": _round(cosines.min()),
         # Vectors of a decoder that was not trained for it share a large common direction, which flatters cosines.
         "centred_cosine_mean": _round(centred.mean()),
-        "top10_overlap": _round(_overlap(exact.single, found.single)),
+        "top10_overlap": _round(top_k_overlap(_nearest(found.single), _nearest(exact.single))),
         "token_cosine_mean": _round(tokens.mean()),
         "token_cosine_p1": _round(np.quantile(tokens, 0.01)),
     }
@@ -152,21 +153,11 @@ def _vectors(pack: Path, variant: str, texts: Sequence[str], options: argparse.N
     return Vectors(np.asarray(single, np.float64), np.asarray(tokens.codes, np.float64), seconds)
 
 
-def _cosines(left: Float64, right: Float64) -> Float64:
-    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return np.asarray((left * right).sum(axis=1) / lengths)
-
-
-def _overlap(exact: Float64, found: Float64) -> float:
-    """Part of the nearest texts of each text that stays among its nearest."""
-    same = [len(set(left) & set(right)) / TOP for left, right in zip(_nearest(exact), _nearest(found), strict=True)]
-    return float(np.mean(same))
-
-
-def _nearest(vectors: Float64) -> npt.NDArray[np.intp]:
+def _nearest(vectors: Float64) -> Ranks:
+    """Nearest texts of each text."""
     scores = vectors @ vectors.T
     np.fill_diagonal(scores, -np.inf)
-    return np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+    return top_columns(scores)
 
 
 def _round(value: Any) -> float:

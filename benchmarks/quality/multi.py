@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.metrics import Float64, best, ndcg_at_10, ratio_95
+from benchmarks.quality.metrics import ndcg_at_10, ratio_95
 from benchmarks.tables import table as text_table
 from embedpack import Embedder, InputError, MultiEmbeddings, maxsim, similarity
 from embedpack.pack.codebooks import open_codebooks
@@ -20,6 +20,7 @@ from embedpack.vectors.codes import Precision, is_low_bit, quantize
 from embedpack_export.evaluation.scoring.encoding import Seen, look_at, pooled
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
+from embedpack_export.metrics.rankings import Float64, top_columns
 
 SUMMARY = "What pooling and codes keep of float32 late-interaction rankings."
 EXAMPLES = """\
@@ -126,8 +127,8 @@ def _judged(model: Embedder, item: RetrievalSet) -> Judged:
     documents = model.encode_multi(texts, prompt_name=passage)
     assert model.task is not None
     seen = look_at(model.pack, model.task, texts, "passage")
-    exact = ndcg_at_10(best(maxsim(queries, documents)), item)
-    return Judged(item, queries, documents, seen, ndcg_at_10(best(found), item), exact)
+    exact = ndcg_at_10(top_columns(maxsim(queries, documents)), item)
+    return Judged(item, queries, documents, seen, ndcg_at_10(top_columns(found), item), exact)
 
 
 def _prompt(model: Embedder, name: str) -> str | None:
@@ -145,7 +146,8 @@ def _row(
     factor, precision = kind
     coded = [coder.code(item, precision) for item in documents]
     found = [
-        ndcg_at_10(best(maxsim(item.queries, rows)), item.judged) for item, rows in zip(judged, coded, strict=True)
+        ndcg_at_10(top_columns(maxsim(item.queries, rows)), item.judged)
+        for item, rows in zip(judged, coded, strict=True)
     ]
     kept = {
         item.judged.name: round(float(values.mean() / item.exact.mean()), 5)

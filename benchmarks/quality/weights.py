@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 import onnx_ir as ir
 
-from benchmarks.quality.metrics import CHUNK, RESAMPLES, Float64, best, cosines, ndcg_at_10, overlap
+from benchmarks.quality.metrics import cosines, ndcg_at_10
 from benchmarks.tables import table as text_table
 from embedpack import Embedder, Embeddings, InputError, similarity
 from embedpack.pack.folder import read_pack
@@ -24,6 +24,8 @@ from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.graph.formats.by_name import FORMATS
 from embedpack_export.graph.formats.int4 import Int4
+from embedpack_export.metrics.bootstrap import interval, resampled_means
+from embedpack_export.metrics.rankings import Float64, top_columns, top_k_overlap
 from embedpack_export.pipeline import export
 from embedpack_export.planning.settings import LARGEST_LOSS, ExportSettings
 
@@ -128,7 +130,7 @@ def _answers(
                 model.encode(list(texts.values()), prompt_name=kind if kind in model.prompts else None)
                 for texts, kind in ((item.queries, "query"), (item.documents, "passage"))
             )
-            ranks = best(similarity(queries, documents))
+            ranks = top_columns(similarity(queries, documents))
             answers.append(Answer(queries, documents, ranks, ndcg_at_10(ranks, item)))
         return answers, _bits(settings.output / described.graph)
 
@@ -183,12 +185,12 @@ def _compare(
     )
     return {
         "cosine": asdict(cosines(vectors, expected)),
-        "top_10_overlap": round(float(np.mean([overlap(a.ranks, b.ranks) for a, b in pairs])), 4),
+        "top_10_overlap": round(float(np.mean([top_k_overlap(a.ranks, b.ranks) for a, b in pairs])), 4),
         "difference": _difference(found, exact, seed),
         "by_set": {
             item.name: {
                 "difference": _difference([a], [b], seed),
-                "top_10_overlap": round(overlap(a.ranks, b.ranks), 4),
+                "top_10_overlap": round(top_k_overlap(a.ranks, b.ranks), 4),
             }
             for item, (a, b) in zip(sets, pairs, strict=True)
         },
@@ -199,11 +201,7 @@ def _difference(found: Sequence[Answer], other: Sequence[Answer], seed: int) -> 
     """Mean over the sets of the difference in nDCG@10, with its 95 % interval: queries drawn anew within each set."""
     differences = [a.ndcg - b.ndcg for a, b in zip(found, other, strict=True)]
     rng = np.random.default_rng(seed)
-    total = np.zeros(RESAMPLES)
-    for values in differences:
-        for start in range(0, RESAMPLES, CHUNK):
-            total[start : start + CHUNK] += values[rng.integers(len(values), size=(CHUNK, len(values)))].mean(1)
-    low, high = np.quantile(total / len(differences), (0.025, 0.975))
+    low, high = interval(np.mean([resampled_means(values[:, None], rng)[:, 0] for values in differences], axis=0))
     mean = np.mean([values.mean() for values in differences])
     return {"mean": _rounded(mean), "interval_95": [_rounded(low), _rounded(high)]}
 

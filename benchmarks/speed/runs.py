@@ -13,6 +13,7 @@ from benchmarks.speed.workloads import Workload
 from benchmarks.spreads import spread
 from embedpack import EmbedpackError
 from embedpack.progress import Progress
+from embedpack_export.metrics.cosines import row_cosines, summarise_cosines
 
 # Characters of a reason.
 SHOWN = 300
@@ -91,7 +92,5 @@ def ratios(found: Sequence[Found] | None, other: Sequence[Found] | None, key: st
 
 def cosines(run: Run, reference: str) -> dict[str, float]:
     """Mean and lowest cosine of the vectors of a run with the reference's."""
-    vectors, wanted = np.load(run.vectors).astype(np.float64), np.load(reference).astype(np.float64)
-    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted, axis=1)
-    found = (vectors * wanted).sum(1) / norms
-    return {"mean": round(float(found.mean()), 6), "min": round(float(found.min()), 6)}
+    summary = summarise_cosines(row_cosines(np.load(run.vectors), np.load(reference)), digits=6)
+    return {"mean": summary.mean, "min": summary.min}

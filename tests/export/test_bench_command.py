@@ -17,7 +17,8 @@ from embedpack_export.evaluation.cost.measure import Cost, file_bytes
 from embedpack_export.evaluation.results import Setting
 from embedpack_export.evaluation.scoring.encoding import Coder, encode, look_at
 from embedpack_export.evaluation.sweep import SweepRow, recommend
-from embedpack_export.metrics.non_inferiority import judge
+from embedpack_export.metrics.bootstrap import Interval
+from embedpack_export.metrics.non_inferiority import non_inferiority
 
 PACK = Path(__file__).parents[1] / "runtime" / "packs" / "tiny"
 
@@ -127,7 +128,7 @@ def test_lengths_count_the_prompt_and_special_tokens() -> None:
 
 
 def row(variant: str, size: int, speed: float, loss: float) -> SweepRow:
-    verdict = judge(-loss, (-loss - 0.1, -loss + 0.1), [5000], margin=0.5)
+    verdict = non_inferiority(-loss, Interval(-loss - 0.1, -loss + 0.1), [5000], margin=0.5)
     setting = Setting(variant, "single", size, "int8")
     return SweepRow(
         setting=setting, bytes=size, cost=Cost(1, 1, speed), ndcg_at_10=50 - loss, verdict=verdict, on_front=True

@@ -5,24 +5,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from embedpack_export.evaluation.results import Measure, Setting
+from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.scoring.set_scorers import Answer
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.summary import summarise_tasks
-from embedpack_export.metrics.bootstrap import Draws, interval
-from embedpack_export.metrics.non_inferiority import judge
-from embedpack_export.metrics.rankings import (
-    Judge,
-    cosines,
-    cosines_by,
-    overlap,
-    rank_biased_overlap,
-    row_cosines,
-    spearman,
-    spearman_parts,
-)
+from embedpack_export.metrics.bootstrap import Interval, interval, resampled_means, set_generator
+from embedpack_export.metrics.cosines import row_cosines, summarise_by_label, summarise_cosines
+from embedpack_export.metrics.non_inferiority import non_inferiority
+from embedpack_export.metrics.rankings import rank_biased_overlap, spearman, spearman_parts, top_k_overlap
 
 JUDGED = RetrievalSet(
     name="s",
@@ -37,14 +31,14 @@ JUDGED = RetrievalSet(
 def test_rankings_are_judged_as_by_hand() -> None:
     first = [1, 0, *range(6, 104)]  # d0 second, d5 not at all
     second = [*range(99), 119]  # d119 at place 100
-    ndcg, recall = Judge(JUDGED).scores(np.array([first, second]))
+    ndcg, recall = QrelsScorer(JUDGED).scores(np.array([first, second]))
     assert ndcg == pytest.approx([100 * (2 / math.log2(3)) / (2 + 1 / math.log2(3)), 0])
     assert recall == pytest.approx([50, 100])
 
 
 def test_overlap_and_rank_biased_overlap_are_those_by_hand() -> None:
     one, other = np.array([[1, 2, 3]]), np.array([[2, 1, 9]])
-    assert overlap(one, other) == pytest.approx(2 / 3)
+    assert top_k_overlap(one, other) == pytest.approx(2 / 3)
     # Common documents among the first one, two and three: 0, 2, 2.
     expected = (1 - 0.9) / 0.9 * (2 / 2 * 0.9**2 + 2 / 3 * 0.9**3) + 2 / 3 * 0.9**3
     assert rank_biased_overlap(one, other) == pytest.approx(expected)
@@ -70,22 +64,26 @@ def test_parts_of_spearman_are_jackknife_values() -> None:
 def test_cosines_are_those_by_hand() -> None:
     found = row_cosines(np.array([[2, 0], [1, 1]], np.float32), np.array([[1, 0], [1, 0]], np.float32))
     assert found == pytest.approx([1, math.sqrt(0.5)])
-    assert cosines(found).mean == pytest.approx((1 + math.sqrt(0.5)) / 2, abs=1e-7)
-    assert cosines_by(found, ["en", "de"])["de"].min == pytest.approx(math.sqrt(0.5), abs=1e-7)
+    assert summarise_cosines(found).mean == pytest.approx((1 + math.sqrt(0.5)) / 2, abs=1e-7)
+    assert summarise_by_label(found, ["en", "de"])["de"].min == pytest.approx(math.sqrt(0.5), abs=1e-7)
+
+
+def means(name: str, seed: int, resamples: int, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return resampled_means(values, set_generator(name, seed), resamples)
 
 
 def test_draws_are_the_same_for_a_seed_and_others_for_another_set() -> None:
     values = np.random.default_rng(0).normal(size=(50, 2))
-    first = Draws("a", 50, 7, resamples=300).means(values)
+    first = means("a", 7, 300, values)
     assert first.shape == (300, 2)
-    assert (first == Draws("a", 50, 7, resamples=300).means(values)).all()
-    assert not np.allclose(first, Draws("b", 50, 7, resamples=300).means(values))
-    assert not np.allclose(first, Draws("a", 50, 8, resamples=300).means(values))
+    assert (first == means("a", 7, 300, values)).all()
+    assert not np.allclose(first, means("b", 7, 300, values))
+    assert not np.allclose(first, means("a", 8, 300, values))
 
 
 def test_draws_are_paired() -> None:
     values = np.random.default_rng(0).normal(size=(50, 1))
-    both = Draws("a", 50, 7, resamples=300).means(np.concatenate([values, values + 0.25], axis=1))
+    both = means("a", 7, 300, np.concatenate([values, values + 0.25], axis=1))
     assert both[:, 1] - both[:, 0] == pytest.approx(0.25)
 
 
@@ -93,44 +91,47 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(11)
     covered = 0
     for trial in range(300):
-        bounds = interval(Draws(str(trial), 80, 1, resamples=500).means(rng.normal(size=(80, 1)))[:, 0])
+        bounds = interval(means(str(trial), 1, 500, rng.normal(size=(80, 1)))[:, 0])
         covered += bounds[0] <= 0 <= bounds[1]
     assert 0.90 <= covered / 300 <= 0.98
 
 
 def test_loss_below_the_margin_is_non_inferior() -> None:
-    verdict = judge(-0.05, (-0.2, 0.1), [1000, 1000], margin=0.3)
+    verdict = non_inferiority(-0.05, Interval(-0.2, 0.1), [1000, 1000], margin=0.3)
     assert verdict.outcome == "non-inferior"
     assert (verdict.low, verdict.high, verdict.needed) == (-0.2, 0.1, None)
     assert str(verdict) == "non-inferior"
 
 
 def test_loss_above_the_margin_is_inferior() -> None:
-    verdict = judge(-1.0, (-1.4, -0.6), [2000], margin=0.3)
+    verdict = non_inferiority(-1.0, Interval(-1.4, -0.6), [2000], margin=0.3)
     assert (verdict.outcome, str(verdict), verdict.needed) == ("inferior", "inferior", None)
 
 
 def test_what_cannot_be_told_says_how_many_queries_it_would_take() -> None:
-    verdict = judge(-0.1, (-0.5, 0.3), [1000], margin=0.3)
+    verdict = non_inferiority(-0.1, Interval(-0.5, 0.3), [1000], margin=0.3)
     assert verdict.outcome == "not resolvable"
     # Twice as far from the margin as there is room.
     assert verdict.needed == 4000
-    assert str(verdict) == "not resolvable with 1,000 queries; about 4,000 would tell"
-    assert judge(-0.5, (-0.9, -0.1), [1000], margin=0.3).needed == 4000
-    assert judge(-0.3, (-0.5, -0.1), [1000], margin=0.3).needed is None
+    assert str(verdict) == "not resolvable with 1,000 queries; about 4,000 would be needed"
+    assert non_inferiority(-0.5, Interval(-0.9, -0.1), [1000], margin=0.3).needed == 4000
+    assert non_inferiority(-0.3, Interval(-0.5, -0.1), [1000], margin=0.3).needed is None
 
 
 @pytest.mark.parametrize("difference", [0.0, 0.5, 5.0])
 def test_few_queries_never_pass(difference: float) -> None:
-    verdict = judge(difference, (difference, difference), [50], margin=0.3)
+    verdict = non_inferiority(difference, Interval(difference, difference), [50], margin=0.3)
     assert verdict.outcome == "not resolvable"
     assert verdict.low == pytest.approx(difference - 1.96 * 2 / math.sqrt(50))
     assert verdict.needed is not None
-    assert judge(difference, (difference, difference), [verdict.needed], margin=0.3).outcome == "non-inferior"
+    assert (
+        non_inferiority(difference, Interval(difference, difference), [verdict.needed], margin=0.3).outcome
+        == "non-inferior"
+    )
 
 
 def test_sets_count_the_same_however_large() -> None:
-    verdict = judge(0, (0, 0), [400, 100], margin=0.3)
+    verdict = non_inferiority(0, Interval(0, 0), [400, 100], margin=0.3)
     assert verdict.high == pytest.approx(1.96 * 2 / 2 * math.sqrt(1 / 400 + 1 / 100))
 
 

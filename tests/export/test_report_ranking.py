@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from embedpack_export.gate.self_retrieval import FEWEST_TEXTS, Judge
+from embedpack_export.gate.self_retrieval import MIN_TEXTS, ReferenceRanking
+from embedpack_export.metrics.bootstrap import interval, resampled_means
 
 
 def units(count: int, dimensions: int = 8, seed: int = 0) -> np.ndarray:
@@ -34,7 +35,7 @@ def plainly(reference: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
 def test_the_loss_is_that_of_the_formula() -> None:
     reference = units(20)
     scores = reference @ reference.T + 0.3 * np.random.default_rng(1).standard_normal((20, 20)).astype(np.float32)
-    found = Judge(reference).compare(scores)
+    found = ReferenceRanking(reference).compare(scores)
     loss, overlap = plainly(reference, scores)
     assert found.loss == pytest.approx(loss, abs=1e-3)
     assert found.overlap == pytest.approx(overlap, abs=1e-6)
@@ -45,44 +46,46 @@ def test_the_loss_is_that_of_the_formula() -> None:
 
 def test_the_reference_itself_loses_nothing() -> None:
     reference = units(30)
-    found = Judge(reference).compare(reference @ reference.T)
+    found = ReferenceRanking(reference).compare(reference @ reference.T)
     assert (found.loss, found.interval, found.overlap) == (0.0, (0.0, 0.0), 1.0)
 
 
 def test_the_turned_ranking_loses_nearly_all() -> None:
     """All ten of the worst lie below the median, where there is nothing to gain."""
     reference = units(40)
-    found = Judge(reference).compare(-(reference @ reference.T))
+    found = ReferenceRanking(reference).compare(-(reference @ reference.T))
     assert found.loss == 100
     assert found.overlap == 0
 
 
 def test_more_noise_loses_more() -> None:
     reference, noise = units(40), np.random.default_rng(2).standard_normal((40, 40)).astype(np.float32)
-    losses = [Judge(reference).compare(reference @ reference.T + size * noise).loss for size in (0.01, 0.05, 0.2, 1)]
+    losses = [
+        ReferenceRanking(reference).compare(reference @ reference.T + size * noise).loss
+        for size in (0.01, 0.05, 0.2, 1)
+    ]
     assert losses == sorted(losses)
     assert losses[0] < 0.5 < 10 < losses[-1]
 
 
 def test_texts_that_are_all_alike_cannot_be_ranked_wrongly() -> None:
-    same = np.tile(units(1), (FEWEST_TEXTS, 1))
-    assert Judge(same).compare(np.zeros((FEWEST_TEXTS, FEWEST_TEXTS), np.float32)).loss == 0
+    same = np.tile(units(1), (MIN_TEXTS, 1))
+    assert ReferenceRanking(same).compare(np.zeros((MIN_TEXTS, MIN_TEXTS), np.float32)).loss == 0
 
 
 def test_the_interval_covers_the_true_loss_about_as_often_as_it_says() -> None:
     """Queries of a large set stand for all there are; intervals of small samples of losses should hold its mean."""
-    reference = units(400, seed=5)
-    judge = Judge(reference)
     rng = np.random.default_rng(6)
     losses = rng.gamma(1.0, 2.0, 20_000)
-    held = [low <= 2.0 <= high for low, high in (judge._interval(rng.choice(losses, 100)) for _ in range(100))]
+    samples = [resampled_means(rng.choice(losses, (100, 1)), np.random.default_rng(0)) for _ in range(100)]
+    held = [low <= 2.0 <= high for low, high in (interval(means[:, 0]) for means in samples)]
     assert 85 <= sum(held) <= 100
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
     reference = units(20)
     scores = reference @ np.roll(reference, 1, axis=1).T
-    one, again, other = (Judge(reference, seed).compare(scores).interval for seed in (0, 0, 1))
+    one, again, other = (ReferenceRanking(reference, seed).compare(scores).interval for seed in (0, 0, 1))
     assert one == again
     assert one != other
 
@@ -91,4 +94,4 @@ def test_digits_that_hang_on_threads_do_not_count() -> None:
     reference = units(24)
     scores = (reference @ reference.T).astype(np.float64)
     nudged = scores + 1e-9 * np.random.default_rng(0).standard_normal(scores.shape)
-    assert Judge(reference).compare(scores) == Judge(reference).compare(nudged)
+    assert ReferenceRanking(reference).compare(scores) == ReferenceRanking(reference).compare(nudged)

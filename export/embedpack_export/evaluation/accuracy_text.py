@@ -13,7 +13,7 @@ from embedpack_export.evaluation.results import (
     Worst,
 )
 from embedpack_export.evaluation.text_table import text_table
-from embedpack_export.metrics.rankings import Cosines
+from embedpack_export.metrics.cosines import CosineSummary
 
 
 def accuracy_text(report: AccuracyReport) -> str:
@@ -137,7 +137,7 @@ def _mteb(figures: Sequence[MtebFigures]) -> str:
     return text_table(("mteb, without a say", "task", "variant", "reference", "found", "difference"), rows)
 
 
-def cosine_cells(found: Cosines | None) -> tuple[str, str, str]:
+def cosine_cells(found: CosineSummary | None) -> tuple[str, str, str]:
     """Mean, 1 % quantile and lowest."""
     if found is None:
         return "", "", ""

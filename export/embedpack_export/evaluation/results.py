@@ -8,8 +8,8 @@ from typing import Literal
 
 from embedpack.vectors.codes import Precision
 from embedpack_export.evaluation.sets.data import Kind
-from embedpack_export.metrics.non_inferiority import Verdict
-from embedpack_export.metrics.rankings import Cosines
+from embedpack_export.metrics.cosines import CosineSummary
+from embedpack_export.metrics.non_inferiority import NonInferiority
 from embedpack_export.planning.settings import ReferenceKind
 
 VectorKind = Literal["single", "multi"]
@@ -69,7 +69,7 @@ class SetFigures:
     recall_at_100: float | None
     top_10_overlap: float | None
     rank_biased_overlap: float | None
-    cosine: Cosines | None
+    cosine: CosineSummary | None
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class SettingFigures:
     reference: float
     found: float
     retention: float | None
-    verdict: Verdict
+    verdict: NonInferiority
     worst_set: Worst
     worst_language: Worst
     sets: Sequence[SetFigures]
@@ -117,8 +117,8 @@ class CosineGroups:
     """Cosines of a variant's full float32 vectors with the reference's, by language and by length in tokens."""
 
     variant: str
-    languages: Mapping[str, Cosines]
-    lengths: Mapping[str, Cosines]
+    languages: Mapping[str, CosineSummary]
+    lengths: Mapping[str, CosineSummary]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ class PooledFigures:
     weights: str
     stored: str
     sets: int
-    verdict: Verdict
+    verdict: NonInferiority
 
 
 @dataclass(frozen=True)

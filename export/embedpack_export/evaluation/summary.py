@@ -9,8 +9,8 @@ import numpy as np
 from embedpack.progress import Progress
 from embedpack_export.evaluation.results import PooledFigures, SetFigures, Setting, SettingFigures, Worst
 from embedpack_export.evaluation.scoring.set_scorers import Answer
-from embedpack_export.metrics.bootstrap import Draws, interval
-from embedpack_export.metrics.non_inferiority import judge
+from embedpack_export.metrics.bootstrap import interval, resampled_means, set_generator
+from embedpack_export.metrics.non_inferiority import non_inferiority
 from embedpack_export.metrics.rankings import Float64
 
 # Digits of points and shares in the figures.
@@ -62,7 +62,7 @@ def summarise_tasks(
     for (kind, stored), group in groups.items():
         difference = float(np.mean([answer.found - answer.reference for answer in group]))
         bounds = interval(np.mean([resampled[id(answer)] for answer in group], axis=0))
-        verdict = judge(_rounded(difference), bounds, [len(answer.differences) for answer in group], margin)
+        verdict = non_inferiority(_rounded(difference), bounds, [len(answer.differences) for answer in group], margin)
         found.append(PooledFigures(kind, stored, len(group), verdict))
     return found
 
@@ -75,7 +75,7 @@ def _resampled(answers: Sequence[Answer], seed: int) -> Mapping[int, Float64]:
         for name in names:
             group = [answer for answer in answers if answer.set == name]
             columns = np.stack([answer.differences for answer in group], axis=1)
-            means = Draws(name, len(columns), seed).means(columns)
+            means = resampled_means(columns, set_generator(name, seed))
             found.update((id(answer), means[:, column]) for column, answer in enumerate(group))
             progress.advance(1)
     return found
@@ -97,7 +97,7 @@ def _setting(
         reference=_rounded(reference),
         found=_rounded(found),
         retention=_rounded(found / full) if full > 0 else None,
-        verdict=judge(_rounded(found - reference), bounds, [item.queries for item in sets], margin),
+        verdict=non_inferiority(_rounded(found - reference), bounds, [item.queries for item in sets], margin),
         worst_set=_lowest(Worst(item.set, item.queries, item.difference, item.low, item.high) for item in sets),
         worst_language=language,
         sets=sets,
@@ -141,7 +141,7 @@ def _worst_languages(
         if not len(chosen):
             continue
         values = columns[languages == language][:, chosen]
-        resampled = Draws(f"language {language}", len(values), seed).means(values)
+        resampled = resampled_means(values, set_generator(f"language {language}", seed))
         for place, column in enumerate(chosen):
             low, high = interval(resampled[:, place])
             mean = _rounded(float(values[:, place].mean()))

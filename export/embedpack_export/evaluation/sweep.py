@@ -16,7 +16,7 @@ from embedpack_export.evaluation.sets.assignment import assign, variants_of
 from embedpack_export.evaluation.sets.data import AnySet, RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_sets
 from embedpack_export.evaluation.summary import summarise
-from embedpack_export.metrics.non_inferiority import Verdict
+from embedpack_export.metrics.non_inferiority import NonInferiority
 from embedpack_export.planning.settings import ReferenceKind
 from embedpack_export.reference.opening import Reference, ReferenceSource, open_reference
 
@@ -60,7 +60,7 @@ class SweepRow:
     bytes: int
     cost: Cost
     ndcg_at_10: float
-    verdict: Verdict
+    verdict: NonInferiority
     on_front: bool
 
 
@@ -204,7 +204,7 @@ def recommend(rows: Sequence[SweepRow], vectors: VectorKind) -> Recommendation:
     """
     cheapest = sorted((row for row in rows if row.setting.vectors == vectors), key=_price)
 
-    def first(fits: Callable[[Verdict], bool]) -> Setting | None:
+    def first(fits: Callable[[NonInferiority], bool]) -> Setting | None:
         return next((row.setting for row in cheapest if fits(row.verdict)), None)
 
     return Recommendation(

@@ -16,10 +16,11 @@ from embedpack.pack.manifest import Check, Manifest, TokenAccuracy, Variant
 from embedpack.vectors.codes import Float32
 from embedpack_export.gate.budget import Budget
 from embedpack_export.gate.code_figures import code_figures
-from embedpack_export.gate.diagnosis import SUSPICIOUS, cosines, find_cause
+from embedpack_export.gate.diagnosis import SUSPICIOUS, find_cause
 from embedpack_export.gate.figures import TaskFigures, VariantFigures
 from embedpack_export.gate.sample import pack_tokens, pack_vectors, prompted, sampled
-from embedpack_export.gate.self_retrieval import FEWEST_TEXTS, Judge, Ranking
+from embedpack_export.gate.self_retrieval import MIN_TEXTS, RankingLoss, ReferenceRanking
+from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
 from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.choice import Prompted, Reference, Setup
@@ -55,12 +56,12 @@ class Checked:
 
 @dataclass(frozen=True)
 class _Expected:
-    """Vectors of a task, `tokens` of some texts only; `judge` is None where there are too few texts to rank."""
+    """Vectors of a task, `tokens` of some texts only; `ranking` is None if there are too few texts."""
 
     texts: list[Prompted]
     single: Float32
     tokens: list[Float32] | None
-    judge: Judge | None
+    ranking: ReferenceRanking | None
 
 
 def check_pack(folder: Path, plan: ExportPlan, reference: Reference, budget: Budget) -> Checked:
@@ -106,7 +107,7 @@ def _expected(plan: ExportPlan, reference: Reference, task: str, texts: Sequence
         None
         if plan.model.tokens is None
         else reference.tokens(setup, [with_prompts[row] for row in _token_rows(len(with_prompts))]),
-        Judge(single, plan.seed) if len(single) >= FEWEST_TEXTS else None,
+        ReferenceRanking(single, plan.seed) if len(single) >= MIN_TEXTS else None,
     )
 
 
@@ -133,15 +134,15 @@ class _Checking:
         except InputError as cause:
             # The reference took these texts.
             raise AccuracyError(f"{self.name}, task {task!r}: no vectors: {cause}; the weights are damaged") from cause
-        ranking = None if expected.judge is None else expected.judge.compare(found @ found.T)
-        check = self._check(cosines(expected.single, found), ranking, tokens)
-        codes = () if expected.judge is None else tuple(code_figures(model.pack, task, found, expected.judge))
+        loss = None if expected.ranking is None else expected.ranking.compare(found @ found.T)
+        check = self._check(_summary(expected.single, found), loss, tokens)
+        codes = () if expected.ranking is None else tuple(code_figures(model.pack, task, found, expected.ranking))
         return TaskFigures(check=check, codes=codes), self._failure(task, check, expected.texts, found)
 
     def _check(
         self,
-        close: np.ndarray,
-        ranking: Ranking | None,
+        cosines: CosineSummary,
+        ranking: RankingLoss | None,
         tokens: tuple[list[Float32], list[Float32]] | None,
     ) -> Check:
         weights = self.variant.weights
@@ -149,10 +150,10 @@ class _Checking:
         token_cosine = None if close_tokens is None else close_tokens.cosine_mean
         return Check(
             reference=self.reference.kind,
-            texts=len(close),
-            cosine_mean=_rounded(close.mean()),
-            cosine_p1=_rounded(np.quantile(close, 0.01)),
-            cosine_min=_rounded(close.min()),
+            texts=cosines.count,
+            cosine_mean=cosines.mean,
+            cosine_p1=cosines.p1,
+            cosine_min=cosines.min,
             ranking_loss=loss,
             ranking_loss_95=None if ranking is None else ranking.interval,
             top_10_overlap=None if ranking is None else ranking.overlap,
@@ -199,17 +200,15 @@ def _told(check: Check) -> str:
 
 
 def _tokens(expected: Sequence[Float32], found: Sequence[Float32]) -> TokenAccuracy:
-    close = cosines(np.concatenate(expected), np.concatenate(found))
-    return TokenAccuracy(
-        tokens=len(close), cosine_mean=_rounded(close.mean()), cosine_p1=_rounded(np.quantile(close, 0.01))
-    )
+    cosines = _summary(np.concatenate(expected), np.concatenate(found))
+    return TokenAccuracy(tokens=cosines.count, cosine_mean=cosines.mean, cosine_p1=cosines.p1)
+
+
+def _summary(expected: Float32, found: Float32) -> CosineSummary:
+    return summarise_cosines(row_cosines(expected, found), COSINE_DIGITS)
 
 
 def _bytes(manifest: Manifest, variant: Variant) -> int:
     """Bytes of the files that one machine reads for a variant; those of images are shared and not counted."""
     files = {variant.graph, *variant.external_data, *variant.adapter_files.values()}
     return sum(manifest.files[file].bytes for file in files)
-
-
-def _rounded(value: np.floating) -> float:
-    return round(float(value), COSINE_DIGITS)

@@ -10,10 +10,10 @@ from embedpack.pack.folder import Pack
 from embedpack.vectors.bit_packing import fills_bytes
 from embedpack.vectors.codes import PRECISIONS, Float32, Precision, is_low_bit, quantize
 from embedpack_export.gate.figures import CodeFigures
-from embedpack_export.gate.self_retrieval import Judge
+from embedpack_export.gate.self_retrieval import ReferenceRanking
 
 
-def code_figures(pack: Pack, task: str, vectors: Float32, judge: Judge) -> Iterator[CodeFigures]:
+def code_figures(pack: Pack, task: str, vectors: Float32, ranking: ReferenceRanking) -> Iterator[CodeFigures]:
     """Every truncation in every precision: the variant's float32 queries against codes of its vectors."""
     manifest = pack.manifest
     codebook, scale = open_codebooks(pack, task).single, manifest.tasks[task].int8_scale
@@ -32,16 +32,16 @@ def code_figures(pack: Pack, task: str, vectors: Float32, judge: Judge) -> Itera
         )
         for dimensions in reversed(manifest.truncate_dims):
             if not is_low_bit(precision) or fills_bytes(precision, dimensions):
-                yield _figures(queries.truncate(dimensions), documents.truncate(dimensions), judge)
+                yield _figures(queries.truncate(dimensions), documents.truncate(dimensions), ranking)
 
 
-def _figures(queries: Embeddings, documents: Embeddings, judge: Judge) -> CodeFigures:
-    ranking = judge.compare(similarity(queries, documents))
+def _figures(queries: Embeddings, documents: Embeddings, ranking: ReferenceRanking) -> CodeFigures:
+    loss = ranking.compare(similarity(queries, documents))
     precision: Precision = documents.precision
     return CodeFigures(
         truncate_dim=documents.dimensions,
         precision=precision,
         bytes=documents.nbytes // len(documents),
-        ranking_loss=ranking.loss,
-        top_10_overlap=ranking.overlap,
+        ranking_loss=loss.loss,
+        top_10_overlap=loss.overlap,
     )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from embedpack.pack.manifest import Pooling, WeightsFormat
 from embedpack.vectors.codes import Float32
+from embedpack_export.metrics.cosines import row_cosines
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.choice import Prompted, Reference, Setup
 
@@ -111,10 +111,4 @@ def _prompt_suspicions(plan: ExportPlan, task: str, texts: Sequence[Prompted]) -
 
 def _distance(one: Float32, other: Float32) -> float:
     """Mean 1 - cosine."""
-    return float(1 - cosines(one, other).mean())
-
-
-def cosines(one: Float32, other: Float32) -> npt.NDArray[np.float64]:
-    """Cosine of each row of one with that row of the other, computed in float64."""
-    left, right = one.astype(np.float64), other.astype(np.float64)
-    return np.asarray((left * right).sum(1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1))
+    return float(1 - row_cosines(one, other).mean())

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from embedpack import Embedder
 from embedpack.pack.manifest import Task
 from embedpack.vectors.codes import Float32
-from embedpack_export.gate.self_retrieval import FEWEST_TEXTS
+from embedpack_export.gate.self_retrieval import MIN_TEXTS
 from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.choice import Prompted, Reference, Setup
@@ -22,7 +22,7 @@ WORK = 1.2e11
 def sampled(plan: ExportPlan, reference: Reference) -> list[CalibrationText]:
     """Texts, evenly taken among those that the reference knows, as many as a model of this size can read."""
     known = [text for text in plan.calibration.texts if _known(plan, reference, text)]
-    kept = min(len(known), max(FEWEST_TEXTS, int(WORK / max(1, plan.parameters))))
+    kept = min(len(known), max(MIN_TEXTS, int(WORK / max(1, plan.parameters))))
     return [known[row] for row in np.linspace(0, len(known) - 1, kept).astype(int)]
 
 

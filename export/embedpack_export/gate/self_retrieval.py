@@ -1,108 +1,88 @@
-"""Ranking loss: what rounding costs a search, told by the reference itself, without judged queries.
+"""Self-retrieval: the loss of a ranking without relevance judgements.
 
-An export has texts, but nobody who judged which of them answer which. So each text is a query against all others, and
-what a judge would say is put by the reference: another text gains as much as its similarity lies above the median of
-that query's similarities, and nothing below the median. nDCG@10 with these gains (linear gains, discount 1 / log2(rank
-+ 1), Järvelin & Kekäläinen 2002) is 1 for the reference; what a variant falls short of it is its loss, in points:
+Every text is a query for all others. The gain of a text is its similarity to the query under the reference, less the
+median of that query's similarities, and 0 below the median. nDCG@10 with these gains (linear gains, discount
+1 / log2(rank + 1), Järvelin and Kekäläinen 2002) is 1 for the reference. The loss of a variant, in points:
 
     loss = 100 * (1 - mean over queries of DCG@10(variant's ranking) / DCG@10(reference's ranking))
 
-Gains that follow the similarities make the figure insensitive to what does not matter (two texts that the reference
-finds equally near may change places) and sensitive to what does (a near text drops out of the ten). They begin at the
-median, not at 0, because the similarities of many models all lie in a narrow band far above 0: counted from 0, a
-random ranking would lose only a few points.
+Graded gains make the loss insensitive to swaps of texts that the reference finds equally near, and sensitive to a near
+text that drops out of the first ten. They begin at the median, because the similarities of many models lie in a narrow
+band far above 0: with gains from 0, a random ranking would lose only a few points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from embedpack.vectors.codes import Float32
+from embedpack_export.metrics.bootstrap import Interval, interval, resampled_means
+from embedpack_export.metrics.rankings import Float64, Ranks, top_columns, top_k_overlap
 
-DEPTH = 10
-# With fewer texts the best ten are nearly all of them, and one swap decides the figure.
-FEWEST_TEXTS = 16
-RESAMPLES = 10_000
-# Similarities are sums of floats, whose last digits hang on the number of threads.
-DIGITS = 6
+# With fewer texts the first ten are nearly all of them, and one swap decides the loss.
+MIN_TEXTS = 16
+# The last digits of similarities depend on the number of threads.
+SIMILARITY_DIGITS = 6
 LOSS_DIGITS = 4
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """How a ranking compares with the reference's.
+class RankingLoss:
+    """A ranking compared with the reference's.
 
     Attributes:
-        loss: in points of nDCG@10.
-        interval: of the loss, 95 %, by drawing the queries anew.
-        overlap: mean share of the reference's first ten that are among the first ten.
+        loss: points of nDCG@10.
+        interval: 95 % interval of the loss, over resamples of the queries.
+        overlap: mean share of the reference's first ten texts that are among the first ten.
     """
 
     loss: float
-    interval: tuple[float, float]
+    interval: Interval
     overlap: float
 
 
-class Judge:
-    """The reference's ranking of texts among themselves."""
+class ReferenceRanking:
+    """Rankings of texts among themselves by the reference's vectors."""
 
     def __init__(self, reference: Float32, seed: int = 0) -> None:
-        """Take unit vectors [texts, dimensions]; there are FEWEST_TEXTS or more of them."""
-        assert len(reference) >= FEWEST_TEXTS, len(reference)
-        similarities = _others(reference.astype(np.float64) @ reference.astype(np.float64).T)
+        """Rank unit vectors [texts, dimensions] of MIN_TEXTS or more texts; `seed` is that of the intervals."""
+        assert len(reference) >= MIN_TEXTS, len(reference)
+        similarities = _without_self(reference.astype(np.float64) @ reference.astype(np.float64).T)
         self._gains = np.maximum(similarities - np.median(similarities, axis=1, keepdims=True), 0)
-        self._best = _first_ten(similarities)
-        self._ideal = _discounted(self._gains, self._best)
-        # Of texts that are all alike every ranking is right.
-        self._weight = np.maximum(self._ideal, 10.0**-DIGITS)
+        self._ranks = top_columns(similarities)
+        self._ideal = _dcg(self._gains, self._ranks)
+        # Equal texts have no gains: every ranking of them is right.
+        self._scale = np.maximum(self._ideal, 10.0**-SIMILARITY_DIGITS)
         self._seed = seed
 
-    def compare(self, scores: npt.NDArray[np.floating]) -> Ranking:
-        """Judge the scores, [texts, texts], that a variant gives each text for each query."""
-        found = _first_ten(_others(scores))
-        losses = 100 * (self._ideal - _discounted(self._gains, found)) / self._weight
-        low, high = self._interval(losses)
-        return Ranking(
-            loss=_rounded(losses.mean()), interval=(low, high), overlap=round(_shared(found, self._best), DIGITS)
+    def compare(self, scores: npt.NDArray[np.floating]) -> RankingLoss:
+        """Loss of the ranking by a variant's scores, [queries, texts]."""
+        ranks = top_columns(_without_self(scores))
+        losses = 100 * (self._ideal - _dcg(self._gains, ranks)) / self._scale
+        resampled = resampled_means(losses[:, None], np.random.default_rng(self._seed))[:, 0]
+        return RankingLoss(
+            loss=_rounded(losses.mean()),
+            interval=Interval(*map(_rounded, interval(resampled))),
+            overlap=round(top_k_overlap(ranks, self._ranks), SIMILARITY_DIGITS),
         )
 
-    def _interval(self, losses: Float64) -> tuple[float, float]:
-        rng = np.random.default_rng(self._seed)
-        # How often each query is drawn: one multinomial draw says as much as len(losses) draws of a query.
-        counts = rng.multinomial(len(losses), np.full(len(losses), 1 / len(losses)), size=RESAMPLES)
-        low, high = np.quantile(counts @ losses / len(losses), (0.025, 0.975))
-        return _rounded(low), _rounded(high)
 
-
-def _others(scores: npt.NDArray[np.floating]) -> Float64:
-    """Each row without the score of the query itself: [n, n] to [n, n - 1], rounded."""
+def _without_self(scores: npt.NDArray[np.floating]) -> Float64:
+    """Each row without the score of the query for itself: [n, n] to [n, n - 1], rounded."""
     count = len(scores)
     others = scores[~np.eye(count, dtype=bool)].reshape(count, count - 1)
-    return np.asarray(others, np.float64).round(DIGITS)
+    return np.asarray(others, np.float64).round(SIMILARITY_DIGITS)
 
 
-def _first_ten(scores: Float64) -> npt.NDArray[np.intp]:
-    """Columns of the ten highest scores of each row, best first; of equal ones the first column."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :DEPTH]
-
-
-def _discounted(gains: Float64, ranks: npt.NDArray[np.intp]) -> Float64:
-    """DCG of each row."""
+def _dcg(gains: Float64, ranks: Ranks) -> Float64:
+    """Discounted cumulative gain of each row."""
     discounts = 1 / np.log2(np.arange(ranks.shape[1]) + 2)
     return np.asarray(np.take_along_axis(gains, ranks, axis=1) @ discounts, np.float64)
 
 
-def _shared(found: npt.NDArray[np.intp], best: npt.NDArray[np.intp]) -> float:
-    shares: Sequence[float] = [len({*a} & {*b}) / len(b) for a, b in zip(found.tolist(), best.tolist(), strict=True)]
-    return float(np.mean(shares))
-
-
-def _rounded(value: np.floating) -> float:
-    # No -0.0 where sums differ in their last digit.
+def _rounded(value: np.floating | float) -> float:
+    # Sums that differ in their last digit may give -0.0.
     return round(float(value), LOSS_DIGITS) + 0.0

@@ -1,15 +1,13 @@
-"""Paired stratified bootstrap: queries are drawn anew within each set, the same ones for both sides of a difference.
+"""Paired, stratified bootstrap (Efron and Tibshirani 1993, chapter 13: percentile intervals).
 
-A figure over several sets is the mean of the sets' means, so that large sets do not drown small ones. Its spread comes
-from 10,000 resamples: in each, every set is drawn anew by itself (the sets are the strata) and both models are judged
-on the same draws.
+A resample draws the queries of every set with replacement; the sets are the strata. Models that are compared are
+averaged over the same draws. A figure over several sets is the mean of their means, so every set has the same weight.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,36 +19,40 @@ CHUNK = 250
 QUANTILES = (0.025, 0.975)
 
 
-@dataclass(frozen=True)
-class Draws:
-    """How the queries of one set are drawn: the same for every model that is judged on it.
+class Interval(NamedTuple):
+    """Bounds of a 95 % interval."""
 
-    Attributes:
-        name: of the set; sets are drawn independently of each other.
-        count: its queries.
-        seed: of all draws.
-        resamples: how often.
+    low: float
+    high: float
+
+
+def set_generator(name: str, seed: int) -> np.random.Generator:
+    """Random generator for the draws of one set, independent of those of other sets."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def resampled_means(values: Float64, generator: np.random.Generator, resamples: int = RESAMPLES) -> Float64:
+    """Means over resamples of the rows, all columns on the same draws.
+
+    Args:
+        values: figures of the queries of one set, a column for each model, [queries, models].
+        generator: source of the draws; its state moves on.
+        resamples: number of resamples.
+
+    Returns:
+        float64 [resamples, models].
     """
-
-    name: str
-    count: int
-    seed: int
-    resamples: int = RESAMPLES
-
-    def means(self, values: Float64) -> Float64:
-        """Means of the resamples of each column of [count, k]: [resamples, k]."""
-        return np.concatenate([counts @ values for counts in self._counts()]) / self.count
-
-    def _counts(self) -> Iterator[Float64]:
-        """How often each query is drawn, [up to CHUNK, count] at a time."""
-        rng = np.random.default_rng([self.seed, zlib.crc32(self.name.encode())])
-        for start in range(0, self.resamples, CHUNK):
-            rows = min(CHUNK, self.resamples - start)
-            drawn = rng.integers(self.count, size=(rows, self.count)) + np.arange(rows)[:, None] * self.count
-            yield np.bincount(drawn.ravel(), minlength=rows * self.count).reshape(rows, self.count).astype(np.float64)
+    count, means = len(values), []
+    for start in range(0, resamples, CHUNK):
+        rows = min(CHUNK, resamples - start)
+        draws = generator.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
+        # A product with the number of times that each query was drawn is faster than to gather its figures.
+        times = np.bincount(draws.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+        means.append(times @ values)
+    return np.concatenate(means) / count
 
 
-def interval(resampled: Float64) -> tuple[float, float]:
-    """The middle 95 % of resampled figures, [resamples]."""
+def interval(resampled: Float64) -> Interval:
+    """The 95 % interval between the quantiles of resampled figures, [resamples]."""
     low, high = np.quantile(resampled, QUANTILES)
-    return float(low), float(high)
+    return Interval(float(low), float(high))

@@ -1,14 +1,14 @@
-"""Non-inferiority: whether a loss beyond a margin that was stated before is excluded, proven, or not to be told yet.
+"""Non-inferiority test: is a loss beyond the margin excluded, shown, or not resolvable?
 
-Three outcomes, from the 95 % interval of the mean difference (variant minus reference, in points):
+The outcome follows from the 95 % interval of the mean difference (variant minus reference, in points):
 
-    non-inferior      its lower bound is above -margin
-    inferior          its upper bound is below -margin
-    not resolvable    anything else: with so few queries the truth may lie on either side
+    non-inferior      the lower bound is above -margin
+    inferior          the upper bound is below -margin
+    not resolvable    the interval contains -margin: the sample is too small
 
-Losses are rare and large: most queries keep their ranking, a few lose much. A small sample may hold none of those. So
-an interval counts as at least as wide as single differences with a standard deviation of two points would make it, and
-a sample for which that alone is wider than the margin is too small to pass, however lucky its mean.
+Losses are rare and large: most queries keep their ranking, a few lose much. A small sample may contain none of those,
+and its interval would be too narrow. So the interval is at least as wide as single differences with a standard
+deviation of two points would make it, and a sample for which this width exceeds the margin is never non-inferior.
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from embedpack_export.metrics.bootstrap import Interval
+
 Outcome = Literal["non-inferior", "inferior", "not resolvable"]
 
 MARGIN = 0.3
-# The least standard deviation of single differences, in points: 2 to 4 is usual for int8 weights, others have more.
-LEAST_SPREAD = 2.0
+# Of single differences, in points: 2 to 4 is usual for int8 weights, others have more.
+MIN_STANDARD_DEVIATION = 2.0
 # Half-width of a 95 % interval in standard errors.
 NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the data say about a loss.
+class NonInferiority:
+    """Result of a non-inferiority test.
 
     Attributes:
         outcome: one of the three.
-        difference: mean difference in points; below 0: a loss.
-        low, high: its 95 % interval.
-        margin: the largest loss that is put up with, in points.
-        queries: queries (or pairs) behind it.
-        needed: about how many it would take to tell, if the difference is as measured; None: it can be told, or lies
-            just on the margin.
+        difference: mean difference in points, negative for a loss.
+        low, high: bounds of its 95 % interval.
+        margin: the loss that is allowed, in points.
+        queries: number of queries (or pairs) in the sample.
+        needed: estimated number of queries that would resolve the difference as measured; None if it is resolved, or
+            lies on the margin.
     """
 
     outcome: Outcome
@@ -52,34 +54,34 @@ class Verdict:
     def __str__(self) -> str:
         if self.outcome != "not resolvable":
             return self.outcome
-        wanted = "" if self.needed is None else f"; about {self.needed:,} would tell"
-        return f"not resolvable with {self.queries:,} queries{wanted}"
+        needed = "" if self.needed is None else f"; about {self.needed:,} would be needed"
+        return f"not resolvable with {self.queries:,} queries{needed}"
 
 
-def judge(difference: float, bounds: tuple[float, float], counts: Sequence[int], margin: float) -> Verdict:
-    """The verdict on a mean difference over sets.
+def non_inferiority(difference: float, bounds: Interval, counts: Sequence[int], margin: float) -> NonInferiority:
+    """Test a mean difference over sets.
 
     Args:
-        difference: mean over the sets.
-        bounds: of its 95 % interval, by `bootstrap.interval`.
-        counts: queries of each set.
-        margin: in points, above 0.
+        difference: mean of the sets' mean differences, in points.
+        bounds: its 95 % interval, from `bootstrap.interval`.
+        counts: number of queries of each set.
+        margin: the loss that is allowed in points, above 0.
     """
-    # Of a mean of means.
-    least = NORMAL_95 * LEAST_SPREAD * math.sqrt(sum(1 / count for count in counts)) / len(counts)
-    low, high = min(bounds[0], difference - least), max(bounds[1], difference + least)
+    # Standard error of a mean of means.
+    min_width = NORMAL_95 * MIN_STANDARD_DEVIATION * math.sqrt(sum(1 / count for count in counts)) / len(counts)
+    low, high = min(bounds.low, difference - min_width), max(bounds.high, difference + min_width)
     queries = sum(counts)
-    passes = low > -margin and least < margin
+    passes = low > -margin and min_width < margin
     outcome: Outcome = "non-inferior" if passes else "inferior" if high < -margin else "not resolvable"
     needed = None
     if outcome == "not resolvable" and not math.isclose(difference, -margin, abs_tol=1e-3):
-        # Widths shrink with the root of the number of queries.
+        # Widths shrink with the square root of the number of queries.
         width = difference - low if difference > -margin else high - difference
-        needed = _round_up(queries * max(width / abs(difference + margin), least / margin) ** 2)
-    return Verdict(outcome, difference, low, high, margin, queries, needed)
+        needed = _round_up(queries * max(width / abs(difference + margin), min_width / margin) ** 2)
+    return NonInferiority(outcome, difference, low, high, margin, queries, needed)
 
 
 def _round_up(count: float) -> int:
-    """Upwards, to two digits that count."""
+    """Round upwards to two significant digits."""
     step = 10 ** max(0, math.floor(math.log10(count)) - 1)
     return math.ceil(round(count / step, 6)) * step

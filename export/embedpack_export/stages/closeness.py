@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from embedpack.pack.manifest import Accuracy, TokenAccuracy
 from embedpack_export.arrays import Float32
+from embedpack_export.metrics.cosines import row_cosines, summarise_cosines
 from embedpack_export.planning.calibration_texts import REFERENCE_GRAPH
 
-Float64: TypeAlias = npt.NDArray[np.float64]
+# Of cosines in the manifest.
+DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -37,29 +38,23 @@ class Vectors:
 
 def accuracy(exact: Sequence[Vectors], found: Sequence[Vectors]) -> Accuracy:
     """Figures of the manifest, over one or several tasks."""
-    single = _cosines([item.single for item in exact], [item.single for item in found])
+    single = summarise_cosines(_cosines([item.single for item in exact], [item.single for item in found]), DIGITS)
     tokens = [item.tokens for item in exact if item.tokens is not None]
     same = [item.tokens for item in found if item.tokens is not None]
     return Accuracy(
         reference=REFERENCE_GRAPH,
-        texts=len(single),
-        cosine_mean=_rounded(single.mean()),
-        cosine_p1=_rounded(np.quantile(single, 0.01)),
-        cosine_min=_rounded(single.min()),
-        tokens=_token_accuracy(_cosines(tokens, same)) if tokens else None,
+        texts=single.count,
+        cosine_mean=single.mean,
+        cosine_p1=single.p1,
+        cosine_min=single.min,
+        tokens=_token_accuracy(tokens, same) if tokens else None,
     )
 
 
-def _token_accuracy(cosines: Float64) -> TokenAccuracy:
-    return TokenAccuracy(
-        tokens=len(cosines), cosine_mean=_rounded(cosines.mean()), cosine_p1=_rounded(np.quantile(cosines, 0.01))
-    )
+def _token_accuracy(exact: Sequence[Float32], found: Sequence[Float32]) -> TokenAccuracy:
+    cosines = summarise_cosines(_cosines(exact, found), DIGITS)
+    return TokenAccuracy(tokens=cosines.count, cosine_mean=cosines.mean, cosine_p1=cosines.p1)
 
 
-def _cosines(exact: Sequence[Float32], found: Sequence[Float32]) -> Float64:
-    left, right = np.concatenate(exact).astype(np.float64), np.concatenate(found).astype(np.float64)
-    return np.asarray((left * right).sum(1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1))
-
-
-def _rounded(value: np.floating[Any]) -> float:
-    return round(float(value), 6)
+def _cosines(exact: Sequence[Float32], found: Sequence[Float32]) -> npt.NDArray[np.float64]:
+    return row_cosines(np.concatenate(exact), np.concatenate(found))

@@ -12,19 +12,17 @@ from embedpack import Embeddings, MultiEmbeddings, maxsim, search
 from embedpack.scoring.top_k import smallest
 from embedpack.vectors.codes import Float32
 from embedpack_export.evaluation.results import Measure, Setting
+from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.sets.data import PairSet, RetrievalSet
+from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
 from embedpack_export.metrics.rankings import (
     DEPTH,
-    Cosines,
     Float64,
-    Judge,
     Ranks,
-    cosines,
-    overlap,
     rank_biased_overlap,
-    row_cosines,
     spearman,
     spearman_parts,
+    top_k_overlap,
 )
 
 
@@ -51,7 +49,7 @@ class Answer:
     recall_at_100: float | None = None
     top_10_overlap: float | None = None
     rank_biased_overlap: float | None = None
-    cosine: Cosines | None = None
+    cosine: CosineSummary | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +86,12 @@ class _Trial:
 
     measure: Measure = "nDCG@10"
 
-    def __init__(self, judged: RetrievalSet, judge: Judge) -> None:
+    def __init__(self, judged: RetrievalSet, scorer: QrelsScorer) -> None:
         self.judged = judged
-        self._judge = judge
+        self._scorer = scorer
 
     def _worth(self, ranks: Ranks) -> _Ranking:
-        return _Ranking(ranks, *self._judge.scores(ranks))
+        return _Ranking(ranks, *self._scorer.scores(ranks))
 
     def _answer(
         self, setting: Setting, found: _Ranking, exact: _Ranking, full: float, documents: Embeddings | MultiEmbeddings
@@ -110,7 +108,7 @@ class _Trial:
             full=full,
             bytes=documents.nbytes / len(documents),
             recall_at_100=float(found.recall.mean()),
-            top_10_overlap=overlap(found.ranks, exact.ranks),
+            top_10_overlap=top_k_overlap(found.ranks, exact.ranks),
             rank_biased_overlap=rank_biased_overlap(found.ranks, exact.ranks),
         )
 
@@ -122,8 +120,10 @@ class RetrievalTrial(_Trial):
     `against_full` with its whole ones, which shows what truncation loses, too.
     """
 
-    def __init__(self, judged: RetrievalSet, judge: Judge, reference: Sides, *, against_full: bool = False) -> None:
-        super().__init__(judged, judge)
+    def __init__(
+        self, judged: RetrievalSet, scorer: QrelsScorer, reference: Sides, *, against_full: bool = False
+    ) -> None:
+        super().__init__(judged, scorer)
         self.reference = reference
         self._against_full = against_full
         self._exact: dict[int, _Ranking] = {}
@@ -144,7 +144,7 @@ class RetrievalTrial(_Trial):
         ranking = self._worth(search(queries, right, DEPTH).indices)
         exact = self._at(self.reference.left.dimensions if self._against_full else setting.dimensions)
         answer = self._answer(setting, ranking, exact, self.whole[0], right)
-        return replace(answer, cosine=cosines(np.concatenate([row_cosines(*side) for side in sides])))
+        return replace(answer, cosine=summarise_cosines(np.concatenate([row_cosines(*side) for side in sides])))
 
     def _at(self, dimensions: int) -> _Ranking:
         if dimensions not in self._exact:
@@ -156,8 +156,8 @@ class RetrievalTrial(_Trial):
 class MultiTrial(_Trial):
     """Rankings by MaxSim of multi-vectors."""
 
-    def __init__(self, judged: RetrievalSet, judge: Judge, reference: MultiSides) -> None:
-        super().__init__(judged, judge)
+    def __init__(self, judged: RetrievalSet, scorer: QrelsScorer, reference: MultiSides) -> None:
+        super().__init__(judged, scorer)
         self.reference = reference
         self._exact = self._worth(_best(maxsim(reference.left, reference.right)))
 
@@ -169,7 +169,7 @@ class MultiTrial(_Trial):
             return answer
         sides = [(right, self.reference.right)]
         sides += [(left, self.reference.left)] if setting.precision == "float32" else []
-        return replace(answer, cosine=cosines(np.concatenate([_token_cosines(*side) for side in sides])))
+        return replace(answer, cosine=summarise_cosines(np.concatenate([_token_cosines(*side) for side in sides])))
 
 
 class PairTrial:
@@ -208,7 +208,7 @@ class PairTrial:
             found=found,
             full=self.whole[0],
             bytes=right.nbytes / len(right),
-            cosine=cosines(np.concatenate([row_cosines(*side) for side in sides])),
+            cosine=summarise_cosines(np.concatenate([row_cosines(*side) for side in sides])),
         )
 
     def _at(self, dimensions: int) -> tuple[float, Float64]:

@@ -16,6 +16,7 @@ from embedpack.vectors.multi_embeddings import offsets_of
 from embedpack_export.evaluation.results import CosineGroups, Setting
 from embedpack_export.evaluation.scoring.encoding import Coder, Seen, encode, encode_multi, look_at, pooled
 from embedpack_export.evaluation.scoring.grid import Grid
+from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.scoring.set_scorers import (
     Answer,
     MultiSides,
@@ -25,7 +26,8 @@ from embedpack_export.evaluation.scoring.set_scorers import (
     Sides,
 )
 from embedpack_export.evaluation.sets.data import AnySet, Input, PairSet
-from embedpack_export.metrics.rankings import Float64, Judge, cosines_by, row_cosines
+from embedpack_export.metrics.cosines import row_cosines, summarise_by_label
+from embedpack_export.metrics.rankings import Float64
 from embedpack_export.reference.opening import Reference
 
 logger = logging.getLogger("embedpack")
@@ -125,12 +127,12 @@ def _ask_reference(run: TaskRun, reference: Reference, item: AnySet) -> SetOfTas
         return SetOfTask(
             item, PairTrial(item, sides, against_full=run.against_full), None, left, right, (first, second)
         )
-    judge = Judge(item)
+    scorer = QrelsScorer(item)
     multi = None
     if run.grid.has_multi:
         vectors = (_joined(reference.multi(run.task, inputs, wanted), space) for inputs, wanted in both)
-        multi = MultiTrial(item, judge, MultiSides(*vectors))
-    single = RetrievalTrial(item, judge, sides, against_full=run.against_full)
+        multi = MultiTrial(item, scorer, MultiSides(*vectors))
+    single = RetrievalTrial(item, scorer, sides, against_full=run.against_full)
     return SetOfTask(item, single, multi, left, right, (first, second))
 
 
@@ -174,4 +176,4 @@ def _cosines(item: SetOfTask, left: Embeddings, right: Embeddings) -> tuple[Floa
 def _grouped(variant: str, parts: Sequence[tuple[Float64, list[str], list[str]]]) -> CosineGroups:
     values = np.concatenate([part[0] for part in parts])
     languages, lengths = ([label for part in parts for label in part[place]] for place in (1, 2))
-    return CosineGroups(variant, cosines_by(values, languages), cosines_by(values, lengths))
+    return CosineGroups(variant, summarise_by_label(values, languages), summarise_by_label(values, lengths))
