@@ -47,6 +47,7 @@ from embedpack_export.pipeline import export
 from embedpack_export.planning.calibration_texts import SHIPPED, read_calibration
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.planning.tasks import TaskPlan
 from embedpack_export.sources.checkpoint import read_checkpoint
 from embedpack_export.sources.peft_adapter import read_adapter
 from embedpack_export.sources.weights import Weights
@@ -676,8 +677,8 @@ def test_the_kind_of_a_text_picks_its_prompt(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, lines)))
     found = read_calibration(path)
     prompts = {"query": "query: ", "passage": "passage: "}
-    assert found.by_prompt(prompts, None) == {"query: ": ["a"], "": ["b", "c"]}
-    assert found.by_prompt(prompts, "passage") == {"query: ": ["a"], "passage: ": ["b", "c"]}
+    assert found.by_prompt(TaskPlan(None, prompts, None).prompt) == {"query: ": ["a"], "": ["b", "c"]}
+    assert found.by_prompt(TaskPlan(None, prompts, "passage").prompt) == {"query: ": ["a"], "passage: ": ["b", "c"]}
 
 
 @pytest.mark.parametrize(

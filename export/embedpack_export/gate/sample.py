@@ -32,9 +32,7 @@ def _known(plan: ExportPlan, reference: Reference, text: CalibrationText) -> boo
 
 def prompted(plan: ExportPlan, task: str, texts: Sequence[CalibrationText]) -> list[Prompted]:
     """Each text with the prompt that the plan has for its kind."""
-    prompts, default = plan.tasks[task].prompts, plan.tasks[task].default_prompt_name
-    names = [_prompt_name(text, prompts, default) for text in texts]
-    return [("" if name is None else prompts[name], text.text) for name, text in zip(names, texts, strict=True)]
+    return [(plan.tasks[task].prompt(text.kind), text.text) for text in texts]
 
 
 def pack_vectors(model: Embedder, task: str, texts: Sequence[CalibrationText]) -> Float32:
@@ -57,9 +55,5 @@ def pack_tokens(model: Embedder, task: str, texts: Sequence[CalibrationText]) ->
 
 def _by_prompt(task: Task, texts: Sequence[CalibrationText]) -> Mapping[str | None, npt.NDArray[np.intp]]:
     """Rows of the texts of each prompt of a pack's task."""
-    names = [_prompt_name(text, task.prompts, task.default_prompt_name) for text in texts]
+    names = [task.prompt_name(text.kind) for text in texts]
     return {name: np.array([row for row, other in enumerate(names) if other == name]) for name in dict.fromkeys(names)}
-
-
-def _prompt_name(text: CalibrationText, prompts: Mapping[str, str], default: str | None) -> str | None:
-    return text.kind if text.kind in prompts else default

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +35,11 @@ class CalibrationSet:
     texts: tuple[CalibrationText, ...]
     sha256: str
 
-    def by_prompt(self, prompts: Mapping[str, str], default: str | None) -> dict[str, list[str]]:
-        """The texts under the prompt that each of them gets."""
+    def by_prompt(self, prompt: Callable[[str | None], str]) -> dict[str, list[str]]:
+        """Group the texts by the prompt of their kind."""
         groups: dict[str, list[str]] = {}
         for item in self.texts:
-            name = item.kind if item.kind in prompts else default
-            groups.setdefault("" if name is None else prompts[name], []).append(item.text)
+            groups.setdefault(prompt(item.kind), []).append(item.text)
         return groups
 
 

@@ -27,6 +27,15 @@ class TaskPlan:
     prompts: Mapping[str, str]
     default_prompt_name: str | None
 
+    def prompt_name(self, wanted: str | None) -> str | None:
+        """Name of the prompt `wanted` if the task has it, else of the default prompt; None: no prompt."""
+        return wanted if wanted in self.prompts else self.default_prompt_name
+
+    def prompt(self, wanted: str | None) -> str:
+        """Text prefix of the prompt that `prompt_name` chooses."""
+        name = self.prompt_name(wanted)
+        return "" if name is None else self.prompts[name]
+
 
 def plan_tasks(
     settings: ExportSettings,

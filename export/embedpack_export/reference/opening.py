@@ -13,7 +13,7 @@ from embedpack import Embedder
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack
 from embedpack.vectors.codes import Float32
-from embedpack_export.evaluation.scoring.encoding import encode, encode_multi, prompt_text
+from embedpack_export.evaluation.scoring.encoding import encode, encode_multi
 from embedpack_export.evaluation.sets.data import Input
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings, ReferenceKind
@@ -114,9 +114,7 @@ class TorchReference:
         self._open = None
 
     def _question(self, task: str, inputs: Sequence[Input], prompt: str) -> Question:
-        known = self._plan.tasks[task]
-        text = prompt_text(known.prompts, known.default_prompt_name, prompt)
-        return Question(self._plan.source.fingerprint, task, text, inputs)
+        return Question(self._plan.source.fingerprint, task, self._plan.tasks[task].prompt(prompt), inputs)
 
     def _model(self, task: str) -> TorchModel:
         """The model of a task; that of another one is closed before."""

@@ -79,7 +79,7 @@ def image_feeds(plan: ExportPlan) -> list[Feeds]:
 
 def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -> Inputs:
     """Texts under the prompts of a task, and images, in batches; each golden case alone."""
-    groups = sorted(plan.calibration.by_prompt(task.prompts, task.default_prompt_name).items())
+    groups = sorted(plan.calibration.by_prompt(task.prompt).items())
     texts = _bounded(plan, [item for prompt, found in groups for item in plan.processor.process(found, prompt)])
     lengths = [len(item.ids) for item in texts]
     batches = [[texts[row] for row in rows] for rows in token_budget_batches(lengths, TOKEN_BUDGET)]

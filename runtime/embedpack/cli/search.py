@@ -47,11 +47,11 @@ def run(options: argparse.Namespace) -> int:
     )
     documents = model.encode(
         corpus.texts,
-        prompt_name=_prompt(model, "passage"),
+        prompt_name=_prompt_name(model, "passage"),
         truncate_dim=options.truncate_dim,
         precision=options.precision,
     )
-    queries = model.encode(options.queries, prompt_name=_prompt(model, "query"), truncate_dim=options.truncate_dim)
+    queries = model.encode(options.queries, prompt_name=_prompt_name(model, "query"), truncate_dim=options.truncate_dim)
     found = search(queries, documents, options.top_k)
     for query, rows, scores in zip(options.queries, found.indices, found.scores, strict=True):
         hits = [
@@ -67,6 +67,6 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _prompt(model: Embedder, name: str) -> str | None:
-    """The prompt of that name where the task has one, else the task's default."""
-    return name if name in model.prompts else None
+def _prompt_name(model: Embedder, wanted: str) -> str | None:
+    """Name of the prompt `wanted`, or of the default; None without a task, which `encode` refuses."""
+    return None if model.task is None else model.pack.manifest.tasks[model.task].prompt_name(wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -29,26 +29,15 @@ TEXTS, IMAGES = 1024, 8
 LENGTHS = (16, 64, 256, 1024)
 
 
-def prompt_name(prompts: Mapping[str, str], wanted: str) -> str | None:
-    """The prompt of that name where the task has it; None: its default."""
-    return wanted if wanted in prompts else None
-
-
-def prompt_text(prompts: Mapping[str, str], default: str | None, wanted: str) -> str:
-    """What stands in front of texts under the prompt of that name, or under the default."""
-    name = wanted if wanted in prompts else default
-    return "" if name is None else prompts[name]
-
-
 def encode(model: Embedder, task: str, inputs: Sequence[Input], wanted: str) -> Embeddings:
     """Single vectors, float32."""
-    name = prompt_name(model.pack.manifest.tasks[task].prompts, wanted)
+    name = model.pack.manifest.tasks[task].prompt_name(wanted)
     return model.encode(list(inputs), task=task, prompt_name=name)
 
 
 def encode_multi(model: Embedder, task: str, inputs: Sequence[Input], wanted: str) -> MultiEmbeddings:
     """Multi-vectors, float32."""
-    name = prompt_name(model.pack.manifest.tasks[task].prompts, wanted)
+    name = model.pack.manifest.tasks[task].prompt_name(wanted)
     return model.encode_multi(list(inputs), task=task, prompt_name=name)
 
 
@@ -121,8 +110,7 @@ class Seen:
 
 def look_at(pack: Pack, task: str, inputs: Sequence[Input], wanted: str) -> list[Seen]:
     """Tokens of each input, in their order, by the pack's tokenizer and image rules."""
-    known = pack.manifest.tasks[task]
-    prompt = prompt_text(known.prompts, known.default_prompt_name, wanted)
+    prompt = pack.manifest.tasks[task].prompt(wanted)
     seen = []
     with Progress("counting tokens", len(inputs)) as progress:
         for item in _model_inputs(_processor(pack), inputs, prompt):
