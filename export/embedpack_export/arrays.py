@@ -12,8 +12,9 @@ import numpy.typing as npt
 from embedpack.errors import CheckpointError
 
 Float32: TypeAlias = npt.NDArray[np.float32]
-# Rows start:stop of a matrix.
-ReadRows: TypeAlias = Callable[[int, int], Float32]
+RowIndex: TypeAlias = slice | npt.NDArray[np.intp]
+# Rows of a matrix: a slice start:stop or indices.
+ReadRows: TypeAlias = Callable[[RowIndex], Float32]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -37,7 +38,13 @@ def fill_columns(transposed: npt.NDArray[Scalar], chunks: Iterable[npt.NDArray[S
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix float32 [rows, columns] that is read in chunks of rows, never whole."""
+    """A matrix float32 [rows, columns] that is read in chunks of rows, never whole.
+
+    Attributes:
+        name: name of the tensor.
+        shape: rows and columns.
+        read: function that reads rows.
+    """
 
     name: str
     shape: tuple[int, int]
@@ -50,8 +57,19 @@ class Matrix:
             CheckpointError: a value is not finite.
         """
         for start, stop in row_chunks(self.shape[0]):
-            with np.errstate(all="ignore"):  # what is not finite is refused just below
-                rows = self.read(start, stop)
-            if not np.isfinite(rows).all():
-                raise CheckpointError(f"{self.name}: merged weights are not finite in rows {start} to {stop - 1}")
-            yield rows
+            yield self._finite(slice(start, stop), f"{start} to {stop - 1}")
+
+    def rows(self, indices: npt.NDArray[np.intp]) -> Float32:
+        """Rows at `indices` [n], float32 [n, columns].
+
+        Raises:
+            CheckpointError: a value is not finite.
+        """
+        return self._finite(indices, f"among {len(indices)} of {self.shape[0]}")
+
+    def _finite(self, index: RowIndex, place: str) -> Float32:
+        with np.errstate(all="ignore"):  # non-finite values are refused just below
+            rows = self.read(index)
+        if not np.isfinite(rows).all():
+            raise CheckpointError(f"{self.name}: merged weights are not finite in rows {place}")
+        return rows

@@ -217,7 +217,7 @@ class OneLinear:
         )
         # A format asks the target for the graph, the statistics and the report only.
         target = Target(graph, {}, cast("Weights", None), Int8(), statistics)
-        layer = LinearLayer(Matrix("layer.weight", matrix.shape, lambda a, b: matrix[a:b]), self.bias)
+        layer = LinearLayer(Matrix("layer.weight", matrix.shape, lambda rows: matrix[rows]), self.bias)
         (y,) = target.linears(activation, layer)
         graph.output(y, "y", ir.DataType.FLOAT, ["batch", "sequence", self.rows])
         path = folder / "one.onnx"

@@ -66,7 +66,7 @@ class Case:
             arrivals=lambda values, batches: iter([[arrived] for _ in values] if batches == (1,) else []),
         )
         matrix = self.matrix
-        layer = LinearLayer(Matrix("layer.weight", matrix.shape, lambda a, b: matrix[a:b]), self.bias)
+        layer = LinearLayer(Matrix("layer.weight", matrix.shape, lambda rows: matrix[rows]), self.bias)
         (y,) = target.linears(Activation("site", lambda: x), layer)
         graph.output(y, "y", ir.DataType.FLOAT, ["batch", "sequence", ROWS])
         path = folder / "one.onnx"

@@ -124,7 +124,7 @@ def test_matrices_of_many_chunks_merge_like_those_of_one(
 ) -> None:
     targets = ["word_embeddings", "query", "output.dense"]
     adapter = save_adapter(checkpoint, tmp_path / "adapter", target_modules=targets, use_dora=True)
-    monkeypatch.setattr("embedpack_export.sources.lora.CHUNK_ROWS", 5)
+    monkeypatch.setattr("embedpack_export.arrays.CHUNK_ROWS", 5)
     assert_merges_like_peft(checkpoint, adapter)
 
 

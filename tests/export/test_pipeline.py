@@ -601,7 +601,7 @@ def test_peak_memory_does_not_grow_with_the_layers(tmp_path: Path, monkeypatch: 
 
 def test_merging_takes_the_memory_of_a_few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A merged table is never whole in memory: 8 chunks of 32 rows take about the memory of one."""
-    monkeypatch.setattr("embedpack_export.sources.lora.CHUNK_ROWS", 32)
+    monkeypatch.setattr("embedpack_export.arrays.CHUNK_ROWS", 32)
     checkpoint = make_checkpoint(tmp_path / "toy", hidden_size=512, num_hidden_layers=1)
     rng = np.random.default_rng(0)
     key, module = "base_model.model.embeddings.word_embeddings", "embeddings.word_embeddings"

@@ -306,6 +306,9 @@ def test_rows_are_those_of_the_whole(path: Path, dtype: str, start: int, stop: i
     rows = tensor.rows(start, stop)
     assert rows.dtype == np.float32
     assert np.array_equal(rows, whole[start:stop])
+    indices = np.arange(start, stop)[::-2]
+    assert tensor.rows_at(indices).dtype == np.float32
+    assert np.array_equal(tensor.rows_at(indices), whole[indices])
     assert np.array_equal(tensor.float32(), whole)
 
 

@@ -24,8 +24,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from embedpack_export.arrays import Float32, Matrix
+from embedpack_export.arrays import Float32, Matrix, row_chunks
 from embedpack_export.quantization.channel_blocks import BLOCKS, Sizes, best_partition, shared_step_error
 from embedpack_export.quantization.channel_layout import ChannelLayout
 from embedpack_export.quantization.statistics import SiteStatistics
@@ -130,7 +131,12 @@ def _sizes(
 def _some_rows(weights: Sequence[Matrix]) -> Float32:
     """Rows of all matrices, evenly taken."""
     stride = max(1, sum(matrix.shape[0] for matrix in weights) // ROWS)
-    return np.concatenate([chunk[::stride] for matrix in weights for chunk in matrix.chunks()])
+    return np.concatenate([matrix.rows(_every(stride, matrix.shape[0])) for matrix in weights])
+
+
+def _every(stride: int, rows: int) -> npt.NDArray[np.intp]:
+    """Indices of every stride-th row, counted anew in each chunk of rows."""
+    return np.concatenate([np.arange(start, stop, stride) for start, stop in row_chunks(rows)])
 
 
 def _largest(values: Float32, groups: tuple[int, int, int]) -> Float32:

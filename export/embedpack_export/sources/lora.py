@@ -16,7 +16,7 @@ import numpy as np
 
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import StoredTensor
-from embedpack_export.arrays import Float32, ReadRows, row_chunks
+from embedpack_export.arrays import Float32, ReadRows, RowIndex, row_chunks
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class LowRankUpdate:
         """The merged matrix, to be read row by row; A and B are in memory as long as it is."""
         delta = self._delta()
 
-        def added(start: int, stop: int) -> Float32:
-            return base(start, stop) + delta(start, stop)
+        def added(rows: RowIndex) -> Float32:
+            return base(rows) + delta(rows)
 
         if self.magnitude is None:
             return added
@@ -65,14 +65,14 @@ class LowRankUpdate:
         if self.embedding:
             with np.errstate(all="ignore"):  # what is not finite is refused when the rows are read
                 factor = magnitude / _column_norms(added, shape)
-            return lambda start, stop: added(start, stop) * factor
+            return lambda rows: added(rows) * factor
 
-        def rows(start: int, stop: int) -> Float32:
-            weight = added(start, stop)
+        def rescaled(rows: RowIndex) -> Float32:
+            weight = added(rows)
             length = np.linalg.norm(weight, axis=1, keepdims=True)
-            return (weight * (magnitude[start:stop, None] / length)).astype(np.float32)
+            return (weight * (magnitude[rows, None] / length)).astype(np.float32)
 
-        return rows
+        return rescaled
 
     def factors(self) -> tuple[Float32, Float32]:
         """A [r, in], and B [out, r] times the scale.
@@ -94,12 +94,12 @@ class LowRankUpdate:
         """What is added to the matrix."""
         scale, a, b = np.float32(self.scale), self.a.float32(), self.b.float32()
         if self.embedding:
-            return lambda start, stop: scale * (a[:, start:stop].T @ b.T)
-        return lambda start, stop: scale * (b[start:stop] @ a)
+            return lambda rows: scale * (a[:, rows].T @ b.T)
+        return lambda rows: scale * (b[rows] @ a)
 
 
 def _column_norms(read: ReadRows, shape: tuple[int, int]) -> Float32:
     squares = np.zeros(shape[1], np.float64)
     for start, stop in row_chunks(shape[0]):
-        squares += np.square(read(start, stop), dtype=np.float64).sum(0)
+        squares += np.square(read(slice(start, stop)), dtype=np.float64).sum(0)
     return np.sqrt(squares).astype(np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import Adapter
 from embedpack.storage.safetensors import StoredTensor
-from embedpack_export.arrays import Float32, Matrix, ReadRows
+from embedpack_export.arrays import Float32, Matrix, ReadRows, RowIndex
 from embedpack_export.sources.checkpoint import Checkpoint, check_is_float
 from embedpack_export.sources.peft_adapter import PeftAdapter
 
@@ -79,7 +79,7 @@ class Weights:
         """
         name = f"{module}.weight"
         base = self._tensor(name, shape)
-        read: ReadRows = self._replacements.get(name, base).rows
+        read = _row_reader(self._replacements.get(name, base))
         update = self._updates.get(module)
         if update is not None:
             update.check_shape(shape)
@@ -87,7 +87,7 @@ class Weights:
             read = update.merge(read, shape)
         merged = Matrix(name, shape, read)
         if (update is not None or name in self._replacements) and name not in self._changes:
-            self._changes[name] = _relative_change(Matrix(name, shape, base.rows), merged)
+            self._changes[name] = _relative_change(Matrix(name, shape, _row_reader(base)), merged)
         return merged
 
     def flattened(self, module: str, shape: tuple[int, ...]) -> Matrix:
@@ -101,7 +101,7 @@ class Weights:
             raise CheckpointError(f"{name}: an adapter changes this convolution, which is not built")
         tensor = self._tensor(name, shape)
         flat = replace(tensor, shape=(shape[0], math.prod(shape[1:])))
-        return Matrix(name, (shape[0], math.prod(shape[1:])), flat.rows)
+        return Matrix(name, (shape[0], math.prod(shape[1:])), _row_reader(flat))
 
     def vector(self, name: str, size: int) -> Float32:
         """A bias or norm weight [size], with what the adapter changes in it.
@@ -169,6 +169,13 @@ class Weights:
 
     def _largest_change(self) -> float:
         return max(self._changes.values(), default=0.0)
+
+
+def _row_reader(tensor: StoredTensor) -> ReadRows:
+    def read(rows: RowIndex) -> Float32:
+        return tensor.rows(rows.start, rows.stop) if isinstance(rows, slice) else tensor.rows_at(rows)
+
+    return read
 
 
 def _relative_change(base: Matrix, merged: Matrix) -> float:

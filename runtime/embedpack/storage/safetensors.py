@@ -77,6 +77,14 @@ class StoredTensor:
         values = self._read((stop - start) * row, offset)
         return _to_float32(self.dtype, values).reshape(stop - start, *self.shape[1:])
 
+    def rows_at(self, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        """Rows at `indices` of the first axis as float32; only for floating point tensors.
+
+        Raises:
+            InputError: as `mapped`.
+        """
+        return _to_float32(self.dtype, np.asarray(self.mapped()[indices]))
+
     def float32(self) -> npt.NDArray[np.float32]:
         """All values as float32; only for floating point tensors."""
         return _to_float32(self.dtype, self.raw())
