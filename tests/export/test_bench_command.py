@@ -13,9 +13,10 @@ from evaluation_cases import write_data, write_pairs, write_retrieval
 from embedpack import Embedder
 from embedpack.cli.main import main
 from embedpack.pack.folder import read_pack
+from embedpack.pack.task_codec import TaskCodec
 from embedpack_export.evaluation.cost.measure import Cost, file_bytes
 from embedpack_export.evaluation.results import Setting
-from embedpack_export.evaluation.scoring.encoding import Coder, encode, look_at
+from embedpack_export.evaluation.scoring.encoding import encode, look_at
 from embedpack_export.evaluation.sweep import SweepRow, recommend
 from embedpack_export.metrics.bootstrap import Interval
 from embedpack_export.metrics.non_inferiority import non_inferiority
@@ -111,9 +112,9 @@ def test_codes_are_those_of_the_embedder(data: Path) -> None:
     model = Embedder(PACK, weights="int8", threads=1)
     texts = ["the cat sleeps", "list every file of the folder", "warm roof"]
     whole = encode(model, "default", texts, "passage")
-    coder = Coder.open(model.pack, "default")
+    codec = TaskCodec.open(model.pack, "default")
     for precision in ("float32", "float16", "int8", "4bit", "2bit", "ternary", "binary"):
-        made = coder.single(whole, precision, 16)
+        made = codec.single(whole, precision, 16)
         expected = model.encode(texts, prompt_name="passage", truncate_dim=16, precision=precision)
         assert (made.codes == expected.codes).all(), precision
         assert made.precision == expected.precision

@@ -15,7 +15,8 @@ from benchmarks.checkpoints.make_v4 import make_v4
 from embedpack import Embedder, InputError
 from embedpack.cli.main import main
 from embedpack.pack.folder import read_pack
-from embedpack_export.evaluation.scoring.encoding import Coder, encode_multi, look_at, pooled
+from embedpack.pack.task_codec import TaskCodec
+from embedpack_export.evaluation.scoring.encoding import encode_multi, look_at, pooled
 from embedpack_export.evaluation.sets.data import Input
 from embedpack_export.pipeline import export
 from embedpack_export.planning.settings import ExportSettings
@@ -60,10 +61,10 @@ def test_pooled_codes_of_tokens_are_those_of_the_embedder(home: Path) -> None:
     texts = ["the cat sleeps on the warm roof and reads every label of the shelf", "rain"]
     whole, seen = encode_multi(model, "retrieval", texts, "passage"), look_at(model.pack, "retrieval", texts, "passage")
     assert [item.tokens for item in seen] == whole.counts.tolist()
-    coder = Coder.open(model.pack, "retrieval")
+    codec = TaskCodec.open(model.pack, "retrieval")
     for precision in ("float32", "float16", "int8", "2bit", "binary"):
         for factor in (1, 2):
-            made = coder.multi(pooled(whole, seen, factor), precision)
+            made = codec.multi(pooled(whole, seen, factor), precision)
             expected = model.encode_multi(texts, prompt_name="passage", precision=precision, pool_factor=factor)
             assert (made.offsets == expected.offsets).all()
             assert (made.codes == expected.codes).mean() > (0.99 if precision == "int8" and factor == 1 else 0.9999)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from embedpack import Embeddings, similarity
-from embedpack.pack.codebooks import open_codebooks
 from embedpack.pack.folder import Pack
+from embedpack.pack.task_codec import TaskCodec
 from embedpack.vectors.bit_packing import fills_bytes
-from embedpack.vectors.codes import PRECISIONS, Float32, Precision, is_low_bit, quantize
+from embedpack.vectors.codes import PRECISIONS, Float32, Precision, is_low_bit
 from embedpack_export.gate.figures import CodeFigures
 from embedpack_export.gate.self_retrieval import ReferenceRanking
 
@@ -16,20 +16,12 @@ from embedpack_export.gate.self_retrieval import ReferenceRanking
 def code_figures(pack: Pack, task: str, vectors: Float32, ranking: ReferenceRanking) -> Iterator[CodeFigures]:
     """Every truncation in every precision: the variant's float32 queries against codes of its vectors."""
     manifest = pack.manifest
-    codebook, scale = open_codebooks(pack, task).single, manifest.tasks[task].int8_scale
-    space = manifest.space(task)
-    queries = Embeddings(vectors, "float32", manifest.dimensions, space)
+    codec = TaskCodec.open(pack, task)
+    queries = Embeddings(vectors, "float32", manifest.dimensions, manifest.space(task))
     for precision in PRECISIONS:
         if is_low_bit(precision) and not fills_bytes(precision, manifest.dimensions):
             continue
-        by = codebook if is_low_bit(precision) else scale if precision == "int8" else None
-        documents = Embeddings(
-            quantize(vectors, precision, by),
-            precision,
-            manifest.dimensions,
-            space,
-            codebook=codebook if is_low_bit(precision) else None,
-        )
+        documents = codec.single(queries, precision, manifest.dimensions)
         for dimensions in reversed(manifest.truncate_dims):
             if not is_low_bit(precision) or fills_bytes(precision, dimensions):
                 yield _figures(queries.truncate(dimensions), documents.truncate(dimensions), ranking)

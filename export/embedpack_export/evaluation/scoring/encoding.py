@@ -13,12 +13,8 @@ import numpy.typing as npt
 from embedpack import Embedder, Embeddings, MultiEmbeddings
 from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.inputs.tokenizer import TextTokenizer
-from embedpack.pack.codebooks import open_codebooks
 from embedpack.pack.folder import Pack
 from embedpack.progress import Progress
-from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import DTYPES, Precision, is_low_bit, quantize
-from embedpack.vectors.codes import truncate as truncate_codes
 from embedpack.vectors.multi_embeddings import offsets_of
 from embedpack.vectors.token_pooling import pool_rows
 from embedpack_export.evaluation.sets.data import Input
@@ -39,49 +35,6 @@ def encode_multi(model: Embedder, task: str, inputs: Sequence[Input], wanted: st
     """Multi-vectors, float32."""
     name = model.pack.manifest.tasks[task].prompt_name(wanted)
     return model.encode_multi(list(inputs), task=task, prompt_name=name)
-
-
-@dataclass(frozen=True, eq=False)
-class Coder:
-    """Codes of float32 vectors of one task, the same that `Embedder` would give: nothing runs through a graph again.
-
-    Attributes:
-        int8_scale, token_int8_scale: steps of int8 codes.
-        codebook, token_codebook: of codes of fewer bits.
-    """
-
-    int8_scale: float
-    token_int8_scale: float | None
-    codebook: Codebook
-    token_codebook: Codebook | None
-
-    @classmethod
-    def open(cls, pack: Pack, task: str) -> Coder:
-        """Read what a pack says of a task.
-
-        Raises:
-            PackError: the file of codebooks is missing or changed.
-        """
-        known, books = pack.manifest.tasks[task], open_codebooks(pack, task)
-        return cls(known.int8_scale, known.token_int8_scale, books.single, books.token)
-
-    def single(self, vectors: Embeddings, precision: Precision, dimensions: int) -> Embeddings:
-        """Codes of full float32 vectors, truncated."""
-        codebook = self.codebook if is_low_bit(precision) else None
-        by = self.int8_scale if precision == "int8" else codebook
-        # Truncation makes float16 of float32: rounding twice would give other values.
-        codes = vectors.codes if by is None else quantize(vectors.codes, precision, by)
-        codes = truncate_codes(codes, precision, dimensions)
-        return Embeddings(codes, precision, dimensions, vectors.space, vectors.max_pixels, codebook)
-
-    def multi(self, vectors: MultiEmbeddings, precision: Precision) -> MultiEmbeddings:
-        """Codes of float32 multi-vectors."""
-        codebook = self.token_codebook if is_low_bit(precision) else None
-        by = self.token_int8_scale if precision == "int8" else codebook
-        codes = quantize(vectors.codes, precision, by).astype(DTYPES[precision], copy=False)
-        return MultiEmbeddings(
-            codes, vectors.offsets, precision, vectors.dimensions, vectors.space, vectors.max_pixels, codebook
-        )
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import numpy as np
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings
 from embedpack.pack.folder import Pack
+from embedpack.pack.task_codec import TaskCodec
 from embedpack.progress import Progress
 from embedpack.vectors.codes import Float32
 from embedpack.vectors.multi_embeddings import offsets_of
 from embedpack_export.evaluation.results import CosineGroups, Setting
-from embedpack_export.evaluation.scoring.encoding import Coder, Seen, encode, encode_multi, look_at, pooled
+from embedpack_export.evaluation.scoring.encoding import Seen, encode, encode_multi, look_at, pooled
 from embedpack_export.evaluation.scoring.grid import Grid
 from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.scoring.set_scorers import (
@@ -89,7 +90,7 @@ def answers_of_task(run: TaskRun, sets: Sequence[AnySet], reference: Reference) 
     """
     waiting = [_ask_reference(run, reference, item) for item in sets]
     reference.close()
-    coder = Coder.open(run.pack, run.task)
+    codec = TaskCodec.open(run.pack, run.task)
     answers: list[Answer] = []
     groups: list[CosineGroups] = []
     for variant in run.variants:
@@ -101,10 +102,10 @@ def answers_of_task(run: TaskRun, sets: Sequence[AnySet], reference: Reference) 
                 encode(model, run.task, inputs, wanted)
                 for inputs, wanted in zip((item.left, item.right), wanted_prompts(item.item), strict=True)
             )
-            answers += _answers(item, run.grid.single(variant), left, right, coder)
+            answers += _answers(item, run.grid.single(variant), left, right, codec)
             cosines.append(_cosines(item, left, right))
             if item.multi is not None:
-                answers += _multi_answers(model, run.task, item, run.grid.multi(variant), coder)
+                answers += _multi_answers(model, run.task, item, run.grid.multi(variant), codec)
         groups.append(_grouped(variant, cosines))
     return TaskAnswers(waiting, answers, groups)
 
@@ -142,16 +143,16 @@ def _joined(rows: Sequence[Float32], space: str) -> MultiEmbeddings:
 
 
 def _answers(
-    item: SetOfTask, settings: Sequence[Setting], left: Embeddings, right: Embeddings, coder: Coder
+    item: SetOfTask, settings: Sequence[Setting], left: Embeddings, right: Embeddings, codec: TaskCodec
 ) -> Iterator[Answer]:
     with Progress(f"judging {item.item.name}", len(settings)) as progress:
         for setting in settings:
-            yield item.single.answer(setting, left, coder.single(right, setting.precision, setting.dimensions))
+            yield item.single.answer(setting, left, codec.single(right, setting.precision, setting.dimensions))
             progress.advance(1)
 
 
 def _multi_answers(
-    model: Embedder, task: str, item: SetOfTask, settings: Sequence[Setting], coder: Coder
+    model: Embedder, task: str, item: SetOfTask, settings: Sequence[Setting], codec: TaskCodec
 ) -> Iterator[Answer]:
     assert item.multi is not None
     left, right = (
@@ -161,7 +162,7 @@ def _multi_answers(
     fewer = {factor: pooled(right, item.seen[1], factor) for factor in {setting.pool_factor for setting in settings}}
     with Progress(f"judging multi-vectors of {item.item.name}", len(settings)) as progress:
         for setting in settings:
-            yield item.multi.answer(setting, left, coder.multi(fewer[setting.pool_factor], setting.precision))
+            yield item.multi.answer(setting, left, codec.multi(fewer[setting.pool_factor], setting.precision))
             progress.advance(1)
 
 
