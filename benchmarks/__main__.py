@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.host import footprint, prepared, soak
-from benchmarks.provenance import command_line, provenance
 from benchmarks.quality import accuracy, census, codes, decoders, multi, weights
 from benchmarks.search import nearest
 from benchmarks.speed import throughput
 from embedpack import EmbedpackError
 from embedpack.host.cores import available_cores
 from embedpack.storage.atomic import atomic_file
+from embedpack_export.evaluation.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 20261121
@@ -77,6 +77,17 @@ def _measure(options: argparse.Namespace) -> int:
     _show(path)
     print(f"\nwritten: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
     return 0
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The command that repeats a run; a path outside the repository is cut to its last part."""
+    return " ".join(["python -m benchmarks", *map(_portable, arguments)])
+
+
+def _portable(argument: str) -> str:
+    name, equals, value = argument.rpartition("=")
+    outside = Path(value).is_absolute() or ".." in Path(value).parts
+    return name + equals + (Path(value).name if outside else value)
 
 
 def _show(path: Path) -> int:

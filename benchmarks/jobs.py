@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from benchmarks.provenance import ROOT
 from embedpack import EmbedpackError
+from embedpack_export.evaluation.provenance import ROOT
 
 Batching = Literal["one", "ours", "fixed"]
 

@@ -17,11 +17,11 @@ from packaging.utils import canonicalize_name
 import embedpack
 from benchmarks.host import real_size
 from benchmarks.jobs import OpenJob, in_fresh_process
-from benchmarks.tables import table as text_table
 from embedpack.errors import InputError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.manifest import MANIFEST_NAME, Variant
+from embedpack_export.evaluation.text_table import text_table
 
 SUMMARY = "Bytes on disk, time to import and to load, memory."
 EXAMPLES = """\

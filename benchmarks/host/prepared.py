@@ -23,10 +23,10 @@ from benchmarks.host.worker import (
 from benchmarks.jobs import in_fresh_process
 from benchmarks.speed.peak import measured_peak
 from benchmarks.spreads import cell, spread
-from benchmarks.tables import table as text_table
 from embedpack.engine.loading import PackGraph
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import read_pack
+from embedpack_export.evaluation.text_table import text_table
 
 SUMMARY = "What embedpack prepare changes: cold start, memory, shared pages; idle CPU, threads."
 EXAMPLES = """\

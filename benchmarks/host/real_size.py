@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.jobs import AdapterJob, PageJob, in_fresh_process
-from benchmarks.provenance import ROOT
 from benchmarks.spreads import cell
-from benchmarks.tables import table as text_table
 from embedpack import EmbedpackError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import read_pack
+from embedpack_export.evaluation.provenance import ROOT
+from embedpack_export.evaluation.text_table import text_table
 
 TASK = "retrieval"
 # rusage counts in kilobytes on Linux.

@@ -11,10 +11,10 @@ import numpy as np
 
 from benchmarks.host.worker import MODULE, SoakJob
 from benchmarks.jobs import in_fresh_process
-from benchmarks.tables import table as text_table
 from embedpack.errors import InputError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import read_pack
+from embedpack_export.evaluation.text_table import text_table
 
 SUMMARY = "Memory over thousands of texts of mixed lengths: flat, or growing?"
 EXAMPLES = """\

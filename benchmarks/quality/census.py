@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tables import table as text_table
 from embedpack.pack.graph_io import ATTENTION_MASK
+from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.sources.weights import Weights

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.metrics import ndcg_at_10, ratio_95
-from benchmarks.tables import table as text_table
 from embedpack import Embedder, Embeddings, InputError, similarity
 from embedpack.pack.codebooks import open_codebooks
 from embedpack.pack.folder import read_pack
@@ -23,6 +22,7 @@ from embedpack.vectors.codebook import Codebook, LowBit
 from embedpack.vectors.codes import PRECISIONS, Precision, is_low_bit, quantize
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
+from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.metrics.rankings import Float64, top_columns
 
 SUMMARY = "What codes and truncations keep of float32 rankings."

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.checkpoints.make_v4 import V4Options, make_v4
-from benchmarks.tables import table as text_table
 from embedpack import Embedder
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
+from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.metrics.cosines import row_cosines
 from embedpack_export.metrics.rankings import Ranks, top_columns, top_k_overlap
 from embedpack_export.pipeline import export

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.metrics import ndcg_at_10, ratio_95
-from benchmarks.tables import table as text_table
 from embedpack import Embedder, InputError, MultiEmbeddings, maxsim, similarity
 from embedpack.pack.codebooks import open_codebooks
 from embedpack.vectors.codebook import Codebook
@@ -20,6 +19,7 @@ from embedpack.vectors.codes import Precision, is_low_bit, quantize
 from embedpack_export.evaluation.scoring.encoding import Seen, look_at, pooled
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
+from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.metrics.rankings import Float64, top_columns
 
 SUMMARY = "What pooling and codes keep of float32 late-interaction rankings."

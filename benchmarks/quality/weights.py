@@ -16,12 +16,12 @@ import numpy as np
 import onnx_ir as ir
 
 from benchmarks.quality.metrics import cosines, ndcg_at_10
-from benchmarks.tables import table as text_table
 from embedpack import Embedder, Embeddings, InputError, similarity
 from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import WeightsFormat
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
+from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.graph.formats.by_name import FORMATS
 from embedpack_export.graph.formats.int4 import Int4
 from embedpack_export.metrics.bootstrap import interval, resampled_means

@@ -9,9 +9,9 @@ from typing import Any
 from benchmarks.jobs import ScanJob, StagesJob, in_fresh_process
 from benchmarks.search.worker import BATCHES, BRUTE_FORCE, MEMBERS, OVERSAMPLES, SLOPE, SPREAD
 from benchmarks.spreads import cell, spread
-from benchmarks.tables import table as text_table
 from embedpack.errors import InputError
 from embedpack.progress import Progress
+from embedpack_export.evaluation.text_table import text_table
 
 SUMMARY = "Time of a search: bits beside faiss, two stages beside float32 brute force."
 EXAMPLES = """\

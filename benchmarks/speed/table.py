@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.speed.rows import BASELINE, QUANTIZED
 from benchmarks.spreads import cell
-from benchmarks.tables import table as text_table
+from embedpack_export.evaluation.text_table import text_table
 
 RATIO, CPU_RATIO = f"speedup_over_{BASELINE}", f"cpu_speedup_over_{BASELINE}"
 

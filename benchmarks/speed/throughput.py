@@ -14,7 +14,6 @@ from typing import Any
 from benchmarks.jobs import Batching, SpeedJob, in_fresh_process
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.contest import Entry, make_ready
-from benchmarks.provenance import ROOT
 from benchmarks.speed import table as speed_table
 from benchmarks.speed.peak import best, measured_peak
 from benchmarks.speed.products import product_weights
@@ -24,6 +23,7 @@ from benchmarks.speed.workloads import Workload, shape, write_workloads
 from embedpack.errors import InputError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack, read_pack
+from embedpack_export.evaluation.provenance import ROOT
 
 SUMMARY = "Time of a call on fixed shapes, and tokens a second on texts of mixed lengths; beside peers on request."
 EXAMPLES = """\

@@ -21,7 +21,6 @@ from benchmarks.peers import contest, environments
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.environments import ENVIRONMENTS
 from benchmarks.peers.pooled import padded, pooled
-from benchmarks.provenance import provenance
 from benchmarks.speed import page, peak, throughput
 from benchmarks.speed.inputs import MIXED_TEXTS, MIXED_TOKENS, inputs_of_lengths, mixed_lengths
 from benchmarks.speed.rows import FIXED, OURS, Rows
@@ -29,6 +28,7 @@ from benchmarks.speed.runs import Run, cosines, figures, in_turns, ratios
 from benchmarks.speed.workloads import Workload, shape, write_workloads
 from embedpack.errors import EmbedpackError, InputError
 from embedpack.pack.folder import Pack, read_pack
+from embedpack_export.evaluation.provenance import provenance
 from embedpack_export.pipeline import export
 
 WORKLOAD = Workload("2x4", "unused", 8, (2, 4))
