@@ -1,18 +1,21 @@
-"""Writes the README's tables from the results files: python -m benchmarks.readme.
+"""Tables of the README and of docs/, written from the results files.
 
-Each stands between two comments that name it.
+Each table is a block between two comments that name it; BLOCKS has the file of every block.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+EXAMPLES = "example:\n  python -m benchmarks.readme"
 SHAPES = ((1, 16), (32, 128))
 PEER_SHAPES = ((1, 16), (1, 128), (32, 128))
 DECODER_SHAPES = ((1, 16), (1, 128), (4, 128))
@@ -21,56 +24,66 @@ MULTI_PRECISIONS = ("float32", "int8", "4bit", "2bit", "binary")
 
 def variants() -> list[str]:
     """Accuracy, size and speed of the variants of the default model."""
-    accuracy, speed, footprint = (_results(name) for name in ("accuracy", "peers-minilm", "footprint"))
-    rounding = _results("weights")["results"]
-    sizes = {item["variant"]: item["weights_bytes"] / 1e6 for item in footprint["results"]["variants"]}
+    accuracy, speed, footprint = (_report(name) for name in ("accuracy", "peers-minilm", "footprint"))
+    megabytes = {row["variant"]: row["weights_bytes"] / 1e6 for row in footprint["results"]["variants"]}
     sets = retrieval_sets(accuracy["results"])
     names = [entry["set"].rsplit("/", 1)[-1] for entry in sets]
     shapes = [f"{rows}x{tokens}" for rows, tokens in SHAPES]
     header = ["variant", "MB", *(f"nDCG@10 {name}" for name in names), "cosine, lowest 1 %", *shapes]
-    lines = [_row(header), _row(["---"] + ["--:"] * (len(header) - 1))]
+    lines = [*_header(header)]
     reference = [f"{entry['reference_ndcg_at_10']:.2f}" for entry in sets]
     lines.append(_row(["torch, adapter unmerged", "", *reference, "", "", ""]))
     for variant in sets[0]["variants"]:
-        found = [entry["variants"][variant] for entry in sets]
-        ndcg = [f"{item['ndcg_at_10']:.2f} ({item['difference']:+.2f})" for item in found]
-        worst = min(item["cosine"]["p1"] for item in found)
-        lines.append(_row([variant, f"{sizes[variant]:.0f}", *ndcg, f"{worst:.5f}", *_speeds(speed, variant)]))
-    pooled = ", ".join(
-        f"{item['weights']} {item['verdict']['difference']:+.2f} [{item['verdict']['low']:+.2f}, "
-        f"{item['verdict']['high']:+.2f}]"
-        for item in accuracy["results"]["accuracy"]["pooled"]
-    )
-    gain, (low, high) = (rounding["shipped_less_nearest"][key] for key in ("mean", "interval_95"))
+        scores = [entry["variants"][variant] for entry in sets]
+        ndcg = [f"{score['ndcg_at_10']:.2f} ({score['difference']:+.2f})" for score in scores]
+        worst = min(score["cosine"]["p1"] for score in scores)
+        lines.append(_row([variant, f"{megabytes[variant]:.0f}", *ndcg, f"{worst:.5f}", *_speedups(speed, variant)]))
     note = (
-        "all-MiniLM-L6-v2 with the default retrieval adapter. nDCG@10 in points, in brackets the difference to torch; "
-        f"the lowest 1 % of cosines in the worst set. Mean difference over the sets of all three tasks: {pooled}. "
-        f"int4 is {gain:.1f} points [{low:.1f}, {high:.1f}] better than the same rounded to the nearest, in the mean "
-        f"of {len(rounding['sets'])} sets. "
-        "Last columns: times as fast as fp32 for batches of texts x "
-        f"tokens, one thread of {_cpu(speed)}. Files: `benchmarks/results/`."
+        "all-MiniLM-L6-v2 with the default retrieval adapter. nDCG@10 in points, in brackets the difference from "
+        f"torch; the lowest 1 % of cosines on the worst set. {_pooled_differences(accuracy['results'])} "
+        f"{_gain_of_int4()} Last columns: speed relative to fp32 for batches of texts x tokens, one thread of "
+        f"{_cpu(speed)}. Files: `benchmarks/results/`."
     )
     return [*lines, "", note]
 
 
-def retrieval_sets(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every set of the task retrieval: its name, the reference's nDCG@10, and the figures of whole float32 vectors."""
+def _pooled_differences(results: Mapping[str, Any]) -> str:
+    """Mean differences from the reference over the sets of all tasks, with their intervals."""
+    differences = [(row["weights"], row["verdict"]) for row in results["accuracy"]["pooled"]]
+    listed = ", ".join(
+        f"{weights} {row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]" for weights, row in differences
+    )
+    return f"Mean difference over the sets of all three tasks: {listed}."
+
+
+def _gain_of_int4() -> str:
+    """Points of nDCG@10 that calibration adds to int4."""
+    results = _report("weights")["results"]
+    gain, (low, high) = (results["shipped_less_nearest"][key] for key in ("mean", "interval_95"))
+    return (
+        f"Calibrated int4 scores {gain:.1f} points [{low:.1f}, {high:.1f}] higher than round-to-nearest int4, mean of "
+        f"{len(results['sets'])} sets."
+    )
+
+
+def retrieval_sets(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Evaluation sets of the task retrieval: name, reference's nDCG@10, scores of whole float32 vectors by variant."""
     (task,) = (task for task in results["accuracy"]["tasks"] if task["task"] == "retrieval")
-    whole = [item for item in task["settings"] if item["counts"] and item["measure"] == "nDCG@10"]
-    single = [item for item in whole if item["setting"]["vectors"] == "single"]
+    whole = [row for row in task["settings"] if row["counts"] and row["measure"] == "nDCG@10"]
+    single = [row for row in whole if row["setting"]["vectors"] == "single"]
     return [
         {
             "set": described["name"],
             "reference_ndcg_at_10": described["reference"],
             "variants": {
-                item["setting"]["variant"]: {
-                    "ndcg_at_10": figures["found"],
-                    "difference": figures["difference"],
-                    "cosine": figures["cosine"],
+                row["setting"]["variant"]: {
+                    "ndcg_at_10": scores["found"],
+                    "difference": scores["difference"],
+                    "cosine": scores["cosine"],
                 }
-                for item in single
-                for figures in item["sets"]
-                if figures["set"] == described["name"]
+                for row in single
+                for scores in row["sets"]
+                if scores["set"] == described["name"]
             },
         }
         for described in task["sets"]
@@ -79,143 +92,182 @@ def retrieval_sets(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def peers() -> list[str]:
-    """How much faster int8 is than what others make of the same model, and how near they stay to it."""
-    file = _results("peers-minilm")
+    """Speed and vectors of other programs with the default model, compared with int8."""
+    report = _report("peers-minilm")
     note = (
-        "How many times as fast embedpack's int8 of all-MiniLM-L6-v2 is, below 1 the other is faster; batches of texts "
-        "x tokens, and 512 texts of 6 to 128 tokens, which each program batches as it does by itself. Medians of "
-        f"{file['results']['repetitions']} runs in turns, one thread of {_cpu(file)}; cosines are to torch in float32."
+        "Speed of embedpack's int8 of all-MiniLM-L6-v2 relative to each program: above 1, embedpack is faster. Batches "
+        "of texts x tokens, and 512 texts of 6 to 128 tokens, which each program batches in its own way. Medians of "
+        f"{report['results']['repetitions']} interleaved runs, one thread of {_cpu(report)}; cosines are to torch in "
+        "float32."
     )
-    if file["provenance"]["cpu"]["int8_products_saturate"]:
-        note += " On this CPU the products of `quantize_dynamic` overflow."
-    return [*_beside_peers(file, PEER_SHAPES), "", note]
+    if report["provenance"]["cpu"]["int8_products_saturate"]:
+        note += " On this CPU the int8 products of `quantize_dynamic` saturate."
+    return [*_peer_table(report, PEER_SHAPES), "", note]
 
 
 def decoder_peers() -> list[str]:
-    """The same of a decoder."""
-    file = _results("peers-decoder")
-    peak = file["results"]["peak_of_a_core"]
-    int8 = [row for row in file["results"]["shapes"] if row["variant"].endswith("-int8")]
+    """Speed and vectors of other programs with a decoder, compared with int8."""
+    report = _report("peers-decoder")
+    peak = report["results"]["peak_of_a_core"]
+    int8 = [row for row in report["results"]["shapes"] if row["variant"].endswith("-int8")]
     shares = [row["share_of_peak"]["median"] for row in int8 if (row["rows"], row["tokens"]) in DECODER_SHAPES]
     note = (
-        "The same of a decoder of the shape of jina-embeddings-v4, cut to four layers, with random weights. int8 does "
-        f"{min(shares):.0%} to {max(shares):.0%} of the most that a core of this CPU can do, which is "
-        f"{peak['int8']['gops'] / peak['fp32']['gops']:.1f} times what it can do in fp32."
+        "The same for a decoder of the shape of jina-embeddings-v4, cut to four layers, with random weights. int8 "
+        f"reaches {min(shares):.0%} to {max(shares):.0%} of the int8 peak of a core of this CPU, which is "
+        f"{peak['int8']['gops'] / peak['fp32']['gops']:.1f} times its fp32 peak."
     )
-    return [*_beside_peers(file, DECODER_SHAPES), "", note]
+    return [*_peer_table(report, DECODER_SHAPES), "", note]
 
 
-def _beside_peers(file: dict[str, Any], wanted: Sequence[tuple[int, int]]) -> list[str]:
-    found = file["results"]["peers"]
-    columns = [[row for row in found["shapes"] if (row["rows"], row["tokens"]) == shape] for shape in wanted]
-    names = [f"{rows}x{tokens}" for rows, tokens in wanted]
-    if found["mixed"]:
-        columns.append(found["mixed"])
+def _peer_table(report: Mapping[str, Any], shapes: Sequence[tuple[int, int]]) -> list[str]:
+    results = report["results"]["peers"]
+    columns = [[row for row in results["shapes"] if (row["rows"], row["tokens"]) == shape] for shape in shapes]
+    names = [f"{rows}x{tokens}" for rows, tokens in shapes]
+    if results["mixed"]:
+        columns.append(results["mixed"])
         names.append("mixed lengths")
-    cells: dict[str, list[str]] = {name: [] for name in found["peers"]}
-    lowest = dict.fromkeys(cells, 1.0)
+    speedups: dict[str, list[str]] = {name: [] for name in results["peers"]}
+    lowest = dict.fromkeys(speedups, 1.0)
     for row in chain(*columns):
-        cells[row["peer"]].append(f"{row['int8_speedup']['median']:.2f}x")
+        speedups[row["peer"]].append(f"{row['int8_speedup']['median']:.2f}x")
         lowest[row["peer"]] = min(lowest[row["peer"]], row["cosine"]["min"])
-    lines = [_row(["int8 beside", *names, "their lowest cosine"]), _row(["---"] + ["--:"] * (len(names) + 1))]
-    return lines + [_row([name, *times, f"{lowest[name]:.4f}"]) for name, times in cells.items() if times]
+    lines = _header(["int8 compared with", *names, "program's lowest cosine"])
+    return lines + [_row([name, *cells, f"{lowest[name]:.4f}"]) for name, cells in speedups.items() if cells]
 
 
 def codes() -> list[str]:
-    """What every precision takes and keeps."""
-    models = _results("codes")["results"]["models"]
+    """Bytes and retention of every precision."""
+    models = _report("codes")["results"]["models"]
     rows = [{row["precision"]: row for row in model["rows"] if row["dimensions"] == _full(model)} for model in models]
     names = [model["model"] for model in models]
-    lines = [_row(["`precision`", "bytes", *names]), _row(["---", "--:"] + ["--:"] * len(names))]
+    lines = _header(["`precision`", "bytes", *names])
     for precision, first in rows[0].items():
-        kept = [f"{row[precision]['retention']:.1%} ({row[precision]['worst_retention']:.1%})" for row in rows]
-        lines.append(_row([precision, str(first["bytes"]), *kept]))
+        cells = [f"{row[precision]['retention']:.1%} ({row[precision]['worst_retention']:.1%})" for row in rows]
+        lines.append(_row([precision, str(first["bytes"]), *cells]))
     dimensions = " and ".join(sorted({str(_full(model)) for model in models}))
-    sets = max(sum(item["counts"] for item in model["sets"]) for model in models)
+    sets = max(sum(entry["counts"] for entry in model["sets"]) for model in models)
     note = (
-        f"Part of float32's nDCG@10 that codes of {dimensions} dimensions keep, queries float32 unless said otherwise: "
-        f"mean of up to {sets} retrieval sets, in brackets the worst. Intervals and truncations: "
+        f"Share of float32's nDCG@10 that codes of {dimensions} dimensions retain; queries are float32 unless stated. "
+        f"Mean of up to {sets} retrieval sets, in brackets the worst. Intervals and truncations: "
         "`python -m benchmarks show benchmarks/results/codes.json`."
     )
     return [*lines, "", note]
 
 
 def multi() -> list[str]:
-    """What pooled and coded multi-vectors take and keep."""
-    results = _results("multi")["results"]
+    """Bytes and retention of multi-vectors, by pool factor and precision."""
+    results = _report("multi")["results"]
     rows = {(row["pool_factor"], row["precision"]): row for row in results["rows"]}
     factors = list(dict.fromkeys(factor for factor, _ in rows))
-    lines = [_row(["`pool_factor`", *MULTI_PRECISIONS]), _row(["---"] + ["--:"] * len(MULTI_PRECISIONS))]
+    lines = _header(["`pool_factor`", *MULTI_PRECISIONS])
     for factor in factors:
-        found = [rows[factor, precision] for precision in MULTI_PRECISIONS]
-        cells = [f"{row['retention']:.1%}, {row['bytes_a_document'] / 1000:.1f} kB" for row in found]
+        by_precision = [rows[factor, precision] for precision in MULTI_PRECISIONS]
+        cells = [f"{row['retention']:.1%}, {row['bytes_a_document'] / 1000:.1f} kB" for row in by_precision]
         lines.append(_row([str(factor), *cells]))
-    single, full = ([item[f"{kind}_vector_ndcg_at_10"] for item in results["sets"]] for kind in ("single", "multi"))
-    names = [item["set"] for item in results["sets"]]
-    gains = ", ".join(f"{name} {after - before:+.1f}" for name, before, after in zip(names, single, full, strict=True))
+    gains = ", ".join(
+        f"{entry['set']} {entry['multi_vector_ndcg_at_10'] - entry['single_vector_ndcg_at_10']:+.1f}"
+        for entry in results["sets"]
+    )
     note = (
-        f"Part of float32's nDCG@10 that multi-vectors of {results['dimensions']} dimensions keep in the mean of "
-        f"{len(names)} sets, and what a document takes; queries float32 and not pooled. Beside single vectors "
-        f"multi-vectors bring, in points: {gains}. Intervals: "
+        f"Share of float32's nDCG@10 that multi-vectors of {results['dimensions']} dimensions retain, mean of "
+        f"{len(results['sets'])} sets, and the size of a document; queries are float32 and not pooled. Multi-vectors "
+        f"compared with single vectors, in points of nDCG@10: {gains}. Intervals: "
         "`python -m benchmarks show benchmarks/results/multi.json`."
     )
     return [*lines, "", note]
 
 
 def decoder() -> list[str]:
-    """What int8 changes in a decoder."""
-    results = _results("decoder-smollm2")["results"]
-    found = results["variants"]["retrieval-int8"]
+    """Closeness of int8 to float32 in a decoder."""
+    results = _report("decoder-smollm2")["results"]
+    int8 = results["variants"]["retrieval-int8"]
     return [
-        f"On SmolLM2-135M in the layout of jina-embeddings-v4 with random adapters, {results['texts']} texts in int8: "
-        f"cosine {found['cosine_mean']:.5f} to float32, lowest 1 % {found['cosine_p1']:.5f}, of single tokens "
-        f"{found['token_cosine_mean']:.5f}; {found['top10_overlap']:.0%} of the ten nearest texts stay."
+        f"SmolLM2-135M in the layout of jina-embeddings-v4 with random adapters, {results['texts']} texts, int8 "
+        f"compared with float32: cosine {int8['cosine_mean']:.5f}, lowest 1 % {int8['cosine_p1']:.5f}, token vectors "
+        f"{int8['token_cosine_mean']:.5f}; top-10 overlap {int8['top10_overlap']:.0%}."
     ]
 
 
-def _full(model: dict[str, Any]) -> int:
+@dataclass(frozen=True)
+class Block:
+    """A table in a document.
+
+    Attributes:
+        file: path of the document, relative to the repository's root.
+        lines: function that returns the lines of the table, in Markdown.
+    """
+
+    file: str
+    lines: Callable[[], list[str]]
+
+
+BLOCKS: Mapping[str, Block] = {
+    "variants": Block("README.md", variants),
+    "decoder": Block("README.md", decoder),
+    "peers": Block("README.md", peers),
+    "decoder peers": Block("README.md", decoder_peers),
+    "codes": Block("README.md", codes),
+    "multi": Block("README.md", multi),
+}
+FILES = tuple(dict.fromkeys(block.file for block in BLOCKS.values()))
+
+
+def updated(file: str, text: str) -> str:
+    """Return the text of a document with all blocks of that file rewritten.
+
+    Raises:
+        ValueError: a block's comments are missing.
+    """
+    for name, block in BLOCKS.items():
+        if block.file != file:
+            continue
+        begin, end = f"<!-- {name}: written by python -m benchmarks.readme -->", f"<!-- {name} end -->"
+        before, found_begin, rest = text.partition(begin)
+        _, found_end, after = rest.partition(end)
+        if not (found_begin and found_end):
+            raise ValueError(f"{file}: the lines {begin} and {end} are missing")
+        text = "".join([before, "\n".join([begin, *block.lines(), end]), after])
+    return text
+
+
+def _full(model: Mapping[str, Any]) -> int:
     return max(int(row["dimensions"]) for row in model["rows"])
 
 
-def _cpu(file: dict[str, Any]) -> str:
-    cpu = file["provenance"]["cpu"]
+def _cpu(report: Mapping[str, Any]) -> str:
+    cpu = report["provenance"]["cpu"]
     return f"{cpu['model']} {'with' if any('vnni' in flag for flag in cpu['flags']) else 'without'} VNNI"
 
 
-TABLES: Mapping[str, Callable[[], list[str]]] = {
-    "variants": variants,
-    "peers": peers,
-    "decoder peers": decoder_peers,
-    "codes": codes,
-    "multi": multi,
-    "decoder": decoder,
-}
-
-
-def _results(name: str) -> dict[str, Any]:
+def _report(name: str) -> dict[str, Any]:
     return dict(json.loads((RESULTS / f"{name}.json").read_text("utf-8")))
 
 
-def _speeds(speed: dict[str, Any], variant: str) -> list[str]:
-    rows = {(row["variant"], row["threads"], row["rows"], row["tokens"]): row for row in speed["results"]["shapes"]}
-    ratios = [rows[variant, 1, *shape]["speedup_over_fp32"]["median"] for shape in SHAPES]
-    return [f"{ratio:.1f}x" for ratio in ratios]
+def _speedups(report: Mapping[str, Any], variant: str) -> list[str]:
+    rows = {(row["variant"], row["threads"], row["rows"], row["tokens"]): row for row in report["results"]["shapes"]}
+    return [f"{rows[variant, 1, *shape]['speedup_over_fp32']['median']:.1f}x" for shape in SHAPES]
 
 
-def _row(cells: list[str]) -> str:
+def _header(cells: Sequence[str]) -> list[str]:
+    return [_row(cells), _row(["---"] + ["--:"] * (len(cells) - 1))]
+
+
+def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def updated(readme: str) -> str:
-    """The README with all tables in place."""
-    for name, lines in TABLES.items():
-        begin, end = f"<!-- {name}: written by python -m benchmarks.readme -->", f"<!-- {name} end -->"
-        before, _, rest = readme.partition(begin)
-        _, _, after = rest.partition(end)
-        readme = "".join([before, "\n".join([begin, *lines(), end]), after])
-    return readme
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Rewrite the blocks of all documents."""
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.readme",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
+    for file in FILES:
+        path = ROOT / file
+        path.write_text(updated(file, path.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(updated(path.read_text("utf-8")), "utf-8")
+    main()

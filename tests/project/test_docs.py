@@ -11,7 +11,7 @@ import pytest
 
 import embedpack
 from benchmarks.__main__ import BENCHMARKS
-from benchmarks.readme import updated
+from benchmarks.readme import FILES, updated
 from embedpack.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -84,5 +84,12 @@ def test_no_tracked_file_is_large() -> None:
     assert ADAPTERS.stat().st_size <= 6_000_000
 
 
-def test_the_results_of_the_readme_are_those_of_the_results_files() -> None:
-    assert updated(README) == README
+@pytest.mark.parametrize("file", FILES)
+def test_the_tables_of_a_document_are_those_of_the_results_files(file: str) -> None:
+    text = (ROOT / file).read_text("utf-8")
+    assert updated(file, text) == text
+
+
+def test_a_document_without_its_blocks_is_refused() -> None:
+    with pytest.raises(ValueError, match="the lines <!-- .* end --> are missing"):
+        updated(FILES[0], "# A document\n")
