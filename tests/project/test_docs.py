@@ -91,5 +91,5 @@ def test_the_tables_of_a_document_are_those_of_the_results_files(file: str) -> N
 
 
 def test_a_document_without_its_blocks_is_refused() -> None:
-    with pytest.raises(ValueError, match="the lines <!-- .* end --> are missing"):
+    with pytest.raises(ValueError, match=r"the lines <!-- .* end --> are missing"):
         updated(FILES[0], "# A document\n")
