@@ -22,7 +22,7 @@ from embedpack.scoring import hamming
 from embedpack.scoring.hamming import Kernel, with_numkong, with_numpy
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Float32, Precision, code_width, quantize, unit
-from embedpack_export.planning.calibration_texts import int8_scale
+from embedpack_export.stages.output_codes import int8_scale
 
 # Queries of a call.
 BATCHES = (1, 16)

@@ -30,7 +30,8 @@ from embedpack_export.sources.peft_adapter import PeftAdapter
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.closeness import Vectors, accuracy
 from embedpack_export.stages.exact_run import ExactRun, Feeds, run_exact_stage, run_heads
-from embedpack_export.stages.graph_writer import GraphWriter, HeadCodes, LinearWriting, text_heads, vision_heads
+from embedpack_export.stages.graph_writer import GraphWriter, LinearWriting
+from embedpack_export.stages.heads import text_heads, vision_heads
 from embedpack_export.stages.inputs import Inputs, image_feeds, text_inputs
 from embedpack_export.stages.output_codes import TaskCodes, fit_codes
 from embedpack_export.stages.written_run import AdapterFeeds, FormatWriters, WrittenRun
@@ -114,7 +115,7 @@ def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, codes: TaskCodes |
     pack.exact[task] = inputs, exact
     codes = codes or fit_codes(plan, {task: exact}, rotate=True)[task]
     offsets = {name: _offset(name, [(inputs, exact_run, written_run)]) for name, (written_run,) in written.items()}
-    _finish(plan, task, writers, (codes.heads, offsets), pack)
+    _finish(plan, task, writers, (codes, offsets), pack)
     weights.check_all_used()
     _add_task(plan, task, weights, codes, pack)
     for name, (written_run,) in written.items():
@@ -150,7 +151,7 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, pack: PackBuilder) -> d
     offsets = {
         name: _offset(name, [(run.inputs, run.exact, run.written[name]) for run in runs.values()]) for name in writers
     }
-    _finish(plan, "switchable", writers, (next(iter(codes.values())).shared_heads, offsets), pack)
+    _finish(plan, "switchable", writers, (next(iter(codes.values())).shared, offsets), pack)
     for task, run in runs.items():
         run.exact.weights.check_all_used()
         _add_task(plan, task, run.exact.weights, codes[task], pack)
@@ -268,7 +269,7 @@ def _finish(
     plan: ExportPlan,
     label: str,
     writers: Mapping[WeightsFormat, GraphWriter],
-    ends: tuple[HeadCodes, Mapping[WeightsFormat, Float32 | None]],
+    ends: tuple[TaskCodes, Mapping[WeightsFormat, Float32 | None]],
     pack: PackBuilder,
 ) -> None:
     codes, offsets = ends
@@ -291,10 +292,10 @@ def _add_task(plan: ExportPlan, task: str, weights: Weights, codes: TaskCodes, p
     pack.tasks[task] = Task(
         prompts=dict(plan.tasks[task].prompts),
         default_prompt_name=plan.tasks[task].default_prompt_name,
-        int8_scale=codes.single.int8_scale,
-        token_int8_scale=None if codes.tokens is None else codes.tokens.int8_scale,
-        codes=codes.single.record(plan, file, codes.inputs),
-        token_codes=None if codes.tokens is None else codes.tokens.record(plan, file, codes.inputs),
+        int8_scale=codes.int8_scales[SENTENCE_EMBEDDING],
+        token_int8_scale=codes.int8_scales.get(TOKEN_EMBEDDINGS),
+        codes=codes.record(SENTENCE_EMBEDDING, plan, file),
+        token_codes=codes.record(TOKEN_EMBEDDINGS, plan, file) if TOKEN_EMBEDDINGS in codes.fits else None,
         adapter=weights.adapter_record(),
     )
 

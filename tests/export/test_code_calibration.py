@@ -12,7 +12,7 @@ import pytest
 from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import unit
 from embedpack_export.quantization import codebook_fit as code_calibration
-from embedpack_export.quantization.codebook_fit import FEWEST, CodeFit, CodeFitter, shares_found
+from embedpack_export.quantization.codebook_fit import FEWEST, CodebookFit, fit_codebook, shares_found
 
 Float32 = npt.NDArray[np.float32]
 
@@ -25,8 +25,8 @@ def vectors(count: int, dimensions: int = 32, *, offset: float = 0, decay: float
     return unit((rng.standard_normal((count, dimensions)) * spread + common).astype(np.float32))
 
 
-def fit(given: Float32, ends: Sequence[int] = (), *, rotate: bool = True) -> CodeFit:
-    return CodeFitter(ends or (given.shape[1],), rotate, seed=0).fit(given)
+def fit(given: Float32, ends: Sequence[int] = (), *, rotate: bool = True) -> CodebookFit:
+    return fit_codebook(given, ends or (given.shape[1],), rotate=rotate, seed=0)
 
 
 def test_vectors_far_from_zero_are_centered() -> None:

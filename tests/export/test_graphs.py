@@ -20,7 +20,7 @@ from tiny_checkpoint import make_checkpoint
 
 from embedpack.host.int8_support import PROBE, products_saturate
 from embedpack.inputs.batching import pad
-from embedpack.pack.graph_io import center_input
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING, center_input
 from embedpack.pack.manifest import Manifest, WeightsFormat
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import quantize
@@ -31,13 +31,15 @@ from embedpack_export.graph.context import Activation, LinearLayer, Target
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.fp32 import Fp32
 from embedpack_export.graph.formats.int8 import Int8
-from embedpack_export.graph.heads import VectorCodes
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
+from embedpack_export.quantization.codebook_fit import CodebookFit
 from embedpack_export.quantization.smoothing import FEWEST_TOKENS
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
-from embedpack_export.stages.graph_writer import GraphWriter, HeadCodes, LinearWriting, text_heads
+from embedpack_export.stages.graph_writer import GraphWriter, LinearWriting
+from embedpack_export.stages.heads import text_heads
+from embedpack_export.stages.output_codes import TaskCodes
 
 Float32 = npt.NDArray[np.float32]
 Feeds = dict[str, npt.NDArray[np.int64]]
@@ -62,7 +64,7 @@ def codebook(center: float = 0, blocks: tuple[int, ...] = ()) -> Codebook:
     return Codebook.gaussian((rng.standard_normal(32) * center).astype(np.float32), 0.1, tuple(rotation))
 
 
-def fp32_graph(checkpoint: Path, folder: Path, pooling: str, codes: VectorCodes | None = None) -> str:
+def fp32_graph(checkpoint: Path, folder: Path, pooling: str, codebook: Codebook | None = None) -> str:
     """The fp32 graph of a checkpoint without adapters, written without calibration."""
     plan = make_plan(quick(checkpoint, folder / "pack", pooling=pooling))
     folder.mkdir()
@@ -70,8 +72,8 @@ def fp32_graph(checkpoint: Path, folder: Path, pooling: str, codes: VectorCodes 
     writer = GraphWriter("graph", WeightStore(folder), plan.model.text, weights, LinearWriting(Fp32()))
     for index in range(len(plan.model.text.stages)):
         writer.append(index, {})
-    heads = text_heads(plan, HeadCodes(codes or VectorCodes(0.004, None), None))
-    writer.finish(heads, folder / "graph.onnx")
+    fits = {} if codebook is None else {SENTENCE_EMBEDDING: CodebookFit(codebook, (), {})}
+    writer.finish(text_heads(plan, TaskCodes({SENTENCE_EMBEDDING: 0.004}, fits, 0)), folder / "graph.onnx")
     return str(folder / "graph.onnx")
 
 
@@ -153,7 +155,7 @@ def assert_bits(binary: npt.NDArray[np.uint8], vectors: Float32, expected: Codeb
 
 @pytest.mark.parametrize("expected", CODEBOOKS.values(), ids=CODEBOOKS)
 def test_codes_of_the_graph_are_those_of_the_runtime(tmp_path: Path, expected: Codebook) -> None:
-    graph = fp32_graph(make_checkpoint(tmp_path / "toy"), tmp_path / "graph", "mean", VectorCodes(0.004, expected))
+    graph = fp32_graph(make_checkpoint(tmp_path / "toy"), tmp_path / "graph", "mean", expected)
     vectors, int8, binary = run_model(graph, OUTPUTS, ragged((7, 3, 12, 30), "bert"))
     unit = vectors.astype(np.float32)
     np.testing.assert_array_equal(int8, quantize(unit, "int8", 0.004))
@@ -162,7 +164,7 @@ def test_codes_of_the_graph_are_those_of_the_runtime(tmp_path: Path, expected: C
 
 def test_the_center_may_be_an_input(tmp_path: Path) -> None:
     """A graph of several tasks gets it with the adapter; without, bits are plain signs."""
-    graph = fp32_graph(make_checkpoint(tmp_path / "toy"), tmp_path / "graph", "mean", VectorCodes(0.004, None))
+    graph = fp32_graph(make_checkpoint(tmp_path / "toy"), tmp_path / "graph", "mean")
     feeds: dict[str, npt.NDArray[Any]] = {**ragged((7, 3, 12, 30), "bert")}
     for expected in (codebook(), codebook(0.1)):
         vectors, _, binary = run_model(graph, OUTPUTS, feeds)

@@ -1,4 +1,4 @@
-"""What the codes of a task are made with, as graphs and files get it."""
+"""Output codes of a task, as graphs, files and the manifest get them."""
 
 from __future__ import annotations
 
@@ -7,29 +7,24 @@ from pathlib import Path
 import numpy as np
 
 from embedpack.pack.codebooks import read_codebooks
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.vectors.codebook import Codebook
-from embedpack_export.quantization.codebook_fit import CodeFit
-from embedpack_export.stages.output_codes import Fitted, TaskCodes
+from embedpack_export.quantization.codebook_fit import CodebookFit
+from embedpack_export.stages.output_codes import TaskCodes
 
 
-def fitted(dimensions: int, scale: float) -> Fitted:
-    center = np.full(dimensions, 0.01, np.float32)
-    return Fitted(scale, CodeFit(Codebook.gaussian(center, 0.1), ("center",), {}))
-
-
-def test_a_graph_of_one_task_holds_its_codebooks() -> None:
-    codes = TaskCodes(fitted(32, 0.004), fitted(16, 0.005), inputs=20)
-    assert codes.tokens is not None
-    assert codes.heads.tokens is not None
-    assert codes.heads.sentence.codebook is codes.single.low_bit.codebook
-    assert codes.heads.tokens.codebook is codes.tokens.low_bit.codebook
+def task_codes(**dimensions: int) -> TaskCodes:
+    """Codes with a center of 0.01 for each output, the int8 steps 0.004, 0.005, ..."""
+    scales = {name: 0.004 + 0.001 * number for number, name in enumerate(dimensions)}
+    centers = {name: np.full(size, 0.01, np.float32) for name, size in dimensions.items()}
+    fits = {name: CodebookFit(Codebook.gaussian(center, 0.1), ("center",), {}) for name, center in centers.items()}
+    return TaskCodes(scales, fits, inputs=20)
 
 
 def test_a_graph_of_several_tasks_takes_their_centers() -> None:
-    codes = TaskCodes(fitted(32, 0.004), fitted(16, 0.005), inputs=20)
-    assert codes.shared_heads.tokens is not None
-    assert (codes.shared_heads.sentence.codebook, codes.shared_heads.tokens.codebook) == (None, None)
-    assert (codes.shared_heads.sentence.int8_scale, codes.shared_heads.tokens.int8_scale) == (0.004, 0.005)
+    codes = task_codes(sentence_embedding=32, token_embeddings=16)
+    assert codes.shared.fits == {}
+    assert codes.shared.int8_scales == {SENTENCE_EMBEDDING: 0.004, TOKEN_EMBEDDINGS: 0.005}
     assert {name: len(center) for name, center in codes.center_inputs.items()} == {
         "sentence_embedding_center": 32,
         "token_embeddings_center": 16,
@@ -38,14 +33,21 @@ def test_a_graph_of_several_tasks_takes_their_centers() -> None:
 
 def test_dimensions_that_fill_no_bytes_have_no_center_as_an_input() -> None:
     """Such a graph has no binary output that would read it."""
-    assert list(TaskCodes(fitted(36, 0.004), fitted(16, 0.005), 20).center_inputs) == ["token_embeddings_center"]
+    assert list(task_codes(sentence_embedding=36, token_embeddings=16).center_inputs) == ["token_embeddings_center"]
+
+
+def test_both_codebooks_are_in_the_file_of_a_task(tmp_path: Path) -> None:
+    codes = task_codes(sentence_embedding=32, token_embeddings=16)
+    codes.write(tmp_path / "calibration" / "any.safetensors")
+    codebooks = read_codebooks(tmp_path / "calibration" / "any.safetensors", 32, 16)
+    assert codebooks.token is not None
+    assert codebooks.single.id == codes.fits[SENTENCE_EMBEDDING].codebook.id
+    assert codebooks.token.id == codes.fits[TOKEN_EMBEDDINGS].codebook.id
 
 
 def test_a_task_without_multi_vectors(tmp_path: Path) -> None:
-    codes = TaskCodes(fitted(32, 0.004), None, inputs=20)
-    assert codes.heads.tokens is None
-    assert codes.shared_heads.tokens is None
+    codes = task_codes(sentence_embedding=32)
     assert list(codes.center_inputs) == ["sentence_embedding_center"]
     codes.write(tmp_path / "calibration" / "any.safetensors")
-    found = read_codebooks(tmp_path / "calibration" / "any.safetensors", 32, None)
-    assert (found.single.id, found.token) == (codes.single.low_bit.codebook.id, None)
+    codebooks = read_codebooks(tmp_path / "calibration" / "any.safetensors", 32, None)
+    assert (codebooks.single.id, codebooks.token) == (codes.fits[SENTENCE_EMBEDDING].codebook.id, None)

@@ -42,25 +42,22 @@ POOL: Mapping[Pooling, Callable[[GraphBuilder, ir.Value, ir.Value], ir.Value]] =
 
 
 @dataclass(frozen=True)
-class VectorCodes:
-    """How the codes of a vector are made.
+class VectorOutput:
+    """A vector output and its codes.
 
     Attributes:
-        int8_scale: step of int8 codes.
-        codebook: of binary codes; None: it has no rotation, and its center is an input (`center_input`), 0 by default.
+        name: name of the vector, and prefix of the names of its codes.
+        axes: symbolic axes in front of the dimensions.
+        dimensions: dimensions of the vector.
+        int8_scale: step of int8 codes; None: float32 only, no codes.
+        codebook: codebook of binary codes; None: no rotation, the center is an input (`center_input`) with default 0.
     """
-
-    int8_scale: float
-    codebook: Codebook | None
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Names and shape of a vector and its codes; `axes` are those in front of the dimensions."""
 
     name: str
     axes: tuple[str, ...]
     dimensions: int
+    int8_scale: float | None = None
+    codebook: Codebook | None = None
 
 
 def has_bits(dimensions: int) -> bool:
@@ -78,17 +75,17 @@ def token_vectors(g: GraphBuilder, projected: ir.Value, mask: ir.Value) -> ir.Va
     return g.op("Mul", [_unit(g, projected), _column(g, mask)])
 
 
-def vector_outputs(g: GraphBuilder, vector: ir.Value, outputs: Outputs, codes: VectorCodes | None) -> None:
-    """Declare a vector as an output and, if any are asked for, its codes."""
-    axes: list[int | str] = [*outputs.axes]
-    g.output(vector, outputs.name, ir.DataType.FLOAT, [*axes, outputs.dimensions])
-    if codes is None:
+def vector_outputs(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> None:
+    """Declare a vector as an output and, unless they are left out, its codes."""
+    axes: list[int | str] = [*output.axes]
+    g.output(vector, output.name, ir.DataType.FLOAT, [*axes, output.dimensions])
+    if output.int8_scale is None:
         return
-    int8 = _int8(g, vector, codes.int8_scale)
-    g.output(int8, int8_output(outputs.name), ir.DataType.INT8, [*axes, outputs.dimensions])
-    if has_bits(outputs.dimensions):
-        packed = _packed(g, _bits(g, vector, outputs, codes.codebook), len(axes))
-        g.output(packed, binary_output(outputs.name), ir.DataType.UINT8, [*axes, outputs.dimensions // 8])
+    int8 = _int8(g, vector, output.int8_scale)
+    g.output(int8, int8_output(output.name), ir.DataType.INT8, [*axes, output.dimensions])
+    if has_bits(output.dimensions):
+        packed = _packed(g, _bits(g, vector, output), len(axes))
+        g.output(packed, binary_output(output.name), ir.DataType.UINT8, [*axes, output.dimensions // 8])
 
 
 def _column(g: GraphBuilder, mask: ir.Value) -> ir.Value:
@@ -108,15 +105,16 @@ def _int8(g: GraphBuilder, vector: ir.Value, scale: float) -> ir.Value:
     return g.op("Cast", [clipped], {"to": int(ir.DataType.INT8)})
 
 
-def _bits(g: GraphBuilder, vector: ir.Value, outputs: Outputs, codebook: Codebook | None) -> ir.Value:
+def _bits(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> ir.Value:
     """Whether each coordinate of the rotated vector is above that of the center."""
+    codebook = output.codebook
     if codebook is None:
         center = g.optional_input(
-            center_input(outputs.name), ir.DataType.FLOAT, [outputs.dimensions], (outputs.dimensions,)
+            center_input(output.name), ir.DataType.FLOAT, [output.dimensions], (output.dimensions,)
         )
         return g.op("Greater", [vector, center])
     blocks = [
-        g.weight(f"{outputs.name}.rotation.{number}", "shared", [block.T], np.float32, block.shape)
+        g.weight(f"{output.name}.rotation.{number}", "shared", [block.T], np.float32, block.shape)
         for number, block in enumerate(codebook.rotation)
     ]
     if blocks:
@@ -124,7 +122,7 @@ def _bits(g: GraphBuilder, vector: ir.Value, outputs: Outputs, codebook: Codeboo
         parts = g.ops("Split", [vector, sizes], {"axis": -1}, outputs=len(blocks))
         turned = [g.op("MatMul", [part, block]) for part, block in zip(parts, blocks, strict=True)]
         vector = g.op("Concat", turned, {"axis": -1})
-    return g.op("Greater", [vector, g.vector(f"{outputs.name}.center", codebook.center)])
+    return g.op("Greater", [vector, g.vector(f"{output.name}.center", codebook.center)])
 
 
 def _packed(g: GraphBuilder, bits: ir.Value, axes: int) -> ir.Value:

@@ -1,4 +1,4 @@
-"""Texts that an export measures itself on, and what it derives from them. They are part of no evaluation set."""
+"""Calibration texts: read from JSON lines, grouped by prompt. They are part of no evaluation set."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from embedpack.errors import InputError
-from embedpack.vectors.codes import Float32
 
 SHIPPED = Path(__file__).parents[1] / "data" / "calibration.jsonl"
-
-# The largest component seen so far may not be the largest ever: leave room before codes are clipped.
-HEADROOM = 1.15
-REFERENCE_GRAPH = "fp32 graph"
 
 
 class CalibrationText(msgspec.Struct, frozen=True):
@@ -68,11 +62,3 @@ def _text(path: Path, number: int, line: bytes) -> CalibrationText:
     if not text.text.strip():
         raise InputError(f"{path}: line {number} holds an empty text; leave it out")
     return text
-
-
-def int8_scale(vectors: Float32) -> float:
-    """The one step of all int8 codes: the largest component of the unit vectors [n, d], with headroom, is 127 steps.
-
-    Rounded to three digits, so that it does not hang on the last bit of a sum.
-    """
-    return float(f"{float(np.abs(vectors).max()) * HEADROOM / 127:.2e}")

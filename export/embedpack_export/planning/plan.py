@@ -21,12 +21,8 @@ from embedpack_export.planning.calibration_texts import CalibrationSet, read_cal
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.planning.tasks import TaskPlan, plan_tasks
 from embedpack_export.planning.token_head import take_token_head
-from embedpack_export.sources.checkpoint import (
-    Checkpoint,
-    SentenceTransformersConfig,
-    read_checkpoint,
-    read_sentence_transformers,
-)
+from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
+from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig, read_sentence_transformers
 
 # How images are resized and normalised decides their vectors as much as the weights do.
 PROCESSOR = "preprocessor_config.json"

@@ -10,8 +10,8 @@ from typing import TypeVar
 from embedpack.errors import CheckpointError, unknown
 from embedpack_export.families import Model, Prompts
 from embedpack_export.planning.settings import BASE_TASK, ExportSettings
-from embedpack_export.sources.checkpoint import SentenceTransformersConfig
 from embedpack_export.sources.peft_adapter import PeftAdapter, read_adapter
+from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig
 
 T = TypeVar("T")
 

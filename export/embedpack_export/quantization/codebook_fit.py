@@ -34,15 +34,15 @@ Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class CodeFit:
-    """A codebook and why it is as it is.
+class CodebookFit:
+    """A codebook with the evidence for its parts.
 
     Attributes:
         codebook: fitted to all vectors.
-        kept: "center", "rotation": what it has of these.
-        agreement: for what was tried ("none", "center", "center+rotation") and each precision, the mean share of the
+        kept: parts of it that are in use, of "center" and "rotation".
+        agreement: for each combination tried ("none", "center", "center+rotation") and precision the mean share of the
             exact nearest neighbours of a vector that are found among codes; of vectors that the codebook was not fitted
-            to. Empty where there were too few.
+            to. Empty if there were too few.
     """
 
     codebook: Codebook
@@ -50,58 +50,53 @@ class CodeFit:
     agreement: dict[str, dict[LowBit, float]]
 
 
-@dataclass(frozen=True)
-class CodeFitter:
-    """How codebooks of one kind of vectors are fitted.
+def fit_codebook(vectors: Float32, ends: Sequence[int], *, rotate: bool, seed: int) -> CodebookFit:
+    """Fit a codebook to unit vectors, with the parts that raise the agreement of held-out vectors.
 
-    Attributes:
-        ends: dimensions that truncations leave, the full ones last.
+    Args:
+        vectors: float32 [n, dimensions].
+        ends: dimensions after each possible truncation, the full ones last.
         rotate: whether a rotation may be tried.
-        seed: of the rotations to start from.
+        seed: seed of the first rotation.
     """
+    vectors = _sample(vectors)
+    if len(vectors) < FEWEST:
+        logger.info("codes: no center, no rotation; %d vectors are too few to judge them", len(vectors))
+        return CodebookFit(_codebook(vectors, NOTHING, ends, seed), NOTHING, {})
+    tried = (NOTHING, CENTER, ROTATION) if rotate else (NOTHING, CENTER)
+    shares = {kept: _held_out(vectors, kept, ends, seed) for kept in tried}
+    best = NOTHING
+    for kept in tried[1:]:
+        gain = _over_precisions(shares[kept]) - _over_precisions(shares[best])
+        # A center costs nothing. A rotation costs a matrix, and has to be more than luck.
+        needed = 0.0 if kept == CENTER else float(gain.std(ddof=1)) / len(gain) ** 0.5
+        best = kept if gain.mean() > needed else best
+    agreement = {_name(kept): _rounded_means(found) for kept, found in shares.items()}
+    found = ", ".join(f"{precision} {share:.0%}" for precision, share in agreement[_name(best)].items())
+    logger.info("codes: %s kept; of the ten nearest neighbours they find: %s", _name(best), found)
+    return CodebookFit(_codebook(vectors, best, ends, seed), best, agreement)
 
-    ends: Sequence[int]
-    rotate: bool
-    seed: int
 
-    def fit(self, vectors: Float32) -> CodeFit:
-        """The codebook that suits unit vectors [n, dimensions]."""
-        vectors = _sample(vectors)
-        if len(vectors) < FEWEST:
-            logger.info("codes: no center, no rotation; %d vectors are too few to judge them", len(vectors))
-            return CodeFit(self._codebook(vectors, NOTHING), NOTHING, {})
-        tried = (NOTHING, CENTER, ROTATION) if self.rotate else (NOTHING, CENTER)
-        shares = {kept: self._held_out(vectors, kept) for kept in tried}
-        best = NOTHING
-        for kept in tried[1:]:
-            gain = _over_precisions(shares[kept]) - _over_precisions(shares[best])
-            # A center costs nothing. A rotation costs a matrix, and has to be more than luck.
-            needed = 0.0 if kept == CENTER else float(gain.std(ddof=1)) / len(gain) ** 0.5
-            best = kept if gain.mean() > needed else best
-        agreement = {_name(kept): _rounded_means(found) for kept, found in shares.items()}
-        found = ", ".join(f"{precision} {share:.0%}" for precision, share in agreement[_name(best)].items())
-        logger.info("codes: %s kept; of the ten nearest neighbours they find: %s", _name(best), found)
-        return CodeFit(self._codebook(vectors, best), best, agreement)
+def _codebook(vectors: Float32, kept: Kept, ends: Sequence[int], seed: int) -> Codebook:
+    none = np.zeros(vectors.shape[1], np.float32)
+    center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if "center" in kept else none
+    centered = vectors - center
+    spread = float(np.sqrt(np.square(centered).mean(dtype=np.float64)))
+    rotation = learn_rotation(centered, ends, seed) if "rotation" in kept else ()
+    turned = Codebook.gaussian(none, spread, rotation).rotate(center[None])[0]
+    return Codebook.gaussian(turned, spread, rotation)
 
-    def _codebook(self, vectors: Float32, kept: Kept) -> Codebook:
-        none = np.zeros(vectors.shape[1], np.float32)
-        center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if "center" in kept else none
-        centered = vectors - center
-        spread = float(np.sqrt(np.square(centered).mean(dtype=np.float64)))
-        rotation = learn_rotation(centered, self.ends, self.seed) if "rotation" in kept else ()
-        turned = Codebook.gaussian(none, spread, rotation).rotate(center[None])[0]
-        return Codebook.gaussian(turned, spread, rotation)
 
-    def _held_out(self, vectors: Float32, kept: Kept) -> dict[LowBit, Float64]:
-        """`shares_found` of all vectors, each half with the codebook of the other; by precision."""
-        halves = (vectors[::2], vectors[1::2])
-        codebooks = [self._codebook(half, kept) for half in reversed(halves)]
-        return {
-            precision: np.concatenate(
-                [shares_found(half, codebook, precision) for half, codebook in zip(halves, codebooks, strict=True)]
-            )
-            for precision in LOW_BIT
-        }
+def _held_out(vectors: Float32, kept: Kept, ends: Sequence[int], seed: int) -> dict[LowBit, Float64]:
+    """`shares_found` of all vectors, each half with the codebook of the other; by precision."""
+    halves = (vectors[::2], vectors[1::2])
+    codebooks = [_codebook(half, kept, ends, seed) for half in reversed(halves)]
+    return {
+        precision: np.concatenate(
+            [shares_found(half, codebook, precision) for half, codebook in zip(halves, codebooks, strict=True)]
+        )
+        for precision in LOW_BIT
+    }
 
 
 def shares_found(vectors: Float32, codebook: Codebook, precision: LowBit) -> Float64:

@@ -1,7 +1,4 @@
-"""Reading a Hugging Face folder, without torch: config.json, safetensors (one file or shards), tokenizer.json.
-
-What sentence-transformers keeps beside the weights (pooling, maximum length, prompts) is read too.
-"""
+"""Reading a Hugging Face folder, without torch: config.json, safetensors (one file or shards), tokenizer.json."""
 
 from __future__ import annotations
 
@@ -13,8 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from embedpack.errors import CheckpointError, unknown
-from embedpack.pack.manifest import Pooling
+from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import FLOATS, StoredTensor, open_safetensors, unique_keys
 
 Config = TypeVar("Config", bound=msgspec.Struct)
@@ -23,52 +19,12 @@ Json = TypeVar("Json")
 Size = Annotated[int, msgspec.Meta(ge=1)]
 
 INDEX = "model.safetensors.index.json"
-# Modules of sentence-transformers that the graphs' heads cover.
-KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
-POOLING_FLAGS: Mapping[str, Pooling] = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-}
-
-
-class _Module(msgspec.Struct, frozen=True):
-    """An entry of modules.json."""
-
-    type: str
-    path: str
-
-
-class _Limits(msgspec.Struct, frozen=True):
-    """sentence_bert_config.json."""
-
-    # With less room than this, no token of the text is left between the special ones.
-    max_seq_length: Annotated[int, msgspec.Meta(ge=3)] | None = None
-
-
-class _Settings(msgspec.Struct, frozen=True):
-    """config_sentence_transformers.json; `matryoshka_dims` is our addition."""
-
-    prompts: dict[str, str | None] = {}
-    default_prompt_name: str | None = None
-    matryoshka_dims: tuple[int, ...] = ()
 
 
 class _Index(msgspec.Struct, frozen=True):
     """model.safetensors.index.json: tensor name to shard."""
 
     weight_map: dict[str, str]
-
-
-@dataclass(frozen=True)
-class SentenceTransformersConfig:
-    """What the files of sentence-transformers say; None or empty where they are missing."""
-
-    pooling: Pooling | None
-    max_tokens: int | None
-    prompts: Mapping[str, str]
-    default_prompt_name: str | None
-    truncate_dims: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -145,37 +101,6 @@ def with_rope_scaling(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**config, **theta, "rope_scaling": None if plain else scaling}
 
 
-def read_sentence_transformers(folder: Path, override: Pooling | None = None) -> SentenceTransformersConfig:
-    """Read modules.json, the Pooling module, sentence_bert_config.json and config_sentence_transformers.json.
-
-    Args:
-        folder: of a checkpoint or an adapter.
-        override: pooling that takes the place of what the Pooling module says.
-
-    Raises:
-        CheckpointError: a file is damaged, or asks for a step that the graphs do not have.
-    """
-    transformer, pooling = folder, None
-    modules = folder / "modules.json"
-    for module in read_json(modules, list[_Module]) if modules.is_file() else []:
-        kind = module.type.rsplit(".", 1)[-1]
-        if kind not in KNOWN_MODULES:
-            raise CheckpointError(f"{modules}: {unknown('module', kind, KNOWN_MODULES)}")
-        if kind == "Transformer":
-            transformer = folder / module.path
-        if kind == "Pooling":
-            pooling = _pooling(folder / module.path / "config.json", override)
-    limits, settings = transformer / "sentence_bert_config.json", folder / "config_sentence_transformers.json"
-    stated = read_json(settings, _Settings) if settings.is_file() else _Settings()
-    return SentenceTransformersConfig(
-        pooling=pooling,
-        max_tokens=read_json(limits, _Limits).max_seq_length if limits.is_file() else None,
-        prompts={name: text for name, text in stated.prompts.items() if text is not None},
-        default_prompt_name=stated.default_prompt_name,
-        truncate_dims=stated.matryoshka_dims,
-    )
-
-
 def read_json(path: Path, kind: type[Json]) -> Json:
     """Content of a JSON file, of a given type.
 
@@ -230,25 +155,3 @@ def _check_index(folder: Path, tensors: Mapping[str, StoredTensor]) -> None:
     for name, file in read_json(folder / INDEX, _Index).weight_map.items():
         if name not in tensors or tensors[name].path != folder / file:
             raise CheckpointError(f"{folder / file}: the index promises tensor {name!r}, the shard does not hold it")
-
-
-def _pooling(path: Path, override: Pooling | None) -> Pooling:
-    config = read_json(path, dict[str, Any])
-    if config.get("include_prompt") is False:
-        raise CheckpointError(f"{path}: include_prompt is false; pooling without the prompt is not built yet")
-    if override is not None:
-        return override
-    # Newer files say {"pooling_mode": "mean"}, older ones one flag per mode.
-    mode = config.get("pooling_mode")
-    if isinstance(mode, str):
-        modes = {flag.split("_")[2]: name for flag, name in POOLING_FLAGS.items()}
-        if mode not in modes:
-            raise CheckpointError(f"{path}: {unknown('pooling_mode', mode, modes)}")
-        return modes[mode]
-    chosen = [name for flag, name in POOLING_FLAGS.items() if config.get(flag)]
-    others = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
-    if len(others) != len(chosen):
-        raise CheckpointError(f"{path}: asks for {', '.join(others)}; known: {', '.join(POOLING_FLAGS)}")
-    if len(chosen) != 1:
-        raise CheckpointError(f"{path}: asks for {len(chosen)} ways of pooling, one is possible; pass --pooling")
-    return chosen[0]

@@ -11,10 +11,12 @@ import numpy.typing as npt
 from embedpack.pack.manifest import Accuracy, TokenAccuracy
 from embedpack_export.arrays import Float32
 from embedpack_export.metrics.cosines import row_cosines, summarise_cosines
-from embedpack_export.planning.calibration_texts import REFERENCE_GRAPH
+from embedpack_export.planning.settings import ReferenceKind
 
 # Of cosines in the manifest.
 DIGITS = 6
+
+REFERENCE: ReferenceKind = "fp32 graph"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def accuracy(exact: Sequence[Vectors], found: Sequence[Vectors]) -> Accuracy:
     tokens = [item.tokens for item in exact if item.tokens is not None]
     same = [item.tokens for item in found if item.tokens is not None]
     return Accuracy(
-        reference=REFERENCE_GRAPH,
+        reference=REFERENCE,
         texts=single.count,
         cosine_mean=single.mean,
         cosine_p1=single.p1,

@@ -1,4 +1,4 @@
-"""Graphs that grow stage by stage, and the heads at their end."""
+"""Graphs that grow stage by stage."""
 
 from __future__ import annotations
 
@@ -7,53 +7,24 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
 from embedpack.engine.session import GraphSession
 from embedpack.host.cores import available_cores
-from embedpack.pack.graph_io import (
-    ATTENTION_MASK,
-    IMAGE_EMBEDS,
-    IMAGE_TOKEN_AXES,
-    POOL_MASK,
-    SENTENCE_EMBEDDING,
-    TOKEN_AXES,
-    TOKEN_EMBEDDINGS,
-)
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import (
-    Activation,
     Arrivals,
     Branches,
     LinearFormat,
-    LinearLayer,
     StagedModel,
     Target,
     declare,
 )
 from embedpack_export.graph.external_data import WeightStore
-from embedpack_export.graph.formats.fp32 import exact_linear
-from embedpack_export.graph.heads import (
-    Outputs,
-    VectorCodes,
-    sentence_vector,
-    token_vectors,
-    vector_outputs,
-)
-from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.exact_run import Feeds
-
-
-@dataclass(frozen=True)
-class HeadCodes:
-    """How the codes of single vectors and of multi-vectors (None: there are none) are made."""
-
-    sentence: VectorCodes
-    tokens: VectorCodes | None
 
 
 @dataclass(frozen=True)
@@ -144,38 +115,3 @@ class GraphWriter:
         assert self._hidden is not None
         heads(self.target, self._hidden)
         ir.save(self.target.graph.build(), path)
-
-
-def text_heads(
-    plan: ExportPlan, codes: HeadCodes | None, offset: Float32 | None = None
-) -> Callable[[Target, ir.Value], None]:
-    """The outputs of a graph of texts: single vectors, and multi-vectors where the model has a head for them.
-
-    Without `codes` the vectors are float32 only. `offset` [dimensions] is added to all last hidden states: the mean
-    error of the layers before, taken back.
-    """
-
-    def append(target: Target, hidden: ir.Value) -> None:
-        g, mask = target.graph, target.inputs[ATTENTION_MASK]
-        if offset is not None:
-            hidden = g.op("Add", [hidden, g.constant(offset, np.float32)])
-        counted = target.inputs.get(POOL_MASK, mask)
-        vector = sentence_vector(g, hidden, counted, plan.pooling)
-        outputs = Outputs(SENTENCE_EMBEDDING, ("batch",), plan.model.dimensions)
-        vector_outputs(g, vector, outputs, None if codes is None else codes.sentence)
-        head = plan.model.tokens
-        if head is not None:
-            layer = LinearLayer(
-                target.weights.matrix(head.module, (head.dimensions, plan.model.dimensions)),
-                target.weights.vector(f"{head.module}.bias", head.dimensions),
-            )
-            projected = exact_linear(target, Activation(f"{head.module}.input", lambda: hidden), layer)
-            outputs = Outputs(TOKEN_EMBEDDINGS, TOKEN_AXES, head.dimensions)
-            vector_outputs(g, token_vectors(g, projected, mask), outputs, None if codes is None else codes.tokens)
-
-    return append
-
-
-def vision_heads(target: Target, hidden: ir.Value) -> None:
-    """The output of a vision graph: the vectors of an image's tokens, float32 [image_tokens, hidden]."""
-    target.graph.output(hidden, IMAGE_EMBEDS, ir.DataType.FLOAT, IMAGE_TOKEN_AXES)

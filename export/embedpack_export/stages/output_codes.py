@@ -1,96 +1,92 @@
-"""What the codes of a task are made with, as its graphs, its calibration file and the manifest need it."""
+"""Output codes of a task: int8 steps and codebooks, fitted to the exact vectors of its calibration inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from embedpack.pack.codebooks import Codebooks, write_codebooks
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, center_input
 from embedpack.pack.manifest import CodeCalibration
 from embedpack_export.arrays import Float32
-from embedpack_export.graph.heads import VectorCodes, has_bits
-from embedpack_export.planning.calibration_texts import int8_scale
+from embedpack_export.graph.heads import has_bits
 from embedpack_export.planning.plan import ExportPlan
-from embedpack_export.quantization.codebook_fit import CodeFit, CodeFitter
+from embedpack_export.quantization.codebook_fit import CodebookFit, fit_codebook
 from embedpack_export.stages.closeness import Vectors
-from embedpack_export.stages.graph_writer import HeadCodes
 
-
-@dataclass(frozen=True)
-class Fitted:
-    """Step of the int8 codes and codebook of the low-bit codes of one kind of vectors."""
-
-    int8_scale: float
-    low_bit: CodeFit
-
-    @property
-    def heads(self) -> VectorCodes:
-        """For the graph of one task."""
-        return VectorCodes(self.int8_scale, self.low_bit.codebook)
-
-    def record(self, plan: ExportPlan, file: str, texts: int) -> CodeCalibration:
-        """For the manifest."""
-        return CodeCalibration(
-            file=file,
-            texts=texts,
-            sha256=plan.calibration.sha256,
-            kept=self.low_bit.kept,
-            agreement=self.low_bit.agreement,
-        )
+# Vectors of other texts may have larger components than those of the calibration; codes beyond 127 steps are clipped.
+HEADROOM = 1.15
 
 
 @dataclass(frozen=True)
 class TaskCodes:
-    """Codes of a task.
+    """Codes of a task, by output: `SENTENCE_EMBEDDING`, and `TOKEN_EMBEDDINGS` if the model has multi-vectors.
 
     Attributes:
-        single: of single vectors.
-        tokens: of multi-vectors; None: there are none.
-        inputs: texts and images that they were fitted to.
+        int8_scales: step of the int8 codes.
+        fits: codebook of the low-bit codes; empty in a graph of several tasks, which takes the centers as inputs.
+        inputs: number of texts and images that they were fitted to.
     """
 
-    single: Fitted
-    tokens: Fitted | None
+    int8_scales: Mapping[str, float]
+    fits: Mapping[str, CodebookFit]
     inputs: int
 
     @property
-    def heads(self) -> HeadCodes:
-        """For a graph of this task."""
-        return HeadCodes(self.single.heads, None if self.tokens is None else self.tokens.heads)
-
-    @property
-    def shared_heads(self) -> HeadCodes:
-        """For a graph of several tasks, which takes the centers as inputs."""
-        tokens = None if self.tokens is None else VectorCodes(self.tokens.int8_scale, None)
-        return HeadCodes(VectorCodes(self.single.int8_scale, None), tokens)
+    def shared(self) -> TaskCodes:
+        """The part that all tasks of one switchable graph have in common: the int8 steps."""
+        return replace(self, fits={})
 
     @property
     def center_inputs(self) -> dict[str, Float32]:
-        """What such a graph takes for this task."""
-        fits = {SENTENCE_EMBEDDING: self.single, TOKEN_EMBEDDINGS: self.tokens}
-        centers = {name: fit.low_bit.codebook.center for name, fit in fits.items() if fit is not None}
+        """Centers as inputs of a switchable graph, by input name."""
+        centers = {name: fit.codebook.center for name, fit in self.fits.items()}
         return {center_input(name): center for name, center in centers.items() if has_bits(len(center))}
+
+    def record(self, output: str, plan: ExportPlan, file: str) -> CodeCalibration:
+        """Entry of the manifest for the codebook of an output, which is in `file`."""
+        fit = self.fits[output]
+        return CodeCalibration(
+            file=file,
+            texts=self.inputs,
+            sha256=plan.calibration.sha256,
+            kept=fit.kept,
+            agreement=fit.agreement,
+        )
 
     def write(self, path: Path) -> None:
         """Write the codebooks."""
         path.parent.mkdir(exist_ok=True)
-        token = None if self.tokens is None else self.tokens.low_bit.codebook
-        write_codebooks(path, Codebooks(self.single.low_bit.codebook, token))
+        tokens = self.fits[TOKEN_EMBEDDINGS].codebook if TOKEN_EMBEDDINGS in self.fits else None
+        write_codebooks(path, Codebooks(self.fits[SENTENCE_EMBEDDING].codebook, tokens))
 
 
 def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -> dict[str, TaskCodes]:
-    """Codes for the exact vectors of each task: a codebook for each, and int8 steps that fit all of them."""
-    single = _fit(
-        {task: item.single for task, item in exact.items()}, CodeFitter(plan.truncate_dims, rotate, plan.seed)
-    )
-    found = {task: item.tokens for task, item in exact.items() if item.tokens is not None}
-    head = plan.model.tokens
-    tokens = {} if head is None else _fit(found, CodeFitter((head.dimensions,), rotate, plan.seed))
-    return {task: TaskCodes(single[task], tokens.get(task), len(item.single)) for task, item in exact.items()}
+    """Fit codes to the exact vectors of each task: codebooks of its own, and int8 steps that all tasks share."""
+    ends = {SENTENCE_EMBEDDING: plan.truncate_dims}
+    vectors = {SENTENCE_EMBEDDING: {task: item.single for task, item in exact.items()}}
+    if plan.model.tokens is not None:
+        ends[TOKEN_EMBEDDINGS] = (plan.model.tokens.dimensions,)
+        vectors[TOKEN_EMBEDDINGS] = {task: item.tokens for task, item in exact.items() if item.tokens is not None}
+    scales = {output: max(map(int8_scale, by_task.values())) for output, by_task in vectors.items()}
+    fits = {
+        output: {
+            task: fit_codebook(values, ends[output], rotate=rotate, seed=plan.seed) for task, values in by_task.items()
+        }
+        for output, by_task in vectors.items()
+    }
+    return {
+        task: TaskCodes(scales, {output: fits[output][task] for output in fits}, len(item.single))
+        for task, item in exact.items()
+    }
 
 
-def _fit(vectors: Mapping[str, Float32], fitter: CodeFitter) -> dict[str, Fitted]:
-    scale = max(map(int8_scale, vectors.values()))
-    return {task: Fitted(scale, fitter.fit(found)) for task, found in vectors.items()}
+def int8_scale(vectors: Float32) -> float:
+    """Step of the int8 codes of unit vectors [n, d]: the largest component times `HEADROOM` is 127 steps.
+
+    Rounded to three digits, so that it does not depend on the last bits of a sum.
+    """
+    return float(f"{float(np.abs(vectors).max()) * HEADROOM / 127:.2e}")
