@@ -13,13 +13,14 @@ import numpy as np
 from embedpack.engine.encoder import NOTHING, CallStats, EncodeOptions, OnLongText
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.prepared import cache_folder
+from embedpack.engine.variant_choice import VariantQuery, choose_variant
 from embedpack.errors import InputError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import WINDOW, windows
 from embedpack.inputs.images import is_image
 from embedpack.pack.codebooks import Codebooks, open_codebooks
-from embedpack.pack.folder import Pack, read_pack
+from embedpack.pack.folder import read_pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, output_for
 from embedpack.pack.manifest import AdapterMode
 from embedpack.progress import Progress
@@ -84,7 +85,7 @@ class Embedder:
             CapacityError: the variant does not fit the memory.
         """
         opened = read_pack(pack)
-        name = choose_variant(opened, VariantChoice(task, weights, adapters, variant))
+        name = choose_variant(opened, VariantQuery(task, weights, adapters, variant))
         chosen = opened.manifest.variants[name]
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise InputError(f"threads is {threads!r}; it must be a whole number of at least 1")
@@ -402,58 +403,6 @@ def _coded(values: Codes, precision: Precision, codebook: Codebook | None, first
         return values
     check_vectors(values, first)
     return values if codebook is None else quantize(values, precision, codebook)
-
-
-@dataclass(frozen=True)
-class VariantChoice:
-    """What the caller said about the variant; None: nothing."""
-
-    task: str | None = None
-    weights: str | None = None
-    adapters: str | None = None
-    variant: str | None = None
-
-
-def choose_variant(pack: Pack, choice: VariantChoice) -> str:
-    """Name of the variant that the caller means.
-
-    Raises:
-        InputError: there is none, or several.
-    """
-    variants = pack.manifest.variants
-    if choice.variant is not None:
-        if (choice.task, choice.weights, choice.adapters) != (None, None, None):
-            raise InputError("pass either variant, or task, weights and adapters")
-        if not isinstance(choice.variant, str) or choice.variant not in variants:
-            raise InputError(unknown("variant", choice.variant, variants))
-        return choice.variant
-    mode, task = _choose_mode_and_task(pack, choice)
-    found = {
-        item.weights: name for name, item in variants.items() if item.adapters == mode and item.task in (task, None)
-    }
-    weights = choice.weights
-    if weights is None:
-        weights = "int8" if "int8" in found else next(iter(found))
-    for known, name in found.items():
-        if weights == known:
-            return name
-    raise InputError(f"{unknown('weights', weights, found)} (task {task!r})")
-
-
-def _choose_mode_and_task(pack: Pack, choice: VariantChoice) -> tuple[str, str | None]:
-    """How the adapters are in the variant, and the task; None: each call says which."""
-    tasks, task = tuple(pack.manifest.tasks), choice.task
-    if task is not None and task not in tasks:
-        raise InputError(unknown("task", task, tasks))
-    modes = {item.adapters for item in pack.manifest.variants.values() if task is None or item.task in (task, None)}
-    mode: str = ("merged" if "merged" in modes else "switchable") if choice.adapters is None else choice.adapters
-    if mode not in modes:
-        raise InputError(unknown("adapters", mode, sorted(modes)))
-    if task is None and mode == "merged":
-        if len(tasks) > 1:
-            raise InputError(f"this pack has several tasks; pass task=, one of: {', '.join(tasks)}")
-        task = tasks[0]
-    return mode, task
 
 
 def _only(names: Mapping[str, object]) -> str | None:

@@ -20,7 +20,8 @@ import pytest
 from PIL import EpsImagePlugin, Image, ImageFile
 
 from embedpack import CapacityError, InputError
-from embedpack.inputs.images import MAX_FILE_BYTES, MAX_PIXELS, is_image, read_image
+from embedpack.inputs.images import is_image, read_image
+from embedpack.inputs.limits import MAX_FILE_BYTES, MAX_PIXELS
 
 RGB = npt.NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ import pypdfium2
 import pytest
 
 from embedpack import CapacityError, InputError
-from embedpack.inputs.images import MAX_PIXELS
+from embedpack.inputs.limits import MAX_PIXELS
 from embedpack.inputs.pdf import pdf_pages
 
 RED, BLUE = "1 0 0 rg 0 0 72 36 re f", "0 0 1 rg 0 0 72 36 re f"

@@ -18,9 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import CapacityError, InputError, MissingExtraError
-
-MAX_PIXELS = 100_000_000
-MAX_FILE_BYTES = 256_000_000
+from embedpack.inputs.limits import MAX_FILE_BYTES, check_size
 
 
 def is_image(item: object) -> bool:
@@ -61,18 +59,6 @@ def read_image(item: object, index: int) -> npt.NDArray[np.uint8]:
         f"{name} is of type {type(item).__name__}; pass a pathlib.Path, the bytes of a file, a PIL image "
         "or a uint8 array [height, width, 3]"
     )
-
-
-def check_size(width: int, height: int, name: str) -> None:
-    """Refuse an image of too many pixels.
-
-    Raises:
-        CapacityError: see above.
-    """
-    if width * height > MAX_PIXELS:
-        raise CapacityError(
-            f"{name} has {width} x {height} = {width * height} pixels, at most {MAX_PIXELS} are taken; make it smaller"
-        )
 
 
 def _pillow() -> ModuleType:

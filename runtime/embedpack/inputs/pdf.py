@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import CapacityError, InputError, MissingExtraError
-from embedpack.inputs.images import MAX_PIXELS
+from embedpack.inputs.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage

@@ -21,7 +21,7 @@ from PIL import (  # noqa: F401
 )
 
 from embedpack.errors import CapacityError, EmbedpackError, InputError
-from embedpack.inputs.images import check_size
+from embedpack.inputs.limits import check_size
 from embedpack.inputs.pillow_modes import rgb, upright
 
 # Those of the plugins imported above. Pillow knows more, some of which start other programs.

@@ -10,9 +10,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from embedpack.errors import InputError, PackError
-
-# A text longer than this is no text anyone meant to embed whole; tokenising it would take minutes and gigabytes.
-MAX_CHARACTERS = 20_000_000
+from embedpack.inputs.limits import MAX_CHARACTERS
 
 
 @dataclass(frozen=True)
