@@ -14,7 +14,7 @@ from embedpack import Embedder
 from embedpack.cli.main import main
 from embedpack.pack.folder import read_pack
 from embedpack.pack.task_codec import TaskCodec
-from embedpack_export.evaluation.cost.measure import Cost, file_bytes
+from embedpack_export.evaluation.cost.measure import Cost
 from embedpack_export.evaluation.results import Setting
 from embedpack_export.evaluation.scoring.encoding import encode, look_at
 from embedpack_export.evaluation.sweep import SweepRow, recommend
@@ -156,7 +156,7 @@ def test_a_sweep_prints_and_writes_everything(tmp_path: Path, capsys: pytest.Cap
     assert task["sets"] == ["a"]
     assert len(task["rows"]) == 21
     first = task["rows"][0]
-    assert first["cost"]["file_bytes"] == file_bytes(read_pack(PACK).manifest, "default-fp32")
+    assert first["cost"]["file_bytes"] == read_pack(PACK).manifest.variant_bytes("default-fp32")
     assert 20_000_000 < first["cost"]["peak_rss_bytes"] < 1_000_000_000
     assert first["cost"]["tokens_per_s"] > 0
     whole = next(item for item in task["rows"] if item["bytes"] == 128)

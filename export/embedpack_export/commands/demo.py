@@ -95,12 +95,12 @@ def _compare(pack: Path, manifest: Manifest, corpus: Texts) -> None:
     texts = corpus.texts[:COMPARED]
     print(f"\n{'':<16}{'on disk':>10}{'texts/s':>10}   cosine to the fp32 graph on {len(texts)} texts")
     reference = None
-    for name, variant in manifest.variants.items():
+    for name in manifest.variants:
         model = Embedder(pack, variant=name)
         vectors, seconds = _timed(model, texts)
         reference = vectors if reference is None else reference
         cosines = (vectors * reference).sum(1)
-        size = sum(manifest.files[file].bytes for file in (variant.graph, *variant.external_data)) / 1e6
+        size = manifest.variant_bytes(name) / 1e6
         print(
             f"{name:<16}{size:>7.1f} MB{len(texts) / seconds:>10.0f}   mean {cosines.mean():.5f}, "
             f"1st percentile {np.quantile(cosines, 0.01):.5f}, lowest {cosines.min():.5f}"

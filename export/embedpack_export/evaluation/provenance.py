@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from embedpack.host.cores import available_cores
+from embedpack.host.cpu import cpu_fields
 from embedpack.host.int8_support import products_saturate
 
 # Of a source tree; an installed package lies elsewhere, in a folder that git knows nothing of, or not as its own.
@@ -72,13 +73,8 @@ def _ask_git(*arguments: str) -> str | None:
 
 def _cpu() -> tuple[str, set[str]]:
     """Model and flags of the first processor; empty flags where the system has no /proc/cpuinfo."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+    fields = cpu_fields()
+    if fields is None:
         return platform.processor() or platform.machine(), set()
-    found: dict[str, str] = {}
-    for line in lines:
-        key, _, value = line.partition(":")
-        found.setdefault(key.strip(), value.strip())
-    flags = found.get("flags", found.get("Features", ""))
-    return found.get("model name", platform.machine()), set(flags.split())
+    flags = fields.get("flags", fields.get("Features", ""))
+    return fields.get("model name", platform.machine()), set(flags.split())

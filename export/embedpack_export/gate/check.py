@@ -12,7 +12,7 @@ import numpy as np
 
 from embedpack import AccuracyError, Embedder, InputError
 from embedpack.pack.folder import read_pack
-from embedpack.pack.manifest import Check, Manifest, TokenAccuracy, Variant
+from embedpack.pack.manifest import Check, TokenAccuracy, Variant
 from embedpack.vectors.codes import Float32
 from embedpack_export.gate.budget import Budget
 from embedpack_export.gate.code_figures import code_figures
@@ -93,7 +93,7 @@ def check_pack(folder: Path, plan: ExportPlan, reference: Reference, budget: Bud
         del model
         gc.collect()
         variants[name] = VariantFigures(
-            weights=variant.weights, adapters=variant.adapters, bytes=_bytes(pack.manifest, variant), tasks=tasks
+            weights=variant.weights, adapters=variant.adapters, bytes=pack.manifest.variant_bytes(name), tasks=tasks
         )
     return Checked(len(texts), variants, failures)
 
@@ -206,9 +206,3 @@ def _tokens(expected: Sequence[Float32], found: Sequence[Float32]) -> TokenAccur
 
 def _summary(expected: Float32, found: Float32) -> CosineSummary:
     return summarise_cosines(row_cosines(expected, found), COSINE_DIGITS)
-
-
-def _bytes(manifest: Manifest, variant: Variant) -> int:
-    """Bytes of the files that one machine reads for a variant; those of images are shared and not counted."""
-    files = {variant.graph, *variant.external_data, *variant.adapter_files.values()}
-    return sum(manifest.files[file].bytes for file in files)

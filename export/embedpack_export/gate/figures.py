@@ -40,7 +40,7 @@ class TaskFigures(Strict, frozen=True):
 
 
 class VariantFigures(Strict, frozen=True):
-    """A variant: bytes of its graph, its weights and its adapters, and its figures by task."""
+    """A variant: its bytes as `Manifest.variant_bytes` counts them, and its figures by task."""
 
     weights: WeightsFormat
     adapters: AdapterMode

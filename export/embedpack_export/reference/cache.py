@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import InputError
+from embedpack.host.user_cache import user_cache
 from embedpack.storage.atomic import disk_errors
 from embedpack.storage.safetensors import open_safetensors, write_safetensors
 from embedpack.vectors.codes import Float32
@@ -32,9 +32,10 @@ FORMAT = "embedpack-reference-1"
 logger = logging.getLogger("embedpack")
 
 
-def default_cache() -> Path:
-    """Where the cache lies if nobody says otherwise: below XDG_CACHE_HOME, or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embedpack" / "reference"
+def default_cache() -> Path | None:
+    """Folder in the user's cache; None: there is none."""
+    cache = user_cache()
+    return None if cache is None else cache / "reference"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from embedpack.errors import CheckpointError
+from embedpack.host.user_cache import user_cache
 from embedpack.storage.atomic import disk_errors
 
 logger = logging.getLogger("embedpack")
@@ -34,7 +34,9 @@ def minilm_folder() -> Path:
     Raises:
         CheckpointError: it cannot be downloaded, or is not the file that was pinned.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embedpack"
+    cache = user_cache()
+    if cache is None:
+        raise CheckpointError("there is no cache: set XDG_CACHE_HOME, or pass the folder of the checkpoint")
     folder = cache / NAME
     if not folder.is_dir():
         with disk_errors(cache):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,8 @@ EXAMPLES = """\
   embedpack inspect packs/minilm
   embedpack inspect packs/minilm --json
   embedpack inspect packs/v4"""
+
+MEGABYTE = 1e6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,12 +80,12 @@ def _print_images(manifest: Manifest) -> None:
         f"images      {image.min_pixels} to {image.max_pixels} pixels; others are brought to the nearer of these sizes"
     )
     for weights, graph in manifest.vision.items():
-        size = _megabytes(manifest, (graph.graph, *graph.external_data))
+        size = manifest.bytes_of(graph.graph_files) / MEGABYTE
         print(f"vision      {weights:<20} {size:8.1f} MB")
 
 
 def _print_variant(manifest: Manifest, name: str, variant: Variant) -> None:
-    size = _megabytes(manifest, (variant.graph, *variant.external_data))
+    size = manifest.bytes_of(variant.graph_files) / MEGABYTE
     close = variant.accuracy
     print(
         f"variant     {name:<20} {size:8.1f} MB   cosine to {close.reference}: mean {close.cosine_mean:.5f}, "
@@ -98,7 +99,7 @@ def _print_variant(manifest: Manifest, name: str, variant: Variant) -> None:
     for task, check in variant.checks.items():
         print(f"  verdict   {task:<20} {_told(check)}")
     for task, file in variant.adapter_files.items():
-        print(f"  adapter   {task:<20} {_megabytes(manifest, (file,)):8.1f} MB   {file}")
+        print(f"  adapter   {task:<20} {manifest.files[file].bytes / MEGABYTE:8.1f} MB   {file}")
 
 
 def _told(check: Check) -> str:
@@ -134,7 +135,3 @@ def _sizes(dimensions: int) -> list[tuple[str, int]]:
 
     fitting = [name for name in PRECISIONS if not is_low_bit(name) or fills_bytes(name, dimensions)]
     return [(name, code_width(name, dimensions) * DTYPES[name]().itemsize) for name in fitting]
-
-
-def _megabytes(manifest: Manifest, files: Iterable[str | None]) -> float:
-    return sum(manifest.files[file].bytes for file in set(files) if file is not None) / 1e6

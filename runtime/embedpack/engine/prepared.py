@@ -25,6 +25,7 @@ import onnxruntime as ort
 from embedpack.engine.session import SAVED_WEIGHTS
 from embedpack.errors import PackError
 from embedpack.host.cpu import cpu_identity
+from embedpack.host.user_cache import user_cache
 from embedpack.pack.folder import Pack, describe_file
 from embedpack.pack.manifest import FileEntry, Sha256, Strict
 
@@ -92,16 +93,12 @@ class PreparedGraph:
 
 
 def cache_folder() -> Path | None:
-    """Where prepared graphs lie: $EMBEDPACK_CACHE, else $XDG_CACHE_HOME or ~/.cache; None: nowhere."""
+    """Folder of prepared graphs: below $EMBEDPACK_CACHE, else below the user's cache; None: there is none."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen is not None:
         return Path(chosen) / "prepared" if chosen else None
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        caches = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
-    except RuntimeError:  # a user without a home
-        return None
-    return caches / "embedpack" / "prepared"
+    cache = user_cache()
+    return None if cache is None else cache / "prepared"
 
 
 def identity_of(pack: Pack, graph: str, external_data: Iterable[str]) -> Identity:

@@ -19,15 +19,27 @@ def cpu_identity(root: Path = Path("/")) -> str:
     Args:
         root: where /proc is looked up; where it has no cpuinfo, the system's own name for the processor is taken.
     """
+    fields = cpu_fields(root)
+    if fields is None:
+        return f"{platform.machine()} {platform.processor()}"
+    flags = [flag for flag in fields.get("flags", "").split() if flag.startswith(X86_FLAGS)]
+    flags += fields.get("Features", "").split()
+    parts = [platform.machine(), *(fields[name] for name in FIELDS if name in fields), *sorted(flags)]
+    return " ".join(parts)
+
+
+def cpu_fields(root: Path = Path("/")) -> dict[str, str] | None:
+    """Fields of the first processor in /proc/cpuinfo by name; None: the system has no such file.
+
+    Args:
+        root: folder that contains /proc.
+    """
     try:
         lines = (root / "proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    found: dict[str, str] = {}
+        return None
+    fields: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
-        found.setdefault(name.strip(), value.strip())
-    flags = [flag for flag in found.get("flags", "").split() if flag.startswith(X86_FLAGS)]
-    flags += found.get("Features", "").split()
-    parts = [platform.machine(), *(found[name] for name in FIELDS if name in found), *sorted(flags)]
-    return " ".join(parts)
+        fields.setdefault(name.strip(), value.strip())
+    return fields

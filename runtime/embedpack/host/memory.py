@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from embedpack.errors import CapacityError
 from embedpack.host.cores import cgroup_folders
 
 MEGABYTE = 1_000_000
+KIBIBYTE = 1024
 
 
 def check_memory(needed: int, what: str, remedy: str, root: Path = Path("/")) -> None:
@@ -33,10 +35,22 @@ def available_memory(root: Path = Path("/")) -> int | None:
     return min((found for found in (*_system(root), *_cgroups(root)) if found is not None), default=None)
 
 
+def peak_memory() -> int:
+    """Largest number of bytes of this process that were resident at any time, mapped files included."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * KIBIBYTE
+    # Not on Linux: there, a process that is started inherits the figure of the one that starts it.
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else KIBIBYTE)
+
+
 def _system(root: Path) -> Iterator[int]:
     for line in _text(root / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
-            yield int(line.split()[1]) * 1024
+            yield int(line.split()[1]) * KIBIBYTE
 
 
 def _cgroups(root: Path) -> Iterator[int]:

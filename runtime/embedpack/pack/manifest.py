@@ -6,6 +6,7 @@ docs/pack-format.md describes the format on one screen.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -228,6 +229,11 @@ class VisionGraph(Strict, frozen=True):
     external_data: tuple[str, ...]
     operators: tuple[str, ...]
 
+    @property
+    def graph_files(self) -> tuple[str, ...]:
+        """The graph and its weights."""
+        return self.graph, *self.external_data
+
 
 class Variant(Strict, frozen=True):
     """One loadable graph.
@@ -250,6 +256,11 @@ class Variant(Strict, frozen=True):
     accuracy: Accuracy
     static_activations: tuple[str, ...]
     checks: dict[str, Check] = {}
+
+    @property
+    def graph_files(self) -> tuple[str, ...]:
+        """The graph and its weights, without adapters."""
+        return self.graph, *self.external_data
 
 
 class ExportRecord(Strict, frozen=True):
@@ -282,6 +293,19 @@ class Manifest(Strict, frozen=True):
     export: ExportRecord
     files: dict[str, FileEntry]
     report: Report | None = None
+
+    def bytes_of(self, files: Iterable[str]) -> int:
+        """Bytes of some of the files; a name that comes twice counts once."""
+        return sum(self.files[name].bytes for name in set(files))
+
+    def variant_bytes(self, name: str) -> int:
+        """Bytes of a variant: its graph, weights and adapters, and the vision graph and its weights if there is one.
+
+        Variants share some of these files.
+        """
+        variant = self.variants[name]
+        vision = () if self.image is None else self.vision[variant.weights].graph_files
+        return self.bytes_of([*variant.graph_files, *variant.adapter_files.values(), *vision])
 
     def space(self, task: str) -> str:
         """Name of the vector space of a task: vectors of two packs may be compared where it is equal."""

@@ -82,10 +82,10 @@ def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for name, task in manifest.tasks.items():
         yield f"$.tasks[{name!r}].codes.file", task.codes.file
     for weights, vision in manifest.vision.items():
-        for file in (vision.graph, *vision.external_data):
+        for file in vision.graph_files:
             yield f"$.vision[{weights!r}]", file
     for name, variant in manifest.variants.items():
-        for file in (variant.graph, *variant.external_data, *variant.adapter_files.values()):
+        for file in (*variant.graph_files, *variant.adapter_files.values()):
             yield f"$.variants[{name!r}]", file
 
 

@@ -14,7 +14,6 @@ import msgspec
 
 from embedpack.errors import EmbedpackError
 from embedpack.pack.folder import Pack
-from embedpack.pack.manifest import Manifest, Variant, VisionGraph
 from embedpack.progress import Progress
 from embedpack_export.evaluation.scoring.encoding import look_at
 
@@ -69,22 +68,12 @@ def measure_costs(
                 progress.advance(1)
     return {
         variant: Cost(
-            file_bytes=file_bytes(pack.manifest, variant),
+            file_bytes=pack.manifest.variant_bytes(variant),
             peak_rss_bytes=max(item.peak_rss_bytes for item in items),
             tokens_per_s=tokens / statistics.median(item.seconds for item in items),
         )
         for variant, items in found.items()
     }
-
-
-def file_bytes(manifest: Manifest, variant: str) -> int:
-    """Bytes of all files that a variant needs; variants share some of them."""
-    known = manifest.variants[variant]
-    graphs: list[Variant | VisionGraph] = [known]
-    if manifest.image is not None:
-        graphs.append(manifest.vision[known.weights])
-    names = {name for graph in graphs for name in (graph.graph, *graph.external_data)}
-    return sum(manifest.files[name].bytes for name in names.union(known.adapter_files.values()))
 
 
 def _in_fresh_process(job: CostJob) -> CostFound:

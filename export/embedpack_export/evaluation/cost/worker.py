@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -10,13 +9,12 @@ from pathlib import Path
 import msgspec
 
 from embedpack import Embedder
+from embedpack.host.memory import peak_memory
 from embedpack_export.evaluation.cost.measure import CostFound, CostJob
 from embedpack_export.evaluation.scoring.encoding import encode
 
 # Embedded first, to allocate and warm up what there is to.
 WARM_UP = 8
-# Unit of ru_maxrss.
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def measure(job: CostJob) -> CostFound:
@@ -26,16 +24,7 @@ def measure(job: CostJob) -> CostFound:
     begin = time.perf_counter()
     encode(model, job.task, job.texts, "passage")
     seconds = time.perf_counter() - begin
-    return CostFound(seconds=seconds, peak_rss_bytes=peak_rss())
-
-
-def peak_rss() -> int:
-    """Bytes. On Linux getrusage would count what the process that started this one held at that moment."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+    return CostFound(seconds=seconds, peak_rss_bytes=peak_memory())
 
 
 if __name__ == "__main__":
