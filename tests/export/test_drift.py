@@ -17,7 +17,7 @@ from tiny_checkpoint import make_checkpoint
 from benchmarks.checkpoints.make_v4 import make_v4
 from embedpack_export import pipeline
 from embedpack_export.arrays import Float32
-from embedpack_export.graph.context import Activation, LinearLayer, Target
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.fp32 import Fp32
 from embedpack_export.quantization.activation_file import Recording, Tokens
 from embedpack_export.quantization.error_compensation import Drift, Passage
@@ -216,14 +216,14 @@ class Watching(Fp32):
     tolerance: float = 1e-5
     seen: list[str] = field(default_factory=list)
 
-    def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
-        recording = target.statistics[x.site].recording
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+        recording = context.statistics[x.site].recording
         assert recording is not None
-        assert target.arrivals is not None
-        for exact, (arrived,) in zip(recording, target.arrivals([x.value], recording.batches), strict=True):
+        assert context.arrivals is not None
+        for exact, (arrived,) in zip(recording, context.arrivals([x.value], recording.batches), strict=True):
             np.testing.assert_allclose(arrived, exact.values, atol=self.tolerance * float(np.abs(exact.values).max()))
         self.seen.append(x.site)
-        return super().linears(target, x, layers)
+        return super().linears(context, x, layers)
 
 
 def adapters(folder: Path) -> dict[str, Path]:

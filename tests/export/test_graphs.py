@@ -27,7 +27,7 @@ from embedpack.vectors.codes import quantize
 from embedpack_export.arrays import Matrix
 from embedpack_export.assembly.pack_builder import WrittenGraph
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
-from embedpack_export.graph.context import Activation, LinearLayer, Target
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.fp32 import Fp32
 from embedpack_export.graph.formats.int8 import Int8
@@ -206,7 +206,7 @@ class OneLinear:
         graph = GraphBuilder("one", WeightStore(folder))
         x = graph.input("x", ir.DataType.FLOAT, ["batch", "sequence", self.columns])
 
-        def rescaled(shift: Float32, scale: Float32, group: str) -> ir.Value:
+        def rescale(shift: Float32, scale: Float32, group: str) -> ir.Value:
             self.moved.update(shift=shift, scale=scale)
             difference = graph.op("Sub", [x, graph.vector("shift", shift, group)])
             return graph.op("Div", [difference, graph.vector("scale", scale, group)])
@@ -214,13 +214,13 @@ class OneLinear:
         activation = Activation(
             "site",
             lambda: x,
-            rescaled=rescaled if self.kind in ("rescaled", "shared step") else None,
+            rescale=rescale if self.kind in ("rescaled", "shared step") else None,
             lower_bound=-0.1701 if self.kind == "lower bound" else None,
         )
-        # A format asks the target for the graph, the statistics and the report only.
-        target = Target(graph, {}, cast("Weights", None), Int8(), statistics)
+        # A format asks the context for the graph, the statistics and the report only.
+        context = GraphContext(graph, {}, cast("Weights", None), Int8(), statistics)
         layer = LinearLayer(Matrix("layer.weight", matrix.shape, lambda rows: matrix[rows]), self.bias)
-        (y,) = target.linears(activation, layer)
+        (y,) = context.linears(activation, layer)
         graph.output(y, "y", ir.DataType.FLOAT, ["batch", "sequence", self.rows])
         path = folder / "one.onnx"
         ir.save(graph.build(), path)

@@ -14,7 +14,7 @@ from onnx_probe import run_model
 
 from embedpack_export.arrays import Float32, Matrix
 from embedpack_export.graph.builder import GraphBuilder
-from embedpack_export.graph.context import Activation, LinearLayer, Target
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.int4 import Int4, Method
 from embedpack_export.quantization.activation_file import Recording, Tokens
@@ -57,7 +57,7 @@ class Case:
         seen = SiteStatistics(exact.mean(0), exact.min(0), exact.max(0), (), exact[:5], len(exact), recording)
         graph = GraphBuilder("one", WeightStore(folder))
         x = graph.input("x", ir.DataType.FLOAT, ["batch", "sequence", self.columns])
-        target = Target(
+        context = GraphContext(
             graph,
             {},
             cast("Weights", None),
@@ -67,7 +67,7 @@ class Case:
         )
         matrix = self.matrix
         layer = LinearLayer(Matrix("layer.weight", matrix.shape, lambda rows: matrix[rows]), self.bias)
-        (y,) = target.linears(Activation("site", lambda: x), layer)
+        (y,) = context.linears(Activation("site", lambda: x), layer)
         graph.output(y, "y", ir.DataType.FLOAT, ["batch", "sequence", ROWS])
         path = folder / "one.onnx"
         ir.save(graph.build(), path)

@@ -31,9 +31,9 @@ def sizes(channels: int, *, centered: bool = True, heavy: int = 0) -> Sizes:
 def error(given: Sizes, block: npt.NDArray[np.intp]) -> float:
     """The definition, in float64."""
     tokens = given.tokens[:, block].astype(np.float64)
-    reach = np.ptp(tokens, axis=1) / 2 if given.centered else np.abs(tokens).max(axis=1)
+    max_abs = np.ptp(tokens, axis=1) / 2 if given.centered else np.abs(tokens).max(axis=1)
     steps = np.square(given.weights[:, block].astype(np.float64).max(axis=1)).sum()
-    return float(np.square(reach).mean() * given.gain[block].sum() + steps * given.variance[block].sum())
+    return float(np.square(max_abs).mean() * given.gain[block].sum() + steps * given.variance[block].sum())
 
 
 @pytest.mark.parametrize("centered", [True, False])

@@ -31,16 +31,16 @@ class Activation:
     Attributes:
         site: its name in the statistics of a calibration.
         make: appends what makes it and returns it; called once, and only if something needs the plain value.
-        rescaled: gives (x - shift) / scale where what made x can do that itself; takes shift and scale [channels] and
+        rescale: gives (x - shift) / scale where what made x can do that itself; takes shift and scale [channels] and
             the group that its weights go to.
-        arranged: how the channels of the value were made; None: as they are.
+        layout: how the channels of the value were made; None: as they are.
         lower_bound: no value is below it.
     """
 
     site: str
     make: Callable[[], ir.Value]
-    rescaled: Callable[[Float32, Float32, str], ir.Value] | None = None
-    arranged: ChannelLayout | None = None
+    rescale: Callable[[Float32, Float32, str], ir.Value] | None = None
+    layout: ChannelLayout | None = None
     lower_bound: float | None = None
     _made: list[ir.Value] = field(default_factory=list)
 
@@ -61,14 +61,14 @@ class Activation:
 class LinearLayer:
     """One linear layer y = ((x @ weight.T + bias) / divisor)[order]; weight [out, in], the others [out].
 
-    `added` is what the result is added to, where nothing is done to it before.
+    `residual` is what the result is added to, where nothing is done to it before.
     """
 
     weight: Matrix
     bias: Float32 | None
     divisor: Float32 | None = None
     order: npt.NDArray[np.intp] | None = None
-    added: Activation | None = None
+    residual: Activation | None = None
 
     @property
     def module(self) -> str:
@@ -84,17 +84,17 @@ class LinearLayer:
 class LinearFormat(Protocol):
     """How linears and embedding tables are written in one weights format."""
 
-    def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """Several layers that read the same activation, one result each."""
         ...
 
-    def arrange(
-        self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+    def channel_layout(
+        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
     ) -> ChannelLayout | None:
-        """See `Target.arrange`."""
+        """See `GraphContext.channel_layout`."""
         ...
 
-    def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
+    def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """Rows of an embedding table [vocabulary, hidden] for token ids."""
         ...
 
@@ -102,8 +102,8 @@ class LinearFormat(Protocol):
 class Branches(Protocol):
     """What is computed beside linear layers: adapters that are inputs of the graph."""
 
-    def add(self, target: Target, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
-        """The result of a layer with that of its branch added."""
+    def add(self, context: GraphContext, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
+        """The result of a layer plus that of its branch."""
         ...
 
 
@@ -116,7 +116,7 @@ class Arrivals(Protocol):
 
 
 @dataclass(frozen=True)
-class Target:
+class GraphContext:
     """The graph under construction.
 
     Attributes:
@@ -145,7 +145,7 @@ class Target:
             return products
         return [self.branches.add(self, x, layer, product) for layer, product in zip(layers, products, strict=True)]
 
-    def arrange(
+    def channel_layout(
         self, site: str, *layers: LinearLayer, groups: tuple[int, int, int] | None = None
     ) -> ChannelLayout | None:
         """How the channels of a site are to be made, so that they quantize well; None: as they are.
@@ -156,7 +156,7 @@ class Target:
             groups: (groups, members, size) of the channels where the members of a group must share their divisors, as
                 the query heads that read one value head do; such channels keep their order. None: each is on its own.
         """
-        return self.format.arrange(self, site, layers, groups)
+        return self.format.channel_layout(self, site, layers, groups)
 
     def table(self, table: Matrix, ids: ir.Value) -> ir.Value:
         """Rows of an embedding table."""
@@ -174,7 +174,7 @@ class Target:
 
 
 # Appends a stage: takes what the stage before it returned (None: it is the first), returns hidden states.
-Stage: TypeAlias = Callable[[Target, ir.Value | None], ir.Value]
+Stage: TypeAlias = Callable[[GraphContext, ir.Value | None], ir.Value]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import onnxruntime as ort
 from embedpack.errors import CheckpointError
 from embedpack.pack.graph_io import lora_inputs
 from embedpack_export.arrays import Float32
-from embedpack_export.graph.context import Activation, LinearLayer, Target
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.quantization.channel_layout import ChannelLayout
 from embedpack_export.sources.peft_adapter import PeftAdapter
 from embedpack_export.sources.weights import NameRules
@@ -36,14 +36,14 @@ VERSION = 1
 class _Place:
     """What was done to the input and the output of a layer, which its branch must follow."""
 
-    arranged: ChannelLayout | None
+    layout: ChannelLayout | None
     divisor: Float32 | None
     order: npt.NDArray[np.intp] | None
 
     def follow(self, down: Float32, up: Float32) -> tuple[Float32, Float32]:
         """Factors A [rank, in] and B [out, rank] of the branch."""
-        if self.arranged is not None:
-            down = (down * self.arranged.divisors)[:, self.arranged.order]
+        if self.layout is not None:
+            down = (down * self.layout.divisors)[:, self.layout.order]
         if self.divisor is not None:
             up = up / self.divisor[:, None]
         return down, up if self.order is None else up[self.order]
@@ -60,13 +60,13 @@ class AdapterBranches:
     modules: frozenset[str]
     _places: dict[str, _Place] = field(default_factory=dict)
 
-    def add(self, target: Target, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
+    def add(self, context: GraphContext, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
         """See `Branches`."""
         if layer.module not in self.modules:
             return product
-        g = target.graph
+        g = context.graph
         rows, columns = layer.weight.shape
-        self._places[layer.module] = _Place(x.arranged, layer.divisor, layer.order)
+        self._places[layer.module] = _Place(x.layout, layer.divisor, layer.order)
         factor_a, factor_b = lora_inputs(layer.module)
         down = g.optional_input(factor_a, FLOAT16, (columns, "rank"), (columns, 0))
         up = g.optional_input(factor_b, FLOAT16, ("rank", rows), (0, rows))

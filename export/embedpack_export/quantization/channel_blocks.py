@@ -31,11 +31,11 @@ class Sizes:
     """What the rounding error of a block of channels depends on.
 
     With both steps the largest values over 127, up to a common factor the error of a block b is
-    mean_r(reach_r(b)^2) * sum_{k in b} gain_k + sum_n max_{k in b}(weights_nk)^2 * sum_{k in b} variance_k.
+    mean_r(max_abs_r(b)^2) * sum_{k in b} gain_k + sum_n max_{k in b}(weights_nk)^2 * sum_{k in b} variance_k.
 
     Attributes:
         tokens: activations as they are quantized, each relative to the size of its outputs, float32 [tokens, k].
-        centered: whether reach_r is half the range of a token's values, or else the largest of their sizes.
+        centered: whether max_abs_r is half the range of a token's values, or else the largest of their sizes.
         weights: sizes of the weights as they are quantized, float32 [rows, k].
         gain: how much of a channel's rounding error arrives at the outputs, float32 [k].
         variance: what a rounding error of a weight meets in a channel, float32 [k].
@@ -83,15 +83,15 @@ def best_partition(sizes: Sizes, most: int) -> tuple[Blocks, float]:
     return tuple(np.split(order, [edges[bound] for bound in bounds])), error
 
 
-def shared_step_error(sizes: Sizes, reach: np.float32, outputs: float) -> float:
+def shared_step_error(sizes: Sizes, max_abs: np.float32, outputs: float) -> float:
     """The error of all channels as one block whose rows share the step that reaches so far.
 
     Args:
         sizes: of the channels.
-        reach: the largest value that the step has to hold.
-        outputs: mean of 1 / size of a token's outputs, to which `sizes.tokens` are relative and `reach` is not.
+        max_abs: the largest value that the step has to hold.
+        outputs: mean of 1 / size of a token's outputs, to which `sizes.tokens` are relative and `max_abs` is not.
     """
-    activations = np.square(reach) * outputs * sizes.gain.sum()
+    activations = np.square(max_abs) * outputs * sizes.gain.sum()
     return float(activations + np.square(sizes.weights.max(axis=1)).sum() * sizes.variance.sum())
 
 
@@ -108,9 +108,9 @@ def _errors(sizes: Sizes, edges: list[int]) -> npt.NDArray[np.float64]:
         for last in range(first + 1, len(edges)):
             block = slice(first, last)
             top, bottom = high[:, block].max(axis=1), low[:, block].min(axis=1)
-            reach = (top - bottom) / 2 if sizes.centered else np.maximum(top, -bottom)
+            max_abs = (top - bottom) / 2 if sizes.centered else np.maximum(top, -bottom)
             errors[first, last] = (
-                np.square(reach).mean(dtype=np.float64) * gain[block].sum()
+                np.square(max_abs).mean(dtype=np.float64) * gain[block].sum()
                 + np.square(weights[:, block].max(axis=1)).sum(dtype=np.float64) * variance[block].sum()
             )
     return errors

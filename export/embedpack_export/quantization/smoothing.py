@@ -15,7 +15,7 @@ their channels are scaled for it.
 
 Each token counts relative to the size of its own outputs: norms bring all tokens to one size, so the few that carry
 massive activations (Sun et al. 2024, arXiv 2402.17762) must not decide for the rest.
-d_k = reach_k^a / max_n |w_nk|^(1 - a), as SmoothQuant has it (Xiao et al. 2023, arXiv 2211.10438, eq. 4).
+d_k = max_abs_k^a / max_n |w_nk|^(1 - a), as SmoothQuant has it (Xiao et al. 2023, arXiv 2211.10438, eq. 4).
 """
 
 from __future__ import annotations
@@ -48,25 +48,25 @@ ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Rescaling:
+class SmoothingChoice:
     """What becomes of an activation's channels before they are quantized: (x - shift) / divisors, in blocks.
 
     Attributes:
         shift: float32 [k].
-        arrangement: the divisors and the blocks.
-        reach: the largest value of the step that all rows share; None: each row has its own.
+        layout: the divisors and the blocks.
+        max_abs: the largest value of the step that all rows share; None: each row has its own.
         error: what it is expected to leave, up to a factor that all candidates have.
     """
 
     shift: Float32
-    arrangement: ChannelLayout
-    reach: np.float32 | None
+    layout: ChannelLayout
+    max_abs: np.float32 | None
     error: float
 
 
-def choose_rescaling(
+def choose_smoothing(
     seen: SiteStatistics, weights: Sequence[Matrix], *, shifts: bool, groups: tuple[int, int, int] | None = None
-) -> Rescaling:
+) -> SmoothingChoice:
     """Shift, and divisor of each channel with the geometric mean 1; with shifts, rows may come to share a step.
 
     Args:
@@ -77,9 +77,9 @@ def choose_rescaling(
             groups, channels that cannot be shifted may be made in any order.
     """
     rows = _some_rows(weights)
-    reach = np.maximum(np.abs(rows).max(axis=0), np.float32(1e-5))
+    max_abs = np.maximum(np.abs(rows).max(axis=0), np.float32(1e-5))
     if groups is not None:
-        reach = _largest(reach, groups)
+        max_abs = _largest(max_abs, groups)
     centers = [np.zeros_like(seen.mean)]
     if shifts:
         low, high = np.quantile(seen.sample, (0.005, 0.995), axis=0).astype(np.float32)
@@ -91,7 +91,7 @@ def choose_rescaling(
             activations = np.maximum(size.astype(np.float32), np.float32(1e-4))
             if groups is not None:
                 activations = _largest(activations, groups)
-            candidates += [(center, _divisors(activations, reach, strength)) for strength in STRENGTHS]
+            candidates += [(center, _divisors(activations, max_abs, strength)) for strength in STRENGTHS]
     most = BLOCKS if groups is None and not shifts else 1
     squares = np.square(seen.sample @ rows.T).sum(axis=1, keepdims=True)
     outputs = np.where(squares > TINY, squares, np.float32(np.inf))
@@ -99,18 +99,18 @@ def choose_rescaling(
     for center, divisors in candidates:
         sizes = _sizes(seen, (rows, outputs), center, divisors, centered=not shifts)
         blocks, error = best_partition(sizes, most)
-        found.append(Rescaling(center, ChannelLayout(divisors, blocks), None, error))
+        found.append(SmoothingChoice(center, ChannelLayout(divisors, blocks), None, error))
         furthest = HEADROOM * (np.maximum(seen.high - center, center - seen.low) / divisors).max()
         if shifts and seen.tokens >= FEWEST_TOKENS and furthest > TINY:
             error = shared_step_error(sizes, furthest, float((1 / outputs).mean()))
-            found.append(Rescaling(center, ChannelLayout(divisors, blocks), furthest, error))
-    own = min((item for item in found if item.reach is None), key=lambda item: item.error)
-    shared = min((item for item in found if item.reach is not None), key=lambda item: item.error, default=own)
+            found.append(SmoothingChoice(center, ChannelLayout(divisors, blocks), furthest, error))
+    own = min((item for item in found if item.max_abs is None), key=lambda item: item.error)
+    shared = min((item for item in found if item.max_abs is not None), key=lambda item: item.error, default=own)
     return shared if shared.error <= SHARED_STEP_COST * own.error else own
 
 
-def _divisors(activations: Float32, reach: Float32, strength: float) -> Float32:
-    scale = activations**strength / reach ** (1 - strength)
+def _divisors(activations: Float32, max_abs: Float32, strength: float) -> Float32:
+    scale = activations**strength / max_abs ** (1 - strength)
     return (scale / np.exp(np.log(scale).mean())).astype(np.float32)
 
 

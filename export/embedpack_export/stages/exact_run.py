@@ -20,7 +20,7 @@ from embedpack.host.cores import available_cores
 from embedpack.pack.graph_io import ATTENTION_MASK, PATCHES
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
-from embedpack_export.graph.context import StagedModel, Target, declare
+from embedpack_export.graph.context import GraphContext, StagedModel, declare
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.fp32 import ObservedFp32
 from embedpack_export.quantization.activation_file import Recording, Tokens
@@ -98,13 +98,17 @@ def record_stage(
 
 
 def run_heads(
-    model: StagedModel, heads: Callable[[Target, ir.Value], None], run: ExactRun, outputs: Sequence[str], scratch: Path
+    model: StagedModel,
+    heads: Callable[[GraphContext, ir.Value], None],
+    run: ExactRun,
+    outputs: Sequence[str],
+    scratch: Path,
 ) -> list[list[npt.NDArray[Any]]]:
     """Outputs of heads for what the last stage handed over, batch by batch."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         graph = GraphBuilder("heads", WeightStore(Path(folder)))
-        target = Target(graph, declare(graph, model.inputs), run.weights, ObservedFp32(), statistics={})
-        heads(target, graph.input("hidden", ir.DataType.FLOAT, model.hidden))
+        context = GraphContext(graph, declare(graph, model.inputs), run.weights, ObservedFp32(), statistics={})
+        heads(context, graph.input("hidden", ir.DataType.FLOAT, model.hidden))
         path = Path(folder) / "heads.onnx"
         ir.save(graph.build(), path)
         session = GraphSession(path, available_cores(), mapped=True)
@@ -118,8 +122,8 @@ def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path)
     graph = GraphBuilder("stage", WeightStore(folder))
     inputs = declare(graph, model.inputs)
     hidden = graph.input("hidden", ir.DataType.FLOAT, model.hidden) if index else None
-    target = Target(graph, inputs, weights, observed, statistics={})
-    result = model.stages[index](target, hidden)
+    context = GraphContext(graph, inputs, weights, observed, statistics={})
+    result = model.stages[index](context, hidden)
     graph.output(graph.op("Identity", [result]), "next", ir.DataType.FLOAT, [f"next.{axis}" for axis in model.hidden])
     path = folder / "stage.onnx"
     ir.save(graph.build(), path)

@@ -16,9 +16,9 @@ from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import (
     Arrivals,
     Branches,
+    GraphContext,
     LinearFormat,
     StagedModel,
-    Target,
     declare,
 )
 from embedpack_export.graph.external_data import WeightStore
@@ -76,7 +76,7 @@ class GraphWriter:
         self._model = model
         self._statistics: dict[str, SiteStatistics] = {}
         self._hidden: ir.Value | None = None
-        self.target = Target(
+        self.context = GraphContext(
             graph, declare(graph, model.inputs), weights, writing.format, self._statistics, writing.branches
         )
 
@@ -88,7 +88,7 @@ class GraphWriter:
         """
         self._statistics.update(statistics)
         self._before = self._hidden
-        self._hidden = self._model.stages[index](replace(self.target, arrivals=arrivals), self._before)
+        self._hidden = self._model.stages[index](replace(self.context, arrivals=arrivals), self._before)
         self._statistics.clear()
 
     def last_stage(self) -> AbstractContextManager[WrittenStage]:
@@ -99,7 +99,7 @@ class GraphWriter:
     @contextmanager
     def up_to(self, values: Sequence[ir.Value]) -> Iterator[WrittenStage]:
         """The last stage, or what there is of it, as far as these values."""
-        model = self.target.graph.part(self._before, values)
+        model = self.context.graph.part(self._before, values)
         path = self._folder / ".stage.onnx"
         try:
             ir.save(model, path)
@@ -110,8 +110,8 @@ class GraphWriter:
         finally:
             path.unlink(missing_ok=True)
 
-    def finish(self, heads: Callable[[Target, ir.Value], None], path: Path) -> None:
+    def finish(self, heads: Callable[[GraphContext, ir.Value], None], path: Path) -> None:
         """Append what declares the outputs, and write the graph."""
         assert self._hidden is not None
-        heads(self.target, self._hidden)
-        ir.save(self.target.graph.build(), path)
+        heads(self.context, self._hidden)
+        ir.save(self.context.graph.build(), path)

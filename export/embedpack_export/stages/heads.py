@@ -18,14 +18,14 @@ from embedpack.pack.graph_io import (
     TOKEN_EMBEDDINGS,
 )
 from embedpack_export.arrays import Float32
-from embedpack_export.graph.context import Activation, LinearLayer, Target
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.fp32 import exact_linear
 from embedpack_export.graph.heads import VectorOutput, sentence_vector, token_vectors, vector_outputs
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.stages.output_codes import TaskCodes
 
 # Appends heads to the last hidden states and declares the outputs.
-Heads: TypeAlias = Callable[[Target, ir.Value], None]
+Heads: TypeAlias = Callable[[GraphContext, ir.Value], None]
 
 
 def text_heads(plan: ExportPlan, codes: TaskCodes | None, offset: Float32 | None = None) -> Heads:
@@ -43,25 +43,25 @@ def text_heads(plan: ExportPlan, codes: TaskCodes | None, offset: Float32 | None
         fit = codes.fits.get(name)
         return VectorOutput(name, axes, dimensions, codes.int8_scales[name], None if fit is None else fit.codebook)
 
-    def append(target: Target, hidden: ir.Value) -> None:
-        g, mask = target.graph, target.inputs[ATTENTION_MASK]
+    def append(context: GraphContext, hidden: ir.Value) -> None:
+        g, mask = context.graph, context.inputs[ATTENTION_MASK]
         if offset is not None:
             hidden = g.op("Add", [hidden, g.constant(offset, np.float32)])
-        vector = sentence_vector(g, hidden, target.inputs.get(POOL_MASK, mask), plan.pooling)
+        vector = sentence_vector(g, hidden, context.inputs.get(POOL_MASK, mask), plan.pooling)
         vector_outputs(g, vector, output(SENTENCE_EMBEDDING, ("batch",), plan.model.dimensions))
         head = plan.model.tokens
         if head is not None:
             layer = LinearLayer(
-                target.weights.matrix(head.module, (head.dimensions, plan.model.dimensions)),
-                target.weights.vector(f"{head.module}.bias", head.dimensions),
+                context.weights.matrix(head.module, (head.dimensions, plan.model.dimensions)),
+                context.weights.vector(f"{head.module}.bias", head.dimensions),
             )
-            projected = exact_linear(target, Activation(f"{head.module}.input", lambda: hidden), layer)
+            projected = exact_linear(context, Activation(f"{head.module}.input", lambda: hidden), layer)
             vectors = token_vectors(g, projected, mask)
             vector_outputs(g, vectors, output(TOKEN_EMBEDDINGS, TOKEN_AXES, head.dimensions))
 
     return append
 
 
-def vision_heads(target: Target, hidden: ir.Value) -> None:
+def vision_heads(context: GraphContext, hidden: ir.Value) -> None:
     """Declare the output of a vision graph: the vectors of an image's tokens, float32 [image_tokens, hidden]."""
-    target.graph.output(hidden, IMAGE_EMBEDS, ir.DataType.FLOAT, IMAGE_TOKEN_AXES)
+    context.graph.output(hidden, IMAGE_EMBEDS, ir.DataType.FLOAT, IMAGE_TOKEN_AXES)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
-from embedpack_export.graph.context import Target
+from embedpack_export.graph.context import GraphContext
 from embedpack_export.quantization.integers import (
     CodedScales,
     ErrorSum,
@@ -32,9 +32,9 @@ def coded_scales(g: GraphBuilder, matrix: str, group: str, chunks: Sequence[Code
     return g.op("Mul", [g.op("Cast", [stored], {"to": int(ir.DataType.FLOAT)}), step])
 
 
-def block_table(target: Target, table: Matrix, ids: ir.Value, bits: int) -> ir.Value:
+def block_table(context: GraphContext, table: Matrix, ids: ir.Value, bits: int) -> ir.Value:
     """Rows of an embedding table [vocabulary, hidden] for token ids, through GatherBlockQuantized."""
-    g = target.graph
+    g = context.graph
     rows, columns = table.shape
     stored = columns * bits // 8
     errors = ErrorSum()
@@ -51,7 +51,7 @@ def block_table(target: Target, table: Matrix, ids: ir.Value, bits: int) -> ir.V
 
     group = f"int{bits}"
     values = g.weight(f"{table.name}.int{bits}", group, packed(), np.uint8, (rows, stored))
-    target.report(table.name, errors.relative)
+    context.report(table.name, errors.relative)
     weight_scales = coded_scales(g, table.name, group, scales)
     attributes = {"bits": bits, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
     return g.op("GatherBlockQuantized", [values, ids, weight_scales], attributes, domain=CONTRIB)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from embedpack_export.arrays import Matrix, fill_columns
-from embedpack_export.graph.context import Activation, LinearLayer, Target, add_bias
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
 from embedpack_export.quantization.channel_layout import ChannelLayout
 
 
@@ -19,29 +19,29 @@ class Fp32:
 
     group: str = "fp32"
 
-    def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """See `LinearFormat`."""
-        g = target.graph
+        g = context.graph
         outputs = []
         for layer in layers:
             rows, columns = layer.weight.shape
             transposed = fill_columns(np.empty((columns, rows), np.float32), layer.weight.chunks())
-            target.report(layer.weight.name, 0.0)
+            context.report(layer.weight.name, 0.0)
             weight = g.weight(layer.weight.name, self.group, [transposed], np.float32, (columns, rows))
             outputs.append(add_bias(g, g.op("MatMul", [x.value, weight]), layer.bias_name, layer.bias))
         return outputs
 
-    def arrange(
-        self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+    def channel_layout(
+        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
     ) -> ChannelLayout | None:
-        """See `Target.arrange`; nothing is rounded here."""
+        """See `GraphContext.channel_layout`; nothing is rounded here."""
         return None
 
-    def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
+    def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""
-        weight = target.graph.weight(table.name, self.group, table.chunks(), np.float32, table.shape)
-        target.report(table.name, 0.0)
-        return target.graph.op("Gather", [weight, ids], {"axis": 0})
+        weight = context.graph.weight(table.name, self.group, table.chunks(), np.float32, table.shape)
+        context.report(table.name, 0.0)
+        return context.graph.op("Gather", [weight, ids], {"axis": 0})
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,22 @@ class ObservedFp32(Fp32):
 
     sites: list[str] = field(default_factory=list)
 
-    def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """See `LinearFormat`."""
-        self._observe(target, x, layers[0].weight.shape[1])
+        self._observe(context, x, layers[0].weight.shape[1])
         for layer in layers:
-            if layer.added is not None:
-                self._observe(target, layer.added, layer.weight.shape[0])
-        return super().linears(target, x, layers)
+            if layer.residual is not None:
+                self._observe(context, layer.residual, layer.weight.shape[0])
+        return super().linears(context, x, layers)
 
-    def _observe(self, target: Target, x: Activation, channels: int) -> None:
+    def _observe(self, context: GraphContext, x: Activation, channels: int) -> None:
         if x.site not in self.sites:
-            seen = target.graph.op("Identity", [x.value])
-            target.graph.output(seen, x.site, ir.DataType.FLOAT, [f"{x.site}.rows", f"{x.site}.columns", channels])
+            seen = context.graph.op("Identity", [x.value])
+            context.graph.output(seen, x.site, ir.DataType.FLOAT, [f"{x.site}.rows", f"{x.site}.columns", channels])
             self.sites.append(x.site)
 
 
-def exact_linear(target: Target, x: Activation, layer: LinearLayer) -> ir.Value:
+def exact_linear(context: GraphContext, x: Activation, layer: LinearLayer) -> ir.Value:
     """A linear layer that stays in float32 in every weights format."""
-    product = Fp32("shared").linears(target, x, [layer])[0]
-    return product if target.branches is None else target.branches.add(target, x, layer, product)
+    product = Fp32("shared").linears(context, x, [layer])[0]
+    return product if context.branches is None else context.branches.add(context, x, layer, product)

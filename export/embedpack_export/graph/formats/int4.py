@@ -23,7 +23,7 @@ import onnx_ir as ir
 
 from embedpack_export.arrays import Float32, Matrix
 from embedpack_export.graph.builder import CONTRIB
-from embedpack_export.graph.context import Activation, LinearLayer, Target, add_bias
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
 from embedpack_export.graph.formats.blocks import BLOCK, block_table, coded_scales
 from embedpack_export.quantization.channel_layout import ChannelLayout
 from embedpack_export.quantization.error_compensation import Drift, Passage
@@ -51,30 +51,30 @@ class Int4:
 
     rounding: Method = "made up"
 
-    def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """See `LinearFormat`."""
-        added = [layer.added for layer in layers if layer.added is not None]
-        drift = Drift.of(target.statistics[x.site].mean, _passages(target, x, *added))
+        residual = [layer.residual for layer in layers if layer.residual is not None]
+        drift = Drift.of(context.statistics[x.site].mean, _passages(context, x, *residual))
         fit = _Fit(self.rounding, drift, drift.roundings())
-        return [_product(target, x, layer, fit) for layer in layers]
+        return [_product(context, x, layer, fit) for layer in layers]
 
-    def arrange(
-        self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+    def channel_layout(
+        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
     ) -> ChannelLayout | None:
-        """See `Target.arrange`; blocks of weights have scales of their own, and no activation is quantized."""
+        """See `GraphContext.channel_layout`: None, since activations are not quantized here."""
         return None
 
-    def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
+    def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""
-        return block_table(target, table, ids, BITS)
+        return block_table(context, table, ids, BITS)
 
 
-def _passages(target: Target, x: Activation, added: Activation | None = None) -> Iterator[Passage]:
-    """The batches of the calibration at layers that read x, and whose results are added to `added`."""
-    read = [x] if added is None else [x, added]
-    recordings = [recording for item in read if (recording := target.statistics[item.site].recording) is not None]
-    assert target.arrivals is not None
-    arrivals = target.arrivals([item.value for item in read], recordings[0].batches)
+def _passages(context: GraphContext, x: Activation, residual: Activation | None = None) -> Iterator[Passage]:
+    """The batches of the calibration at layers that read x, and whose results are added to `residual`."""
+    read = [x] if residual is None else [x, residual]
+    recordings = [recording for item in read if (recording := context.statistics[item.site].recording) is not None]
+    assert context.arrivals is not None
+    arrivals = context.arrivals([item.value for item in read], recordings[0].batches)
     for (exact, *behind), (arrived, *there) in zip(zip(*recordings, strict=True), arrivals, strict=True):
         missing = behind[0].values - there[0] if there else np.empty((len(arrived), 0), np.float32)
         yield Passage(exact, arrived, missing)
@@ -133,13 +133,13 @@ class _Rounded:
             yield pack_blocks(values, BITS, BLOCK)
 
 
-def _product(target: Target, x: Activation, layer: LinearLayer, fit: _Fit) -> ir.Value:
-    g, matrix, rounded = target.graph, layer.weight, _Rounded()
+def _product(context: GraphContext, x: Activation, layer: LinearLayer, fit: _Fit) -> ir.Value:
+    g, matrix, rounded = context.graph, layer.weight, _Rounded()
     rows, columns = matrix.shape
     width = -(-columns // BLOCK)
     packed = rounded.chunks(matrix, fit)
     weight = g.weight(f"{matrix.name}.int4", "int4", packed, np.uint8, (rows, width, BLOCK * BITS // 8))
-    target.report(matrix.name, rounded.errors.relative)
+    context.report(matrix.name, rounded.errors.relative)
     scales = coded_scales(g, matrix.name, "int4", rounded.scales)
     attributes = {"K": columns, "N": rows, "bits": BITS, "block_size": BLOCK, "accuracy_level": 4}
     product = g.op("MatMulNBits", [x.value, weight, scales], attributes, domain=CONTRIB)

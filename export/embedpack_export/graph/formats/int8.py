@@ -30,12 +30,12 @@ import onnx_ir as ir
 
 from embedpack_export.arrays import Float32, Matrix, fill_columns
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
-from embedpack_export.graph.context import Activation, LinearLayer, Target
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.blocks import block_table
 from embedpack_export.quantization.channel_layout import ChannelLayout
 from embedpack_export.quantization.gptq import Rounding, round_columns, roundings
 from embedpack_export.quantization.integers import ErrorSum, paired_scales, within_pairs
-from embedpack_export.quantization.smoothing import choose_rescaling
+from embedpack_export.quantization.smoothing import choose_smoothing
 from embedpack_export.quantization.statistics import SiteStatistics
 
 # Ends the name of the step that all rows of a site share.
@@ -79,38 +79,38 @@ class _Input:
 class Int8:
     """Per-row dynamic int8 linears and a block-wise 8-bit table."""
 
-    def linears(self, target: Target, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """See `LinearFormat`. The activation is quantized once for all layers."""
-        seen = target.statistics[x.site]
-        read = _quantize(target.graph, x, seen, layers)
-        return [_linear(target, read, layer) for layer in layers]
+        seen = context.statistics[x.site]
+        read = _quantize(context.graph, x, seen, layers)
+        return [_linear(context, read, layer) for layer in layers]
 
-    def arrange(
-        self, target: Target, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+    def channel_layout(
+        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
     ) -> ChannelLayout | None:
-        """See `Target.arrange`."""
+        """See `GraphContext.channel_layout`."""
         weights = [layer.weight for layer in layers]
-        return choose_rescaling(target.statistics[site], weights, shifts=False, groups=groups).arrangement
+        return choose_smoothing(context.statistics[site], weights, shifts=False, groups=groups).layout
 
-    def table(self, target: Target, table: Matrix, ids: ir.Value) -> ir.Value:
+    def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""
-        return block_table(target, table, ids, 8)
+        return block_table(context, table, ids, 8)
 
 
 def _quantize(g: GraphBuilder, x: Activation, seen: SiteStatistics, layers: Sequence[LinearLayer]) -> _Input:
     shift, divisors = np.zeros_like(seen.mean), np.ones_like(seen.mean)
     channels = np.arange(len(seen.mean))
-    if x.rescaled is not None:
-        chosen = choose_rescaling(seen, [layer.weight for layer in layers], shifts=True)
-        shift, divisors = chosen.shift, chosen.arrangement.divisors
-        value = x.rescaled(shift, divisors, "int8")
-        if chosen.reach is None:
+    if x.rescale is not None:
+        chosen = choose_smoothing(seen, [layer.weight for layer in layers], shifts=True)
+        shift, divisors = chosen.shift, chosen.layout.divisors
+        value = x.rescale(shift, divisors, "int8")
+        if chosen.max_abs is None:
             blocks = [_block(g, channels, _Rows.symmetric(g, value))]
         else:
-            blocks = [_static_block(g, channels, x.site, value, chosen.reach)]
-    elif x.arranged is not None:
-        divisors = x.arranged.divisors
-        parts = zip(x.arranged.blocks, _split(g, x.value, x.arranged.blocks), strict=True)
+            blocks = [_static_block(g, channels, x.site, value, chosen.max_abs)]
+    elif x.layout is not None:
+        divisors = x.layout.divisors
+        parts = zip(x.layout.blocks, _split(g, x.value, x.layout.blocks), strict=True)
         blocks = [_block(g, channels, _Rows.centered(g, part)) for channels, part in parts]
     elif x.lower_bound is not None:
         shift = np.full_like(seen.mean, x.lower_bound)
@@ -136,9 +136,9 @@ def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _Rows) -> _Qua
 
 
 def _static_block(
-    g: GraphBuilder, channels: npt.NDArray[np.intp], site: str, value: ir.Value, reach: np.float32
+    g: GraphBuilder, channels: npt.NDArray[np.intp], site: str, value: ir.Value, max_abs: np.float32
 ) -> _Quantized:
-    step = g.vector(f"{site}{STEP}", np.array([reach / 127], np.float32), "int8")
+    step = g.vector(f"{site}{STEP}", np.array([max_abs / 127], np.float32), "int8")
     zero = g.constant(128, np.uint8)
     return _Quantized(channels, g.op("QuantizeLinear", [value, step, zero]), None, step, zero, None)
 
@@ -194,7 +194,7 @@ class _Rounded:
     bias: Float32
 
 
-def _round(target: Target, x: _Input, matrix: Matrix) -> _Rounded:
+def _round(context: GraphContext, x: _Input, matrix: Matrix) -> _Rounded:
     rows, columns = matrix.shape
     errors = ErrorSum()
     scales: list[Float32] = []
@@ -216,28 +216,28 @@ def _round(target: Target, x: _Input, matrix: Matrix) -> _Rounded:
             yield values.astype(np.int8)
 
     transposed = fill_columns(np.empty((columns, rows), np.int8), quantized())
-    target.report(matrix.name, errors.relative)
+    context.report(matrix.name, errors.relative)
     return _Rounded(transposed, np.concatenate(scales, axis=1), np.concatenate(bias))
 
 
-def _linear(target: Target, x: _Input, layer: LinearLayer) -> ir.Value:
+def _linear(context: GraphContext, x: _Input, layer: LinearLayer) -> ir.Value:
     """One layer on a quantized activation: the sum of the products of its blocks."""
-    g, rounded = target.graph, _round(target, x, layer.weight)
+    g, rounded = context.graph, _round(context, x, layer.weight)
     divisor = np.float32(1) if layer.divisor is None else layer.divisor
     order = slice(None) if layer.order is None else layer.order
     bias = ((rounded.bias + (0 if layer.bias is None else layer.bias)) / divisor)[order]
-    added = g.vector(layer.bias_name, bias.astype(np.float32), "int8")
+    bias_value = g.vector(layer.bias_name, bias.astype(np.float32), "int8")
     total: ir.Value | None = None
     for index, block in enumerate(x.blocks):
         name = layer.weight.name if len(x.blocks) == 1 else f"{layer.weight.name}.{index}"
         weights = np.ascontiguousarray(rounded.values[block.channels][:, order])
         scales = (rounded.scales[index] / divisor)[order].astype(np.float32)
         if block.largest is None:
-            return _integers(g, block, name, (weights, scales), added)
+            return _integers(g, block, name, (weights, scales), bias_value)
         product = _product(g, block, name, (weights, scales))
         total = product if total is None else g.op("Add", [total, product])
     assert total is not None
-    return g.op("Add", [total, added])
+    return g.op("Add", [total, bias_value])
 
 
 def _product(g: GraphBuilder, x: _Quantized, name: str, integers: tuple[npt.NDArray[np.int8], Float32]) -> ir.Value:

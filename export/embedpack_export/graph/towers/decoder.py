@@ -24,7 +24,7 @@ from embedpack.pack.graph_io import (
 )
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
-from embedpack_export.graph.context import Activation, LinearLayer, Stage, StagedModel, Target
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, Stage, StagedModel
 from embedpack_export.graph.towers.rotary import RotaryTable, angles
 
 FLOAT, INT32 = int(ir.DataType.FLOAT), int(ir.DataType.INT32)
@@ -61,55 +61,55 @@ class DecoderShape:
 
 @dataclass(frozen=True)
 class DecoderPart:
-    """What every piece of a decoder needs: the target of the build and the decoder's numbers."""
+    """What every piece of a decoder needs: the context of the build and the decoder's numbers."""
 
-    target: Target
+    context: GraphContext
     shape: DecoderShape
 
     @property
     def graph(self) -> GraphBuilder:
         """The graph under construction."""
-        return self.target.graph
+        return self.context.graph
 
     def layer(self, module: str, inputs: int, outputs: int, *, bias: bool = False) -> LinearLayer:
         """A linear layer."""
-        weights = self.target.weights
+        weights = self.context.weights
         vector = weights.vector(f"{module}.bias", outputs) if bias else None
         return LinearLayer(weights.matrix(module, (outputs, inputs)), vector)
 
     def norm(self, module: str, x: ir.Value) -> Activation:
         """RMSNorm over the last axis. With another weight and a bias it gives its result shifted and scaled."""
-        return rms_norm(self.target, module, x, self.shape.hidden, self.shape.epsilon)
+        return rms_norm(self.context, module, x, self.shape.hidden, self.shape.epsilon)
 
 
-def rms_norm(target: Target, module: str, x: ir.Value, size: int, epsilon: float) -> Activation:
+def rms_norm(context: GraphContext, module: str, x: ir.Value, size: int, epsilon: float) -> Activation:
     """RMSNorm over the last axis (Zhang and Sennrich 2019, arXiv 1910.07467, eq. 4)."""
-    g = target.graph
-    weight = target.weights.vector(f"{module}.weight", size)
+    g = context.graph
+    weight = context.weights.vector(f"{module}.weight", size)
 
     def normalized(weight: Float32, suffix: str, group: str) -> ir.Value:
         scale = g.vector(f"{module}.weight{suffix}", weight, group)
         return g.op("RMSNormalization", [x, scale], {"axis": -1, "epsilon": epsilon})
 
-    def rescaled(shift: Float32, scale: Float32, group: str) -> ir.Value:
+    def rescale(shift: Float32, scale: Float32, group: str) -> ir.Value:
         moved = g.vector(f"{module}.shift", -shift / scale, group)
         return g.op("Add", [normalized(weight / scale, ".rescaled", group), moved])
 
-    return Activation(module, lambda: normalized(weight, "", "shared"), rescaled)
+    return Activation(module, lambda: normalized(weight, "", "shared"), rescale)
 
 
 def gated_product(
-    target: Target, x: Activation, site: str, layers: tuple[LinearLayer, LinearLayer, LinearLayer]
+    context: GraphContext, x: Activation, site: str, layers: tuple[LinearLayer, LinearLayer, LinearLayer]
 ) -> ir.Value:
     """down(silu(gate) * up) of the layers (gate, up, down); `site` is that of the product."""
     gate, up, down = layers
-    arranged = target.arrange(site, down)
-    if arranged is not None:
-        gate = replace(gate, order=arranged.order)
-        up = replace(up, divisor=arranged.divisors, order=arranged.order)
-    gated, upper = target.linears(x, gate, up)
-    product = Activation(site, lambda: swiglu(target.graph, gated, upper), arranged=arranged)
-    return target.linears(product, down)[0]
+    layout = context.channel_layout(site, down)
+    if layout is not None:
+        gate = replace(gate, order=layout.order)
+        up = replace(up, divisor=layout.divisors, order=layout.order)
+    gated, upper = context.linears(x, gate, up)
+    product = Activation(site, lambda: swiglu(context.graph, gated, upper), layout=layout)
+    return context.linears(product, down)[0]
 
 
 def swiglu(g: GraphBuilder, gate: ir.Value, up: ir.Value) -> ir.Value:
@@ -119,62 +119,65 @@ def swiglu(g: GraphBuilder, gate: ir.Value, up: ir.Value) -> ir.Value:
 
 def embeddings(part: DecoderPart) -> ir.Value:
     """Word embeddings with the vectors of image tokens in their places; float32 [batch, sequence, hidden]."""
-    shape, inputs = part.shape, part.target.inputs
-    words = part.target.weights.matrix("embed_tokens", (shape.vocabulary, shape.hidden))
-    found = part.target.table(words, inputs[INPUT_IDS])
+    shape, inputs = part.shape, part.context.inputs
+    words = part.context.weights.matrix("embed_tokens", (shape.vocabulary, shape.hidden))
+    found = part.context.table(words, inputs[INPUT_IDS])
     if not shape.images:
         return found
     return part.graph.op("ScatterND", [found, inputs[IMAGE_INDEX], inputs[IMAGE_EMBEDS]])
 
 
-def attention(part: DecoderPart, prefix: str, x: Activation, added: Activation) -> ir.Value:
-    """Causal self-attention, which is added to `added`; float32 [batch, sequence, hidden]."""
-    g, shape, target = part.graph, part.shape, part.target
+def attention(part: DecoderPart, prefix: str, x: Activation, residual: Activation) -> ir.Value:
+    """Causal self-attention, which is added to `residual`; float32 [batch, sequence, hidden]."""
+    g, shape, context = part.graph, part.shape, part.context
     inner, kv_inner = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-    output = replace(part.layer(f"{prefix}.o_proj", inner, shape.hidden), added=added)
+    output = replace(part.layer(f"{prefix}.o_proj", inner, shape.hidden), residual=residual)
     groups = (shape.kv_heads, shape.heads // shape.kv_heads, shape.head_size)
-    arranged = target.arrange(f"{prefix}.mixed", output, groups=groups)
+    layout = context.channel_layout(f"{prefix}.mixed", output, groups=groups)
     query = part.layer(f"{prefix}.q_proj", shape.hidden, inner, bias=shape.biases)
     key = part.layer(f"{prefix}.k_proj", shape.hidden, kv_inner, bias=shape.biases)
     value = part.layer(f"{prefix}.v_proj", shape.hidden, kv_inner, bias=shape.biases)
-    if arranged is not None:
-        value = LinearLayer(value.weight, value.bias, arranged.divisors.reshape(groups)[:, 0].reshape(-1))
-    q, k, v = target.linears(x, query, key, value)
+    if layout is not None:
+        value = LinearLayer(value.weight, value.bias, layout.divisors.reshape(groups)[:, 0].reshape(-1))
+    q, k, v = context.linears(x, query, key, value)
     cos, sin = _rotary(part)
     q = g.op("RotaryEmbedding", [q, cos, sin], {"num_heads": shape.heads, "interleaved": 0})
     k = g.op("RotaryEmbedding", [k, cos, sin], {"num_heads": shape.kv_heads, "interleaved": 0})
     heads = {"num_heads": shape.heads, "kv_num_heads": shape.kv_heads}
-    lengths = [target.once("last_positions", lambda: _last_positions(part)), target.once("total", lambda: _total(part))]
+    lengths = [
+        context.once("last_positions", lambda: _last_positions(part)),
+        context.once("total", lambda: _total(part)),
+    ]
     mixed, _, _ = g.ops("GroupQueryAttention", [q, k, v, None, None, *lengths], heads, domain=CONTRIB, outputs=3)
-    return target.linears(Activation(f"{prefix}.mixed", lambda: mixed, arranged=arranged), output)[0]
+    return context.linears(Activation(f"{prefix}.mixed", lambda: mixed, layout=layout), output)[0]
 
 
-def feed_forward(part: DecoderPart, prefix: str, x: Activation, added: Activation) -> ir.Value:
-    """down(silu(gate) * up), which is added to `added`; float32 [batch, sequence, hidden]."""
-    shape, target = part.shape, part.target
-    down = replace(part.layer(f"{prefix}.down_proj", shape.intermediate, shape.hidden), added=added)
+def feed_forward(part: DecoderPart, prefix: str, x: Activation, residual: Activation) -> ir.Value:
+    """down(silu(gate) * up), which is added to `residual`; float32 [batch, sequence, hidden]."""
+    shape, context = part.shape, part.context
+    down = replace(part.layer(f"{prefix}.down_proj", shape.intermediate, shape.hidden), residual=residual)
     gate = part.layer(f"{prefix}.gate_proj", shape.hidden, shape.intermediate)
     up = part.layer(f"{prefix}.up_proj", shape.hidden, shape.intermediate)
-    return gated_product(target, x, f"{prefix}.product", (gate, up, down))
+    return gated_product(context, x, f"{prefix}.product", (gate, up, down))
 
 
 def _rotary(part: DecoderPart) -> tuple[ir.Value, ir.Value]:
     """Cosines and sines of all angles, float32 [batch, sequence, head_size / 2]."""
-    shape, target, g = part.shape, part.target, part.graph
+    shape, context, g = part.shape, part.context, part.graph
     table = RotaryTable(shape.head_size, shape.rope_theta, shape.sections)
 
     def phases() -> ir.Value:
         if shape.sections:
-            return angles(g, target.inputs[POSITION_IDS], table.frequencies())
+            return angles(g, context.inputs[POSITION_IDS], table.frequencies())
         return _text_angles(part, table)
 
-    found = target.once("angles", phases)
-    return target.once("cos", lambda: g.op("Cos", [found])), target.once("sin", lambda: g.op("Sin", [found]))
+    found = context.once("angles", phases)
+    return context.once("cos", lambda: g.op("Cos", [found])), context.once("sin", lambda: g.op("Sin", [found]))
 
 
 def _text_angles(part: DecoderPart, table: RotaryTable) -> ir.Value:
     """Positions count from the first token, which is right for rows padded on the right."""
-    g, ids = part.graph, part.target.inputs[INPUT_IDS]
+    g, ids = part.graph, part.context.inputs[INPUT_IDS]
     length = g.op("Shape", [ids], {"start": 1, "end": 2})
     scalar = g.op("Squeeze", [length])
     positions = g.op("Range", [g.constant(0, np.int64), scalar, g.constant(1, np.int64)])
@@ -184,14 +187,14 @@ def _text_angles(part: DecoderPart, table: RotaryTable) -> ir.Value:
 
 def _last_positions(part: DecoderPart) -> ir.Value:
     """Length of each row less one, int32 [batch]."""
-    g, mask = part.graph, part.target.inputs[ATTENTION_MASK]
+    g, mask = part.graph, part.context.inputs[ATTENTION_MASK]
     length = g.op("ReduceSum", [mask, g.constant([1], np.int64)], {"keepdims": 0})
     return g.op("Cast", [g.op("Sub", [length, g.constant(1, np.int64)])], {"to": INT32})
 
 
 def _total(part: DecoderPart) -> ir.Value:
     """Columns of the batch, int32 scalar."""
-    g, mask = part.graph, part.target.inputs[ATTENTION_MASK]
+    g, mask = part.graph, part.context.inputs[ATTENTION_MASK]
     return g.op("Cast", [g.op("Squeeze", [g.op("Shape", [mask], {"start": 1, "end": 2})])], {"to": INT32})
 
 
@@ -210,13 +213,13 @@ def causal_decoder(shape: DecoderShape) -> StagedModel:
             f"config.json: mrope_section {list(shape.sections)} must add up to {shape.head_size // 2}, half a head"
         )
 
-    def embed(target: Target, _: ir.Value | None) -> ir.Value:
-        return embeddings(DecoderPart(target, shape))
+    def embed(context: GraphContext, _: ir.Value | None) -> ir.Value:
+        return embeddings(DecoderPart(context, shape))
 
     def layer(index: int) -> Stage:
-        def stage(target: Target, x: ir.Value | None) -> ir.Value:
+        def stage(context: GraphContext, x: ir.Value | None) -> ir.Value:
             assert x is not None
-            part, prefix = DecoderPart(target, shape), f"layers.{index}"
+            part, prefix = DecoderPart(context, shape), f"layers.{index}"
             first, before = part.norm(f"{prefix}.input_layernorm", x), Activation.of(f"{prefix}.hidden", x)
             x = part.graph.op("Add", [x, attention(part, f"{prefix}.self_attn", first, before)])
             second, between = part.norm(f"{prefix}.post_attention_layernorm", x), Activation.of(f"{prefix}.attended", x)
@@ -224,9 +227,9 @@ def causal_decoder(shape: DecoderShape) -> StagedModel:
 
         return stage
 
-    def last_norm(target: Target, x: ir.Value | None) -> ir.Value:
+    def last_norm(context: GraphContext, x: ir.Value | None) -> ir.Value:
         assert x is not None
-        return DecoderPart(target, shape).norm("norm", x).value
+        return DecoderPart(context, shape).norm("norm", x).value
 
     inputs = (*TEXT_INPUTS, *IMAGE_INPUTS) if shape.images else TEXT_INPUTS
     stages = (embed, *(layer(index) for index in range(shape.layers)), last_norm)

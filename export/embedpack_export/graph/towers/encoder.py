@@ -16,7 +16,7 @@ from embedpack.errors import CheckpointError
 from embedpack.pack.graph_io import ATTENTION_MASK, INPUT_IDS, TEXT_INPUTS, TOKEN_AXES
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
-from embedpack_export.graph.context import GELU_MINIMUM, Activation, LinearLayer, Stage, StagedModel, Target
+from embedpack_export.graph.context import GELU_MINIMUM, Activation, GraphContext, LinearLayer, Stage, StagedModel
 
 # Added to the scores of padded keys: exp of it is exactly 0 in float32.
 MASKED = -1e4
@@ -45,25 +45,25 @@ class EncoderShape:
 
 @dataclass(frozen=True)
 class EncoderPart:
-    """What every piece of an encoder needs: the target of the build and the encoder's numbers."""
+    """What every piece of an encoder needs: the context of the build and the encoder's numbers."""
 
-    target: Target
+    context: GraphContext
     shape: EncoderShape
 
     @property
     def graph(self) -> GraphBuilder:
         """The graph under construction."""
-        return self.target.graph
+        return self.context.graph
 
     def layer(self, module: str, inputs: int, outputs: int) -> LinearLayer:
         """A linear layer with bias."""
-        weights = self.target.weights
+        weights = self.context.weights
         return LinearLayer(weights.matrix(module, (outputs, inputs)), weights.vector(f"{module}.bias", outputs))
 
     def norm(self, module: str, x: ir.Value) -> Activation:
         """LayerNormalization over the last axis. With other weights it gives its result shifted and scaled."""
         weight, bias = (
-            self.target.weights.vector(f"{module}.{name}", self.shape.hidden) for name in ("weight", "bias")
+            self.context.weights.vector(f"{module}.{name}", self.shape.hidden) for name in ("weight", "bias")
         )
 
         def normalized(weight: Float32, bias: Float32, suffix: str, group: str) -> ir.Value:
@@ -72,10 +72,10 @@ class EncoderPart:
             attributes = {"axis": -1, "epsilon": self.shape.epsilon}
             return self.graph.op("LayerNormalization", [x, scale, offset], attributes)
 
-        def rescaled(shift: Float32, scale: Float32, group: str) -> ir.Value:
+        def rescale(shift: Float32, scale: Float32, group: str) -> ir.Value:
             return normalized(weight / scale, (bias - shift) / scale, ".rescaled", group)
 
-        return Activation(module, lambda: normalized(weight, bias, "", "shared"), rescaled)
+        return Activation(module, lambda: normalized(weight, bias, "", "shared"), rescale)
 
 
 def embeddings(part: EncoderPart, input_ids: ir.Value) -> ir.Value:
@@ -85,9 +85,9 @@ def embeddings(part: EncoderPart, input_ids: ir.Value) -> ir.Value:
     to the position table here.
     """
     g, shape = part.graph, part.shape
-    words = part.target.weights.matrix("embeddings.word_embeddings", (shape.vocabulary, shape.hidden))
-    positions = part.target.weights.matrix("embeddings.position_embeddings", (shape.positions, shape.hidden))
-    types = part.target.weights.matrix("embeddings.token_type_embeddings", (shape.token_types, shape.hidden))
+    words = part.context.weights.matrix("embeddings.word_embeddings", (shape.vocabulary, shape.hidden))
+    positions = part.context.weights.matrix("embeddings.position_embeddings", (shape.positions, shape.hidden))
+    types = part.context.weights.matrix("embeddings.token_type_embeddings", (shape.token_types, shape.hidden))
     type_row = next(types.chunks())[0]
     table = g.weight(
         "embeddings.position_embeddings.weight",
@@ -99,7 +99,7 @@ def embeddings(part: EncoderPart, input_ids: ir.Value) -> ir.Value:
     length = g.op("Shape", [input_ids], {"start": 1, "end": 2})
     first = g.constant([shape.first_position], np.int64)
     rows = g.op("Slice", [table, first, g.op("Add", [length, first]), g.constant([0], np.int64)])
-    return g.op("Add", [part.target.table(words, input_ids), rows])
+    return g.op("Add", [part.context.table(words, input_ids), rows])
 
 
 def padding_mask(g: GraphBuilder, attention_mask: ir.Value) -> ir.Value:
@@ -117,13 +117,13 @@ def padding_mask(g: GraphBuilder, attention_mask: ir.Value) -> ir.Value:
 
 def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Value) -> ir.Value:
     """One layer in BERT's order: norm(x + attention(x)), then h + feed_forward(h), whose norm is the next one's."""
-    g, shape, linears = part.graph, part.shape, part.target.linears
+    g, shape, linears = part.graph, part.shape, part.context.linears
     query_key_value = [
         part.layer(f"{prefix}.attention.self.{name}", shape.hidden, shape.hidden) for name in ("query", "key", "value")
     ]
     heads = {"q_num_heads": shape.heads, "kv_num_heads": shape.heads}
     mixed = g.op("Attention", [*linears(x, *query_key_value), mask], heads)
-    output = replace(part.layer(f"{prefix}.attention.output.dense", shape.hidden, shape.hidden), added=x)
+    output = replace(part.layer(f"{prefix}.attention.output.dense", shape.hidden, shape.hidden), residual=x)
     (attended,) = linears(Activation(f"{prefix}.attention.mixed", lambda: mixed), output)
     x = part.norm(f"{prefix}.attention.output.LayerNorm", g.op("Add", [attended, x.value]))
     (inner,) = linears(x, part.layer(f"{prefix}.intermediate.dense", shape.hidden, shape.intermediate))
@@ -132,7 +132,7 @@ def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Valu
         lambda: g.op("Gelu", [inner], {"approximate": ACTIVATIONS[shape.activation]}),
         lower_bound=GELU_MINIMUM,
     )
-    output = replace(part.layer(f"{prefix}.output.dense", shape.intermediate, shape.hidden), added=x)
+    output = replace(part.layer(f"{prefix}.output.dense", shape.intermediate, shape.hidden), residual=x)
     (outer,) = linears(active, output)
     return g.op("Add", [outer, x.value])
 
@@ -150,21 +150,21 @@ def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]
         raise CheckpointError(f"config.json: {shape.heads} heads do not divide the hidden size {shape.hidden}")
     norms = ["embeddings.LayerNorm", *(f"{layer_names(index)}.output.LayerNorm" for index in range(shape.layers))]
 
-    def embed(target: Target, _: ir.Value | None) -> ir.Value:
-        return embeddings(EncoderPart(target, shape), target.inputs[INPUT_IDS])
+    def embed(context: GraphContext, _: ir.Value | None) -> ir.Value:
+        return embeddings(EncoderPart(context, shape), context.inputs[INPUT_IDS])
 
     def layer(index: int) -> Stage:
-        def stage(target: Target, x: ir.Value | None) -> ir.Value:
+        def stage(context: GraphContext, x: ir.Value | None) -> ir.Value:
             assert x is not None
-            part = EncoderPart(target, shape)
-            mask = target.once("mask", lambda: padding_mask(part.graph, target.inputs[ATTENTION_MASK]))
+            part = EncoderPart(context, shape)
+            mask = context.once("mask", lambda: padding_mask(part.graph, context.inputs[ATTENTION_MASK]))
             return post_norm_layer(part, layer_names(index), part.norm(norms[index], x), mask)
 
         return stage
 
-    def last_norm(target: Target, x: ir.Value | None) -> ir.Value:
+    def last_norm(context: GraphContext, x: ir.Value | None) -> ir.Value:
         assert x is not None
-        return EncoderPart(target, shape).norm(norms[-1], x).value
+        return EncoderPart(context, shape).norm(norms[-1], x).value
 
     stages = (embed, *(layer(index) for index in range(shape.layers)), last_norm)
     return StagedModel(TEXT_INPUTS, (*TOKEN_AXES, shape.hidden), stages)

@@ -26,7 +26,7 @@ from embedpack.pack.graph_io import (
     vision_inputs,
 )
 from embedpack_export.graph.builder import CONTRIB
-from embedpack_export.graph.context import GELU_MINIMUM, Activation, LinearLayer, Stage, StagedModel, Target
+from embedpack_export.graph.context import GELU_MINIMUM, Activation, GraphContext, LinearLayer, Stage, StagedModel
 from embedpack_export.graph.formats.fp32 import exact_linear
 from embedpack_export.graph.towers.decoder import gated_product, rms_norm
 from embedpack_export.graph.towers.rotary import RotaryTable, angles
@@ -55,64 +55,64 @@ class VisionShape:
         return vision_inputs(prod(self.kernel), self.window**2 * self.merge**2)
 
 
-def _layer(target: Target, module: str, inputs: int, outputs: int) -> LinearLayer:
+def _layer(context: GraphContext, module: str, inputs: int, outputs: int) -> LinearLayer:
     """A linear layer with bias."""
     return LinearLayer(
-        target.weights.matrix(module, (outputs, inputs)), target.weights.vector(f"{module}.bias", outputs)
+        context.weights.matrix(module, (outputs, inputs)), context.weights.vector(f"{module}.bias", outputs)
     )
 
 
-def _embed(target: Target, shape: VisionShape) -> ir.Value:
+def _embed(context: GraphContext, shape: VisionShape) -> ir.Value:
     """A convolution whose kernel is as large as its stride is a product; float32 [patches, hidden].
 
     It stays in float32: pixels have no more than 8 bits to lose, and the matrix is small.
     """
-    weight = target.weights.flattened("visual.patch_embed.proj", (shape.hidden, *shape.kernel))
-    patches = Activation("visual.patches", lambda: target.inputs[PATCHES])
-    return exact_linear(target, patches, LinearLayer(weight, None))
+    weight = context.weights.flattened("visual.patch_embed.proj", (shape.hidden, *shape.kernel))
+    patches = Activation("visual.patches", lambda: context.inputs[PATCHES])
+    return exact_linear(context, patches, LinearLayer(weight, None))
 
 
-def _attention(target: Target, shape: VisionShape, index: int, x: Activation, added: Activation) -> ir.Value:
-    g, prefix = target.graph, f"visual.blocks.{index}.attn"
-    output = replace(_layer(target, f"{prefix}.proj", shape.hidden, shape.hidden), added=added)
+def _attention(context: GraphContext, shape: VisionShape, index: int, x: Activation, residual: Activation) -> ir.Value:
+    g, prefix = context.graph, f"visual.blocks.{index}.attn"
+    output = replace(_layer(context, f"{prefix}.proj", shape.hidden, shape.hidden), residual=residual)
     # Groups of one channel: each has its own divisor, and none may leave its head.
-    arranged = target.arrange(f"{prefix}.mixed", output, groups=(shape.hidden, 1, 1))
-    whole = _layer(target, f"{prefix}.qkv", shape.hidden, 3 * shape.hidden)
+    layout = context.channel_layout(f"{prefix}.mixed", output, groups=(shape.hidden, 1, 1))
+    whole = _layer(context, f"{prefix}.qkv", shape.hidden, 3 * shape.hidden)
     divisor = None
-    if arranged is not None:
-        divisor = np.concatenate([np.ones(2 * shape.hidden, np.float32), arranged.divisors])
-    (qkv,) = target.linears(x, LinearLayer(whole.weight, whole.bias, divisor))
+    if layout is not None:
+        divisor = np.concatenate([np.ones(2 * shape.hidden, np.float32), layout.divisors])
+    (qkv,) = context.linears(x, LinearLayer(whole.weight, whole.bias, divisor))
     q, k, v = g.ops("Split", [qkv], {"axis": -1, "num_outputs": 3}, outputs=3)
-    q, k = _turned(target, shape, q), _turned(target, shape, k)
+    q, k = _turned(context, shape, q), _turned(context, shape, k)
     mix = _full if index in shape.full_attention else _windowed
-    mixed = mix(target, shape, (q, k, v))
-    return target.linears(Activation(f"{prefix}.mixed", lambda: mixed, arranged=arranged), output)[0]
+    mixed = mix(context, shape, (q, k, v))
+    return context.linears(Activation(f"{prefix}.mixed", lambda: mixed, layout=layout), output)[0]
 
 
-def _turned(target: Target, shape: VisionShape, x: ir.Value) -> ir.Value:
+def _turned(context: GraphContext, shape: VisionShape, x: ir.Value) -> ir.Value:
     """Queries or keys with rotary positions; [patches, hidden]."""
-    g, size = target.graph, shape.hidden // shape.heads
+    g, size = context.graph, shape.hidden // shape.heads
     table = RotaryTable(size // 2, ROPE_THETA, ())
     # Height turns the first half of the frequencies, width the second; both halves have the same ones.
     half = table.frequencies()
     both = np.zeros((2, 1, 1, size // 2), np.float32)
     both[0, ..., : size // 4], both[1, ..., size // 4 :] = half[0], half[0]
-    phases = target.once("angles", lambda: angles(g, target.inputs[PATCH_POSITIONS], both))
-    cos, sin = target.once("cos", lambda: g.op("Cos", [phases])), target.once("sin", lambda: g.op("Sin", [phases]))
+    phases = context.once("angles", lambda: angles(g, context.inputs[PATCH_POSITIONS], both))
+    cos, sin = context.once("cos", lambda: g.op("Cos", [phases])), context.once("sin", lambda: g.op("Sin", [phases]))
     batch = g.op("Unsqueeze", [x, g.constant([0], np.int64)])
     turned = g.op("RotaryEmbedding", [batch, cos, sin], {"num_heads": shape.heads, "interleaved": 0})
     return g.op("Squeeze", [turned, g.constant([0], np.int64)])
 
 
-def _full(target: Target, shape: VisionShape, qkv: tuple[ir.Value, ...]) -> ir.Value:
-    g = target.graph
+def _full(context: GraphContext, shape: VisionShape, qkv: tuple[ir.Value, ...]) -> ir.Value:
+    g = context.graph
     batch = [g.op("Unsqueeze", [value, g.constant([0], np.int64)]) for value in qkv]
     mixed = g.op("MultiHeadAttention", batch, {"num_heads": shape.heads}, domain=CONTRIB)
     return g.op("Squeeze", [mixed, g.constant([0], np.int64)])
 
 
-def _windowed(target: Target, shape: VisionShape, qkv: tuple[ir.Value, ...]) -> ir.Value:
-    g, inputs = target.graph, target.inputs
+def _windowed(context: GraphContext, shape: VisionShape, qkv: tuple[ir.Value, ...]) -> ir.Value:
+    g, inputs = context.graph, context.inputs
     windows = [g.op("Gather", [value, inputs[WINDOW_ROWS]], {"axis": 0}) for value in qkv]
     mixed = g.op(
         "MultiHeadAttention", [*windows, None, inputs[WINDOW_MASK]], {"num_heads": shape.heads}, domain=CONTRIB
@@ -121,24 +121,26 @@ def _windowed(target: Target, shape: VisionShape, qkv: tuple[ir.Value, ...]) -> 
     return g.op("Gather", [slots, inputs[WINDOW_SLOTS]], {"axis": 0})
 
 
-def _feed_forward(target: Target, shape: VisionShape, prefix: str, x: Activation, added: Activation) -> ir.Value:
-    down = replace(_layer(target, f"{prefix}.down_proj", shape.intermediate, shape.hidden), added=added)
-    gate = _layer(target, f"{prefix}.gate_proj", shape.hidden, shape.intermediate)
-    up = _layer(target, f"{prefix}.up_proj", shape.hidden, shape.intermediate)
-    return gated_product(target, x, f"{prefix}.product", (gate, up, down))
+def _feed_forward(
+    context: GraphContext, shape: VisionShape, prefix: str, x: Activation, residual: Activation
+) -> ir.Value:
+    down = replace(_layer(context, f"{prefix}.down_proj", shape.intermediate, shape.hidden), residual=residual)
+    gate = _layer(context, f"{prefix}.gate_proj", shape.hidden, shape.intermediate)
+    up = _layer(context, f"{prefix}.up_proj", shape.hidden, shape.intermediate)
+    return gated_product(context, x, f"{prefix}.product", (gate, up, down))
 
 
-def _merge(target: Target, shape: VisionShape, x: ir.Value) -> ir.Value:
+def _merge(context: GraphContext, shape: VisionShape, x: ir.Value) -> ir.Value:
     """Groups of patches to tokens, back in the order of the image; float32 [image_tokens, output]."""
-    g, inner = target.graph, shape.hidden * shape.merge**2
-    normed = rms_norm(target, "visual.merger.ln_q", x, shape.hidden, EPSILON)
+    g, inner = context.graph, shape.hidden * shape.merge**2
+    normed = rms_norm(context, "visual.merger.ln_q", x, shape.hidden, EPSILON)
     groups = Activation(
         "visual.merger.groups", lambda: g.op("Reshape", [normed.value, g.constant([-1, inner], np.int64)])
     )
-    (first,) = target.linears(groups, _layer(target, "visual.merger.mlp.0", inner, inner))
+    (first,) = context.linears(groups, _layer(context, "visual.merger.mlp.0", inner, inner))
     active = Activation("visual.merger.active", lambda: g.op("Gelu", [first]), lower_bound=GELU_MINIMUM)
-    (tokens,) = target.linears(active, _layer(target, "visual.merger.mlp.2", inner, shape.output))
-    return g.op("Gather", [tokens, target.inputs[TOKEN_ROWS]], {"axis": 0})
+    (tokens,) = context.linears(active, _layer(context, "visual.merger.mlp.2", inner, shape.output))
+    return g.op("Gather", [tokens, context.inputs[TOKEN_ROWS]], {"axis": 0})
 
 
 def vision_tower(shape: VisionShape) -> StagedModel:
@@ -152,25 +154,25 @@ def vision_tower(shape: VisionShape) -> StagedModel:
             f"config.json: {shape.heads} vision heads of {shape.hidden} channels; heads of a multiple of 8 are built"
         )
 
-    def embed(target: Target, _: ir.Value | None) -> ir.Value:
-        return _embed(target, shape)
+    def embed(context: GraphContext, _: ir.Value | None) -> ir.Value:
+        return _embed(context, shape)
 
     def block(index: int) -> Stage:
-        def stage(target: Target, x: ir.Value | None) -> ir.Value:
+        def stage(context: GraphContext, x: ir.Value | None) -> ir.Value:
             assert x is not None
-            g, prefix = target.graph, f"visual.blocks.{index}"
-            first = rms_norm(target, f"{prefix}.norm1", x, shape.hidden, EPSILON)
+            g, prefix = context.graph, f"visual.blocks.{index}"
+            first = rms_norm(context, f"{prefix}.norm1", x, shape.hidden, EPSILON)
             before = Activation.of(f"{prefix}.hidden", x)
-            x = g.op("Add", [x, _attention(target, shape, index, first, before)])
-            second = rms_norm(target, f"{prefix}.norm2", x, shape.hidden, EPSILON)
+            x = g.op("Add", [x, _attention(context, shape, index, first, before)])
+            second = rms_norm(context, f"{prefix}.norm2", x, shape.hidden, EPSILON)
             between = Activation.of(f"{prefix}.attended", x)
-            return g.op("Add", [x, _feed_forward(target, shape, f"{prefix}.mlp", second, between)])
+            return g.op("Add", [x, _feed_forward(context, shape, f"{prefix}.mlp", second, between)])
 
         return stage
 
-    def merge(target: Target, x: ir.Value | None) -> ir.Value:
+    def merge(context: GraphContext, x: ir.Value | None) -> ir.Value:
         assert x is not None
-        return _merge(target, shape, x)
+        return _merge(context, shape, x)
 
     stages = (embed, *(block(index) for index in range(shape.depth)), merge)
     return StagedModel(shape.inputs, ("rows", shape.hidden), stages)
