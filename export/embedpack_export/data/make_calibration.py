@@ -1,10 +1,7 @@
-#!/usr/bin/env python3
-"""Draw calibration.jsonl, the texts that fix quantization ranges and output-code thresholds, from training sets.
+"""Draw calibration.jsonl, the calibration texts of an export, from training sets.
 
-python make_calibration.py --data TRAIN_DIR        # rewrites calibration.jsonl beside this file
-
-TRAIN_DIR holds one folder per set with pairs.jsonl.gz, lines {"query", "positive"}. Evaluation sets are never read:
-ranges taken from them would flatter the figures measured on them. No dependencies.
+TRAIN_DIR has one folder per set with pairs.jsonl.gz, lines {"query", "positive"}. Evaluation sets are never read:
+calibration on them would bias the figures that are measured on them. Needs nothing but Python.
 """
 
 from __future__ import annotations
@@ -21,10 +18,12 @@ from itertools import pairwise
 from pathlib import Path
 
 OUT = Path(__file__).resolve().parent / "calibration.jsonl"
-LONGEST_PLAIN = 1200  # characters; longer texts come in only through the `long` share, which has its own target
+EXAMPLES = """example:
+  python -m embedpack_export.data.make_calibration --data TRAIN_DIR"""
+MAX_PLAIN_CHARACTERS = 1200  # longer texts are drawn only for the `long` share
 
-# Some short descriptions were never translated. A text counts as its set's language when it shows one of these.
-NATIVE = {
+# Some short descriptions were never translated: a text is in its set's language if it matches one of these.
+LANGUAGE_MARKS = {
     "de": re.compile(r"[äöüß]|\b(?:und|der|die|das|für|mit|von|zum|zur|ein|eine|im|auf)\b|(?:ung|tor|heit|ek)\b"),
     "fr": re.compile(r"[àâçéèêëîïôùû]|\b(?:de|du|des|le|la|les|pour|et|un|une|en|jeu)\b"),
     "es": re.compile(r"[áéíñóú]|\b(?:de|del|el|la|los|las|para|y|un|una|con)\b"),
@@ -35,16 +34,16 @@ NATIVE = {
 
 @dataclass(frozen=True)
 class Source:
-    """One training set and how many texts of each kind are drawn from it."""
+    """A training set, and the number of texts of each kind to draw from it."""
 
     folder: str
     query_lang: str
     passage_lang: str
     queries: int
     passages: int
-    tiny: int  # queries of one to three words (or as short, where words are not spaced)
-    long: int  # passages joined to more than 256 tokens
-    long_characters: int = 0  # the shortest joined text; a token is about 4 characters of English, 1.7 of Japanese
+    tiny: int  # queries of one to three words, or of similar length in scripts without spaces
+    long: int  # texts of several passages, more than 256 tokens together
+    long_characters: int = 0  # minimum of a long text; a token is about 4 characters of English, 1.7 of Japanese
 
 
 SOURCES = (
@@ -69,55 +68,57 @@ class Text:
 
 
 def rank(text: str) -> str:
-    """A fixed shuffle: the order depends on the text alone, not on a generator's version or the file's order."""
+    """Sort key of a fixed shuffle, which depends on the text alone, not on a random generator or the file's order."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The pairs of a set."""
+    """Read the pairs of a set."""
     with gzip.open(path, "rt", encoding="utf-8", newline="\n") as stream:
         return [json.loads(line) for line in stream]
 
 
 def native(texts: set[str], lang: str) -> list[str]:
-    """The texts that are in the language they would be labelled with, in a fixed order."""
-    pattern = NATIVE.get(lang)
+    """Texts in the language that they will be labelled with, sorted."""
+    pattern = LANGUAGE_MARKS.get(lang)
     return sorted(text for text in texts if pattern is None or pattern.search(text))
 
 
 def is_tiny(text: str) -> bool:
-    """At most three words; Japanese has no spaces, so a short run of characters counts as a few words."""
+    """Report whether a text has at most three words; in Japanese, which has no spaces, at most ten characters."""
     return len(text.split()) <= 3 and len(text) <= (30 if text.isascii() or " " in text else 10)
 
 
 def spread(texts: Sequence[str], count: int) -> list[str]:
-    """`count` texts of evenly spread lengths: one from each length quantile, so short and long are both there."""
+    """Draw `count` texts, one from each length quantile."""
     by_length = sorted(texts, key=lambda text: (len(text), rank(text)))
     cuts = [index * len(by_length) // count for index in range(count + 1)]
     return [min(by_length[low:high], key=rank) for low, high in pairwise(cuts)]
 
 
 def joined(texts: Sequence[str], count: int, characters: int) -> list[str]:
-    """`count` long texts, each the next few of the longer passages until `characters` is passed."""
+    """Join longer passages to `count` texts of at least `characters`, each half that longer than the one before."""
     pool = iter(sorted((text for text in texts if len(text) > characters // 4), key=rank))
-    made = []
+    result = []
     for index in range(count):
         parts: list[str] = []
-        while sum(map(len, parts)) < characters * (1 + index / 2):  # each longer than the one before
+        while sum(map(len, parts)) < characters * (1 + index / 2):
             parts.append(next(pool))
-        made.append("\n\n".join(parts))
-    return made
+        result.append("\n\n".join(parts))
+    return result
 
 
 def draw(source: Source, data: Path) -> list[Text]:
-    """The share of one set; tiny and long texts are drawn first and apart, so the rest cannot repeat them."""
+    """Draw the texts of one set; tiny and long texts are drawn first, and the others do not repeat them."""
     pairs = read(data / source.folder / "pairs.jsonl.gz")
     queries = native({pair["query"] for pair in pairs}, source.query_lang)
     passages = native({pair["positive"] for pair in pairs}, source.passage_lang)
     tiny = sorted(filter(is_tiny, queries), key=rank)[: source.tiny]
-    long = joined([text for text in passages if len(text) <= LONGEST_PLAIN], source.long, source.long_characters)
+    long = joined([text for text in passages if len(text) <= MAX_PLAIN_CHARACTERS], source.long, source.long_characters)
     plain_queries = [text for text in queries if not is_tiny(text)]
-    plain_passages = [text for text in passages if len(text) <= LONGEST_PLAIN and not any(text in one for one in long)]
+    plain_passages = [
+        text for text in passages if len(text) <= MAX_PLAIN_CHARACTERS and not any(text in joint for joint in long)
+    ]
     return [
         *(Text(text, "query", source.query_lang) for text in [*tiny, *spread(plain_queries, source.queries)]),
         *(Text(text, "passage", source.passage_lang) for text in [*spread(plain_passages, source.passages), *long]),
@@ -125,15 +126,20 @@ def draw(source: Source, data: Path) -> list[Text]:
 
 
 def packages(texts: Sequence[Text], data: Path) -> list[str]:
-    """The Python packages that the drawn functions and docstrings are from, for the licence list of the README."""
-    drawn = {part for one in texts for part in (one.text, *one.text.split("\n\n"))}
+    """Python packages of the drawn functions and docstrings, for the licence list of the README."""
+    drawn = {part for text in texts for part in (text.text, *text.text.split("\n\n"))}
     pairs = read(data / "python-docstring-code" / "pairs.jsonl.gz")
     return sorted({pair["package"] for pair in pairs if pair["query"] in drawn or pair["positive"] in drawn})
 
 
 def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m embedpack_export.data.make_calibration",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="TRAIN_DIR", help="folder of the training sets")
     options = parser.parse_args()
 

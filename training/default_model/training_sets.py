@@ -1,4 +1,4 @@
-"""Reading the training sets, and the order in which they are seen."""
+"""Training sets: their readers, and the order of their batches."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Item = TypeVar("Item")
 
 
 class Pair(NamedTuple):
-    """A search and the passage it should find."""
+    """A query and its passage."""
 
     query: str
     passage: str
 
 
 class Graded(NamedTuple):
-    """Two texts and how alike people found them, 0 to 5."""
+    """Two texts and the similarity that people gave them, 0 to 5."""
 
     left: str
     right: str
@@ -36,13 +36,13 @@ class PromptedSet(NamedTuple):
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a .jsonl.gz file; only a newline ends a line, since texts may hold other separators."""
+    """Records of a .jsonl.gz file; only a newline ends a line, since texts may hold other separators."""
     with gzip.open(path, "rt", encoding="utf-8", newline="\n") as stream:
         return [json.loads(line) for line in stream]
 
 
 def read_pairs(folder: Path) -> list[Pair]:
-    """Pairs of one set, every text once: a repeated one would be its own wrong answer in a batch."""
+    """Pairs of one set, without repeated texts: a repeated text would be a false negative in a batch."""
     queries: set[str] = set()
     passages: set[str] = set()
     pairs = []
@@ -56,7 +56,7 @@ def read_pairs(folder: Path) -> list[Pair]:
 
 
 def read_graded(path: Path) -> list[Graded]:
-    """Pairs with grades from pairs.tsv or pairs.tsv.gz: a header line, then grade, left, right."""
+    """Graded pairs of pairs.tsv or pairs.tsv.gz: a header line, then grade, left, right."""
     data = path.read_bytes()
     text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
     rows = [row.split("\t") for row in text.rstrip("\n").split("\n")[1:]]
@@ -64,13 +64,13 @@ def read_graded(path: Path) -> list[Graded]:
 
 
 def shuffled(items: Sequence[Item], seed: int) -> list[Item]:
-    """The items in the order that the seed fixes; the first ones are held out, the rest is trained on."""
+    """Items in an order that depends on the seed alone; the first ones are held out, the rest is for training."""
     return random.Random(seed).sample(items, len(items))
 
 
-def endless(items: Sequence[Item], batch: int, order: random.Random) -> Iterator[list[Item]]:
-    """Batches of one set, reshuffled at each pass."""
+def endless(items: Sequence[Item], batch: int, rng: random.Random) -> Iterator[list[Item]]:
+    """Batches of one set without end, reshuffled at each pass."""
     while True:
-        mixed = order.sample(items, len(items))
+        mixed = rng.sample(items, len(items))
         for start in range(0, len(mixed) - batch + 1, batch):
             yield mixed[start : start + batch]

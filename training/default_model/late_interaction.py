@@ -1,24 +1,25 @@
-"""Multi-vectors: one vector a token, their score, and what compression leaves of them."""
+"""Multi-vectors: the projector, MaxSim, binary codes and window pooling."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from encoder import TASKS, States
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize, pad
 
+from training.default_model.encoder import TASKS, States
+
 VECTOR = 128
-DOCUMENTS = 16  # that are compared with all queries together
-WINDOW = 3  # tokens that pooling makes one vector of
+DOCUMENTS = 16  # documents of one MaxSim product
+WINDOW = 3  # neighbouring tokens that are pooled to one vector
 
 
 class Projector(nn.Module):
-    """Linear [128, 384] with a bias, and a LoRA for each task: the token head of jina-embeddings-v4."""
+    """Linear layer [128, 384] with a bias and a LoRA for each task: the token head of jina-embeddings-v4."""
 
     def __init__(self, weight: Tensor, bias: Tensor, rank: int, alpha: int) -> None:
-        """Start at `weight` [128, 384] and `bias` [128]; LoRAs start as peft starts them, without effect."""
+        """Start at `weight` [128, 384] and `bias` [128]; the LoRAs start as PEFT initializes them, without effect."""
         super().__init__()
         self.weight = nn.Parameter(weight.clone())
         self.bias = nn.Parameter(bias.clone())
@@ -29,13 +30,13 @@ class Projector(nn.Module):
             nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
 
     def forward(self, states: States, task: str) -> States:
-        """Unit vectors [texts, tokens, 128]; those of padding mean nothing."""
+        """Unit vectors [texts, tokens, 128]; rows of padding hold arbitrary values."""
         change = linear(linear(states.values, self.down[task]), self.up[task]) * self.scale
         return States(normalize(linear(states.values, self.weight, self.bias) + change, dim=-1), states.mask)
 
 
-def principal(states: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias that project states [n, 384] on their main directions around their mean."""
+def principal_projection(states: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight [128, 384] and bias [128] of the projection of states [n, 384] onto their principal directions."""
     mean = states.mean(0)
     _, vectors = torch.linalg.eigh((states - mean).T @ (states - mean))
     weight = vectors[:, -VECTOR:].flip(1).T.contiguous()
@@ -43,30 +44,30 @@ def principal(states: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def maxsim(queries: States, documents: States) -> Tensor:
-    """Scores [queries, documents]: the best document token for each query token, summed."""
-    (asked, length, _), (documented, tokens, _) = queries.values.shape, documents.values.shape
+    """MaxSim scores [queries, documents]: for every query token the highest dot product, summed."""
+    (query_count, query_tokens, _), (count, tokens, _) = queries.values.shape, documents.values.shape
     padding = torch.where(documents.mask == 1, 0.0, -torch.inf).flatten()
-    every = torch.addmm(padding, queries.values.flatten(0, 1), documents.values.flatten(0, 1).T)
-    best = every.view(asked, length, documented, tokens).max(-1).values
+    products = torch.addmm(padding, queries.values.flatten(0, 1), documents.values.flatten(0, 1).T)
+    best = products.view(query_count, query_tokens, count, tokens).max(-1).values
     return (best * queries.mask.unsqueeze(-1)).sum(1)
 
 
 def maxsim_in_parts(queries: States, documents: States) -> Tensor:
-    """`maxsim` of many documents, without the scores of all their tokens in memory at once."""
+    """`maxsim` over DOCUMENTS documents at a time, to limit the memory of the token products."""
     parts = zip(torch.split(documents.values, DOCUMENTS), torch.split(documents.mask, DOCUMENTS), strict=True)
     return torch.cat([maxsim(queries, States(values, mask)) for values, mask in parts], dim=1)
 
 
 def binary(vectors: States, center: Tensor) -> States:
-    """What a code of one bit a dimension decodes to: unit(center + level * sign); gradients pass as if uncoded."""
-    away = vectors.values - center
-    level = away[vectors.mask == 1].abs().mean()
-    coded = normalize(center + level * torch.where(away > 0, 1.0, -1.0), dim=-1)
+    """Vectors as binary codes decode them, unit(center + level * sign), with straight-through gradients."""
+    offsets = vectors.values - center
+    level = offsets[vectors.mask == 1].abs().mean()
+    coded = normalize(center + level * torch.where(offsets > 0, 1.0, -1.0), dim=-1)
     return States(vectors.values + (coded - vectors.values).detach(), vectors.mask)
 
 
 def pooled(vectors: States) -> States:
-    """Windows of neighbouring tokens as one unit vector each."""
+    """Unit vectors of windows of WINDOW neighbouring tokens."""
     extra = -vectors.mask.shape[1] % WINDOW
     texts, _, width = vectors.values.shape
     mask = pad(vectors.mask, (0, extra)).reshape(texts, -1, WINDOW)

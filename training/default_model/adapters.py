@@ -1,4 +1,4 @@
-"""The adapter folder: one file for all tasks, keys that name the task as in jina-embeddings-v4."""
+"""The adapter folder: one weights file for all tasks, with the task in the keys as in jina-embeddings-v4."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from encoder import BACKBONE, MATRYOSHKA_DIMS, PROMPTS, TASKS, Encoder
-from late_interaction import Projector
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from training.default_model.encoder import BACKBONE, MATRYOSHKA_DIMS, PROMPTS, TASKS, Encoder
+from training.default_model.late_interaction import Projector
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -24,7 +25,7 @@ PROJECTOR = "multi_vector_projector"
 
 
 def fresh_adapter(encoder: Encoder, task: str, seed: int) -> Encoder:
-    """A new LoRA on the six linear layers of every block."""
+    """Add a new LoRA to the six linear layers of every block."""
     torch.manual_seed(seed)
     config = LoraConfig(
         r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=TARGETS, task_type="FEATURE_EXTRACTION"
@@ -33,10 +34,10 @@ def fresh_adapter(encoder: Encoder, task: str, seed: int) -> Encoder:
 
 
 def load_adapter(encoder: Encoder, folder: Path, task: str) -> Encoder:
-    """The backbone with one trained task; peft does not expect a task in the keys, so it is taken out.
+    """Load the LoRA of one task onto the backbone; the task is removed from the keys, which PEFT does not expect.
 
     Raises:
-        SystemExit: The task's keys are not those of a LoRA on this backbone.
+        SystemExit: the task's keys are not those of a LoRA on this backbone.
     """
     ending = f".{task}.weight"
     tensors = load_file(folder / WEIGHTS)
@@ -53,10 +54,10 @@ def load_adapter(encoder: Encoder, folder: Path, task: str) -> Encoder:
 
 
 def load_projector(folder: Path) -> Projector:
-    """The projector with the LoRAs of all tasks.
+    """Load the projector with the LoRAs of all tasks.
 
     Raises:
-        SystemExit: The file holds other tensors of a projector.
+        SystemExit: the file's tensors of the projector are not the expected ones.
     """
     stem = f"base_model.model.{PROJECTOR}."
     tensors = {
@@ -65,7 +66,7 @@ def load_projector(folder: Path) -> Projector:
     expected = {"base_layer.weight", "base_layer.bias"}
     expected |= {f"{lora}.{task}.weight" for lora in ("lora_A", "lora_B") for task in TASKS}
     if tensors.keys() != expected:
-        raise SystemExit(f"{folder / WEIGHTS}: holds {sorted(tensors)} below {stem}, not {sorted(expected)}")
+        raise SystemExit(f"{folder / WEIGHTS}: has {sorted(tensors)} below {stem}, expected {sorted(expected)}")
     projector = Projector(tensors["base_layer.weight"], tensors["base_layer.bias"], RANK, ALPHA)
     with torch.no_grad():
         for task in TASKS:
@@ -75,7 +76,7 @@ def load_projector(folder: Path) -> Projector:
 
 
 def projector_tensors(projector: Projector) -> dict[str, Tensor]:
-    """The projector under its names in the file."""
+    """Tensors of the projector, by their names in the file."""
     stem = f"base_model.model.{PROJECTOR}"
     named: dict[str, Tensor] = {
         f"{stem}.base_layer.weight": projector.weight,
@@ -88,17 +89,17 @@ def projector_tensors(projector: Projector) -> dict[str, Tensor]:
 
 
 def task_tensors(encoder: Encoder, task: str) -> dict[str, Tensor]:
-    """The LoRA of one task under its names in the file."""
+    """Tensors of one task's LoRA, by their names in the file."""
     state = get_peft_model_state_dict(encoder.model, adapter_name=task)
     return {name.removesuffix(".weight") + f".{task}.weight": tensor for name, tensor in state.items()}
 
 
 def save(tensors: Mapping[str, Tensor], out: Path) -> None:
-    """Write tensors into the folder; those of the same name are replaced, all others stay."""
+    """Write tensors into the folder; tensors of the same name are replaced, all others stay."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / WEIGHTS
-    kept = load_file(path) if path.exists() else {}
-    merged = {name: tensor.detach().contiguous() for name, tensor in sorted({**kept, **tensors}.items())}
+    existing = load_file(path) if path.exists() else {}
+    merged = {name: tensor.detach().contiguous() for name, tensor in sorted({**existing, **tensors}.items())}
     save_file(merged, path, metadata={"format": "pt"})
     targets = TARGETS + [PROJECTOR] * any(PROJECTOR in name for name in merged)
     write_config(sorted(targets), out)
@@ -108,7 +109,7 @@ def save(tensors: Mapping[str, Tensor], out: Path) -> None:
 
 
 def write_config(targets: list[str], out: Path) -> None:
-    """adapter_config.json as peft writes it, with the modules in a fixed order: peft keeps a set."""
+    """Write adapter_config.json as PEFT does, with the modules in a fixed order: PEFT saves a set."""
     config = LoraConfig(
         r=RANK,
         lora_alpha=ALPHA,
@@ -124,5 +125,5 @@ def write_config(targets: list[str], out: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Indented and with a final newline, as people edit it."""
+    """Write JSON with indentation and a final newline."""
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8", newline="\n")

@@ -1,11 +1,7 @@
-#!/usr/bin/env python3
 """Train the adapter of one task of the default model: a LoRA on all-MiniLM-L6-v2.
 
-python train.py BACKBONE_DIR --task retrieval --data TRAIN_DIR -o OUT_DIR
-python train.py BACKBONE_DIR --task text-matching --teacher TEACHER_DIR --data TRAIN_DIR -o OUT_DIR
-
-TRAIN_DIR holds one folder per set: pairs.jsonl.gz with lines {"query", "positive"}, or pairs.tsv.gz with a grade and
-two texts. OUT_DIR becomes an adapter folder, or gets one more task: what it holds of other tasks stays.
+TRAIN_DIR has one folder per set: pairs.jsonl.gz with lines {"query", "positive"}, or pairs.tsv.gz with a grade and two
+texts. OUT_DIR becomes an adapter folder; tensors of other tasks in it stay.
 """
 
 from __future__ import annotations
@@ -18,23 +14,29 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from adapters import fresh_adapter, save, task_tensors
-from encoder import TASKS, Encoder, load_backbone
-from recipes import Recipe, read_recipe
-from settings import SETTINGS, Settings
 from torch.optim.lr_scheduler import LambdaLR
+
+from training.default_model.adapters import fresh_adapter, save, task_tensors
+from training.default_model.encoder import TASKS, Encoder, load_backbone
+from training.default_model.recipes import Recipe, read_recipe
+from training.default_model.settings import SETTINGS, Settings
+
+EXAMPLES = """examples:
+  python -m training.default_model.train BACKBONE_DIR --task retrieval --data TRAIN_DIR -o OUT_DIR
+  python -m training.default_model.train BACKBONE_DIR --task text-matching --teacher TEACHER_DIR \\
+      --data TRAIN_DIR -o OUT_DIR"""
 
 
 def schedule(step: int, settings: Settings) -> float:
-    """Share of the learning rate: a linear rise, then half a cosine down to zero."""
-    rise = max(1, round(settings.steps * settings.warmup))
-    if step < rise:
-        return (step + 1) / rise
-    return (1 + math.cos(math.pi * (step - rise) / max(1, settings.steps - rise))) / 2
+    """Factor of the learning rate: linear warm-up, then cosine decay to zero."""
+    warmup = max(1, round(settings.steps * settings.warmup))
+    if step < warmup:
+        return (step + 1) / warmup
+    return (1 + math.cos(math.pi * (step - warmup) / max(1, settings.steps - warmup))) / 2
 
 
 def train(encoder: Encoder, recipe: Recipe, settings: Settings) -> None:
-    """Fit the adapter in place."""
+    """Train the adapter in place, then interpolate between the backbone and the trained weights."""
     parameters = [parameter for parameter in encoder.model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
     scheduler = LambdaLR(optimizer, lambda step: schedule(step, settings))
@@ -47,31 +49,36 @@ def train(encoder: Encoder, recipe: Recipe, settings: Settings) -> None:
         scheduler.step()
         if step % 20 == 0 or step == settings.steps:
             print(f"step {step}: loss {value.item():.4f}, {time.monotonic() - begin:.0f} s", flush=True)
-    shorten(encoder, settings.kept)
+    interpolate(encoder, settings.interpolation)
 
 
 @torch.no_grad()
-def shorten(encoder: Encoder, share: float) -> None:
-    """Go only this share of the way from the backbone: a LoRA's change is as large as its B."""
+def interpolate(encoder: Encoder, share: float) -> None:
+    """Scale the LoRA's update B A by `share`, by scaling B."""
     for name, parameter in encoder.model.named_parameters():
         if "lora_B" in name:
             parameter.mul_(share)
 
 
 def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("backbone", type=Path, metavar="BACKBONE_DIR", help="all-MiniLM-L6-v2")
-    parser.add_argument("--task", choices=TASKS, required=True)
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.default_model.train",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("backbone", type=Path, metavar="BACKBONE_DIR", help="folder of all-MiniLM-L6-v2")
+    parser.add_argument("--task", choices=TASKS, required=True, help="task of the adapter")
     parser.add_argument(
-        "--teacher", type=Path, metavar="TEACHER_DIR", help="multilingual-e5-small, which text-matching learns from"
+        "--teacher", type=Path, metavar="TEACHER_DIR", help="folder of multilingual-e5-small, for --task text-matching"
     )
     parser.add_argument("--data", type=Path, required=True, metavar="TRAIN_DIR", help="folder of the training sets")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT_DIR")
-    parser.add_argument("--steps", type=int, help="default: as in settings.py")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT_DIR", help="adapter folder to write")
+    parser.add_argument("--steps", type=int, metavar="N", help="number of steps; default: that of settings.py")
     options = parser.parse_args()
     if (options.teacher is None) == (options.task == "text-matching"):
-        parser.error("--task text-matching, and no other, learns from a --teacher")
+        parser.error("--task text-matching needs a --teacher, and the other tasks take none")
     settings = SETTINGS[options.task]
     if options.steps is not None:
         settings = replace(settings, steps=options.steps)

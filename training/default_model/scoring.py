@@ -1,4 +1,4 @@
-"""Similarities and the figures by which they are judged."""
+"""Cosines, nDCG@10 and Spearman's correlation."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch.nn.functional import normalize
 
 
 def scores(queries: Tensor, passages: Tensor, dimensions: int) -> Tensor:
-    """Cosines [queries, passages] of the first `dimensions` values, normalized after the cut."""
+    """Cosines [queries, passages] of vectors truncated to `dimensions`, normalized after truncation."""
     return normalize(queries[:, :dimensions], dim=-1) @ normalize(passages[:, :dimensions], dim=-1).T
 
 
 def paired(left: Tensor, right: Tensor, dimensions: int) -> Tensor:
-    """Cosine of each row with the row of the same place, cut like `scores`."""
+    """Cosines [rows] of row i with row i, truncated like `scores`."""
     return (normalize(left[:, :dimensions], dim=-1) * normalize(right[:, :dimensions], dim=-1)).sum(-1)
 
 
 def ndcg_at_10(similarity: Tensor, relevant: Sequence[set[int]]) -> Tensor:
-    """nDCG@10 of every query; `relevant` holds the passages that answer it, all equally good."""
+    """nDCG@10 of every query, float64 [queries]; `relevant` has the indices of its passages, all of gain 1."""
     discounts = 1 / torch.log2(torch.arange(2, 12, dtype=torch.float64))
     best = similarity.topk(min(10, similarity.shape[1]), dim=1).indices.tolist()
-    found = []
+    values = []
     for ranking, answers in zip(best, relevant, strict=True):
         gain = sum(discounts[rank].item() for rank, passage in enumerate(ranking) if passage in answers)
-        found.append(gain / discounts[: min(10, len(answers))].sum().item())
-    return torch.tensor(found, dtype=torch.float64)
+        values.append(gain / discounts[: min(10, len(answers))].sum().item())
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def ranks(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What every stage shares: the model, and how texts become token states and vectors, exactly as the pack does it."""
+"""Encoder of the default model: texts to token states and vectors, computed exactly as in a pack."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 TASKS = ("retrieval", "text-matching", "code")
 MATRYOSHKA_DIMS = (32, 64, 128, 256, 384)
-CHUNK = 16  # texts that run through the model together
+BATCH = 16  # texts of a forward pass
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Text put before each input; the two sides of a search are told apart by it."""
+    """Text prefixes of the two sides of a search."""
 
     query: str
     passage: str
@@ -32,61 +32,66 @@ NO_PROMPTS = Prompts(query="", passage="")
 
 
 class States(NamedTuple):
-    """Last hidden states [texts, tokens, 384] of texts padded to the longest, and which tokens are real."""
+    """Last hidden states of texts padded to the longest.
+
+    Attributes:
+        values: float32 [texts, tokens, 384].
+        mask: int64 [texts, tokens]; 1 for tokens, 0 for padding.
+    """
 
     values: Tensor
-    mask: Tensor  # int64 [texts, tokens]
+    mask: Tensor
 
     def mean(self) -> Tensor:
-        """The mean over all real tokens, not normalized."""
+        """Mean over the tokens of each text, [texts, 384], not normalized."""
         mask = self.mask.unsqueeze(-1).to(self.values.dtype)
         return (self.values * mask).sum(1) / mask.sum(1)
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A model with its tokenizer; vectors are the mean over all tokens, not normalized yet."""
+    """A model with its tokenizer; texts are truncated to `max_tokens`."""
 
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Vectors [texts, 384] in the order of the texts."""
+        """Mean-pooled vectors [texts, 384] in the order of the texts, not normalized."""
         order = by_length(texts)
-        vectors = torch.cat([self.together(group).mean() for group in chunks([texts[index] for index in order])])
-        places = torch.empty(len(order), dtype=torch.int64)
-        places[order] = torch.arange(len(order))
-        return vectors[places]
+        vectors = torch.cat([self.states(batch).mean() for batch in batches([texts[index] for index in order])])
+        positions = torch.empty(len(order), dtype=torch.int64)
+        positions[order] = torch.arange(len(order))
+        return vectors[positions]
 
-    def together(self, texts: Sequence[str]) -> States:
-        """States of texts that are padded to the longest of them."""
+    def states(self, texts: Sequence[str]) -> States:
+        """Token states of a batch."""
         inputs = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
         return States(self.model(**inputs).last_hidden_state, inputs["attention_mask"])
 
     def without_adapter(self) -> AbstractContextManager[None]:
-        """A scope in which the bare backbone answers."""
+        """Context in which the adapter is switched off."""
         return self.model.disable_adapter() if isinstance(self.model, PeftModel) else nullcontext()
 
 
 def by_length(texts: Sequence[str]) -> list[int]:
-    """Positions in rising length: those of like length run together, to waste little on padding."""
+    """Indices of the texts in rising length, which keeps padding in a batch low."""
     return sorted(range(len(texts)), key=lambda index: len(texts[index]))
 
 
-def chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Neighbours that run together."""
-    for start in range(0, len(texts), CHUNK):
-        yield texts[start : start + CHUNK]
+def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Successive texts, BATCH at a time."""
+    for start in range(0, len(texts), BATCH):
+        yield texts[start : start + BATCH]
 
 
 def load_backbone(folder: Path, max_tokens: int) -> Encoder:
-    """The float32 backbone; eval mode also in training, since dropout would blur what the adapter learns from."""
+    """Load the float32 backbone in eval mode, for training too: dropout would blur the targets of the adapter."""
     model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
     return Encoder(model, AutoTokenizer.from_pretrained(folder), max_tokens)
 
 
 @torch.no_grad()
 def encode(encoder: Encoder, texts: Sequence[str], prompt: str) -> Tensor:
-    """Vectors of many texts, for measuring."""
+    """Encode texts with a prompt, without gradients: [texts, 384]."""
     return encoder([prompt + text for text in texts])

@@ -1,0 +1,1 @@
+"""Code that trained what the project ships."""
