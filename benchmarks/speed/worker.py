@@ -25,10 +25,9 @@ from benchmarks.spreads import spread
 from benchmarks.timing import MIN_CALLS, memory, once, repeated
 from embedpack.embedder import Embedder
 from embedpack.engine.encoder import EncodeOptions
-from embedpack.engine.loading import open_encoder
+from embedpack.engine.loading import open_encoder, open_processor
 from embedpack.engine.session import GraphSession
 from embedpack.inputs.batching import pad
-from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.graph_io import INPUT_IDS, SENTENCE_EMBEDDING
 from embedpack.pack.manifest import Variant
@@ -155,7 +154,7 @@ def _times(model: Embedder, text: str) -> tuple[float, float]:
 
 def text_of(model: Embedder, tokens: int) -> str:
     """A text that has that many tokens with its prompt."""
-    tokenizer = TextTokenizer(model.pack.read(model.pack.manifest.text.tokenizer), model.pack.manifest.text.max_tokens)
+    tokenizer = open_processor(model.pack).tokenizer
     prompt = model.prompts["query"]
     text = "a"
     while len(tokenizer.encode([text], prompt)[0].ids) < tokens:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings
+from embedpack.engine.loading import open_processor
 from embedpack.inputs.processor import ModelInput, Processor
-from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.folder import Pack
 from embedpack.progress import Progress
 from embedpack.vectors.multi_embeddings import offsets_of
@@ -66,16 +66,10 @@ def look_at(pack: Pack, task: str, inputs: Sequence[Input], wanted: str) -> list
     prompt = pack.manifest.tasks[task].prompt(wanted)
     seen = []
     with Progress("counting tokens", len(inputs)) as progress:
-        for item in _model_inputs(_processor(pack), inputs, prompt):
+        for item in _model_inputs(open_processor(pack), inputs, prompt):
             seen.append(Seen(len(item.ids), item.image is not None, item.alone))
             progress.advance(1)
     return seen
-
-
-def _processor(pack: Pack) -> Processor:
-    text = pack.manifest.text
-    tokenizer = TextTokenizer(pack.read(text.tokenizer), text.max_tokens)
-    return Processor(tokenizer, text.pad_token_id, pack.manifest.image, pack.manifest.dimensions)
 
 
 def _model_inputs(processor: Processor, inputs: Sequence[Input], prompt: str) -> Iterator[ModelInput]:
