@@ -9,7 +9,7 @@ demo: .venv-demo/.done
 	.venv-demo/bin/embedpack demo
 test: .venv-light/.done .venv-test/.done
 	.venv-light/bin/pytest tests/runtime
-	.venv-test/bin/pytest tests/export tests/project tests/images tests/runtime/test_hamming.py
+	.venv-test/bin/pytest tests/export tests/project tests/images tests/benchmarks tests/runtime/scoring/test_hamming.py
 check: .venv-test/.done
 	.venv-test/bin/ruff check
 	.venv-test/bin/ruff format --check

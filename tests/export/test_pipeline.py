@@ -21,18 +21,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from export_cases import (
-    QUERY,
-    TEXTS,
-    calibration_file,
-    edit_json,
-    exactly,
-    query_update,
-    quick,
-    tree,
-    write_adapter,
-)
-from tiny_checkpoint import make_checkpoint
 
 from embedpack import Embedder
 from embedpack.engine.encoder import EncodeOptions
@@ -52,6 +40,18 @@ from embedpack_export.sources.checkpoint import read_checkpoint
 from embedpack_export.sources.peft_adapter import read_adapter
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.inputs import text_inputs
+from tests.helpers.exports import (
+    QUERY,
+    TEXTS,
+    calibration_file,
+    edit_json,
+    exactly,
+    query_update,
+    quick,
+    tree,
+    write_adapter,
+)
+from tests.helpers.tiny_checkpoint import make_checkpoint
 
 TASKS = ("code", "retrieval")
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -108,13 +108,13 @@ def test_a_second_export_is_byte_identical(home: Path, tmp_path: Path) -> None:
 def test_an_export_of_another_process_is_byte_identical(home: Path, tmp_path: Path) -> None:
     """Another hash seed: no set decides an order."""
     code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "from export_cases import quick; from embedpack_export.pipeline import export; home = Path(sys.argv[2]);"
+        "import sys; from pathlib import Path; from tests.helpers.exports import quick;"
+        "from embedpack_export.pipeline import export; home = Path(sys.argv[1]);"
         "adapters = {task: home / task for task in ('code', 'retrieval')};"
         "weights = ('fp32', 'int8', 'int4');"
-        "export(quick(home / 'toy', Path(sys.argv[3]), weights=weights, adapters=adapters))"
+        "export(quick(home / 'toy', Path(sys.argv[2]), weights=weights, adapters=adapters))"
     )
-    arguments = [str(Path(__file__).parent), str(home), str(tmp_path / "other")]
+    arguments = [str(home), str(tmp_path / "other")]
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code, *arguments], env=environment, check=True)
     assert tree(tmp_path / "other") == tree(home / "pack")

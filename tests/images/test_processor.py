@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tiny_checkpoint import make_tokenizer
 
 from embedpack.errors import CapacityError, InputError
 from embedpack.host.memory import check_memory
@@ -19,6 +18,7 @@ from embedpack.inputs.processor import Processor
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.inputs.vision_layout import token_positions
 from embedpack.pack.manifest import ImageInput
+from tests.helpers.tiny_checkpoint import make_tokenizer
 
 SPEC = ImageInput(
     patch_size=14,

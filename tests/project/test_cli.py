@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_checkpoint import make_checkpoint
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings, pdf_pages
 from embedpack.cli.main import main
@@ -21,8 +20,10 @@ from embedpack.pack.folder import read_pack
 from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import PRECISIONS
 from embedpack_export.sources.hub import Downloaded
+from tests.helpers.tiny_checkpoint import make_checkpoint
+from tests.helpers.tiny_pack import TINY_PACK
 
-PACK = str(Path(__file__).parents[1] / "runtime" / "packs" / "tiny")
+PACK = str(TINY_PACK)
 COMMANDS = ("demo", "export", "embed", "search", "inspect", "verify")
 # In the file of texts of the fixture `files`.
 IN_FILE = ["a cat sleeps", "where is the router"]

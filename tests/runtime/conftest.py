@@ -9,46 +9,30 @@ import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from code_cases import book, coder
-from hypothesis import HealthCheck, settings
 
 from embedpack import Embedder, Embeddings
 from embedpack.vectors.codes import check_precision, quantize, unit
-
-TINY = Path(__file__).parent / "packs" / "tiny"
-
-# The same examples in every run: a red test means that the code changed. No deadline, for machines that are busy.
-settings.register_profile(
-    "embedpack", deadline=None, derandomize=True, max_examples=30, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("embedpack")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_cache() -> Iterator[None]:
-    """What the user has prepared on this machine takes no part in tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EMBEDPACK_CACHE", "")
-        yield
+from tests.helpers.codebooks import book, coder
+from tests.helpers.tiny_pack import TINY_PACK
 
 
 @pytest.fixture(scope="session")
 def tiny() -> Path:
     """The committed pack; tests only read it."""
-    return TINY
+    return TINY_PACK
 
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Path:
     """A copy of the tiny pack, to be broken."""
     folder = tmp_path / "pack"
-    shutil.copytree(TINY, folder)
+    shutil.copytree(TINY_PACK, folder)
     return folder
 
 

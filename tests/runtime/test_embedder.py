@@ -15,7 +15,6 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 import pytest
-from code_cases import codebook_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,12 +25,14 @@ from embedpack.pack.codebooks import Codebooks, open_codebooks, write_codebooks
 from embedpack.vectors.codebook import LOW_BIT
 from embedpack.vectors.codes import PRECISIONS, Precision, code_width, quantize, unit
 from embedpack.vectors.embeddings import concatenate
+from tests.helpers.codebooks import codebook_of
+from tests.helpers.tiny_pack import TINY_PACK
 
 Open = Callable[[str], Embedder]
 Edit = Callable[[Callable[[dict[str, Any]], object]], None]
 
 FORMATS = ("fp32", "int8", "int4")
-TOKENIZER = json.loads((Path(__file__).parent / "packs/tiny/tokenizer.json").read_bytes())
+TOKENIZER = json.loads((TINY_PACK / "tokenizer.json").read_bytes())
 WORDS = [word for word in TOKENIZER["model"]["vocab"] if not word.startswith("##")]
 # Words in the vocabulary, special tokens among them, and some that are cut into pieces or unknown.
 WORDS += ["zebra", "Kühlschrank", "猫", "😀"]

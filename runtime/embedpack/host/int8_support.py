@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import onnxruntime as ort
 
-# MatMulInteger of uint8 [1, 16] with int8 [16, 16], all 127; made by tests/export/make_saturation_probe.py.
+# MatMulInteger of uint8 [1, 16] with int8 [16, 16], all 127; made by tests/helpers/make_saturation_probe.py.
 PROBE = base64.b64decode(
     "CAo6kQMKKwoDcm93CgZ3ZWlnaHQSBHN1bXMaB3Byb2R1Y3QiDU1hdE11bEludGVnZXISBXByb2JlKpECCBAIEBADQgZ3ZWlnaHRK"
     "gAJ/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/f39/"

@@ -1,25 +1,23 @@
 """Makes the pack tests/runtime/packs/tiny. This needs the exporter, the tests that open the pack do not.
 
-Run it as: python tests/runtime/packs/make_tiny.py
+Run it as: python -m tests.runtime.packs.make_tiny
 """
 
 from __future__ import annotations
 
-import runpy
 import shutil
 import tempfile
 from pathlib import Path
 
 from embedpack_export.pipeline import export
 from embedpack_export.planning.settings import ExportSettings
+from tests.helpers.tiny_checkpoint import make_checkpoint
 
 HERE = Path(__file__).parent
-TINY_CHECKPOINT = HERE.parents[1] / "export" / "tiny_checkpoint.py"
 
 
 def main() -> None:
     """Export a toy BERT of random weights in every weights format."""
-    make_checkpoint = runpy.run_path(str(TINY_CHECKPOINT))["make_checkpoint"]
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = make_checkpoint(Path(folder) / "tiny-bert")
         made = Path(folder) / "tiny"

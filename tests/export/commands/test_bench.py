@@ -1,0 +1,181 @@
+"""embedpack bench on the tiny pack: exit status, text, JSON, page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedpack import Embedder
+from embedpack.cli.main import main
+from embedpack.pack.folder import read_pack
+from embedpack.pack.task_codec import TaskCodec
+from embedpack_export.evaluation.cost.measure import Cost
+from embedpack_export.evaluation.results import Setting
+from embedpack_export.evaluation.scoring.encoding import encode, look_at
+from embedpack_export.evaluation.sweep import SweepRow, recommend
+from embedpack_export.metrics.bootstrap import Interval
+from embedpack_export.metrics.non_inferiority import non_inferiority
+from tests.helpers.evaluation_sets import write_data, write_pairs, write_retrieval
+from tests.helpers.tiny_pack import TINY_PACK
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def accuracy(data: Path, *options: str) -> int:
+    return main(["bench", "accuracy", str(TINY_PACK), "--data", str(data), "--threads", "1", "--no-cache", *options])
+
+
+def settings_of(path: Path) -> list[dict[str, Any]]:
+    (task,) = json.loads(path.read_text())["accuracy"]["tasks"]
+    return list(task["settings"])
+
+
+def test_few_queries_are_no_pass(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "out.json"
+    assert accuracy(data, "--variant", "default-fp32", "--precision", "float32", "--json", str(path)) == 1
+    shown = capsys.readouterr().out
+    assert "tiny-bert beside its reference (fp32 graph); largest loss put up with: 0.3 points" in shown
+    assert (
+        "FAILED: not non-inferior at 0.3 points:\n  default, default-fp32 32 float32, nDCG@10: not resolvable" in shown
+    )
+    written = json.loads(path.read_text())
+    assert written["accuracy"]["reference"] == "fp32 graph"
+    assert written["provenance"]["packages"]["numpy"] == np.__version__
+    ndcg, pairs = settings_of(path)
+    assert (ndcg["measure"], pairs["measure"]) == ("nDCG@10", "Spearman")
+    assert [item["set"] for item in ndcg["sets"]] == ["code/words", "retrieval/words-en"]
+    assert ndcg["verdict"]["difference"] == 0
+    assert ndcg["verdict"]["queries"] == 24
+    assert ndcg["worst_language"]["name"] in ("code", "en")
+    for item in ndcg["sets"]:
+        assert (item["top_10_overlap"], item["rank_biased_overlap"]) == (1, 1)
+        assert item["cosine"]["count"] == 32
+
+
+def test_a_wide_margin_passes(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--variant", "default-fp32", "--precision", "float32", "--set", "retrieval/words-en")
+    assert accuracy(data, *options, "--max-loss", "2") == 0
+    assert "passed: all 1 verdicts that count are non-inferior at 2 points" in capsys.readouterr().out
+
+
+def test_everything_is_measured_and_whole_float32_counts(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    accuracy(data, "--variant", "default-int8", "--set", "sts/pairs-de-dev", "--json", str(path))
+    settings = settings_of(path)
+    # 32 and 16 dimensions in all precisions, 8 too.
+    assert len(settings) == 21
+    assert [item["setting"]["precision"] for item in settings if item["counts"]] == ["float32"]
+    sizes = {(item["setting"]["dimensions"], item["setting"]["precision"]): item["bytes"] for item in settings}
+    assert (sizes[32, "float32"], sizes[16, "4bit"], sizes[8, "binary"]) == (128, 8, 1)
+
+
+def test_what_is_named_counts(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    options = ("--precision", "int8", "--precision", "binary", "--truncate-dim", "16", "--set", "code/words")
+    assert accuracy(data, *options, "--variant", "default-int4", "--json", str(path)) == 1
+    found = [
+        (item["setting"]["dimensions"], item["setting"]["precision"], item["counts"]) for item in settings_of(path)
+    ]
+    assert found == [(16, "int8", True), (16, "binary", True)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "code/gone"], "unknown set 'code/gone'"),
+        (["--task", "code"], "unknown task 'code'; known: default"),
+        (["--variant", "default-int2"], "unknown variant 'default-int2'"),
+        (["--precision", "int2"], "unknown precision 'int2'"),
+        (["--truncate-dim", "12"], "unknown truncate_dim 12"),
+        (["--max-loss", "0"], "--max-loss is 0.0; a margin is above 0"),
+        (["--adapter", "retrieval"], "--adapter retrieval: expected TASK=DIR"),
+        (["--adapter", "a=b", "--adapter", "a=c"], "--adapter names the task 'a' twice"),
+        (["--cache", "x"], "--cache and --no-cache exclude each other"),
+    ],
+)
+def test_wrong_options_are_told(
+    data: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert accuracy(data, *options) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_codes_are_those_of_the_embedder(data: Path) -> None:
+    model = Embedder(TINY_PACK, weights="int8", threads=1)
+    texts = ["the cat sleeps", "list every file of the folder", "warm roof"]
+    whole = encode(model, "default", texts, "passage")
+    codec = TaskCodec.open(model.pack, "default")
+    for precision in ("float32", "float16", "int8", "4bit", "2bit", "ternary", "binary"):
+        made = codec.single(whole, precision, 16)
+        expected = model.encode(texts, prompt_name="passage", truncate_dim=16, precision=precision)
+        assert (made.codes == expected.codes).all(), precision
+        assert made.precision == expected.precision
+
+
+def test_lengths_count_the_prompt_and_special_tokens() -> None:
+    pack = read_pack(TINY_PACK)
+    short, long = look_at(pack, "default", ["cat", "cat " * 100], "query")
+    # [CLS] query : cat [SEP]
+    assert (short.tokens, short.length, short.image) == (5, "1 to 16 tokens", False)
+    assert (long.tokens, long.length) == (32, "17 to 64 tokens")
+
+
+def row(variant: str, size: int, speed: float, loss: float) -> SweepRow:
+    verdict = non_inferiority(-loss, Interval(-loss - 0.1, -loss + 0.1), [5000], margin=0.5)
+    setting = Setting(variant, "single", size, "int8")
+    return SweepRow(
+        setting=setting, bytes=size, cost=Cost(1, 1, speed), ndcg_at_10=50 - loss, verdict=verdict, on_front=True
+    )
+
+
+def test_the_cheapest_that_is_good_enough_is_recommended() -> None:
+    rows = [row("a", 64, 10, 0.1), row("b", 32, 10, 0.45), row("c", 32, 20, 0.45), row("d", 16, 50, 0.9)]
+    found = recommend(rows, "single")
+    assert found.by_estimate == rows[2].setting
+    assert found.by_bound == rows[0].setting
+    assert recommend(rows[3:], "single").by_estimate is None
+
+
+def test_a_sweep_prints_and_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_retrieval(tmp_path / "data" / "a")
+    write_pairs(tmp_path / "data" / "sts")
+    page, path = tmp_path / "out.html", tmp_path / "out.json"
+    options = ["--data", str(tmp_path / "data"), "--variant", "default-fp32", "--max-loss", "50", "--threads", "1"]
+    assert main(["bench", "sweep", str(TINY_PACK), *options, "--html", str(page), "--json", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "recommended single vectors: default-fp32 " in shown
+    (task,) = json.loads(path.read_text())["sweep"]["tasks"]
+    assert task["sets"] == ["a"]
+    assert len(task["rows"]) == 21
+    first = task["rows"][0]
+    assert first["cost"]["file_bytes"] == read_pack(TINY_PACK).manifest.variant_bytes("default-fp32")
+    assert 20_000_000 < first["cost"]["peak_rss_bytes"] < 1_000_000_000
+    assert first["cost"]["tokens_per_s"] > 0
+    whole = next(item for item in task["rows"] if item["bytes"] == 128)
+    assert whole["verdict"]["difference"] == 0
+    best = max(task["rows"], key=lambda item: item["ndcg_at_10"])
+    assert any(item["on_front"] for item in task["rows"] if item["ndcg_at_10"] == best["ndcg_at_10"])
+    assert page.read_text().count("<svg viewBox") == 2
+
+
+def test_a_sweep_that_finds_nothing_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pairs(tmp_path / "data" / "sts")
+    assert main(["bench", "sweep", str(TINY_PACK), "--data", str(tmp_path / "data")]) == 1
+    assert "no set of queries and documents; a sweep measures rankings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["accuracy", "sweep"])
+def test_help_says_what_the_exit_status_means(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", program, "-h"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert "Exit status: 0 if" in shown
+    assert f"examples:\n  embedpack bench {program}" in shown

@@ -1,0 +1,253 @@
+"""What layers read behind quantized ones: it is seen as it is, and weights make up for what is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import pytest
+
+from benchmarks.checkpoints.make_v4 import make_v4
+from embedpack_export import pipeline
+from embedpack_export.arrays import Float32
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
+from embedpack_export.graph.formats.fp32 import Fp32
+from embedpack_export.quantization.activation_file import Recording, Tokens
+from embedpack_export.quantization.error_compensation import Drift, Passage
+from embedpack_export.quantization.gptq import regression
+from embedpack_export.stages.exact_run import real_tokens
+from tests.helpers.exports import query_update, quick, write_adapter
+from tests.helpers.tiny_checkpoint import make_checkpoint
+
+BOUNDS = (0, 70, 71, 400, 900)
+
+
+def random(rows: int, columns: int, seed: int = 0) -> Float32:
+    return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
+
+
+def batches(tokens: Float32) -> list[Float32]:
+    return [tokens[start:stop] for start, stop in pairwise(BOUNDS)]
+
+
+def drifted(tokens: Float32, seed: int = 1) -> Float32:
+    """What arrives: mixed a little, noisy, and moved."""
+    size = tokens.shape[1]
+    mixed = tokens @ (np.eye(size, dtype=np.float32) + random(size, size, seed) * np.float32(0.05))
+    return mixed + random(len(tokens), size, seed + 1) * np.float32(0.2) + np.float32(0.3)
+
+
+def shares(count: int) -> Float32:
+    """Texts of 1, 2, ... tokens, as many as there is room for, and one of what is left."""
+    lengths = [length for length in range(1, count) if length * (length + 1) // 2 <= count]
+    lengths += [count - sum(lengths)] if sum(lengths) < count else []
+    return (1 / np.repeat(lengths, lengths))[:, None].astype(np.float32)
+
+
+def found(exact: Float32, arrived: Float32, missing: Float32 | None = None) -> Drift:
+    missing = np.empty((len(exact), 0), np.float32) if missing is None else missing
+    parts = zip(batches(exact), batches(shares(len(exact))), batches(arrived), batches(missing), strict=True)
+    return Drift.of(exact.mean(0), (Passage(Tokens(values, share), *rest) for values, share, *rest in parts))
+
+
+def counts(exact: Float32) -> npt.NDArray[np.float64]:
+    """How much each token counts."""
+    return shares(len(exact))[:, 0] / np.square(exact.astype(np.float64)).sum(1)
+
+
+# --- recordings
+
+
+def test_a_recording_gives_back_what_it_took(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "site", 5)
+    given = [Tokens(random(rows, 5, seed), random(rows, 1, seed + 9)) for seed, rows in enumerate((3, 1, 7))]
+    for flow, tokens in zip((0, 0, 1), given, strict=True):
+        recording.add(flow, tokens)
+    assert recording.batches == (2, 1)
+    for _ in range(2):
+        for read, tokens in zip(recording, given, strict=True):
+            np.testing.assert_array_equal(read.values, tokens.values)
+            np.testing.assert_array_equal(read.shares, tokens.shares)
+
+
+def test_a_recording_begins_empty_where_another_was(tmp_path: Path) -> None:
+    Recording(tmp_path / "site", 5).add(0, Tokens(random(3, 5), shares(3)))
+    recording = Recording(tmp_path / "site", 2)
+    recording.add(0, Tokens(random(4, 2), shares(4)))
+    (read,) = recording
+    np.testing.assert_array_equal(read.values, random(4, 2))
+
+
+def test_all_tokens_of_a_text_together_count_1() -> None:
+    mask = np.array([[1, 1, 1, 0], [1, 0, 0, 0]])
+    values = random(8, 5).reshape(2, 4, 5)
+    tokens = real_tokens({"attention_mask": mask}, values)
+    np.testing.assert_array_equal(tokens.values, values[mask.astype(bool)])
+    np.testing.assert_allclose(tokens.shares[:, 0], [1 / 3, 1 / 3, 1 / 3, 1], rtol=1e-6)
+    image = real_tokens({"patches": values}, values[0])
+    np.testing.assert_array_equal(image.values, values[0])
+    np.testing.assert_allclose(image.shares, np.full((4, 1), 0.25))
+
+
+# --- covariances
+
+
+def test_drift_is_that_of_all_tokens_at_once() -> None:
+    exact = random(900, 12)
+    arrived, missing = drifted(exact), random(900, 3, seed=8)
+    drift = found(exact, arrived, missing)
+    weights = counts(exact)
+    every = np.hstack([exact - arrived, missing, arrived]).astype(np.float64)
+    together = np.cov(every, rowvar=False, ddof=0, aweights=weights)
+    np.testing.assert_allclose(drift.lost[0], together[:12, 15:], atol=1e-5)
+    np.testing.assert_allclose(drift.behind, together[12:15, 15:], atol=1e-5)
+    np.testing.assert_allclose(drift.covariance[0], together[15:, 15:], atol=1e-5)
+    np.testing.assert_allclose(drift.exact, np.average(exact, axis=0, weights=weights), atol=1e-5)
+    np.testing.assert_allclose(drift.mean, np.average(arrived, axis=0, weights=weights), atol=1e-5)
+    np.testing.assert_allclose(drift.missing, np.average(missing, axis=0, weights=weights), atol=1e-5)
+    assert drift.tokens == 900
+
+
+def test_channels_of_different_blocks_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", 5)
+    exact = random(900, 12)
+    parts = found(exact, drifted(exact))
+    monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", 12)
+    whole = found(exact, drifted(exact))
+    for start, covariance, lost in zip((0, 5, 10), parts.covariance, parts.lost, strict=True):
+        block = slice(start, start + len(lost))
+        np.testing.assert_allclose(covariance, whole.covariance[0][block, block], atol=1e-6)
+        np.testing.assert_allclose(lost, whole.lost[0][block, block], atol=1e-6)
+
+
+def test_channels_far_from_zero_keep_their_covariance() -> None:
+    """Decoders have channels that hardly move, thousands away from zero."""
+    exact = random(900, 6)
+    arrived = drifted(exact)
+    far = np.array([0, 0, 3000, 0, 0, 0], np.float32)
+    moved = found(exact + far, arrived + far)
+    # The length of the tokens is that of the far channel.
+    together = np.cov(np.hstack([exact - arrived, arrived]), rowvar=False, ddof=0, aweights=shares(900)[:, 0])
+    np.testing.assert_allclose(moved.lost[0], together[:6, 6:], atol=1e-2)
+    np.testing.assert_allclose(moved.covariance[0], together[6:, 6:], atol=1e-2)
+
+
+# --- weights that make up
+
+
+def made_up(drift: Drift, weights: Float32) -> Float32:
+    return weights + regression(drift.roundings(), drift.owed(weights, slice(0, len(weights))))
+
+
+def output_error(exact: Float32, error: Float32) -> float:
+    """Mean squared error of outputs around its mean, tokens weighted as calibration does."""
+    around = error - np.average(error, axis=0, weights=counts(exact))
+    return float(np.average(np.square(around).sum(1), weights=counts(exact)))
+
+
+@pytest.mark.parametrize(("block", "share"), [(2048, 0.9), (5, 0.95)])
+def test_weights_that_make_up_lose_less(monkeypatch: pytest.MonkeyPatch, block: int, share: float) -> None:
+    monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", block)
+    exact, weights = random(900, 12), random(7, 12, seed=5)
+    arrived = drifted(exact)
+    wanted = made_up(found(exact, arrived), weights)
+    before, after = (output_error(exact, exact @ weights.T - arrived @ matrix.T) for matrix in (weights, wanted))
+    assert after < share * before
+
+
+def test_weights_make_up_for_what_is_missing_behind_them() -> None:
+    """It goes with what arrives, but for a little."""
+    exact, weights = random(900, 12), random(7, 12, seed=5)
+    missing = exact @ random(7, 12, seed=6).T + random(900, 7, seed=7) * np.float32(0.1)
+    wanted = made_up(found(exact, exact, missing), weights)
+    before, after = (output_error(exact, exact @ (weights - matrix).T + missing) for matrix in (weights, wanted))
+    assert after < 0.1 * before
+
+
+def test_chunks_of_rows_make_up_for_their_own_part() -> None:
+    exact, weights = random(900, 12), random(7, 12, seed=5)
+    drift = found(exact, drifted(exact), random(900, 7, seed=7))
+    whole = drift.owed(weights, slice(0, 7))
+    for rows in (slice(0, 3), slice(3, 7)):
+        np.testing.assert_allclose(drift.owed(weights[rows], rows), whole[rows], atol=1e-5)
+
+
+def test_what_can_be_undone_is_undone() -> None:
+    """Channels that arrive mixed are taken apart again, but for the damping."""
+    exact, weights = random(900, 12), random(7, 12, seed=5)
+    mix = np.eye(12, dtype=np.float32) + random(12, 12, seed=1) * np.float32(0.1)
+    wanted = made_up(found(exact, exact @ mix), weights)
+    undone = weights @ np.linalg.inv(mix).T
+    assert np.linalg.norm(wanted - undone) < 0.4 * np.linalg.norm(weights - undone)
+
+
+def test_nothing_lost_changes_nothing() -> None:
+    exact, weights = random(900, 12), random(7, 12, seed=5)
+    drift = found(exact, exact)
+    np.testing.assert_array_equal(made_up(drift, weights), weights)
+    np.testing.assert_allclose(drift.mean, drift.exact, atol=1e-7)
+
+
+def test_few_tokens_are_damped_more() -> None:
+    """What goes with what arrives by chance is no pattern to follow."""
+    weights, moved = random(7, 64, seed=5), []
+    for count in (900, 50):
+        exact = random(count, 64)
+        wanted = made_up(found(exact, exact, random(count, 7, seed=7)), weights)
+        moved.append(np.linalg.norm(wanted - weights) / np.linalg.norm(weights) * count**0.5)
+    assert moved[1] < 1.2 * moved[0]
+
+
+# --- what arrives, in a graph
+
+
+@dataclass(frozen=True)
+class Watching(Fp32):
+    """Linear layers in float32 that compare what arrives with what was recorded: there it is the same.
+
+    `tolerance` is relative to the largest value.
+    """
+
+    tolerance: float = 1e-5
+    seen: list[str] = field(default_factory=list)
+
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+        recording = context.statistics[x.site].recording
+        assert recording is not None
+        assert context.arrivals is not None
+        for exact, (arrived,) in zip(recording, context.arrivals([x.value], recording.batches), strict=True):
+            np.testing.assert_allclose(arrived, exact.values, atol=self.tolerance * float(np.abs(exact.values).max()))
+        self.seen.append(x.site)
+        return super().linears(context, x, layers)
+
+
+def adapters(folder: Path) -> dict[str, Path]:
+    return {task: write_adapter(folder / task, query_update(seed=seed)) for seed, task in enumerate(("a", "b"))}
+
+
+@pytest.mark.parametrize(("modes", "tolerance"), [(("merged",), 1e-5), (("switchable",), 5e-3)])
+def test_what_arrives_is_what_the_written_part_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modes: tuple[str, ...], tolerance: float
+) -> None:
+    """Of two tasks, each with its own weights, or with its adapter as an input, in float16."""
+    watching = Watching("int4", tolerance)
+    monkeypatch.setattr(pipeline, "FORMATS", {"int4": watching})
+    checkpoint = make_checkpoint(tmp_path / "toy")
+    settings = quick(checkpoint, tmp_path / "pack", weights=("int4",), adapters=adapters(tmp_path), adapter_modes=modes)
+    pipeline.export(settings)
+    sites = {"encoder.layer.0.attention.mixed", "encoder.layer.1.intermediate.active", "embeddings.LayerNorm"}
+    assert sites <= set(watching.seen)
+
+
+def test_what_arrives_in_a_model_that_reads_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = Watching("int4")
+    monkeypatch.setattr(pipeline, "FORMATS", {"int4": watching})
+    checkpoint = make_v4(tmp_path / "toy")
+    pipeline.export(quick(checkpoint, tmp_path / "pack", weights=("int4",)))
+    assert any(site.startswith("visual.merger") for site in watching.seen)
+    assert any(site.startswith("layers.0.mlp") for site in watching.seen)
