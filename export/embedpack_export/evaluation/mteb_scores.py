@@ -19,7 +19,7 @@ from embedpack_export.evaluation.results import MtebFigures
 from embedpack_export.evaluation.scoring.encoding import encode
 from embedpack_export.evaluation.sets.assignment import task_of, variants_of
 from embedpack_export.evaluation.sets.data import Kind
-from embedpack_export.reference.opening import Reference
+from embedpack_export.reference.protocol import Reference
 
 # Texts under the prompt of that name, float32 [texts, dimensions].
 Encode = Callable[[Sequence[str], str], Float32]
@@ -105,7 +105,12 @@ def scores_of(
     if task is None:
         raise InputError(f"--mteb {name}: none of the pack's tasks is known to be for sets of the kind {kind}")
     logger.info("mteb: %s, reference", name)
-    exact = _score(mteb_task, MtebEncoder("reference", lambda texts, wanted: reference.single(task, texts, wanted)))
+    exact = _score(
+        mteb_task,
+        MtebEncoder(
+            "reference", lambda texts, wanted: reference.single(task, texts, pack.manifest.tasks[task].prompt(wanted))
+        ),
+    )
     reference.close()
     found = []
     for variant in variants_of(pack.manifest, task, variants):

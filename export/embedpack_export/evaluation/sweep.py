@@ -18,7 +18,8 @@ from embedpack_export.evaluation.sets.discovery import read_sets
 from embedpack_export.evaluation.summary import summarise
 from embedpack_export.metrics.non_inferiority import NonInferiority
 from embedpack_export.planning.settings import ReferenceKind
-from embedpack_export.reference.opening import Reference, ReferenceSource, open_reference
+from embedpack_export.reference.opening import ReferenceSource, open_reference
+from embedpack_export.reference.protocol import Reference
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,14 +16,14 @@ from embedpack.pack.manifest import Check, TokenAccuracy, Variant
 from embedpack.vectors.codes import Float32
 from embedpack_export.gate.budget import Budget
 from embedpack_export.gate.code_figures import code_figures
-from embedpack_export.gate.diagnosis import SUSPICIOUS, find_cause
+from embedpack_export.gate.diagnosis import MAX_MEAN_DISTANCE, find_cause
 from embedpack_export.gate.figures import TaskFigures, VariantFigures
-from embedpack_export.gate.sample import pack_tokens, pack_vectors, prompted, sampled
+from embedpack_export.gate.sample import PromptedText, pack_tokens, pack_vectors, prompted, sampled
 from embedpack_export.gate.self_retrieval import MIN_TEXTS, RankingLoss, ReferenceRanking
 from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
 from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan
-from embedpack_export.reference.choice import Prompted, Reference, Setup
+from embedpack_export.reference.protocol import Reference
 
 COSINE_DIGITS = 6
 # Each of them has some hundred tokens, enough for their mean and first percentile.
@@ -58,7 +58,7 @@ class Checked:
 class _Expected:
     """Vectors of a task, `tokens` of some texts only; `ranking` is None if there are too few texts."""
 
-    texts: list[Prompted]
+    texts: list[PromptedText]
     single: Float32
     tokens: list[Float32] | None
     ranking: ReferenceRanking | None
@@ -99,14 +99,14 @@ def check_pack(folder: Path, plan: ExportPlan, reference: Reference, budget: Bud
 
 
 def _expected(plan: ExportPlan, reference: Reference, task: str, texts: Sequence[CalibrationText]) -> _Expected:
-    setup, with_prompts = Setup(task, plan.pooling), prompted(plan, task, texts)
-    single = reference.single(setup, with_prompts)
+    with_prompts = prompted(plan, task, texts)
+    single = reference.single(task, [text.whole for text in with_prompts])
     return _Expected(
         with_prompts,
         single,
         None
         if plan.model.tokens is None
-        else reference.tokens(setup, [with_prompts[row] for row in _token_rows(len(with_prompts))]),
+        else reference.multi(task, [with_prompts[row].whole for row in _token_rows(len(with_prompts))]),
         ReferenceRanking(single, plan.seed) if len(single) >= MIN_TEXTS else None,
     )
 
@@ -162,10 +162,10 @@ class _Checking:
             tokens=close_tokens,
         )
 
-    def _failure(self, task: str, check: Check, texts: Sequence[Prompted], found: Float32) -> str | None:
+    def _failure(self, task: str, check: Check, texts: Sequence[PromptedText], found: Float32) -> str | None:
         """Over the budget, or another model altogether, however little is lost by that."""
         over = check.verdict == "over budget"
-        if not over and 1 - check.cosine_mean <= SUSPICIOUS[self.variant.weights]:
+        if not over and 1 - check.cosine_mean <= MAX_MEAN_DISTANCE[self.variant.weights]:
             return None
         cause = find_cause(self.plan, self.reference, task, texts, found)
         if cause is not None:

@@ -1,111 +1,119 @@
-"""Why vectors differ from the reference's: another adapter, other prompts, another pooling, or the weights themselves.
+"""Diagnosis of wrong vectors: another adapter, other prompts or another pooling than those of the plan.
 
-Each suspicion is a way to compute vectors that are not the right ones. Where a variant's vectors lie nearer to these
-than to those of the reference, the suspicion is right: what rounding adds has no reason to point there.
+Each suspicion is a mistake. Rounding errors have no preferred direction, so if the vectors of a variant are clearly
+nearer to the reference's vectors under that mistake than to the right ones, the mistake is the cause.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
 
 from embedpack.pack.manifest import Pooling, WeightsFormat
 from embedpack.vectors.codes import Float32
+from embedpack_export.gate.sample import PromptedText
 from embedpack_export.metrics.cosines import row_cosines
 from embedpack_export.planning.plan import ExportPlan
-from embedpack_export.reference.choice import Prompted, Reference, Setup
+from embedpack_export.reference.protocol import Reference
 
-# Mean 1 - cosine from which on a variant is looked at more closely, whatever it loses; of all-MiniLM-L6-v2 it is
-# 0, 0.0004 and 0.009.
-SUSPICIOUS: dict[WeightsFormat, float] = {"fp32": 1e-5, "int8": 1e-3, "int4": 1e-2}
-# Two thirds of the way: chance does not bring vectors there.
-NEARER = 2 / 3
+# Mean 1 - cosine above which a variant is diagnosed even within its budget. all-MiniLM-L6-v2 has 0, 0.0004 and 0.009.
+MAX_MEAN_DISTANCE: dict[WeightsFormat, float] = {"fp32": 1e-5, "int8": 1e-3, "int4": 1e-2}
+# Distance to the vectors of a suspicion over the distance to the right ones: chance does not get below this.
+MAX_DISTANCE_RATIO = 2 / 3
 EPSILON = 1e-9
-# Enough to tell two models apart.
-MOST_TEXTS = 32
+# Enough texts to distinguish two models.
+MAX_TEXTS = 32
 
 
 @dataclass(frozen=True)
 class Suspicion:
-    """What may have gone wrong, and how the vectors would then have come about."""
+    """A mistake that an export may have made.
+
+    Attributes:
+        message: description of the mistake.
+        texts: texts under the prompts of the mistake.
+        task: task whose adapter was used; None: no adapter.
+        pooling: pooling that was used; None: that of the plan.
+    """
 
     message: str
-    setup: Setup
-    texts: Sequence[Prompted]
+    texts: Sequence[PromptedText]
+    task: str | None
+    pooling: Pooling | None = None
 
 
 def find_cause(
-    plan: ExportPlan, reference: Reference, task: str, texts: Sequence[Prompted], found: Float32
+    plan: ExportPlan, reference: Reference, task: str, texts: Sequence[PromptedText], vectors: Float32
 ) -> str | None:
-    """What explains the vectors that a pack gives for a task better than the task itself; None: nothing known does.
+    """Find the mistake that explains the vectors of a pack better than rounding does; None: none of those known.
 
     Args:
-        plan: how it should have been made.
-        reference: gives the vectors of each suspicion, where it can.
-        task: of the pack.
-        texts: with the prompts that they should have had.
-        found: unit vectors of the pack, [texts, dimensions].
+        plan: plan of the export.
+        reference: source of the vectors of each suspicion that it covers.
+        task: task of the vectors.
+        texts: texts under the prompts of the plan.
+        vectors: unit vectors of the pack, [texts, dimensions].
     """
-    rows = np.linspace(0, len(texts) - 1, min(len(texts), MOST_TEXTS)).astype(int).tolist()
-    texts, found = [texts[row] for row in rows], found[rows]
-    own = reference.single(Setup(task, plan.pooling), texts)
-    best, cause = NEARER, None
+    rows = np.linspace(0, len(texts) - 1, min(len(texts), MAX_TEXTS)).astype(int).tolist()
+    texts, vectors = [texts[row] for row in rows], vectors[rows]
+    right = reference.single(task, [text.whole for text in texts])
+    lowest, cause = MAX_DISTANCE_RATIO, None
     for suspicion in _suspicions(plan, task, texts):
         changed = np.array([text != other for text, other in zip(texts, suspicion.texts, strict=True)])
-        # Where the prompts are the same, all texts tell; else only those that got another one.
+        # Suspicions of prompts are tested on the texts whose prompt would change, all others on all texts.
         changed = changed if changed.any() else np.ones(len(texts), bool)
-        chosen = [suspicion.texts[row] for row in np.flatnonzero(changed).tolist()]
-        if not reference.knows(suspicion.setup, chosen):
+        inputs = [suspicion.texts[row].whole for row in np.flatnonzero(changed).tolist()]
+        if not reference.covers(suspicion.task, inputs, pooling=suspicion.pooling):
             continue
-        other = _distance(reference.single(suspicion.setup, chosen), found[changed])
-        ratio = other / max(_distance(own[changed], found[changed]), EPSILON)
-        if ratio < best:
-            best, cause = ratio, suspicion.message
+        wrong = reference.single(suspicion.task, inputs, pooling=suspicion.pooling)
+        ratio = _distance(wrong, vectors[changed]) / max(_distance(right[changed], vectors[changed]), EPSILON)
+        if ratio < lowest:
+            lowest, cause = ratio, suspicion.message
     return cause
 
 
-def _suspicions(plan: ExportPlan, task: str, texts: Sequence[Prompted]) -> Iterator[Suspicion]:
+def _suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText]) -> Iterator[Suspicion]:
     for other in plan.tasks:
         if other != task:
             yield Suspicion(
                 f"its vectors are those of the task {other!r}: the adapters were swapped",
-                Setup(other, plan.pooling),
                 texts,
+                other,
             )
     if plan.tasks[task].adapter is not None:
         yield Suspicion(
             "its vectors are those of the model without an adapter: the adapter was left out",
-            Setup(None, plan.pooling),
             texts,
+            None,
         )
     yield from _prompt_suspicions(plan, task, texts)
     for pooling in get_args(Pooling):
         if pooling != plan.pooling:
             yield Suspicion(
                 f"its vectors are those of {pooling} pooling, not {plan.pooling}: the pooling was changed",
-                Setup(task, pooling),
                 texts,
+                task,
+                pooling,
             )
 
 
-def _prompt_suspicions(plan: ExportPlan, task: str, texts: Sequence[Prompted]) -> Iterator[Suspicion]:
-    right = Setup(task, plan.pooling)
-    if any(prompt for prompt, _ in texts):
+def _prompt_suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText]) -> Iterator[Suspicion]:
+    if any(text.prompt for text in texts):
         yield Suspicion(
             "its vectors are those of the texts without their prompts: the prompts were dropped",
-            right,
-            [("", text) for _, text in texts],
+            [replace(text, prompt="") for text in texts],
+            task,
         )
-    for name, prefix in plan.tasks[task].prompts.items():
-        if any(prompt != prefix for prompt, _ in texts):
+    for name, prompt in plan.tasks[task].prompts.items():
+        if any(text.prompt != prompt for text in texts):
             yield Suspicion(
                 f"its vectors are those of texts under the prompt {name!r}, whatever prompt was asked for: the prompts "
                 "were mixed up",
-                right,
-                [(prefix, text) for _, text in texts],
+                [replace(text, prompt=prompt) for text in texts],
+                task,
             )
 
 

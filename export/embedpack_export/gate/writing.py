@@ -17,7 +17,7 @@ from embedpack_export.gate.page import accuracy_page
 from embedpack_export.html.page import html
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import ExportSettings
-from embedpack_export.reference.choice import Reference
+from embedpack_export.reference.protocol import Reference
 
 logger = logging.getLogger("embedpack")
 

@@ -1,7 +1,6 @@
-"""Vectors of the reference, kept between runs: each file is named after what its vectors were made of.
+"""Cache of reference vectors: files named by a digest of checkpoint, adapters, task, prompt and inputs.
 
-Computing them takes minutes to hours, and nothing changes them but the checkpoint, the adapter, the prompt and the
-texts, which are all part of the name. A file that is damaged is computed again, and the log says so.
+The vectors take minutes to hours to compute. Damaged files are computed again, with a warning in the log.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from embedpack.storage.atomic import disk_errors
 from embedpack.storage.safetensors import open_safetensors, write_safetensors
 from embedpack.vectors.codes import Float32
 from embedpack.vectors.multi_embeddings import offsets_of
-from embedpack_export.evaluation.sets.data import Input
+from embedpack_export.reference.protocol import Input
 
-# Part of every name: raised when the reference itself is changed.
+# Part of every digest; its number is raised when the reference itself is changed.
 FORMAT = "embedpack-reference-1"
 
 logger = logging.getLogger("embedpack")
@@ -39,14 +38,14 @@ def default_cache() -> Path | None:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What vectors are asked for.
+class CacheKey:
+    """Everything that determines a list of vectors.
 
     Attributes:
-        fingerprint: of the plan: checkpoint, adapters, prompts, pooling.
-        task: whose adapter is beside the weights.
-        prompt: in front of every text.
-        inputs: texts, and files of images.
+        fingerprint: fingerprint of the checkpoint, adapters, prompts and pooling.
+        task: task whose adapter is applied.
+        prompt: text prefix of every text.
+        inputs: texts and files of images.
     """
 
     fingerprint: str
@@ -54,8 +53,8 @@ class Question:
     prompt: str
     inputs: Sequence[Input]
 
-    def key(self, kind: str) -> str:
-        """64 hex digits that no other question has; of an image its content counts, not its path."""
+    def digest(self, kind: str) -> str:
+        """SHA-256 of the key for "single" or "multi" vectors, in hex; images by their content, not their path."""
         digest = hashlib.sha256(json.dumps([FORMAT, kind, self.fingerprint, self.task, self.prompt]).encode())
         for item in self.inputs:
             content = item.read_bytes() if isinstance(item, Path) else item.encode()
@@ -64,21 +63,21 @@ class Question:
 
 
 class ReferenceCache:
-    """Files of vectors in a folder; None as the folder: nothing is kept."""
+    """Files of vectors in a folder; None: vectors are not kept."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def single(self, question: Question, compute: Callable[[], Float32]) -> Float32:
+    def single(self, key: CacheKey, compute: Callable[[], Float32]) -> Float32:
         """Single vectors, float32 [inputs, dimensions], read or computed.
 
         Raises:
             InputError, CapacityError: the folder cannot be written.
         """
-        (vectors,) = self._found(question, "single", ("vectors",), lambda: (compute(),))
+        (vectors,) = self._arrays(key, "single", ("vectors",), lambda: (compute(),))
         return vectors
 
-    def multi(self, question: Question, compute: Callable[[], list[Float32]]) -> list[Float32]:
+    def multi(self, key: CacheKey, compute: Callable[[], list[Float32]]) -> list[Float32]:
         """Multi-vectors, for each input float32 [tokens, dimensions], read or computed.
 
         Raises:
@@ -86,53 +85,53 @@ class ReferenceCache:
         """
 
         def joined() -> tuple[npt.NDArray[Any], ...]:
-            found = compute()
-            return np.concatenate(found), offsets_of([len(item) for item in found])
+            rows = compute()
+            return np.concatenate(rows), offsets_of([len(row) for row in rows])
 
-        vectors, offsets = self._found(question, "multi", ("vectors", "offsets"), joined)
+        vectors, offsets = self._arrays(key, "multi", ("vectors", "offsets"), joined)
         return [vectors[start:stop] for start, stop in pairwise(offsets.tolist())]
 
-    def _found(
+    def _arrays(
         self,
-        question: Question,
+        key: CacheKey,
         kind: str,
         names: Sequence[str],
         compute: Callable[[], tuple[npt.NDArray[Any], ...]],
     ) -> list[npt.NDArray[Any]]:
         if self._folder is None:
             return list(compute())
-        key = question.key(kind)
-        path = self._folder / f"{key}.safetensors"
+        digest = key.digest(kind)
+        path = self._folder / f"{digest}.safetensors"
         if path.is_file():
             try:
-                return _read(path, key, names, len(question.inputs))
+                return _read(path, digest, names, len(key.inputs))
             except InputError as damage:
                 logger.warning("%s; it is computed again", damage)
         with disk_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         arrays = compute()
-        write_safetensors(path, dict(zip(names, arrays, strict=True)), {"key": key, "sha256": _digest(arrays)})
+        write_safetensors(path, dict(zip(names, arrays, strict=True)), {"key": digest, "sha256": _sha256(arrays)})
         return list(arrays)
 
 
-def _read(path: Path, key: str, names: Sequence[str], count: int) -> list[npt.NDArray[Any]]:
-    """The arrays of a file.
+def _read(path: Path, digest: str, names: Sequence[str], count: int) -> list[npt.NDArray[Any]]:
+    """Read the arrays of a file.
 
     Raises:
-        InputError: they are not what was written for that key.
+        InputError: the file was not written for this digest, or is damaged.
     """
     file = open_safetensors(path)
-    if set(file.tensors) != set(names) or file.metadata.get("key") != key:
-        raise InputError(f"{path}: not the vectors that its name says")
+    if set(file.tensors) != set(names) or file.metadata.get("key") != digest:
+        raise InputError(f"{path}: its vectors do not belong to its name")
     arrays = [file.tensors[name].raw() for name in names]
-    if file.metadata.get("sha256") != _digest(arrays):
+    if file.metadata.get("sha256") != _sha256(arrays):
         raise InputError(f"{path}: its vectors are damaged")
     if len(arrays[-1]) != count + (len(names) > 1):
-        raise InputError(f"{path}: vectors of another number of inputs than {count}")
+        raise InputError(f"{path}: its vectors are not those of {count} inputs")
     return arrays
 
 
-def _digest(arrays: Sequence[npt.NDArray[Any]]) -> str:
+def _sha256(arrays: Sequence[npt.NDArray[Any]]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)

@@ -15,10 +15,10 @@ from embedpack.cli.main import main
 from embedpack.pack.folder import read_pack
 from embedpack.pack.task_codec import TaskCodec
 from embedpack_export.evaluation.scoring.encoding import encode_multi, look_at, pooled
-from embedpack_export.evaluation.sets.data import Input
 from embedpack_export.pipeline import export
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.opening import ReferenceSource, open_reference
+from embedpack_export.reference.protocol import Input
 from tests.helpers.evaluation_sets import write_lines, write_retrieval
 from tests.helpers.exports import calibration_file, distance
 from tests.helpers.tiny_pack import TINY_PACK
@@ -76,9 +76,10 @@ def test_images_and_tokens_of_torch_and_of_the_graph_agree(home: Path, visual: P
     inputs: list[Input] = ["a cat sleeps", visual / "visual" / "images" / "0.png"]
     torch = open_reference(pack, ReferenceSource(home / "v4", {}, None), 1)
     graph = open_reference(pack, ReferenceSource(None, {}, None), 1)
-    one, other = (item.single("retrieval", inputs, "passage") for item in (torch, graph))
+    prompt = pack.manifest.tasks["retrieval"].prompt("passage")
+    one, other = (item.single("retrieval", inputs, prompt) for item in (torch, graph))
     assert distance(one, other) < 1e-5
-    for first, second in zip(*(item.multi("retrieval", inputs, "passage") for item in (torch, graph)), strict=True):
+    for first, second in zip(*(item.multi("retrieval", inputs, prompt) for item in (torch, graph)), strict=True):
         assert distance(first, second) < 1e-5
 
 
@@ -115,7 +116,7 @@ def test_sets_of_images_are_left_out_of_packs_that_read_texts(visual: Path, caps
 
 
 def test_a_text_only_torch_reference_refuses_images(visual: Path) -> None:
-    from embedpack_export.reference.torch_reference import texts_of
+    from embedpack_export.reference.torch.model import texts_of
 
     with pytest.raises(InputError, match="reads texts only; leave out sets with images"):
         texts_of([visual / "visual" / "images" / "0.png"])

@@ -30,7 +30,7 @@ from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import MAX_LOSS
 from embedpack_export.planning.token_head import PROJECTOR
-from embedpack_export.reference.choice import TorchReference
+from embedpack_export.reference.torch_reference import TorchReference
 from tests.helpers.exports import TEXTS, calibration_file, edit_json, exactly, quick, tree
 from tests.helpers.gate import gated, many_texts
 from tests.helpers.peft_oracle import save_adapter

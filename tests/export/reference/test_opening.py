@@ -14,13 +14,13 @@ from embedpack.errors import InputError
 from embedpack.pack.folder import Pack, read_pack
 from embedpack.vectors.codes import Float32
 from embedpack_export.pipeline import export
-from embedpack_export.reference.cache import Question, ReferenceCache, default_cache
+from embedpack_export.reference.cache import CacheKey, ReferenceCache, default_cache
 from embedpack_export.reference.opening import ReferenceSource, open_reference, plan_of
 from tests.helpers.exports import QUERY, distance, query_update, quick, write_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
 INPUTS = ("the cat sleeps", "list files of a folder")
-QUESTION = Question("f" * 64, "retrieval", "query: ", INPUTS)
+KEY = CacheKey("f" * 64, "retrieval", "query: ", INPUTS)
 VECTORS = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
 
 
@@ -54,7 +54,9 @@ def test_torch_and_the_fp32_graph_agree_under_every_prompt(home: Path, pack: Pac
     assert (torch.kind, graph.kind) == ("torch", "fp32 graph")
     seen = []
     for prompt in ("query", "passage", "unknown"):
-        one, other = (item.single("retrieval", INPUTS, prompt) for item in (torch, graph))
+        one, other = (
+            item.single("retrieval", INPUTS, pack.manifest.tasks["retrieval"].prompt(prompt)) for item in (torch, graph)
+        )
         assert distance(one, other) < 1e-6
         seen.append(one)
     # A prompt that the task does not have is its default, here none.
@@ -108,37 +110,37 @@ def never() -> Float32:
 
 def test_vectors_come_back_as_they_were(tmp_path: Path) -> None:
     cache = ReferenceCache(tmp_path / "new" / "folder")
-    assert (cache.single(QUESTION, lambda: VECTORS) == VECTORS).all()
-    assert (cache.single(QUESTION, never) == VECTORS).all()
+    assert (cache.single(KEY, lambda: VECTORS) == VECTORS).all()
+    assert (cache.single(KEY, never) == VECTORS).all()
     tokens = [VECTORS[:1], VECTORS]
-    assert len(cache.multi(QUESTION, lambda: tokens)) == 2
-    found = cache.multi(QUESTION, lambda: [never()])
+    assert len(cache.multi(KEY, lambda: tokens)) == 2
+    found = cache.multi(KEY, lambda: [never()])
     assert [(one == other).all() for one, other in zip(found, tokens, strict=True)] == [True, True]
 
 
 def test_no_folder_keeps_nothing() -> None:
     cache = ReferenceCache(None)
-    cache.single(QUESTION, lambda: VECTORS)
-    assert (cache.single(QUESTION, lambda: VECTORS * 2) == VECTORS * 2).all()
+    cache.single(KEY, lambda: VECTORS)
+    assert (cache.single(KEY, lambda: VECTORS * 2) == VECTORS * 2).all()
 
 
 def test_every_part_of_a_question_counts(tmp_path: Path) -> None:
     image = tmp_path / "image.png"
     image.write_bytes(b"one")
-    questions = [
-        QUESTION,
-        Question("e" * 64, "retrieval", "query: ", INPUTS),
-        Question("f" * 64, "code", "query: ", INPUTS),
-        Question("f" * 64, "retrieval", "", INPUTS),
-        Question("f" * 64, "retrieval", "query: ", INPUTS[::-1]),
-        Question("f" * 64, "retrieval", "query: ", [INPUTS[0] + INPUTS[1], ""]),
-        Question("f" * 64, "retrieval", "query: ", ["one"]),
-        Question("f" * 64, "retrieval", "query: ", [image]),
+    keys = [
+        KEY,
+        CacheKey("e" * 64, "retrieval", "query: ", INPUTS),
+        CacheKey("f" * 64, "code", "query: ", INPUTS),
+        CacheKey("f" * 64, "retrieval", "", INPUTS),
+        CacheKey("f" * 64, "retrieval", "query: ", INPUTS[::-1]),
+        CacheKey("f" * 64, "retrieval", "query: ", [INPUTS[0] + INPUTS[1], ""]),
+        CacheKey("f" * 64, "retrieval", "query: ", ["one"]),
+        CacheKey("f" * 64, "retrieval", "query: ", [image]),
     ]
-    keys = [question.key("single") for question in questions] + [QUESTION.key("multi")]
+    digests = [key.digest("single") for key in keys] + [KEY.digest("multi")]
     image.write_bytes(b"two")
-    keys.append(questions[-1].key("single"))
-    assert len(set(keys)) == len(keys) == 10
+    digests.append(keys[-1].digest("single"))
+    assert len(set(digests)) == len(digests) == 10
 
 
 def flip_last_byte(path: Path) -> None:
@@ -159,30 +161,30 @@ def test_a_damaged_file_is_told_and_computed_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], told: str
 ) -> None:
     cache = ReferenceCache(tmp_path)
-    cache.single(QUESTION, lambda: VECTORS)
+    cache.single(KEY, lambda: VECTORS)
     (path,) = tmp_path.iterdir()
     damage(path)
     with caplog.at_level(logging.WARNING, "embedpack"):
-        assert (cache.single(QUESTION, lambda: VECTORS) == VECTORS).all()
+        assert (cache.single(KEY, lambda: VECTORS) == VECTORS).all()
     assert str(path) in caplog.text
     assert f"{told}; it is computed again" in caplog.text
-    assert (cache.single(QUESTION, never) == VECTORS).all()
+    assert (cache.single(KEY, never) == VECTORS).all()
 
 
 def test_a_file_under_another_name_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = ReferenceCache(tmp_path)
-    cache.single(QUESTION, lambda: VECTORS)
+    cache.single(KEY, lambda: VECTORS)
     (path,) = tmp_path.iterdir()
-    other = Question("f" * 64, "code", "query: ", INPUTS)
-    path.rename(tmp_path / f"{other.key('single')}.safetensors")
+    other = CacheKey("f" * 64, "code", "query: ", INPUTS)
+    path.rename(tmp_path / f"{other.digest('single')}.safetensors")
     assert (cache.single(other, lambda: VECTORS * 2) == VECTORS * 2).all()
-    assert "not the vectors that its name says" in caplog.text
+    assert "its vectors do not belong to its name" in caplog.text
 
 
 def test_an_unusable_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
-        ReferenceCache(tmp_path / "file").single(QUESTION, lambda: VECTORS)
+        ReferenceCache(tmp_path / "file").single(KEY, lambda: VECTORS)
 
 
 def test_the_cache_lies_where_the_system_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -237,6 +237,6 @@ def test_backbone_tensor_missing(tmp_path: Path) -> None:
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     for module in ("model", "loading"):
-        monkeypatch.delitem(sys.modules, f"embedpack_export.reference.{module}")
+        monkeypatch.delitem(sys.modules, f"embedpack_export.reference.torch.{module}")
     with pytest.raises(MissingExtraError, match=rf"needs '{package}'.*pip install 'embedpack\[reference\]'"):
         importlib.import_module("embedpack_export.reference.torch.model")

@@ -17,7 +17,7 @@ from embedpack.pack.folder import Pack
 from embedpack.progress import Progress
 from embedpack.vectors.multi_embeddings import offsets_of
 from embedpack.vectors.token_pooling import pool_rows
-from embedpack_export.evaluation.sets.data import Input
+from embedpack_export.reference.protocol import Input
 
 # Inputs prepared at a time where only their tokens are asked for; few where there are images, whose pixels take memory.
 TEXTS, IMAGES = 1024, 8

@@ -26,10 +26,10 @@ from embedpack_export.evaluation.scoring.set_scorers import (
     RetrievalTrial,
     Sides,
 )
-from embedpack_export.evaluation.sets.data import AnySet, Input, PairSet
+from embedpack_export.evaluation.sets.data import AnySet, PairSet
 from embedpack_export.metrics.cosines import row_cosines, summarise_by_label
 from embedpack_export.metrics.rankings import Float64
-from embedpack_export.reference.opening import Reference
+from embedpack_export.reference.protocol import Input, Reference
 
 logger = logging.getLogger("embedpack")
 
@@ -119,7 +119,12 @@ def _ask_reference(run: TaskRun, reference: Reference, item: AnySet) -> SetOfTas
     space, manifest = run.pack.manifest.space(run.task), run.pack.manifest
     sides = Sides(
         *(
-            Embeddings(reference.single(run.task, inputs, wanted), "float32", manifest.dimensions, space)
+            Embeddings(
+                reference.single(run.task, inputs, manifest.tasks[run.task].prompt(wanted)),
+                "float32",
+                manifest.dimensions,
+                space,
+            )
             for inputs, wanted in both
         )
     )
@@ -131,7 +136,10 @@ def _ask_reference(run: TaskRun, reference: Reference, item: AnySet) -> SetOfTas
     scorer = QrelsScorer(item)
     multi = None
     if run.grid.has_multi:
-        vectors = (_joined(reference.multi(run.task, inputs, wanted), space) for inputs, wanted in both)
+        vectors = (
+            _joined(reference.multi(run.task, inputs, manifest.tasks[run.task].prompt(wanted)), space)
+            for inputs, wanted in both
+        )
         multi = MultiTrial(item, scorer, MultiSides(*vectors))
     single = RetrievalTrial(item, scorer, sides, against_full=run.against_full)
     return SetOfTask(item, single, multi, left, right, (first, second))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-# A text, or the file of an image.
-Input = str | Path
+from embedpack_export.reference.protocol import Input
+
 Kind = Literal["retrieval", "code", "sts", "visual"]
 
 

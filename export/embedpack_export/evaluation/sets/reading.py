@@ -18,8 +18,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from embedpack.errors import InputError
-from embedpack_export.evaluation.sets.data import AnySet, Input, Kind, PairSet, RetrievalSet
+from embedpack_export.evaluation.sets.data import AnySet, Kind, PairSet, RetrievalSet
 from embedpack_export.evaluation.sets.files import find_file, read_columns, read_records
+from embedpack_export.reference.protocol import Input
 
 CORPUS, QUERIES, PAIRS = "corpus.jsonl", "queries.jsonl", "pairs.tsv"
 QRELS, BEIR_QRELS = "qrels.tsv", "qrels/test.tsv"

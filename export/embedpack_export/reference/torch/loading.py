@@ -1,4 +1,4 @@
-"""Checkpoint and adapter into torch, strictly: a tensor that is missing or left over is an error, not a log line."""
+"""Strict loading of a checkpoint and an adapter into torch: a missing or unused tensor is an error."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from transformers.utils import logging
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import open_safetensors
 from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.planning.token_head import PROJECTOR
+from embedpack_export.sources.checkpoint import Checkpoint
 from embedpack_export.sources.peft_adapter import KEY_PREFIX
 from embedpack_export.sources.weights import NameRules
 
 # jina-embeddings-v4 keeps all tasks in one file: `….lora_A.<task>.weight`.
 TASK_KEY = re.compile(r"(?P<part>\.lora_\w+)\.(?!(weight|bias)$)(?P<task>[^.]+)")
-# The layer below the LoRA of a projector that comes with the adapters.
-PROJECTOR_KEYS = {f"{KEY_PREFIX}multi_vector_projector.base_layer.{part}" for part in ("weight", "bias")}
+# A projector that is stored with the adapters, as the layer below its LoRA.
+PROJECTOR_KEYS = {f"{KEY_PREFIX}{PROJECTOR}.base_layer.{part}" for part in ("weight", "bias")}
 # transformers leaves these functions untyped.
 transformers_logging: Any = logging
 
 
-def load_model(plan: ExportPlan, task: str) -> torch.nn.Module:
-    """The backbone in float32 with the task's adapter beside its weights, ready to compute.
+def load_model(plan: ExportPlan, task: str | None) -> torch.nn.Module:
+    """Load the backbone in float32 with the unmerged adapter of a task (None: without an adapter), in eval mode.
 
     Raises:
         CheckpointError: a tensor of the backbone or a key of the adapter is missing, or has no place in the model.
@@ -38,10 +40,9 @@ def load_model(plan: ExportPlan, task: str) -> torch.nn.Module:
     with quiet():
         model = _load_backbone(plan)
         if plan.model.tokens is not None:
-            # Under the name that the adapters know; the backbone itself does not call it.
-            model.add_module(plan.model.tokens.module, _load_projector(plan, plan.model.tokens.module))
-        adapter = plan.tasks[task].adapter
-        if adapter is not None:
+            # Under the name in the adapters' keys; the backbone itself does not call it.
+            model.add_module(plan.model.tokens.module, load_projector(plan.checkpoint, plan.model.tokens.module))
+        if task is not None and (adapter := plan.tasks[task].adapter) is not None:
             model = add_adapter(model, adapter.folder, _read_state(adapter.folder, task, plan.model.rules))
     return model.eval()
 
@@ -66,35 +67,45 @@ def _load_backbone(plan: ExportPlan) -> torch.nn.Module:
     return model
 
 
-def _load_projector(plan: ExportPlan, module: str) -> torch.nn.Linear:
-    weight, bias = (
-        torch.from_numpy(plan.checkpoint.tensors[f"{module}.{part}"].float32()) for part in ("weight", "bias")
-    )
+def load_projector(checkpoint: Checkpoint, module: str) -> torch.nn.Linear | None:
+    """Load the projector of multi-vectors; None: the checkpoint has none.
+
+    Raises:
+        CheckpointError: the projector is incomplete.
+    """
+    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(f"{module}.")}
+    if not tensors:
+        return None
+    if set(tensors) != {f"{module}.weight", f"{module}.bias"}:
+        raise CheckpointError(
+            f"{checkpoint.folder}: the projector has {', '.join(sorted(tensors))}, not weight and bias"
+        )
+    weight, bias = (torch.from_numpy(tensors[f"{module}.{part}"].float32()) for part in ("weight", "bias"))
     projector = torch.nn.Linear(weight.shape[1], weight.shape[0])
     projector.load_state_dict({"weight": weight, "bias": bias})
     return projector
 
 
 def _read_state(folder: Path, task: str, rules: NameRules) -> dict[str, torch.Tensor]:
-    """The tensors of one task under the names that PEFT itself would give them, those of a projector left out."""
+    """Read the tensors of one task under PEFT's own names, without those of a projector."""
     state = {}
     for name, tensor in open_safetensors(folder / "adapter_model.safetensors", CheckpointError).tensors.items():
-        found = TASK_KEY.search(name)
-        if name not in PROJECTOR_KEYS and (found is None or found["task"] == task):
+        match = TASK_KEY.search(name)
+        if name not in PROJECTOR_KEYS and (match is None or match["task"] == task):
             plain = rules.normal(TASK_KEY.sub(r"\g<part>", name).removeprefix(KEY_PREFIX))
             state[KEY_PREFIX + plain] = torch.from_numpy(tensor.float32())
     return state
 
 
 def add_adapter(model: torch.nn.Module, folder: Path, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
-    """The model with the tensors of `state` beside its weights, where adapter_config.json wants them.
+    """Wrap a model with an unmerged adapter: the modules of adapter_config.json, the tensors of `state`.
 
     Raises:
         CheckpointError: PEFT would use other keys than there are.
     """
     config = LoraConfig.from_pretrained(str(folder))
     config.inference_mode = True
-    # The task type would wrap the model in a head's call; the base name only serves a look-up on the hub.
+    # A task type would add the call of a head; the base name only serves a look-up on the hub.
     config.task_type = config.base_model_name_or_path = None
     adapted = get_peft_model(model, config)
     expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
@@ -113,7 +124,7 @@ def add_adapter(model: torch.nn.Module, folder: Path, state: Mapping[str, torch.
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No report of unused heads and no progress bar: what matters of them is checked here."""
+    """Silence reports of unused heads and progress bars: the keys are checked here."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""ReferenceModel: transformers computes the backbone in float32, PEFT adds the adapter beside it, numpy pools."""
+"""ReferenceModel: transformers computes the backbone in float32, PEFT adds the unmerged adapter, numpy pools."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from embedpack.progress import Progress
 from embedpack.vectors.codes import Float32
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.token_head import PROJECTOR
+from embedpack_export.reference.protocol import Input
 
 try:
     import torch
@@ -24,47 +25,54 @@ except ModuleNotFoundError as cause:
         raise
     raise MissingExtraError("reference", cause.name) from cause
 
-# Texts of the same length that run together: bounds the memory, padding there is none.
+# Tokens of texts that run together: bounds the memory. Only texts of equal length do, so nothing is padded.
 TOKEN_BUDGET = 2048
 
 
 class ReferenceModel:
-    """What a pack's vectors should be: nothing merged, nothing quantized, nothing padded."""
+    """Model for texts in full precision: nothing merged, nothing quantized, nothing padded."""
 
     def __init__(self, model: torch.nn.Module, tokenizer: TextTokenizer, pooling: Pooling) -> None:
         self._model = model
-        # PEFT's wrapper passes names on to the model inside.
+        # PEFT's wrapper forwards attributes to the model inside.
         self._projector = getattr(model, PROJECTOR, None)
         self._tokenizer = tokenizer
         self._pooling = pooling
 
     @classmethod
-    def from_plan(cls, plan: ExportPlan, task: str) -> ReferenceModel:
-        """Load what an export with this plan would merge and quantize for a task.
+    def from_plan(cls, plan: ExportPlan, task: str | None, pooling: Pooling | None = None) -> ReferenceModel:
+        """Load the files that an export merges and quantizes.
+
+        Args:
+            plan: plan of the export.
+            task: task of the plan; None: no adapter.
+            pooling: pooling of single vectors; None: that of the plan.
 
         Raises:
             InputError: the plan has no such task.
             CheckpointError: transformers or PEFT would not use the files exactly as they are.
         """
-        if task not in plan.tasks:
+        if task is not None and task not in plan.tasks:
             raise InputError(unknown("task", task, plan.tasks))
-        return cls(load_model(plan, task), TextTokenizer(plan.tokenizer_json, plan.max_tokens), plan.pooling)
+        tokenizer = TextTokenizer(plan.tokenizer_json, plan.max_tokens)
+        return cls(load_model(plan, task), tokenizer, pooling or plan.pooling)
 
-    def encode(self, texts: Sequence[str], prompt: str = "") -> Float32:
-        """Vectors of `prompt + text` for each text, in their order; long texts are cut as the pack cuts them.
+    def encode(self, inputs: Sequence[Input], prompt: str = "") -> Float32:
+        """Single vectors of `prompt + text` for each text, in their order; long texts are cut as the pack cuts them.
 
         Returns:
-            float32 [len(texts), dimensions], of unit length.
+            float32 [texts, dimensions], of unit length.
 
         Raises:
-            InputError: there are no texts, or one cannot be used (see `TextTokenizer.encode`).
+            InputError: there are no texts, one cannot be used (see `TextTokenizer.encode`), or one is an image.
         """
+        texts = texts_of(inputs)
         return np.stack(
             self._run(texts, prompt, lambda states: _unit(_pool(states.numpy().astype(np.float64), self._pooling)))
         )
 
-    def encode_multi(self, texts: Sequence[str], prompt: str = "") -> list[Float32]:
-        """One vector for each token of each text, special tokens included.
+    def encode_multi(self, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
+        """Multi-vectors: one vector for each token of each text, special tokens included.
 
         Returns:
             For each text float32 [tokens, dimensions of the projector], of unit length.
@@ -75,22 +83,22 @@ class ReferenceModel:
         if self._projector is None:
             raise InputError("this model has no head for multi-vectors")
         projector = self._projector
-        return self._run(texts, prompt, lambda states: _unit(projector(states).numpy().astype(np.float64)))
+        return self._run(texts_of(inputs), prompt, lambda states: _unit(projector(states).numpy().astype(np.float64)))
 
     def _run(
         self, texts: Sequence[str], prompt: str, head: Callable[[torch.Tensor], npt.NDArray[np.float32]]
     ) -> list[Float32]:
-        """What the head makes of each text's last hidden states."""
+        """Apply a head to the last hidden states of each text."""
         tokens = [item.ids for item in self._tokenizer.encode(texts, prompt)]
         if not tokens:
             raise InputError("no texts: the list is empty")
-        found: dict[int, Float32] = {}
+        vectors: dict[int, Float32] = {}
         with Progress("reference", len(tokens)) as progress, torch.inference_mode():
             for rows in _same_length(tokens):
                 states = self._hidden_states(np.stack([tokens[row] for row in rows]))
-                found.update(zip(rows, head(states), strict=True))
+                vectors.update(zip(rows, head(states), strict=True))
                 progress.advance(len(rows))
-        return [found[row] for row in range(len(tokens))]
+        return [vectors[row] for row in range(len(tokens))]
 
     def _hidden_states(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
         """Last hidden states float32 [rows, length, hidden]."""
@@ -99,8 +107,20 @@ class ReferenceModel:
         return states
 
 
+def texts_of(inputs: Sequence[Input]) -> list[str]:
+    """Inputs that are all texts.
+
+    Raises:
+        InputError: one is an image.
+    """
+    texts = [item for item in inputs if isinstance(item, str)]
+    if len(texts) < len(inputs):
+        raise InputError("the torch reference of this family reads texts only; leave out sets with images")
+    return texts
+
+
 def _same_length(tokens: Sequence[npt.NDArray[np.int64]]) -> Iterator[list[int]]:
-    """Rows of texts with the same number of tokens."""
+    """Groups of rows whose texts have the same number of tokens."""
     groups: dict[int, list[int]] = {}
     for row, ids in enumerate(tokens):
         groups.setdefault(len(ids), []).append(row)
@@ -110,7 +130,7 @@ def _same_length(tokens: Sequence[npt.NDArray[np.int64]]) -> Iterator[list[int]]
 
 
 def _pool(states: npt.NDArray[np.float64], pooling: Pooling) -> npt.NDArray[np.float64]:
-    """One vector for each row of [rows, length, hidden]."""
+    """Pool hidden states [rows, length, hidden] to [rows, hidden]."""
     if pooling == "mean":
         return states.mean(1)
     return states[:, 0 if pooling == "cls" else -1]

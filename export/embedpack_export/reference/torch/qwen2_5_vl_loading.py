@@ -1,4 +1,4 @@
-"""A checkpoint in the layout of jina-embeddings-v4 into torch, strictly, with one task's LoRA beside the weights."""
+"""Strict loading of a checkpoint in the layout of jina-embeddings-v4 into torch, with the unmerged LoRA of a task."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from embedpack.errors import CheckpointError, unknown
-from embedpack.storage.safetensors import StoredTensor, open_safetensors
-from embedpack_export.reference.torch.loading import TASK_KEY, add_adapter, quiet
+from embedpack.storage.safetensors import open_safetensors
+from embedpack_export.planning.token_head import PROJECTOR
+from embedpack_export.reference.torch.loading import TASK_KEY, add_adapter, load_projector, quiet
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
 from embedpack_export.sources.peft_adapter import KEY_PREFIX
 
-PROJECTOR = "multi_vector_projector"
-
 
 class V4Model(torch.nn.Module):
-    """The modules under the names that the adapters know."""
+    """Towers and projector under the names in the adapters' keys."""
 
     def __init__(self, model: torch.nn.Module, projector: torch.nn.Linear | None) -> None:
         super().__init__()
@@ -27,14 +26,14 @@ class V4Model(torch.nn.Module):
 
 
 def load_v4(folder: Path, task: str | None) -> V4Model:
-    """Both towers and the projector in float32, ready to compute.
+    """Load both towers and the projector in float32, in eval mode; `task`: task whose adapter is added, or None.
 
     Raises:
         CheckpointError: a tensor of the base or of the task is missing, left over, or of another shape.
     """
     checkpoint = read_checkpoint(folder)
     with quiet():
-        loaded = V4Model(_load_towers(checkpoint), _load_projector(checkpoint))
+        loaded = V4Model(_load_towers(checkpoint), load_projector(checkpoint, PROJECTOR))
         if task is not None:
             adapters = folder / "adapters"
             # PEFT puts its layers into the modules of `loaded`; its wrapper around them is not needed.
@@ -43,7 +42,7 @@ def load_v4(folder: Path, task: str | None) -> V4Model:
 
 
 def _load_towers(checkpoint: Checkpoint) -> torch.nn.Module:
-    # Only the class with a head finds the tensors under either spelling; what it returns is annotated as no pair.
+    # Only the class with a head finds the tensors under either spelling. The pair is missing from its annotation.
     loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
         checkpoint.folder,
         dtype=torch.float32,
@@ -62,30 +61,18 @@ def _load_towers(checkpoint: Checkpoint) -> torch.nn.Module:
     return towers
 
 
-def _load_projector(checkpoint: Checkpoint) -> torch.nn.Linear | None:
-    found = {name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(f"{PROJECTOR}.")}
-    if not found:
-        return None
-    if set(found) != {f"{PROJECTOR}.weight", f"{PROJECTOR}.bias"}:
-        raise CheckpointError(f"{checkpoint.folder}: the projector has {', '.join(sorted(found))}, not weight and bias")
-    weight, bias = (_torch(found[f"{PROJECTOR}.{part}"]) for part in ("weight", "bias"))
-    projector = torch.nn.Linear(weight.shape[1], weight.shape[0])
-    projector.load_state_dict({"weight": weight, "bias": bias})
-    return projector
-
-
 def _read_task(folder: Path, task: str) -> dict[str, torch.Tensor]:
-    """The tensors of one task, under the keys of an adapter that has no other."""
+    """Read the tensors of one task, under the keys of an adapter with this task alone."""
     path = folder / "adapter_model.safetensors"
     tensors = open_safetensors(path, CheckpointError).tensors
-    tasks = {name: found["task"] for name in tensors if (found := TASK_KEY.search(name)) is not None}
+    tasks = {name: match["task"] for name in tensors if (match := TASK_KEY.search(name)) is not None}
     if task not in tasks.values():
         raise CheckpointError(f"{path}: {unknown('task', task, sorted(set(tasks.values())))}")
     wrong = [name for name in tensors if name not in tasks or not name.startswith(KEY_PREFIX)]
     if wrong:
         raise CheckpointError(f"{path}: {wrong[0]} belongs to no task")
-    return {TASK_KEY.sub(r"\g<part>", name): _torch(tensors[name]) for name, of in tasks.items() if of == task}
-
-
-def _torch(tensor: StoredTensor) -> torch.Tensor:
-    return torch.from_numpy(tensor.float32())
+    return {
+        TASK_KEY.sub(r"\g<part>", name): torch.from_numpy(tensors[name].float32())
+        for name, owner in tasks.items()
+        if owner == task
+    }

@@ -1,0 +1,57 @@
+"""Reference: the full-precision vectors that a pack is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from embedpack.pack.manifest import Pooling
+from embedpack.vectors.codes import Float32
+from embedpack_export.planning.settings import ReferenceKind
+
+# A text, or the file of an image.
+Input = str | Path
+
+
+class Reference(Protocol):
+    """Full-precision vectors of unit length.
+
+    Attributes:
+        kind: name of the reference in manifests and results.
+        packages: distributions that compute the vectors; their versions are recorded.
+
+    Arguments of all methods:
+        task: task whose adapter is applied; None: the backbone alone.
+        inputs: texts and files of images.
+        prompt: text prefix of every text.
+        pooling: pooling of single vectors; None: that of the model.
+    """
+
+    kind: ReferenceKind
+    packages: tuple[str, ...]
+
+    def covers(
+        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
+    ) -> bool:
+        """Whether `single` can return the vectors of all these inputs."""
+
+    def single(
+        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
+    ) -> Float32:
+        """Single vectors, float32 [inputs, dimensions].
+
+        Raises:
+            CheckpointError: the model cannot be loaded.
+            InputError: an input cannot be used.
+        """
+
+    def multi(self, task: str | None, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
+        """Multi-vectors, for each input float32 [tokens, dimensions].
+
+        Raises:
+            CheckpointError, InputError: as `single`, or the model has no head for multi-vectors.
+        """
+
+    def close(self) -> None:
+        """Release the memory of loaded models; the next call loads them again."""

@@ -1,0 +1,64 @@
+"""Reference for an export without torch: vectors that its float32 run recorded for the calibration inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from embedpack.pack.manifest import Pooling
+from embedpack.vectors.codes import Float32
+from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.planning.settings import ReferenceKind
+from embedpack_export.reference.protocol import Input
+from embedpack_export.stages.closeness import Vectors
+from embedpack_export.stages.inputs import Inputs
+
+
+class RecordedReference:
+    """Recorded vectors of the calibration texts under their prompts, with the adapters and pooling of the export."""
+
+    kind: ReferenceKind = "fp32 graph"
+    packages: tuple[str, ...] = ()
+
+    def __init__(self, plan: ExportPlan, exact: Mapping[str, tuple[Inputs, Vectors]]) -> None:
+        """Index the vectors.
+
+        Args:
+            plan: plan of the export.
+            exact: calibration inputs of each task with their vectors in float32.
+        """
+        self._plan = plan
+        self._single: dict[str | None, dict[bytes, Float32]] = {}
+        self._multi: dict[str | None, dict[bytes, Float32]] = {}
+        for task, (inputs, vectors) in exact.items():
+            items = [item for batch in inputs.calibration for item in batch.items]
+            # Token ids determine the vectors of a text. Images are not looked up.
+            keys = [item.ids.tobytes() if item.image is None else b"" for item in items]
+            self._single[task] = dict(zip(keys, vectors.single, strict=True))
+            if vectors.tokens is not None:
+                ends = np.cumsum([len(item.ids) for item in items])[:-1]
+                self._multi[task] = dict(zip(keys, np.split(vectors.tokens, ends), strict=True))
+
+    def covers(
+        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
+    ) -> bool:
+        """Whether all inputs are calibration texts of an exported task, under their prompts."""
+        recorded = self._single.get(task, {})
+        return pooling in (None, self._plan.pooling) and all(key in recorded for key in self._keys(inputs, prompt))
+
+    def single(
+        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
+    ) -> Float32:
+        """Single vectors, float32 [inputs, dimensions], of inputs that are covered."""
+        return np.stack([self._single[task][key] for key in self._keys(inputs, prompt)])
+
+    def multi(self, task: str | None, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
+        """Multi-vectors, for each input float32 [tokens, dimensions], of inputs that are covered."""
+        return [self._multi[task][key] for key in self._keys(inputs, prompt)]
+
+    def close(self) -> None:
+        """Keep the vectors: there is no model."""
+
+    def _keys(self, inputs: Sequence[Input], prompt: str) -> list[bytes]:
+        return [item.ids.tobytes() for item in self._plan.processor.process(inputs, prompt)]

@@ -1,0 +1,101 @@
+"""Torch model of a checkpoint by its family. torch itself is imported when a model is opened: it takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from embedpack.errors import CheckpointError, InputError
+from embedpack.inputs.images import read_image
+from embedpack.pack.manifest import Pooling
+from embedpack.vectors.codes import Float32
+from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.reference.protocol import Input
+
+if TYPE_CHECKING:
+    from embedpack_export.reference.torch.qwen2_5_vl import V4Reference, V4Vectors
+
+# The family with a model of its own here. transformers' AutoModel loads all others, which read texts only.
+READS_IMAGES = "qwen2_5_vl"
+
+
+class TorchModel(Protocol):
+    """A loaded model with the adapter of one task; `prompt` is the text prefix of every text."""
+
+    def encode(self, inputs: Sequence[Input], prompt: str = "") -> Float32:
+        """Single vectors, float32 [inputs, dimensions]."""
+
+    def encode_multi(self, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
+        """Multi-vectors, for each input float32 [tokens, dimensions]."""
+
+
+def reads_images(plan: ExportPlan) -> bool:
+    """Whether the family of a checkpoint reads images."""
+    return plan.checkpoint.model_type.replace("-", "_") == READS_IMAGES
+
+
+def open_torch_model(plan: ExportPlan, task: str | None, pooling: Pooling | None = None) -> TorchModel:
+    """Load a checkpoint with the adapter of a task, unmerged.
+
+    Args:
+        plan: plan of the export.
+        task: task of the plan; None: no adapter.
+        pooling: pooling of single vectors; None: that of the plan.
+
+    Raises:
+        CheckpointError: transformers or PEFT would not use the files exactly as they are, or there is no reference for
+            such adapters.
+        InputError: this family has one pooling only.
+    """
+    if not reads_images(plan):
+        from embedpack_export.reference.torch.model import ReferenceModel
+
+        return ReferenceModel.from_plan(plan, task, pooling)
+    if pooling not in (None, plan.pooling):
+        raise InputError(f"the torch reference of this family has {plan.pooling} pooling only")
+    from embedpack_export.reference.torch.qwen2_5_vl import V4Reference
+
+    adapter = None if task is None else plan.tasks[task].adapter
+    own = plan.checkpoint.folder / "adapters"
+    if adapter is not None and adapter.folder.resolve() != own.resolve():
+        raise CheckpointError(
+            f"{adapter.folder}: the torch reference of this family takes the adapters in {own} only; put it there, or "
+            "leave --reference out to compare with the fp32 graph"
+        )
+    return _TextsAndImages(plan, V4Reference.from_checkpoint(plan.checkpoint.folder, None if adapter is None else task))
+
+
+class _TextsAndImages:
+    """A model that computes single vectors and multi-vectors at once; those of the last call are kept for the next."""
+
+    def __init__(self, plan: ExportPlan, model: V4Reference) -> None:
+        self._tokenizer = plan.processor.tokenizer
+        self._model = model
+        self._last: tuple[Sequence[Input], str, V4Vectors] | None = None
+
+    def encode(self, inputs: Sequence[Input], prompt: str = "") -> Float32:
+        return self._vectors(inputs, prompt).single
+
+    def encode_multi(self, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
+        return self._vectors(inputs, prompt).multi
+
+    def _vectors(self, inputs: Sequence[Input], prompt: str) -> V4Vectors:
+        from embedpack_export.reference.torch.qwen2_5_vl import V4Input
+
+        if self._last is None or self._last[:2] != (inputs, prompt):
+            self._check_lengths([item for item in inputs if isinstance(item, str)], prompt)
+            items = [
+                V4Input(image=read_image(item, index)) if isinstance(item, Path) else V4Input(text=prompt + item)
+                for index, item in enumerate(inputs)
+            ]
+            self._last = (inputs, prompt, self._model.encode(items))
+        return self._last[2]
+
+    def _check_lengths(self, texts: Sequence[str], prompt: str) -> None:
+        cut = sum(tokens.cut for tokens in self._tokenizer.encode(texts, prompt))
+        if cut:
+            raise InputError(
+                f"{cut} texts are longer than the {self._tokenizer.max_tokens} tokens of the pack, and the torch "
+                "reference of this family does not cut texts; leave --reference out, or such sets"
+            )
