@@ -1,15 +1,16 @@
-"""Which tasks an export has, with which adapter and prompts each."""
+"""Tasks of an export, each with its adapter and prompts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from embedpack.errors import CheckpointError, unknown
 from embedpack_export.families import Model, Prompts
-from embedpack_export.planning.settings import BASE_TASK, ExportSettings
+from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.sources.peft_adapter import PeftAdapter, read_adapter
 from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig
 
@@ -38,40 +39,49 @@ class TaskPlan:
 
 
 def plan_tasks(
-    settings: ExportSettings,
     model: Model,
-    stated: SentenceTransformersConfig,
+    adapters: Mapping[str, Path],
+    names: tuple[str, ...],
+    config: SentenceTransformersConfig,
     by_task: Mapping[str, SentenceTransformersConfig],
 ) -> dict[str, TaskPlan]:
-    """The tasks: those with an adapter named by hand, else those that the checkpoint brings along, else one.
+    """Plan the tasks: those of `adapters`, else those whose adapters come with the checkpoint, else a single one.
+
+    Args:
+        model: the checkpoint as its family reads it.
+        adapters: folders of adapters by task.
+        names: names of the tasks to keep, all if empty; the name of the task of a checkpoint without adapters.
+        config: sentence-transformers' configuration of the checkpoint.
+        by_task: that of each folder in `adapters`.
 
     Raises:
         CheckpointError: a task has no usable name, adapter or default prompt, or is unknown.
     """
-    if settings.adapters:
+    if adapters:
         tasks = {}
-        for task, folder in settings.adapters.items():
-            prompts = _prompts(model, task, by_task[task] if by_task[task].prompts else stated)
+        for task, folder in adapters.items():
+            prompts = _prompts(model, task, by_task[task] if by_task[task].prompts else config)
             tasks[task] = _task(task, read_adapter(folder, task), prompts)
-        return _selected(settings, tasks)
+        return _selected(names, tasks)
     if model.adapters is not None:
-        names = _selected(settings, {task: None for task in model.prompts if task})
-        return {task: _own(model, task) for task in names}
-    if len(settings.tasks) > 1:
+        selected = _selected(names, {task: None for task in model.prompts if task})
+        return {task: _own(model, task) for task in selected}
+    if len(names) > 1:
         raise CheckpointError(
-            f"tasks {', '.join(settings.tasks)}: the checkpoint has no adapters, so it is one task; name only that"
+            f"tasks {', '.join(names)}: the checkpoint has no adapters, so it is one task; name only that"
         )
-    task = settings.tasks[0] if settings.tasks else BASE_TASK
-    return {task: _task(task, None, _prompts(model, task, stated))}
+    task = names[0] if names else BASE_TASK
+    return {task: _task(task, None, _prompts(model, task, config))}
 
 
-def _prompts(model: Model, task: str, stated: SentenceTransformersConfig) -> Prompts:
-    """What the files say, else what the family knows."""
-    known = None if stated.prompts else model.prompts.get(task, model.prompts.get(""))
-    return known or Prompts(stated.prompts, stated.default_prompt_name)
+def _prompts(model: Model, task: str, config: SentenceTransformersConfig) -> Prompts:
+    """Prompts of the files, else of the family."""
+    of_family = None if config.prompts else model.prompts.get(task, model.prompts.get(""))
+    return of_family or Prompts(config.prompts, config.default_prompt_name)
 
 
 def _own(model: Model, task: str) -> TaskPlan:
+    """A task whose adapter comes with the checkpoint."""
     assert model.adapters is not None
     adapter = read_adapter(model.adapters, task)
     missing = sorted(model.adapted - set(map(model.rules.normal, adapter.updates)))
@@ -95,9 +105,9 @@ def _task(task: str, adapter: PeftAdapter | None, prompts: Prompts) -> TaskPlan:
     return TaskPlan(adapter, prompts.prefixes, prompts.default)
 
 
-def _selected(settings: ExportSettings, tasks: Mapping[str, T]) -> dict[str, T]:
-    """The tasks that were asked for."""
-    for task in settings.tasks:
+def _selected(names: tuple[str, ...], tasks: Mapping[str, T]) -> dict[str, T]:
+    """The tasks of these names; all if there are none."""
+    for task in names:
         if task not in tasks:
             raise CheckpointError(unknown("task", task, tasks))
-    return {task: item for task, item in tasks.items() if not settings.tasks or task in settings.tasks}
+    return {task: plan for task, plan in tasks.items() if not names or task in names}

@@ -312,5 +312,5 @@ def test_norms_of_queries_that_another_family_has(tmp_path: Path) -> None:
 
 def test_pooling_has_to_be_known(tmp_path: Path) -> None:
     checkpoint = make_decoder(tmp_path / "toy")
-    with pytest.raises(CheckpointError, match=r"nothing says how to pool the tokens.*--pooling mean\|cls\|last"):
+    with pytest.raises(CheckpointError, match=r"the pooling of the tokens is unknown.*--pooling mean\|cls\|last"):
         export(quick(checkpoint, tmp_path / "pack"))

@@ -390,7 +390,7 @@ def test_nothing_says_how_to_pool(checkpoint: Path) -> None:
     (checkpoint / "modules.json").unlink()
     refuse(
         checkpoint,
-        f"{checkpoint}: nothing says how to pool the tokens (no modules.json); pass --pooling mean|cls|last",
+        f"{checkpoint}: no modules.json, so the pooling of the tokens is unknown; pass --pooling mean|cls|last",
     )
     assert plan(checkpoint, pooling="last").pooling == "last"
 
@@ -616,7 +616,7 @@ def test_poolings_that_contradict_each_other_need_a_choice(checkpoint: Path) -> 
     adapters = {"retrieval": pooled_adapter(checkpoint.parent / "retrieval", "cls")}
     refuse(
         checkpoint,
-        f"{checkpoint} says mean pooling, {adapters['retrieval']} says cls; pass --pooling",
+        f"{checkpoint} has mean pooling, {adapters['retrieval']} has cls; pass --pooling",
         adapters=adapters,
     )
     assert plan(checkpoint, adapters=adapters, pooling="cls").pooling == "cls"
