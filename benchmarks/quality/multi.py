@@ -16,7 +16,7 @@ from embedpack import Embedder, InputError, MultiEmbeddings, maxsim, similarity
 from embedpack.pack.codebooks import open_codebooks
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Precision, is_low_bit, quantize
-from embedpack_export.evaluation.scoring.encoding import Seen, look_at, pooled
+from embedpack_export.evaluation.scoring.encoding import InputInfo, inspect_inputs, pooled
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.evaluation.text_table import text_table
@@ -41,7 +41,7 @@ class Judged:
     judged: RetrievalSet
     queries: MultiEmbeddings
     documents: MultiEmbeddings
-    seen: list[Seen]
+    seen: list[InputInfo]
     single: Float64
     exact: Float64
 
@@ -126,7 +126,7 @@ def _judged(model: Embedder, item: RetrievalSet) -> Judged:
     queries = model.encode_multi(asked, prompt_name=name)
     documents = model.encode_multi(texts, prompt_name=passage)
     assert model.task is not None
-    seen = look_at(model.pack, model.task, texts, "passage")
+    seen = inspect_inputs(model.pack, model.task, texts, "passage")
     exact = ndcg_at_10(top_columns(maxsim(queries, documents)), item)
     return Judged(item, queries, documents, seen, ndcg_at_10(top_columns(found), item), exact)
 

@@ -27,7 +27,7 @@ def test_a_checkpoint_becomes_a_table_and_figures_for_the_readme(tmp_path: Path)
     asked.threads, asked.seed = 1, 3
     results = json.loads(json.dumps(run(asked)))
     assert results["accuracy"]["reference"] == "torch"
-    assert "toy beside its reference (torch)" in table(results)
+    assert "toy compared with its reference (torch)" in table(results)
     (entry,) = retrieval_sets(results)
     assert entry["set"] == "retrieval/words-en"
     assert list(entry["variants"]) == ["retrieval-fp32", "retrieval-int8", "retrieval-int4"]

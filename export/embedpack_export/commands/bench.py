@@ -1,4 +1,4 @@
-"""embedpack bench: how much of the model a pack keeps, and which setting is the cheapest that keeps enough."""
+"""embedpack bench: the accuracy that a pack keeps of its model, and the cheapest setting within a margin."""
 
 from __future__ import annotations
 
@@ -10,39 +10,42 @@ from embedpack.cli.options import add_pack
 from embedpack.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from embedpack_export.evaluation.options import EvaluationOptions
     from embedpack_export.reference.opening import ReferenceSource
 
-SUMMARY = "Measure accuracy beside the full-precision model, and what each setting costs."
+SUMMARY = "Measure accuracy compared with the full-precision model, and the cost of each setting."
 EXAMPLES = """\
   embedpack bench accuracy packs/minilm --data eval --reference models/all-MiniLM-L6-v2 --adapter retrieval=adapters
   embedpack bench accuracy packs/minilm --data data/eval --precision binary --max-loss 2 --json accuracy.json
   embedpack bench sweep packs/minilm --data data/eval --max-loss 0.5 --html sweep.html"""
 
-ACCURACY = "Every variant, truncation and precision beside the full-precision reference."
+ACCURACY = "Accuracy of every variant, truncation and precision, compared with the full-precision reference."
 ACCURACY_DETAILS = """\
-The reference is the torch model in float32 with unmerged adapters (--reference), else the pack's own fp32 graph; the
-output says which. Each difference comes with the 95 % interval of a paired bootstrap, 10,000 draws of the queries of
-each set, and a verdict: non-inferior (the interval lies above -MAX-LOSS), inferior (below), or not resolvable with so
-many queries, with about how many it would take.
+The reference is the torch model in float32 with unmerged adapters (--reference), else the pack's own fp32 variant; the
+output names it. Each difference has the 95 % interval of a paired bootstrap, 10,000 resamples of the queries of each
+set, and the outcome of a non-inferiority test with the margin of --max-loss: non-inferior (the interval lies above
+-margin), inferior (below), or not resolvable (the sample is too small; the output estimates how many queries would be
+needed).
 
 --data holds folders in BEIR's layout (corpus.jsonl, queries.jsonl, qrels.tsv or qrels/test.tsv; corpus entries may name
 an image) or with pairs.tsv (score, a, b); files may end in .gz. Sets below code/ belong to the task code, pairs to
-text-matching, all others to retrieval, where the pack has that task.
+text-matching, all others to retrieval, if the pack has that task.
 
-Exit status: 0 if every verdict that counts is non-inferior; 1 if one is inferior or not resolvable, or on an error.
-Without --precision and --truncate-dim everything is measured, and whole float32 vectors of each variant count; with
-one of them, all that is named counts. Figures of --mteb have no verdict and do not count.
+Exit status: 0 if every outcome that decides it is non-inferior; 1 if one is inferior or not resolvable, or on an error.
+Without --precision and --truncate-dim everything is measured, and full float32 vectors of each variant decide; with one
+of them, all named settings decide. Scores of --mteb are informational.
 
 examples:
   embedpack bench accuracy packs/minilm --data data/eval
   embedpack bench accuracy packs/minilm --data eval --reference models/all-MiniLM-L6-v2 --adapter retrieval=adapters
   embedpack bench accuracy packs/minilm --data data/eval --variant retrieval-int8 --precision 4bit --truncate-dim 256
   embedpack bench accuracy packs/minilm --data data/eval --set code/nl2bash --limit 50"""
-SWEEP = "Weights, precisions, truncations and pooling: what each costs and loses, and the cheapest that is good enough."
+SWEEP = "Cost and loss of all weights, precisions, truncations and pool factors, and the cheapest within the margin."
 SWEEP_DETAILS = """\
-Losses are in points of nDCG@10, beside whole float32 vectors of the reference (see: embedpack bench accuracy -h);
-vectors are made once for each variant, and all codes of them. Time and memory are measured in processes of their own.
-The recommended setting has the fewest bytes, then the most tokens per second, of those that lose at most MAX-LOSS.
+Losses are in points of nDCG@10, compared with full float32 vectors of the reference (see: embedpack bench accuracy -h).
+Each variant encodes once; codes of all precisions are computed from its float32 vectors. Time and memory are measured
+in separate processes. The recommended setting has the fewest bytes, then the most tokens per second, of those whose
+loss is within the margin of --max-loss.
 
 Exit status: 0 if there is such a setting for each task, else 1.
 
@@ -56,28 +59,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
     accuracy = _add(commands, "accuracy", ACCURACY, ACCURACY_DETAILS)
     accuracy.add_argument(
-        "--precision", action="append", default=[], metavar="X", help="of documents; may be repeated (default: all)"
+        "--precision",
+        action="append",
+        default=[],
+        metavar="X",
+        help="precision of documents; may be repeated (default: all)",
     )
     accuracy.add_argument(
         "--truncate-dim", action="append", type=int, default=[], metavar="D", help="may be repeated (default: all)"
     )
     accuracy.add_argument(
-        "--max-loss", type=float, default=0.3, metavar="POINTS", help="margin of the verdicts (default: %(default)s)"
+        "--max-loss",
+        type=float,
+        default=0.3,
+        metavar="POINTS",
+        help="margin of the non-inferiority test: the loss that is allowed (default: %(default)s)",
     )
     accuracy.add_argument(
-        "--mteb", action="append", default=[], metavar="NAME", help="also a task of mteb; may be repeated"
+        "--mteb", action="append", default=[], metavar="NAME", help="score a task of mteb, too; may be repeated"
     )
     accuracy.set_defaults(measure=_accuracy)
     sweep = _add(commands, "sweep", SWEEP, SWEEP_DETAILS)
     sweep.add_argument(
-        "--max-loss", type=float, default=0.5, metavar="POINTS", help="largest loss wanted (default: %(default)s)"
+        "--max-loss",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="margin of the recommendation: the loss that is allowed (default: %(default)s)",
     )
     sweep.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
     sweep.set_defaults(measure=_sweep)
 
 
 def _add(commands: Any, name: str, summary: str, details: str) -> argparse.ArgumentParser:
-    """A command with the options that both have."""
+    """Add a command with the options that both commands have."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
@@ -85,7 +100,7 @@ def _add(commands: Any, name: str, summary: str, details: str) -> argparse.Argum
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_pack(parser)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the sets")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the evaluation sets")
     parser.add_argument(
         "--set", action="append", default=[], dest="sets", metavar="NAME", help="may be repeated (default: all)"
     )
@@ -96,49 +111,41 @@ def _add(commands: Any, name: str, summary: str, details: str) -> argparse.Argum
         help="measure every set with this task; may be repeated (default: each set with the task of its kind)",
     )
     parser.add_argument("--variant", action="append", default=[], metavar="V", help="may be repeated (default: all)")
-    parser.add_argument("--no-multi", action="store_true", help="leave multi-vectors out, which take most of the time")
-    parser.add_argument("--reference", type=Path, metavar="CHECKPOINT", help="folder that the pack was exported from")
+    parser.add_argument("--no-multi", action="store_true", help="skip multi-vectors, which take most of the time")
+    parser.add_argument(
+        "--reference", type=Path, metavar="CHECKPOINT", help="checkpoint that the pack was exported from"
+    )
     parser.add_argument("--adapter", action="append", default=[], metavar="TASK=DIR", help="as for export")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="of the reference's vectors (default: ~/.cache)")
-    parser.add_argument("--no-cache", action="store_true", help="compute the reference's vectors, keep none")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N queries or pairs of each set: a trial")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="cache of the reference's vectors (default: below ~/.cache)"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="compute the reference's vectors without a cache")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N queries or pairs of each set, for a quick run")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads (default: the cores this process may use)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, with versions and processor")
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure."""
+    """Run `accuracy` or `sweep`; returns the exit status."""
     try:
         status: int = options.measure(options)
     except ModuleNotFoundError as missing:
-        # The exporter itself, which evaluation builds on.
+        # A dependency of the exporter, which evaluation builds on.
         raise MissingExtraError("export", str(missing.name)) from missing
     return status
 
 
 def _accuracy(options: argparse.Namespace) -> int:
-    from embedpack_export.evaluation.accuracy import AccuracyOptions, measure_accuracy
+    from embedpack_export.evaluation.accuracy import measure_accuracy
     from embedpack_export.evaluation.accuracy_text import accuracy_text
 
     report = measure_accuracy(
-        AccuracyOptions(
-            pack=options.pack,
-            data=options.data,
-            reference=_reference(options),
-            sets=options.sets,
-            tasks=tuple(dict.fromkeys(options.task)),
-            variants=tuple(dict.fromkeys(options.variant)),
-            multi=not options.no_multi,
-            precisions=options.precision,
-            truncate_dims=options.truncate_dim,
-            margin=options.max_loss,
-            limit=options.limit,
-            seed=options.seed,
-            threads=options.threads,
-            mteb=tuple(dict.fromkeys(options.mteb)),
-        )
+        _evaluation_options(options),
+        precisions=options.precision,
+        truncate_dims=options.truncate_dim,
+        mteb=tuple(dict.fromkeys(options.mteb)),
     )
     print(accuracy_text(report))
     _write_json(options, {"accuracy": report})
@@ -147,32 +154,36 @@ def _accuracy(options: argparse.Namespace) -> int:
 
 def _sweep(options: argparse.Namespace) -> int:
     from embedpack.storage.atomic import atomic_file
-    from embedpack_export.evaluation.sweep import SweepOptions, sweep
+    from embedpack_export.evaluation.sweep import sweep
     from embedpack_export.evaluation.sweep_page import sweep_page
     from embedpack_export.evaluation.sweep_text import sweep_text
     from embedpack_export.html.page import html
 
-    report = sweep(
-        SweepOptions(
-            pack=options.pack,
-            data=options.data,
-            reference=_reference(options),
-            sets=options.sets,
-            tasks=tuple(dict.fromkeys(options.task)),
-            variants=tuple(dict.fromkeys(options.variant)),
-            multi=not options.no_multi,
-            max_loss=options.max_loss,
-            limit=options.limit,
-            seed=options.seed,
-            threads=options.threads,
-        )
-    )
+    report = sweep(_evaluation_options(options))
     print(sweep_text(report))
     _write_json(options, {"sweep": report})
     if options.html is not None:
         with atomic_file(options.html) as stream:
             stream.write(html(sweep_page(report)).encode())
-    return 0 if report.found else 1
+    return 0 if report.passed else 1
+
+
+def _evaluation_options(options: argparse.Namespace) -> EvaluationOptions:
+    from embedpack_export.evaluation.options import EvaluationOptions
+
+    return EvaluationOptions(
+        pack=options.pack,
+        data=options.data,
+        reference=_reference(options),
+        sets=options.sets,
+        tasks=tuple(dict.fromkeys(options.task)),
+        variants=tuple(dict.fromkeys(options.variant)),
+        multi=not options.no_multi,
+        margin=options.max_loss,
+        limit=options.limit,
+        seed=options.seed,
+        threads=options.threads,
+    )
 
 
 def _reference(options: argparse.Namespace) -> ReferenceSource:

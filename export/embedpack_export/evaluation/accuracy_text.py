@@ -1,4 +1,4 @@
-"""An accuracy report as text."""
+"""Accuracy report as text."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 from embedpack_export.evaluation.results import (
     AccuracyReport,
-    MtebFigures,
-    PooledFigures,
-    SettingFigures,
-    TaskFigures,
-    Worst,
+    MtebResult,
+    PooledResult,
+    SettingResult,
+    TaskResult,
+    WorstGroup,
 )
 from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.metrics.cosines import CosineSummary
 
 
 def accuracy_text(report: AccuracyReport) -> str:
-    """All tables, then what the exit status says."""
-    limit = f"; a trial with {report.limit} queries a set" if report.limit else ""
+    """Format all tables, then the reason of the exit status."""
+    limit = f"; quick run with {report.limit} queries a set" if report.limit else ""
     lines = [
-        f"{report.pack} beside its reference ({report.reference}); largest loss put up with: {report.margin:g} points; "
+        f"{report.pack} compared with its reference ({report.reference}); margin: {report.margin:g} points; "
         f"95 % intervals{limit}"
     ]
     for task in report.tasks:
@@ -29,134 +29,136 @@ def accuracy_text(report: AccuracyReport) -> str:
         lines += ["", _pooled(report.pooled)]
     if report.mteb:
         lines += ["", _mteb(report.mteb)]
-    for name, why in report.left_out.items():
-        lines += ["", f"left out: {name}: {why}"]
+    for name, reason in report.skipped.items():
+        lines += ["", f"skipped: {name}: {reason}"]
     return "\n".join([*lines, "", conclusion(report)])
 
 
 def conclusion(report: AccuracyReport) -> str:
-    """One sentence: whether all that counts is non-inferior, or what is not."""
-    counting = [(task.task, item) for task in report.tasks for item in task.settings if item.counts]
+    """Format the reason of the exit status: all outcomes that decide it are non-inferior, or those that are not."""
+    deciding = [(task.task, result) for task in report.tasks for result in task.settings if result.decides_exit_status]
     failed = [
-        f"{task}, {_name(item)}, {item.measure}: {item.verdict}"
-        for task, item in counting
-        if item.verdict.outcome != "non-inferior"
+        f"{task}, {result.setting}, {result.measure}: {result.verdict}"
+        for task, result in deciding
+        if result.verdict.outcome != "non-inferior"
     ]
     if failed:
-        return "\n  ".join([f"FAILED: not non-inferior at {report.margin:g} points:", *failed])
-    return f"passed: all {len(counting)} verdicts that count are non-inferior at {report.margin:g} points"
+        return "\n  ".join([f"FAILED: not non-inferior at a margin of {report.margin:g} points:", *failed])
+    return f"passed: all {len(deciding)} settings are non-inferior at a margin of {report.margin:g} points"
 
 
-def _task(task: TaskFigures) -> list[str]:
-    counting = [item for item in task.settings if item.counts]
-    others = [item for item in task.settings if not item.counts]
-    parts = [f"TASK {task.task}", _verdicts(counting), _sets(counting)]
+def _task(task: TaskResult) -> list[str]:
+    deciding = [result for result in task.settings if result.decides_exit_status]
+    others = [result for result in task.settings if not result.decides_exit_status]
+    parts = [f"TASK {task.task}", _settings(deciding), _sets(deciding)]
     if others:
-        parts += ["Shown, but without a say in the exit status:", _verdicts(others)]
+        parts += ["Informational (does not affect the exit status):", _settings(others)]
     return [line for part in [*parts, _cosines(task)] for line in (part, "")][:-1]
 
 
-def _verdicts(settings: Sequence[SettingFigures]) -> str:
+def _settings(results: Sequence[SettingResult]) -> str:
     header = (
-        "setting", "bytes", "measure", "reference", "found", "difference", "95 % interval", "of full", "worst set",
-        "worst language", "verdict",
+        "setting", "bytes", "measure", "reference", "score", "difference", "95 % interval", "retention", "worst set",
+        "worst language", "outcome",
     )  # fmt: skip
     rows = [
         (
-            _name(item),
-            item.bytes,
-            item.measure,
-            f"{item.reference:.2f}",
-            f"{item.found:.2f}",
-            f"{item.verdict.difference:+.3f}",
-            span(item.verdict.low, item.verdict.high),
-            "" if item.retention is None else f"{item.retention:.2%}",
-            _worst(item.worst_set),
-            _worst(item.worst_language),
-            item.verdict,
+            result.setting,
+            result.bytes,
+            result.measure,
+            f"{result.reference:.2f}",
+            f"{result.score:.2f}",
+            f"{result.verdict.difference:+.3f}",
+            span(result.verdict.low, result.verdict.high),
+            _optional(result.retention, ".2%"),
+            _worst(result.worst_set),
+            _worst(result.worst_language),
+            result.verdict,
         )
-        for item in settings
+        for result in results
     ]
     return text_table(header, rows)
 
 
-def _sets(settings: Sequence[SettingFigures]) -> str:
+def _sets(results: Sequence[SettingResult]) -> str:
     header = (
-        "set", "setting", "queries", "reference", "found", "difference", "95 % interval", "Recall@100", "top 10", "RBO",
+        "set", "setting", "queries", "reference", "score", "difference", "95 % interval", "Recall@100", "top 10", "RBO",
         "cosine mean", "1 %", "lowest",
     )  # fmt: skip
     rows = [
         (
-            figures.set,
-            _name(item),
-            figures.queries,
-            f"{figures.reference:.2f}",
-            f"{figures.found:.2f}",
-            f"{figures.difference:+.3f}",
-            span(figures.low, figures.high),
-            _optional(figures.recall_at_100, ".2f"),
-            _optional(figures.top_10_overlap, ".2%"),
-            _optional(figures.rank_biased_overlap, ".4f"),
-            *cosine_cells(figures.cosine),
+            each.set,
+            result.setting,
+            each.queries,
+            f"{each.reference:.2f}",
+            f"{each.score:.2f}",
+            f"{each.difference:+.3f}",
+            span(each.low, each.high),
+            _optional(each.recall_at_100, ".2f"),
+            _optional(each.top_10_overlap, ".2%"),
+            _optional(each.rank_biased_overlap, ".4f"),
+            *_cosine_cells(each.cosine),
         )
-        for item in settings
-        for figures in item.sets
+        for result in results
+        for each in result.sets
     ]
     return text_table(header, sorted(rows, key=lambda row: str(row[0])))
 
 
-def _cosines(task: TaskFigures) -> str:
+def _cosines(task: TaskResult) -> str:
     rows = [
-        (group.variant, label, found.count, *cosine_cells(found))
+        (group.variant, label, summary.count, *_cosine_cells(summary))
         for group in task.cosines
-        for label, found in (*group.languages.items(), *group.lengths.items())
+        for label, summary in (*group.languages.items(), *group.lengths.items())
     ]
     return text_table(("cosine by language and length", "", "inputs", "mean", "1 %", "lowest"), rows)
 
 
-def _pooled(figures: Sequence[PooledFigures]) -> str:
+def _pooled(results: Sequence[PooledResult]) -> str:
     rows = [
         (
-            f"{item.weights} {item.stored}",
-            item.sets,
-            f"{item.verdict.queries:,}",
-            f"{item.verdict.difference:+.3f}",
-            span(item.verdict.low, item.verdict.high),
-            item.verdict,
+            f"{result.weights} {result.stored}",
+            result.sets,
+            f"{result.verdict.queries:,}",
+            f"{result.verdict.difference:+.3f}",
+            span(result.verdict.low, result.verdict.high),
+            result.verdict,
         )
-        for item in figures
+        for result in results
     ]
-    return text_table(("all tasks", "sets", "queries", "difference", "95 % interval", "verdict"), rows)
+    return text_table(("all tasks", "sets", "queries", "difference", "95 % interval", "outcome"), rows)
 
 
-def _mteb(figures: Sequence[MtebFigures]) -> str:
+def _mteb(results: Sequence[MtebResult]) -> str:
     rows = [
-        (item.name, item.task, item.variant, f"{item.reference:.2f}", f"{item.found:.2f}", f"{item.difference:+.3f}")
-        for item in figures
+        (
+            result.name,
+            result.task,
+            result.variant,
+            f"{result.reference:.2f}",
+            f"{result.score:.2f}",
+            f"{result.difference:+.3f}",
+        )
+        for result in results
     ]
-    return text_table(("mteb, without a say", "task", "variant", "reference", "found", "difference"), rows)
+    return text_table(("mteb (informational)", "task", "variant", "reference", "score", "difference"), rows)
 
 
-def cosine_cells(found: CosineSummary | None) -> tuple[str, str, str]:
-    """Mean, 1 % quantile and lowest."""
-    if found is None:
+def _cosine_cells(summary: CosineSummary | None) -> tuple[str, str, str]:
+    """Format mean, 1 % quantile and lowest cosine; empty cells without a summary."""
+    if summary is None:
         return "", "", ""
-    return f"{found.mean:.6f}", f"{found.p1:.6f}", f"{found.min:.6f}"
+    return f"{summary.mean:.6f}", f"{summary.p1:.6f}", f"{summary.min:.6f}"
 
 
 def span(low: float, high: float) -> str:
-    """An interval."""
+    """Format an interval."""
     return f"[{low:+.2f}, {high:+.2f}]"
 
 
-def _name(item: SettingFigures) -> str:
-    return f"{item.setting.variant} {item.setting.stored}"
-
-
-def _worst(worst: Worst) -> str:
-    return f"{worst.name} {worst.difference:+.2f}"
+def _worst(group: WorstGroup) -> str:
+    return f"{group.name} {group.difference:+.2f}"
 
 
 def _optional(value: float | None, form: str) -> str:
-    """Shares and points; nothing where there is no value."""
     return "" if value is None else format(value, form)

@@ -1,6 +1,6 @@
-"""Tasks of mteb, by a thin wrapper that shows it a judge or a variant as one of its encoders.
+"""Scores of mteb's tasks, for the reference and for variants, each wrapped as an encoder of mteb.
 
-mteb gives one score for a task, not one for each query. So there is a difference, but neither interval nor verdict.
+mteb returns one score for a task, not one for each query. So there is a difference, but no interval and no test.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from embedpack import Embedder
 from embedpack.errors import InputError, MissingExtraError
 from embedpack.pack.folder import Pack
 from embedpack.vectors.codes import Float32
-from embedpack_export.evaluation.results import MtebFigures
+from embedpack_export.evaluation.results import MtebResult
 from embedpack_export.evaluation.scoring.encoding import encode
 from embedpack_export.evaluation.sets.assignment import task_of, variants_of
 from embedpack_export.evaluation.sets.data import Kind
 from embedpack_export.reference.protocol import Reference
 
-# Texts under the prompt of that name, float32 [texts, dimensions].
+# Encodes texts with the prompt of a name: float32 [texts, dimensions].
 Encode = Callable[[Sequence[str], str], Float32]
 
 logger = logging.getLogger("embedpack")
 
 
 class MtebEncoder:
-    """What mteb calls an encoder (its `EncoderProtocol`)."""
+    """Encoder in the sense of mteb (its `EncoderProtocol`)."""
 
     def __init__(self, name: str, encode_texts: Encode) -> None:
         """Wrap a function.
 
         Args:
-            name: shown by mteb.
-            encode_texts: makes unit vectors.
+            name: name that mteb prints.
+            encode_texts: function that returns unit vectors.
         """
         self._name = name
         self._encode = encode_texts
 
     @property
     def mteb_model_meta(self) -> Any:
-        """The name, and no claim beside it."""
+        """The name, without any other metadata."""
         return _mteb().models.ModelMeta.create_empty({"name": f"embedpack/{self._name}", "revision": "local"})
 
     def encode(
@@ -53,9 +53,9 @@ class MtebEncoder:
         hf_split: str,
         hf_subset: str,
         prompt_type: Any = None,
-        **options: Any,  # what mteb passes to all encoders: batch size, progress bar
+        **options: Any,  # mteb passes batch size and progress bar to all encoders
     ) -> Float32:
-        """Vectors of all texts of some batches; documents as passages, all others as queries.
+        """Encode the texts of all batches: documents with the prompt "passage", other texts with "query".
 
         Raises:
             InputError: a batch holds no texts.
@@ -63,43 +63,43 @@ class MtebEncoder:
         texts: list[str] = []
         for batch in inputs:
             if "text" not in batch:
-                found = ", ".join(batch)
-                raise InputError(f"{task_metadata.name} ({hf_subset}, {hf_split}): its inputs are {found}, not texts")
+                names = ", ".join(batch)
+                raise InputError(f"{task_metadata.name} ({hf_subset}, {hf_split}): its inputs are {names}, not texts")
             texts += batch["text"]
         return self._encode(texts, "passage" if getattr(prompt_type, "value", None) == "document" else "query")
 
     def similarity(self, embeddings1: Float32, embeddings2: Float32) -> Float32:
-        """Cosines of all with all."""
+        """Cosines of all pairs, [n, m]."""
         return np.asarray(embeddings1) @ np.asarray(embeddings2).T
 
     def similarity_pairwise(self, embeddings1: Float32, embeddings2: Float32) -> Float32:
-        """Cosines, row by row."""
+        """Cosines of rows, [n]."""
         return (np.asarray(embeddings1) * np.asarray(embeddings2)).sum(-1)
 
 
 def mteb_scores(
     pack: Pack, reference: Reference, names: Sequence[str], variants: Sequence[str], threads: int | None
-) -> list[MtebFigures]:
-    """Main scores in points, of whole float32 vectors.
+) -> list[MtebResult]:
+    """Score full float32 vectors of variants.
 
     Args:
         pack: the opened pack.
-        reference: what it is compared with.
-        names: of mteb's tasks.
-        variants: that are measured; empty: all.
-        threads: of the graphs; None: all cores.
+        reference: the reference.
+        names: names of mteb's tasks.
+        variants: names of the variants to measure; empty: all.
+        threads: number of threads of the graphs; None: all cores.
 
     Raises:
-        InputError: mteb has no such task, its data cannot be had, or the pack no task for it.
+        InputError: mteb has no such task, its data cannot be loaded, or the pack has no task for it.
         MissingExtraError: mteb is not installed.
     """
-    return [figures for name in names for figures in scores_of(pack, reference, _task(name), variants, threads)]
+    return [result for name in names for result in scores_of(pack, reference, _task(name), variants, threads)]
 
 
 def scores_of(
     pack: Pack, reference: Reference, mteb_task: Any, variants: Sequence[str], threads: int | None
-) -> list[MtebFigures]:
-    """As `mteb_scores`, of one task object of mteb."""
+) -> list[MtebResult]:
+    """Score one task object of mteb; arguments as for `mteb_scores`."""
     name, kind = mteb_task.metadata.name, kind_of(mteb_task.metadata)
     task = task_of(kind, list(pack.manifest.tasks))
     if task is None:
@@ -108,20 +108,29 @@ def scores_of(
     exact = _score(
         mteb_task,
         MtebEncoder(
-            "reference", lambda texts, wanted: reference.single(task, texts, pack.manifest.tasks[task].prompt(wanted))
+            "reference", lambda texts, name: reference.single(task, texts, pack.manifest.tasks[task].prompt(name))
         ),
     )
     reference.close()
-    found = []
+    results = []
     for variant in variants_of(pack.manifest, task, variants):
         logger.info("mteb: %s, %s", name, variant)
         score = _score(mteb_task, MtebEncoder(variant, _encoder(pack, task, variant, threads)))
-        found.append(MtebFigures(name, task, variant, round(exact, 4), round(score, 4), round(score - exact, 4)))
-    return found
+        results.append(
+            MtebResult(
+                name=name,
+                task=task,
+                variant=variant,
+                reference=round(exact, 4),
+                score=round(score, 4),
+                difference=round(score - exact, 4),
+            )
+        )
+    return results
 
 
 def kind_of(metadata: Any) -> Kind:
-    """The kind of sets that a task of mteb is like."""
+    """Return the kind of evaluation sets that a task of mteb belongs to."""
     if metadata.type == "STS":
         return "sts"
     return "code" if "Programming" in (metadata.domains or ()) else "retrieval"
@@ -129,15 +138,15 @@ def kind_of(metadata: Any) -> Kind:
 
 def _encoder(pack: Pack, task: str, variant: str, threads: int | None) -> Encode:
     model = Embedder(pack.folder, variant=variant, threads=threads)
-    return lambda texts, wanted: encode(model, task, texts, wanted).codes
+    return lambda texts, prompt_name: encode(model, task, texts, prompt_name).codes
 
 
 def _score(mteb_task: Any, encoder: MtebEncoder) -> float:
-    """The main score in points, mean over splits and languages."""
+    """Return the main score in points, the mean over splits and languages."""
     try:
         results = _mteb().evaluate(encoder, mteb_task, cache=None, show_progress_bar=False)
     except OSError as cause:
-        raise InputError(f"--mteb {mteb_task.metadata.name}: its data cannot be had: {cause}") from cause
+        raise InputError(f"--mteb {mteb_task.metadata.name}: its data cannot be loaded: {cause}") from cause
     (result,) = results.task_results
     return 100 * float(result.get_score())
 

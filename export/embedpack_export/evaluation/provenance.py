@@ -1,4 +1,4 @@
-"""Under which conditions figures were taken. Nothing in it names a host, a user or a folder of the machine."""
+"""Provenance of a results file: commit, versions, CPU, threads and load. No host, user or folder name is recorded."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from embedpack.host.cores import available_cores
 from embedpack.host.cpu import cpu_fields
 from embedpack.host.int8_support import products_saturate
 
-# Of a source tree; an installed package lies elsewhere, in a folder that git knows nothing of, or not as its own.
+# Root of the source tree. An installed package lies elsewhere, and git does not track its files.
 ROOT = Path(__file__).parents[3]
 PACKAGES = (
     "numpy", "onnxruntime", "tokenizers", "msgspec", "onnx", "onnx-ir", "torch", "transformers", "peft", "ir-measures",
     "scipy", "mteb", "numkong", "faiss-cpu",
 )  # fmt: skip
-# Instructions that decide how fast, and in which of the two int8 graphs, a product is computed.
+# Instructions that decide the speed of matrix products.
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
 def provenance(threads: int | None, seed: int) -> dict[str, Any]:
-    """The conditions of a run that begins now; `threads` is None: all cores."""
+    """Collect the provenance of a run that begins now; `threads` is None: all cores."""
     model, flags = _cpu()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -40,7 +40,7 @@ def provenance(threads: int | None, seed: int) -> dict[str, Any]:
             "int8_products_saturate": products_saturate(),
             "cores": available_cores(),
         },
-        # Work of others at the start, in cores.
+        # Load of other processes at the start, in cores.
         "load_average": round(os.getloadavg()[0], 2),
         "threads": threads or available_cores(),
         "seed": seed,
@@ -55,24 +55,24 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any]:
-    """Commit of the source tree; null where this is an installed package."""
+    """Return the commit of the source tree; None for an installed package."""
     if _ask_git("ls-files", "--error-unmatch", str(Path(__file__).resolve())) is None:
         return {"commit": None, "dirty": None}
-    # Results are what a run writes: they make nothing dirty.
+    # Runs write results; these do not make the tree dirty.
     changes = _ask_git("status", "--porcelain", "--", ".", ":!benchmarks/results")
     return {"commit": _ask_git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 
 def _ask_git(*arguments: str) -> str | None:
     try:
-        answer = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True)
+        completed = subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return answer.stdout.strip()
+    return completed.stdout.strip()
 
 
 def _cpu() -> tuple[str, set[str]]:
-    """Model and flags of the first processor; empty flags where the system has no /proc/cpuinfo."""
+    """Return model and flags of the first processor; no flags without /proc/cpuinfo."""
     fields = cpu_fields()
     if fields is None:
         return platform.processor() or platform.machine(), set()

@@ -1,15 +1,23 @@
-"""What was found: figures in points (100 is perfect) and cosines, as they are written to JSON."""
+"""Results of an evaluation, as they are written to JSON: scores in points (100 is perfect) and cosines.
+
+Attributes whose name differs from their key in JSON are listed in `rename`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from embedpack.vectors.codes import Precision
 from embedpack_export.evaluation.sets.data import Kind
 from embedpack_export.metrics.cosines import CosineSummary
 from embedpack_export.metrics.non_inferiority import NonInferiority
+from embedpack_export.metrics.rankings import Float64
 from embedpack_export.planning.settings import ReferenceKind
 
 VectorKind = Literal["single", "multi"]
@@ -18,14 +26,14 @@ Measure = Literal["nDCG@10", "Spearman"]
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """One way to use a pack: a variant, and what its documents are stored as; queries are float32.
+    """A variant and the vectors that documents are stored as; queries are float32.
 
     Attributes:
-        variant: of the pack.
-        vectors: one vector for each input, compared by cosine, or one for each token, compared by MaxSim.
-        dimensions: of the vectors.
-        precision: of documents; of pairs, of the second text.
-        pool_factor: by how much the vectors of a document's tokens become fewer.
+        variant: name of the variant.
+        vectors: single vectors, compared by cosine, or multi-vectors, compared by MaxSim.
+        dimensions: number of dimensions.
+        precision: precision of documents; of the second text of pairs.
+        pool_factor: token pooling of documents.
     """
 
     variant: str
@@ -36,45 +44,89 @@ class Setting:
 
     @property
     def stored(self) -> str:
-        """What a document is stored as."""
+        """Dimensions, precision and pool factor of a document, e.g. "multi 128 int8 / 2"."""
         pooled = f" / {self.pool_factor}" if self.pool_factor > 1 else ""
         kind = "multi " if self.vectors == "multi" else ""
         return f"{kind}{self.dimensions} {self.precision}{pooled}"
 
+    def __str__(self) -> str:
+        return f"{self.variant} {self.stored}"
 
-@dataclass(frozen=True, kw_only=True)
-class SetFigures:
-    """A setting on one set.
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class QueryScores:
+    """Scores of the single queries (or pairs) behind a `SetResult`.
 
     Attributes:
-        set: its name.
-        queries: or pairs.
-        reference, found: the measure, of the reference in float32 at the same dimensions, and of the setting.
-        difference: found - reference.
-        low, high: its 95 % interval.
-        recall_at_100: of queries; None for pairs.
-        top_10_overlap: share of the reference's first ten that are among the first ten; None for pairs.
-        rank_biased_overlap: with the reference's ranking (p = 0.9); None for pairs.
-        cosine: of vectors with the reference's: queries and documents, or coded documents; of each token for
-            multi-vectors, None where these are pooled.
+        setting: the setting that was measured.
+        measure: measure of all scores.
+        scores, reference: score of each query, with the setting and with the reference, in points, [queries].
+        languages: language of each query.
+        full_reference: mean score of the reference in float32 at full dimensions.
+        bytes: mean bytes of a document.
+    """
+
+    setting: Setting
+    measure: Measure
+    scores: Float64
+    reference: Float64
+    languages: Sequence[str]
+    full_reference: float
+    bytes: float
+
+    @property
+    def differences(self) -> Float64:
+        """Scores minus those of the reference, [queries]."""
+        return self.scores - self.reference
+
+
+class SetResult(msgspec.Struct, frozen=True, kw_only=True, eq=False, rename={"score": "found"}):
+    """Result of a setting on one set.
+
+    Attributes:
+        set: name of the set.
+        queries: number of queries or pairs.
+        reference, score: score of the reference in float32 at the same dimensions, and of the setting.
+        difference: score - reference.
+        low, high: bounds of the 95 % interval of the difference; NaN until `summary` computes them.
+        recall_at_100: mean Recall@100; None for pairs.
+        top_10_overlap: share of the reference's first ten documents that are among the first ten; None for pairs.
+        rank_biased_overlap: overlap with the reference's ranking (p = 0.9); None for pairs.
+        cosine: cosines with the reference's vectors: of queries and documents, or of coded documents alone; of each
+            token for multi-vectors; None for pooled multi-vectors.
+        per_query: scores of single queries; not written to JSON.
     """
 
     set: str
     queries: int
     reference: float
-    found: float
+    score: float
     difference: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
     recall_at_100: float | None
     top_10_overlap: float | None
     rank_biased_overlap: float | None
     cosine: CosineSummary | None
+    per_query: QueryScores | UnsetType = UNSET
+
+    @property
+    def by_query(self) -> QueryScores:
+        """Scores of single queries, of a result that was not read from JSON."""
+        assert self.per_query is not UNSET
+        return self.per_query
 
 
 @dataclass(frozen=True)
-class Worst:
-    """The set, or the language, that loses most: its mean difference with the 95 % interval."""
+class WorstGroup:
+    """The set or the language with the largest loss.
+
+    Attributes:
+        name: name of the set or language.
+        queries: number of its queries.
+        difference: mean difference in points.
+        low, high: bounds of its 95 % interval.
+    """
 
     name: str
     queries: int
@@ -83,33 +135,34 @@ class Worst:
     high: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class SettingFigures:
-    """A setting over all sets of a task that are judged by one measure; every set counts the same.
+class SettingResult(
+    msgspec.Struct, frozen=True, kw_only=True, eq=False, rename={"decides_exit_status": "counts", "score": "found"}
+):
+    """Result of a setting over all sets of a task that have the same measure; every set has the same weight.
 
     Attributes:
-        setting: see `Setting`.
+        setting: the setting.
         measure: nDCG@10 of rankings, or Spearman's correlation of cosines with human scores.
-        counts: the exit status depends on it.
-        bytes: of a document's vector, of all its vectors for multi-vectors (mean).
-        reference, found: mean over the sets, of the reference in float32 at the same dimensions, and of the setting.
-        retention: found over the reference in float32 at full dimensions; None where that is 0.
-        verdict: on found - reference.
-        worst_set, worst_language: what loses most.
-        sets: each set by itself.
+        decides_exit_status: the exit status depends on the outcome.
+        bytes: mean bytes of a document.
+        reference, score: mean over the sets, of the reference in float32 at the same dimensions, and of the setting.
+        retention: score divided by the reference's at full dimensions; None if that is 0.
+        verdict: non-inferiority test of score - reference.
+        worst_set, worst_language: groups with the largest loss.
+        sets: result on each set.
     """
 
     setting: Setting
     measure: Measure
-    counts: bool
+    decides_exit_status: bool
     bytes: int
     reference: float
-    found: float
+    score: float
     retention: float | None
     verdict: NonInferiority
-    worst_set: Worst
-    worst_language: Worst
-    sets: Sequence[SetFigures]
+    worst_set: WorstGroup
+    worst_language: WorstGroup
+    sets: Sequence[SetResult]
 
 
 @dataclass(frozen=True)
@@ -123,9 +176,16 @@ class CosineGroups:
 
 @dataclass(frozen=True, kw_only=True)
 class SetDescription:
-    """What a set holds; `documents` of pairs is 0, `unjudged` counts queries left out as nothing is relevant to them.
+    """Size of a set and the reference's scores on it.
 
-    `recall_at_100` is that of the reference, None for pairs.
+    Attributes:
+        name: name of the set.
+        kind: kind of the set.
+        documents: number of documents; 0 for pairs.
+        queries: number of queries or pairs.
+        unjudged: number of queries without a relevant document, which are not measured.
+        reference: score of the reference at full dimensions.
+        recall_at_100: Recall@100 of the reference; None for pairs.
     """
 
     name: str
@@ -138,20 +198,26 @@ class SetDescription:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskFigures:
-    """All of one task."""
+class TaskResult:
+    """Results of a task."""
 
     task: str
     sets: Sequence[SetDescription]
-    settings: Sequence[SettingFigures]
+    settings: Sequence[SettingResult]
     cosines: Sequence[CosineGroups]
 
 
 @dataclass(frozen=True)
-class PooledFigures:
-    """Settings of all tasks that use the same weights in the same way, over the sets of all tasks.
+class PooledResult:
+    """Result of the same weights format and stored vectors over the sets of all tasks.
 
-    Every set counts the same, whether it is judged by nDCG@10 or by Spearman's correlation: both are in points.
+    Every set has the same weight. Both measures, nDCG@10 and Spearman's correlation, are in points.
+
+    Attributes:
+        weights: weights format.
+        stored: dimensions and precision of documents.
+        sets: number of sets.
+        verdict: non-inferiority test of the mean difference.
     """
 
     weights: str
@@ -160,34 +226,40 @@ class PooledFigures:
     verdict: NonInferiority
 
 
-@dataclass(frozen=True)
-class MtebFigures:
-    """Main score in points of a task of mteb, with one of the pack's tasks and variants, and that of the reference."""
+class MtebResult(msgspec.Struct, frozen=True, kw_only=True, rename={"score": "found"}):
+    """Main scores of a task of mteb in points.
+
+    Attributes:
+        name: name of the task in mteb.
+        task: task of the pack.
+        variant: variant of the pack.
+        reference, score: main score of the reference and of the variant.
+        difference: score - reference.
+    """
 
     name: str
     task: str
     variant: str
     reference: float
-    found: float
+    score: float
     difference: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class AccuracyReport:
-    """All of a pack.
+class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, eq=False, rename={"skipped": "left_out"}):
+    """Results of `bench accuracy`.
 
     Attributes:
         pack: name of the model.
-        fingerprint: of its source.
-        reference: what it was compared with.
-        margin: the largest loss in points that is put up with.
-        limit: queries of each set, None: all.
-        seed: of the bootstrap.
-        passed: everything that counts is non-inferior.
-        tasks: those with sets.
-        pooled: over several tasks; they have no say in `passed`, as a task that loses may hide among others.
-        left_out: sets that were not measured, and why.
-        mteb: what mteb says; it has no say in `passed`.
+        fingerprint: fingerprint of the pack's source.
+        reference: kind of the reference.
+        margin: loss in points that is allowed.
+        limit: number of queries of each set; None: all.
+        seed: seed of the bootstrap.
+        passed: every outcome that decides the exit status is non-inferior.
+        tasks: results of the tasks that have sets.
+        pooled: results over several tasks; informational, as the loss of one task can be hidden by the others.
+        skipped: sets that were not measured, with the reason.
+        mteb: scores of mteb; informational.
     """
 
     pack: str
@@ -197,7 +269,7 @@ class AccuracyReport:
     limit: int | None
     seed: int
     passed: bool
-    tasks: Sequence[TaskFigures]
-    pooled: Sequence[PooledFigures]
-    left_out: Mapping[str, str]
-    mteb: Sequence[MtebFigures]
+    tasks: Sequence[TaskResult]
+    pooled: Sequence[PooledResult]
+    skipped: Mapping[str, str]
+    mteb: Sequence[MtebResult]

@@ -1,155 +1,168 @@
-"""From answers on single sets to verdicts over all sets of a task."""
+"""Summary of results on single sets: intervals, non-inferiority tests, the groups with the largest loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from embedpack.progress import Progress
-from embedpack_export.evaluation.results import PooledFigures, SetFigures, Setting, SettingFigures, Worst
-from embedpack_export.evaluation.scoring.set_scorers import Answer
+from embedpack_export.evaluation.results import PooledResult, SetResult, Setting, SettingResult, WorstGroup
 from embedpack_export.metrics.bootstrap import interval, resampled_means, set_generator
 from embedpack_export.metrics.non_inferiority import non_inferiority
 from embedpack_export.metrics.rankings import Float64
 
-# Digits of points and shares in the figures.
+# Digits of points and shares.
 DIGITS = 4
+
+# Results of one setting by one measure.
+SettingKey = tuple[Setting, str]
 
 
 def summarise(
-    answers: Sequence[Answer], *, margin: float, seed: int, counts: Callable[[Setting], bool]
-) -> list[SettingFigures]:
-    """One entry for each setting and measure, in their order.
+    results: Sequence[SetResult], *, margin: float, seed: int, decides_exit_status: Callable[[Setting], bool]
+) -> list[SettingResult]:
+    """Summarise the results of each setting and measure over their sets.
 
     Args:
-        answers: of any number of settings on any number of sets.
-        margin: largest loss in points.
-        seed: of the draws.
-        counts: whether the exit status depends on a setting.
+        results: results of any number of settings on any number of sets.
+        margin: loss in points that is allowed.
+        seed: seed of the bootstrap.
+        decides_exit_status: predicate of settings.
     """
-    groups: dict[tuple[Setting, str], list[Answer]] = {}
-    for answer in answers:
-        groups.setdefault((answer.setting, answer.measure), []).append(answer)
-    resampled = _resampled(answers, seed)
-    worst = {
-        key: found
-        for measure in dict.fromkeys(answer.measure for answer in answers)
-        for key, found in _worst_languages({key: group for key, group in groups.items() if key[1] == measure}, seed)
-    }
+    groups: dict[SettingKey, list[SetResult]] = {}
+    for result in results:
+        groups.setdefault((result.by_query.setting, result.by_query.measure), []).append(result)
+    resampled = _resampled(results, seed)
+    worst_languages: dict[SettingKey, WorstGroup] = {}
+    for measure in {key[1] for key in groups}:
+        of_measure = {key: group for key, group in groups.items() if key[1] == measure}
+        worst_languages.update(_worst_languages(of_measure, seed))
     return [
-        _setting(group, [resampled[id(answer)] for answer in group], worst[key], margin, counts=counts(key[0]))
+        _setting_result(
+            group,
+            [resampled[id(result)] for result in group],
+            worst_languages[key],
+            margin,
+            decides_exit_status=decides_exit_status(key[0]),
+        )
         for key, group in groups.items()
     ]
 
 
 def summarise_tasks(
-    answers: Sequence[Answer], weights: Mapping[str, str], *, margin: float, seed: int
-) -> list[PooledFigures]:
-    """One entry for each kind of weights and of vectors, over the sets of all tasks.
+    results: Sequence[SetResult], weights: Mapping[str, str], *, margin: float, seed: int
+) -> list[PooledResult]:
+    """Summarise the results of each weights format and kind of stored vectors over the sets of all tasks.
 
     Args:
-        answers: of several tasks.
-        weights: of each variant.
-        margin: largest loss in points.
-        seed: of the draws.
+        results: results of several tasks.
+        weights: weights format of each variant.
+        margin: loss in points that is allowed.
+        seed: seed of the bootstrap.
     """
-    groups: dict[tuple[str, str], list[Answer]] = {}
-    for answer in answers:
-        groups.setdefault((weights[answer.setting.variant], answer.setting.stored), []).append(answer)
-    resampled = _resampled(answers, seed)
-    found = []
-    for (kind, stored), group in groups.items():
-        difference = float(np.mean([answer.found - answer.reference for answer in group]))
-        bounds = interval(np.mean([resampled[id(answer)] for answer in group], axis=0))
-        verdict = non_inferiority(_rounded(difference), bounds, [len(answer.differences) for answer in group], margin)
-        found.append(PooledFigures(kind, stored, len(group), verdict))
-    return found
+    groups: dict[tuple[str, str], list[SetResult]] = {}
+    for result in results:
+        setting = result.by_query.setting
+        groups.setdefault((weights[setting.variant], setting.stored), []).append(result)
+    resampled = _resampled(results, seed)
+    pooled = []
+    for (weights_format, stored), group in groups.items():
+        difference = float(np.mean([result.difference for result in group]))
+        bounds = interval(np.mean([resampled[id(result)] for result in group], axis=0))
+        verdict = non_inferiority(_rounded(difference), bounds, [result.queries for result in group], margin)
+        pooled.append(PooledResult(weights_format, stored, len(group), verdict))
+    return pooled
 
 
-def _resampled(answers: Sequence[Answer], seed: int) -> Mapping[int, Float64]:
-    """Resampled mean differences of each answer: all settings of a set on the same draws."""
-    found: dict[int, Float64] = {}
-    names = list(dict.fromkeys(answer.set for answer in answers))
+def _resampled(results: Sequence[SetResult], seed: int) -> Mapping[int, Float64]:
+    """Return the resampled mean differences of each result, by its id; all settings of a set have the same draws."""
+    means: dict[int, Float64] = {}
+    names = list(dict.fromkeys(result.set for result in results))
     with Progress("intervals", len(names)) as progress:
         for name in names:
-            group = [answer for answer in answers if answer.set == name]
-            columns = np.stack([answer.differences for answer in group], axis=1)
-            means = resampled_means(columns, set_generator(name, seed))
-            found.update((id(answer), means[:, column]) for column, answer in enumerate(group))
+            group = [result for result in results if result.set == name]
+            differences = np.stack([result.by_query.differences for result in group], axis=1)
+            resampled = resampled_means(differences, set_generator(name, seed))
+            means.update((id(result), resampled[:, column]) for column, result in enumerate(group))
             progress.advance(1)
-    return found
+    return means
 
 
-def _setting(
-    group: Sequence[Answer], resampled: Sequence[Float64], language: Worst, margin: float, *, counts: bool
-) -> SettingFigures:
-    sets = [_set(answer, means) for answer, means in zip(group, resampled, strict=True)]
-    reference, found, full = (
-        float(np.mean([getattr(answer, name) for answer in group])) for name in ("reference", "found", "full")
-    )
+def _setting_result(
+    group: Sequence[SetResult],
+    resampled: Sequence[Float64],
+    worst_language: WorstGroup,
+    margin: float,
+    *,
+    decides_exit_status: bool,
+) -> SettingResult:
+    reference = float(np.mean([result.reference for result in group]))
+    score = float(np.mean([result.score for result in group]))
+    full = float(np.mean([result.by_query.full_reference for result in group]))
+    sets = [_rounded_result(result, means) for result, means in zip(group, resampled, strict=True)]
+    worst = min(sets, key=lambda result: result.difference)
     bounds = interval(np.mean(resampled, axis=0))
-    return SettingFigures(
-        setting=group[0].setting,
-        measure=group[0].measure,
-        counts=counts,
-        bytes=round(float(np.mean([answer.bytes for answer in group]))),
+    return SettingResult(
+        setting=group[0].by_query.setting,
+        measure=group[0].by_query.measure,
+        decides_exit_status=decides_exit_status,
+        bytes=round(float(np.mean([result.by_query.bytes for result in group]))),
         reference=_rounded(reference),
-        found=_rounded(found),
-        retention=_rounded(found / full) if full > 0 else None,
-        verdict=non_inferiority(_rounded(found - reference), bounds, [item.queries for item in sets], margin),
-        worst_set=_lowest(Worst(item.set, item.queries, item.difference, item.low, item.high) for item in sets),
-        worst_language=language,
+        score=_rounded(score),
+        retention=_rounded(score / full) if full > 0 else None,
+        verdict=non_inferiority(_rounded(score - reference), bounds, [result.queries for result in sets], margin),
+        worst_set=WorstGroup(worst.set, worst.queries, worst.difference, worst.low, worst.high),
+        worst_language=worst_language,
         sets=sets,
     )
 
 
-def _set(answer: Answer, means: Float64) -> SetFigures:
+def _rounded_result(result: SetResult, means: Float64) -> SetResult:
+    """Return a result with its interval and without the scores of single queries."""
     low, high = interval(means)
-    return SetFigures(
-        set=answer.set,
-        queries=len(answer.differences),
-        reference=_rounded(answer.reference),
-        found=_rounded(answer.found),
-        difference=_rounded(answer.found - answer.reference),
+    return msgspec.structs.replace(
+        result,
+        reference=_rounded(result.reference),
+        score=_rounded(result.score),
+        difference=_rounded(result.difference),
         low=_rounded(low),
         high=_rounded(high),
-        recall_at_100=_optional(answer.recall_at_100),
-        top_10_overlap=_optional(answer.top_10_overlap),
-        rank_biased_overlap=_optional(answer.rank_biased_overlap),
-        cosine=answer.cosine,
+        recall_at_100=_optional(result.recall_at_100),
+        top_10_overlap=_optional(result.top_10_overlap),
+        rank_biased_overlap=_optional(result.rank_biased_overlap),
+        per_query=UNSET,
     )
 
 
 def _worst_languages(
-    groups: Mapping[tuple[Setting, str], Sequence[Answer]], seed: int
-) -> Iterator[tuple[tuple[Setting, str], Worst]]:
-    """The language that loses most in each setting, over the queries of all sets, whichever set they are in.
+    groups: Mapping[SettingKey, Sequence[SetResult]], seed: int
+) -> Iterator[tuple[SettingKey, WorstGroup]]:
+    """Yield the language with the largest loss of each setting, over the queries of all sets.
 
     Args:
-        groups: of settings that were measured on the same sets.
-        seed: of the draws.
+        groups: results of settings that were measured on the same sets.
+        seed: seed of the bootstrap.
     """
     first, *_ = groups.values()
-    languages = np.array([language for answer in first for language in answer.languages])
-    columns = np.stack([np.concatenate([answer.differences for answer in group]) for group in groups.values()], axis=1)
-    known = list(dict.fromkeys(languages.tolist()))
-    means = np.stack([columns[languages == language].mean(0) for language in known])
-    lowest = means.argmin(0)
-    for row, language in enumerate(known):
+    languages = np.array([language for result in first for language in result.by_query.languages])
+    columns = np.stack(
+        [np.concatenate([result.by_query.differences for result in group]) for group in groups.values()], axis=1
+    )
+    names = list(dict.fromkeys(languages.tolist()))
+    lowest = np.stack([columns[languages == name].mean(0) for name in names]).argmin(0)
+    for row, name in enumerate(names):
         chosen = np.flatnonzero(lowest == row)
         if not len(chosen):
             continue
-        values = columns[languages == language][:, chosen]
-        resampled = resampled_means(values, set_generator(f"language {language}", seed))
+        values = columns[languages == name][:, chosen]
+        resampled = resampled_means(values, set_generator(f"language {name}", seed))
         for place, column in enumerate(chosen):
             low, high = interval(resampled[:, place])
             mean = _rounded(float(values[:, place].mean()))
-            yield list(groups)[column], Worst(language, len(values), mean, _rounded(low), _rounded(high))
-
-
-def _lowest(items: Iterable[Worst]) -> Worst:
-    return min(items, key=lambda item: item.difference)
+            yield list(groups)[column], WorstGroup(name, len(values), mean, _rounded(low), _rounded(high))
 
 
 def _optional(value: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""A sweep as a page with plots."""
+"""Sweep report as an HTML page with plots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embedpack_export.metrics.non_inferiority import Outcome
 NDCG = Axis("nDCG@10, points", "high")
 BYTES = Axis("bytes of a document", "low", log=True)
 SPEED = Axis("tokens per second", "high")
-KINDS: dict[Outcome, Badge] = {
+BADGES: dict[Outcome, Badge] = {
     "non-inferior": Badge("non-inferior", "good"),
     "inferior": Badge("inferior", "bad"),
     "not resolvable": Badge("not resolvable", "open"),
@@ -23,28 +23,28 @@ COLUMNS = (
     Column("setting"),
     *(Column(name, number=True) for name in ("bytes", "files MB", "peak MB", "tokens/s", "nDCG@10", "difference")),
     Column("95 % interval", number=True),
-    Column("verdict"),
+    Column("outcome"),
 )
 
 
 def sweep_page(report: SweepReport) -> Page:
-    """Plots, recommendations and the table of each task."""
-    limit = [f"A trial: only {report.limit} queries of each set."] if report.limit else []
+    """Build a page with recommendations, plots and a table for each task."""
+    limit = [f"Quick run: only {report.limit} queries of each set."] if report.limit else []
     intro = [
-        "What each setting costs, and what it finds beside whole float32 vectors of the reference "
-        f"({report.reference}). Largest loss wanted: {report.max_loss:g} points of nDCG@10.",
+        "Cost of each setting, and its nDCG@10 compared with full float32 vectors of the reference "
+        f"({report.reference}). Margin: {report.margin:g} points of nDCG@10.",
         *limit,
     ]
-    parts = [part for task in report.tasks for part in _task(task, report.max_loss)]
-    left_out = [Paragraph(f"Left out: {name}: {why}") for name, why in report.left_out.items()]
-    return Page(f"{report.pack}: sweep", intro, [*parts, *left_out])
+    parts = [part for task in report.tasks for part in _task(task, report.margin)]
+    skipped = [Paragraph(f"Skipped: {name}: {reason}") for name, reason in report.skipped.items()]
+    return Page(f"{report.pack}: sweep", intro, [*parts, *skipped])
 
 
-def _task(task: TaskSweep, max_loss: float) -> list[Part]:
+def _task(task: TaskSweep, margin: float) -> list[Part]:
     parts: list[Part] = [Heading(f"Task {task.task}")]
-    for item in task.recommended:
-        parts.append(Paragraph(recommendation_text(task, item, max_loss)))
-        parts += _plots(task, item.vectors)
+    for choice in task.recommended:
+        parts.append(Paragraph(recommendation_text(task, choice, margin)))
+        parts += _plots(task, choice.vectors)
     return [
         *parts,
         Table(f"All settings of {task.task}, the cheapest first", COLUMNS, [_row(row) for row in task.rows]),
@@ -52,10 +52,10 @@ def _task(task: TaskSweep, max_loss: float) -> list[Part]:
 
 
 def _plots(task: TaskSweep, vectors: VectorKind) -> list[Scatter]:
-    """Quality beside bytes, and beside speed: for each variant's speed only its best setting is of interest."""
+    """Plot nDCG@10 against bytes and against speed."""
     rows = [row for row in task.rows if row.setting.vectors == vectors]
-    by_bytes = [Point(_name(row), row.bytes, row.ndcg_at_10, row.setting.variant) for row in rows]
-    by_speed = [Point(_name(row), row.cost.tokens_per_s, row.ndcg_at_10, row.setting.variant) for row in rows]
+    by_bytes = [Point(str(row.setting), row.bytes, row.ndcg_at_10, row.setting.variant) for row in rows]
+    by_speed = [Point(str(row.setting), row.cost.tokens_per_s, row.ndcg_at_10, row.setting.variant) for row in rows]
     return [
         Scatter(
             f"{task.task}, {vectors} vectors: nDCG@10 and bytes",
@@ -74,13 +74,9 @@ def _plots(task: TaskSweep, vectors: VectorKind) -> list[Scatter]:
     ]
 
 
-def _name(row: SweepRow) -> str:
-    return f"{row.setting.variant} {row.setting.stored}"
-
-
 def _row(row: SweepRow) -> list[str | Badge]:
     return [
-        _name(row),
+        str(row.setting),
         f"{row.bytes:,}",
         f"{row.cost.file_bytes / 1e6:.1f}",
         f"{row.cost.peak_rss_bytes / 1e6:.0f}",
@@ -88,5 +84,5 @@ def _row(row: SweepRow) -> list[str | Badge]:
         f"{row.ndcg_at_10:.2f}",
         f"{row.verdict.difference:+.3f}",
         span(row.verdict.low, row.verdict.high),
-        KINDS[row.verdict.outcome],
+        BADGES[row.verdict.outcome],
     ]

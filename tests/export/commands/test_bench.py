@@ -15,7 +15,7 @@ from embedpack.pack.folder import read_pack
 from embedpack.pack.task_codec import TaskCodec
 from embedpack_export.evaluation.cost.measure import Cost
 from embedpack_export.evaluation.results import Setting
-from embedpack_export.evaluation.scoring.encoding import encode, look_at
+from embedpack_export.evaluation.scoring.encoding import encode, inspect_inputs
 from embedpack_export.evaluation.sweep import SweepRow, recommend
 from embedpack_export.metrics.bootstrap import Interval
 from embedpack_export.metrics.non_inferiority import non_inferiority
@@ -41,10 +41,9 @@ def test_few_queries_are_no_pass(data: Path, tmp_path: Path, capsys: pytest.Capt
     path = tmp_path / "out.json"
     assert accuracy(data, "--variant", "default-fp32", "--precision", "float32", "--json", str(path)) == 1
     shown = capsys.readouterr().out
-    assert "tiny-bert beside its reference (fp32 graph); largest loss put up with: 0.3 points" in shown
-    assert (
-        "FAILED: not non-inferior at 0.3 points:\n  default, default-fp32 32 float32, nDCG@10: not resolvable" in shown
-    )
+    assert "tiny-bert compared with its reference (fp32 graph); margin: 0.3 points" in shown
+    assert "FAILED: not non-inferior at a margin of 0.3 points:\n" in shown
+    assert "points:\n  default, default-fp32 32 float32, nDCG@10: not resolvable" in shown
     written = json.loads(path.read_text())
     assert written["accuracy"]["reference"] == "fp32 graph"
     assert written["provenance"]["packages"]["numpy"] == np.__version__
@@ -62,7 +61,7 @@ def test_few_queries_are_no_pass(data: Path, tmp_path: Path, capsys: pytest.Capt
 def test_a_wide_margin_passes(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--variant", "default-fp32", "--precision", "float32", "--set", "retrieval/words-en")
     assert accuracy(data, *options, "--max-loss", "2") == 0
-    assert "passed: all 1 verdicts that count are non-inferior at 2 points" in capsys.readouterr().out
+    assert "passed: all 1 settings are non-inferior at a margin of 2 points" in capsys.readouterr().out
 
 
 def test_everything_is_measured_and_whole_float32_counts(data: Path, tmp_path: Path) -> None:
@@ -121,7 +120,7 @@ def test_codes_are_those_of_the_embedder(data: Path) -> None:
 
 def test_lengths_count_the_prompt_and_special_tokens() -> None:
     pack = read_pack(TINY_PACK)
-    short, long = look_at(pack, "default", ["cat", "cat " * 100], "query")
+    short, long = inspect_inputs(pack, "default", ["cat", "cat " * 100], "query")
     # [CLS] query : cat [SEP]
     assert (short.tokens, short.length, short.image) == (5, "1 to 16 tokens", False)
     assert (long.tokens, long.length) == (32, "17 to 64 tokens")

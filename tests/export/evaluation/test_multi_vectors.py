@@ -14,7 +14,7 @@ from embedpack import Embedder, InputError
 from embedpack.cli.main import main
 from embedpack.pack.folder import read_pack
 from embedpack.pack.task_codec import TaskCodec
-from embedpack_export.evaluation.scoring.encoding import encode_multi, look_at, pooled
+from embedpack_export.evaluation.scoring.encoding import encode_multi, inspect_inputs, pooled
 from embedpack_export.pipeline import export
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.opening import ReferenceSource, open_reference
@@ -60,12 +60,13 @@ def visual(tmp_path: Path) -> Path:
 def test_pooled_codes_of_tokens_are_those_of_the_embedder(home: Path) -> None:
     model = Embedder(home / "pack", threads=1)
     texts = ["the cat sleeps on the warm roof and reads every label of the shelf", "rain"]
-    whole, seen = encode_multi(model, "retrieval", texts, "passage"), look_at(model.pack, "retrieval", texts, "passage")
-    assert [item.tokens for item in seen] == whole.counts.tolist()
+    whole = encode_multi(model, "retrieval", texts, "passage")
+    infos = inspect_inputs(model.pack, "retrieval", texts, "passage")
+    assert [info.tokens for info in infos] == whole.counts.tolist()
     codec = TaskCodec.open(model.pack, "retrieval")
     for precision in ("float32", "float16", "int8", "2bit", "binary"):
         for factor in (1, 2):
-            made = codec.multi(pooled(whole, seen, factor), precision)
+            made = codec.multi(pooled(whole, infos, factor), precision)
             expected = model.encode_multi(texts, prompt_name="passage", precision=precision, pool_factor=factor)
             assert (made.offsets == expected.offsets).all()
             assert (made.codes == expected.codes).mean() > (0.99 if precision == "int8" and factor == 1 else 0.9999)
@@ -112,7 +113,7 @@ def test_sets_of_images_are_left_out_of_packs_that_read_texts(visual: Path, caps
     write_retrieval(visual / "words")
     options = ["--variant", "default-fp32", "--precision", "float32", "--max-loss", "9"]
     assert main(["bench", "accuracy", str(TINY_PACK), "--data", str(visual), *options]) == 0
-    assert "left out: visual: its documents are images" in capsys.readouterr().out
+    assert "skipped: visual: its documents are images" in capsys.readouterr().out
 
 
 def test_a_text_only_torch_reference_refuses_images(visual: Path) -> None:

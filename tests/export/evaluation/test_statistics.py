@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from embedpack_export.evaluation.results import Measure, Setting
+from embedpack_export.evaluation.results import Measure, QueryScores, SetResult, Setting
 from embedpack_export.evaluation.scoring.qrels import QrelsScorer
-from embedpack_export.evaluation.scoring.set_scorers import Answer
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.summary import summarise_tasks
 from embedpack_export.metrics.bootstrap import Interval, interval, resampled_means, set_generator
@@ -135,31 +134,40 @@ def test_sets_count_the_same_however_large() -> None:
     assert verdict.high == pytest.approx(1.96 * 2 / 2 * math.sqrt(1 / 400 + 1 / 100))
 
 
-def answer(variant: str, name: str, measure: Measure, differences: list[float]) -> Answer:
-    change = float(np.mean(differences))
-    return Answer(
-        setting=Setting(variant, "single", 384, "float32"),
+def result(variant: str, name: str, measure: Measure, differences: list[float]) -> SetResult:
+    change, reference = float(np.mean(differences)), np.full(len(differences), 80.0)
+    return SetResult(
         set=name,
-        measure=measure,
-        differences=np.array(differences),
-        languages=["en"] * len(differences),
+        queries=len(differences),
         reference=80.0,
-        found=80.0 + change,
-        full=80.0,
-        bytes=1536,
+        score=80.0 + change,
+        difference=change,
+        recall_at_100=None,
+        top_10_overlap=None,
+        rank_biased_overlap=None,
+        cosine=None,
+        per_query=QueryScores(
+            setting=Setting(variant, "single", 384, "float32"),
+            measure=measure,
+            scores=reference + np.array(differences),
+            reference=reference,
+            languages=["en"] * len(differences),
+            full_reference=80.0,
+            bytes=1536,
+        ),
     )
 
 
 def test_tasks_are_pooled_by_their_weights_and_every_set_counts_the_same() -> None:
     spread = np.random.default_rng(0).normal(0, 1, 2000)
-    answers = [
-        answer("retrieval-int8", "a", "nDCG@10", (spread - spread.mean() - 0.4).tolist()),
-        answer("code-int8", "b", "nDCG@10", (spread[:800] - spread[:800].mean() + 0.3).tolist()),
-        answer("matching-int8", "c", "Spearman", (spread - spread.mean() + 0.1).tolist()),
-        answer("retrieval-int4", "a", "nDCG@10", [-2.0] * 2000),
+    results = [
+        result("retrieval-int8", "a", "nDCG@10", (spread - spread.mean() - 0.4).tolist()),
+        result("code-int8", "b", "nDCG@10", (spread[:800] - spread[:800].mean() + 0.3).tolist()),
+        result("matching-int8", "c", "Spearman", (spread - spread.mean() + 0.1).tolist()),
+        result("retrieval-int4", "a", "nDCG@10", [-2.0] * 2000),
     ]
-    weights = {item.setting.variant: item.setting.variant[-4:] for item in answers}
-    int8, int4 = summarise_tasks(answers, weights, margin=0.3, seed=1)
+    weights = {each.by_query.setting.variant: each.by_query.setting.variant[-4:] for each in results}
+    int8, int4 = summarise_tasks(results, weights, margin=0.3, seed=1)
     assert (int8.weights, int8.stored, int8.sets, int8.verdict.queries) == ("int8", "384 float32", 3, 4800)
     assert int8.verdict.difference == pytest.approx(0, abs=1e-4)
     assert int8.verdict.outcome == "non-inferior"

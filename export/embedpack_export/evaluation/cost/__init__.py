@@ -1,1 +1,1 @@
-"""Cost of a variant: speed, memory, bytes."""
+"""Cost of a variant: speed, memory, file size."""

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: python -m embedpack_export.evaluation.cost.worker JOB.json."""
+"""One measurement in a separate process: python -m embedpack_export.evaluation.cost.worker JOB.json."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import msgspec
 
 from embedpack import Embedder
 from embedpack.host.memory import peak_memory
-from embedpack_export.evaluation.cost.measure import CostFound, CostJob
+from embedpack_export.evaluation.cost.measure import CostJob, CostSample
 from embedpack_export.evaluation.scoring.encoding import encode
 
-# Embedded first, to allocate and warm up what there is to.
+# Texts encoded before the measurement.
 WARM_UP = 8
 
 
-def measure(job: CostJob) -> CostFound:
-    """Open the variant, embed the texts."""
+def measure(job: CostJob) -> CostSample:
+    """Open the variant and encode the texts."""
     model = Embedder(job.pack, variant=job.variant, threads=job.threads)
     encode(model, job.task, job.texts[:WARM_UP], "passage")
     begin = time.perf_counter()
     encode(model, job.task, job.texts, "passage")
     seconds = time.perf_counter() - begin
-    return CostFound(seconds=seconds, peak_rss_bytes=peak_memory())
+    return CostSample(seconds=seconds, peak_rss_bytes=peak_memory())
 
 
 if __name__ == "__main__":
-    asked = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=CostJob)
-    sys.stdout.write(msgspec.json.encode(measure(asked)).decode())
+    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=CostJob)
+    sys.stdout.write(msgspec.json.encode(measure(job)).decode())

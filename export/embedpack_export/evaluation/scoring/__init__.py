@@ -1,1 +1,1 @@
-"""Scores of one evaluation set under many settings."""
+"""Scores of evaluation sets under many settings."""

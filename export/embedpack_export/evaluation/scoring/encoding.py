@@ -1,4 +1,4 @@
-"""Inputs of a set through a variant, as a user would do it: by `Embedder`, under the prompt of their kind."""
+"""Vectors of evaluation inputs, as `Embedder` returns them, and the token counts of inputs."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from embedpack.vectors.multi_embeddings import offsets_of
 from embedpack.vectors.token_pooling import pool_rows
 from embedpack_export.reference.protocol import Input
 
-# Inputs prepared at a time where only their tokens are asked for; few where there are images, whose pixels take memory.
-TEXTS, IMAGES = 1024, 8
-# Upper bounds of the buckets of lengths, in tokens.
+# Inputs processed at a time to count their tokens; few if there are images, whose pixels take memory.
+TEXT_WINDOW, IMAGE_WINDOW = 1024, 8
+# Upper bounds of the length groups, in tokens.
 LENGTHS = (16, 64, 256, 1024)
 
 
-def encode(model: Embedder, task: str, inputs: Sequence[Input], wanted: str) -> Embeddings:
-    """Single vectors, float32."""
-    name = model.pack.manifest.tasks[task].prompt_name(wanted)
+def encode(model: Embedder, task: str, inputs: Sequence[Input], prompt_name: str) -> Embeddings:
+    """Encode inputs as float32 single vectors, with the prompt `prompt_name` or else the task's default prompt."""
+    name = model.pack.manifest.tasks[task].prompt_name(prompt_name)
     return model.encode(list(inputs), task=task, prompt_name=name)
 
 
-def encode_multi(model: Embedder, task: str, inputs: Sequence[Input], wanted: str) -> MultiEmbeddings:
-    """Multi-vectors, float32."""
-    name = model.pack.manifest.tasks[task].prompt_name(wanted)
+def encode_multi(model: Embedder, task: str, inputs: Sequence[Input], prompt_name: str) -> MultiEmbeddings:
+    """Encode inputs as float32 multi-vectors; arguments as for `encode`."""
+    name = model.pack.manifest.tasks[task].prompt_name(prompt_name)
     return model.encode_multi(list(inputs), task=task, prompt_name=name)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What is known of an input without a graph.
+class InputInfo:
+    """Tokens of an input.
 
     Attributes:
-        tokens: how many it has, its prompt and special tokens included, once it is cut.
-        image: it is one.
-        alone: tokens whose vectors pooling leaves as they are, bool [tokens].
+        tokens: number of tokens after truncation, prompt and special tokens included.
+        image: the input is an image.
+        unpooled: tokens whose vectors token pooling keeps as they are, bool [tokens].
     """
 
     tokens: int
     image: bool
-    alone: npt.NDArray[np.bool_]
+    unpooled: npt.NDArray[np.bool_]
 
     @property
     def length(self) -> str:
-        """Name of its bucket."""
+        """Name of the length group, e.g. "17 to 64 tokens"."""
         if self.image:
             return "images"
         below = [0, *takewhile(lambda bound: bound < self.tokens, LENGTHS)][-1]
@@ -61,36 +61,32 @@ class Seen:
         return f"over {below} tokens" if above is None else f"{below + 1} to {above} tokens"
 
 
-def look_at(pack: Pack, task: str, inputs: Sequence[Input], wanted: str) -> list[Seen]:
-    """Tokens of each input, in their order, by the pack's tokenizer and image rules."""
-    prompt = pack.manifest.tasks[task].prompt(wanted)
-    seen = []
+def inspect_inputs(pack: Pack, task: str, inputs: Sequence[Input], prompt_name: str) -> list[InputInfo]:
+    """Process inputs without running a graph; arguments as for `encode`."""
+    prompt = pack.manifest.tasks[task].prompt(prompt_name)
+    infos = []
     with Progress("counting tokens", len(inputs)) as progress:
-        for item in _model_inputs(open_processor(pack), inputs, prompt):
-            seen.append(Seen(len(item.ids), item.image is not None, item.alone))
+        for each in _processed(open_processor(pack), inputs, prompt):
+            infos.append(InputInfo(len(each.ids), each.image is not None, each.alone))
             progress.advance(1)
-    return seen
+    return infos
 
 
-def _model_inputs(processor: Processor, inputs: Sequence[Input], prompt: str) -> Iterator[ModelInput]:
-    window = IMAGES if any(isinstance(item, Path) for item in inputs) else TEXTS
+def _processed(processor: Processor, inputs: Sequence[Input], prompt: str) -> Iterator[ModelInput]:
+    window = IMAGE_WINDOW if any(isinstance(each, Path) for each in inputs) else TEXT_WINDOW
     for start in range(0, len(inputs), window):
         part = inputs[start : start + window]
-        yield from processor.process(part, prompt, numbers=range(start, start + len(part)), max_pixels=None)
+        yield from processor.process(part, prompt, numbers=range(start, start + len(part)))
 
 
-def pooled(vectors: MultiEmbeddings, seen: Sequence[Seen], factor: int) -> MultiEmbeddings:
-    """Fewer vectors for each input, as `Embedder.encode_multi(pool_factor=...)` gives them; float32."""
+def pooled(vectors: MultiEmbeddings, infos: Sequence[InputInfo], factor: int) -> MultiEmbeddings:
+    """Pool float32 multi-vectors as `Embedder.encode_multi(pool_factor=...)` does."""
     bounds = pairwise(vectors.offsets.tolist())
     rows = [
-        pool_rows(vectors.codes[start:stop], item.alone, factor)
-        for (start, stop), item in zip(bounds, seen, strict=True)
+        pool_rows(vectors.codes[start:stop], info.unpooled, factor)
+        for (start, stop), info in zip(bounds, infos, strict=True)
     ]
+    offsets = offsets_of([len(each) for each in rows])
     return MultiEmbeddings(
-        np.concatenate(rows),
-        offsets_of([len(item) for item in rows]),
-        "float32",
-        vectors.dimensions,
-        vectors.space,
-        vectors.max_pixels,
+        np.concatenate(rows), offsets, "float32", vectors.dimensions, vectors.space, vectors.max_pixels
     )

@@ -1,4 +1,4 @@
-"""Which settings of a variant are measured."""
+"""Grid of the settings to measure: truncations, precisions and pool factors."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from embedpack.vectors.bit_packing import fills_bytes
 from embedpack.vectors.codes import PRECISIONS, Precision, check_precision, code_width, is_low_bit
 from embedpack_export.evaluation.results import Setting
 
-# Pool factors of multi-vectors that are measured.
+# Pool factors of multi-vectors.
 POOL_FACTORS = (1, 2, 4)
 
 
 class Grid:
-    """Truncations, precisions and pool factors.
+    """Settings of a variant.
 
-    Where none is named, everything is measured, and whole float32 vectors count for the exit status. Else what is named
-    is measured and counts; what is not is float32, or the full dimension.
+    Without named precisions and truncations the grid is complete, and full float32 vectors decide the exit status.
+    Otherwise it holds the named ones, which all decide; an unnamed precision is float32, an unnamed truncation full.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Grid:
         *,
         multi: bool = True,
     ) -> None:
-        """Check the names; `multi` is False: multi-vectors are left out.
+        """Check the names; `multi` is False: multi-vectors are skipped.
 
         Raises:
             InputError: there is no such precision or truncation.
@@ -38,11 +38,11 @@ class Grid:
             if dimensions not in manifest.truncate_dims:
                 raise InputError(unknown("truncate_dim", dimensions, manifest.truncate_dims))
         named = [check_precision(name) for name in dict.fromkeys(precisions)]
-        self._everything = not precisions and not truncate_dims
-        self._precisions: Sequence[Precision] = PRECISIONS if self._everything else named or ["float32"]
+        self._complete = not precisions and not truncate_dims
+        self._precisions: Sequence[Precision] = PRECISIONS if self._complete else named or ["float32"]
         self._full = manifest.dimensions
-        self._dims = manifest.truncate_dims if self._everything else tuple(truncate_dims) or (self._full,)
-        # A truncation that is named asks for single vectors.
+        self._dims = manifest.truncate_dims if self._complete else tuple(truncate_dims) or (self._full,)
+        # A named truncation asks for single vectors.
         self._multi = manifest.multi_vector_dimensions if multi and not truncate_dims else None
 
     @property
@@ -54,7 +54,7 @@ class Grid:
         """Settings of single vectors, those of full dimensions first.
 
         Raises:
-            InputError: a precision that was named has no codes of a dimension that was named.
+            InputError: a named precision has no codes of a named truncation.
         """
         return [
             Setting(variant, "single", dimensions, precision)
@@ -64,7 +64,7 @@ class Grid:
         ]
 
     def multi(self, variant: str) -> list[Setting]:
-        """Settings of multi-vectors, which are not truncated; empty where there are none.
+        """Settings of multi-vectors, which are not truncated; empty if they are not measured.
 
         Raises:
             InputError: as `single`.
@@ -78,14 +78,14 @@ class Grid:
             if self._fits(precision, self._multi)
         ]
 
-    def counts(self, setting: Setting) -> bool:
+    def decides_exit_status(self, setting: Setting) -> bool:
         """Whether the exit status depends on a setting."""
         if setting.pool_factor > 1:
             return False
         full = self._full if setting.vectors == "single" else self._multi
-        return not self._everything or (setting.precision == "float32" and setting.dimensions == full)
+        return not self._complete or (setting.precision == "float32" and setting.dimensions == full)
 
     def _fits(self, precision: Precision, dimensions: int) -> bool:
-        if not self._everything:
+        if not self._complete:
             code_width(precision, dimensions)
         return not is_low_bit(precision) or fills_bytes(precision, dimensions)

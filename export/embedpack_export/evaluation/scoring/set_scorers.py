@@ -1,9 +1,8 @@
-"""One set, asked again and again: how well does a setting's answer fit the judgements, and the reference's answer?"""
+"""Scores one evaluation set under many settings, against the relevance judgements and against the reference."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from embedpack import Embeddings, MultiEmbeddings, maxsim, search
 from embedpack.scoring.top_k import smallest
 from embedpack.vectors.codes import Float32
-from embedpack_export.evaluation.results import Measure, Setting
+from embedpack_export.evaluation.results import Measure, QueryScores, SetResult, Setting
 from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.sets.data import PairSet, RetrievalSet
 from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
@@ -26,46 +25,20 @@ from embedpack_export.metrics.rankings import (
 )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Answer:
-    """What a setting gave on one set; fields that are not here are those of `findings.SetFigures`.
-
-    Attributes:
-        differences: to the reference in points, of each query or pair, [queries].
-        languages: of each query or pair.
-        full: the reference's figure at full dimensions.
-        bytes: mean of a document.
-    """
-
-    setting: Setting
-    set: str
-    measure: Measure
-    differences: Float64
-    languages: Sequence[str]
-    reference: float
-    found: float
-    full: float
-    bytes: float
-    recall_at_100: float | None = None
-    top_10_overlap: float | None = None
-    rank_biased_overlap: float | None = None
-    cosine: CosineSummary | None = None
-
-
 @dataclass(frozen=True, eq=False)
-class Sides:
-    """Single vectors of both sides of a set: queries and documents, or first and second texts."""
+class VectorPair:
+    """Single vectors of queries and documents, or of first and second texts."""
 
     left: Embeddings
     right: Embeddings
 
-    def cut(self, dimensions: int) -> Sides:
-        """Truncated."""
-        return Sides(self.left.truncate(dimensions), self.right.truncate(dimensions))
+    def truncate(self, dimensions: int) -> VectorPair:
+        """Return both truncated."""
+        return VectorPair(self.left.truncate(dimensions), self.right.truncate(dimensions))
 
 
 @dataclass(frozen=True, eq=False)
-class MultiSides:
+class MultiVectorPair:
     """Multi-vectors of queries and documents."""
 
     left: MultiEmbeddings
@@ -74,163 +47,209 @@ class MultiSides:
 
 @dataclass(frozen=True, eq=False)
 class _Ranking:
-    """The reference's ranking, and what it is worth for each query."""
+    """A ranking with nDCG@10 and Recall@100 of each query."""
 
     ranks: Ranks
     ndcg: Float64
     recall: Float64
 
 
-class _Trial:
-    """What rankings by cosine and by MaxSim share."""
+class _RankingScorer:
+    """Scores rankings of one set."""
 
     measure: Measure = "nDCG@10"
 
-    def __init__(self, judged: RetrievalSet, scorer: QrelsScorer) -> None:
-        self.judged = judged
-        self._scorer = scorer
+    def __init__(self, evaluation_set: RetrievalSet, qrels: QrelsScorer) -> None:
+        self.evaluation_set = evaluation_set
+        self._qrels = qrels
 
-    def _worth(self, ranks: Ranks) -> _Ranking:
-        return _Ranking(ranks, *self._scorer.scores(ranks))
+    def _scored(self, ranks: Ranks) -> _Ranking:
+        return _Ranking(ranks, *self._qrels.scores(ranks))
 
-    def _answer(
-        self, setting: Setting, found: _Ranking, exact: _Ranking, full: float, documents: Embeddings | MultiEmbeddings
-    ) -> Answer:
-        """An answer that lacks its cosines."""
-        return Answer(
+    def _result(
+        self, query_scores: QueryScores, ranking: _Ranking, exact: _Ranking, cosine: CosineSummary | None
+    ) -> SetResult:
+        score, reference = float(ranking.ndcg.mean()), float(exact.ndcg.mean())
+        return SetResult(
+            set=self.evaluation_set.name,
+            queries=len(ranking.ndcg),
+            reference=reference,
+            score=score,
+            difference=score - reference,
+            recall_at_100=float(ranking.recall.mean()),
+            top_10_overlap=top_k_overlap(ranking.ranks, exact.ranks),
+            rank_biased_overlap=rank_biased_overlap(ranking.ranks, exact.ranks),
+            cosine=cosine,
+            per_query=query_scores,
+        )
+
+    def _query_scores(
+        self,
+        setting: Setting,
+        ranking: _Ranking,
+        exact: _Ranking,
+        full: _Ranking,
+        documents: Embeddings | MultiEmbeddings,
+    ) -> QueryScores:
+        return QueryScores(
             setting=setting,
-            set=self.judged.name,
             measure=self.measure,
-            differences=found.ndcg - exact.ndcg,
-            languages=self.judged.query_languages,
-            reference=float(exact.ndcg.mean()),
-            found=float(found.ndcg.mean()),
-            full=full,
+            scores=ranking.ndcg,
+            reference=exact.ndcg,
+            languages=self.evaluation_set.query_languages,
+            full_reference=float(full.ndcg.mean()),
             bytes=documents.nbytes / len(documents),
-            recall_at_100=float(found.recall.mean()),
-            top_10_overlap=top_k_overlap(found.ranks, exact.ranks),
-            rank_biased_overlap=rank_biased_overlap(found.ranks, exact.ranks),
         )
 
 
-class RetrievalTrial(_Trial):
-    """Rankings by the cosine of single vectors.
+class RetrievalScorer(_RankingScorer):
+    """Scores rankings by the cosine of single vectors.
 
-    Truncated vectors are compared with the reference's truncated ones, which shows what weights and codes lose; with
-    `against_full` with its whole ones, which shows what truncation loses, too.
+    Truncated vectors are compared with the reference's truncated ones, which measures the loss of weights and codes;
+    with `against_full` with its full ones, which measures the loss of truncation, too.
     """
 
     def __init__(
-        self, judged: RetrievalSet, scorer: QrelsScorer, reference: Sides, *, against_full: bool = False
+        self, evaluation_set: RetrievalSet, qrels: QrelsScorer, reference: VectorPair, *, against_full: bool = False
     ) -> None:
-        super().__init__(judged, scorer)
+        super().__init__(evaluation_set, qrels)
         self.reference = reference
         self._against_full = against_full
         self._exact: dict[int, _Ranking] = {}
 
     @property
-    def whole(self) -> tuple[float, float]:
+    def full_reference(self) -> tuple[float, float]:
         """nDCG@10 and Recall@100 of the reference at full dimensions."""
-        exact = self._at(self.reference.left.dimensions)
+        exact = self._full()
         return float(exact.ndcg.mean()), float(exact.recall.mean())
 
-    def answer(self, setting: Setting, left: Embeddings, right: Embeddings) -> Answer:
-        """Judge float32 queries, not yet truncated, against documents that are what the setting says."""
-        cut = self.reference.cut(setting.dimensions)
+    def score(self, setting: Setting, left: Embeddings, right: Embeddings) -> SetResult:
+        """Score a setting.
+
+        Args:
+            setting: the setting.
+            left: queries, not yet truncated.
+            right: documents in the setting's dimensions and precision.
+        """
+        cut = self.reference.truncate(setting.dimensions)
         queries = left.truncate(setting.dimensions)
-        sides = [(right.decode(), cut.right.codes)]
+        compared = [(right.decode(), cut.right.codes)]
         if setting.precision == "float32":
-            sides.append((queries.codes, cut.left.codes))
-        ranking = self._worth(search(queries, right, DEPTH).indices)
-        exact = self._at(self.reference.left.dimensions if self._against_full else setting.dimensions)
-        answer = self._answer(setting, ranking, exact, self.whole[0], right)
-        return replace(answer, cosine=summarise_cosines(np.concatenate([row_cosines(*side) for side in sides])))
+            compared.append((queries.codes, cut.left.codes))
+        ranking = self._scored(search(queries, right, DEPTH).indices)
+        exact = self._full() if self._against_full else self._at(setting.dimensions)
+        query_scores = self._query_scores(setting, ranking, exact, self._full(), right)
+        return self._result(query_scores, ranking, exact, _cosine_summary(compared))
+
+    def _full(self) -> _Ranking:
+        return self._at(self.reference.left.dimensions)
 
     def _at(self, dimensions: int) -> _Ranking:
         if dimensions not in self._exact:
-            cut = self.reference.cut(dimensions)
-            self._exact[dimensions] = self._worth(search(cut.left, cut.right, DEPTH).indices)
+            cut = self.reference.truncate(dimensions)
+            self._exact[dimensions] = self._scored(search(cut.left, cut.right, DEPTH).indices)
         return self._exact[dimensions]
 
 
-class MultiTrial(_Trial):
-    """Rankings by MaxSim of multi-vectors."""
+class MultiVectorScorer(_RankingScorer):
+    """Scores rankings by MaxSim of multi-vectors."""
 
-    def __init__(self, judged: RetrievalSet, scorer: QrelsScorer, reference: MultiSides) -> None:
-        super().__init__(judged, scorer)
+    def __init__(self, evaluation_set: RetrievalSet, qrels: QrelsScorer, reference: MultiVectorPair) -> None:
+        super().__init__(evaluation_set, qrels)
         self.reference = reference
-        self._exact = self._worth(_best(maxsim(reference.left, reference.right)))
+        self._exact = self._scored(_best(maxsim(reference.left, reference.right)))
 
-    def answer(self, setting: Setting, left: MultiEmbeddings, right: MultiEmbeddings) -> Answer:
-        """Judge float32 queries against documents that are what the setting says."""
-        ranking = self._worth(_best(maxsim(left, right)))
-        answer = self._answer(setting, ranking, self._exact, float(self._exact.ndcg.mean()), right)
-        if setting.pool_factor > 1:
-            return answer
-        sides = [(right, self.reference.right)]
-        sides += [(left, self.reference.left)] if setting.precision == "float32" else []
-        return replace(answer, cosine=summarise_cosines(np.concatenate([_token_cosines(*side) for side in sides])))
+    @property
+    def full_reference(self) -> float:
+        """nDCG@10 of the reference."""
+        return float(self._exact.ndcg.mean())
+
+    def score(self, setting: Setting, left: MultiEmbeddings, right: MultiEmbeddings) -> SetResult:
+        """Score a setting: float32 queries, and documents in the setting's precision and pool factor."""
+        ranking = self._scored(_best(maxsim(left, right)))
+        cosine = None
+        if setting.pool_factor == 1:
+            pairs = [(right, self.reference.right)]
+            pairs += [(left, self.reference.left)] if setting.precision == "float32" else []
+            cosine = summarise_cosines(np.concatenate([_token_cosines(*pair) for pair in pairs]))
+        query_scores = self._query_scores(setting, ranking, self._exact, self._exact, right)
+        return self._result(query_scores, ranking, self._exact, cosine)
 
 
-class PairTrial:
-    """Cosines of pairs beside human scores; `against_full` as of `RetrievalTrial`."""
+class PairScorer:
+    """Scores cosines of pairs against human scores; `against_full` as for `RetrievalScorer`."""
 
     measure: Measure = "Spearman"
 
-    def __init__(self, judged: PairSet, reference: Sides, *, against_full: bool = False) -> None:
-        self.judged = judged
+    def __init__(self, evaluation_set: PairSet, reference: VectorPair, *, against_full: bool = False) -> None:
+        self.evaluation_set = evaluation_set
         self.reference = reference
         self._against_full = against_full
-        self._human = np.asarray(judged.scores)
+        self._human = np.asarray(evaluation_set.scores)
         self._exact: dict[int, tuple[float, Float64]] = {}
 
     @property
-    def whole(self) -> tuple[float, None]:
-        """Spearman's correlation of the reference at full dimensions."""
+    def full_reference(self) -> tuple[float, None]:
+        """Spearman's correlation of the reference at full dimensions; pairs have no recall."""
         return self._at(self.reference.left.dimensions)[0], None
 
-    def answer(self, setting: Setting, left: Embeddings, right: Embeddings) -> Answer:
-        """Judge first texts, float32 and not yet truncated, with second ones that are what the setting says."""
-        cut = self.reference.cut(setting.dimensions)
-        reference, parts = self._at(self.reference.left.dimensions if self._against_full else setting.dimensions)
+    def score(self, setting: Setting, left: Embeddings, right: Embeddings) -> SetResult:
+        """Score a setting; arguments as for `RetrievalScorer.score`: first texts, then second texts."""
+        cut = self.reference.truncate(setting.dimensions)
+        reference, reference_parts = self._at(
+            self.reference.left.dimensions if self._against_full else setting.dimensions
+        )
         first, second = left.truncate(setting.dimensions).codes, right.decode()
-        found, found_parts = self._judged(first, second)
-        sides = [(second, cut.right.codes)]
+        score, parts = self._correlation(first, second)
+        compared = [(second, cut.right.codes)]
         if setting.precision == "float32":
-            sides.append((first, cut.left.codes))
-        return Answer(
-            setting=setting,
-            set=self.judged.name,
-            measure=self.measure,
-            differences=found_parts - parts,
-            languages=[self.judged.language] * len(parts),
+            compared.append((first, cut.left.codes))
+        return SetResult(
+            set=self.evaluation_set.name,
+            queries=len(parts),
             reference=reference,
-            found=found,
-            full=self.whole[0],
-            bytes=right.nbytes / len(right),
-            cosine=summarise_cosines(np.concatenate([row_cosines(*side) for side in sides])),
+            score=score,
+            difference=score - reference,
+            recall_at_100=None,
+            top_10_overlap=None,
+            rank_biased_overlap=None,
+            cosine=_cosine_summary(compared),
+            per_query=QueryScores(
+                setting=setting,
+                measure=self.measure,
+                scores=parts,
+                reference=reference_parts,
+                languages=[self.evaluation_set.language] * len(parts),
+                full_reference=self.full_reference[0],
+                bytes=right.nbytes / len(right),
+            ),
         )
 
     def _at(self, dimensions: int) -> tuple[float, Float64]:
         if dimensions not in self._exact:
-            cut = self.reference.cut(dimensions)
-            self._exact[dimensions] = self._judged(cut.left.codes, cut.right.codes)
+            cut = self.reference.truncate(dimensions)
+            self._exact[dimensions] = self._correlation(cut.left.codes, cut.right.codes)
         return self._exact[dimensions]
 
-    def _judged(self, first: Float32, second: Float32) -> tuple[float, Float64]:
+    def _correlation(self, first: Float32, second: Float32) -> tuple[float, Float64]:
+        """Return Spearman's correlation and the pseudo-value of each pair, in points."""
         scores = (first * second).sum(1)
         return spearman(self._human, scores), spearman_parts(self._human, scores)
 
 
 def _best(scores: Float32) -> Ranks:
-    """Columns of the highest scores of each row, best first; of equal ones the first."""
+    """Return the columns of the highest scores of each row, best first, ties by column."""
     return np.stack([smallest(-row, DEPTH) for row in scores])
 
 
-def _token_cosines(found: MultiEmbeddings, exact: MultiEmbeddings) -> Float64:
-    """Cosine of every token's vector with the reference's, input by input: codes are decoded a part at a time."""
-    bounds = pairwise(found.offsets.tolist())
-    decoded = (found[index].decode()[0] for index in range(len(found)))
+def _cosine_summary(compared: list[tuple[Float32, Float32]]) -> CosineSummary:
+    return summarise_cosines(np.concatenate([row_cosines(*pair) for pair in compared]))
+
+
+def _token_cosines(vectors: MultiEmbeddings, exact: MultiEmbeddings) -> Float64:
+    """Return the cosine of every token's vector with the reference's; one input is decoded at a time."""
+    bounds = pairwise(vectors.offsets.tolist())
+    decoded = (vectors[index].decode()[0] for index in range(len(vectors)))
     return np.concatenate(
         [row_cosines(values, exact.codes[start:stop]) for values, (start, stop) in zip(decoded, bounds, strict=True)]
     )

@@ -1,0 +1,47 @@
+"""Options of an evaluation: the pack, the evaluation sets, the reference, the margin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedpack.errors import InputError
+from embedpack_export.reference.opening import ReferenceSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """Options that `bench accuracy` and `bench sweep` have in common.
+
+    Attributes:
+        pack: folder of the pack.
+        data: folder of the evaluation sets.
+        reference: source of the reference.
+        sets: names of sets; empty: all.
+        tasks: tasks to measure every set with; empty: each set with the task of its kind.
+        variants: names of variants; empty: all.
+        multi: measure multi-vectors, too, if the pack has them.
+        margin: loss in points that is allowed, above 0.
+        limit: number of queries or pairs of each set; None: all.
+        seed: seed of the bootstrap.
+        threads: number of threads of the pack's graphs; None: all cores.
+    """
+
+    pack: Path
+    data: Path
+    reference: ReferenceSource
+    sets: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    variants: Sequence[str] = ()
+    multi: bool = True
+    margin: float
+    limit: int | None = None
+    seed: int
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.margin > 0:
+            raise InputError(
+                f"--max-loss is {self.margin}; a margin is above 0, as no sample can exclude a loss of exactly 0"
+            )
