@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.storage.safetensors import open_safetensors, write_safetensors
+from embedpack.vectors.codebook import Codebook
+from embedpack_export.arrays import Float32
 from embedpack_export.families.bert import RULES
 from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.quantization.codebook_fit import CodebookFit
 from embedpack_export.sources.checkpoint import read_checkpoint
 from embedpack_export.sources.peft_adapter import PeftAdapter
 from embedpack_export.sources.weights import Weights
@@ -53,6 +56,12 @@ def quick(checkpoint: Path, output: Path, **changes: Any) -> ExportSettings:
         **changes,
     }
     return ExportSettings(**given)
+
+
+def centered_codebook(vectors: Float32, ends: Sequence[int], *, rotate: bool, seed: int) -> CodebookFit:
+    """Fit in place of `fit_codebook`: the center of the vectors, which rounding cannot take away, and nothing else."""
+    center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return CodebookFit(Codebook.gaussian(center, vectors.shape[1] ** -0.5), ("center",), {})
 
 
 def edit_json(path: Path, **changes: Any) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from benchmarks.checkpoints.make_v4 import make_v4
 from embedpack.cli.main import main
+from tests.helpers.exports import centered_codebook
 
 CALIBRATION = ("how do i reset the router", "the cat sleeps on the roof", "def double(x): return 2 * x", "Wo ist es?")
 ENCRYPTED = b"""%PDF-1.7
@@ -42,11 +43,16 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def v4(tmp_path_factory: pytest.TempPathFactory, v4_checkpoint: Path, calibration: Path) -> Path:
-    """Its pack of two tasks, merged and switchable, made by the command line; tests only read it."""
+    """Its pack of two tasks, merged and switchable, made by the command line; tests only read it.
+
+    Each task has codebooks with a center of its own. Whether a toy's few random vectors gain by one is chance.
+    """
     pack = tmp_path_factory.mktemp("packs") / "v4"
     tasks = ["--task", "retrieval", "--task", "code", "--adapters", "merged", "--adapters", "switchable"]
     arguments = ["-o", str(pack), "--weights", "int8", *tasks, "--calibrate", str(calibration)]
-    assert main(["export", str(v4_checkpoint), *arguments]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("embedpack_export.stages.output_codes.fit_codebook", centered_codebook)
+        assert main(["export", str(v4_checkpoint), *arguments]) == 0
     return pack
 
 
