@@ -52,8 +52,8 @@ class Way:
 
 EXACT = Way("fp32", "fp32")
 # The same format, scales and offsets in all three int4 ways: only the integers and the biases differ.
-NEAREST, SHIPPED = Way("int4, to the nearest", "int4", Int4("nearest")), Way("int4", "int4")
-WAYS = (Way("int8", "int8"), NEAREST, Way("int4, fitted only", "int4", Int4("fitted")), SHIPPED)
+NEAREST, SHIPPED = Way("int4, to the nearest", "int4", Int4("rtn")), Way("int4", "int4")
+WAYS = (Way("int8", "int8"), NEAREST, Way("int4, fitted only", "int4", Int4("gptq")), SHIPPED)
 
 
 @dataclass(frozen=True)

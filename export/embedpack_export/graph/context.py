@@ -107,11 +107,19 @@ class Branches(Protocol):
         ...
 
 
-class Arrivals(Protocol):
-    """Runs what was written of a stage so far."""
+class WrittenActivations(Protocol):
+    """Activations of the calibration inputs in the part of a stage that is already written."""
 
     def __call__(self, values: Sequence[ir.Value], batches: Sequence[int], /) -> Iterator[list[Float32]]:
-        """Real tokens of values, float32 [n, channels] each, for the first so many batches of each run."""
+        """Compute values of the graph, batch by batch.
+
+        Args:
+            values: values of the graph.
+            batches: number of batches of each run, from its first.
+
+        Yields:
+            For each batch the tokens of each value without padding, float32 [n, channels].
+        """
         ...
 
 
@@ -126,7 +134,7 @@ class GraphContext:
         format: how matrices are written.
         statistics: what calibration saw at each site; empty where the format needs none.
         branches: computed beside the linear layers; None where the adapter is merged.
-        arrivals: of the stage that is being written; None: nothing runs through it.
+        written: activations of the stage that is being written; None: it is not run.
     """
 
     graph: GraphBuilder
@@ -135,7 +143,7 @@ class GraphContext:
     format: LinearFormat
     statistics: Mapping[str, SiteStatistics]
     branches: Branches | None = None
-    arrivals: Arrivals | None = None
+    written: WrittenActivations | None = None
     _shared: dict[str, ir.Value] = field(default_factory=dict)
 
     def linears(self, x: Activation, *layers: LinearLayer) -> list[ir.Value]:

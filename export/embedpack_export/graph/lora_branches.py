@@ -27,7 +27,7 @@ from embedpack_export.sources.weights import NameRules
 Float16: TypeAlias = npt.NDArray[np.float16]
 
 FLOAT, FLOAT16 = int(ir.DataType.FLOAT), ir.DataType.FLOAT16
-LARGEST_FLOAT16 = 65504.0
+MAX_FLOAT16 = 65504.0
 # Adapters and graphs of one pack belong together; nothing else uses the numbers.
 VERSION = 1
 
@@ -96,7 +96,7 @@ class AdapterBranches:
                 continue
             down, up = place.follow(*updates[module].factors())
             for name, values in zip(lora_inputs(module), (down.T, up.T), strict=True):
-                if np.abs(values).max() > LARGEST_FLOAT16:
+                if np.abs(values).max() > MAX_FLOAT16:
                     raise CheckpointError(f"{adapter.folder}: {name} has values too large for float16")
                 found[name] = np.ascontiguousarray(values, np.float16)
         return found

@@ -1,4 +1,4 @@
-"""Activations kept in a file: those of a whole calibration, read again batch by batch while a stage is written."""
+"""A file of calibration activations, read batch by batch while a stage is written."""
 
 from __future__ import annotations
 
@@ -13,45 +13,46 @@ from embedpack_export.arrays import Float32
 
 @dataclass(frozen=True)
 class Tokens:
-    """Real tokens of a batch.
+    """The tokens of a batch, without padding.
 
     Attributes:
-        values: one after the other, float32 [n, channels].
-        shares: how much each counts, so that all of a text together count 1; float32 [n, 1].
+        values: activations, float32 [n, channels].
+        token_weights: weight of each token in means: 1 / number of tokens of its text, so that texts weigh the same;
+            float32 [n, 1].
     """
 
     values: Float32
-    shares: Float32
+    token_weights: Float32
 
 
-class Recording:
-    """Tokens of one activation of k channels, of several flows of batches."""
+class ActivationFile:
+    """All calibration tokens of one activation, for one or several runs of batches."""
 
     def __init__(self, path: Path, channels: int) -> None:
-        """Begin; a file that is there already belongs to a stage that was written, and goes."""
+        """Create the file, replacing that of an earlier stage."""
         path.unlink(missing_ok=True)
         path.touch()
         self._path = path
         self._channels = channels
-        self._flows: list[list[Float32]] = []
+        self._token_weights: list[list[Float32]] = []
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """How many batches each flow has."""
-        return tuple(len(batches) for batches in self._flows)
+        """Number of batches of each run."""
+        return tuple(len(batches) for batches in self._token_weights)
 
-    def add(self, flow: int, tokens: Tokens) -> None:
-        """Append a batch of a flow: 0, 1, ... in rising order."""
-        self._flows += [[] for _ in range(len(self._flows), flow + 1)]
+    def add(self, run: int, tokens: Tokens) -> None:
+        """Append a batch; `run` is the number of its run, 0, 1, ... in ascending order."""
+        self._token_weights += [[] for _ in range(len(self._token_weights), run + 1)]
         with self._path.open("ab") as stream:
             stream.write(np.ascontiguousarray(tokens.values, np.float32).data)
-        self._flows[flow].append(tokens.shares)
+        self._token_weights[run].append(tokens.token_weights)
 
     def __iter__(self) -> Iterator[Tokens]:
-        """The batches of all flows, in their order."""
+        """Iterate over the batches of all runs, in the order in which they were added."""
         offset = 0
-        for shares in (shares for batches in self._flows for shares in batches):
-            count = len(shares) * self._channels
+        for weights in (weights for batches in self._token_weights for weights in batches):
+            count = len(weights) * self._channels
             values = np.fromfile(self._path, np.float32, count, offset=4 * offset)
-            yield Tokens(values.reshape(len(shares), self._channels), shares)
+            yield Tokens(values.reshape(len(weights), self._channels), weights)
             offset += count

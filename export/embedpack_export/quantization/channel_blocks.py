@@ -16,12 +16,12 @@ import numpy.typing as npt
 from embedpack_export.arrays import Float32
 
 # Most blocks of an activation; one more must bring the error below this part of what it was.
-BLOCKS = 8
-WORTH = 0.95
+MAX_BLOCKS = 8
+MAX_ERROR_RATIO = 0.95
 # Bounds of blocks among channels of falling size, in 64ths of their number.
 BOUNDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 # Blocks are whole numbers of these: products of ragged ones are slow.
-GRAIN = 16
+BLOCK_MULTIPLE = 16
 
 Blocks = tuple[npt.NDArray[np.intp], ...]
 
@@ -64,7 +64,7 @@ def best_partition(sizes: Sizes, most: int) -> tuple[Blocks, float]:
     if most == 1:
         return (np.arange(count),), float(_errors(sizes, [0, count])[0, 1])
     order = np.argsort(-np.quantile(np.abs(sizes.tokens), 0.99, axis=0), kind="stable")
-    edges = [0, *sorted({count * bound // 64 // GRAIN * GRAIN for bound in BOUNDS} - {0}), count]
+    edges = [0, *sorted({count * bound // 64 // BLOCK_MULTIPLE * BLOCK_MULTIPLE for bound in BOUNDS} - {0}), count]
     errors = _errors(sizes.ordered(order), edges)
     # best[e]: error and inner bounds of the channels before edge e, in as many blocks as rounds so far.
     best: list[tuple[float, tuple[int, ...]]] = [(float(errors[0, edge]), ()) for edge in range(len(edges))]
@@ -77,7 +77,7 @@ def best_partition(sizes: Sizes, most: int) -> tuple[Blocks, float]:
             )
             for edge in range(len(edges))
         ]
-        if best[-1][0] > WORTH * error:
+        if best[-1][0] > MAX_ERROR_RATIO * error:
             break
         error, bounds = best[-1]
     return tuple(np.split(order, [edges[bound] for bound in bounds])), error

@@ -18,12 +18,12 @@ from embedpack_export.quantization.code_rotation import learn_rotation
 logger = logging.getLogger("embedpack")
 
 # With fewer vectors a mean is mostly chance, and so is what they say of it.
-FEWEST = 16
+MIN_VECTORS = 16
 # Vectors of more tokens would say the same.
-MOST = 4096
+MAX_VECTORS = 4096
 NEIGHBOURS = 10
 # Components that differ by less count as equal: the tokens of a prompt have one vector in all texts.
-SAME = 1e-3
+EQUAL_TOLERANCE = 1e-3
 
 Kept = tuple[CodeStep, ...]
 NOTHING: Kept = ()
@@ -60,7 +60,7 @@ def fit_codebook(vectors: Float32, ends: Sequence[int], *, rotate: bool, seed: i
         seed: seed of the first rotation.
     """
     vectors = _sample(vectors)
-    if len(vectors) < FEWEST:
+    if len(vectors) < MIN_VECTORS:
         logger.info("codes: no center, no rotation; %d vectors are too few to judge them", len(vectors))
         return CodebookFit(_codebook(vectors, NOTHING, ends, seed), NOTHING, {})
     tried = (NOTHING, CENTER, ROTATION) if rotate else (NOTHING, CENTER)
@@ -115,10 +115,10 @@ def _nearest(scores: Float32, count: int) -> npt.NDArray[np.intp]:
 
 
 def _sample(vectors: Float32) -> Float32:
-    """At most MOST vectors, evenly taken from those that differ."""
-    _, first = np.unique(np.rint(vectors / SAME), axis=0, return_index=True)
+    """At most MAX_VECTORS vectors, evenly taken from those that differ."""
+    _, first = np.unique(np.rint(vectors / EQUAL_TOLERANCE), axis=0, return_index=True)
     rows = np.sort(first)
-    return vectors[rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST)).astype(int)]]
+    return vectors[rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_VECTORS)).astype(int)]]
 
 
 def _over_precisions(shares: dict[LowBit, Float64]) -> Float64:

@@ -1,12 +1,14 @@
-"""What reaches the linear layers of a quantized graph differs from what reaches them in float32.
+"""Error compensation for quantized layers (after GPTAQ): weights corrected for the errors of earlier layers.
 
-The layers in front are quantized already, so their error is known, and a layer can make up for the part of it that goes
-with what still arrives. With x the activation in float32, y what arrives, and r what is missing in that to which the
-result is added, all around their means, the weights that bring V y nearest to W x + r are the regression
+The layers before a layer are quantized first, so the error of its input is known, and its weights can compensate the
+part of that error that is correlated with the quantized input. With W the weights, x the exact input, y the quantized
+input and r the residual error, all three less their means, the least-squares problem min E |(W x + r) - V y|^2 has the
+solution
 
     V = (W cov(x, y) + cov(r, y)) cov(y)^-1 = W + (W cov(x - y, y) + cov(r, y)) cov(y)^-1
 
-and it is V that is rounded, to fit cov(y): GPTAQ (Li et al. 2025, arXiv 2504.02692) has the same aim, column by column.
+and GPTQ then rounds V for cov(y). GPTAQ (Li et al. 2025, arXiv 2504.02692) also matches the output of the exact layer
+(asymmetric calibration), without r, and corrects the weights column by column during the rounding.
 """
 
 from __future__ import annotations
@@ -20,95 +22,96 @@ import numpy.typing as npt
 from embedpack_export.arrays import Float32
 from embedpack_export.quantization.activation_file import Tokens
 from embedpack_export.quantization.gptq import Rounding
-from embedpack_export.quantization.statistics import channel_blocks, token_weights
+from embedpack_export.quantization.statistics import channel_blocks, inverse_squared_lengths
 
 Float64 = npt.NDArray[np.float64]
 
-# Part of the mean variance added to each channel. A regression follows what texts have in common by chance, and few
-# hundred texts have much of that: with a tenth of it, vectors of other texts than the calibration's are worse.
+# Part of the mean variance added to each channel. A regression on a few hundred texts also fits correlations that are
+# chance: at a tenth of this damping, the vectors of texts outside the calibration get worse.
 DAMPING = 0.3
 
 
 @dataclass(frozen=True)
-class Passage:
-    """The tokens of a batch at a layer.
+class LayerBatch:
+    """The tokens of a calibration batch at a linear layer.
 
     Attributes:
-        exact: in float32, [n, k].
-        arrived: behind layers that are quantized, float32 [n, k].
-        missing: in that to which the layer's results are added: float32 less what arrives there, [n, outputs]; there
-            are no outputs where they are added to nothing.
+        exact: input of the layer in float32, [n, k].
+        quantized: input of the layer after the quantized layers before it, float32 [n, k].
+        residual_error: exact minus quantized residual stream, [n, outputs]; zero columns if the layer has no residual
+            connection.
     """
 
     exact: Tokens
-    arrived: Float32
-    missing: Float32
+    quantized: Float32
+    residual_error: Float32
 
 
 @dataclass(frozen=True)
-class Drift:
-    """Means and covariances of an activation of k channels.
+class QuantizedInputStats:
+    """Means and covariances of the exact input x, the quantized input y and the residual error r of a layer.
 
-    A token counts by its share of its text, and by 1 / its squared length in float32 (see `SiteStatistics`).
+    The weight of a token is its token weight (`Tokens`) over the squared length of x (as in `SiteStatistics`).
 
     Attributes:
-        exact: mean in float32, [k].
-        mean: of what arrives, float32 [k].
-        covariance: of what arrives, of each block of channels (`channel_blocks`), float64 [b, b].
-        lost: covariance of what is missing (x - y) with what arrives, of each block, float64 [b, b].
-        missing: mean of what is missing behind the layer, float32 [outputs].
-        behind: covariance of that with what arrives, float32 [outputs, k].
-        tokens: how many there were.
+        exact_mean: mean of x, float32 [k].
+        mean: mean of y, float32 [k].
+        covariance: cov(y) of each block of channels (`channel_blocks`), float64 [b, b].
+        input_error_cov: cov(x - y, y) of each block of channels, float64 [b, b].
+        residual_error: mean of r, float32 [outputs].
+        residual_error_cov: cov(r, y), float32 [outputs, k].
+        tokens: number of tokens.
     """
 
-    exact: Float32
+    exact_mean: Float32
     mean: Float32
     covariance: tuple[Float64, ...]
-    lost: tuple[Float64, ...]
-    missing: Float32
-    behind: Float32
+    input_error_cov: tuple[Float64, ...]
+    residual_error: Float32
+    residual_error_cov: Float32
     tokens: int
 
     @classmethod
-    def of(cls, origin: Float32, batches: Iterable[Passage]) -> Drift:
-        """Of all tokens; there must be some.
+    def of(cls, origin: Float32, batches: Iterable[LayerBatch]) -> QuantizedInputStats:
+        """Statistics of all tokens of `batches`, of which there must be at least one.
 
-        Sums are taken around `origin` [k], best the mean: far from zero, float32 products would lose the variance.
+        Sums are taken around `origin` [k], ideally the mean: far from zero, float32 products would lose the variance.
         """
-        found: _Sums | None = None
+        sums: _Sums | None = None
         for batch in batches:
-            found = found or _Sums.zero(len(origin), batch.missing.shape[1])
-            found.add(origin, batch)
-        assert found is not None
-        return found.drift(origin)
+            sums = sums or _Sums.zero(len(origin), batch.residual_error.shape[1])
+            sums.add(origin, batch)
+        assert sums is not None
+        return sums.statistics(origin)
 
-    def owed(self, weights: Float32, rows: slice) -> Float32:
-        """W cov(x - y, y) + cov(r, y) of weights [n, k], those rows of the layer's."""
+    def correction(self, weights: Float32, rows: slice) -> Float32:
+        """W cov(x - y, y) + cov(r, y) for `weights` [n, k], which are these rows of the layer's weights."""
         products = np.empty_like(weights)
-        for block, lost in zip(channel_blocks(weights.shape[1]), self.lost, strict=True):
-            products[:, block] = weights[:, block] @ lost.astype(np.float32)
-        return products + self.behind[rows] if len(self.behind) else products
+        for block, covariance in zip(channel_blocks(weights.shape[1]), self.input_error_cov, strict=True):
+            products[:, block] = weights[:, block] @ covariance.astype(np.float32)
+        return products + self.residual_error_cov[rows] if len(self.residual_error_cov) else products
 
     def roundings(self) -> list[Rounding]:
-        """The rounding of each block of channels.
+        """GPTQ for each block of channels.
 
-        Of what is noise, a regression on b channels fits the part b / tokens: large blocks are damped at least by that.
+        A regression on b channels fits the part b / tokens of pure noise, so the damping of a large block is at least
+        that.
         """
         return [Rounding.for_covariance(block, max(DAMPING, len(block) / self.tokens)) for block in self.covariance]
 
 
 @dataclass
 class _Sums:
-    """Weighted sums of tokens: of values y less the origin, of x - y, of what is missing behind, and of products."""
+    """Weighted sums of y - origin, of x - y, of r, and of their products with y - origin."""
 
     weight: float
     tokens: int
-    arrived: Float64
-    lost: Float64
-    missing: Float64
+    quantized: Float64
+    input_error: Float64
+    residual_error: Float64
     covariance: tuple[Float64, ...]
-    lost_covariance: tuple[Float64, ...]
-    behind: Float32
+    input_error_cov: tuple[Float64, ...]
+    residual_error_cov: Float32
 
     @classmethod
     def zero(cls, channels: int, outputs: int) -> _Sums:
@@ -116,49 +119,54 @@ class _Sums:
         return cls(
             weight=0.0,
             tokens=0,
-            arrived=np.zeros(channels),
-            lost=np.zeros(channels),
-            missing=np.zeros(outputs),
+            quantized=np.zeros(channels),
+            input_error=np.zeros(channels),
+            residual_error=np.zeros(outputs),
             covariance=tuple(np.zeros((size, size)) for size in sizes),
-            lost_covariance=tuple(np.zeros((size, size)) for size in sizes),
-            behind=np.zeros((outputs, channels), np.float32),
+            input_error_cov=tuple(np.zeros((size, size)) for size in sizes),
+            residual_error_cov=np.zeros((outputs, channels), np.float32),
         )
 
-    def add(self, origin: Float32, batch: Passage) -> None:
-        roots = np.sqrt(token_weights(batch.exact.values) * batch.exact.shares)
-        arrived, missing = (batch.arrived - origin) * roots, batch.missing * roots
-        lost = (batch.exact.values - batch.arrived) * roots
+    def add(self, origin: Float32, batch: LayerBatch) -> None:
+        roots = np.sqrt(inverse_squared_lengths(batch.exact.values) * batch.exact.token_weights)
+        quantized, residual_error = (batch.quantized - origin) * roots, batch.residual_error * roots
+        input_error = (batch.exact.values - batch.quantized) * roots
         self.tokens += len(roots)
         self.weight += float(np.square(roots, dtype=np.float64).sum())
-        for total, values in ((self.arrived, arrived), (self.lost, lost), (self.missing, missing)):
+        for total, values in (
+            (self.quantized, quantized),
+            (self.input_error, input_error),
+            (self.residual_error, residual_error),
+        ):
             total += (values * roots).sum(0, dtype=np.float64)
         for index, block in enumerate(channel_blocks(len(origin))):
-            self.covariance[index][...] += arrived[:, block].T @ arrived[:, block]
-            self.lost_covariance[index][...] += lost[:, block].T @ arrived[:, block]
-        self.behind += missing.T @ arrived
+            self.covariance[index][...] += quantized[:, block].T @ quantized[:, block]
+            self.input_error_cov[index][...] += input_error[:, block].T @ quantized[:, block]
+        self.residual_error_cov += residual_error.T @ quantized
 
-    def drift(self, origin: Float32) -> Drift:
-        """No more can be added."""
+    def statistics(self, origin: Float32) -> QuantizedInputStats:
+        """The statistics; the sums are used up, as covariances take their place in memory."""
         weight = self.weight or 1.0
-        arrived, lost, missing = self.arrived / weight, self.lost / weight, self.missing / weight
+        quantized, input_error = self.quantized / weight, self.input_error / weight
+        residual_error = self.residual_error / weight
         for index, block in enumerate(channel_blocks(len(origin))):
-            _center(self.covariance[index], weight, arrived[block], arrived[block])
-            _center(self.lost_covariance[index], weight, lost[block], arrived[block])
-        _center(self.behind, weight, missing, arrived)
-        mean = (origin + arrived).astype(np.float32)
-        return Drift(
-            (mean + lost).astype(np.float32),
+            _center(self.covariance[index], weight, quantized[block], quantized[block])
+            _center(self.input_error_cov[index], weight, input_error[block], quantized[block])
+        _center(self.residual_error_cov, weight, residual_error, quantized)
+        mean = (origin + quantized).astype(np.float32)
+        return QuantizedInputStats(
+            (mean + input_error).astype(np.float32),
             mean,
             self.covariance,
-            self.lost_covariance,
-            missing.astype(np.float32),
-            self.behind,
+            self.input_error_cov,
+            residual_error.astype(np.float32),
+            self.residual_error_cov,
             self.tokens,
         )
 
 
 def _center(products: Float64 | Float32, weight: float, left: Float64, right: Float64) -> None:
-    """Sums of products to a covariance, in place, row by row: for large ones there is no room twice."""
+    """Turn weighted sums of products into a covariance, in place and row by row: large ones have no room for a copy."""
     products /= weight
     for row, value in zip(products, left, strict=True):
         row -= value * right

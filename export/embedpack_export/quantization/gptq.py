@@ -1,31 +1,35 @@
-"""Rounding weights to fit the activations that they will meet.
+"""GPTQ: weights rounded for the covariance of the activations that they are multiplied by.
 
-GPTQ (Frantar et al. 2023, arXiv 2210.17323): columns are rounded one after the other, and the error of each is made up
-for by the columns that are still to come, as far as the activations are correlated. Rows do not touch each other, so
-they can be streamed. The order of the columns is that of falling variance. Columns of different blocks
-(`embedpack_export.quantization.statistics.channel_blocks`) do not make up for each other.
+GPTQ (Frantar et al. 2022, arXiv 2210.17323, Algorithm 1) rounds one column (input channel) after the other and spreads
+the error of each over the columns that are not rounded yet, as far as the activations are correlated. The order is that
+of falling variance. Rows are independent, so a matrix can be streamed. Errors are not spread between different blocks
+of channels (`embedpack_export.quantization.statistics.channel_blocks`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from embedpack_export.arrays import Float32
 
-# Part of the mean variance added to each channel: keeps channels that calibration hardly saw from being bent.
+# "rtn": round to nearest. "gptq": this module. "gptaq": gptq of weights with error compensation.
+RoundingMethod: TypeAlias = Literal["rtn", "gptq", "gptaq"]
+
+# Part of the mean variance added to each channel: without it, channels that hardly vary in the calibration would take
+# up arbitrary errors.
 DAMPING = 0.01
-# Columns whose effect on the rest is applied at once.
+# Columns whose errors are spread over the later columns in one product.
 BLOCK = 64
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """Rounding for one activation.
+    """GPTQ for one block of channels of an activation.
 
     Attributes:
         order: columns in the order in which they are rounded, int [k].
@@ -37,7 +41,7 @@ class Rounding:
 
     @classmethod
     def for_covariance(cls, covariance: npt.NDArray[np.floating[Any]], damping: float = DAMPING) -> Rounding:
-        """Prepare for an activation of that covariance [k, k]; `damping` is as DAMPING."""
+        """Prepare GPTQ for activations of this covariance [k, k]; `damping` as in DAMPING."""
         order = np.argsort(-covariance.diagonal(), kind="stable")
         ordered = covariance[order][:, order].astype(np.float64)
         variance = max(float(ordered.diagonal().mean()), 1e-12)
@@ -45,7 +49,7 @@ class Rounding:
         return cls(order, _inverse_factor(ordered).astype(np.float32))
 
     def round(self, weights: Float32, scales: Float32, low: int, high: int) -> Float32:
-        """Integers for weights float32 [n, k], scales [n, k] or [n, 1]: float32 [n, k] in low..high."""
+        """Round weights float32 [n, k] to integers of low..high, float32 [n, k], under scales [n, k] or [n, 1]."""
         left = weights[:, self.order].T.copy()
         step = np.broadcast_to(scales, weights.shape)[:, self.order].T
         result = np.empty_like(left)
@@ -63,7 +67,7 @@ class Rounding:
         return integers
 
     def regression(self, products: Float32) -> Float32:
-        """`products` float32 [n, k] times the inverse of the covariance."""
+        """Multiply `products` float32 [n, k] by the inverse of the damped covariance."""
         solved = np.empty_like(products)
         solved[:, self.order] = (products[:, self.order] @ self.factor.T) @ self.factor
         return solved
@@ -79,7 +83,7 @@ def _inverse_factor(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _inverse_of_lower(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Inverse of a lower triangular matrix by halves: products, which are fast, do nearly all the work."""
+    """Invert a lower triangular matrix by halves: nearly all of the work is then in products, which are fast."""
     size = len(lower)
     if size <= BLOCK:
         return np.asarray(np.linalg.inv(lower), np.float64)
@@ -92,17 +96,17 @@ def _inverse_of_lower(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]
 
 
 def roundings(covariance: Sequence[npt.NDArray[np.float64]], divisors: Float32) -> list[Rounding]:
-    """The rounding of each block of channels, all of them divided by `divisors` [k]."""
-    found, start = [], 0
+    """Prepare GPTQ for each block of channels, all channels divided by `divisors` [k]."""
+    blocks, start = [], 0
     for block in covariance:
         part = divisors[start : start + len(block)]
-        found.append(Rounding.for_covariance(block / np.outer(part, part)))
+        blocks.append(Rounding.for_covariance(block / np.outer(part, part)))
         start += len(block)
-    return found
+    return blocks
 
 
 def regression(blocks: Sequence[Rounding], products: Float32) -> Float32:
-    """`products` float32 [n, k] times the inverse covariance of each block of columns."""
+    """Multiply `products` float32 [n, k] by the inverse covariance of each block of columns."""
     result = np.empty_like(products)
     start = 0
     for block in blocks:
@@ -112,13 +116,13 @@ def regression(blocks: Sequence[Rounding], products: Float32) -> Float32:
     return result
 
 
-def round_columns(blocks: Sequence[Rounding], weights: Float32, scales: Float32, limits: tuple[int, int]) -> Float32:
-    """Integers for weights float32 [n, k] whose columns fall into blocks; `limits` are the lowest and the highest."""
+def round_columns(blocks: Sequence[Rounding], weights: Float32, scales: Float32, low: int, high: int) -> Float32:
+    """Round weights float32 [n, k] block of columns by block, as `Rounding.round` does."""
     scales = np.broadcast_to(scales, weights.shape)
     integers = np.empty_like(weights)
     start = 0
     for block in blocks:
         columns = slice(start, start + len(block.order))
-        integers[:, columns] = block.round(weights[:, columns], scales[:, columns], *limits)
+        integers[:, columns] = block.round(weights[:, columns], scales[:, columns], low, high)
         start = columns.stop
     return integers

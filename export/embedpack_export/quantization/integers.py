@@ -19,9 +19,9 @@ from embedpack_export.arrays import Float32
 
 # x86 without VNNI adds u8 x s8 products of two neighbouring columns in 16 bits, which saturate at 32,767. Where two
 # weights of one sign do not sum to more than this, 255 times their sum fits; of two signs only one counts at a time.
-LARGEST_PAIR = 128
+MAX_PAIR_SUM = 128
 # Left for what rounding adds to the two.
-PAIR_ROOM = 2
+PAIR_MARGIN = 2
 # Candidates for a block's scale, relative to the one that just reaches the extreme element: giving the extreme up
 # a little often serves the other values better at 4 bits.
 SHRINK = tuple(np.linspace(0.975, 0.7, 12, dtype=np.float32))
@@ -53,17 +53,17 @@ def int8_scales(rows: Float32) -> Float32:
 
 
 def paired_scales(rows: Float32) -> Float32:
-    """`int8_scales`, larger where two neighbouring columns would sum to more than `LARGEST_PAIR`."""
+    """`int8_scales`, larger where two neighbouring columns would sum to more than `MAX_PAIR_SUM`."""
     left, right = _neighbours(rows)
     sums = np.where(left * right > 0, np.abs(left + right), np.float32(0))
-    return np.maximum(int8_scales(rows), sums.max(axis=1, initial=0) / np.float32(LARGEST_PAIR - PAIR_ROOM))
+    return np.maximum(int8_scales(rows), sums.max(axis=1, initial=0) / np.float32(MAX_PAIR_SUM - PAIR_MARGIN))
 
 
 def within_pairs(values: Float32) -> Float32:
-    """Integers [n, k] whose neighbours sum to no more than `LARGEST_PAIR`: where they did, the larger gives way."""
+    """Integers [n, k] whose neighbours sum to no more than `MAX_PAIR_SUM`: where they did, the larger gives way."""
     values = values.copy()
     left, right = _neighbours(values)
-    excess = np.where(left * right > 0, np.maximum(np.abs(left + right) - LARGEST_PAIR, 0), 0) * np.sign(left)
+    excess = np.where(left * right > 0, np.maximum(np.abs(left + right) - MAX_PAIR_SUM, 0), 0) * np.sign(left)
     larger = np.abs(left) >= np.abs(right)
     left -= np.where(larger, excess, 0)
     right -= np.where(larger, 0, excess)

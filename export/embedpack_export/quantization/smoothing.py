@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack_export.arrays import Float32, Matrix, row_chunks
-from embedpack_export.quantization.channel_blocks import BLOCKS, Sizes, best_partition, shared_step_error
+from embedpack_export.quantization.channel_blocks import MAX_BLOCKS, Sizes, best_partition, shared_step_error
 from embedpack_export.quantization.channel_layout import ChannelLayout
 from embedpack_export.quantization.statistics import SiteStatistics
 
@@ -38,7 +38,7 @@ ROUNDED_WELL = 0.3
 # Rows share a step where the error is at most so many times what steps of their own leave.
 SHARED_STEP_COST = 2.0
 # Fewer tokens do not show how far values reach.
-FEWEST_TOKENS = 2000
+MIN_TOKENS = 2000
 # How much further than the calibration saw a shared step reaches. Values beyond it are cut off.
 HEADROOM = np.float32(1.1)
 # Outputs below this are nothing, and no measure of an error.
@@ -92,7 +92,7 @@ def choose_smoothing(
             if groups is not None:
                 activations = _largest(activations, groups)
             candidates += [(center, _divisors(activations, max_abs, strength)) for strength in STRENGTHS]
-    most = BLOCKS if groups is None and not shifts else 1
+    most = MAX_BLOCKS if groups is None and not shifts else 1
     squares = np.square(seen.sample @ rows.T).sum(axis=1, keepdims=True)
     outputs = np.where(squares > TINY, squares, np.float32(np.inf))
     found = []
@@ -101,7 +101,7 @@ def choose_smoothing(
         blocks, error = best_partition(sizes, most)
         found.append(SmoothingChoice(center, ChannelLayout(divisors, blocks), None, error))
         furthest = HEADROOM * (np.maximum(seen.high - center, center - seen.low) / divisors).max()
-        if shifts and seen.tokens >= FEWEST_TOKENS and furthest > TINY:
+        if shifts and seen.tokens >= MIN_TOKENS and furthest > TINY:
             error = shared_step_error(sizes, furthest, float((1 / outputs).mean()))
             found.append(SmoothingChoice(center, ChannelLayout(divisors, blocks), furthest, error))
     own = min((item for item in found if item.max_abs is None), key=lambda item: item.error)

@@ -1,4 +1,4 @@
-"""What calibration inputs look like inside a model: statistics of the activations that linear layers read."""
+"""Statistics of the activations that linear layers read, over the calibration inputs."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack_export.arrays import Float32
-from embedpack_export.quantization.activation_file import Recording
+from embedpack_export.quantization.activation_file import ActivationFile
 
-# Channels whose covariance is kept together: that of a wide layer as a whole would not fit the memory, nor could it be
-# inverted in reasonable time.
+# Channels of one covariance. That of all channels of a wide layer would neither fit into memory nor be inverted in
+# reasonable time.
 BLOCK = 2048
 TINY = np.float32(1e-12)
-# Tokens kept as they are, to try out how they quantize.
+# Number of tokens of the sample that quantization candidates are compared on.
 SAMPLE = 384
 
 
 def channel_blocks(channels: int) -> Iterator[slice]:
-    """The blocks of channels that have a covariance."""
+    """Blocks of channels with a covariance each."""
     for start in range(0, channels, BLOCK):
         yield slice(start, min(start + BLOCK, channels))
 
 
 @dataclass(frozen=True)
 class SiteStatistics:
-    """Statistics over all real tokens of one activation with k channels.
+    """Statistics of one activation with k channels, over all tokens but padding.
 
-    In mean and covariance a token counts by 1 / its squared length: in a decoder a few tokens, above all the first of a
-    text, have values a hundred times those of the others (massive activations, Sun et al. 2024, arXiv 2402.17762).
-    Norms bring them back to the size of the others; without the weights they alone would decide. (Letting tokens that
-    are shorter than usual count less was tried on a decoder and is worse.)
+    Mean and covariance weight a token by 1 / its squared length. In a decoder a few tokens, above all the first of a
+    text, have values a hundred times those of the others (massive activations, Sun et al. 2024, arXiv 2402.17762), and
+    would dominate both, although the next norm brings them back to the size of the others. (Weighting unusually short
+    tokens down as well was tried on a decoder and is worse.)
 
     Attributes:
-        mean, low, high: of each channel, float32 [k].
-        covariance: of each block of channels (`channel_blocks`), float64 [b, b].
-        sample: some tokens, float32 [n, k].
-        tokens: how many there were.
-        recording: all tokens; None: they were not kept.
+        mean, low, high: mean, minimum and maximum of each channel, float32 [k].
+        covariance: covariance of each block of channels (`channel_blocks`), float64 [b, b].
+        sample: evenly spaced tokens, float32 [n, k].
+        tokens: number of tokens.
+        activations: file of all tokens; None: they were not kept.
     """
 
     mean: Float32
@@ -48,23 +48,23 @@ class SiteStatistics:
     covariance: tuple[npt.NDArray[np.float64], ...]
     sample: Float32
     tokens: int
-    recording: Recording | None = None
+    activations: ActivationFile | None = None
 
 
-def token_weights(tokens: Float32) -> Float32:
+def inverse_squared_lengths(tokens: Float32) -> Float32:
     """1 / squared length of tokens [n, k]: float32 [n, 1].
 
-    A token of zeros has no direction: it counts for nothing, not for everything.
+    0 for a token of zeros, which has no direction.
     """
     squares = np.square(tokens).sum(axis=1, keepdims=True)
     return np.where(squares > TINY, 1 / np.maximum(squares, TINY), np.float32(0))
 
 
 class StatisticsSum:
-    """Collects the statistics of one activation of k channels, batch by batch."""
+    """Sums for the statistics of one activation of k channels, batch by batch."""
 
     def __init__(self, channels: int, tokens: int) -> None:
-        """Begin; `tokens` is how many there will be in all, for an even sample of them."""
+        """Start at zero; `tokens` is the number of tokens to come, from which the sample is spaced."""
         self._stride = max(1, tokens // SAMPLE)
         self._count = 0
         self._weight = 0.0
@@ -77,10 +77,10 @@ class StatisticsSum:
         self._sample: list[Float32] = []
 
     def add(self, tokens: Float32) -> None:
-        """Count tokens, float32 [n, k]."""
+        """Add tokens, float32 [n, k]."""
         if self._origin is None:
             self._origin = tokens.mean(0)
-        weights = token_weights(tokens)
+        weights = inverse_squared_lengths(tokens)
         moved = (tokens - self._origin) * np.sqrt(weights)
         self._weight += float(weights.sum(dtype=np.float64))
         self._sample.append(tokens[-self._count % self._stride :: self._stride].copy())
@@ -92,7 +92,7 @@ class StatisticsSum:
         self._high = np.maximum(self._high, tokens.max(0))
 
     def result(self) -> SiteStatistics:
-        """The statistics of all tokens so far; there must be some. No more can be added."""
+        """The statistics of all tokens, of which there must be at least one; the sums are used up."""
         assert self._origin is not None
         self._weight = self._weight or 1.0
         moved = self._sum / self._weight

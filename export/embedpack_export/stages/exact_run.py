@@ -23,7 +23,7 @@ from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GraphContext, StagedModel, declare
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.fp32 import ObservedFp32
-from embedpack_export.quantization.activation_file import Recording, Tokens
+from embedpack_export.quantization.activation_file import ActivationFile, Tokens
 from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
 from embedpack_export.sources.weights import Weights
 
@@ -59,20 +59,21 @@ def run_exact_stage(
         scratch: a folder with room for the weights of a stage in float32, and for what its linear layers read.
 
     Returns:
-        Statistics of what each group of linear layers read, by site. Their recordings last until the next stage is run.
+        Statistics of what each group of linear layers read, by site. Their activation files last until the next stage
+        is run.
     """
     sums: dict[str, StatisticsSum] = {}
-    recordings: dict[str, Recording] = {}
+    files: dict[str, ActivationFile] = {}
     tokens = sum(_count(feeds) for run in runs for feeds in run.feeds[: run.observed])
     for number, run in enumerate(runs):
         for feeds, site, values in record_stage(model, index, run, scratch):
             if site not in sums:
                 sums[site] = StatisticsSum(values.shape[-1], tokens)
-                recordings[site] = Recording(scratch / f"site.{len(sums)}", values.shape[-1])
+                files[site] = ActivationFile(scratch / f"site.{len(sums)}", values.shape[-1])
             found = real_tokens(feeds, values)
             sums[site].add(found.values)
-            recordings[site].add(number, found)
-    return {site: replace(collected.result(), recording=recordings[site]) for site, collected in sums.items()}
+            files[site].add(number, found)
+    return {site: replace(collected.result(), activations=files[site]) for site, collected in sums.items()}
 
 
 def record_stage(

@@ -14,11 +14,11 @@ from embedpack.host.cores import available_cores
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import (
-    Arrivals,
     Branches,
     GraphContext,
     LinearFormat,
     StagedModel,
+    WrittenActivations,
     declare,
 )
 from embedpack_export.graph.external_data import WeightStore
@@ -80,7 +80,9 @@ class GraphWriter:
             graph, declare(graph, model.inputs), weights, writing.format, self._statistics, writing.branches
         )
 
-    def append(self, index: int, statistics: Mapping[str, SiteStatistics], arrivals: Arrivals | None = None) -> None:
+    def append(
+        self, index: int, statistics: Mapping[str, SiteStatistics], written: WrittenActivations | None = None
+    ) -> None:
         """Append a stage; its statistics are not kept.
 
         Raises:
@@ -88,7 +90,7 @@ class GraphWriter:
         """
         self._statistics.update(statistics)
         self._before = self._hidden
-        self._hidden = self._model.stages[index](replace(self.context, arrivals=arrivals), self._before)
+        self._hidden = self._model.stages[index](replace(self.context, written=written), self._before)
         self._statistics.clear()
 
     def last_stage(self) -> AbstractContextManager[WrittenStage]:

@@ -74,15 +74,15 @@ class FormatWriters:
         """Write a stage in every format and run it."""
         for name, writer in self.writers.items():
             runs = self.runs[name]
-            writer.append(index, statistics, _Arrivals(writer, runs))
+            writer.append(index, statistics, _WrittenActivations(writer, runs))
             with writer.last_stage() as stage:
                 for run in runs:
                     run.advance(stage)
 
 
 @dataclass(frozen=True)
-class _Arrivals:
-    """See `Arrivals`."""
+class _WrittenActivations:
+    """See `WrittenActivations`."""
 
     writer: GraphWriter
     runs: Sequence[WrittenRun]

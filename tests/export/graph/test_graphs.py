@@ -29,7 +29,7 @@ from embedpack_export.graph.formats.int8 import Int8
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.quantization.codebook_fit import CodebookFit
-from embedpack_export.quantization.smoothing import FEWEST_TOKENS
+from embedpack_export.quantization.smoothing import MIN_TOKENS
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.graph_writer import GraphWriter, LinearWriting
@@ -200,7 +200,7 @@ class OneLinear:
         self.matrix, self.bias = matrix, rng.standard_normal(self.rows).astype(np.float32)
         seen = self.tokens(500, seed=3)
         covariance = np.eye(self.columns) if uncorrelated else np.cov(seen, rowvar=False, bias=True)
-        count = FEWEST_TOKENS if self.kind == "shared step" else len(seen)
+        count = MIN_TOKENS if self.kind == "shared step" else len(seen)
         statistics = {"site": SiteStatistics(seen.mean(0), seen.min(0), seen.max(0), (covariance,), seen[::5], count)}
         folder.mkdir(exist_ok=True)
         graph = GraphBuilder("one", WeightStore(folder))

@@ -15,8 +15,9 @@ from embedpack_export.arrays import Float32, Matrix
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.external_data import WeightStore
-from embedpack_export.graph.formats.int4 import Int4, Method
-from embedpack_export.quantization.activation_file import Recording, Tokens
+from embedpack_export.graph.formats.int4 import Int4
+from embedpack_export.quantization.activation_file import ActivationFile, Tokens
+from embedpack_export.quantization.gptq import RoundingMethod
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
 from tests.helpers.onnx_probe import run_model
@@ -47,14 +48,14 @@ class Case:
         arrived = exact @ mix + rng.standard_normal(exact.shape) * 0.1 + 0.2
         return exact, arrived.astype(np.float32)
 
-    def write(self, folder: Path, method: Method = "made up") -> str:
+    def write(self, folder: Path, method: RoundingMethod = "gptaq") -> str:
         """The graph of the layer."""
         exact, arrived = self.tokens()
         folder.mkdir()
-        recording = Recording(folder / "site", self.columns)
-        recording.add(0, Tokens(exact, np.full((TOKENS, 1), 1 / TOKENS, np.float32)))
-        # Of the statistics, this format reads the mean and the recording.
-        seen = SiteStatistics(exact.mean(0), exact.min(0), exact.max(0), (), exact[:5], len(exact), recording)
+        file = ActivationFile(folder / "site", self.columns)
+        file.add(0, Tokens(exact, np.full((TOKENS, 1), 1 / TOKENS, np.float32)))
+        # Of the statistics, this format reads the mean and the file.
+        seen = SiteStatistics(exact.mean(0), exact.min(0), exact.max(0), (), exact[:5], len(exact), file)
         graph = GraphBuilder("one", WeightStore(folder))
         x = graph.input("x", ir.DataType.FLOAT, ["batch", "sequence", self.columns])
         context = GraphContext(
@@ -63,7 +64,7 @@ class Case:
             cast("Weights", None),
             Int4(method),
             {"site": seen},
-            arrivals=lambda values, batches: iter([[arrived] for _ in values] if batches == (1,) else []),
+            written=lambda values, batches: iter([[arrived] for _ in values] if batches == (1,) else []),
         )
         matrix = self.matrix
         layer = LinearLayer(Matrix("layer.weight", matrix.shape, lambda rows: matrix[rows]), self.bias)
@@ -122,10 +123,10 @@ def test_a_weight_takes_no_more_than_its_part_of_the_scales_beside_4_bits(tmp_pa
 
 def test_calibration_lowers_the_error_step_by_step(tmp_path: Path) -> None:
     case = Case()
-    methods: tuple[Method, ...] = ("nearest", "fitted", "made up")
-    nearest, fitted, made_up = (error(case, case.write(tmp_path / name.replace(" ", ""), name)) for name in methods)
-    assert fitted < 0.7 * nearest
-    assert made_up < 0.9 * fitted
+    methods: tuple[RoundingMethod, ...] = ("rtn", "gptq", "gptaq")
+    rtn, gptq, gptaq = (error(case, case.write(tmp_path / name, name)) for name in methods)
+    assert gptq < 0.7 * rtn
+    assert gptaq < 0.9 * gptq
 
 
 def test_the_mean_error_is_none(tmp_path: Path) -> None:

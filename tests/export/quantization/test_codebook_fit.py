@@ -12,7 +12,7 @@ import pytest
 from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import unit
 from embedpack_export.quantization import codebook_fit as code_calibration
-from embedpack_export.quantization.codebook_fit import FEWEST, CodebookFit, fit_codebook, shares_found
+from embedpack_export.quantization.codebook_fit import MIN_VECTORS, CodebookFit, fit_codebook, shares_found
 
 Float32 = npt.NDArray[np.float32]
 
@@ -111,7 +111,7 @@ def test_each_half_is_judged_with_the_codebook_of_the_other(monkeypatch: pytest.
 
 def test_too_few_vectors_give_plain_levels(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="embedpack"):
-        few, enough = fit(vectors(FEWEST - 1, offset=2)), fit(vectors(FEWEST, offset=2))
+        few, enough = fit(vectors(MIN_VECTORS - 1, offset=2)), fit(vectors(MIN_VECTORS, offset=2))
     assert caplog.messages[0] == "codes: no center, no rotation; 15 vectors are too few to judge them"
     assert caplog.messages[1].startswith("codes: center kept; of the ten nearest neighbours they find: 4bit ")
     assert (few.kept, few.agreement) == ((), {})
@@ -131,7 +131,7 @@ def test_levels_fit_the_spread_around_the_center() -> None:
 
 
 def test_many_vectors_are_taken_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_calibration, "MOST", 50)
+    monkeypatch.setattr(code_calibration, "MAX_VECTORS", 50)
     given = vectors(99, offset=1)
     found = fit(given)
     np.testing.assert_allclose(found.codebook.center, given[::2].mean(axis=0), atol=1e-6)

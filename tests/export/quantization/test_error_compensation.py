@@ -17,8 +17,8 @@ from embedpack_export import pipeline
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.fp32 import Fp32
-from embedpack_export.quantization.activation_file import Recording, Tokens
-from embedpack_export.quantization.error_compensation import Drift, Passage
+from embedpack_export.quantization.activation_file import ActivationFile, Tokens
+from embedpack_export.quantization.error_compensation import LayerBatch, QuantizedInputStats
 from embedpack_export.quantization.gptq import regression
 from embedpack_export.stages.exact_run import real_tokens
 from tests.helpers.exports import query_update, quick, write_adapter
@@ -35,7 +35,7 @@ def batches(tokens: Float32) -> list[Float32]:
     return [tokens[start:stop] for start, stop in pairwise(BOUNDS)]
 
 
-def drifted(tokens: Float32, seed: int = 1) -> Float32:
+def quantized_input(tokens: Float32, seed: int = 1) -> Float32:
     """What arrives: mixed a little, noisy, and moved."""
     size = tokens.shape[1]
     mixed = tokens @ (np.eye(size, dtype=np.float32) + random(size, size, seed) * np.float32(0.05))
@@ -49,10 +49,12 @@ def shares(count: int) -> Float32:
     return (1 / np.repeat(lengths, lengths))[:, None].astype(np.float32)
 
 
-def found(exact: Float32, arrived: Float32, missing: Float32 | None = None) -> Drift:
-    missing = np.empty((len(exact), 0), np.float32) if missing is None else missing
-    parts = zip(batches(exact), batches(shares(len(exact))), batches(arrived), batches(missing), strict=True)
-    return Drift.of(exact.mean(0), (Passage(Tokens(values, share), *rest) for values, share, *rest in parts))
+def statistics(exact: Float32, quantized: Float32, residual_error: Float32 | None = None) -> QuantizedInputStats:
+    residual_error = np.empty((len(exact), 0), np.float32) if residual_error is None else residual_error
+    parts = zip(batches(exact), batches(shares(len(exact))), batches(quantized), batches(residual_error), strict=True)
+    return QuantizedInputStats.of(
+        exact.mean(0), (LayerBatch(Tokens(values, share), *rest) for values, share, *rest in parts)
+    )
 
 
 def counts(exact: Float32) -> npt.NDArray[np.float64]:
@@ -60,26 +62,26 @@ def counts(exact: Float32) -> npt.NDArray[np.float64]:
     return shares(len(exact))[:, 0] / np.square(exact.astype(np.float64)).sum(1)
 
 
-# --- recordings
+# --- files
 
 
-def test_a_recording_gives_back_what_it_took(tmp_path: Path) -> None:
-    recording = Recording(tmp_path / "site", 5)
+def test_a_file_gives_back_what_it_took(tmp_path: Path) -> None:
+    file = ActivationFile(tmp_path / "site", 5)
     given = [Tokens(random(rows, 5, seed), random(rows, 1, seed + 9)) for seed, rows in enumerate((3, 1, 7))]
     for flow, tokens in zip((0, 0, 1), given, strict=True):
-        recording.add(flow, tokens)
-    assert recording.batches == (2, 1)
+        file.add(flow, tokens)
+    assert file.batches == (2, 1)
     for _ in range(2):
-        for read, tokens in zip(recording, given, strict=True):
+        for read, tokens in zip(file, given, strict=True):
             np.testing.assert_array_equal(read.values, tokens.values)
-            np.testing.assert_array_equal(read.shares, tokens.shares)
+            np.testing.assert_array_equal(read.token_weights, tokens.token_weights)
 
 
-def test_a_recording_begins_empty_where_another_was(tmp_path: Path) -> None:
-    Recording(tmp_path / "site", 5).add(0, Tokens(random(3, 5), shares(3)))
-    recording = Recording(tmp_path / "site", 2)
-    recording.add(0, Tokens(random(4, 2), shares(4)))
-    (read,) = recording
+def test_a_file_begins_empty_where_another_was(tmp_path: Path) -> None:
+    ActivationFile(tmp_path / "site", 5).add(0, Tokens(random(3, 5), shares(3)))
+    file = ActivationFile(tmp_path / "site", 2)
+    file.add(0, Tokens(random(4, 2), shares(4)))
+    (read,) = file
     np.testing.assert_array_equal(read.values, random(4, 2))
 
 
@@ -88,10 +90,10 @@ def test_all_tokens_of_a_text_together_count_1() -> None:
     values = random(8, 5).reshape(2, 4, 5)
     tokens = real_tokens({"attention_mask": mask}, values)
     np.testing.assert_array_equal(tokens.values, values[mask.astype(bool)])
-    np.testing.assert_allclose(tokens.shares[:, 0], [1 / 3, 1 / 3, 1 / 3, 1], rtol=1e-6)
+    np.testing.assert_allclose(tokens.token_weights[:, 0], [1 / 3, 1 / 3, 1 / 3, 1], rtol=1e-6)
     image = real_tokens({"patches": values}, values[0])
     np.testing.assert_array_equal(image.values, values[0])
-    np.testing.assert_allclose(image.shares, np.full((4, 1), 0.25))
+    np.testing.assert_allclose(image.token_weights, np.full((4, 1), 0.25))
 
 
 # --- covariances
@@ -99,49 +101,49 @@ def test_all_tokens_of_a_text_together_count_1() -> None:
 
 def test_drift_is_that_of_all_tokens_at_once() -> None:
     exact = random(900, 12)
-    arrived, missing = drifted(exact), random(900, 3, seed=8)
-    drift = found(exact, arrived, missing)
+    quantized, residual_error = quantized_input(exact), random(900, 3, seed=8)
+    stats = statistics(exact, quantized, residual_error)
     weights = counts(exact)
-    every = np.hstack([exact - arrived, missing, arrived]).astype(np.float64)
+    every = np.hstack([exact - quantized, residual_error, quantized]).astype(np.float64)
     together = np.cov(every, rowvar=False, ddof=0, aweights=weights)
-    np.testing.assert_allclose(drift.lost[0], together[:12, 15:], atol=1e-5)
-    np.testing.assert_allclose(drift.behind, together[12:15, 15:], atol=1e-5)
-    np.testing.assert_allclose(drift.covariance[0], together[15:, 15:], atol=1e-5)
-    np.testing.assert_allclose(drift.exact, np.average(exact, axis=0, weights=weights), atol=1e-5)
-    np.testing.assert_allclose(drift.mean, np.average(arrived, axis=0, weights=weights), atol=1e-5)
-    np.testing.assert_allclose(drift.missing, np.average(missing, axis=0, weights=weights), atol=1e-5)
-    assert drift.tokens == 900
+    np.testing.assert_allclose(stats.input_error_cov[0], together[:12, 15:], atol=1e-5)
+    np.testing.assert_allclose(stats.residual_error_cov, together[12:15, 15:], atol=1e-5)
+    np.testing.assert_allclose(stats.covariance[0], together[15:, 15:], atol=1e-5)
+    np.testing.assert_allclose(stats.exact_mean, np.average(exact, axis=0, weights=weights), atol=1e-5)
+    np.testing.assert_allclose(stats.mean, np.average(quantized, axis=0, weights=weights), atol=1e-5)
+    np.testing.assert_allclose(stats.residual_error, np.average(residual_error, axis=0, weights=weights), atol=1e-5)
+    assert stats.tokens == 900
 
 
 def test_channels_of_different_blocks_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", 5)
     exact = random(900, 12)
-    parts = found(exact, drifted(exact))
+    parts = statistics(exact, quantized_input(exact))
     monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", 12)
-    whole = found(exact, drifted(exact))
-    for start, covariance, lost in zip((0, 5, 10), parts.covariance, parts.lost, strict=True):
+    whole = statistics(exact, quantized_input(exact))
+    for start, covariance, lost in zip((0, 5, 10), parts.covariance, parts.input_error_cov, strict=True):
         block = slice(start, start + len(lost))
         np.testing.assert_allclose(covariance, whole.covariance[0][block, block], atol=1e-6)
-        np.testing.assert_allclose(lost, whole.lost[0][block, block], atol=1e-6)
+        np.testing.assert_allclose(lost, whole.input_error_cov[0][block, block], atol=1e-6)
 
 
 def test_channels_far_from_zero_keep_their_covariance() -> None:
     """Decoders have channels that hardly move, thousands away from zero."""
     exact = random(900, 6)
-    arrived = drifted(exact)
+    quantized = quantized_input(exact)
     far = np.array([0, 0, 3000, 0, 0, 0], np.float32)
-    moved = found(exact + far, arrived + far)
+    moved = statistics(exact + far, quantized + far)
     # The length of the tokens is that of the far channel.
-    together = np.cov(np.hstack([exact - arrived, arrived]), rowvar=False, ddof=0, aweights=shares(900)[:, 0])
-    np.testing.assert_allclose(moved.lost[0], together[:6, 6:], atol=1e-2)
+    together = np.cov(np.hstack([exact - quantized, quantized]), rowvar=False, ddof=0, aweights=shares(900)[:, 0])
+    np.testing.assert_allclose(moved.input_error_cov[0], together[:6, 6:], atol=1e-2)
     np.testing.assert_allclose(moved.covariance[0], together[6:, 6:], atol=1e-2)
 
 
 # --- weights that make up
 
 
-def made_up(drift: Drift, weights: Float32) -> Float32:
-    return weights + regression(drift.roundings(), drift.owed(weights, slice(0, len(weights))))
+def corrected(stats: QuantizedInputStats, weights: Float32) -> Float32:
+    return weights + regression(stats.roundings(), stats.correction(weights, slice(0, len(weights))))
 
 
 def output_error(exact: Float32, error: Float32) -> float:
@@ -154,43 +156,43 @@ def output_error(exact: Float32, error: Float32) -> float:
 def test_weights_that_make_up_lose_less(monkeypatch: pytest.MonkeyPatch, block: int, share: float) -> None:
     monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", block)
     exact, weights = random(900, 12), random(7, 12, seed=5)
-    arrived = drifted(exact)
-    wanted = made_up(found(exact, arrived), weights)
-    before, after = (output_error(exact, exact @ weights.T - arrived @ matrix.T) for matrix in (weights, wanted))
+    quantized = quantized_input(exact)
+    wanted = corrected(statistics(exact, quantized), weights)
+    before, after = (output_error(exact, exact @ weights.T - quantized @ matrix.T) for matrix in (weights, wanted))
     assert after < share * before
 
 
-def test_weights_make_up_for_what_is_missing_behind_them() -> None:
+def test_weights_make_up_for_the_residual_error() -> None:
     """It goes with what arrives, but for a little."""
     exact, weights = random(900, 12), random(7, 12, seed=5)
-    missing = exact @ random(7, 12, seed=6).T + random(900, 7, seed=7) * np.float32(0.1)
-    wanted = made_up(found(exact, exact, missing), weights)
-    before, after = (output_error(exact, exact @ (weights - matrix).T + missing) for matrix in (weights, wanted))
+    residual_error = exact @ random(7, 12, seed=6).T + random(900, 7, seed=7) * np.float32(0.1)
+    wanted = corrected(statistics(exact, exact, residual_error), weights)
+    before, after = (output_error(exact, exact @ (weights - matrix).T + residual_error) for matrix in (weights, wanted))
     assert after < 0.1 * before
 
 
 def test_chunks_of_rows_make_up_for_their_own_part() -> None:
     exact, weights = random(900, 12), random(7, 12, seed=5)
-    drift = found(exact, drifted(exact), random(900, 7, seed=7))
-    whole = drift.owed(weights, slice(0, 7))
+    stats = statistics(exact, quantized_input(exact), random(900, 7, seed=7))
+    whole = stats.correction(weights, slice(0, 7))
     for rows in (slice(0, 3), slice(3, 7)):
-        np.testing.assert_allclose(drift.owed(weights[rows], rows), whole[rows], atol=1e-5)
+        np.testing.assert_allclose(stats.correction(weights[rows], rows), whole[rows], atol=1e-5)
 
 
 def test_what_can_be_undone_is_undone() -> None:
     """Channels that arrive mixed are taken apart again, but for the damping."""
     exact, weights = random(900, 12), random(7, 12, seed=5)
     mix = np.eye(12, dtype=np.float32) + random(12, 12, seed=1) * np.float32(0.1)
-    wanted = made_up(found(exact, exact @ mix), weights)
+    wanted = corrected(statistics(exact, exact @ mix), weights)
     undone = weights @ np.linalg.inv(mix).T
     assert np.linalg.norm(wanted - undone) < 0.4 * np.linalg.norm(weights - undone)
 
 
 def test_nothing_lost_changes_nothing() -> None:
     exact, weights = random(900, 12), random(7, 12, seed=5)
-    drift = found(exact, exact)
-    np.testing.assert_array_equal(made_up(drift, weights), weights)
-    np.testing.assert_allclose(drift.mean, drift.exact, atol=1e-7)
+    stats = statistics(exact, exact)
+    np.testing.assert_array_equal(corrected(stats, weights), weights)
+    np.testing.assert_allclose(stats.mean, stats.exact_mean, atol=1e-7)
 
 
 def test_few_tokens_are_damped_more() -> None:
@@ -198,7 +200,7 @@ def test_few_tokens_are_damped_more() -> None:
     weights, moved = random(7, 64, seed=5), []
     for count in (900, 50):
         exact = random(count, 64)
-        wanted = made_up(found(exact, exact, random(count, 7, seed=7)), weights)
+        wanted = corrected(statistics(exact, exact, random(count, 7, seed=7)), weights)
         moved.append(np.linalg.norm(wanted - weights) / np.linalg.norm(weights) * count**0.5)
     assert moved[1] < 1.2 * moved[0]
 
@@ -217,11 +219,11 @@ class Watching(Fp32):
     seen: list[str] = field(default_factory=list)
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
-        recording = context.statistics[x.site].recording
-        assert recording is not None
-        assert context.arrivals is not None
-        for exact, (arrived,) in zip(recording, context.arrivals([x.value], recording.batches), strict=True):
-            np.testing.assert_allclose(arrived, exact.values, atol=self.tolerance * float(np.abs(exact.values).max()))
+        file = context.statistics[x.site].activations
+        assert file is not None
+        assert context.written is not None
+        for exact, (quantized,) in zip(file, context.written([x.value], file.batches), strict=True):
+            np.testing.assert_allclose(quantized, exact.values, atol=self.tolerance * float(np.abs(exact.values).max()))
         self.seen.append(x.site)
         return super().linears(context, x, layers)
 

@@ -260,7 +260,7 @@ def test_blocks_of_channels_are_rounded_on_their_own() -> None:
     covariance = (correlated(40), correlated(30, seed=2))
     divisors = np.exp(weights(1, 70, seed=3)[0])
     found = round_columns(
-        roundings([block.astype(np.float64) for block in covariance], divisors), matrix, scales, LIMITS
+        roundings([block.astype(np.float64) for block in covariance], divisors), matrix, scales, *LIMITS
     )
     for columns, block in ((slice(0, 40), covariance[0]), (slice(40, 70), covariance[1])):
         part = divisors[columns]
@@ -273,7 +273,7 @@ def test_blocks_of_channels_may_have_scales_of_their_own() -> None:
     matrix = weights(6, 70)
     scales = np.abs(weights(6, 70, seed=3)) + np.float32(0.1)
     blocks = roundings([correlated(40).astype(np.float64), np.eye(30)], np.ones(70, np.float32))
-    found = round_columns(blocks, matrix, scales, (-8, 7))
+    found = round_columns(blocks, matrix, scales, -8, 7)
     np.testing.assert_array_equal(found[:, 40:], np.clip(np.rint(matrix / scales), -8, 7)[:, 40:])
     assert (found[:, :40] != np.clip(np.rint(matrix / scales), -8, 7)[:, :40]).any()
 

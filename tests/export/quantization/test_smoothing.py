@@ -8,7 +8,7 @@ import pytest
 
 from embedpack_export.arrays import Matrix
 from embedpack_export.quantization.channel_layout import ChannelLayout
-from embedpack_export.quantization.smoothing import FEWEST_TOKENS, SmoothingChoice, choose_smoothing
+from embedpack_export.quantization.smoothing import MIN_TOKENS, SmoothingChoice, choose_smoothing
 from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
 
 Float32 = npt.NDArray[np.float32]
@@ -83,7 +83,7 @@ def test_a_massive_token_does_not_decide() -> None:
 
 
 def test_rows_that_reach_alike_share_a_step() -> None:
-    tokens, weights = alike(FEWEST_TOKENS, 64), normal(48, 64, seed=1)
+    tokens, weights = alike(MIN_TOKENS, 64), normal(48, 64, seed=1)
     chosen = choose_smoothing(seen(tokens), [matrix(weights)], shifts=True)
     assert chosen.max_abs is not None
     assert (np.abs((tokens - chosen.shift) / chosen.layout.divisors) <= chosen.max_abs).all()
@@ -93,18 +93,18 @@ def test_rows_that_reach_alike_share_a_step() -> None:
 
 
 def test_rows_keep_steps_of_their_own_where_one_is_massive() -> None:
-    tokens = alike(FEWEST_TOKENS, 64)
+    tokens = alike(MIN_TOKENS, 64)
     tokens[0] *= 1000
     assert choose_smoothing(seen(tokens), [matrix(normal(48, 64, seed=1))], shifts=True).max_abs is None
 
 
 def test_only_what_can_be_shifted_shares_a_step() -> None:
-    tokens = alike(FEWEST_TOKENS, 64)
+    tokens = alike(MIN_TOKENS, 64)
     assert choose_smoothing(seen(tokens), [matrix(normal(48, 64, seed=1))], shifts=False).max_abs is None
 
 
 def test_a_few_tokens_do_not_tell_how_far_values_reach() -> None:
-    tokens = alike(FEWEST_TOKENS - 1, 64)
+    tokens = alike(MIN_TOKENS - 1, 64)
     assert choose_smoothing(seen(tokens), [matrix(normal(48, 64, seed=1))], shifts=True).max_abs is None
 
 
@@ -134,7 +134,7 @@ def test_all_layers_that_read_an_activation_count() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-20])
-@pytest.mark.parametrize("count", [20, FEWEST_TOKENS])
+@pytest.mark.parametrize("count", [20, MIN_TOKENS])
 def test_an_activation_of_nothing_stays_finite(value: float, count: int) -> None:
     tokens = np.full((count, 16), value, np.float32)
     chosen = choose_smoothing(seen(tokens), [matrix(normal(8, 16))], shifts=True)

@@ -1,21 +1,22 @@
 """int4: MatMulNBits with 4-bit weights in blocks, for memory rather than speed.
 
-Its kernel quantizes activations per row and block (accuracy_level 4), so vectors do not depend on their batch either.
+The kernel quantizes activations per row and block (accuracy_level 4), so a vector does not depend on the other inputs
+of its batch.
 
-Calibration makes the rounding small:
-* Weights are rounded to fit the covariance of the activations that reach them, through the layers in front as these
-  were written (`embedpack_export.quantization.gptq`).
-* Before that they are moved to make up for what those layers lost (`embedpack_export.quantization.error_compensation`).
-* The mean error that is left goes into the bias.
+Calibration keeps the rounding error small:
+* The weights are first corrected for the errors of the quantized layers before
+  (`embedpack_export.quantization.error_compensation`).
+* They are then rounded by GPTQ for the covariance of the quantized input, as the graph written so far computes it
+  (`embedpack_export.quantization.gptq`).
+* The remaining mean error goes into the bias.
 
-The scale of a block of 32 weights takes a byte: 4.25 bits a weight, and one float a row.
+A block of 32 weights has a scale of one byte, and a row one float32: 4.25 bits a weight, and 32 bits a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,8 @@ from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
 from embedpack_export.graph.formats.blocks import BLOCK, block_table, coded_scales
 from embedpack_export.quantization.channel_layout import ChannelLayout
-from embedpack_export.quantization.error_compensation import Drift, Passage
-from embedpack_export.quantization.gptq import Rounding, regression, round_columns
+from embedpack_export.quantization.error_compensation import LayerBatch, QuantizedInputStats
+from embedpack_export.quantization.gptq import Rounding, RoundingMethod, regression, round_columns
 from embedpack_export.quantization.integers import (
     CodedScales,
     ErrorSum,
@@ -38,25 +39,24 @@ from embedpack_export.quantization.integers import (
 )
 
 BITS = 4
-Method = Literal["made up", "fitted", "nearest"]
 
 
 @dataclass(frozen=True)
 class Int4:
-    """Block-wise 4-bit linears and table.
+    """Linear layers and embedding table in 4 bits, block by block.
 
-    `rounding` is weaker only where a comparison asks for it: "fitted" to what arrives, without making up for losses;
-    "nearest" without any calibration.
+    `method` is weaker than "gptaq" only for comparisons: "gptq" does not compensate the errors of earlier layers, "rtn"
+    uses no calibration.
     """
 
-    rounding: Method = "made up"
+    method: RoundingMethod = "gptaq"
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """See `LinearFormat`."""
-        residual = [layer.residual for layer in layers if layer.residual is not None]
-        drift = Drift.of(context.statistics[x.site].mean, _passages(context, x, *residual))
-        fit = _Fit(self.rounding, drift, drift.roundings())
-        return [_product(context, x, layer, fit) for layer in layers]
+        residuals = [layer.residual for layer in layers if layer.residual is not None]
+        statistics = QuantizedInputStats.of(context.statistics[x.site].mean, _layer_batches(context, x, *residuals))
+        rounding = _WeightRounding(self.method, statistics, statistics.roundings())
+        return [_product(context, x, layer, rounding) for layer in layers]
 
     def channel_layout(
         self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
@@ -69,79 +69,82 @@ class Int4:
         return block_table(context, table, ids, BITS)
 
 
-def _passages(context: GraphContext, x: Activation, residual: Activation | None = None) -> Iterator[Passage]:
-    """The batches of the calibration at layers that read x, and whose results are added to `residual`."""
+def _layer_batches(context: GraphContext, x: Activation, residual: Activation | None = None) -> Iterator[LayerBatch]:
+    """Calibration batches at layers that read x and whose results are added to `residual`."""
     read = [x] if residual is None else [x, residual]
-    recordings = [recording for item in read if (recording := context.statistics[item.site].recording) is not None]
-    assert context.arrivals is not None
-    arrivals = context.arrivals([item.value for item in read], recordings[0].batches)
-    for (exact, *behind), (arrived, *there) in zip(zip(*recordings, strict=True), arrivals, strict=True):
-        missing = behind[0].values - there[0] if there else np.empty((len(arrived), 0), np.float32)
-        yield Passage(exact, arrived, missing)
+    files = [file for item in read if (file := context.statistics[item.site].activations) is not None]
+    assert context.written is not None
+    written = context.written([item.value for item in read], files[0].batches)
+    batches = zip(zip(*files, strict=True), written, strict=True)
+    for (exact, *exact_residual), (quantized, *quantized_residual) in batches:
+        error = np.empty((len(quantized), 0), np.float32)
+        if exact_residual:
+            error = exact_residual[0].values - quantized_residual[0]
+        yield LayerBatch(exact, quantized, error)
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """What weights are rounded to fit."""
+class _WeightRounding:
+    """Rounding of the weights that read one activation."""
 
-    method: Method
-    drift: Drift
+    method: RoundingMethod
+    statistics: QuantizedInputStats
     blocks: Sequence[Rounding]
 
-    def wanted(self, weights: Float32, rows: slice) -> Float32:
-        """What is rounded in place of weights [n, k], those rows of the matrix."""
-        if self.method != "made up":
+    def corrected(self, weights: Float32, rows: slice) -> Float32:
+        """Weights [n, k] with error compensation; `rows` are their rows in the matrix."""
+        if self.method != "gptaq":
             return weights
-        return weights + regression(self.blocks, self.drift.owed(weights, rows))
+        return weights + regression(self.blocks, self.statistics.correction(weights, rows))
 
     def integers(self, weights: Float32, scales: Float32) -> Float32:
-        """Of weights with the scales of their blocks, float32 [n, k]."""
-        if self.method == "nearest":
+        """Integers for weights [n, k] with the scales of their blocks [n, blocks], float32 [n, k]."""
+        if self.method == "rtn":
             return round_nearest(weights, scales, BITS, BLOCK)
         by_column = np.repeat(scales, BLOCK, axis=1)[:, : weights.shape[1]]
-        return round_columns(self.blocks, weights, by_column, (-8, 7))
+        return round_columns(self.blocks, weights, by_column, -8, 7)
 
-    def bias(self, weights: Float32, rounded: Float32, rows: slice) -> Float32:
-        """What results of rounded weights lack in the mean, [n]."""
-        if self.method == "nearest":
+    def mean_error(self, weights: Float32, rounded: Float32, rows: slice) -> Float32:
+        """Mean of W x + r - V y, which the bias adds back, [n]: V are the rounded weights (0 for "rtn")."""
+        if self.method == "rtn":
             return np.zeros(len(weights), np.float32)
-        lacking = weights @ self.drift.exact - rounded @ self.drift.mean
-        return lacking + self.drift.missing[rows] if len(self.drift.missing) else lacking
+        error = weights @ self.statistics.exact_mean - rounded @ self.statistics.mean
+        return error + self.statistics.residual_error[rows] if len(self.statistics.residual_error) else error
 
 
 @dataclass
-class _Rounded:
-    """The chunks of a matrix in 4 bits: what belongs to the integers."""
+class _RoundedMatrix:
+    """Scales, mean errors and rounding error of a matrix in 4 bits, filled while its integers are streamed."""
 
     scales: list[CodedScales] = field(default_factory=list)
-    bias: list[Float32] = field(default_factory=list)
+    mean_errors: list[Float32] = field(default_factory=list)
     errors: ErrorSum = field(default_factory=ErrorSum)
 
-    def chunks(self, matrix: Matrix, fit: _Fit) -> Iterator[npt.NDArray[np.uint8]]:
-        """Packed integers."""
+    def chunks(self, matrix: Matrix, rounding: _WeightRounding) -> Iterator[npt.NDArray[np.uint8]]:
+        """Round a matrix chunk by chunk; yields the packed integers."""
         start = 0
         for chunk in matrix.chunks():
             rows = slice(start, start + len(chunk))
-            wanted = fit.wanted(chunk, rows)
-            scales = CodedScales.of(block_scales(wanted, BITS, BLOCK))
-            values = fit.integers(wanted, scales.values)
-            effective = dequantize_blocks(values, scales.values, BLOCK)
-            self.errors.add(wanted, effective)
+            corrected = rounding.corrected(chunk, rows)
+            scales = CodedScales.of(block_scales(corrected, BITS, BLOCK))
+            integers = rounding.integers(corrected, scales.values)
+            rounded = dequantize_blocks(integers, scales.values, BLOCK)
+            self.errors.add(corrected, rounded)
             self.scales.append(scales)
-            self.bias.append(fit.bias(chunk, effective, rows))
+            self.mean_errors.append(rounding.mean_error(chunk, rounded, rows))
             start = rows.stop
-            yield pack_blocks(values, BITS, BLOCK)
+            yield pack_blocks(integers, BITS, BLOCK)
 
 
-def _product(context: GraphContext, x: Activation, layer: LinearLayer, fit: _Fit) -> ir.Value:
-    g, matrix, rounded = context.graph, layer.weight, _Rounded()
+def _product(context: GraphContext, x: Activation, layer: LinearLayer, rounding: _WeightRounding) -> ir.Value:
+    g, matrix, rounded = context.graph, layer.weight, _RoundedMatrix()
     rows, columns = matrix.shape
     width = -(-columns // BLOCK)
-    packed = rounded.chunks(matrix, fit)
+    packed = rounded.chunks(matrix, rounding)
     weight = g.weight(f"{matrix.name}.int4", "int4", packed, np.uint8, (rows, width, BLOCK * BITS // 8))
     context.report(matrix.name, rounded.errors.relative)
     scales = coded_scales(g, matrix.name, "int4", rounded.scales)
     attributes = {"K": columns, "N": rows, "bits": BITS, "block_size": BLOCK, "accuracy_level": 4}
     product = g.op("MatMulNBits", [x.value, weight, scales], attributes, domain=CONTRIB)
-    corrected = np.concatenate(rounded.bias) + (0 if layer.bias is None else layer.bias)
-    return add_bias(g, product, layer.bias_name, corrected.astype(np.float32), "int4")
+    bias = np.concatenate(rounded.mean_errors) + (0 if layer.bias is None else layer.bias)
+    return add_bias(g, product, layer.bias_name, bias.astype(np.float32), "int4")

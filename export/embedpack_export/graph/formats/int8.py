@@ -206,7 +206,7 @@ def _round(context: GraphContext, x: _Input, matrix: Matrix) -> _Rounded:
             chunk_scales = np.empty_like(scaled)
             for block in x.blocks:
                 chunk_scales[:, block.channels] = paired_scales(scaled[:, block.channels])[:, None]
-            values = round_columns(x.roundings, scaled, chunk_scales, (-127, 127))
+            values = round_columns(x.roundings, scaled, chunk_scales, -127, 127)
             for block in x.blocks:
                 values[:, block.channels] = within_pairs(values[:, block.channels])
             effective: Float32 = values * chunk_scales / x.divisors
