@@ -22,7 +22,7 @@ EXAMPLES = """\
   embedpack export jinaai/jina-embeddings-v4 -o packs/v4 --adapters switchable --task retrieval --task code
   embedpack export jinaai/jina-embeddings-v4 --revision main -o packs/v4-text --task retrieval --modality text"""
 
-JUDGES: dict[str, ReferenceKind] = {"torch": "torch", "graph": "fp32 graph"}
+REFERENCES: dict[str, ReferenceKind] = {"torch": "torch", "graph": "fp32 graph"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,9 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let variants pass that lose more than the default, up to this; the pack and its report say so",
     )
     parser.add_argument(
-        "--judge",
+        "--reference",
         choices=("torch", "graph"),
-        help="what variants are compared with: the model in torch with unmerged adapters, or the graph in float32 "
+        help="full-precision model that the pack is compared with: torch with unmerged adapters, or the float32 graph "
         "(default: torch where the extra 'reference' is installed and the model fits into memory)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing pack")
@@ -129,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
             calibrate=options.calibrate,
             max_loss=options.max_loss,
             allow_loss=options.allow_loss,
-            reference=None if options.judge is None else JUDGES[options.judge],
+            reference=None if options.reference is None else REFERENCES[options.reference],
             overwrite=options.overwrite,
         )
     )

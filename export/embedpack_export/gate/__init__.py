@@ -1,1 +1,1 @@
-"""The accuracy check at the end of an export: figures, budget, diagnosis, report page."""
+"""Accuracy check at the end of an export: a pack over its budget of loss fails."""

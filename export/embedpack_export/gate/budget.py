@@ -1,4 +1,4 @@
-"""How much a variant may lose."""
+"""Budget of loss of an export."""
 
 from __future__ import annotations
 
@@ -7,32 +7,43 @@ from dataclasses import dataclass
 from embedpack.pack.manifest import Verdict, WeightsFormat
 from embedpack_export.planning.settings import MAX_LOSS, ExportSettings
 
-# Mean cosine of the vectors of tokens below which a head must be damaged: rounding alone leaves more. Whole rankings
-# of multi-vectors are not compared; what spoils the layers below the head shows in the single vectors.
-LOWEST_TOKEN_COSINE: dict[WeightsFormat, float] = {"fp32": 0.9999, "int8": 0.98, "int4": 0.9}
+# Mean cosine of multi-vectors that quantization alone does not go below: a lower one means a damaged head. Rankings by
+# multi-vectors are not compared; damage to the layers below the head also shows in the single vectors.
+MIN_TOKEN_COSINE: dict[WeightsFormat, float] = {"fp32": 0.9999, "int8": 0.98, "int4": 0.9}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Points of nDCG@10 that may be lost: `most` of any weights format (None: MAX_LOSS); `allowed` beyond that."""
+    """Loss that a variant may have, in points of nDCG@10.
 
-    most: float | None = None
-    allowed: float | None = None
+    Attributes:
+        max_loss: budget of every weights format; None: that of MAX_LOSS for its format.
+        allow_loss: loss over the budget that is accepted; None: none is.
+    """
+
+    max_loss: float | None = None
+    allow_loss: float | None = None
 
     @classmethod
     def of(cls, settings: ExportSettings) -> Budget:
-        """That of an export."""
+        """The budget of an export."""
         return cls(settings.max_loss, settings.allow_loss)
 
     def points(self, weights: WeightsFormat) -> float:
-        """What a variant may lose unasked."""
-        return MAX_LOSS[weights] if self.most is None else self.most
+        """The budget of a weights format."""
+        return MAX_LOSS[weights] if self.max_loss is None else self.max_loss
 
     def verdict(self, weights: WeightsFormat, loss: float | None, token_cosine: float | None) -> Verdict:
-        """The verdict on a loss (None: it could not be told) and the mean cosine of tokens (None: there are none)."""
-        token_damage = token_cosine is not None and token_cosine < LOWEST_TOKEN_COSINE[weights]
-        if loss is None and not token_damage:
+        """The manifest's verdict on a variant.
+
+        Args:
+            weights: weights format of the variant.
+            loss: points of nDCG@10; None: there were too few texts to rank.
+            token_cosine: mean cosine of multi-vectors; None: there are none.
+        """
+        damaged = token_cosine is not None and token_cosine < MIN_TOKEN_COSINE[weights]
+        if loss is None and not damaged:
             return "not judged"
-        if (loss or 0) <= self.points(weights) and not token_damage:
+        if (loss or 0) <= self.points(weights) and not damaged:
             return "within budget"
-        return "allowed" if self.allowed is not None and (loss or 0) <= self.allowed else "over budget"
+        return "allowed" if self.allow_loss is not None and (loss or 0) <= self.allow_loss else "over budget"

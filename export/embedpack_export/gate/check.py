@@ -1,4 +1,4 @@
-"""The accuracy contract: what a user gets from a finished pack, beside the reference, within a budget or not at all."""
+"""Accuracy check: vectors of a finished pack compared with the reference's, within a budget of loss."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import Check, TokenAccuracy, Variant
 from embedpack.vectors.codes import Float32
 from embedpack_export.gate.budget import Budget
-from embedpack_export.gate.code_figures import code_figures
+from embedpack_export.gate.code_figures import code_accuracies
 from embedpack_export.gate.diagnosis import MAX_MEAN_DISTANCE, find_cause
-from embedpack_export.gate.figures import TaskFigures, VariantFigures
-from embedpack_export.gate.sample import PromptedText, pack_tokens, pack_vectors, prompted, sampled
+from embedpack_export.gate.figures import TaskAccuracy, VariantAccuracy
+from embedpack_export.gate.sample import PromptedText, pack_multi_vectors, pack_vectors, prompted, sampled
 from embedpack_export.gate.self_retrieval import MIN_TEXTS, RankingLoss, ReferenceRanking
 from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
 from embedpack_export.planning.calibration_texts import CalibrationText
@@ -26,94 +26,98 @@ from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.protocol import Reference
 
 COSINE_DIGITS = 6
-# Each of them has some hundred tokens, enough for their mean and first percentile.
-MOST_TOKEN_TEXTS = 64
+# Some hundred tokens each: enough for the mean and the 1 % quantile of their cosines.
+MAX_MULTI_VECTOR_TEXTS = 64
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What the comparison of a pack found.
+class CheckResult:
+    """Result of the check of a pack.
 
     Attributes:
-        texts: how many were compared.
-        variants: figures by name.
-        failures: a message for each variant and task that must not be used.
+        texts: number of texts that were compared.
+        variants: figures by variant name.
+        failures: a message for each task of a variant that fails.
     """
 
     texts: int
-    variants: Mapping[str, VariantFigures]
+    variants: Mapping[str, VariantAccuracy]
     failures: Sequence[str]
 
     def raise_failures(self, pack: Path) -> None:
-        """Refuse the pack if a variant failed.
+        """Refuse a pack with failures.
 
         Raises:
-            AccuracyError: with the figures, and the cause where it is known.
+            AccuracyError: a variant failed; the message has the figures, and the cause if it was found.
         """
         if self.failures:
-            raise AccuracyError("\n".join([f"{pack}: the export fails its accuracy budget", *self.failures]))
+            raise AccuracyError("\n".join([f"{pack}: the export fails its accuracy check", *self.failures]))
 
 
 @dataclass(frozen=True)
 class _Expected:
-    """Vectors of a task, `tokens` of some texts only; `ranking` is None if there are too few texts."""
+    """Vectors of the reference for a task.
 
-    texts: list[PromptedText]
+    Attributes:
+        texts: texts under the prompts of the plan.
+        single: unit vectors [texts, dimensions].
+        multi: multi-vectors of the texts of `_multi_vector_rows`; None: the model has none.
+        ranking: rankings of the texts; None: there are too few.
+    """
+
+    texts: Sequence[PromptedText]
     single: Float32
-    tokens: list[Float32] | None
+    multi: Sequence[Float32] | None
     ranking: ReferenceRanking | None
 
 
-def check_pack(folder: Path, plan: ExportPlan, reference: Reference, budget: Budget) -> Checked:
-    """Compare every variant of a finished pack with the reference, task by task.
+def check_pack(folder: Path, plan: ExportPlan, reference: Reference, budget: Budget) -> CheckResult:
+    """Compare every task of every variant of a finished pack with the reference.
 
     Args:
-        folder: of the pack.
-        plan: how the pack should have been made.
-        reference: what is compared with; it must belong to the plan.
-        budget: of the losses.
+        folder: folder of the pack.
+        plan: plan of the export.
+        reference: reference for this plan.
+        budget: loss that a variant may have.
 
     Raises:
         PackError: the pack is broken.
-        AccuracyError: a variant gives vectors without a direction, which cannot be compared.
-        CheckpointError: the reference cannot be computed.
+        AccuracyError: a variant returns vectors that are zero or not finite.
+        CheckpointError: the reference cannot be loaded.
     """
     pack, texts = read_pack(folder), sampled(plan, reference)
     expected = {task: _expected(plan, reference, task, texts) for task in plan.tasks}
-    variants: dict[str, VariantFigures] = {}
+    variants: dict[str, VariantAccuracy] = {}
     failures: list[str] = []
     for name, variant in pack.manifest.variants.items():
-        checking = _Checking(plan, reference, budget, name, variant)
-        tasks: dict[str, TaskFigures] = {}
+        check = _VariantCheck(plan, reference, budget, name, variant)
+        tasks: dict[str, TaskAccuracy] = {}
         # One variant at a time is in memory.
         model = Embedder(folder, variant=name)
         for task in plan.tasks if variant.task is None else (variant.task,):
-            tasks[task], failure = checking.run(model, task, texts, expected[task])
+            tasks[task], failure = check.run(model, task, texts, expected[task])
             failures += [] if failure is None else [failure]
         del model
         gc.collect()
-        variants[name] = VariantFigures(
+        variants[name] = VariantAccuracy(
             weights=variant.weights, adapters=variant.adapters, bytes=pack.manifest.variant_bytes(name), tasks=tasks
         )
-    return Checked(len(texts), variants, failures)
+    return CheckResult(len(texts), variants, failures)
 
 
 def _expected(plan: ExportPlan, reference: Reference, task: str, texts: Sequence[CalibrationText]) -> _Expected:
-    with_prompts = prompted(plan, task, texts)
-    single = reference.single(task, [text.whole for text in with_prompts])
-    return _Expected(
-        with_prompts,
-        single,
-        None
-        if plan.model.tokens is None
-        else reference.multi(task, [with_prompts[row].whole for row in _token_rows(len(with_prompts))]),
-        ReferenceRanking(single, plan.seed) if len(single) >= MIN_TEXTS else None,
-    )
+    prompted_texts = prompted(plan, task, texts)
+    inputs = [text.whole for text in prompted_texts]
+    single, multi = reference.single(task, inputs), None
+    if plan.model.tokens is not None:
+        multi = reference.multi(task, [inputs[row] for row in _multi_vector_rows(len(inputs))])
+    ranking = ReferenceRanking(single, plan.seed) if len(single) >= MIN_TEXTS else None
+    return _Expected(prompted_texts, single, multi, ranking)
 
 
 @dataclass(frozen=True)
-class _Checking:
-    """The comparison of one variant."""
+class _VariantCheck:
+    """Comparison of one variant with the reference."""
 
     plan: ExportPlan
     reference: Reference
@@ -123,86 +127,81 @@ class _Checking:
 
     def run(
         self, model: Embedder, task: str, texts: Sequence[CalibrationText], expected: _Expected
-    ) -> tuple[TaskFigures, str | None]:
-        """Figures of a task, and what is wrong with it."""
+    ) -> tuple[TaskAccuracy, str | None]:
+        """Figures of a task, and the message of its failure, if it fails."""
         try:
-            found = pack_vectors(model, task, texts)
-            tokens = None
-            if expected.tokens is not None:
-                some = [texts[row] for row in _token_rows(len(texts))]
-                tokens = expected.tokens, pack_tokens(model, task, some)
+            vectors, tokens = pack_vectors(model, task, texts), None
+            if expected.multi is not None:
+                rows = _multi_vector_rows(len(texts))
+                tokens = _token_accuracy(expected.multi, pack_multi_vectors(model, task, [texts[row] for row in rows]))
         except InputError as cause:
-            # The reference took these texts.
+            # The reference accepted these texts.
             raise AccuracyError(f"{self.name}, task {task!r}: no vectors: {cause}; the weights are damaged") from cause
-        loss = None if expected.ranking is None else expected.ranking.compare(found @ found.T)
-        check = self._check(_summary(expected.single, found), loss, tokens)
-        codes = () if expected.ranking is None else tuple(code_figures(model.pack, task, found, expected.ranking))
-        return TaskFigures(check=check, codes=codes), self._failure(task, check, expected.texts, found)
+        loss, codes = None, []
+        if expected.ranking is not None:
+            loss = expected.ranking.compare(vectors @ vectors.T)
+            codes = list(code_accuracies(model.pack, task, vectors, expected.ranking))
+        check = self._check(_summary(expected.single, vectors), loss, tokens)
+        return TaskAccuracy(check=check, codes=tuple(codes)), self._failure(task, check, expected.texts, vectors)
 
-    def _check(
-        self,
-        cosines: CosineSummary,
-        ranking: RankingLoss | None,
-        tokens: tuple[list[Float32], list[Float32]] | None,
-    ) -> Check:
-        weights = self.variant.weights
-        loss, close_tokens = None if ranking is None else ranking.loss, None if tokens is None else _tokens(*tokens)
-        token_cosine = None if close_tokens is None else close_tokens.cosine_mean
+    def _check(self, cosines: CosineSummary, loss: RankingLoss | None, tokens: TokenAccuracy | None) -> Check:
+        weights, points = self.variant.weights, None if loss is None else loss.loss
         return Check(
             reference=self.reference.kind,
             texts=cosines.count,
             cosine_mean=cosines.mean,
             cosine_p1=cosines.p1,
             cosine_min=cosines.min,
-            ranking_loss=loss,
-            ranking_loss_95=None if ranking is None else ranking.interval,
-            top_10_overlap=None if ranking is None else ranking.overlap,
+            ranking_loss=points,
+            ranking_loss_95=None if loss is None else loss.interval,
+            top_10_overlap=None if loss is None else loss.overlap,
             budget=self.budget.points(weights),
-            verdict=self.budget.verdict(weights, loss, token_cosine),
-            tokens=close_tokens,
+            verdict=self.budget.verdict(weights, points, None if tokens is None else tokens.cosine_mean),
+            tokens=tokens,
         )
 
-    def _failure(self, task: str, check: Check, texts: Sequence[PromptedText], found: Float32) -> str | None:
-        """Over the budget, or another model altogether, however little is lost by that."""
+    def _failure(self, task: str, check: Check, texts: Sequence[PromptedText], vectors: Float32) -> str | None:
+        """Message for a loss over the budget, or for vectors of another model, however small their loss is."""
         over = check.verdict == "over budget"
         if not over and 1 - check.cosine_mean <= MAX_MEAN_DISTANCE[self.variant.weights]:
             return None
-        cause = find_cause(self.plan, self.reference, task, texts, found)
+        cause = find_cause(self.plan, self.reference, task, texts, vectors)
         if cause is not None:
-            return f"{self.name}, task {task!r}: {cause} ({_told(check)}); export it again, and report it if it returns"
+            return f"{self.name}, task {task!r}: {cause} ({_described(check)}); export again, report it if it recurs"
         if not over:
             return None
         return (
-            f"{self.name}, task {task!r}: {_told(check)}, at most {check.budget:g} wanted; no other adapter, prompt or "
-            f"pooling that the {check.reference} knows explains it, so it is the weights, rounded to "
-            f"{self.variant.weights} or damaged: leave the format out, calibrate on texts like yours (--calibrate), or "
-            f"accept it with --allow-loss {math.ceil(100 * (check.ranking_loss or 0)) / 100:g}"
+            f"{self.name}, task {task!r}: {_described(check)}; the budget is {check.budget:g}. No other adapter, "
+            f"prompt or pooling explains it, so the cause is rounding to {self.variant.weights}, or damaged weights: "
+            "leave the format out, calibrate on texts like yours (--calibrate), or accept the loss with --allow-loss "
+            f"{math.ceil(100 * (check.ranking_loss or 0)) / 100:g}"
         )
 
 
-def _token_rows(texts: int) -> list[int]:
-    """Which of so many texts are compared token by token, evenly taken."""
-    rows: list[int] = np.linspace(0, texts - 1, min(texts, MOST_TOKEN_TEXTS)).astype(int).tolist()
+def _multi_vector_rows(texts: int) -> list[int]:
+    """Evenly spaced row numbers of the texts whose multi-vectors are compared."""
+    rows: list[int] = np.linspace(0, texts - 1, min(texts, MAX_MULTI_VECTOR_TEXTS)).astype(int).tolist()
     return rows
 
 
-def _told(check: Check) -> str:
-    figures = f"cosine to {check.reference} {check.cosine_mean:.4f}, lowest {check.cosine_min:.4f}, {check.texts} texts"
+def _described(check: Check) -> str:
+    """Loss and cosines in words."""
+    cosines = f"cosine to {check.reference} {check.cosine_mean:.4f}, lowest {check.cosine_min:.4f}, {check.texts} texts"
     if check.tokens is not None:
-        figures += f", of their tokens' vectors {check.tokens.cosine_mean:.4f}"
+        cosines += f"; of multi-vectors {check.tokens.cosine_mean:.4f}"
     if check.ranking_loss is None or check.ranking_loss_95 is None or check.top_10_overlap is None:
-        return figures
+        return cosines
     low, high = check.ranking_loss_95
     return (
-        f"it loses {check.ranking_loss:.2f} points of nDCG@10 (95 %: {low:.2f} to {high:.2f}; top 10 kept "
-        f"{100 * check.top_10_overlap:.1f} %; {figures})"
+        f"it loses {check.ranking_loss:.2f} points of nDCG@10 (95 %: {low:.2f} to {high:.2f}; "
+        f"{100 * check.top_10_overlap:.1f} % of the top 10 kept; {cosines})"
     )
 
 
-def _tokens(expected: Sequence[Float32], found: Sequence[Float32]) -> TokenAccuracy:
-    cosines = _summary(np.concatenate(expected), np.concatenate(found))
+def _token_accuracy(expected: Sequence[Float32], vectors: Sequence[Float32]) -> TokenAccuracy:
+    cosines = _summary(np.concatenate(expected), np.concatenate(vectors))
     return TokenAccuracy(tokens=cosines.count, cosine_mean=cosines.mean, cosine_p1=cosines.p1)
 
 
-def _summary(expected: Float32, found: Float32) -> CosineSummary:
-    return summarise_cosines(row_cosines(expected, found), COSINE_DIGITS)
+def _summary(expected: Float32, vectors: Float32) -> CosineSummary:
+    return summarise_cosines(row_cosines(expected, vectors), COSINE_DIGITS)

@@ -1,4 +1,4 @@
-"""What truncation and low-bit codes cost beside the weights format."""
+"""Ranking loss of truncated and low-bit codes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from embedpack import Embeddings, similarity
 from embedpack.pack.folder import Pack
 from embedpack.pack.task_codec import TaskCodec
 from embedpack.vectors.bit_packing import fills_bytes
-from embedpack.vectors.codes import PRECISIONS, Float32, Precision, is_low_bit
-from embedpack_export.gate.figures import CodeFigures
+from embedpack.vectors.codes import PRECISIONS, Float32, is_low_bit
+from embedpack_export.gate.figures import CodeAccuracy
 from embedpack_export.gate.self_retrieval import ReferenceRanking
 
 
-def code_figures(pack: Pack, task: str, vectors: Float32, ranking: ReferenceRanking) -> Iterator[CodeFigures]:
-    """Every truncation in every precision: the variant's float32 queries against codes of its vectors."""
+def code_accuracies(pack: Pack, task: str, vectors: Float32, ranking: ReferenceRanking) -> Iterator[CodeAccuracy]:
+    """Compare every precision and truncation with the reference's ranking.
+
+    Args:
+        pack: the opened pack.
+        task: task of the vectors.
+        vectors: unit vectors of a variant, [texts, dimensions]: as float32 queries, and as documents to be coded.
+        ranking: the reference's rankings of the same texts.
+    """
     manifest = pack.manifest
     codec = TaskCodec.open(pack, task)
     queries = Embeddings(vectors, "float32", manifest.dimensions, manifest.space(task))
@@ -24,15 +31,14 @@ def code_figures(pack: Pack, task: str, vectors: Float32, ranking: ReferenceRank
         documents = codec.single(queries, precision, manifest.dimensions)
         for dimensions in reversed(manifest.truncate_dims):
             if not is_low_bit(precision) or fills_bytes(precision, dimensions):
-                yield _figures(queries.truncate(dimensions), documents.truncate(dimensions), ranking)
+                yield _accuracy(queries.truncate(dimensions), documents.truncate(dimensions), ranking)
 
 
-def _figures(queries: Embeddings, documents: Embeddings, ranking: ReferenceRanking) -> CodeFigures:
+def _accuracy(queries: Embeddings, documents: Embeddings, ranking: ReferenceRanking) -> CodeAccuracy:
     loss = ranking.compare(similarity(queries, documents))
-    precision: Precision = documents.precision
-    return CodeFigures(
+    return CodeAccuracy(
         truncate_dim=documents.dimensions,
-        precision=precision,
+        precision=documents.precision,
         bytes=documents.nbytes // len(documents),
         ranking_loss=loss.loss,
         top_10_overlap=loss.overlap,

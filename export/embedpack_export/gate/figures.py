@@ -1,4 +1,4 @@
-"""report/accuracy.json: every figure of the comparison at the end of an export."""
+"""report/accuracy.json: all figures of the accuracy check of an export."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ PAGE_FILE = "report/index.html"
 FORMAT = "embedpack-accuracy-1"
 
 
-class CodeFigures(Strict, frozen=True):
-    """Full vectors as queries, truncated codes as documents, both of the variant, against the reference's ranking.
+class CodeAccuracy(Strict, frozen=True):
+    """Coded, truncated documents with float32 queries, both of a variant, compared with the reference's ranking.
 
     Attributes:
-        truncate_dim: dimensions left of queries and documents.
-        precision: of the documents; queries are float32.
-        bytes: of one document's code.
+        truncate_dim: dimensions of queries and documents.
+        precision: precision of the documents.
+        bytes: bytes of one document's code.
         ranking_loss: points of nDCG@10, truncation included.
-        top_10_overlap: mean share of the reference's ten nearest texts that are found.
+        top_10_overlap: mean share of the reference's first ten texts that are among the first ten.
     """
 
     truncate_dim: int
@@ -32,36 +32,36 @@ class CodeFigures(Strict, frozen=True):
     top_10_overlap: float
 
 
-class TaskFigures(Strict, frozen=True):
-    """A variant on a task; `codes` are empty where there are too few texts to rank."""
+class TaskAccuracy(Strict, frozen=True):
+    """A variant on a task; `codes` is empty if there are too few texts to rank."""
 
     check: Check
-    codes: tuple[CodeFigures, ...]
+    codes: tuple[CodeAccuracy, ...]
 
 
-class VariantFigures(Strict, frozen=True):
-    """A variant: its bytes as `Manifest.variant_bytes` counts them, and its figures by task."""
+class VariantAccuracy(Strict, frozen=True):
+    """A variant: bytes of its graph, weights and adapters, and its figures by task."""
 
     weights: WeightsFormat
     adapters: AdapterMode
     bytes: Annotated[int, msgspec.Meta(ge=1)]
-    tasks: dict[str, TaskFigures]
+    tasks: dict[str, TaskAccuracy]
 
 
-class Figures(Strict, frozen=True):
-    """The file.
+class AccuracyFigures(Strict, frozen=True):
+    """Content of the file.
 
     Attributes:
-        format: of the file.
+        format: name and version of the format of the file.
         model: name of the model.
-        fingerprint: of its weights, adapters and prompts.
-        reference: what the variants were compared with.
-        texts: calibration texts that were compared.
-        calibration: sha256 of the file they are from.
-        seed: of the draws behind the intervals.
-        max_loss, allow_loss: as the export was asked; null: the budget of the weights format.
-        tools: versions of what computed the vectors.
-        variants: by name.
+        fingerprint: fingerprint of its weights, adapters and prompts.
+        reference: kind of the reference.
+        texts: number of calibration texts that were compared.
+        calibration: sha256 of the calibration file.
+        seed: seed of the bootstrap.
+        max_loss, allow_loss: settings of the export; null: the budget of the weights format.
+        tools: versions of the packages that computed the vectors.
+        variants: figures by variant name.
     """
 
     format: str
@@ -74,4 +74,4 @@ class Figures(Strict, frozen=True):
     max_loss: float | None
     allow_loss: float | None
     tools: dict[str, str]
-    variants: dict[str, VariantFigures]
+    variants: dict[str, VariantAccuracy]

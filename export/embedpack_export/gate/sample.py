@@ -57,7 +57,7 @@ def pack_vectors(model: Embedder, task: str, texts: Sequence[CalibrationText]) -
     return vectors
 
 
-def pack_tokens(model: Embedder, task: str, texts: Sequence[CalibrationText]) -> list[Float32]:
+def pack_multi_vectors(model: Embedder, task: str, texts: Sequence[CalibrationText]) -> list[Float32]:
     """Multi-vectors of the pack under the same prompts: for each text unit vectors [tokens, dimensions]."""
     vectors: dict[int, Float32] = {}
     for name, rows in _rows_by_prompt(model.pack.manifest.tasks[task], texts).items():

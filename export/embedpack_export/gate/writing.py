@@ -1,4 +1,4 @@
-"""The end of an export: check the finished pack, write what was found into it, or refuse it."""
+"""End of an export: check the finished pack, then refuse it, or write its report and its figures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import msgspec
 from embedpack.pack.folder import describe_file, write_manifest
 from embedpack.pack.manifest import Manifest, Report
 from embedpack_export.gate.budget import Budget
-from embedpack_export.gate.check import Checked, check_pack
-from embedpack_export.gate.figures import FIGURES_FILE, FORMAT, PAGE_FILE, Figures
+from embedpack_export.gate.check import CheckResult, check_pack
+from embedpack_export.gate.figures import FIGURES_FILE, FORMAT, PAGE_FILE, AccuracyFigures
 from embedpack_export.gate.page import accuracy_page
 from embedpack_export.html.page import html
 from embedpack_export.planning.plan import ExportPlan
@@ -25,28 +25,31 @@ logger = logging.getLogger("embedpack")
 def report_accuracy(
     folder: Path, manifest: Manifest, plan: ExportPlan, reference: Reference, settings: ExportSettings
 ) -> Manifest:
-    """Check a sealed pack and write its report; returns the manifest that names both.
+    """Check a finished pack and write the report into it.
+
+    Returns:
+        The manifest with the figures and the files of the report, as it was written.
 
     Raises:
         AccuracyError: a variant is over its budget, or its vectors are those of another model.
-        CheckpointError: the reference cannot be computed.
+        CheckpointError: the reference cannot be loaded.
     """
-    checked = check_pack(folder, plan, reference, Budget.of(settings))
-    checked.raise_failures(settings.output)
-    _log(checked)
+    result = check_pack(folder, plan, reference, Budget.of(settings))
+    result.raise_failures(settings.output)
+    _log(result)
     tools = manifest.export.tools | {name: importlib.metadata.version(name) for name in reference.packages}
     manifest = msgspec.structs.replace(
         manifest,
         variants={
             name: msgspec.structs.replace(
-                variant, checks={task: found.check for task, found in checked.variants[name].tasks.items()}
+                variant, checks={task: accuracy.check for task, accuracy in result.variants[name].tasks.items()}
             )
             for name, variant in manifest.variants.items()
         },
         export=msgspec.structs.replace(manifest.export, tools=tools),
         report=Report(figures=FIGURES_FILE, page=PAGE_FILE),
     )
-    figures = _figures(manifest, checked, reference, settings)
+    figures = _figures(manifest, result, reference, settings)
     contents = {
         FIGURES_FILE: msgspec.json.format(msgspec.json.encode(figures), indent=1) + b"\n",
         PAGE_FILE: html(accuracy_page(manifest, figures)).encode(),
@@ -59,31 +62,34 @@ def report_accuracy(
     return manifest
 
 
-def _figures(manifest: Manifest, checked: Checked, reference: Reference, settings: ExportSettings) -> Figures:
-    return Figures(
+def _figures(
+    manifest: Manifest, result: CheckResult, reference: Reference, settings: ExportSettings
+) -> AccuracyFigures:
+    return AccuracyFigures(
         format=FORMAT,
         model=manifest.name,
         fingerprint=manifest.source.fingerprint,
         reference=reference.kind,
-        texts=checked.texts,
+        texts=result.texts,
         calibration=manifest.export.calibration,
         seed=settings.seed,
         max_loss=settings.max_loss,
         allow_loss=settings.allow_loss,
         tools=manifest.export.tools,
-        variants=dict(checked.variants),
+        variants=dict(result.variants),
     )
 
 
-def _log(checked: Checked) -> None:
-    for name, variant in checked.variants.items():
-        for task, found in variant.tasks.items():
-            check = found.check
+def _log(result: CheckResult) -> None:
+    for name, variant in result.variants.items():
+        for task, accuracy in variant.tasks.items():
+            check = accuracy.check
             if check.ranking_loss is None:
                 logger.warning(
-                    "%s, %s: not judged, %d texts are too few to rank; cosine to %s %.5f",
+                    "%s, %s: %s, %d texts are too few to rank; cosine to %s %.5f",
                     name,
                     task,
+                    check.verdict,
                     check.texts,
                     check.reference,
                     check.cosine_mean,
@@ -91,7 +97,7 @@ def _log(checked: Checked) -> None:
                 continue
             logger.log(
                 logging.WARNING if check.verdict == "allowed" else logging.INFO,
-                "%s, %s: %s; loses %.2f points of nDCG@10 to %s, at most %g wanted",
+                "%s, %s: %s; loses %.2f points of nDCG@10 compared with %s, the budget is %g",
                 name,
                 task,
                 check.verdict,

@@ -23,8 +23,8 @@ from embedpack.cli.main import main
 from embedpack.pack.folder import describe_file, read_pack
 from embedpack.pack.manifest import Manifest, Task
 from embedpack_export.gate.budget import Budget
-from embedpack_export.gate.check import Checked, check_pack
-from embedpack_export.gate.figures import Figures
+from embedpack_export.gate.check import CheckResult, check_pack
+from embedpack_export.gate.figures import AccuracyFigures
 from embedpack_export.gate.sample import sampled
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
@@ -65,12 +65,12 @@ def plan_of(home: Path, pack: Path, **changes: Any) -> ExportPlan:
     return make_plan(gated(home / "toy", pack, adapters(home), **changes))
 
 
-def checked(home: Path, pack: Path, **changes: Any) -> Checked:
+def checked(home: Path, pack: Path, **changes: Any) -> CheckResult:
     plan = plan_of(home, pack, **changes)
     return check_pack(pack, plan, TorchReference(plan), Budget())
 
 
-def failures_of(found: Checked) -> dict[str, str]:
+def failures_of(found: CheckResult) -> dict[str, str]:
     """The failures by "variant, task"."""
     return {" ".join(text.split(" ", 3)[:3]).rstrip(":"): text for text in found.failures}
 
@@ -104,7 +104,7 @@ def test_the_report_holds_the_figures_of_the_manifest(home: Path) -> None:
     manifest = read_pack(home / "pack").manifest
     assert manifest.report is not None
     assert {manifest.report.figures, manifest.report.page} < set(manifest.files)
-    figures = msgspec.json.decode((home / "pack" / manifest.report.figures).read_bytes(), type=Figures)
+    figures = msgspec.json.decode((home / "pack" / manifest.report.figures).read_bytes(), type=AccuracyFigures)
     assert figures.calibration == manifest.export.calibration
     assert figures.tools == manifest.export.tools
     for name, variant in manifest.variants.items():
@@ -127,7 +127,7 @@ def test_the_page_tells_variants_and_verdicts(home: Path) -> None:
     for name in read_pack(home / "pack").manifest.variants:
         assert f'<th scope="row">{name}</th>' in page
     assert page.count('<span class="badge good">within budget</span>') == 8
-    assert "transformers in float32, adapters beside the weights" in page
+    assert "transformers in float32 with unmerged adapters" in page
 
 
 def test_inspect_tells_verdicts_and_the_place_of_the_report(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,8 +188,8 @@ def test_doubled_scales_of_one_layer_fail_by_the_figures(home: Path, pack: Path)
     assert all("int8" in name for name in failures)
     text = failures["code-int8, task 'code'"]
     assert "points of nDCG@10 (95 %: " in text
-    assert "at most 0.3 wanted; no other adapter, prompt or pooling that the torch knows explains it" in text
-    assert "rounded to int8 or damaged: leave the format out" in text
+    assert "; the budget is 0.3. No other adapter, prompt or pooling explains it" in text
+    assert "rounding to int8, or damaged weights: leave the format out" in text
     assert found.variants["code-int8"].tasks["code"].check.verdict == "over budget"
     assert found.variants["code-fp32"].tasks["code"].check.verdict == "within budget"
 
@@ -232,7 +232,7 @@ def test_damage_is_told_by_its_name(
     for variant, task in failing.items():
         other = next(name for name in ADAPTERS if name != task)
         assert message.format(other=other) in failures[f"{variant}, task {task!r}"]
-    with pytest.raises(AccuracyError, match="the export fails its accuracy budget\n"):
+    with pytest.raises(AccuracyError, match="the export fails its accuracy check\n"):
         found.raise_failures(pack)
 
 
@@ -266,7 +266,7 @@ def test_an_adapter_that_was_left_out_is_told(home: Path, tmp_path: Path) -> Non
     ],
 )
 def test_verdicts_on_int8(loss: float | None, token_cosine: float | None, allowed: float | None, verdict: str) -> None:
-    assert Budget(allowed=allowed).verdict("int8", loss, token_cosine) == verdict
+    assert Budget(allow_loss=allowed).verdict("int8", loss, token_cosine) == verdict
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +297,7 @@ def test_a_damaged_projector_fails_by_its_tokens(headed: Path, tmp_path: Path) -
     edit_projector(pack, lambda values: values[::-1])
     (text,) = check_pack(pack, plan, TorchReference(plan), Budget()).failures
     assert "it loses 0.00 points" in text
-    assert re.search(r", of their tokens' vectors -?0\.[0-8]", text)
+    assert re.search(r"; of multi-vectors -?0\.[0-8]", text)
 
 
 def test_vectors_that_are_not_finite_are_damage(headed: Path, tmp_path: Path) -> None:
@@ -319,9 +319,9 @@ def test_an_export_over_its_budget_fails_with_the_figures(home: Path, tmp_path: 
         export(settings)
     assert list(output.parent.iterdir()) == []
     first, *failed = str(raised.value).splitlines()
-    assert first == f"{output}: the export fails its accuracy budget"
+    assert first == f"{output}: the export fails its accuracy check"
     assert [text.split(":")[0] for text in failed] == ["code-int4, task 'code'", "retrieval-int4, task 'retrieval'"]
-    assert all("points of nDCG@10" in text and "at most 0.01 wanted" in text for text in failed)
+    assert all("points of nDCG@10" in text and "the budget is 0.01." in text for text in failed)
 
 
 def test_a_failed_overwrite_keeps_the_old_pack(home: Path, pack: Path) -> None:
@@ -342,7 +342,7 @@ def test_a_loss_that_is_allowed_is_recorded(home: Path, tmp_path: Path, monkeypa
     assert manifest.export.settings["allow_loss"] == 50
     assert {manifest.variants[f"{task}-int4"].checks[task].verdict for task in ADAPTERS} == {"allowed"}
     page = (tmp_path / "pack" / "report" / "index.html").read_text("utf-8")
-    assert "The export was told to accept losses up to 50 points (--allow-loss)." in page
+    assert "The export accepted losses of up to 50 points (--allow-loss)." in page
     assert page.count('<span class="badge open">allowed</span>') == 2
 
 
@@ -360,7 +360,7 @@ def test_prompts_that_an_export_drops_stop_it(home: Path, tmp_path: Path, monkey
 
 def test_the_command_fails_with_status_1(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["export", str(home / "toy"), "-o", str(tmp_path / "pack"), "--weights", "int4", "--max-loss", "0.01"]
-    arguments += ["--calibrate", str(home / "texts.jsonl"), "--judge", "graph"]
+    arguments += ["--calibrate", str(home / "texts.jsonl"), "--reference", "graph"]
     assert main(arguments) == 1
     assert "default-int4, task 'default': it loses " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
