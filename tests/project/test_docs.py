@@ -1,4 +1,4 @@
-"""The README says what is true: paths exist, commands exist, its numbers are those of the results files."""
+"""The documents are true: paths, links and commands exist, figures are those of the results files."""
 
 from __future__ import annotations
 
@@ -15,35 +15,52 @@ from benchmarks.readme import FILES, updated
 from embedpack.cli.main import main
 
 ROOT = Path(__file__).parents[2]
+DOCS = sorted(path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md"))
+DOCUMENTS = [Path("README.md"), Path("CONTRIBUTING.md"), Path("benchmarks/README.md"), *DOCS]
 README = (ROOT / "README.md").read_text("utf-8")
 ADAPTERS = ROOT / "export/embedpack_export/data/default-model/adapter_model.safetensors"
 
 
-def code_blocks(language: str) -> list[str]:
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return [text for name, text in blocks if name == language]
+def code_blocks(text: str, language: str) -> list[str]:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [code for name, code in blocks if name == language]
 
 
-def test_every_path_in_the_readme_exists() -> None:
-    names = re.findall(r"`((?:runtime|export|tests|benchmarks|training)/[\w./-]*)`", README)
-    assert len(names) > 10
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_path_exists(document: Path) -> None:
+    text = (ROOT / document).read_text("utf-8")
+    names = re.findall(r"`((?:runtime|export|tests|benchmarks|training|docs)/[\w./-]*)`", text)
     assert [name for name in names if not (ROOT / name).exists()] == []
 
 
-def test_the_code_map_resolves_short_names() -> None:
-    rows = re.findall(r"^\| (`export/embedpack_export/.*?) \|", README, re.MULTILINE)
-    for row in rows:
-        for name in re.findall(r"`(?:export/embedpack_export/)?([\w/]+\.py)`", row):
-            assert (ROOT / "export" / "embedpack_export" / name).is_file(), name
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_link_leads_to_a_file(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text("utf-8"))
+    assert [target for target in targets if not (ROOT / document.parent / target).exists()] == []
 
 
-def test_every_command_of_the_readme_has_help() -> None:
-    used = set(re.findall(r"^embedpack (\w+)", "\n".join(code_blocks("")), re.MULTILINE))
-    assert used >= {"export", "embed", "search", "inspect", "verify"}
-    for command in used:
+def test_every_package_is_on_the_code_map() -> None:
+    code_map = (ROOT / "docs/code-map.md").read_text("utf-8")
+    packages = [path.parent.relative_to(ROOT) for path in ROOT.glob("[re]*/embedpack*/*/__init__.py")]
+    assert len(packages) > 15
+    assert [str(package) for package in packages if f"`{package}/`" not in code_map] == []
+
+
+def test_the_readme_fits_the_first_screens() -> None:
+    assert len(README.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_command_has_help(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / document).read_text("utf-8")
+    lines = "\n".join(code_blocks(text, "")) + "\n" + "\n".join(re.findall(r"`([^`\n]+)`", text))
+    for command, rest in set(re.findall(r"^embedpack (\w+)((?: accuracy| sweep)?)", lines, re.MULTILINE)):
         with pytest.raises(SystemExit) as stopped:
-            main([command, "-h"])
+            main([command, *rest.split(), "-h"])
         assert stopped.value.code == 0
+        printed = capsys.readouterr().out
+        for line in re.findall(rf"^embedpack {command}{rest}\b(.*)$", lines, re.MULTILINE):
+            assert [option for option in re.findall(r"(?<!\S)--[\w-]+", line) if option not in printed] == []
 
 
 def test_every_benchmark_is_described() -> None:
@@ -54,7 +71,7 @@ def test_every_benchmark_is_described() -> None:
 def test_every_make_target_of_the_readme_exists() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     assert len(makefile.splitlines()) <= 25
-    for target in re.findall(r"^make (\w+)", "\n".join(code_blocks("")), re.MULTILINE):
+    for target in re.findall(r"^make (\w+)", "\n".join(code_blocks(README, "")), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 

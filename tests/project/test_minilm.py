@@ -82,9 +82,14 @@ def test_int8_pack_is_small(settings: ExportSettings) -> None:
     assert sizes["retrieval-int8"] <= 0.3 * sizes["retrieval-fp32"]
 
 
-def test_the_code_of_the_readme_runs(settings: ExportSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    code, search, _ = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+def python_blocks(document: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", document.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_code_of_the_documents_runs(settings: ExportSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[2]
+    (code,) = python_blocks(root / "README.md")
+    search, _ = python_blocks(root / "docs/guide.md")
     monkeypatch.chdir(settings.output.parents[1])
     names: dict[str, Any] = {}
     exec(code.replace("print(", "scores = ("), names)

@@ -59,9 +59,9 @@ def test_pages_of_a_pdf_give_what_their_list_gives(merged: Embedder, files: Path
     assert (maxsim(multi, listed).argmax(axis=1) == np.arange(10)).all()
 
 
-def test_the_code_of_the_readme_runs(v4: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    *_, code = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+def test_the_code_of_the_guide_runs(v4: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[2] / "docs/guide.md").read_text("utf-8")
+    *_, code = re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "v4").symlink_to(v4)
     (tmp_path / "report.pdf").symlink_to(files / "report.pdf")
