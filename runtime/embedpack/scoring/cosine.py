@@ -7,7 +7,7 @@ import numpy as np
 from embedpack.errors import InputError
 from embedpack.vectors.bit_packing import signs
 from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import Float32, rotated
+from embedpack.vectors.codes import Float32, decode_in_codebook_space
 from embedpack.vectors.embeddings import Embeddings
 from embedpack.vectors.metadata import check_comparable
 
@@ -43,7 +43,7 @@ def similarity(queries: Embeddings, documents: Embeddings) -> Float32:
 
 def _vectors(embeddings: Embeddings, codebook: Codebook | None) -> Float32:
     """Unit vectors in the coordinates of the documents' codebook: only the queries have to be turned there."""
-    return rotated(embeddings.codes, embeddings.precision, embeddings.dimensions, codebook)
+    return decode_in_codebook_space(embeddings.codes, embeddings.precision, embeddings.dimensions, codebook)
 
 
 def _binary_similarity(queries: Embeddings, documents: Embeddings) -> Float32:

@@ -10,7 +10,7 @@ import numpy as np
 from embedpack.errors import InputError
 from embedpack.vectors.bit_packing import signs
 from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import Float32, rotated
+from embedpack.vectors.codes import Float32, decode_in_codebook_space
 from embedpack.vectors.metadata import check_comparable
 from embedpack.vectors.multi_embeddings import Int64, MultiEmbeddings
 
@@ -78,7 +78,7 @@ def _score(queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32
 
 def _vectors(embeddings: MultiEmbeddings, start: int, stop: int, codebook: Codebook | None) -> Float32:
     """Some rows as unit vectors, in the coordinates of the documents' codebook."""
-    return rotated(embeddings.codes[start:stop], embeddings.precision, embeddings.dimensions, codebook)
+    return decode_in_codebook_space(embeddings.codes[start:stop], embeddings.precision, embeddings.dimensions, codebook)
 
 
 def _signs(embeddings: MultiEmbeddings, start: int, stop: int) -> Float32:

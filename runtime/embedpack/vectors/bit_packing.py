@@ -1,6 +1,6 @@
-"""Digits to bytes and back: as many digits as fit a byte are written as one number, the first digit most significant.
+"""Digits to bytes and back: the digits of a byte form one number, the first digit most significant.
 
-| precision | digits | in a byte |
+| precision | digits | per byte  |
 |-----------|--------|-----------|
 | 4bit      | 0..15  | 2         |
 | 2bit      | 0..3   | 4         |
@@ -8,7 +8,7 @@
 | binary    | 0, 1   | 8         |
 
 The first dimensions of a vector are the first bytes of its code. Only ternary digits may end within a byte, as few
-dimensions are a multiple of 5; what is left of it is filled with the middle digit.
+dimensions are a multiple of 5; the rest of the byte is filled with the middle digit.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ Value = TypeVar("Value", bound=np.generic)
 
 
 def fills_bytes(precision: LowBit, dimensions: int) -> bool:
-    """Whether there are codes of so many dimensions."""
+    """True if codes of a precision can have that many dimensions."""
     return precision == "ternary" or dimensions % DIGITS_PER_BYTE[precision] == 0
 
 
 def packed_width(precision: LowBit, dimensions: int) -> int:
-    """Bytes of a code.
+    """Number of bytes of a code.
 
     Raises:
-        InputError: the dimensions do not fill whole bytes, where they must.
+        InputError: the dimensions do not fill whole bytes; ternary codes need not.
     """
     per_byte = DIGITS_PER_BYTE[precision]
     if not fills_bytes(precision, dimensions):
@@ -48,15 +48,15 @@ def packed_width(precision: LowBit, dimensions: int) -> int:
 
 
 def pack(digits: Digits, precision: LowBit) -> Bytes:
-    """Digits, uint8 [n, d], as bytes, uint8 [n, width].
+    """Pack digits, uint8 [n, d], into bytes, uint8 [n, width].
 
     Raises:
         InputError: as `packed_width`.
     """
     per_byte, base = DIGITS_PER_BYTE[precision], np.uint8(LEVEL_COUNTS[precision])
-    missing = packed_width(precision, digits.shape[1]) * per_byte - digits.shape[1]
-    if missing:
-        digits = np.pad(digits, ((0, 0), (0, missing)), constant_values=FILLER)
+    padding = packed_width(precision, digits.shape[1]) * per_byte - digits.shape[1]
+    if padding:
+        digits = np.pad(digits, ((0, 0), (0, padding)), constant_values=FILLER)
     packed = digits[:, ::per_byte].copy()
     for place in range(1, per_byte):
         packed *= base
@@ -65,10 +65,10 @@ def pack(digits: Digits, precision: LowBit) -> Bytes:
 
 
 def unpack(packed: Bytes, precision: LowBit, dimensions: int, values: npt.NDArray[Value]) -> npt.NDArray[Value]:
-    """What the digits stand for, [n, dimensions]: `values` has an entry for each digit.
+    """Unpack bytes and replace each digit by its entry in `values`; [n, dimensions].
 
     Raises:
-        InputError: a byte is no code.
+        InputError: a byte is not a valid code.
     """
     codes = LEVEL_COUNTS[precision] ** DIGITS_PER_BYTE[precision]
     if packed.max(initial=0) >= codes:
@@ -77,20 +77,20 @@ def unpack(packed: Bytes, precision: LowBit, dimensions: int, values: npt.NDArra
             f"{precision} codes have bytes below {codes}, row {row} has {packed[row].max()}; "
             "are these codes of another precision?"
         )
-    found = values[_digits_of_bytes(precision)].take(packed, axis=0)
-    return found.reshape(len(packed), packed.shape[1] * DIGITS_PER_BYTE[precision])[:, :dimensions]
+    unpacked = values[_digits_of_bytes(precision)].take(packed, axis=0)
+    return unpacked.reshape(len(packed), packed.shape[1] * DIGITS_PER_BYTE[precision])[:, :dimensions]
 
 
 def cut(packed: Bytes, precision: LowBit, dimensions: int) -> Bytes:
-    """The codes of the first dimensions.
+    """Truncate codes to their first dimensions.
 
     Raises:
         InputError: as `packed_width`.
     """
     shorter = np.ascontiguousarray(packed[:, : packed_width(precision, dimensions)])
-    left = dimensions % DIGITS_PER_BYTE[precision]
-    if left:
-        digits = unpack(shorter[:, -1:], precision, left, np.arange(LEVEL_COUNTS[precision], dtype=np.uint8))
+    rest = dimensions % DIGITS_PER_BYTE[precision]
+    if rest:
+        digits = unpack(shorter[:, -1:], precision, rest, np.arange(LEVEL_COUNTS[precision], dtype=np.uint8))
         shorter = np.concatenate([shorter[:, :-1], pack(digits, precision)], axis=1)
     return shorter
 
@@ -102,7 +102,7 @@ def signs(packed: Bytes, dimensions: int) -> Float32:
 
 @functools.cache
 def _digits_of_bytes(precision: LowBit) -> npt.NDArray[Any]:
-    """The digits in every byte, uint8 [256, digits per byte]; of bytes that are no code, some."""
+    """Digits of every byte, uint8 [256, digits per byte]; undefined for bytes that are not valid codes."""
     base, per_byte = LEVEL_COUNTS[precision], DIGITS_PER_BYTE[precision]
     places = base ** np.arange(per_byte - 1, -1, -1)
     return (np.arange(256)[:, None] // places % base).astype(np.uint8)

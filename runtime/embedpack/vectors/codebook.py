@@ -1,12 +1,12 @@
-"""Codebooks: where the low-bit codes of a vector space have their centre, their axes and their levels.
+"""Codebooks: center, rotation and levels of the low-bit codes of a vector space.
 
-Of a vector x, y = R x - center is what is coded, each coordinate for itself, by the number of the nearest level:
+A vector x is coded as y = R x - center. Each coordinate becomes a digit, the number of its nearest level:
 
     digit_i = number of thresholds below y_i; a threshold lies midway between two neighbouring levels
-    value_i = center_i + level[digit_i], in the coordinates that R turned to
+    value_i = center_i + level[digit_i], in rotated coordinates
 
-A digit does not depend on how many dimensions there are, so codes are nested: those of a truncated vector are the first
-digits. R is made of blocks that lie between truncations for the same reason.
+A digit does not depend on the number of dimensions, so codes are nested: the code of a truncated vector is a prefix of
+the digits. For the same reason R is block-diagonal, and every truncation ends at the end of a block.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from embedpack.errors import InputError
 LowBit = Literal["4bit", "2bit", "ternary", "binary"]
 LOW_BIT: tuple[LowBit, ...] = get_args(LowBit)
 
-# The positive levels that code a standard Gaussian with the least squared error (Max 1960, Lloyd 1982).
+# Positive levels with the least squared error for a standard Gaussian (Max 1960, Lloyd 1982).
 GAUSSIAN_LEVELS: Mapping[LowBit, tuple[float, ...]] = {
     "4bit": (0.12839503, 0.38804830, 0.65675912, 0.94234046, 1.25623120, 1.61804639, 2.06901723, 2.73258957),
     "2bit": (0.45278003, 1.51041761),
@@ -35,10 +35,10 @@ GAUSSIAN_LEVELS: Mapping[LowBit, tuple[float, ...]] = {
 }
 LEVEL_COUNTS: Mapping[LowBit, int] = {"4bit": 16, "2bit": 4, "ternary": 3, "binary": 2}
 
-# How far the product of a block of a rotation with its transpose may be from the identity.
-ORTHOGONAL = 1e-3
-# Vectors have length 1, so what is far larger is damage; squares of it still fit float32.
-LARGEST = 1e6
+# Largest difference between the product of a block of a rotation with its transpose and the identity.
+ORTHOGONALITY_TOLERANCE = 1e-3
+# Vectors have length 1, so a far larger value is damage. Squares of this one still fit float32.
+MAX_VALUE = 1e6
 
 Float32 = npt.NDArray[np.float32]
 Digits = npt.NDArray[np.uint8]
@@ -46,15 +46,15 @@ Digits = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Codebook:
-    """What turns unit vectors of one space into digits, and digits into values.
+    """Quantizer of the unit vectors of one space: vectors to digits, digits to values.
 
     Attributes:
         center: float32 [d], subtracted from rotated vectors.
-        rotation: orthogonal blocks, float32 [b, b], along the diagonal of R, which add up to d; empty: no rotation.
-        levels: of each low-bit precision, ascending: "4bit" float32 [16], "2bit" [4], "ternary" [3], "binary" [2].
+        rotation: orthogonal blocks, float32 [b, b], of the diagonal of R; sizes add up to d. Empty: no rotation.
+        levels: ascending levels by low-bit precision: "4bit" float32 [16], "2bit" [4], "ternary" [3], "binary" [2].
 
     Raises:
-        InputError: a shape, a type or a value is not as said here.
+        InputError: a shape, dtype or value differs from this description.
     """
 
     center: Float32
@@ -62,12 +62,12 @@ class Codebook:
     levels: Mapping[LowBit, Float32]
 
     def __post_init__(self) -> None:
-        for problem in _problems(self):
-            raise InputError(f"this is no codebook: {problem}; make the pack, or embed, again")
+        for error in _validation_errors(self):
+            raise InputError(f"invalid codebook: {error}; export the pack, or embed, again")
 
     @classmethod
     def gaussian(cls, center: Float32, spread: float, rotation: tuple[Float32, ...] = ()) -> Codebook:
-        """The codebook for coordinates that are spread like a Gaussian with that standard deviation."""
+        """Codebook for Gaussian coordinates of standard deviation `spread`."""
         levels: dict[LowBit, Float32] = {}
         for precision, upper in GAUSSIAN_LEVELS.items():
             middle = [0.0] * (LEVEL_COUNTS[precision] % 2)
@@ -77,34 +77,34 @@ class Codebook:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]], prefix: str = "") -> Codebook:
-        """What `tensors` gave, of all the tensors whose names begin with `prefix`.
+        """Read a codebook from the tensors whose names begin with `prefix`; the inverse of `tensors`.
 
         Raises:
-            InputError: a tensor is missing, or is none of a codebook.
+            InputError: a tensor is missing, or does not belong to a codebook.
         """
-        left = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        blocks = sum(name.startswith("rotation.") for name in left)
+        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        blocks = sum(name.startswith("rotation.") for name in own)
         names = _names(blocks)
-        if set(left) != set(names):
+        if set(own) != set(names):
             raise InputError(
                 f"expected the tensors of a codebook ({', '.join(prefix + name for name in names)}), "
-                f"found: {', '.join(sorted(prefix + name for name in left)) or 'none'}"
+                f"found: {', '.join(sorted(prefix + name for name in own)) or 'none'}"
             )
         return cls(
-            left["center"],
-            tuple(left[f"rotation.{number}"] for number in range(blocks)),
-            {precision: left[f"levels.{precision}"] for precision in LOW_BIT},
+            own["center"],
+            tuple(own[f"rotation.{number}"] for number in range(blocks)),
+            {precision: own[f"levels.{precision}"] for precision in LOW_BIT},
         )
 
     def tensors(self, prefix: str = "") -> dict[str, Float32]:
-        """All that the codebook is, by the names of safetensors files."""
+        """Tensors of the codebook by their names in safetensors files."""
         values = (self.center, *self.rotation, *(self.levels[precision] for precision in LOW_BIT))
         names = _names(len(self.rotation))
         return {prefix + name: value for name, value in zip(names, values, strict=True)}
 
     @functools.cached_property
     def id(self) -> str:
-        """16 hexadecimal digits that only this codebook has: codes of two vectors can be compared where it is equal."""
+        """Digest of 16 hexadecimal digits; codes of the same id can be compared."""
         digest = hashlib.sha256()
         for name, tensor in self.tensors().items():
             digest.update(f"{name} {tensor.shape}\n".encode() + np.ascontiguousarray(tensor, "<f4").tobytes())
@@ -112,24 +112,24 @@ class Codebook:
 
     @property
     def dimensions(self) -> int:
-        """Dimensions of full vectors."""
+        """Number of dimensions of full vectors."""
         return len(self.center)
 
     def check_dimensions(self, dimensions: int) -> None:
-        """Refuse a number of dimensions that no truncation leaves.
+        """Check that vectors can be truncated to a number of dimensions.
 
         Raises:
-            InputError: there are fewer, or a block of the rotation does not end there.
+            InputError: it is larger than `dimensions`, or no block of the rotation ends there.
         """
         if not 1 <= dimensions <= self.dimensions:
-            raise InputError(f"the codebook is one of {self.dimensions} dimensions, not of {dimensions}")
+            raise InputError(f"the codebook has {self.dimensions} dimensions, not {dimensions}")
         ends = self._ends
         if ends and dimensions not in ends:
-            known = ", ".join(map(str, ends))
-            raise InputError(f"the codebook's rotation can be cut to {known} dimensions, not to {dimensions}")
+            allowed = ", ".join(map(str, ends))
+            raise InputError(f"the codebook's rotation can be truncated to {allowed} dimensions, not to {dimensions}")
 
     def rotate(self, vectors: Float32) -> Float32:
-        """R x of vectors, float32 [n, d], also of truncated ones: float32 [n, d].
+        """Rotate full or truncated vectors, float32 [n, d], by R; float32 [n, d].
 
         Raises:
             InputError: as `check_dimensions`.
@@ -137,7 +137,7 @@ class Codebook:
         return self._turn(vectors, [block.T for block in self.rotation])
 
     def rotate_back(self, vectors: Float32) -> Float32:
-        """What `rotate` did, undone."""
+        """Invert `rotate`."""
         return self._turn(vectors, list(self.rotation))
 
     def digits(self, vectors: Float32, precision: LowBit) -> Digits:
@@ -154,14 +154,14 @@ class Codebook:
         return digits
 
     def values(self, digits: Digits, precision: LowBit) -> Float32:
-        """What digits, uint8 [n, d], stand for, in rotated coordinates and before it is brought to length 1."""
+        """Values of digits, uint8 [n, d], in rotated coordinates, not normalized; float32 [n, d]."""
         return self.center[: digits.shape[1]] + self.levels[precision][digits]
 
     def length(self, dimensions: int) -> float:
-        """About how long unit vectors are that were truncated to so many dimensions; 1 for full ones.
+        """Expected length of a unit vector after truncation to `dimensions`; 1 for full vectors.
 
-        What is coded are such prefixes as they are. Of a truncated vector that was brought back to length 1 the digits
-        are those of its product with this number.
+        Codes of truncated vectors are those of unnormalized prefixes. Multiply a truncated and normalized vector by
+        this number before its digits are computed.
 
         Raises:
             InputError: as `check_dimensions`.
@@ -178,30 +178,30 @@ class Codebook:
         return tuple(accumulate(len(block) for block in self.rotation))
 
     def _turn(self, vectors: Float32, blocks: list[Float32]) -> Float32:
-        """Each stretch of the columns, multiplied by its block from the right."""
+        """Multiply each group of columns by its block from the right."""
         self.check_dimensions(vectors.shape[1])
         if not blocks:
             return vectors
-        turned = np.empty(vectors.shape, np.float32)
+        rotated = np.empty(vectors.shape, np.float32)
         for (start, stop), block in zip(pairwise((0, *self._ends)), blocks, strict=True):
             if start == vectors.shape[1]:
                 break
-            # In float64, so that a vector has the same digits whatever others are multiplied beside it.
-            turned[:, start:stop] = vectors[:, start:stop].astype(np.float64) @ block.astype(np.float64)
-        return turned
+            # In float64, so that the digits of a vector do not depend on the other vectors of the batch.
+            rotated[:, start:stop] = vectors[:, start:stop].astype(np.float64) @ block.astype(np.float64)
+        return rotated
 
 
 def _names(blocks: int) -> list[str]:
-    """Names of the tensors of a codebook whose rotation has that many blocks."""
+    """Names of the tensors of a codebook with a rotation of that many blocks."""
     rotation = [f"rotation.{number}" for number in range(blocks)]
     return ["center", *rotation, *(f"levels.{precision}" for precision in LOW_BIT)]
 
 
-def _problems(codebook: Codebook) -> Iterator[str]:
-    """What is wrong with a codebook; later ones rely on there being no earlier ones."""
+def _validation_errors(codebook: Codebook) -> Iterator[str]:
+    """Validation errors, in order. Take only the first: later checks assume that earlier ones passed."""
     if set(codebook.levels) != set(LOW_BIT):
         yield f"it has levels for {', '.join(sorted(codebook.levels)) or 'nothing'}, not for {', '.join(LOW_BIT)}"
-    yield from _bad_tensors(codebook)
+    yield from _tensor_errors(codebook)
     for precision in LOW_BIT:
         if not (np.diff(codebook.levels[precision]) > 0).all():
             yield f"levels.{precision} do not ascend"
@@ -210,11 +210,11 @@ def _problems(codebook: Codebook) -> Iterator[str]:
         yield f"the blocks of the rotation add up to {total} dimensions, the center has {codebook.dimensions}"
     for number, block in enumerate(codebook.rotation):
         error = np.abs(block @ block.T - np.eye(len(block), dtype=np.float32)).max()
-        if not error <= ORTHOGONAL:
+        if not error <= ORTHOGONALITY_TOLERANCE:
             yield f"rotation.{number} is not orthogonal: its product with its transpose is off by {error:.2g}"
 
 
-def _bad_tensors(codebook: Codebook) -> Iterator[str]:
+def _tensor_errors(codebook: Codebook) -> Iterator[str]:
     # At least 1, so that neither an empty array nor one without axes passes.
     lengths = [max((1, *tensor.shape[:1])) for tensor in (codebook.center, *codebook.rotation)]
     shapes = [(lengths[0],), *((length, length) for length in lengths[1:])]
@@ -225,6 +225,6 @@ def _bad_tensors(codebook: Codebook) -> Iterator[str]:
                 f"{name} is an array {list(tensor.shape)} of type {tensor.dtype}, "
                 f"expected {list(shape)} of type float32"
             )
-        # Written so that NaN is refused too.
-        if not (np.abs(tensor) <= LARGEST).all():
-            yield f"{name} holds values that are not finite or beyond {LARGEST:g}"
+        # Written so that NaN is an error, too.
+        if not (np.abs(tensor) <= MAX_VALUE).all():
+            yield f"{name} holds values that are not finite or beyond {MAX_VALUE:g}"

@@ -2,7 +2,7 @@
 
 Codes are nested (Matryoshka codes): the first d values of a code are the code of the vector truncated to d, bit for
 bit. So a code is made from the full unit vector with one scale, or codebook, for all dimensions; what truncation
-changes, the length, is put back when codes are decoded.
+changes, the length, is restored when codes are decoded.
 
 | precision | stored                             | value i of the vector, before it is brought to length 1 |
 |-----------|------------------------------------|----------------------------------------------------------|
@@ -47,82 +47,89 @@ Float32 = npt.NDArray[np.float32]
 
 
 def check_precision(precision: str) -> Precision:
-    """The precision of that name.
+    """Check the name of a precision, and return it.
 
     Raises:
-        InputError: there is none.
+        InputError: the name is unknown.
     """
-    for known in PRECISIONS:
-        if precision == known:
-            return known
+    for name in PRECISIONS:
+        if precision == name:
+            return name
     raise InputError(unknown("precision", precision, PRECISIONS))
 
 
 def is_low_bit(precision: Precision) -> TypeGuard[LowBit]:
-    """Whether codes of that precision need a codebook."""
+    """True for precisions whose codes need a codebook."""
     return precision in LOW_BIT
 
 
 def code_width(precision: Precision, dimensions: int) -> int:
-    """Columns of the code array of vectors of that many dimensions.
+    """Number of columns of the code array for a number of dimensions.
 
     Raises:
-        InputError: the dimensions do not fill whole bytes, where the precision needs that.
+        InputError: the precision needs whole bytes, and the dimensions do not fill them.
     """
     return packed_width(precision, dimensions) if is_low_bit(precision) else dimensions
 
 
 def check_codes(codes: Codes, precision: str, dimensions: int, codebook: Codebook | None) -> None:
-    """Refuse an array that is not what the table says of that precision, and a codebook that does not go with it.
+    """Check dtype and width of a code array, and that its codebook fits.
 
     Raises:
-        InputError: see above.
+        InputError: the array differs from the table of this module, or the codebook is missing, superfluous or too
+            short.
     """
-    known = check_precision(precision)
-    width = code_width(known, dimensions)
-    if codes.ndim != 2 or codes.shape[1] != width or codes.dtype != DTYPES[known]:
-        expected = f"[n, {width}] of type {np.dtype(DTYPES[known])}"
+    checked = check_precision(precision)
+    width = code_width(checked, dimensions)
+    if codes.ndim != 2 or codes.shape[1] != width or codes.dtype != DTYPES[checked]:
+        expected = f"[n, {width}] of type {np.dtype(DTYPES[checked])}"
         raise InputError(
-            f"{known} codes of {dimensions} dimensions are an array {expected}, "
+            f"{checked} codes of {dimensions} dimensions are an array {expected}, "
             f"not {list(codes.shape)} of type {codes.dtype}"
         )
-    if not is_low_bit(known):
+    if not is_low_bit(checked):
         if codebook is not None:
-            raise InputError(f"{known} codes have no codebook; leave it out")
+            raise InputError(f"{checked} codes have no codebook; leave it out")
     elif codebook is None:
-        raise InputError(f"{known} codes need the codebook that made them; pass codebook=")
+        raise InputError(f"{checked} codes need the codebook that made them; pass codebook=")
     else:
         codebook.check_dimensions(dimensions)
 
 
 def check_vectors(vectors: Float32, first: int = 0) -> None:
-    """Refuse vectors, [n, d], that have no direction; the first one counts as number `first`.
+    """Check that vectors, float32 [n, d], have a direction.
+
+    Args:
+        vectors: vectors to check.
+        first: index of the first one, for the error message.
 
     Raises:
         InputError: a vector is zero or not finite.
     """
     largest = np.abs(vectors).max(axis=1, initial=0)
-    # NaN compares as neither.
-    without = np.flatnonzero(~((largest > 0) & (largest < np.inf)))
-    if len(without):
-        row = first + without[0]
+    # Comparisons with NaN are false.
+    unusable = np.flatnonzero(~((largest > 0) & (largest < np.inf)))
+    if len(unusable):
+        row = first + unusable[0]
         raise InputError(f"vector {row} is zero or not finite, so it has no direction to be coded; leave it out")
 
 
 def unit(vectors: Float32) -> Float32:
-    """Vectors brought to length 1; a zero vector stays zero."""
+    """Normalize vectors [..., d] to length 1; a zero vector stays zero."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.maximum(length, np.float32(1e-12))
 
 
 def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None = None) -> Codes:
-    """Codes of full unit vectors (float32 [n, d]).
+    """Codes of unit vectors at full dimensions.
+
+    The heads of the graphs return the same int8 codes, and the same binary codes except for coordinates on the
+    threshold.
 
     Args:
-        vectors: what is coded; the graphs' heads give the same int8 codes, and the same binary ones but for
-            coordinates that lie on the threshold.
-        precision: the codes wanted.
-        by: of int8 the scale, of low-bit codes the codebook, of others None.
+        vectors: float32 [n, d].
+        precision: precision of the codes.
+        by: the scale for int8, the codebook for low-bit codes, else None.
 
     Raises:
         InputError: a vector is zero or not finite, or `by` does not go with the precision.
@@ -141,12 +148,12 @@ def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None
 
 
 def inverse_scale(scale: float) -> np.float32:
-    """The factor that both the graphs and numpy multiply by: a division would round differently."""
+    """Factor that graphs and numpy multiply by to quantize; a division would round differently."""
     return np.float32(1.0) / np.float32(scale)
 
 
 def truncate(codes: Codes, precision: Precision, dimensions: int) -> Codes:
-    """The codes of the vectors truncated to `dimensions`."""
+    """Codes of the same vectors truncated to `dimensions`."""
     if is_low_bit(precision):
         return cut(codes, precision, dimensions)
     shorter = dimensions < codes.shape[1]
@@ -157,20 +164,21 @@ def truncate(codes: Codes, precision: Precision, dimensions: int) -> Codes:
 
 
 def decode(codes: Codes, precision: Precision, dimensions: int, codebook: Codebook | None = None) -> Float32:
-    """Unit vectors, float32 [n, dimensions]. A common scale does not change a direction, so int8 needs none.
+    """Decode to unit vectors, float32 [n, dimensions]; int8 needs no scale, as the result has length 1.
 
     Raises:
-        InputError: the codes hold what no vector has.
+        InputError: a byte is not a valid code.
     """
     if codebook is not None and is_low_bit(precision):
-        return codebook.rotate_back(rotated(codes, precision, dimensions, codebook))
-    return rotated(codes, precision, dimensions, None)
+        return codebook.rotate_back(decode_in_codebook_space(codes, precision, dimensions, codebook))
+    return decode_in_codebook_space(codes, precision, dimensions, None)
 
 
-def rotated(codes: Codes, precision: Precision, dimensions: int, codebook: Codebook | None) -> Float32:
-    """Unit vectors in the coordinates of a codebook, float32 [n, dimensions], None: in those of the model.
+def decode_in_codebook_space(codes: Codes, precision: Precision, dimensions: int, codebook: Codebook | None) -> Float32:
+    """Decode to unit vectors in the rotated coordinates of a codebook; float32 [n, dimensions].
 
-    Scores are the same there, and only one side, the smaller, has to be turned: the codes lie in them.
+    Scores are the same in these coordinates, and low-bit codes are already in them, so only the other side of a score
+    has to be rotated. Without a codebook the coordinates are those of the model.
 
     Raises:
         InputError: as `decode`.

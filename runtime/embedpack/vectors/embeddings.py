@@ -1,4 +1,4 @@
-"""Returned vectors: codes with all that is needed to use them later."""
+"""Single vectors as codes with their metadata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from embedpack.errors import InputError
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Codes, Float32, Precision, check_codes, decode, truncate
-from embedpack.vectors.metadata import check_same_kind, load_kind, save_kind
+from embedpack.vectors.metadata import check_same_metadata, load_vectors, save_vectors
 
 FILE_FORMAT = "embedpack-embeddings-2"
 
@@ -23,12 +23,12 @@ class Embeddings:
     """Single vectors in one precision.
 
     Attributes:
-        codes: array [n, width]; type and width as the table in `embedpack.vectors.codes` says.
+        codes: array [n, width] of dtype and width as in the table of `embedpack.vectors.codes`.
         precision: "float32", "float16", "int8", "4bit", "2bit", "ternary" or "binary".
-        dimensions: dimensions of the vectors that the codes stand for.
-        space: name of the vector space (model, task, weights' source); only vectors of one space can be compared.
-        max_pixels: area to which images were brought; None: the model's own limit.
-        codebook: what made the codes; None: of float32, float16 and int8, which need none.
+        dimensions: number of dimensions of the vectors.
+        space: name of the vector space (model, task, source of the weights); only vectors of one space can be compared.
+        max_pixels: largest area of an image after resizing; None: the model's own limit.
+        codebook: codebook of low-bit codes; None for float32, float16 and int8.
     """
 
     codes: Codes
@@ -45,7 +45,7 @@ class Embeddings:
         return len(self.codes)
 
     def __getitem__(self, rows: int | np.integer[Any] | slice | npt.NDArray[Any]) -> Embeddings:
-        """Some of the vectors; an int gives the one vector as Embeddings of length 1."""
+        """Vectors of some rows; an int gives Embeddings of length 1."""
         if isinstance(rows, int | np.integer):
             if not -len(self) <= rows < len(self):
                 raise IndexError(f"row {rows} of {len(self)} embeddings")
@@ -62,51 +62,55 @@ class Embeddings:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the codes."""
+        """Size of the codes in bytes."""
         return self.codes.nbytes
 
     def decode(self) -> Float32:
-        """The vectors, float32 [n, dimensions], of unit length.
+        """Unit vectors, float32 [n, dimensions].
 
         Raises:
-            InputError: the codes hold what no vector has.
+            InputError: a byte is not a valid code.
         """
         return decode(self.codes, self.precision, self.dimensions, self.codebook)
 
     def truncate(self, dimensions: int) -> Embeddings:
-        """The same vectors cut to fewer dimensions: a prefix of the codes.
+        """Truncate the vectors to fewer dimensions: to a prefix of each code.
 
         Raises:
-            InputError: more dimensions than there are, or a number that the precision cannot hold, or within a block
-                of the codebook's rotation.
+            InputError: the vectors have fewer dimensions; or these do not fill whole bytes, or end within a block of
+                the codebook's rotation.
         """
         if not 1 <= dimensions <= self.dimensions:
             raise InputError(f"cannot truncate {self.dimensions} dimensions to {dimensions}")
         return replace(self, codes=truncate(self.codes, self.precision, dimensions), dimensions=dimensions)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file; it appears whole or not at all.
+        """Write a safetensors file, atomically.
 
         Raises:
             InputError, CapacityError: the file cannot be written.
         """
-        save_kind(path, FILE_FORMAT, {"codes": self.codes}, self)
+        save_vectors(path, FILE_FORMAT, {"codes": self.codes}, self)
 
     @classmethod
     def load(cls, path: str | Path, mapped: bool = False) -> Embeddings:
-        """Read what `save` wrote; `mapped` leaves the codes on the disk until they are used.
+        """Read a file that `save` wrote.
+
+        Args:
+            path: path of the file.
+            mapped: whether the codes are memory-mapped: read from disk when they are used.
 
         Raises:
-            InputError: the file is missing, cut short, or holds something else.
+            InputError: the file is missing or truncated, or has other content.
         """
-        return load_kind(path, FILE_FORMAT, ("codes",), cls, mapped=mapped)
+        return load_vectors(path, FILE_FORMAT, ("codes",), cls, mapped=mapped)
 
 
 def concatenate(parts: list[Embeddings]) -> Embeddings:
-    """All vectors of several Embeddings of the same kind, in order.
+    """Concatenate Embeddings.
 
     Raises:
-        InputError: there are none, or they differ in precision, dimensions, space, max_pixels or codebook.
+        InputError: the list is empty, or they differ in precision, dimensions, space, max_pixels or codebook.
     """
-    check_same_kind(parts)
+    check_same_metadata(parts)
     return replace(parts[0], codes=np.concatenate([part.codes for part in parts]))

@@ -1,4 +1,4 @@
-"""What single vectors and multi-vectors share: a precision, dimensions and a space, compared, saved and loaded."""
+"""Metadata of single vectors and multi-vectors (precision, dimensions, space, codebook): compare, save, load."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from embedpack.storage.safetensors import BIT_PATTERNS, SafetensorsFile, open_sa
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Precision, check_precision, is_low_bit
 
-# In front of the names of the tensors of a codebook, in files.
-CODEBOOK = "codebook."
+# Prefix of the names of a codebook's tensors in files.
+CODEBOOK_PREFIX = "codebook."
 
-Made = TypeVar("Made")
+Vectors = TypeVar("Vectors")
 
 
-class Kind(Protocol):
-    """Vectors that know what they are; see `embedpack.vectors.embeddings.Embeddings` for the attributes."""
+class VectorMetadata(Protocol):
+    """Metadata that all vectors have; see `embedpack.vectors.embeddings.Embeddings` for the attributes."""
 
     @property
     def precision(self) -> Precision:
-        """How the vectors are stored."""
+        """Precision of the codes."""
 
     @property
     def dimensions(self) -> int:
-        """Dimensions of the vectors that the codes stand for."""
+        """Number of dimensions of the vectors."""
 
     @property
     def space(self) -> str:
@@ -37,15 +37,15 @@ class Kind(Protocol):
 
     @property
     def max_pixels(self) -> int | None:
-        """Area to which images were brought."""
+        """Largest area of an image after resizing; None: the model's own limit."""
 
     @property
     def codebook(self) -> Codebook | None:
-        """What made the codes, where it is needed to read them."""
+        """Codebook of low-bit codes; None for other precisions."""
 
 
-def check_same_kind(parts: Sequence[Kind]) -> None:
-    """Refuse parts that do not make one whole.
+def check_same_metadata(parts: Sequence[VectorMetadata]) -> None:
+    """Check that parts can be concatenated.
 
     Raises:
         InputError: there are none, or they differ in precision, dimensions, space, max_pixels or codebook.
@@ -54,21 +54,24 @@ def check_same_kind(parts: Sequence[Kind]) -> None:
         raise InputError("there are no embeddings to concatenate")
     if len({(part.precision, part.dimensions, part.space, part.max_pixels) for part in parts}) > 1:
         raise InputError("embeddings of different precision, dimensions, space or max_pixels cannot be concatenated")
-    books = sorted({part.codebook.id for part in parts if part.codebook is not None})
-    if len(books) > 1:
-        raise InputError(f"codes of different codebooks ({', '.join(books)}) cannot be concatenated; embed them again")
+    codebooks = sorted({part.codebook.id for part in parts if part.codebook is not None})
+    if len(codebooks) > 1:
+        raise InputError(
+            f"codes of different codebooks ({', '.join(codebooks)}) cannot be concatenated; embed them again"
+        )
 
 
-def check_comparable(queries: Kind, documents: Kind, *, if_dimensions: str) -> None:
-    """Refuse vectors between which there is no score.
+def check_comparable(queries: VectorMetadata, documents: VectorMetadata, *, if_dimensions: str) -> None:
+    """Check that scores between queries and documents are defined.
 
     Args:
-        queries: one side.
-        documents: the other.
-        if_dimensions: what to do where the dimensions differ.
+        queries: vectors of the queries.
+        documents: vectors of the documents.
+        if_dimensions: remedy in the error message if their dimensions differ.
 
     Raises:
-        InputError: see above.
+        InputError: they differ in space or dimensions; or the queries are low-bit codes, and the documents of another
+            precision or codebook.
     """
     if queries.space != documents.space:
         raise InputError(f"vectors of different models or tasks: {queries.space!r} and {documents.space!r}")
@@ -93,33 +96,40 @@ def check_comparable(queries: Kind, documents: Kind, *, if_dimensions: str) -> N
         )
 
 
-def save_kind(path: str | Path, file_format: str, tensors: Mapping[str, npt.NDArray[Any]], kind: Kind) -> None:
-    """Write tensors and what they are to a safetensors file; it appears whole or not at all.
+def save_vectors(
+    path: str | Path, file_format: str, tensors: Mapping[str, npt.NDArray[Any]], vectors: VectorMetadata
+) -> None:
+    """Write tensors and the metadata of `vectors` to a safetensors file, atomically.
 
     Raises:
         InputError, CapacityError: the file cannot be written.
     """
     metadata = {
         "format": file_format,
-        "precision": kind.precision,
-        "dimensions": str(kind.dimensions),
-        "space": kind.space,
+        "precision": vectors.precision,
+        "dimensions": str(vectors.dimensions),
+        "space": vectors.space,
     }
-    if kind.max_pixels is not None:
-        metadata["max_pixels"] = str(kind.max_pixels)
-    codebook = {} if kind.codebook is None else kind.codebook.tensors(CODEBOOK)
+    if vectors.max_pixels is not None:
+        metadata["max_pixels"] = str(vectors.max_pixels)
+    codebook = {} if vectors.codebook is None else vectors.codebook.tensors(CODEBOOK_PREFIX)
     write_safetensors(Path(path), {**tensors, **codebook}, metadata)
 
 
-def load_kind(
-    path: str | Path, file_format: str, names: Sequence[str], make: Callable[..., Made], *, mapped: bool
-) -> Made:
-    """Read what `save_kind` wrote: `make` of the tensors in the order of `names`, then of the fields of `Kind`.
+def load_vectors(
+    path: str | Path, file_format: str, names: Sequence[str], make: Callable[..., Vectors], *, mapped: bool
+) -> Vectors:
+    """Read a file that `save_vectors` wrote.
 
-    With `mapped` the first tensor, the codes, is a memory map.
+    Args:
+        path: path of the file.
+        file_format: expected value of "format" in its metadata.
+        names: names of the tensors, the codes first.
+        make: constructor of the result; takes the tensors, then the fields of `VectorMetadata` in their order.
+        mapped: whether the codes are memory-mapped.
 
     Raises:
-        InputError: the file is missing, cut short, or holds something else, or `make` refuses what it holds.
+        InputError: the file is missing or truncated, has other content, or `make` rejects the content.
     """
     path = Path(path)
     file = open_safetensors(path)
@@ -142,11 +152,11 @@ def load_kind(
 
 def _check_format(file: SafetensorsFile, file_format: str, names: Sequence[str]) -> None:
     expected = f"expected embeddings saved by embedpack ({file_format})"
-    found = file.metadata.get("format")
-    if found != file_format:
-        older = "; an older embedpack wrote it, embed again" if found == file_format[:-1] + "1" else ""
-        raise InputError(f"{expected}, found format {found!r}{older}")
-    if {name for name in file.tensors if not name.startswith(CODEBOOK)} != set(names):
+    stored = file.metadata.get("format")
+    if stored != file_format:
+        older = "; an older embedpack wrote it, embed again" if stored == file_format[:-1] + "1" else ""
+        raise InputError(f"{expected}, found format {stored!r}{older}")
+    if {name for name in file.tensors if not name.startswith(CODEBOOK_PREFIX)} != set(names):
         raise InputError(f"{expected}, found the tensors: {', '.join(file.tensors) or 'none'}")
     for tensor in file.tensors.values():
         # Read as a bit pattern, an 8-bit float would pass for a binary code.
@@ -155,13 +165,13 @@ def _check_format(file: SafetensorsFile, file_format: str, names: Sequence[str])
 
 
 def _codebook(file: SafetensorsFile) -> Codebook | None:
-    tensors = {name: tensor.raw() for name, tensor in file.tensors.items() if name.startswith(CODEBOOK)}
-    return Codebook.from_tensors(tensors, CODEBOOK) if tensors else None
+    tensors = {name: tensor.raw() for name, tensor in file.tensors.items() if name.startswith(CODEBOOK_PREFIX)}
+    return Codebook.from_tensors(tensors, CODEBOOK_PREFIX) if tensors else None
 
 
 def _dimensions(text: str) -> int:
     if not (re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= 65_536):
-        raise InputError(f"{text!r} is no number of dimensions")
+        raise InputError(f"{text!r} is not a number of dimensions")
     return int(text)
 
 
@@ -169,5 +179,5 @@ def _max_pixels(text: str | None) -> int | None:
     if text is None:
         return None
     if not (re.fullmatch("[0-9]{1,10}", text) and 1 <= int(text) <= 2**31):
-        raise InputError(f"{text!r} is no number of pixels")
+        raise InputError(f"{text!r} is not a number of pixels")
     return int(text)

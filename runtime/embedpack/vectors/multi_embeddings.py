@@ -1,4 +1,4 @@
-"""Returned multi-vectors: one vector per token of each input, as codes with all that is needed to use them later."""
+"""Multi-vectors (one vector per token of each input) as codes with their metadata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from embedpack.errors import InputError
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Codes, Float32, Precision, check_codes, decode
-from embedpack.vectors.metadata import check_same_kind, load_kind, save_kind
+from embedpack.vectors.metadata import check_same_metadata, load_vectors, save_vectors
 
 FILE_FORMAT = "embedpack-multi-embeddings-2"
 
@@ -23,17 +23,17 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class MultiEmbeddings:
-    """Multi-vectors of several inputs in one precision: every input has as many vectors as it has tokens.
+    """Multi-vectors of several inputs in one precision, as rows of one array.
 
     Attributes:
-        codes: array [rows, width], the vectors of all inputs one after the other; type and width as the table in
-            `embedpack.vectors.codes` says.
-        offsets: int64 [n + 1]; rows `offsets[i]:offsets[i + 1]` are those of input i, at least one.
+        codes: array [rows, width], the vectors of all inputs in order; dtype and width as in the table of
+            `embedpack.vectors.codes`.
+        offsets: int64 [n + 1]; rows `offsets[i]:offsets[i + 1]`, at least one, belong to input i.
         precision: "float32", "float16", "int8", "4bit", "2bit", "ternary" or "binary".
-        dimensions: dimensions of the vectors that the codes stand for.
-        space: name of the vector space (model, task, weights' source); only vectors of one space can be compared.
-        max_pixels: area to which images were brought; None: the model's own limit.
-        codebook: what made the codes; None: of float32, float16 and int8, which need none.
+        dimensions: number of dimensions of the vectors.
+        space: name of the vector space (model, task, source of the weights); only vectors of one space can be compared.
+        max_pixels: largest area of an image after resizing; None: the model's own limit.
+        codebook: codebook of low-bit codes; None for float32, float16 and int8.
     """
 
     codes: Codes
@@ -52,7 +52,7 @@ class MultiEmbeddings:
         return len(self.offsets) - 1
 
     def __getitem__(self, inputs: int | np.integer[Any] | slice | npt.NDArray[Any]) -> MultiEmbeddings:
-        """Some of the inputs; an int gives the one input as MultiEmbeddings of length 1."""
+        """Multi-vectors of some inputs; an int gives MultiEmbeddings of length 1."""
         if isinstance(inputs, int | np.integer):
             if not -len(self) <= inputs < len(self):
                 raise IndexError(f"input {inputs} of {len(self)} multi-vectors")
@@ -61,61 +61,65 @@ class MultiEmbeddings:
             start, stop, step = inputs.indices(len(self))
             if step == 1:
                 return self._between(start, max(start, stop))
-        chosen = np.arange(len(self))[inputs]
-        if chosen.ndim != 1:
-            raise IndexError(f"multi-vectors have one axis of inputs; the index has {chosen.ndim} axes")
-        return self._gathered(chosen)
+        indices = np.arange(len(self))[inputs]
+        if indices.ndim != 1:
+            raise IndexError(f"multi-vectors have one axis of inputs; the index has {indices.ndim} axes")
+        return self._gathered(indices)
 
     def __iter__(self) -> Iterator[MultiEmbeddings]:
         return (self[index] for index in range(len(self)))
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> NoReturn:
-        # Without this method numpy would take the object for a nested sequence and descend without end.
+        # Without this method numpy would treat the object as a nested sequence and recurse without end.
         raise TypeError("multi-vectors are no one array: inputs differ in their number of rows; use .decode()")
 
     @property
     def counts(self) -> Int64:
-        """Rows of each input, int64 [n]."""
+        """Number of rows of each input, int64 [n]."""
         return np.diff(self.offsets)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the codes."""
+        """Size of the codes in bytes."""
         return self.codes.nbytes
 
     def decode(self) -> list[Float32]:
-        """The vectors of each input, float32 [rows of the input, dimensions], of unit length.
+        """Unit vectors of each input, float32 [rows of the input, dimensions].
 
         Raises:
-            InputError: the codes hold what no vector has.
+            InputError: a byte is not a valid code.
         """
         vectors = decode(self.codes, self.precision, self.dimensions, self.codebook)
         return [vectors[start:stop] for start, stop in pairwise(self.offsets.tolist())]
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file; it appears whole or not at all.
+        """Write a safetensors file, atomically.
 
         Raises:
             InputError, CapacityError: the file cannot be written.
         """
-        save_kind(path, FILE_FORMAT, {"codes": self.codes, "offsets": self.offsets}, self)
+        save_vectors(path, FILE_FORMAT, {"codes": self.codes, "offsets": self.offsets}, self)
 
     @classmethod
     def load(cls, path: str | Path, mapped: bool = False) -> MultiEmbeddings:
-        """Read what `save` wrote; `mapped` leaves the codes on the disk until they are used.
+        """Read a file that `save` wrote.
+
+        Args:
+            path: path of the file.
+            mapped: whether the codes are memory-mapped: read from disk when they are used.
 
         Raises:
-            InputError: the file is missing, cut short, or holds something else.
+            InputError: the file is missing or truncated, or has other content.
         """
-        return load_kind(path, FILE_FORMAT, ("codes", "offsets"), cls, mapped=mapped)
+        return load_vectors(path, FILE_FORMAT, ("codes", "offsets"), cls, mapped=mapped)
 
     def _between(self, start: int, stop: int) -> MultiEmbeddings:
-        """Inputs that lie side by side; their codes are not copied."""
+        """Multi-vectors of consecutive inputs; a view of the codes."""
         offsets = self.offsets[start : stop + 1]
         return replace(self, codes=self.codes[offsets[0] : offsets[-1]], offsets=offsets - offsets[0])
 
     def _gathered(self, inputs: npt.NDArray[np.intp]) -> MultiEmbeddings:
-        """Inputs in any order."""
+        """Multi-vectors of inputs in any order; a copy of the codes."""
         counts = self.counts[inputs]
         offsets = offsets_of(counts)
         rows = np.repeat(self.offsets[inputs] - offsets[:-1], counts) + np.arange(offsets[-1])
@@ -123,19 +127,19 @@ class MultiEmbeddings:
 
 
 def offsets_of(counts: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Int64:
-    """Offsets of inputs with that many rows each, int64 [n + 1]."""
+    """Offsets, int64 [n + 1], of inputs with these numbers of rows."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
 
 
 def concatenate_multi(parts: Sequence[MultiEmbeddings]) -> MultiEmbeddings:
-    """All inputs of several MultiEmbeddings of the same kind, in order.
+    """Concatenate MultiEmbeddings.
 
     Raises:
-        InputError: there are none, or they differ in precision, dimensions, space, max_pixels or codebook.
+        InputError: the list is empty, or they differ in precision, dimensions, space, max_pixels or codebook.
     """
-    check_same_kind(parts)
+    check_same_metadata(parts)
     offsets = offsets_of(np.concatenate([part.counts for part in parts]))
     return replace(parts[0], codes=np.concatenate([part.codes for part in parts]), offsets=offsets)
 
@@ -149,9 +153,9 @@ def _check_offsets(offsets: Int64, rows: int) -> None:
     if offsets[0] != 0:
         raise InputError(f"offsets of multi-vectors start at 0, not at {offsets[0]}")
     # Compared, not subtracted: a difference of hostile values overflows.
-    flat = np.flatnonzero(offsets[1:] <= offsets[:-1])
-    if len(flat):
-        first = flat[0]
+    not_ascending = np.flatnonzero(offsets[1:] <= offsets[:-1])
+    if len(not_ascending):
+        first = not_ascending[0]
         raise InputError(
             f"offsets of multi-vectors ascend, as every input has at least one row; "
             f"those of input {first} are {offsets[first]} and {offsets[first + 1]}"

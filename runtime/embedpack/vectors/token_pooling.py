@@ -1,8 +1,8 @@
-"""Fewer vectors for an input: tokens with like vectors become one vector.
+"""Token pooling: merge similar token vectors of a document (Clavie et al. 2024, arXiv 2409.14683).
 
-Rows are merged by Ward's method and each group's mean is brought back to length 1 (Clavie et al. 2024, arXiv
-2409.14683). For documents, not for queries. Of MaxSim rankings with a trained projector this keeps more than windows of
-neighbouring tokens do, most of all in long texts, and costs little beside the model that makes the rows.
+Rows are grouped by Ward's method, and the mean of each group is normalized. Use it for documents, not for queries. With
+a trained projector it preserves MaxSim rankings better than pooling of neighbouring tokens, most of all in long texts,
+and it takes little time compared with the model.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy.typing as npt
 
 from embedpack.vectors.codes import Float32, unit
 
-# A stretch is not brought below this many rows: short texts have few to give, and take little room anyway.
-FEWEST = 8
-# Rows that are compared with each other, at most: the table of their distances takes 8 MB.
-LONGEST = 1024
+# A run of rows is not pooled to fewer rows: short texts lose more by pooling, and take little space anyway.
+MIN_ROWS = 8
+# Largest number of rows that are compared with each other: their distance matrix takes 8 MB.
+MAX_ROWS = 1024
 
 
 def pool_rows(vectors: Float32, alone: npt.NDArray[np.bool_], factor: int) -> Float32:
-    """Vectors of the rows of one input, fewer by about `factor`, groups in the order of their first rows.
+    """Pool the rows of one input to about 1 / `factor` of them, groups in the order of their first rows.
 
     Args:
         vectors: unit vectors, float32 [n, d].
-        alone: rows that stay what they are, bool [n]: special tokens and what stands around an image. Groups do not
-            reach across them.
-        factor: 1 changes nothing.
+        alone: rows that are not pooled, bool [n]: special tokens and tokens around an image. Groups do not extend
+            across them.
+        factor: reduction of the number of rows; 1 returns `vectors`.
 
     Returns:
         Unit vectors, float32 [m, d] with m <= n.
@@ -36,32 +36,32 @@ def pool_rows(vectors: Float32, alone: npt.NDArray[np.bool_], factor: int) -> Fl
         return vectors
     edges = [*np.flatnonzero(np.diff(alone, prepend=~alone[:1])).tolist(), len(alone)]
     pooled = [
-        vectors[first:last] if alone[first] else _pooled_stretch(vectors[first:last], factor)
+        vectors[first:last] if alone[first] else _pool_run(vectors[first:last], factor)
         for first, last in pairwise(edges)
     ]
     return np.concatenate(pooled)
 
 
-def _pooled_stretch(vectors: Float32, factor: int) -> Float32:
-    parts = np.array_split(vectors, -(-len(vectors) // LONGEST))
+def _pool_run(vectors: Float32, factor: int) -> Float32:
+    parts = np.array_split(vectors, -(-len(vectors) // MAX_ROWS))
     return np.concatenate([_means(part, ward_groups(part, _groups(len(part), factor))) for part in parts])
 
 
 def _groups(rows: int, factor: int) -> int:
-    return max(-(-rows // factor), min(rows, FEWEST))
+    return max(-(-rows // factor), min(rows, MIN_ROWS))
 
 
 def _means(vectors: Float32, groups: npt.NDArray[np.intp]) -> Float32:
-    """The direction of each group's mean."""
+    """Normalized mean of each group."""
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
     return unit(np.add.reduceat(vectors[order], starts, axis=0))
 
 
 def ward_groups(vectors: Float32, count: int) -> npt.NDArray[np.intp]:
-    """Group rows so that their squared distances to the means of their groups stay small (Ward 1963).
+    """Group rows by Ward's method (Ward 1963): minimize the squared distances to the means of the groups.
 
-    The two groups whose merger adds least are merged until `count` are left; of equal ones the first.
+    The two groups whose merger adds least are merged until `count` remain; ties go to the first.
 
     Args:
         vectors: float32 [n, d].
@@ -72,23 +72,27 @@ def ward_groups(vectors: Float32, count: int) -> npt.NDArray[np.intp]:
     """
     rows = np.arange(len(vectors))
     groups, sizes = rows.copy(), np.ones(len(rows))
-    added = 1.0 - (vectors @ vectors.T).astype(np.float64)
-    np.fill_diagonal(added, np.inf)
-    nearest = added.argmin(axis=1)
-    least = added[rows, nearest]
+    costs = 1.0 - (vectors @ vectors.T).astype(np.float64)
+    np.fill_diagonal(costs, np.inf)
+    nearest = costs.argmin(axis=1)
+    lowest = costs[rows, nearest]
     for _ in range(len(rows) - count):
-        first = int(least.argmin())
-        kept, gone = sorted((first, int(nearest[first])))
-        # Lance and Williams 1967: what merging the new group with each other one would add.
-        both = (sizes + sizes[kept]) * added[kept] + (sizes + sizes[gone]) * added[gone] - sizes * added[kept, gone]
-        added[kept] = added[:, kept] = both / (sizes + sizes[kept] + sizes[gone])
-        added[gone] = added[:, gone] = np.inf
-        sizes[kept] += sizes[gone]
-        groups[groups == gone] = kept
-        # No group comes nearer by a merger, so only those that had one of the two as the nearest look again.
-        again = (nearest == kept) | (nearest == gone)
-        again[kept] = True
-        nearest[again] = added[again].argmin(axis=1)
-        least[again] = added[again, nearest[again]]
-        least[gone] = np.inf
+        first = int(lowest.argmin())
+        target, source = sorted((first, int(nearest[first])))
+        # Cost of merging the new group with each other one (Lance and Williams 1967).
+        weighted = (
+            (sizes + sizes[target]) * costs[target]
+            + (sizes + sizes[source]) * costs[source]
+            - sizes * costs[target, source]
+        )
+        costs[target] = costs[:, target] = weighted / (sizes + sizes[target] + sizes[source])
+        costs[source] = costs[:, source] = np.inf
+        sizes[target] += sizes[source]
+        groups[groups == source] = target
+        # A merger brings no groups closer together, so only groups whose nearest was one of the two have a new one.
+        stale = (nearest == target) | (nearest == source)
+        stale[target] = True
+        nearest[stale] = costs[stale].argmin(axis=1)
+        lowest[stale] = costs[stale, nearest[stale]]
+        lowest[source] = np.inf
     return groups

@@ -1,4 +1,4 @@
-"""Single vectors and multi-vectors to files that other programs read: JSON lines, npz, safetensors."""
+"""Export of single vectors and multi-vectors to files: JSON lines, npz, safetensors."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import numpy as np
 from embedpack.errors import InputError, unknown
 from embedpack.storage.atomic import atomic_file
 from embedpack.vectors.embeddings import Embeddings
-from embedpack.vectors.metadata import CODEBOOK
+from embedpack.vectors.metadata import CODEBOOK_PREFIX
 from embedpack.vectors.multi_embeddings import MultiEmbeddings
 
 SUFFIXES = (".jsonl", ".npz", ".safetensors")
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse a file ending that cannot be written, before any work is done.
+    """Check the suffix of an output file.
 
     Raises:
-        InputError: see above.
+        InputError: the suffix is not in SUFFIXES.
     """
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: {unknown('ending', path.suffix, SUFFIXES)}")
 
 
 def is_stream(path: Path | None) -> bool:
-    """Whether vectors can be written there as they come; the other formats hold whole arrays."""
+    """True if the format is written row by row; the other formats need whole arrays."""
     return path is None or path.suffix == ".jsonl"
 
 
 def write_stream(path: Path | None, parts: Iterable[tuple[list[str], Embeddings]]) -> None:
-    """Write embeddings with their ids as JSON lines, part by part; see `write_vectors`.
+    """Write embeddings with their ids as JSON lines, part by part, to a file or (None) standard output.
 
     Raises:
-        InputError, CapacityError: the file cannot be written; nothing is left of it.
+        InputError, CapacityError: the file cannot be written; no partial file remains.
     """
     lines = (line for ids, embeddings in parts for line in _json_lines(ids, embeddings))
     if path is None:
@@ -51,15 +51,15 @@ def write_stream(path: Path | None, parts: Iterable[tuple[list[str], Embeddings]
 
 
 def write_vectors(path: Path | None, ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> None:
-    """Write embeddings; the file's ending decides on the format, None prints JSON lines.
+    """Write embeddings in the format of the file's suffix; None prints JSON lines.
 
-    jsonl: {"id", "embedding"} a line, the codes as numbers; of multi-vectors a list of lists. npz: ids, codes,
-    precision, dimensions, space, of multi-vectors also offsets, max_pixels where it was chosen, and the tensors of the
-    codebook (codebook.center, ...) where there is one. safetensors: what `Embeddings.load` or `MultiEmbeddings.load`
-    reads, in the order of the inputs.
+    jsonl: {"id", "embedding"} per line, the codes as numbers; a list of lists for multi-vectors.
+    npz: ids, codes, precision, dimensions, space; offsets of multi-vectors; max_pixels if it was set; the tensors of
+        the codebook (codebook.center, ...) if there is one.
+    safetensors: the format of `Embeddings.load` and `MultiEmbeddings.load`, without ids.
 
     Raises:
-        InputError, CapacityError: the file cannot be written; nothing is left of it.
+        InputError, CapacityError: the file cannot be written; no partial file remains.
     """
     if path is None:
         for line in _json_lines(ids, embeddings):
@@ -78,7 +78,7 @@ def write_vectors(path: Path | None, ids: list[str], embeddings: Embeddings | Mu
 
 
 def _arrays(ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    arrays: dict[str, Any] = {
         "ids": np.array(ids),
         "codes": embeddings.codes,
         "precision": np.array(embeddings.precision),
@@ -86,17 +86,17 @@ def _arrays(ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> dict[st
         "space": np.array(embeddings.space),
     }
     if isinstance(embeddings, MultiEmbeddings):
-        found["offsets"] = embeddings.offsets
+        arrays["offsets"] = embeddings.offsets
     if embeddings.max_pixels is not None:
-        found["max_pixels"] = np.array(embeddings.max_pixels)
+        arrays["max_pixels"] = np.array(embeddings.max_pixels)
     if embeddings.codebook is not None:
-        found |= embeddings.codebook.tensors(CODEBOOK)
-    return found
+        arrays |= embeddings.codebook.tensors(CODEBOOK_PREFIX)
+    return arrays
 
 
 def _json_lines(ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> Iterator[bytes]:
     multi = isinstance(embeddings, MultiEmbeddings)
     for name, codes in zip(ids, (part.codes for part in embeddings) if multi else embeddings.codes, strict=True):
-        # float16 has no shortest decimal form of its own in Python.
+        # Python has no shortest decimal form of float16.
         values = codes.astype(np.float32) if embeddings.precision == "float16" else codes
         yield msgspec.json.encode({"id": name, "embedding": values.tolist()}) + b"\n"

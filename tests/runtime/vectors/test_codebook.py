@@ -103,13 +103,11 @@ def test_without_a_rotation_vectors_stay_as_they_are_and_any_truncation_will_do(
 
 def test_other_dimensions() -> None:
     many, uneven = np.zeros((1, 40), np.float32), np.zeros((1, 12), np.float32)
-    assert refusal(lambda: codebook_of().rotate(many)) == "the codebook is one of 32 dimensions, not of 40"
-    assert refusal(lambda: codebook_of(blocks=()).digits(many, "4bit")) == (
-        "the codebook is one of 32 dimensions, not of 40"
-    )
-    assert refusal(lambda: codebook_of().check_dimensions(0)) == "the codebook is one of 32 dimensions, not of 0"
+    assert refusal(lambda: codebook_of().rotate(many)) == "the codebook has 32 dimensions, not 40"
+    assert refusal(lambda: codebook_of(blocks=()).digits(many, "4bit")) == ("the codebook has 32 dimensions, not 40")
+    assert refusal(lambda: codebook_of().check_dimensions(0)) == "the codebook has 32 dimensions, not 0"
     assert refusal(lambda: codebook_of().rotate_back(uneven)) == (
-        "the codebook's rotation can be cut to 8, 16, 32 dimensions, not to 12"
+        "the codebook's rotation can be truncated to 8, 16, 32 dimensions, not to 12"
     )
 
 
@@ -272,15 +270,15 @@ OFF = np.eye(8, dtype=np.float32) * np.float32(1.01)
     ],
 )
 def test_tensors_with_wrong_values(tensors: Mapping[str, npt.NDArray[Any]], message: str) -> None:
-    expected = f"this is no codebook: {message}; make the pack, or embed, again"
+    expected = f"invalid codebook: {message}; export the pack, or embed, again"
     assert refusal(lambda: Codebook.from_tensors(tensors)) == expected
 
 
 def test_levels_of_other_precisions() -> None:
     levels: Any = {"4bit": LEVELS["4bit"], "3bit": LEVELS["4bit"]}
     assert refusal(lambda: Codebook(np.zeros(8, np.float32), (), levels)) == (
-        "this is no codebook: it has levels for 3bit, 4bit, not for 4bit, 2bit, ternary, binary; "
-        "make the pack, or embed, again"
+        "invalid codebook: it has levels for 3bit, 4bit, not for 4bit, 2bit, ternary, binary; "
+        "export the pack, or embed, again"
     )
 
 
@@ -323,8 +321,8 @@ def test_file_gives_the_codebooks_back_and_has_the_same_bytes_again(tmp_path: Pa
         pytest.param(
             changed(rotation_1=OFF),
             (32, None),
-            "this is no codebook: rotation.1 is not orthogonal: its product with its transpose is off by 0.02; "
-            "make the pack, or embed, again",
+            "invalid codebook: rotation.1 is not orthogonal: its product with its transpose is off by 0.02; "
+            "export the pack, or embed, again",
             id="wrong_values",
         ),
     ],

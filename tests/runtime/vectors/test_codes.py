@@ -24,8 +24,8 @@ from embedpack.vectors.codes import (
     check_vectors,
     code_width,
     decode,
+    decode_in_codebook_space,
     quantize,
-    rotated,
     truncate,
     unit,
 )
@@ -109,7 +109,7 @@ def test_low_bits_decode_to_the_definition(
     expected = by_definition(codes, precision, dimensions, codebook)
     assert np.abs(decode(codes, precision, dimensions, codebook) - expected).max() <= 1e-6
     turned = expected @ whole_rotation(codebook)[:dimensions, :dimensions].T
-    assert np.abs(rotated(codes, precision, dimensions, codebook) - turned).max() <= 1e-6
+    assert np.abs(decode_in_codebook_space(codes, precision, dimensions, codebook) - turned).max() <= 1e-6
 
 
 @given(vectors=UNIT_VECTORS, precision=LOW_BITS, blocks=ALL_BLOCKS)

@@ -136,12 +136,12 @@ def test_codes_that_do_not_fit(codes: npt.NDArray[Any], precision: Precision, di
         ("4bit", 8, None, "4bit codes need the codebook that made them; pass codebook="),
         ("int8", 16, codebook_of(), "int8 codes have no codebook; leave it out"),
         ("float32", 16, codebook_of(), "float32 codes have no codebook; leave it out"),
-        ("binary", 2, codebook_of(0, (), 8), "the codebook is one of 8 dimensions, not of 16"),
+        ("binary", 2, codebook_of(0, (), 8), "the codebook has 8 dimensions, not 16"),
         (
             "ternary",
             4,
             codebook_of(0, (8, 24), 32),
-            "the codebook's rotation can be cut to 8, 32 dimensions, not to 16",
+            "the codebook's rotation can be truncated to 8, 32 dimensions, not to 16",
         ),
     ],
 )
@@ -187,7 +187,7 @@ def test_ternary_codes_end_within_a_byte(make_embeddings: Make) -> None:
 def test_truncation_within_a_block_of_the_rotation(make_embeddings: Make) -> None:
     embeddings = make_embeddings(5, "2bit", blocks=(16, 48))
     assert embeddings.truncate(16).codes.shape == (5, 4)
-    message = "the codebook's rotation can be cut to 16, 64 dimensions, not to 32"
+    message = "the codebook's rotation can be truncated to 16, 64 dimensions, not to 32"
     assert refusal(lambda: embeddings.truncate(32)) == message
 
 
@@ -321,12 +321,12 @@ def test_file_with_something_behind_it(make_embeddings: Make, tmp_path: Path) ->
             "an older embedpack wrote it, embed again",
         ),
         ({"format": None}, f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format None"),
-        ({"dimensions": "eight"}, "'eight' is no number of dimensions"),
-        ({"dimensions": "-8"}, "'-8' is no number of dimensions"),
-        ({"dimensions": "0"}, "'0' is no number of dimensions"),
-        ({"dimensions": "65537"}, "'65537' is no number of dimensions"),
-        ({"dimensions": "٨"}, "'٨' is no number of dimensions"),
-        ({"dimensions": None}, "'' is no number of dimensions"),
+        ({"dimensions": "eight"}, "'eight' is not a number of dimensions"),
+        ({"dimensions": "-8"}, "'-8' is not a number of dimensions"),
+        ({"dimensions": "0"}, "'0' is not a number of dimensions"),
+        ({"dimensions": "65537"}, "'65537' is not a number of dimensions"),
+        ({"dimensions": "٨"}, "'٨' is not a number of dimensions"),
+        ({"dimensions": None}, "'' is not a number of dimensions"),
         (
             {"precision": "int7"},
             "unknown precision 'int7'; known: float32, float16, int8, 4bit, 2bit, ternary, binary; "
@@ -342,11 +342,11 @@ def test_file_with_something_behind_it(make_embeddings: Make, tmp_path: Path) ->
             "int8 codes of 16 dimensions are an array [n, 16] of type int8, not [2, 8] of type int8",
         ),
         ({"space": None}, "the metadata has no 'space'"),
-        ({"max_pixels": "many"}, "'many' is no number of pixels"),
-        ({"max_pixels": "0"}, "'0' is no number of pixels"),
-        ({"max_pixels": "-5"}, "'-5' is no number of pixels"),
-        ({"max_pixels": "2147483649"}, "'2147483649' is no number of pixels"),
-        ({"max_pixels": ""}, "'' is no number of pixels"),
+        ({"max_pixels": "many"}, "'many' is not a number of pixels"),
+        ({"max_pixels": "0"}, "'0' is not a number of pixels"),
+        ({"max_pixels": "-5"}, "'-5' is not a number of pixels"),
+        ({"max_pixels": "2147483649"}, "'2147483649' is not a number of pixels"),
+        ({"max_pixels": ""}, "'' is not a number of pixels"),
     ],
     ids=lambda value: "".join(f"{key}={found}" for key, found in value.items()) if isinstance(value, dict) else "",
 )
@@ -360,11 +360,11 @@ def test_file_of_another_kind(tmp_path: Path, change: dict[str, str | None], mes
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"codebook.center": np.zeros(9, np.float32)}, "the codebook is one of 9 dimensions, not of 16"),
+        ({"codebook.center": np.zeros(9, np.float32)}, "the codebook has 9 dimensions, not 16"),
         (
             {"codebook.center": np.full(16, np.nan, np.float32)},
-            "this is no codebook: center holds values that are not finite or beyond 1e+06; "
-            "make the pack, or embed, again",
+            "invalid codebook: center holds values that are not finite or beyond 1e+06; "
+            "export the pack, or embed, again",
         ),
         (
             {"codebook.scale": np.zeros(16, np.float32)},
@@ -395,7 +395,7 @@ def test_file_without_the_codebook_of_its_codes(tmp_path: Path) -> None:
 def test_absurd_number_of_dimensions(tmp_path: Path) -> None:
     path = tmp_path / "vectors"
     write_safetensors(path, {"codes": CODES}, {**METADATA, "dimensions": "8" * 5000})
-    assert refusal(lambda: Embeddings.load(path)).endswith("8' is no number of dimensions")
+    assert refusal(lambda: Embeddings.load(path)).endswith("8' is not a number of dimensions")
 
 
 @pytest.mark.parametrize("tensors", [{}, {"vectors": CODES}, {"codes": CODES, "more": CODES}])

@@ -329,8 +329,8 @@ def test_file_cut_short_at_any_byte(tmp_path: Path) -> None:
             f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format 'embedpack-embeddings-2'",
         ),
         ({"format": None}, f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format None"),
-        ({"dimensions": "-8"}, "'-8' is no number of dimensions"),
-        ({"dimensions": None}, "'' is no number of dimensions"),
+        ({"dimensions": "-8"}, "'-8' is not a number of dimensions"),
+        ({"dimensions": None}, "'' is not a number of dimensions"),
         (
             {"dimensions": "16"},
             "int8 codes of 16 dimensions are an array [n, 16] of type int8, not [5, 8] of type int8",
@@ -341,11 +341,11 @@ def test_file_cut_short_at_any_byte(tmp_path: Path) -> None:
             "float16 codes of 8 dimensions are an array [n, 8] of type float16, not [5, 8] of type int8",
         ),
         ({"space": None}, "the metadata has no 'space'"),
-        ({"max_pixels": "many"}, "'many' is no number of pixels"),
-        ({"max_pixels": "0"}, "'0' is no number of pixels"),
-        ({"max_pixels": "-5"}, "'-5' is no number of pixels"),
-        ({"max_pixels": "2147483649"}, "'2147483649' is no number of pixels"),
-        ({"max_pixels": ""}, "'' is no number of pixels"),
+        ({"max_pixels": "many"}, "'many' is not a number of pixels"),
+        ({"max_pixels": "0"}, "'0' is not a number of pixels"),
+        ({"max_pixels": "-5"}, "'-5' is not a number of pixels"),
+        ({"max_pixels": "2147483649"}, "'2147483649' is not a number of pixels"),
+        ({"max_pixels": ""}, "'' is not a number of pixels"),
     ],
 )
 def test_file_of_another_kind(tmp_path: Path, change: dict[str, str | None], message: str) -> None:

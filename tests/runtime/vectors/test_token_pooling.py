@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack.vectors.token_pooling import FEWEST, LONGEST, pool_rows, ward_groups
+from embedpack.vectors.token_pooling import MAX_ROWS, MIN_ROWS, pool_rows, ward_groups
 
 Bools = npt.NDArray[np.bool_]
 Vectors = npt.NDArray[np.float32]
@@ -69,7 +69,7 @@ def test_special_rows_stay_and_the_others_are_pooled_between_them(alone: Bools, 
     for start, stop in pairwise(edges):
         stretch = rows[start:stop]
         if not alone[start]:
-            count = max(-(-len(stretch) // factor), min(len(stretch), FEWEST))
+            count = max(-(-len(stretch) // factor), min(len(stretch), MIN_ROWS))
             groups = ward_groups(stretch, count)
             means = [stretch[groups == first].astype(np.float64).mean(axis=0) for first in np.unique(groups)]
             stretch = np.array([mean / np.linalg.norm(mean) for mean in means], np.float32)
@@ -84,15 +84,15 @@ def test_long_texts_lose_all_but_one_row_in_so_many(factor: int) -> None:
 
 
 def test_long_stretches_are_pooled_part_by_part() -> None:
-    rows, half = vectors(2 * LONGEST), plain(LONGEST)
-    parts = [pool_rows(rows[:LONGEST], half, 4), pool_rows(rows[LONGEST:], half, 4)]
+    rows, half = vectors(2 * MAX_ROWS), plain(MAX_ROWS)
+    parts = [pool_rows(rows[:MAX_ROWS], half, 4), pool_rows(rows[MAX_ROWS:], half, 4)]
     np.testing.assert_array_equal(pool_rows(rows, plain(len(rows)), 4), np.concatenate(parts))
 
 
 def test_short_texts_keep_their_rows() -> None:
-    rows = vectors(FEWEST)
-    np.testing.assert_allclose(pool_rows(rows, plain(FEWEST), 4), rows, atol=1e-6)
-    assert len(pool_rows(vectors(FEWEST + 5), plain(FEWEST + 5), 4)) == FEWEST
+    rows = vectors(MIN_ROWS)
+    np.testing.assert_allclose(pool_rows(rows, plain(MIN_ROWS), 4), rows, atol=1e-6)
+    assert len(pool_rows(vectors(MIN_ROWS + 5), plain(MIN_ROWS + 5), 4)) == MIN_ROWS
 
 
 def test_a_factor_of_1_changes_nothing() -> None:
