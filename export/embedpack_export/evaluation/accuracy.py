@@ -11,7 +11,7 @@ from embedpack_export.evaluation.results import AccuracyReport, SetDescription, 
 from embedpack_export.evaluation.scoring.grid import Grid
 from embedpack_export.evaluation.scoring.task_run import SetRun, TaskRun, TaskScores, run_task
 from embedpack_export.evaluation.sets.assignment import assign, variants_of
-from embedpack_export.evaluation.sets.data import PairSet, RetrievalSet
+from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_sets
 from embedpack_export.evaluation.summary import summarise, summarise_tasks
 from embedpack_export.reference.opening import open_reference
@@ -86,8 +86,8 @@ def _description(each: SetRun) -> SetDescription:
     return SetDescription(
         name=whole.name,
         kind=whole.kind,
-        documents=0 if isinstance(whole, PairSet) else len(each.right.inputs),
-        queries=len(each.left.inputs),
+        documents=len(whole.documents) if isinstance(whole, RetrievalSet) else 0,
+        queries=len(whole.sides[0].inputs),
         unjudged=whole.unjudged if isinstance(whole, RetrievalSet) else 0,
         reference=round(reference, 4),
         recall_at_100=None if recall is None else round(recall, 4),

@@ -17,6 +17,7 @@ from embedpack.pack.folder import Pack
 from embedpack.progress import Progress
 from embedpack.vectors.multi_embeddings import offsets_of
 from embedpack.vectors.token_pooling import pool_rows
+from embedpack_export.evaluation.sets.data import AnySet, RetrievalSet
 from embedpack_export.reference.protocol import Input
 
 # Inputs processed at a time to count their tokens; few if there are images, whose pixels take memory.
@@ -35,6 +36,36 @@ def encode_multi(model: Embedder, task: str, inputs: Sequence[Input], prompt_nam
     """Encode inputs as float32 multi-vectors; arguments as for `encode`."""
     name = model.pack.manifest.tasks[task].prompt_name(prompt_name)
     return model.encode_multi(list(inputs), task=task, prompt_name=name)
+
+
+@dataclass(frozen=True, eq=False)
+class VectorPair:
+    """Single vectors of queries and documents, or of first and second texts."""
+
+    left: Embeddings
+    right: Embeddings
+
+    def truncate(self, dimensions: int) -> VectorPair:
+        """Return both truncated."""
+        return VectorPair(self.left.truncate(dimensions), self.right.truncate(dimensions))
+
+
+@dataclass(frozen=True, eq=False)
+class MultiVectorPair:
+    """Multi-vectors of queries and documents."""
+
+    left: MultiEmbeddings
+    right: MultiEmbeddings
+
+
+def encode_set(model: Embedder, task: str, evaluation_set: AnySet) -> VectorPair:
+    """Encode both sides of a set as float32 single vectors."""
+    return VectorPair(*(encode(model, task, side.inputs, side.prompt_name) for side in evaluation_set.sides))
+
+
+def encode_set_multi(model: Embedder, task: str, evaluation_set: RetrievalSet) -> MultiVectorPair:
+    """Encode both sides of a set as float32 multi-vectors."""
+    return MultiVectorPair(*(encode_multi(model, task, side.inputs, side.prompt_name) for side in evaluation_set.sides))
 
 
 @dataclass(frozen=True)

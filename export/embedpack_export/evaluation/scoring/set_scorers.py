@@ -11,6 +11,7 @@ from embedpack import Embeddings, MultiEmbeddings, maxsim, search
 from embedpack.scoring.top_k import smallest
 from embedpack.vectors.codes import Float32
 from embedpack_export.evaluation.results import Measure, QueryScores, SetResult, Setting
+from embedpack_export.evaluation.scoring.encoding import MultiVectorPair, VectorPair
 from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.sets.data import PairSet, RetrievalSet
 from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
@@ -23,26 +24,6 @@ from embedpack_export.metrics.rankings import (
     spearman_parts,
     top_k_overlap,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class VectorPair:
-    """Single vectors of queries and documents, or of first and second texts."""
-
-    left: Embeddings
-    right: Embeddings
-
-    def truncate(self, dimensions: int) -> VectorPair:
-        """Return both truncated."""
-        return VectorPair(self.left.truncate(dimensions), self.right.truncate(dimensions))
-
-
-@dataclass(frozen=True, eq=False)
-class MultiVectorPair:
-    """Multi-vectors of queries and documents."""
-
-    left: MultiEmbeddings
-    right: MultiEmbeddings
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +103,10 @@ class RetrievalScorer(_RankingScorer):
         """nDCG@10 and Recall@100 of the reference at full dimensions."""
         exact = self._full()
         return float(exact.ndcg.mean()), float(exact.recall.mean())
+
+    def reference_score(self, dimensions: int) -> float:
+        """NDCG@10 of the reference, truncated to some dimensions."""
+        return float(self._at(dimensions).ndcg.mean())
 
     def score(self, setting: Setting, left: Embeddings, right: Embeddings) -> SetResult:
         """Score a setting.

@@ -12,23 +12,28 @@ from embedpack import Embedder, Embeddings, MultiEmbeddings
 from embedpack.pack.folder import Pack
 from embedpack.pack.task_codec import TaskCodec
 from embedpack.progress import Progress
-from embedpack.vectors.codes import Float32
 from embedpack.vectors.multi_embeddings import offsets_of
 from embedpack_export.evaluation.results import CosineGroups, SetResult, Setting
-from embedpack_export.evaluation.scoring.encoding import InputInfo, encode, encode_multi, inspect_inputs, pooled
+from embedpack_export.evaluation.scoring.encoding import (
+    InputInfo,
+    MultiVectorPair,
+    VectorPair,
+    encode_set,
+    encode_set_multi,
+    inspect_inputs,
+    pooled,
+)
 from embedpack_export.evaluation.scoring.grid import Grid
 from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.scoring.set_scorers import (
-    MultiVectorPair,
     MultiVectorScorer,
     PairScorer,
     RetrievalScorer,
-    VectorPair,
 )
-from embedpack_export.evaluation.sets.data import AnySet, PairSet
+from embedpack_export.evaluation.sets.data import AnySet, PairSet, Side
 from embedpack_export.metrics.cosines import row_cosines, summarise_by_label
 from embedpack_export.metrics.rankings import Float64
-from embedpack_export.reference.protocol import Input, Reference
+from embedpack_export.reference.protocol import Reference
 
 logger = logging.getLogger("embedpack")
 
@@ -57,29 +62,21 @@ class TaskRun:
 
 
 @dataclass(frozen=True, eq=False)
-class SetInputs:
-    """Inputs of one side of a set: queries or documents, first or second texts.
+class SetRun:
+    """A set with its scorers, which hold the reference's vectors.
 
     Attributes:
-        inputs: texts or image files.
-        prompt_name: name of their prompt.
-        infos: tokens of each input; empty if nothing needs them.
+        evaluation_set: the set.
+        single: scorer of single vectors.
+        multi: scorer of multi-vectors; None: they are not measured.
+        left_infos, right_infos: tokens of the inputs of both sides; empty if nothing needs them.
     """
 
-    inputs: Sequence[Input]
-    prompt_name: str
-    infos: Sequence[InputInfo]
-
-
-@dataclass(frozen=True, eq=False)
-class SetRun:
-    """A set with its inputs and its scorers, which hold the reference's vectors."""
-
     evaluation_set: AnySet
-    left: SetInputs
-    right: SetInputs
     single: RetrievalScorer | PairScorer
     multi: MultiVectorScorer | None
+    left_infos: Sequence[InputInfo]
+    right_infos: Sequence[InputInfo]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +105,14 @@ def run_task(run: TaskRun, sets: Sequence[AnySet], reference: Reference) -> Task
         cosines = []
         for each in set_runs:
             logger.info("%s: %s", variant, each.evaluation_set.name)
-            left, right = (encode(model, run.task, side.inputs, side.prompt_name) for side in (each.left, each.right))
-            results += single_results(each.single, run.grid.single(variant), VectorPair(left, right), codec)
+            vectors = encode_set(model, run.task, each.evaluation_set)
+            results += single_results(each.single, run.grid.single(variant), vectors, codec)
             if run.cosine_groups:
-                cosines.append(_labeled_cosines(each, left, right))
+                cosines.append(_labeled_cosines(each, vectors))
             if each.multi is not None:
-                results += _multi_results(model, run, each, codec)
+                multi_vectors = encode_set_multi(model, run.task, each.multi.evaluation_set)
+                settings = run.grid.multi(variant)
+                results += multi_results(each.multi, settings, multi_vectors, each.right_infos, codec)
         if run.cosine_groups:
             groups.append(_grouped(variant, cosines))
     return TaskScores(set_runs, results, groups)
@@ -122,55 +121,37 @@ def run_task(run: TaskRun, sets: Sequence[AnySet], reference: Reference) -> Task
 def _set_run(run: TaskRun, reference: Reference, each: AnySet) -> SetRun:
     """Open the scorers of a set with the vectors of the reference."""
     logger.info("reference (%s) of %s: %s", reference.kind, run.task, each.name)
-    left, right = _set_inputs(run, each)
-    manifest, task = run.pack.manifest, run.pack.manifest.tasks[run.task]
-    space = manifest.space(run.task)
-    vectors = VectorPair(
-        *(
-            Embeddings(
-                reference.single(run.task, side.inputs, task.prompt(side.prompt_name)),
-                "float32",
-                manifest.dimensions,
-                space,
-            )
-            for side in (left, right)
-        )
-    )
+    left, right = each.sides
+    # Tokens are needed for the length groups, and those of documents for token pooling.
+    left_infos = _infos(run, left) if run.cosine_groups else []
+    right_infos = _infos(run, right) if run.cosine_groups or run.grid.has_multi else []
+    vectors = VectorPair(*(_reference_vectors(run, reference, side) for side in each.sides))
     if isinstance(each, PairSet):
-        return SetRun(each, left, right, PairScorer(each, vectors, against_full=run.against_full), None)
+        return SetRun(each, PairScorer(each, vectors, against_full=run.against_full), None, left_infos, right_infos)
     qrels = QrelsScorer(each)
     multi = None
     if run.grid.has_multi:
-        multi_vectors = (
-            _joined(reference.multi(run.task, side.inputs, task.prompt(side.prompt_name)), space)
-            for side in (left, right)
-        )
-        multi = MultiVectorScorer(each, qrels, MultiVectorPair(*multi_vectors))
-    return SetRun(each, left, right, RetrievalScorer(each, qrels, vectors, against_full=run.against_full), multi)
+        multi_vectors = MultiVectorPair(*(_reference_multi_vectors(run, reference, side) for side in each.sides))
+        multi = MultiVectorScorer(each, qrels, multi_vectors)
+    single = RetrievalScorer(each, qrels, vectors, against_full=run.against_full)
+    return SetRun(each, single, multi, left_infos, right_infos)
 
 
-def _set_inputs(run: TaskRun, each: AnySet) -> tuple[SetInputs, SetInputs]:
-    """Return both sides of a set; those whose tokens are needed, for length groups or for token pooling, inspected."""
-
-    def side(inputs: Sequence[Input], prompt_name: str, *, inspect: bool) -> SetInputs:
-        infos = inspect_inputs(run.pack, run.task, inputs, prompt_name) if inspect else []
-        return SetInputs(inputs, prompt_name, infos)
-
-    if isinstance(each, PairSet):
-        # Both texts of a pair have the same role.
-        return (
-            side(each.first, "query", inspect=run.cosine_groups),
-            side(each.second, "query", inspect=run.cosine_groups),
-        )
-    return (
-        side(list(each.queries.values()), "query", inspect=run.cosine_groups),
-        side(list(each.documents.values()), "passage", inspect=run.cosine_groups or run.grid.has_multi),
-    )
+def _infos(run: TaskRun, side: Side) -> list[InputInfo]:
+    return inspect_inputs(run.pack, run.task, side.inputs, side.prompt_name)
 
 
-def _joined(rows: Sequence[Float32], space: str) -> MultiEmbeddings:
+def _reference_vectors(run: TaskRun, reference: Reference, side: Side) -> Embeddings:
+    manifest = run.pack.manifest
+    codes = reference.single(run.task, side.inputs, manifest.tasks[run.task].prompt(side.prompt_name))
+    return Embeddings(codes, "float32", manifest.dimensions, manifest.space(run.task))
+
+
+def _reference_multi_vectors(run: TaskRun, reference: Reference, side: Side) -> MultiEmbeddings:
+    manifest = run.pack.manifest
+    rows = reference.multi(run.task, side.inputs, manifest.tasks[run.task].prompt(side.prompt_name))
     offsets = offsets_of([len(each) for each in rows])
-    return MultiEmbeddings(np.concatenate(rows), offsets, "float32", rows[0].shape[1], space)
+    return MultiEmbeddings(np.concatenate(rows), offsets, "float32", rows[0].shape[1], manifest.space(run.task))
 
 
 def single_results(
@@ -217,22 +198,14 @@ def multi_results(
             progress.advance(1)
 
 
-def _multi_results(model: Embedder, run: TaskRun, each: SetRun, codec: TaskCodec) -> Iterator[SetResult]:
-    assert each.multi is not None
-    assert model.variant is not None
-    vectors = MultiVectorPair(
-        *(encode_multi(model, run.task, side.inputs, side.prompt_name) for side in (each.left, each.right))
-    )
-    return multi_results(each.multi, run.grid.multi(model.variant), vectors, each.right.infos, codec)
-
-
-def _labeled_cosines(each: SetRun, left: Embeddings, right: Embeddings) -> tuple[Float64, list[str], list[str]]:
+def _labeled_cosines(each: SetRun, vectors: VectorPair) -> tuple[Float64, list[str], list[str]]:
     """Return the cosines of full vectors with the reference's, and the language and length group of each input."""
     exact = each.single.reference
-    cosines = np.concatenate([row_cosines(left.codes, exact.left.codes), row_cosines(right.codes, exact.right.codes)])
-    whole = each.evaluation_set
-    languages = [whole.language] * len(cosines) if isinstance(whole, PairSet) else list(whole.languages)
-    return cosines, languages, [info.length for info in (*each.left.infos, *each.right.infos)]
+    cosines = np.concatenate(
+        [row_cosines(vectors.left.codes, exact.left.codes), row_cosines(vectors.right.codes, exact.right.codes)]
+    )
+    lengths = [info.length for info in (*each.left_infos, *each.right_infos)]
+    return cosines, list(each.evaluation_set.languages), lengths
 
 
 def _grouped(variant: str, parts: Sequence[tuple[Float64, list[str], list[str]]]) -> CosineGroups:

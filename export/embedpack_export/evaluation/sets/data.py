@@ -12,6 +12,14 @@ Kind = Literal["retrieval", "code", "sts", "visual"]
 
 
 @dataclass(frozen=True)
+class Side:
+    """Inputs of one side of a set with the name of their prompt."""
+
+    inputs: Sequence[Input]
+    prompt_name: str
+
+
+@dataclass(frozen=True)
 class RetrievalSet:
     """Queries, documents and relevance judgements, all by id.
 
@@ -32,6 +40,11 @@ class RetrievalSet:
     qrels: Mapping[str, Mapping[str, int]]
     languages: Sequence[str]
     unjudged: int = 0
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """Queries and documents."""
+        return Side(list(self.queries.values()), "query"), Side(list(self.documents.values()), "passage")
 
     @property
     def query_languages(self) -> Sequence[str]:
@@ -76,6 +89,16 @@ class PairSet:
     def kind(self) -> Kind:
         """The kind of all pair sets, "sts"."""
         return "sts"
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """First and second texts; both have the same role."""
+        return Side(self.first, "query"), Side(self.second, "query")
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """Language of each first text, then of each second text."""
+        return [self.language] * (len(self.first) + len(self.second))
 
     def limited(self, count: int) -> PairSet:
         """Return the first `count` pairs."""
