@@ -6,11 +6,9 @@ import argparse
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import onnx_ir as ir
@@ -22,12 +20,11 @@ from embedpack.pack.manifest import WeightsFormat
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.evaluation.text_table import text_table
-from embedpack_export.graph.formats.by_name import FORMATS
-from embedpack_export.graph.formats.int4 import Int4
 from embedpack_export.metrics.bootstrap import interval, resampled_means
 from embedpack_export.metrics.rankings import Float64, top_columns, top_k_overlap
 from embedpack_export.pipeline import export
-from embedpack_export.planning.settings import LARGEST_LOSS, ExportSettings
+from embedpack_export.planning.settings import DEFAULT_INT4_METHOD, LARGEST_LOSS, ExportSettings
+from embedpack_export.quantization.gptq import RoundingMethod
 
 SUMMARY = "int8, and int4 with and without calibration, against float32: vectors, rankings, bits a weight."
 EXAMPLES = """\
@@ -47,13 +44,13 @@ class Way:
 
     name: str
     weights: WeightsFormat
-    format: Int4 | None = None
+    int4_method: RoundingMethod = DEFAULT_INT4_METHOD
 
 
 EXACT = Way("fp32", "fp32")
 # The same format, scales and offsets in all three int4 ways: only the integers and the biases differ.
-NEAREST, SHIPPED = Way("int4, to the nearest", "int4", Int4("rtn")), Way("int4", "int4")
-WAYS = (Way("int8", "int8"), NEAREST, Way("int4, fitted only", "int4", Int4("gptq")), SHIPPED)
+NEAREST, SHIPPED = Way("int4, to the nearest", "int4", "rtn"), Way("int4", "int4")
+WAYS = (Way("int8", "int8"), NEAREST, Way("int4, fitted only", "int4", "gptq"), SHIPPED)
 
 
 @dataclass(frozen=True)
@@ -111,12 +108,13 @@ def _answers(
     way: Way, sets: Sequence[RetrievalSet], options: argparse.Namespace
 ) -> tuple[list[Answer], dict[str, float]]:
     """Of one way on all sets, and its bits a weight."""
-    with tempfile.TemporaryDirectory() as folder, _written(way):
+    with tempfile.TemporaryDirectory() as folder:
         settings = ExportSettings(
             checkpoint=options.checkpoint,
             output=Path(folder) / "pack",
             adapters=_adapter(options.adapter),
             weights=(way.weights,),
+            int4_method=way.int4_method,
             max_loss=LARGEST_LOSS,
             reference="fp32 graph",
         )
@@ -133,11 +131,6 @@ def _answers(
             ranks = top_columns(similarity(queries, documents))
             answers.append(Answer(queries, documents, ranks, ndcg_at_10(ranks, item)))
         return answers, _bits(settings.output / described.graph)
-
-
-def _written(way: Way) -> AbstractContextManager[object]:
-    """Exports write int4 in that way."""
-    return nullcontext() if way.format is None else patch.dict(FORMATS, {way.weights: way.format})
 
 
 def _adapter(pair: str | None) -> dict[str, Path]:

@@ -21,7 +21,6 @@ from embedpack_export.assembly.new_folder import check_output, new_pack
 from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind
 from embedpack_export.gate.writing import report_accuracy
 from embedpack_export.graph.context import StagedModel
-from embedpack_export.graph.formats.by_name import FORMATS
 from embedpack_export.graph.lora_branches import AdapterBranches, write_adapter
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings
@@ -85,7 +84,7 @@ def _write_vision(plan: ExportPlan, pack: PackBuilder) -> _Embeds:
     weights = Weights(plan.checkpoint, None, plan.model.rules, vision.tensors.search)
     exact_run = ExactRun(weights, feeds, observed=len(feeds) - 1)
     writers = {
-        name: GraphWriter(f"vision-{name}", pack.store, vision.model, weights, LinearWriting(FORMATS[name]))
+        name: GraphWriter(f"vision-{name}", pack.store, vision.model, weights, LinearWriting(plan.formats[name]))
         for name in pack.weights
     }
     written = {name: [WrittenRun(feeds)] for name in writers}
@@ -106,7 +105,7 @@ def _write_task(plan: ExportPlan, task: str, embeds: _Embeds, codes: TaskCodes |
     weights, inputs = _task_weights(plan, task), text_inputs(plan, plan.tasks[task], pack.golden.cases[task])
     exact_run = ExactRun(weights, inputs.feeds(embeds.exact), len(inputs.calibration))
     writers = {
-        name: GraphWriter(f"{task}-{name}", pack.store, plan.model.text, weights, LinearWriting(FORMATS[name]))
+        name: GraphWriter(f"{task}-{name}", pack.store, plan.model.text, weights, LinearWriting(plan.formats[name]))
         for name in pack.weights
     }
     written = {name: [WrittenRun(inputs.feeds(embeds.written[name]))] for name in writers}
@@ -138,7 +137,11 @@ def _write_switchable(plan: ExportPlan, embeds: _Embeds, pack: PackBuilder) -> d
     backbone = Weights(plan.checkpoint, None, rules, plan.is_text_tensor)
     writers = {
         name: GraphWriter(
-            f"switchable-{name}", pack.store, plan.model.text, backbone, LinearWriting(FORMATS[name], branches[name])
+            f"switchable-{name}",
+            pack.store,
+            plan.model.text,
+            backbone,
+            LinearWriting(plan.formats[name], branches[name]),
         )
         for name in pack.weights
     }

@@ -36,6 +36,7 @@ from embedpack_export.planning.calibration_texts import SHIPPED, read_calibratio
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.planning.tasks import TaskPlan
+from embedpack_export.quantization.gptq import RoundingMethod
 from embedpack_export.sources.checkpoint import read_checkpoint
 from embedpack_export.sources.peft_adapter import read_adapter
 from embedpack_export.sources.weights import Weights
@@ -172,6 +173,16 @@ def test_the_record_tells_settings_and_tools(home: Path) -> None:
     }
     assert set(record.tools) == {"embedpack", "numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers"}
     assert record.seed == 0
+
+
+def test_another_rounding_of_int4_is_recorded_and_changes_the_weights_alone(checkpoint: Path, tmp_path: Path) -> None:
+    methods: tuple[RoundingMethod, ...] = ("rtn", "gptq", "gptaq")
+    manifests = [
+        export(quick(checkpoint, tmp_path / method, weights=("int4",), int4_method=method)) for method in methods
+    ]
+    assert [manifest.export.settings.get("int4_method") for manifest in manifests] == ["rtn", "gptq", None]
+    assert len({manifest.files["weights/int4.bin"].sha256 for manifest in manifests}) == 3
+    assert len({manifest.files["weights/shared.bin"].sha256 for manifest in manifests}) == 1
 
 
 def test_a_pack_is_as_readable_as_any_folder(home: Path) -> None:

@@ -11,7 +11,7 @@ from embedpack.pack.folder import describe_file, write_manifest
 from embedpack.pack.manifest import FORMAT, ExportRecord, FileEntry, Manifest, TextInput
 from embedpack_export.assembly.pack_builder import PackBuilder
 from embedpack_export.planning.plan import ExportPlan
-from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.planning.settings import DEFAULT_INT4_METHOD, ExportSettings
 from embedpack_export.sources.license import pack_license
 
 GOLDEN_FILE = "report/golden.json"
@@ -60,7 +60,8 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
                 "adapter_modes": list(settings.adapter_modes),
                 "max_loss": settings.max_loss,
                 "allow_loss": settings.allow_loss,
-            },
+            }
+            | ({} if settings.int4_method == DEFAULT_INT4_METHOD else {"int4_method": settings.int4_method}),
             tools={name: importlib.metadata.version(name) for name in TOOLS},
             calibration=plan.calibration.sha256,
             seed=settings.seed,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.errors import CheckpointError
-from embedpack.pack.manifest import Source
+from embedpack.pack.manifest import Source, WeightsFormat
+from embedpack_export.graph.context import LinearFormat
+from embedpack_export.graph.formats.by_name import linear_formats
 from embedpack_export.planning.calibration_texts import CalibrationSet, read_calibration
 from embedpack_export.planning.model_source import ModelSource, read_model_source
 from embedpack_export.planning.settings import ExportSettings
@@ -20,11 +23,13 @@ class ExportPlan(ModelSource):
     Attributes:
         calibration: calibration texts.
         source: record of the source for the manifest.
+        formats: weights formats by name.
         seed: seed of all random choices.
     """
 
     calibration: CalibrationSet
     source: Source
+    formats: Mapping[WeightsFormat, LinearFormat]
     seed: int
 
     @property
@@ -64,6 +69,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
             files=source.files,
             fingerprint=source.fingerprint,
         ),
+        formats=linear_formats(settings.int4_method),
         seed=settings.seed,
     )
 

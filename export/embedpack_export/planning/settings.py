@@ -9,8 +9,10 @@ from typing import Literal
 
 from embedpack.errors import InputError
 from embedpack.pack.manifest import AdapterMode, Modality, Pooling, WeightsFormat
+from embedpack_export.quantization.gptq import RoundingMethod
 
 DEFAULT_WEIGHTS: tuple[WeightsFormat, ...] = ("fp32", "int8")
+DEFAULT_INT4_METHOD: RoundingMethod = "gptaq"
 # Points of nDCG@10 that a variant may lose (see `report.ranking`), by its weights format. On the shipped texts
 # all-MiniLM-L6-v2 loses 0.00, 0.03 and 0.50: enough room for other models, too little for a damaged one.
 MAX_LOSS: dict[WeightsFormat, float] = {"fp32": 0.05, "int8": 0.3, "int4": 1.0}
@@ -36,6 +38,7 @@ class ExportSettings:
         adapter_modes: "merged": a graph for each task; "switchable": one graph for all of them.
         modality: "text" leaves the part out that reads images; None takes all that the checkpoint has.
         weights: formats of the matrices, one variant each per task.
+        int4_method: rounding of int4 weights; weaker methods than "gptaq" are for comparisons.
         pooling: overrides what the checkpoint says.
         max_tokens: overrides what the checkpoint says.
         truncate_dims: allowed truncations beside the full dimension; empty takes what the checkpoint says.
@@ -57,6 +60,7 @@ class ExportSettings:
     adapter_modes: tuple[AdapterMode, ...] = ("merged",)
     modality: Modality | None = None
     weights: tuple[WeightsFormat, ...] = DEFAULT_WEIGHTS
+    int4_method: RoundingMethod = DEFAULT_INT4_METHOD
     pooling: Pooling | None = None
     max_tokens: int | None = None
     truncate_dims: tuple[int, ...] = ()
