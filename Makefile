@@ -1,25 +1,25 @@
 # Every target sets itself up: an environment of its own below the repository, pinned by constraints.txt.
 PYTHON ?= python3
-light = -e . pytest hypothesis
+MAKEFLAGS += -j2
+light = -e . pytest pytest-cov hypothesis
 demo = -e .[export]
 test = -e .[images,pdf,export,hub,reference,fast,bench,dev]
-
-.PHONY: demo test check bench
+full = tests/benchmarks tests/export tests/images tests/project tests/runtime/scoring/test_hamming.py
+.PHONY: demo test light full check bench
 demo: .venv-demo/.done
 	.venv-demo/bin/embedpack demo
-test: .venv-light/.done .venv-test/.done
-	.venv-light/bin/pytest tests/runtime
-	.venv-test/bin/pytest tests/export tests/project tests/images tests/benchmarks tests/runtime/scoring/test_hamming.py
+test: light full
+	.venv-test/bin/coverage combine --quiet
+	.venv-test/bin/coverage report --include='runtime/*' --fail-under=95 --format=total
+	.venv-test/bin/coverage report --include='export/*' --fail-under=90 --format=total
+light: .venv-light/.done
+	COVERAGE_FILE=.coverage.light .venv-light/bin/pytest --cov --cov-report= tests/runtime
+full: .venv-test/.done
+	COVERAGE_FILE=.coverage.full .venv-test/bin/pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --cov --cov-report= $(full)
 check: .venv-test/.done
-	.venv-test/bin/ruff check
-	.venv-test/bin/ruff format --check
-	.venv-test/bin/mypy
+	.venv-test/bin/ruff check && .venv-test/bin/ruff format --check && .venv-test/bin/mypy
 bench: .venv-test/.done
 	test -d packs/minilm || .venv-test/bin/embedpack demo --keep packs/minilm
-	.venv-test/bin/python -m benchmarks speed packs/minilm
-	.venv-test/bin/python -m benchmarks footprint packs/minilm
-
+	.venv-test/bin/python -m benchmarks speed packs/minilm && .venv-test/bin/python -m benchmarks footprint packs/minilm
 .venv-%/.done: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $($*)
-	touch $@
+	$(PYTHON) -m venv $(@D) && $(@D)/bin/python -m pip install -q --no-compile --disable-pip-version-check -c constraints.txt $($*) && touch $@

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +14,16 @@ settings.register_profile(
     "embedpack", deadline=None, derandomize=True, max_examples=30, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("embedpack")
+# Tests run in several processes; numpy and torch read this when they are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Files that take longest begin first: a process works on a whole file, and none is to begin with a long one at the end.
+LONGEST = ("project/test_minilm.py", "gate/test_gate.py", "families/test_qwen2_5_vl.py", "benchmarks/test_speed.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the longest files to the front."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get("/".join(Path(item.path).parts[-2:]), len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

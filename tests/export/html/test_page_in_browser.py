@@ -13,7 +13,7 @@ from embedpack_export.html.plot import Point, Scatter, pareto_front
 from tests.helpers.browser import Browser, find_chromium, open_browser
 
 CHROMIUM = find_chromium()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to show the page")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 LONG = "a-task-with-a-name-that-does-not-end-" * 4
 HOSTILE = "<img src=http://127.0.0.1:9/x onerror=alert(1)><script>alert(2)</script>"
 GROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(19, 22, 26)"}
