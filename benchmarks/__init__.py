@@ -1,1 +1,1 @@
-"""Accuracy, speed and footprint of packs: `python -m benchmarks -h`; figures and their conditions in `results/`."""
+"""Benchmarks of packs: `python -m benchmarks -h`; results with their provenance in `results/`."""

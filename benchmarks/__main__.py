@@ -1,4 +1,4 @@
-"""The command line: runs one benchmark, prints its table, writes its figures with their provenance as JSON."""
+"""Command line of the benchmarks: run one, print its table, write its results with their provenance as JSON."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from benchmarks.host import footprint, prepared, soak
 from benchmarks.quality import accuracy, census, codes, decoders, multi, weights
-from benchmarks.search import nearest
-from benchmarks.speed import throughput
+from benchmarks.search import search
+from benchmarks.speed import speed
 from embedpack import EmbedpackError
 from embedpack.host.cores import available_cores
 from embedpack.storage.atomic import atomic_file
@@ -21,10 +21,14 @@ from embedpack_export.evaluation.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 20261121
+EXAMPLES = """examples:
+  python -m benchmarks speed packs/minilm
+  python -m benchmarks accuracy -h
+  python -m benchmarks show benchmarks/results/codes.json"""
 
 
 class Benchmark(Protocol):
-    """What a benchmark's module offers; `table` shows what `run` found, from its JSON alone."""
+    """Interface of a benchmark's module; `table` formats the results of `run`, read back from JSON."""
 
     SUMMARY: str
     EXAMPLES: str
@@ -43,16 +47,16 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "multi": multi,
     "decoders": decoders,
     "census": census,
-    "speed": throughput,
+    "speed": speed,
     "footprint": footprint,
     "prepared": prepared,
     "soak": soak,
-    "search": nearest,
+    "search": search,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -80,7 +84,7 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """The command that repeats a run; a path outside the repository is cut to its last part."""
+    """Command that repeats a run; of paths outside the repository only the last part stays."""
     return " ".join(["python -m benchmarks", *map(_portable, arguments)])
 
 
@@ -106,7 +110,10 @@ def _show(path: Path) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure packs; what it shows and what not: README.md."
+        prog="python -m benchmarks",
+        description="Measure packs. benchmarks/README.md describes every benchmark.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True, dest="benchmark")
     for name, benchmark in BENCHMARKS.items():
@@ -118,11 +125,18 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         benchmark.add_arguments(sub)
-        sub.add_argument("--threads", type=int, metavar="N", help="default: the cores that this process may use")
-        sub.add_argument("--seed", type=int, default=SEED, help="of everything drawn by chance; default: %(default)s")
-        sub.add_argument("--name", help=f"write results/NAME.json; default: {name}")
-    show = commands.add_parser("show", help="Print the table of a result file again.")
-    show.add_argument("file", type=Path, metavar="FILE", help="a file of results/")
+        sub.add_argument("--threads", type=int, metavar="N", help="number of threads; default: available cores")
+        sub.add_argument("--seed", type=int, default=SEED, metavar="N", help="random seed; default: %(default)s")
+        sub.add_argument("--name", metavar="NAME", help=f"name of the file in benchmarks/results; default: {name}")
+    summary = "Print the table of a results file."
+    show = commands.add_parser(
+        "show",
+        help=summary,
+        description=summary,
+        epilog="example:\n  python -m benchmarks show benchmarks/results/codes.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    show.add_argument("file", type=Path, metavar="FILE", help="file in benchmarks/results")
     return parser
 
 

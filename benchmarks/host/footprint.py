@@ -1,4 +1,4 @@
-"""Footprint: bytes on disk of packs and of what runs them, time to import and to load, memory."""
+"""Footprint benchmark: bytes of a pack and of the installation, time to import and to load, memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import embedpack
+from benchmarks.fresh_process import in_fresh_process
 from benchmarks.host import real_size
-from benchmarks.jobs import OpenJob, in_fresh_process
+from benchmarks.host.embedder_worker import WORKER, OpenJob
 from embedpack.errors import InputError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack, read_pack
@@ -29,7 +30,7 @@ EXAMPLES = """\
   python -m benchmarks footprint packs/minilm --threads 1
   python -m benchmarks footprint --make-v4 real-v4 --switchable --name real-size"""
 
-# Prints seconds; a process of its own has nothing imported yet.
+# Program that prints the seconds of the import.
 TIME_IMPORT = "import time; start = time.perf_counter(); import embedpack; print(time.perf_counter() - start)"
 STEPS = ("after_import", "after_load", "after_texts")
 
@@ -41,24 +42,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--make-v4",
         type=Path,
         metavar="DIR",
-        help="instead of a pack: write a checkpoint of the size of jina-embeddings-v4 there (8 GB), export and open it",
+        help="in place of a pack: write a checkpoint of the size of jina-embeddings-v4 there, 8 GB, export and open it",
     )
     parser.add_argument(
-        "--size", choices=("wide", "real"), default="real", help="with --make-v4: wide has 4 layers (default: real)"
+        "--size",
+        choices=("wide", "real"),
+        default="real",
+        help="with --make-v4: all layers, or 4; default: real",
     )
     parser.add_argument("--switchable", action="store_true", help="with --make-v4: export switchable adapters too")
     parser.add_argument(
         "--calibrate", type=Path, metavar="FILE", help="with --make-v4: calibration texts of the export"
     )
     parser.add_argument(
-        "--repetitions", type=int, default=5, metavar="N", help="of everything timed; default: %(default)s"
+        "--repetitions", type=int, default=5, metavar="N", help="repetitions of every time; default: %(default)s"
     )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure a pack and the installation.
+    """Measure a pack and the installation, or the export of a checkpoint of real size.
 
     Raises:
+        InputError: neither or both of a pack and --make-v4 are given.
         EmbedpackError: the pack is broken, or a worker failed.
     """
     if (options.pack is None) == (options.make_v4 is None):
@@ -82,18 +87,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _variant(pack: Pack, name: str, options: argparse.Namespace) -> dict[str, Any]:
     job = OpenJob(pack=str(pack.folder.resolve()), variant=name, threads=options.threads or available_cores())
-    found = [in_fresh_process(job) for _ in range(options.repetitions)]
-    memory = {step: _median_memory([item[step] for item in found]) for step in STEPS}
+    measured = [in_fresh_process(job, WORKER) for _ in range(options.repetitions)]
+    memory = {step: _median_memory([each[step] for each in measured]) for step in STEPS}
     return {
         "variant": name,
         **_file_bytes(pack, pack.manifest.variants[name]),
-        "load_s": round(statistics.median(item["load_s"] for item in found), 4),
+        "load_s": round(statistics.median(each["load_s"] for each in measured), 4),
         "memory": memory,
     }
 
 
 def _file_bytes(pack: Pack, variant: Variant) -> dict[str, int]:
-    """Bytes of the weights and of the graphs; weights are shared by variants that need the same ones."""
+    """Bytes of the weights, which variants may share, and of the graph."""
     files = pack.manifest.files
     return {
         "weights_bytes": sum(files[name].bytes for name in variant.external_data),
@@ -101,61 +106,61 @@ def _file_bytes(pack: Pack, variant: Variant) -> dict[str, int]:
     }
 
 
-def _median_memory(found: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    return {name: int(statistics.median(item[name] for item in found)) for name in found[0]}
+def _median_memory(measured: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    return {name: int(statistics.median(each[name] for each in measured)) for name in measured[0]}
 
 
 def _median_import(repetitions: int) -> float:
-    """Median seconds of `import embedpack` in a fresh process, the files in the system's cache."""
+    """Median seconds of `import embedpack` in a fresh process; a first run fills the system's file cache."""
     command = [sys.executable, "-c", TIME_IMPORT]
     times = [float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(repetitions + 1)]
     return round(statistics.median(times[1:]), 4)
 
 
 def _required(package: str) -> set[str]:
-    """All that a package needs on this machine without extras, and what that needs in turn."""
-    found: set[str] = set()
+    """Packages that a package requires on this platform, directly or not, without extras."""
+    required: set[str] = set()
     waiting = [package]
     while waiting:
         for line in importlib.metadata.requires(waiting.pop()) or []:
             requirement = Requirement(line)
             name = canonicalize_name(requirement.name)
-            wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-            if wanted and name not in found:
-                found.add(name)
+            applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if applies and name not in required:
+                required.add(name)
                 waiting.append(name)
-    return found
+    return required
 
 
 def _installed_bytes(package: str) -> int:
-    """Bytes of the files that pip recorded for a package, as they lie on disk."""
+    """Bytes on disk of the files that pip recorded for a package."""
     files = importlib.metadata.files(package) or []
     paths = [Path(str(file.locate())) for file in files]
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def _own_bytes() -> int:
-    """Bytes of embedpack's runtime; an editable installation records none of its files."""
+    """Bytes of embedpack's runtime, whose files pip does not record for an editable installation."""
     folder = Path(embedpack.__file__).parent
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Variants, then the installation."""
+    """Tables of the variants and of the installation, or of the real size."""
     if "real_size" in results:
         return real_size.table(results["real_size"])
     variants = [
         (
-            item["variant"],
-            _megabytes(item["weights_bytes"]),
-            f"{item['graphs_bytes'] / 1e3:.0f}",
-            f"{item['load_s']:.2f}",
+            row["variant"],
+            _megabytes(row["weights_bytes"]),
+            f"{row['graphs_bytes'] / 1e3:.0f}",
+            f"{row['load_s']:.2f}",
             *(
-                f"{_megabytes(item['memory'][step]['rss'])} / {_megabytes(item['memory'][step]['anonymous'])}"
+                f"{_megabytes(row['memory'][step]['rss'])} / {_megabytes(row['memory'][step]['anonymous'])}"
                 for step in STEPS
             ),
         )
-        for item in results["variants"]
+        for row in results["variants"]
     ]
     installed = sorted(results["install_bytes"].items(), key=lambda pair: -pair[1])
     packages = [(name, _megabytes(size)) for name, size in installed]

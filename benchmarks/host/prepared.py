@@ -1,34 +1,38 @@
-"""Prepared: what `embedpack prepare` changes on this host: cold start, memory, shared pages; idle CPU and threads."""
+"""Benchmark of `embedpack prepare`: cold start, memory, pages shared by processes, idle CPU, threads."""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fresh_process import in_fresh_process
+from benchmarks.host.variant import add_variant, variant_of
 from benchmarks.host.worker import (
-    MODULE,
     TEXTS,
     TOKENS,
+    WORKER,
     ColdJob,
     IdleJob,
     LimitedJob,
+    PrepareJob,
     RunJob,
-    SaveJob,
     ShareJob,
 )
-from benchmarks.jobs import in_fresh_process
+from benchmarks.jobs import Job
 from benchmarks.speed.peak import measured_peak
 from benchmarks.spreads import cell, spread
 from embedpack.engine.loading import PackGraph
+from embedpack.engine.prepared import CACHE_VARIABLE
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import read_pack
 from embedpack_export.evaluation.text_table import text_table
 
-SUMMARY = "What embedpack prepare changes: cold start, memory, shared pages; idle CPU, threads."
+SUMMARY = "Effects of embedpack prepare: cold start, memory, shared pages; idle CPU, threads."
 EXAMPLES = """\
   python -m benchmarks prepared packs/minilm
   python -m benchmarks prepared packs/v4 --variant retrieval-int8 --repetitions 3"""
@@ -36,95 +40,114 @@ EXAMPLES = """\
 TIMES = ("start_s", "import_s", "load_s", "first_s")
 MEMORY = ("after_import", "after_load", "after_texts")
 
+# Runs a job in a fresh process, with a plain or with a prepared pack.
+Measure = Callable[[Job], Any]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
     parser.add_argument("pack", type=Path, metavar="PACK", help="folder of the pack")
-    parser.add_argument("--variant", metavar="V", help="default: the first of int8, else the first")
+    add_variant(parser)
     parser.add_argument(
-        "--repetitions", type=int, default=7, metavar="N", help="of everything timed; default: %(default)s"
+        "--repetitions", type=int, default=7, metavar="N", help="repetitions of every time; default: %(default)s"
     )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure a variant plain and prepared, in turns.
+    """Measure a variant plain and prepared, interleaved.
 
     Raises:
         EmbedpackError: the pack is broken, or a worker failed.
     """
     pack = read_pack(options.pack)
-    variants = pack.manifest.variants
-    name = options.variant or next((name for name, item in variants.items() if item.weights == "int8"), min(variants))
-    cores = options.threads or available_cores()
-    job: dict[str, Any] = {"pack": str(pack.folder.resolve()), "variant": name, "threads": cores}
-    graph = PackGraph.of(pack, variants[name])
+    variant = variant_of(pack, options.variant)
+    graph = PackGraph.of(pack, pack.manifest.variants[variant])
+    job: dict[str, Any] = {
+        "pack": str(pack.folder.resolve()),
+        "variant": variant,
+        "threads": options.threads or available_cores(),
+    }
     with tempfile.TemporaryDirectory() as cache:
-        forms = {"plain": {"EMBEDPACK_CACHE": ""}, "prepared": {"EMBEDPACK_CACHE": cache}}
-        preparing = in_fresh_process(SaveJob(**job), MODULE, forms["prepared"])
-        cold: dict[str, list[dict[str, Any]]] = {form: [] for form in forms}
-        # The first of each fills the system's cache of files.
-        for _ in range(options.repetitions + 1):
-            for form, environment in forms.items():
-                cold[form].append(in_fresh_process(ColdJob(**job, started=time.time()), MODULE, environment))
-        results = {form: _cold(found[1:]) for form, found in cold.items()}
-        shared = {form: in_fresh_process(ShareJob(**job), MODULE, environment) for form, environment in forms.items()}
-        counts = sorted({1, cores})
-        runs: dict[int, list[dict[str, float]]] = {count: [] for count in counts}
-        peaks: dict[int, list[dict[str, Any]]] = {count: [] for count in counts}
-        for _ in range(options.repetitions):
-            for count in counts:
-                runs[count].append(in_fresh_process(RunJob(**{**job, "threads": count}), MODULE, forms["prepared"]))
-                peaks[count].append(measured_peak(count))
+        forms = {"plain": partial(_measure, cache=""), "prepared": partial(_measure, cache=cache)}
+        prepared = forms["prepared"]
         return {
             "model": pack.manifest.name,
             "fingerprint": pack.manifest.source.fingerprint,
-            "variant": name,
+            "variant": variant,
             "graph": graph.name,
             "weights_bytes": graph.weights.total,
             "repetitions": options.repetitions,
-            "prepare": preparing,
-            "cold": results,
-            "two_processes": shared,
-            "threads": {
-                str(count): {unit: spread([item[unit] for item in found]) for unit in found[0]}
-                for count, found in runs.items()
-            },
-            "peak": {str(count): found for count, found in peaks.items()},
-            "idle": in_fresh_process(IdleJob(**job), MODULE, forms["prepared"]),
-            "one_cpu": in_fresh_process(LimitedJob(**job), MODULE, forms["prepared"]),
+            "prepare": prepared(PrepareJob(**job)),
+            "cold": _cold_starts(forms, job, options.repetitions),
+            "two_processes": {form: measure(ShareJob(**job)) for form, measure in forms.items()},
+            **_threads_and_peak(prepared, job, options.repetitions),
+            "idle": prepared(IdleJob(**job)),
+            "one_cpu": prepared(LimitedJob(**job)),
         }
 
 
-def _cold(found: list[dict[str, Any]]) -> dict[str, Any]:
+def _measure(job: Job, cache: str) -> Any:
+    return in_fresh_process(job, WORKER, {CACHE_VARIABLE: cache})
+
+
+def _cold_starts(forms: Mapping[str, Measure], job: Mapping[str, Any], repetitions: int) -> dict[str, Any]:
+    """Cold starts of each form, interleaved; the first of each fills the system's file cache and does not count."""
+    starts: dict[str, list[dict[str, Any]]] = {form: [] for form in forms}
+    for _ in range(repetitions + 1):
+        for form, measure in forms.items():
+            starts[form].append(measure(ColdJob(**job, started=time.time())))
+    return {form: _cold_start(measured[1:]) for form, measured in starts.items()}
+
+
+def _cold_start(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Spreads of times, medians of memory."""
-    times = {name: spread([item[name] for item in found]) for name in TIMES}
+    times = {name: spread([each[name] for each in measured]) for name in TIMES}
     memory = {
-        step: {kind: spread([item[step][kind] for item in found])["median"] for kind in ("rss", "anonymous")}
+        step: {kind: spread([each[step][kind] for each in measured])["median"] for kind in ("rss", "anonymous")}
         for step in MEMORY
     }
-    return {**times, "memory": memory, "peak_after_load": spread([item["peak_after_load"] for item in found])["median"]}
+    peak = spread([each["peak_after_load"] for each in measured])["median"]
+    return {**times, "memory": memory, "peak_after_load": peak}
+
+
+def _threads_and_peak(measure: Measure, job: Mapping[str, Any], repetitions: int) -> dict[str, Any]:
+    """Times on one thread and on all, interleaved with the peak of as many cores."""
+    counts = sorted({1, int(job["threads"])})
+    runs: dict[int, list[dict[str, float]]] = {count: [] for count in counts}
+    peaks: dict[int, list[dict[str, Any]]] = {count: [] for count in counts}
+    for _ in range(repetitions):
+        for count in counts:
+            runs[count].append(measure(RunJob(**{**job, "threads": count})))
+            peaks[count].append(measured_peak(count))
+    return {
+        "threads": {
+            str(count): {unit: spread([times[unit] for times in measured]) for unit in measured[0]}
+            for count, measured in runs.items()
+        },
+        "peak": {str(count): measured for count, measured in peaks.items()},
+    }
 
 
 def anonymous_share(results: Mapping[str, Any], form: str) -> float:
-    """Anonymous memory that loading added, as a share of the weights."""
+    """Anonymous memory that loading adds, as a share of the weights."""
     memory = results["cold"][form]["memory"]
     return (memory["after_load"]["anonymous"] - memory["after_import"]["anonymous"]) / results["weights_bytes"]
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Cold start, memory, then the rest."""
+    """Tables of cold start and memory, shared pages, threads, and the rest."""
     gigabytes = results["weights_bytes"] / 1e9
-    header = ("", "process start to first vector s", "import s", "load s", "load s/GB", "first vector s",
+    header = ("", "start to first vector s", "import s", "load s", "load s/GB", "first vector s",
               "anonymous after load MB", "share of weights", "resident after texts MB")  # fmt: skip
     rows = []
-    for form, found in results["cold"].items():
-        memory = found["memory"]
+    for form, start in results["cold"].items():
+        memory = start["memory"]
         rows.append(
             (
                 form,
-                *(cell(found[name], 1, 3) for name in ("start_s", "import_s", "load_s")),
-                f"{found['load_s']['median'] / gigabytes:.2f}",
-                cell(found["first_s"], 1, 3),
+                *(cell(start[name], 1, 3) for name in ("start_s", "import_s", "load_s")),
+                f"{start['load_s']['median'] / gigabytes:.2f}",
+                cell(start["first_s"], 1, 3),
                 f"{memory['after_load']['anonymous'] / 1e6:.1f}",
                 f"{anonymous_share(results, form):.2f}",
                 f"{memory['after_texts']['rss'] / 1e6:.1f}",
@@ -135,14 +158,17 @@ def table(results: Mapping[str, Any]) -> str:
 
 def _sharing(results: Mapping[str, Any]) -> str:
     rows = [
-        (form, *(f"{found[process][kind] / 1e6:.1f}" for process in ("first", "second") for kind in ("rss", "pss")))
-        for form, found in results["two_processes"].items()
+        (form, *(f"{memory[process][kind] / 1e6:.1f}" for process in ("first", "second") for kind in ("rss", "pss")))
+        for form, memory in results["two_processes"].items()
     ]
-    return text_table(("two processes", "first: resident MB", "its share (Pss) MB", "second: resident", "share"), rows)
+    return text_table(
+        ("two processes", "first: resident MB", "Pss MB", "second: resident MB", "Pss MB"),
+        rows,
+    )
 
 
 def _threads(results: Mapping[str, Any]) -> str:
-    found = results["threads"]
+    threads = results["threads"]
     rows = [
         (
             count,
@@ -150,41 +176,41 @@ def _threads(results: Mapping[str, Any]) -> str:
                 text
                 for kind in ("", "texts_")
                 for text in (
-                    cell(item[f"{kind}wall_s"], 1e3, 1),
-                    cell(item[f"{kind}cpu_s"], 1e3, 1),
-                    f"{found['1'][f'{kind}wall_s']['median'] / item[f'{kind}wall_s']['median']:.2f}",
+                    cell(times[f"{kind}wall_s"], 1e3, 1),
+                    cell(times[f"{kind}cpu_s"], 1e3, 1),
+                    f"{threads['1'][f'{kind}wall_s']['median'] / times[f'{kind}wall_s']['median']:.2f}",
                 )
             ),
         )
-        for count, item in found.items()
+        for count, times in threads.items()
     ]
     header = ("threads", f"a text of {TOKENS} tokens: wall ms", "CPU ms", "speed-up",
               f"{TEXTS} of them: wall ms", "CPU ms", "speed-up")  # fmt: skip
-    return "\n".join([text_table(header, rows), *at_once(results["peak"])])
+    return "\n".join([text_table(header, rows), *concurrent_peak(results["peak"])])
 
 
-def at_once(peaks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """What the cores do at the same time: some hosts give two of them the arithmetic units of one."""
-    reasons = [found["not_measured"] for measured in peaks.values() for found in measured if "not_measured" in found]
+def concurrent_peak(peaks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Peak of several cores at once relative to one: on some hosts two cores share the arithmetic units of one."""
+    reasons = [peak["not_measured"] for measured in peaks.values() for peak in measured if "not_measured" in peak]
     if reasons:
-        return [f"what cores do at once was not measured: {reasons[0]}"]
+        return [f"peak of several cores at once: not measured, {reasons[0]}"]
     alone = peaks["1"]
     lines = []
     for count, together in peaks.items():
         for name in alone[0] if count != "1" else ():
-            ratios = [many[name]["gops"] / one[name]["gops"] for one, many in zip(alone, together, strict=True)]
-            lines.append(f"{count} cores at once: {cell(spread(ratios), 1, 2)} of what one can do in {name}")
+            ratios = [several[name]["gops"] / one[name]["gops"] for one, several in zip(alone, together, strict=True)]
+            lines.append(f"peak of {count} cores at once in {name}: {cell(spread(ratios), 1, 2)} times that of one")
     return lines
 
 
 def _rest(results: Mapping[str, Any]) -> str:
-    preparing = results["prepare"]
+    prepare = results["prepare"]
     return "\n".join(
         [
             f"{results['variant']} ({results['graph']}), weights {results['weights_bytes'] / 1e6:.1f} MB",
-            f"prepare: {preparing['seconds']:.1f} s, {preparing['disk_bytes'] / 1e6:.1f} MB on disk, peak "
-            f"{preparing['peak_rss'] / 1e6:.0f} MB resident; batches of {preparing['token_budget']} tokens",
+            f"prepare: {prepare['seconds']:.1f} s, {prepare['disk_bytes'] / 1e6:.1f} MB on disk, peak "
+            f"{prepare['peak_rss'] / 1e6:.0f} MB resident; batches of {prepare['token_budget']} tokens",
             f"idle: {results['idle']['cpu_share']:.4%} of a CPU",
-            f"limited to one CPU: {results['one_cpu']['threads_added']} threads beside Python's own",
+            f"limited to one CPU: {results['one_cpu']['threads_added']} threads in addition to Python's own",
         ]
     )

@@ -1,6 +1,6 @@
-"""The whole way at the size of the real jina-embeddings-v4, with random weights: what it needs, and how fast it is.
+"""Export and use of a checkpoint of the size of jina-embeddings-v4 with random weights: time, memory, bytes.
 
-Time and memory do not depend on the values of the weights; what the vectors are worth does, and is not measured here.
+Time and memory do not depend on the values of the weights. Accuracy does, and is not measured here.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.jobs import AdapterJob, PageJob, in_fresh_process
+from benchmarks.fresh_process import in_fresh_process
+from benchmarks.host.embedder_worker import WORKER, AdapterJob, PageJob
 from benchmarks.spreads import cell
+from benchmarks.timing import KIBIBYTE
 from embedpack import EmbedpackError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import read_pack
@@ -24,8 +26,6 @@ from embedpack_export.evaluation.provenance import ROOT
 from embedpack_export.evaluation.text_table import text_table
 
 TASK = "retrieval"
-# rusage counts in kilobytes on Linux.
-KILOBYTE = 1024
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -41,18 +41,18 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             [sys.executable, "-m", "benchmarks.checkpoints.make_v4", str(checkpoint), "--size", options.size]
         )
     steps["export merged, one task"] = _export(checkpoint, folder / "merged", "merged", options)
-    found = {"merged, one task": _pack_bytes(folder / "merged")}
+    pack_bytes = {"merged, one task": _pack_bytes(folder / "merged")}
     if options.switchable:
         steps["export switchable, three tasks"] = _export(checkpoint, folder / "switchable", "switchable", options)
-        found["switchable, three tasks"] = _pack_bytes(folder / "switchable")
+        pack_bytes["switchable, three tasks"] = _pack_bytes(folder / "switchable")
     threads = options.threads or available_cores()
     adapters = _adapters(folder, threads, options.repetitions) if options.switchable else None
     job = PageJob(pack=str((folder / "merged").resolve()), variant=f"{TASK}-int8", threads=threads, seed=options.seed)
-    opened = in_fresh_process(job)
+    opened = in_fresh_process(job, WORKER)
     return {
         "checkpoint_bytes": sum(path.stat().st_size for path in checkpoint.rglob("*.safetensors")),
         "steps": steps,
-        "pack_bytes": found,
+        "pack_bytes": pack_bytes,
         "opened": opened,
         "size": options.size,
         "switchable_over_merged": adapters,
@@ -69,21 +69,20 @@ def _export(checkpoint: Path, pack: Path, mode: str, options: argparse.Namespace
 
 
 def _adapters(folder: Path, threads: int, repetitions: int) -> Any:
-    """Times with switchable adapters, relative to merged ones."""
+    """Times with switchable adapters relative to a merged one."""
     merged, switchable = (str((folder / mode).resolve()) for mode in ("merged", "switchable"))
-    return in_fresh_process(
-        AdapterJob(merged=merged, switchable=switchable, task=TASK, threads=threads, repetitions=repetitions)
-    )
+    job = AdapterJob(merged=merged, switchable=switchable, task=TASK, threads=threads, repetitions=repetitions)
+    return in_fresh_process(job, WORKER)
 
 
 def _step(command: Sequence[str]) -> dict[str, float]:
-    """Seconds and largest resident memory of a command, mapped files included."""
+    """Run a command; return its seconds and its peak resident memory, mapped files included."""
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT)
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status):
         raise EmbedpackError(f"{' '.join(command[1:4])} failed; its message is above")
-    return {"wall_s": round(time.perf_counter() - start, 1), "peak_rss_bytes": usage.ru_maxrss * KILOBYTE}
+    return {"wall_s": round(time.perf_counter() - start, 1), "peak_rss_bytes": usage.ru_maxrss * KIBIBYTE}
 
 
 def _pack_bytes(pack: Path) -> int:
@@ -91,17 +90,17 @@ def _pack_bytes(pack: Path) -> int:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Steps, sizes, and what the opened pack does."""
+    """Tables of the steps, the sizes, and the speed of the opened pack."""
     steps = [
-        (name, f"{item['wall_s']:.0f}", f"{item['peak_rss_bytes'] / 1e9:.2f}")
-        for name, item in results["steps"].items()
+        (name, f"{step['wall_s']:.0f}", f"{step['peak_rss_bytes'] / 1e9:.2f}")
+        for name, step in results["steps"].items()
     ]
     sizes = [("checkpoint", f"{results['checkpoint_bytes'] / 1e9:.2f}")]
     sizes += [(f"pack, {name}", f"{size / 1e9:.2f}") for name, size in results["pack_bytes"].items()]
     opened = results["opened"]
     memory = {name: f"{size / 1e9:.2f} GB" for name, size in opened["after_load"].items()}
     lines = [
-        f"load {opened['load_s']:.1f} s; resident {memory['rss']}, of it anonymous {memory['anonymous']}; "
+        f"load {opened['load_s']:.1f} s; resident {memory['rss']}, {memory['anonymous']} of it anonymous; "
         f"after a page {opened['after_page']['rss'] / 1e9:.2f} GB",
         f"int8 products alone: {opened['product_gops']:.0f} GOPS",
     ]
@@ -124,7 +123,7 @@ def table(results: Mapping[str, Any]) -> str:
             text_table(("step", "s", "peak GB"), steps),
             text_table(("on disk", "GB"), sizes),
             "\n".join(lines),
-            text_table(("input", "tokens", "s", "tokens/s", "of the products' speed"), speeds),
+            text_table(("input", "tokens", "s", "tokens/s", "of the speed of products alone"), speeds),
             *([text_table(("switchable over merged", "CPU", "wall"), adapters)] if adapters else []),
         ]
     )

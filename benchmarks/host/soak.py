@@ -1,4 +1,4 @@
-"""Soak: does memory stay flat while texts of mixed lengths are embedded?"""
+"""Soak benchmark: memory while thousands of texts of mixed lengths are embedded."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.host.worker import MODULE, SoakJob
-from benchmarks.jobs import in_fresh_process
+from benchmarks.fresh_process import in_fresh_process
+from benchmarks.host.variant import add_variant, variant_of
+from benchmarks.host.worker import WORKER, SoakJob
 from embedpack.errors import InputError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import read_pack
 from embedpack_export.evaluation.text_table import text_table
 
-SUMMARY = "Memory over thousands of texts of mixed lengths: flat, or growing?"
+SUMMARY = "Growth of memory over thousands of texts of mixed lengths."
 EXAMPLES = """\
   python -m benchmarks soak packs/minilm
   python -m benchmarks soak packs/minilm --texts 2000 --every 100"""
 
-# The first part of a run fills caches of memory; the slope is that of the rest.
-WARM_PART = 0.3
-# A growth below it in 10,000 texts cannot be told from chance, and would take years to matter.
-FLAT_BYTES = 5_000_000
+# Share of the texts that fill the allocators' caches; the slope is fitted to the rest.
+WARM_UP_SHARE = 0.3
+# Growth in PER_TEXTS texts that is within the noise, and would take years to matter.
+MAX_FLAT_BYTES = 5_000_000
 PER_TEXTS = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
     parser.add_argument("pack", type=Path, metavar="PACK", help="folder of the pack")
-    parser.add_argument("--variant", metavar="V", help="default: the first of int8, else the first")
-    parser.add_argument("--texts", type=int, default=10_000, metavar="N", help="default: %(default)s")
+    add_variant(parser)
+    parser.add_argument("--texts", type=int, default=10_000, metavar="N", help="number of texts; default: %(default)s")
     parser.add_argument("--every", type=int, default=500, metavar="N", help="texts of a call; default: %(default)s")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Embed texts in a fresh process, and fit lines to its memory.
+    """Embed texts in a fresh process, and fit a line to its memory.
 
     Raises:
         EmbedpackError: the pack is broken, or the worker failed.
@@ -45,47 +46,47 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.texts < 10 * options.every:
         raise InputError(f"--texts is {options.texts}; a slope needs at least 10 steps of --every {options.every}")
     pack = read_pack(options.pack)
-    variants = pack.manifest.variants
-    name = options.variant or next((name for name, item in variants.items() if item.weights == "int8"), min(variants))
+    variant = variant_of(pack, options.variant)
     job = SoakJob(
         pack=str(pack.folder.resolve()),
-        variant=name,
+        variant=variant,
         threads=options.threads or available_cores(),
         texts=options.texts,
         every=options.every,
         seed=options.seed,
     )
-    found = in_fresh_process(job, MODULE)
+    measured = in_fresh_process(job, WORKER)
     return {
         "model": pack.manifest.name,
         "fingerprint": pack.manifest.source.fingerprint,
-        "variant": name,
+        "variant": variant,
         "texts": options.texts,
-        **found,
-        "growth": {kind: growth(found["steps"], kind) for kind in ("anonymous", "rss")},
-        "flat_bytes": FLAT_BYTES,
+        **measured,
+        "growth": {kind: growth(measured["steps"], kind) for kind in ("anonymous", "rss")},
+        "flat_bytes": MAX_FLAT_BYTES,
     }
 
 
 def growth(steps: Sequence[Mapping[str, int]], kind: str) -> float:
-    """Bytes that memory grows by in PER_TEXTS texts: the slope of the least-squares line behind the warm part."""
-    rest = steps[int(WARM_PART * len(steps)) :]
+    """Growth of memory in bytes per PER_TEXTS texts: slope of the least-squares line after the warm-up."""
+    rest = steps[int(WARM_UP_SHARE * len(steps)) :]
     slope, _ = np.polyfit([step["texts"] for step in rest], [step[kind] for step in rest], 1)
     return float(slope) * PER_TEXTS
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Memory at every step, the slopes, the verdict."""
+    """Table of the memory after each call, and the slopes."""
     rows = [
         (str(step["texts"]), *(f"{step[kind] / 1e6:.1f}" for kind in ("anonymous", "rss"))) for step in results["steps"]
     ]
-    found = results["growth"]
-    verdict = "flat" if max(found.values()) < results["flat_bytes"] else "GROWING"
-    slopes = ", ".join(f"{kind} {value / 1e6:+.2f} MB" for kind, value in found.items())
+    slopes = results["growth"]
+    outcome = "flat" if max(slopes.values()) < results["flat_bytes"] else "GROWING"
+    growths = ", ".join(f"{kind} {value / 1e6:+.2f} MB" for kind, value in slopes.items())
     return "\n\n".join(
         [
             text_table(("texts", "anonymous MB", "resident MB"), rows),
-            f"{results['variant']}, {results['texts']} texts in {results['seconds']:.0f} s; in {PER_TEXTS} more texts: "
-            f"{slopes}, behind the first {WARM_PART:.0%}: {verdict} (flat: below {results['flat_bytes'] / 1e6:.0f} MB)",
+            f"{results['variant']}, {results['texts']} texts in {results['seconds']:.0f} s; growth in {PER_TEXTS} "
+            f"texts, after the first {WARM_UP_SHARE:.0%}: {growths}: {outcome} "
+            f"(flat: below {results['flat_bytes'] / 1e6:.0f} MB)",
         ]
     )

@@ -1,66 +1,77 @@
-"""One measurement of a loaded pack on this host, in a fresh process: takes a job as JSON, prints JSON."""
+"""Measurements of a pack on this host in a fresh process: cold start, memory, threads, idle CPU.
+
+embedpack is imported by the functions, since its import is a part of the time that is measured.
+"""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-MODULE = "benchmarks.host.worker"
+from benchmarks.jobs import Job, VariantJob, do_job
+from benchmarks.timing import Timing, count_threads, memory, repeated
+
+if TYPE_CHECKING:
+    from embedpack import Embedder
+
+WORKER = "benchmarks.host.worker"
 TOKENS = 128
 TEXTS = 16
+IDLE_TEXTS = 8
 IDLE_SECONDS = 10.0
 CALLS = 5
-KILOBYTE = 1024
+MIN_SOAK_TOKENS, MAX_SOAK_TOKENS = 6, 512
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
-    """Base of all jobs: the variant to open and the threads it may use.
+class ColdJob(VariantJob, frozen=True):
+    """Time from the start of the process to the first vector, and memory after each step.
 
-    This module imports embedpack only when a job has begun: the import is a part of what is timed.
+    Attributes:
+        started: `time.time()` just before the process was started.
     """
-
-    pack: str
-    variant: str
-    threads: int
-
-
-class ColdJob(Job, frozen=True):
-    """From the start of the process to the first vector; memory after each step; `started` is when it was begun."""
 
     started: float
 
 
-class SaveJob(Job, frozen=True):
-    """Prepare the variant: seconds, disk, peak of memory."""
+class PrepareJob(VariantJob, frozen=True):
+    """Time, disk space and peak memory of preparing the variant."""
 
 
-class ShareJob(Job, frozen=True):
-    """Two processes with the same pack, and the memory of both while both are there; `other` is the first one."""
+class ShareJob(VariantJob, frozen=True):
+    """Memory of two processes that have the same pack open.
+
+    Attributes:
+        other: process id of the first one; None in the first one, which starts the second.
+    """
 
     other: int | None = None
 
 
-class IdleJob(Job, frozen=True):
-    """CPU time of a loaded pack that has worked and waits."""
+class IdleJob(VariantJob, frozen=True):
+    """CPU time of a loaded pack between calls."""
 
 
-class RunJob(Job, frozen=True):
-    """Wall and CPU time of a text of 128 tokens, and of a call with several."""
+class RunJob(VariantJob, frozen=True):
+    """Wall and CPU time of a call with one text of TOKENS tokens, and of a call with TEXTS of them."""
 
 
-class LimitedJob(Job, frozen=True):
-    """Threads of the process where it may use one CPU only; `threads` is not passed on."""
+class LimitedJob(VariantJob, frozen=True):
+    """Number of threads of a process that is limited to one CPU; `threads` is not used."""
 
 
-class SoakJob(Job, frozen=True):
-    """Memory while texts of mixed lengths are embedded, every so many of them."""
+class SoakJob(VariantJob, frozen=True):
+    """Memory while texts of mixed lengths are embedded.
+
+    Attributes:
+        texts: number of texts.
+        every: texts of a call; memory is read after each call.
+        seed: seed of the lengths.
+    """
 
     texts: int
     every: int
@@ -68,13 +79,13 @@ class SoakJob(Job, frozen=True):
 
 
 def measure_cold(job: ColdJob) -> dict[str, Any]:
-    """Seconds and memory of each step to the first vector."""
+    """Measure seconds and memory of each step to the first vector."""
     begin = time.perf_counter()
     from embedpack import Embedder
 
     imported, after_import = time.perf_counter(), memory()
     model = Embedder(job.pack, variant=job.variant, threads=job.threads)
-    loaded, after_load, peak = time.perf_counter(), memory(), peak_memory()
+    loaded, after_load = time.perf_counter(), memory()
     model.encode("a text")
     first, now = time.perf_counter(), time.time()
     model.encode(text_of(TOKENS))
@@ -85,13 +96,13 @@ def measure_cold(job: ColdJob) -> dict[str, Any]:
         "first_s": first - loaded,
         "after_import": after_import,
         "after_load": after_load,
-        "peak_after_load": peak,
+        "peak_after_load": after_load["peak"],
         "after_texts": memory(),
     }
 
 
-def measure_save(job: SaveJob) -> dict[str, Any]:
-    """Seconds, disk and memory of preparing."""
+def measure_prepare(job: PrepareJob) -> dict[str, Any]:
+    """Measure seconds, disk space and memory of preparing."""
     from embedpack.engine.prepare import prepare_variant
     from embedpack.engine.prepared import cache_folder
     from embedpack.pack.folder import read_pack
@@ -99,77 +110,67 @@ def measure_save(job: SaveJob) -> dict[str, Any]:
     cache = cache_folder()
     assert cache is not None
     begin = time.perf_counter()
-    done = prepare_variant(read_pack(job.pack), job.variant, job.threads, cache)
+    prepared = prepare_variant(read_pack(job.pack), job.variant, job.threads, cache)
     return {
         "seconds": time.perf_counter() - begin,
-        "disk_bytes": sum(graph.bytes for graph in done.graphs),
-        "peak_rss": peak_memory(),
-        "token_budget": done.token_budget,
-        "tokens_per_second": {str(budget): speed for budget, speed in done.tokens_per_second.items()},
+        "disk_bytes": sum(graph.bytes for graph in prepared.graphs),
+        "peak_rss": memory()["peak"],
+        "token_budget": prepared.token_budget,
+        "tokens_per_second": {str(budget): speed for budget, speed in prepared.tokens_per_second.items()},
     }
 
 
 def measure_share(job: ShareJob) -> dict[str, Any]:
-    """Memory of both processes; the first starts the second, which looks at both."""
-    from benchmarks.jobs import in_fresh_process
+    """Measure both processes from the second one, which the first one starts."""
+    from benchmarks.fresh_process import in_fresh_process
 
-    model = opened(job)
+    model = open_model(job)
     model.encode(text_of(TOKENS))
     if job.other is None:
-        return in_fresh_process(msgspec.structs.replace(job, other=os.getpid()), worker=MODULE)
+        shared: dict[str, Any] = in_fresh_process(msgspec.structs.replace(job, other=os.getpid()), WORKER)
+        return shared
     return {"first": memory(job.other), "second": memory()}
 
 
-def measure_idle(job: IdleJob) -> dict[str, Any]:
-    """Share of one CPU that a waiting process takes."""
-    model = opened(job)
-    model.encode([text_of(TOKENS)] * 8)
+def measure_idle(job: IdleJob) -> dict[str, float]:
+    """Measure the share of one CPU that a waiting process uses."""
+    model = open_model(job)
+    model.encode([text_of(TOKENS)] * IDLE_TEXTS)
     wall, cpu = time.perf_counter(), time.process_time()
     time.sleep(IDLE_SECONDS)
     return {"cpu_share": (time.process_time() - cpu) / (time.perf_counter() - wall)}
 
 
-def measure_run(job: RunJob) -> dict[str, Any]:
-    """Median wall and mean CPU time of a call: with one text, and with several."""
-    model = opened(job)
-    one, several = (
-        _timed(partial(model.encode, text_of(TOKENS))),
-        _timed(partial(model.encode, [text_of(TOKENS)] * TEXTS)),
-    )
-    return {**one, **{f"texts_{name}": value for name, value in several.items()}}
+def measure_run(job: RunJob) -> Timing:
+    """Measure a call with one text, and with several (keys with "texts_")."""
+    model = open_model(job)
+    one = repeated(partial(model.encode, text_of(TOKENS)), min_calls=CALLS)
+    several = repeated(partial(model.encode, [text_of(TOKENS)] * TEXTS), min_calls=CALLS)
+    keys = ("wall_s", "cpu_s")
+    return {key: one[key] for key in keys} | {f"texts_{key}": several[key] for key in keys}
 
 
-def _timed(call: Callable[[], object]) -> dict[str, float]:
-    call()
-    walls, cpu = [], time.process_time()
-    for _ in range(CALLS):
-        begin = time.perf_counter()
-        call()
-        walls.append(time.perf_counter() - begin)
-    return {"wall_s": sorted(walls)[CALLS // 2], "cpu_s": (time.process_time() - cpu) / CALLS}
-
-
-def measure_limited(job: LimitedJob) -> dict[str, Any]:
-    """Threads that loading and working adds, with all CPUs but one taken away; tokenizers' own are not started."""
+def measure_limited(job: LimitedJob) -> dict[str, int]:
+    """Count the threads that loading and encoding add on one CPU; those of tokenizers are switched off."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from embedpack import Embedder
 
     before = count_threads()
     model = Embedder(job.pack, variant=job.variant)
-    model.encode([text_of(TOKENS)] * 8)
+    model.encode([text_of(TOKENS)] * IDLE_TEXTS)
     return {"threads_added": count_threads() - before}
 
 
 def measure_soak(job: SoakJob) -> dict[str, Any]:
-    """Memory at every step, the first before any text."""
+    """Measure memory before the first text and after each call."""
     import numpy as np
 
-    model = opened(job)
+    model = open_model(job)
     rng = np.random.default_rng(job.seed)
-    low, high = np.log(6), np.log(model.pack.manifest.text.max_tokens)
-    # Above some hundred tokens a soak of a decoder would take days.
-    lengths = np.minimum(np.exp(rng.uniform(low, high, job.texts)), 512).astype(int)
+    low, high = np.log(MIN_SOAK_TOKENS), np.log(model.pack.manifest.text.max_tokens)
+    # Longer texts would make a decoder's soak take days.
+    lengths = np.minimum(np.exp(rng.uniform(low, high, job.texts)), MAX_SOAK_TOKENS).astype(int)
     steps = [{"texts": 0, **memory()}]
     begin = time.perf_counter()
     for start in range(0, job.texts, job.every):
@@ -178,46 +179,21 @@ def measure_soak(job: SoakJob) -> dict[str, Any]:
     return {"steps": steps, "seconds": time.perf_counter() - begin}
 
 
-def opened(job: Job) -> Any:
-    """The job's variant."""
+def open_model(job: VariantJob) -> Embedder:
+    """Open the job's variant."""
     from embedpack import Embedder
 
     return Embedder(job.pack, variant=job.variant, threads=job.threads)
 
 
 def text_of(tokens: int) -> str:
-    """A text of about that many tokens in any vocabulary: one letter a token."""
+    """Text of about that many tokens in any vocabulary: one letter a token."""
     return " ".join("a" for _ in range(max(1, tokens - 2)))
 
 
-def memory(process: int | str = "self") -> dict[str, int]:
-    """Bytes of a process: resident, its share of pages that others map too, anonymous."""
-    fields = {}
-    for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name in ("Rss", "Pss", "Anonymous"):
-            fields[name.lower()] = int(value.split()[0]) * KILOBYTE
-    return fields
-
-
-def peak_memory() -> int:
-    """Most bytes that were resident at any time."""
-    return _status("VmHWM") * KILOBYTE
-
-
-def count_threads() -> int:
-    """Threads of this process, as the system counts them."""
-    return _status("Threads")
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-
-MEASURES: dict[type[Job], Callable[[Any], dict[str, Any]]] = {
+MEASURES: Mapping[type[Job], Callable[[Any], object]] = {
     ColdJob: measure_cold,
-    SaveJob: measure_save,
+    PrepareJob: measure_prepare,
     ShareJob: measure_share,
     IdleJob: measure_idle,
     RunJob: measure_run,
@@ -226,12 +202,5 @@ MEASURES: dict[type[Job], Callable[[Any], dict[str, Any]]] = {
 }
 
 
-def main() -> None:
-    """Do the job on the command line."""
-    kinds = ColdJob | SaveJob | ShareJob | IdleJob | RunJob | LimitedJob | SoakJob
-    job = msgspec.json.decode(sys.argv[1], type=kinds)
-    sys.stdout.write(msgspec.json.encode(MEASURES[type(job)](job)).decode())
-
-
 if __name__ == "__main__":
-    main()
+    do_job(MEASURES)

@@ -11,7 +11,7 @@ from typing import Any
 import ctranslate2
 import numpy as np
 
-from benchmarks.peers.job import Inputs, PeerJob, PrepareJob, Vectors
+from benchmarks.peers.job import ConvertJob, Inputs, PeerJob, Vectors
 from benchmarks.peers.pooled import in_fixed_batches, padded, pooled
 
 ENCODERS = ("bert", "distilbert", "xlm-roberta", "roberta")
@@ -44,7 +44,7 @@ def open_model(job: PeerJob) -> Ct2Model:
     return Ct2Model(encoder, job.source.pooling)
 
 
-def prepare(job: PrepareJob) -> None:
+def convert(job: ConvertJob) -> None:
     """Convert the checkpoint.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a peer's process is asked to do; read in the peer's environment, which has msgspec and not embedpack."""
+"""Jobs of peers, which run in the peers' environments: those have msgspec and numpy, and no embedpack."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Protocol
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from benchmarks.jobs import Job
 
 Vectors = npt.NDArray[np.float32]
 
@@ -24,10 +26,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         checkpoint: folder of the merged checkpoint.
-        models: folder for what peers make of it.
-        calibration: file of inputs to calibrate with.
+        models: folder of the models that peers convert it to.
+        calibration: file of calibration inputs.
         pooling: "mean", "cls" or "last".
-        pad_token_id: fills up a batch.
+        pad_token_id: id of the padding token.
     """
 
     checkpoint: str
@@ -37,18 +39,32 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pad_token_id: int
 
 
-class PrepareJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
-    """Convert the model into a peer's format."""
+class ConvertJob(Job, frozen=True, kw_only=True):
+    """Conversion of the model into a peer's format.
+
+    Attributes:
+        module: module of benchmarks.peers with a function `convert`.
+        format: format, one that the module has.
+        source: the model.
+    """
 
     module: str
     format: str
     source: Source
 
 
-class PeerJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
-    """Measure a peer: repeated calls with one batch for `seconds`, or one pass over texts of mixed lengths.
+class PeerJob(Job, frozen=True, kw_only=True):
+    """Time of a peer: repeated calls with one batch, or one pass over texts of mixed lengths.
 
-    `vectors` is the file for the vectors, `inputs` that of the inputs.
+    Attributes:
+        module: module of benchmarks.peers with a function `open_model`.
+        format: format, one that the module has.
+        source: the model.
+        threads: number of threads of a call.
+        inputs: file of the inputs.
+        mixed: whether the inputs have mixed lengths.
+        seconds: time of repeated calls.
+        vectors: file to write the vectors to.
     """
 
     module: str
@@ -68,7 +84,7 @@ class Model(Protocol):
         """Vectors float32 [rows, dimensions] of unit length; all inputs in one batch, of equal length."""
 
     def corpus(self, inputs: Inputs) -> Vectors:
-        """Vectors of any number of inputs of any length in their order, batched as the peer's users would."""
+        """Vectors of any number of inputs of any length in their order, in the peer's usual batches."""
 
 
 def read_inputs(path: str) -> Inputs:

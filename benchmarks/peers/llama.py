@@ -10,7 +10,7 @@ import llama_cpp
 import numpy as np
 
 from benchmarks.peers import llama_gguf
-from benchmarks.peers.job import Inputs, PeerJob, PrepareJob, Vectors, read_inputs
+from benchmarks.peers.job import ConvertJob, Inputs, PeerJob, Vectors, read_inputs
 from benchmarks.peers.pooled import unit
 
 # llama.cpp sets sequences side by side, without padding.
@@ -101,6 +101,6 @@ def open_model(job: PeerJob) -> LlamaModel:
     return LlamaModel(context, llama_cpp.llama_model_n_embd(model))
 
 
-def prepare(job: PrepareJob) -> None:
+def convert(job: ConvertJob) -> None:
     """See `llama_gguf`."""
-    llama_gguf.prepare(job)
+    llama_gguf.convert(job)

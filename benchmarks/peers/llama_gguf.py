@@ -12,7 +12,7 @@ import llama_cpp
 import numpy as np
 from safetensors import safe_open
 
-from benchmarks.peers.job import PrepareJob, Source
+from benchmarks.peers.job import ConvertJob, Source
 
 FILE_TYPES = {"Q8_0": "MOSTLY_Q8_0", "Q4_0": "MOSTLY_Q4_0", "Q4_K_M": "MOSTLY_Q4_K_M", "BF16": "MOSTLY_BF16"}
 POOLING = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS, "last": gguf.PoolingType.LAST}
@@ -25,7 +25,7 @@ def path_of(models: str, name: str) -> Path:
     return Path(models) / f"llama-{name}.gguf"
 
 
-def prepare(job: PrepareJob) -> None:
+def convert(job: ConvertJob) -> None:
     """Write float32 once, then quantize.
 
     Raises:

@@ -1,6 +1,6 @@
-"""What all peers are compared with, and what they run: torch in float32, and its checkpoint with the adapter merged.
+"""Merged checkpoint, which all peers run, and vectors of torch in float32, which they are compared with.
 
-A process of its own in the benchmarks' environment; takes a job as JSON.
+Runs in a process of its own, in the benchmarks' environment.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import shutil
 import sys
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
+from benchmarks.jobs import Job, do_job
 from benchmarks.peers.job import Inputs, read_inputs
 from benchmarks.speed.inputs import write_inputs
 from embedpack import EmbedpackError
@@ -21,19 +21,26 @@ from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.planning.token_head import PROJECTOR
 
-# Beside config.json and the weights, which transformers writes.
-COPIED = (
+# Files that transformers does not write with the weights.
+COPIED_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "modules.json",
     "sentence_bert_config.json", "1_Pooling/config.json",
 )  # fmt: skip
-# Of a text that peers are calibrated with.
-LONGEST = 128
+# Tokens of a calibration text of the peers.
+MAX_TOKENS = 128
 
 
-class MergeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the pack was made of, where to write the merged checkpoint and the calibration, and what to embed.
+class MergeJob(Job, frozen=True, kw_only=True):
+    """Merge a checkpoint, and encode inputs with torch.
 
-    `vectors` has the file of the vectors for every file of inputs.
+    Attributes:
+        checkpoint: folder of the checkpoint that the pack was exported from.
+        adapters: folders of the adapters by task, as at the export.
+        task: task of the adapter to merge.
+        fingerprint: fingerprint of the pack.
+        merged: folder of the merged checkpoint to write.
+        calibration: file of calibration inputs to write.
+        vectors: file of the vectors to write, by file of inputs.
     """
 
     checkpoint: str
@@ -45,11 +52,11 @@ class MergeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     vectors: dict[str, str]
 
 
-def merge(job: MergeJob) -> None:
-    """Do the job; a merged checkpoint that is there stays.
+def merge(job: MergeJob) -> dict[str, str]:
+    """Do the job; a merged checkpoint that exists stays.
 
     Raises:
-        EmbedpackError: the pack was made of other files, or they cannot be read.
+        EmbedpackError: the pack was exported from other files, or they cannot be read.
     """
     from embedpack_export.reference.torch.loading import load_model
     from embedpack_export.reference.torch.model import ReferenceModel
@@ -72,11 +79,12 @@ def merge(job: MergeJob) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         _save(plan, model, partial)
         partial.rename(target)
+    return {}
 
 
 def _calibration(plan: ExportPlan) -> Inputs:
     texts = [item.text for item in plan.calibration.texts]
-    ids = TextTokenizer(plan.tokenizer_json, min(LONGEST, plan.max_tokens)).encode(texts, "")
+    ids = TextTokenizer(plan.tokenizer_json, min(MAX_TOKENS, plan.max_tokens)).encode(texts, "")
     return Inputs(texts=texts, ids=[item.ids.tolist() for item in ids])
 
 
@@ -85,10 +93,10 @@ def _save(plan: ExportPlan, model: object, target: Path) -> None:
 
     merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     assert isinstance(merged, PreTrainedModel)
-    # Peers know no head for multi-vectors, and some refuse its tensors.
+    # Peers have no head for multi-vectors, and some refuse its tensors.
     state = {name: tensor for name, tensor in merged.state_dict().items() if not name.startswith(f"{PROJECTOR}.")}
     merged.save_pretrained(target, state_dict=state, max_shard_size="100GB")
-    for name in COPIED:
+    for name in COPIED_FILES:
         source = plan.checkpoint.folder / name
         if source.exists():
             (target / name).parent.mkdir(exist_ok=True)
@@ -96,13 +104,12 @@ def _save(plan: ExportPlan, model: object, target: Path) -> None:
 
 
 def main() -> int:
-    """Do the job on the command line."""
+    """Do the job and return the exit status."""
     try:
-        merge(msgspec.json.decode(sys.argv[1], type=MergeJob))
+        do_job({MergeJob: merge})
     except EmbedpackError as error:
         print(error, file=sys.stderr)
         return 1
-    sys.stdout.write("{}")
     return 0
 
 

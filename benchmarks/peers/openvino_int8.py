@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from benchmarks.peers.job import Inputs, PeerJob, PrepareJob, Vectors, read_inputs
+from benchmarks.peers.job import ConvertJob, Inputs, PeerJob, Vectors, read_inputs
 from benchmarks.peers.pooled import in_fixed_batches, padded, pooled
 
 # Of the activations' groups that share a scale; faster than the default by a quarter.
@@ -49,7 +49,7 @@ def open_model(job: PeerJob) -> OpenVinoModel:
     return OpenVinoModel(compiled.create_infer_request(), job.source.pooling, job.source.pad_token_id)
 
 
-def prepare(job: PrepareJob) -> None:
+def convert(job: ConvertJob) -> None:
     """Convert from torch, then quantize."""
     import nncf
     import torch

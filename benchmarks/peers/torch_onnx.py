@@ -10,7 +10,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from benchmarks.peers.job import Inputs, PeerJob, PrepareJob, Vectors
+from benchmarks.peers.job import ConvertJob, Inputs, PeerJob, Vectors
 from benchmarks.peers.pooled import in_fixed_batches, padded, pooled
 
 FILE = "model.onnx"
@@ -54,7 +54,7 @@ def folder(models: str, name: str) -> Path:
     return Path(models) / f"onnx-{name}"
 
 
-def prepare(job: PrepareJob) -> None:
+def convert(job: ConvertJob) -> None:
     """Export with torch.onnx, or quantize what was exported."""
     target = folder(job.source.models, job.format)
     shutil.rmtree(target, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Texts with a wanted number of tokens, made of words that are one token each: texts and token ids say the same."""
+"""Random texts with a given number of tokens, of words that are one token each, and their token ids."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from embedpack.errors import PackError
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.folder import Pack
 
-# A whole word in lower case: as it is (WordPiece), after a space (byte-level BPE), after a mark (SentencePiece).
+# A word in lower case: alone (WordPiece), after a space (byte-level BPE), after a mark (SentencePiece).
 WORD = re.compile("[Ġ▁]?([a-z]{2,})")
-MOST_WORDS = 1000
+MAX_WORDS = 1000
 MIXED_TEXTS = 512
 MIXED_TOKENS = (6, 128)
 
 
 def inputs_of_lengths(pack: Pack, lengths: Sequence[int], seed: int) -> Inputs:
-    """Texts of these numbers of tokens, special ones included, and their token ids.
+    """Draw texts with these numbers of tokens, special ones included.
 
     Raises:
-        PackError: the tokenizer knows no whole words, or too few of them make a text.
+        PackError: the tokenizer has no whole words, or joins them.
     """
     content = pack.read(pack.manifest.text.tokenizer)
     tokenizer = TextTokenizer(content, pack.manifest.text.max_tokens)
@@ -33,18 +33,17 @@ def inputs_of_lengths(pack: Pack, lengths: Sequence[int], seed: int) -> Inputs:
     specials = len(tokenizer.encode([words[0]], "")[0].ids) - 1
     rng = np.random.default_rng(seed)
     texts = [" ".join(rng.choice(words, length - specials)) for length in lengths]
-    ids = [item.ids.tolist() for item in tokenizer.encode(texts, "")]
-    found = [len(item) for item in ids]
-    if found != list(lengths):
-        row = next(row for row, (one, other) in enumerate(zip(found, lengths, strict=True)) if one != other)
-        raise PackError(
-            f"{pack.folder}: a text that should have {lengths[row]} tokens has {found[row]}; the tokenizer joins words"
-        )
+    ids = [encoding.ids.tolist() for encoding in tokenizer.encode(texts, "")]
+    for row, length in zip(ids, lengths, strict=True):
+        if len(row) != length:
+            raise PackError(
+                f"{pack.folder}: a text that should have {length} tokens has {len(row)}; the tokenizer joins words"
+            )
     return Inputs(texts=texts, ids=ids)
 
 
 def mixed_lengths(seed: int) -> list[int]:
-    """Lengths in tokens of the mixed corpus, log-uniform."""
+    """Draw the log-uniform lengths of the texts of mixed lengths, in tokens."""
     low, high = np.log(MIXED_TOKENS)
     drawn = np.random.default_rng(seed).uniform(low, high, MIXED_TEXTS)
     lengths: list[int] = np.rint(np.exp(drawn)).astype(int).tolist()
@@ -52,13 +51,13 @@ def mixed_lengths(seed: int) -> list[int]:
 
 
 def _words(tokenizer: TextTokenizer, tokens: Sequence[str]) -> list[str]:
-    """Words that add exactly one token wherever they stand."""
-    found = [match[1] for match in map(WORD.fullmatch, tokens) if match]
-    candidates = sorted(set(found))[:: max(1, len(set(found)) // (2 * MOST_WORDS))]
+    """Words that add exactly one token in every position."""
+    vocabulary = sorted({match[1] for match in map(WORD.fullmatch, tokens) if match})
+    candidates = vocabulary[:: max(1, len(vocabulary) // (2 * MAX_WORDS))]
     if not candidates:
-        raise PackError("the tokenizer has no whole words in Latin letters; no texts can be made with it")
+        raise PackError("the tokenizer has no whole words in Latin letters, which the benchmark's texts are made of")
     counts = [
-        [len(item.ids) for item in tokenizer.encode([" ".join([word] * times) for word in candidates], "")]
+        [len(encoding.ids) for encoding in tokenizer.encode([" ".join([word] * times) for word in candidates], "")]
         for times in (1, 2, 3)
     ]
     shortest = min(counts[0])
@@ -68,10 +67,10 @@ def _words(tokenizer: TextTokenizer, tokens: Sequence[str]) -> list[str]:
         if (one, two, three) == (shortest, shortest + 1, shortest + 2)
     ]
     if not words:
-        raise PackError("no word of the tokenizer stays one token in a text; no texts can be made with it")
-    return words[:MOST_WORDS]
+        raise PackError("no word of the tokenizer is one token in a text, which the benchmark's texts are made of")
+    return words[:MAX_WORDS]
 
 
 def write_inputs(path: Path, inputs: Inputs) -> None:
-    """As JSON, which peers read."""
+    """Write inputs as JSON for the workers."""
     path.write_text(json.dumps({"texts": inputs.texts, "ids": inputs.ids}), "utf-8")

@@ -1,7 +1,4 @@
-"""A page of tables and plots of a results file: python -m benchmarks.speed.page RESULTS.json -o PAGE.html.
-
-Everything on it is read from that file.
-"""
+"""HTML page with the tables and plots of a results file of the speed benchmark."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.rows import OURS, QUANTIZED
-from benchmarks.speed.table import cosine, share
+from benchmarks.speed.table import cosine, peaks_text, share
 from benchmarks.spreads import cell
 from embedpack.errors import EmbedpackError, InputError
 from embedpack.storage.atomic import atomic_file
@@ -21,14 +18,17 @@ from embedpack_export.html.axis import Axis
 from embedpack_export.html.page import Column, Heading, Page, Paragraph, Part, Table, html
 from embedpack_export.html.plot import Point, Scatter
 
+EXAMPLES = """example:
+  python -m benchmarks.speed.page benchmarks/results/peers-minilm.json -o speed.html"""
+
 HEADER = (
-    Column("who"),
-    Column("ms a call", number=True),
+    Column("program"),
+    Column("ms per call", number=True),
     Column("tokens/s", number=True),
-    Column(f"time over ours in {QUANTIZED}", number=True),
-    Column("in CPU time", number=True),
-    Column("of peak", number=True),
-    Column("cosine, mean and lowest", number=True),
+    Column(f"speed of embedpack {QUANTIZED} / program", number=True),
+    Column("by CPU time", number=True),
+    Column("share of peak", number=True),
+    Column("cosine: mean, lowest", number=True),
     Column("peak MB", number=True),
     Column("anonymous MB", number=True),
 )
@@ -36,16 +36,16 @@ Row = Mapping[str, Any]
 
 
 def page(report: Mapping[str, Any]) -> Page:
-    """The page of a report that `python -m benchmarks speed` wrote.
+    """Page of a results file that `python -m benchmarks speed` wrote.
 
     Raises:
-        InputError: the report is of another benchmark.
+        InputError: the results are of another benchmark or of an older version.
     """
     if report.get("benchmark") != "speed":
         raise InputError(f"these are results of the benchmark {report.get('benchmark')!r}; pass those of speed")
     results = report["results"]
     if "peak_of_a_core" not in results:
-        raise InputError("these results were written by an older program; measure again")
+        raise InputError("these results were written by an older version; measure again")
     parts: list[Part] = []
     for (inputs, threads), rows in _groups(results).items():
         title = f"{inputs}, {threads} thread{'s' * (threads > 1)}"
@@ -62,22 +62,22 @@ def _intro(report: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{cpu['model']}, {cpu['cores']} cores ({', '.join(cpu['flags'])}), load {conditions['load_average']} at the "
         f"start; commit {str(conditions['git']['commit'])[:10]}; {conditions['date']}. Medians of "
-        f"{results['repetitions']} repetitions in turns, each in a process of its own, lowest and highest in brackets."
+        f"{results['repetitions']} interleaved repetitions, each in a process of its own; lowest and highest in "
+        "brackets."
     )
     yield report["command"]
     peak = results["peak_of_a_core"]
     if "not_measured" in peak:
         yield f"The peak of a core was not measured: {peak['not_measured']}."
     else:
-        found = [f"{name} {item['gops']:.0f} ({item['instructions']})" for name, item in peak.items()]
-        yield f"Peak of a core, 10^9 operations a second: {', '.join(found)}."
+        yield f"Peak of a core, 10^9 operations per second: {peaks_text(peak)}."
     versions = results["peers"]["environments"] if results["peers"] else {}
     for name, packages in versions.items():
         yield f"Environment {name}: {', '.join(packages)}."
 
 
 def _groups(results: Mapping[str, Any]) -> dict[tuple[str, int], list[Row]]:
-    """Rows of the same inputs and threads, ours first."""
+    """Rows by inputs and threads, those of the pack first."""
     groups: dict[tuple[str, int], list[Row]] = {}
     peers = results["peers"] or {"shapes": [], "mixed": []}
     for row in [*results["shapes"], *results["mixed"], *peers["shapes"], *peers["mixed"]]:
@@ -89,8 +89,8 @@ def _groups(results: Mapping[str, Any]) -> dict[tuple[str, int], list[Row]]:
 def _name(row: Row) -> str:
     if "peer" in row:
         return str(row["peer"])
-    plain = row.get("batching", OURS) == OURS
-    return f"embedpack {row['variant']}" + ("" if plain else f", {row['batching']}")
+    own_batching = row.get("batching", OURS) == OURS
+    return f"embedpack {row['variant']}" + ("" if own_batching else f", {row['batching']}")
 
 
 def _cells(row: Row) -> list[str]:
@@ -117,7 +117,7 @@ def _plot(title: str, rows: Sequence[Row]) -> Scatter:
         )
         for row in rows
     ]
-    x, y = Axis("peak memory, MB", better="low"), Axis("tokens a second", better="high")
+    x, y = Axis("peak memory, MB", better="low"), Axis("tokens per second", better="high")
     return Scatter(f"{title}: speed and memory", x, y, points)
 
 
@@ -127,15 +127,20 @@ def _missing(results: Mapping[str, Any]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.page", description=__doc__)
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="written by: python -m benchmarks speed")
+    """Run the command line and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed.page",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="file that `python -m benchmarks speed` wrote")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="HTML file to write")
     options = parser.parse_args(arguments)
     try:
         written = html(page(json.loads(options.results.read_text("utf-8"))))
     except EmbedpackError as error:
-        print(f"speed_page: {error}", file=sys.stderr)
+        print(f"benchmarks.speed.page: {error}", file=sys.stderr)
         return 1
     with atomic_file(options.output) as stream:
         stream.write(written.encode())

@@ -1,12 +1,12 @@
-// What one core of this CPU can compute at most: products of values that stay in registers, nothing loaded or stored.
-// Prints a line for each arithmetic: name, instructions, 10^9 operations a second (a multiplication and an addition are
-// two). The best of several stretches of CPU time, each long enough for the clock. Compile for the CPU: -march=native.
+// Peak of one core of this CPU: products of values in registers, without loads and stores. Prints a line for each
+// arithmetic: name, instructions, 10^9 operations per second (a multiplication and an addition are two). The best of
+// several intervals of CPU time, each long enough for the clock. Compile with -march=native.
 #include <immintrin.h>
 #include <stdio.h>
 #include <time.h>
 
 #define ROUNDS 200000L
-#define STRETCHES 15
+#define INTERVALS 15
 // Enough independent sums to hide the latency of an instruction; the rest of sixteen registers holds the factors.
 #define SUMS 12
 #define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
@@ -20,7 +20,7 @@ static double now(void) {
 #define BEST(body, operations, name, instructions)                              \
     do {                                                                        \
         double best = 0;                                                        \
-        for (int stretch = 0; stretch < STRETCHES; stretch++) {                 \
+        for (int interval = 0; interval < INTERVALS; interval++) {                 \
             double start = now();                                               \
             for (long round = 0; round < ROUNDS; round++) { EACH(body) }        \
             double rate = (double)ROUNDS * SUMS * (operations) / (now() - start); \
@@ -32,14 +32,14 @@ static double now(void) {
 #if defined(__AVX512F__)
 typedef __m512i Integers;
 typedef __m512 Floats;
-#define LANES 16
+#define WIDTH 16
 #define ZERO_INTEGERS _mm512_setzero_si512()
 #define ZERO_FLOATS _mm512_setzero_ps()
 #define ONES _mm512_set1_epi16(1)
 #else
 typedef __m256i Integers;
 typedef __m256 Floats;
-#define LANES 8
+#define WIDTH 8
 #define ZERO_INTEGERS _mm256_setzero_si256()
 #define ZERO_FLOATS _mm256_setzero_ps()
 #define ONES _mm256_set1_epi16(1)
@@ -55,11 +55,11 @@ static void floats(void) {
 #undef SUM
     Floats left = ZERO_FLOATS, right = ZERO_FLOATS;
 #define STEP(n) asm volatile("vfmadd231ps %1, %2, %0" : "+v"(sum##n) : "v"(left), "v"(right));
-    BEST(STEP, 2 * LANES, "fp32", "vfmadd231ps");
+    BEST(STEP, 2 * WIDTH, "fp32", "vfmadd231ps");
 #undef STEP
 #if defined(__AVX512BF16__)
 #define STEP(n) asm volatile("vdpbf16ps %1, %2, %0" : "+v"(sum##n) : "v"(left), "v"(right));
-    BEST(STEP, 4 * LANES, "bf16", "vdpbf16ps");
+    BEST(STEP, 4 * WIDTH, "bf16", "vdpbf16ps");
 #undef STEP
 #endif
 }
@@ -71,17 +71,17 @@ static void integers(void) {
     Integers left = ZERO_INTEGERS, right = ZERO_INTEGERS;
 #if defined(__AVX512VNNI__)
 #define STEP(n) asm volatile("vpdpbusd %1, %2, %0" : "+v"(sum##n) : "v"(left), "v"(right));
-    BEST(STEP, 8 * LANES, "int8", "vpdpbusd");
+    BEST(STEP, 8 * WIDTH, "int8", "vpdpbusd");
 #elif defined(__AVXVNNI__)
 #define STEP(n) asm volatile("%{vex%} vpdpbusd %1, %2, %0" : "+x"(sum##n) : "x"(left), "x"(right));
-    BEST(STEP, 8 * LANES, "int8", "vpdpbusd");
+    BEST(STEP, 8 * WIDTH, "int8", "vpdpbusd");
 #else
     Integers ones = ONES, product;
 #define STEP(n)                                                        \
     asm volatile("vpmaddubsw %3, %2, %1\n\tvpmaddwd %4, %1, %1\n\tvpaddd %1, %0, %0" \
                  : "+v"(sum##n), "=&v"(product)                        \
                  : "v"(left), "v"(right), "v"(ones));
-    BEST(STEP, 8 * LANES, "int8", "vpmaddubsw+vpmaddwd+vpaddd");
+    BEST(STEP, 8 * WIDTH, "int8", "vpmaddubsw+vpmaddwd+vpaddd");
 #endif
 }
 

@@ -1,4 +1,4 @@
-"""What one core of this CPU can compute at most, measured by a small C program where there is a compiler."""
+"""Peak of a core of this CPU in operations per second, measured by a small C program."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ SOURCE = Path(__file__).with_name("peak.c")
 
 
 def measured_peak(copies: int = 1) -> dict[str, Any]:
-    """10^9 operations a second by arithmetic, each with its instructions; or the reason why there is no figure.
+    """Measure the peak by arithmetic, in 10^9 operations per second, with the instructions.
 
     Args:
-        copies: of the program that run at the same time, each on a core if there are as many; their figures are added.
+        copies: number of copies of the program that run at the same time; their peaks are added.
+
+    Returns:
+        "instructions" and "gops" by arithmetic; or the key "not_measured" with the reason.
     """
     compiler = shutil.which("cc")
     if compiler is None:
@@ -26,7 +29,7 @@ def measured_peak(copies: int = 1) -> dict[str, Any]:
         command = [compiler, "-O2", "-march=native", "-o", program, str(SOURCE)]
         built = subprocess.run(command, capture_output=True, text=True, check=False)
         if built.returncode:
-            # -march=native, immintrin.h or the instructions: this is another kind of CPU.
+            # This CPU has no -march=native, no immintrin.h or other instructions.
             return {"not_measured": f"cc cannot compile {SOURCE.name}: {_first_error(built.stderr)}"}
         running = [subprocess.Popen([program], stdout=subprocess.PIPE, text=True) for _ in range(copies)]
         printed = [process.communicate()[0] for process in running]
@@ -41,18 +44,18 @@ def _parsed(printed: str) -> dict[str, tuple[str, float]]:
     return {name: (instructions, float(rate)) for name, instructions, rate in lines}
 
 
-def _added(found: Sequence[Mapping[str, tuple[str, float]]]) -> dict[str, Any]:
+def _added(copies: Sequence[Mapping[str, tuple[str, float]]]) -> dict[str, Any]:
     return {
-        name: {"instructions": instructions, "gops": round(sum(one[name][1] for one in found), 2)}
-        for name, (instructions, _) in found[0].items()
+        name: {"instructions": instructions, "gops": round(sum(copy[name][1] for copy in copies), 2)}
+        for name, (instructions, _) in copies[0].items()
     }
 
 
 def best(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The higher figures of two measurements."""
+    """Higher peaks of two measurements."""
     if "not_measured" in one or "not_measured" in other:
         return one
-    return {name: max(one[name], other[name], key=lambda item: float(item["gops"])) for name in one}
+    return {name: max(one[name], other[name], key=lambda entry: float(entry["gops"])) for name in one}
 
 
 def _first_error(message: str) -> str:

@@ -1,4 +1,4 @@
-"""How much a graph multiplies."""
+"""Size of the products of a graph."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from embedpack.pack.folder import Pack
 
 
 def product_weights(pack: Pack, graph: str) -> int:
-    """Values of all matrices that int8 products of a graph read."""
+    """Number of values of all weight matrices in int8 products of a graph."""
     model = onnx.load(str(pack.path(graph)), load_external_data=False)
-    shapes = {item.name: item.dims for item in model.graph.initializer}
-    read = [node.input[1] for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"]
-    return sum(math.prod(shapes[name]) for name in read)
+    shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    names = [node.input[1] for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"]
+    return sum(math.prod(shapes[name]) for name in names)

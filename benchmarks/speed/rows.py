@@ -1,4 +1,4 @@
-"""What measurements of speed say: a row of figures for each, with its ratios to others of the same repetition."""
+"""Rows of the speed benchmark's results: figures of a run, with ratios to other runs of the same repetition."""
 
 from __future__ import annotations
 
@@ -6,82 +6,84 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.peers.contest import Contest
-from benchmarks.speed.runs import Found, Run, cosines, figures, ratios
-from benchmarks.spreads import spread
+from benchmarks.peers.setup import PeerSetup
+from benchmarks.speed.runs import Measurement, Run, cosines, figures, ratios
+from benchmarks.spreads import Spread, spread
 
 BASELINE = "fp32"
 QUANTIZED = "int8"
-# How texts of mixed lengths are batched by the two ways of ours.
+# Batchings of embedpack's runs on texts of mixed lengths.
 OURS = "embedpack"
 FIXED = "64 in order, padded to the longest"
-# In which kind of products our formats spend their time.
+# Arithmetic of most products, by weights format.
 ARITHMETIC = {"fp32": "fp32", "int8": "int8", "int4": "int8"}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """All measurements of a run.
+    """All measurements of the benchmark.
 
     Attributes:
-        measured: what was found, by run.
-        variants: our variants by their weights.
-        contest: the peers, if there are any.
-        operations: multiplications and additions of the products of one token; None: not known.
-        peak: what a core can do, as `measured_peak` says.
+        measured: measurements by run.
+        variants: names of the variants by weights format.
+        peers: the peers; None if they are not measured.
+        operations: multiplications and additions of the products of one token; None if not known.
+        peak: peak of a core by arithmetic, from `measured_peak`.
     """
 
-    measured: Mapping[Run, Sequence[Found]]
+    measured: Mapping[Run, Sequence[Measurement]]
     variants: Mapping[str, str]
-    contest: Contest | None
+    peers: PeerSetup | None
     operations: int | None
     peak: Mapping[str, Any]
 
     def all(self) -> list[dict[str, Any]]:
-        """Rows in the order of the runs; those of peers have a "peer", ours a "variant"."""
-        return [self._row(run, found) for run, found in self.measured.items()]
+        """Rows in the order of the runs, with the key "peer" or "variant"."""
+        return [self._row(run, measurements) for run, measurements in self.measured.items()]
 
-    def _row(self, run: Run, found: Sequence[Found]) -> dict[str, Any]:
+    def _row(self, run: Run, measurements: Sequence[Measurement]) -> dict[str, Any]:
         row: dict[str, Any] = {"peer": run.who} if run.is_peer else {"variant": run.who}
         row["threads"] = run.threads
         if run.workload.shape is not None:
             row["rows"], row["tokens"] = run.workload.shape
         else:
             row |= {"batching": run.batching, "tokens": run.workload.tokens}
-            row |= {"tokens_computed": found[0]["tokens_computed"]} if not run.is_peer else {}
-        row |= figures(run, found)
+            row |= {"tokens_computed": measurements[0]["tokens_computed"]} if not run.is_peer else {}
+        row |= figures(run, measurements)
+        baseline = self._same_inputs(run, BASELINE)
+        quantized = self._same_inputs(run, QUANTIZED) if run.is_peer else None
         for name, key in (("speedup", "wall_s"), ("cpu_speedup", "cpu_s")):
             row |= _without_none({
-                f"{name}_over_{BASELINE}": ratios(self._partner(run, BASELINE), found, key),
-                f"{QUANTIZED}_{name}": ratios(found, self._partner(run, QUANTIZED), key) if run.is_peer else None,
+                f"{name}_over_{BASELINE}": ratios(baseline, measurements, key),
+                f"{QUANTIZED}_{name}": ratios(measurements, quantized, key),
             })  # fmt: skip
-        return row | _without_none({"share_of_peak": self._share(run, found), "cosine": self._cosine(run)})
+        return row | _without_none({"share_of_peak": self._share(run, measurements), "cosine": self._cosine(run)})
 
-    def _partner(self, run: Run, weights: str) -> Sequence[Found] | None:
-        """What the same inputs took in one of our variants; None where the pack has no such variant."""
+    def _same_inputs(self, run: Run, weights: str) -> Sequence[Measurement] | None:
+        """Measurements of the same inputs in a variant of the pack; None if it has no such variant."""
         batching = OURS if run.is_peer and run.batching else run.batching
         wanted = (self.variants.get(weights), run.workload, run.threads, batching)
-        for other, found in self.measured.items():
+        for other, measurements in self.measured.items():
             if not other.is_peer and (other.who, other.workload, other.threads, other.batching) == wanted:
-                return found
+                return measurements
         return None
 
-    def _share(self, run: Run, found: Sequence[Found]) -> dict[str, float] | None:
-        """Of what the cores could have computed in the CPU time that was used; attention's products do not count."""
+    def _share(self, run: Run, measurements: Sequence[Measurement]) -> Spread | None:
+        """Share of the operations that the cores could do in the CPU time used; attention's products do not count."""
         peak = self.peak.get(self._arithmetic(run))
         if peak is None or self.operations is None or run.workload.shape is None:
             return None
-        needed = self.operations * run.workload.tokens / (1e9 * peak["gops"])
-        return spread([needed / item["cpu_s"] for item in found])
+        cpu_s_at_peak = self.operations * run.workload.tokens / (1e9 * peak["gops"])
+        return spread([cpu_s_at_peak / each["cpu_s"] for each in measurements])
 
     def _arithmetic(self, run: Run) -> str:
         if run.is_peer:
-            assert self.contest is not None
-            return next(peer.arithmetic for peer in self.contest.peers if peer.name == run.who)
+            assert self.peers is not None
+            return next(peer.arithmetic for peer in self.peers.peers if peer.name == run.who)
         return next(ARITHMETIC[weights] for weights, name in self.variants.items() if name == run.who)
 
     def _cosine(self, run: Run) -> dict[str, float] | None:
-        return None if self.contest is None else cosines(run, self.contest.reference[run.workload.name])
+        return None if self.peers is None else cosines(run, self.peers.reference[run.workload.name])
 
 
 def _without_none(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Measurements in turns: everything once, then everything again, each in a process of its own."""
+"""Interleaved measurements: every run once, then every run again, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.jobs import WorkerError
+from benchmarks.fresh_process import WorkerError
 from benchmarks.speed.workloads import Workload
-from benchmarks.spreads import spread
+from benchmarks.spreads import Spread, spread
 from embedpack import EmbedpackError
 from embedpack.progress import Progress
 from embedpack_export.metrics.cosines import row_cosines, summarise_cosines
 
-# Characters of a reason.
-SHOWN = 300
-Found = dict[str, Any]
+MAX_REASON_CHARACTERS = 300
+# Results of one measurement: "wall_s", "cpu_s", "memory", and "tokens_computed" of mixed lengths.
+Measurement = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement, to be repeated.
+    """A measurement to repeat.
 
     Attributes:
-        who: the variant or the peer.
-        is_peer: whether it may fail: the others go on then.
+        who: name of the variant or of the peer.
+        is_peer: whether it is a peer, whose failure does not end the benchmark.
         workload: the inputs.
-        threads: for a call.
-        batching: of texts of mixed lengths; empty for fixed shapes.
+        threads: number of threads of a call.
+        batching: batching of texts of mixed lengths; empty for fixed shapes.
         vectors: file that the vectors are written to.
-        measure: does it.
+        measure: function that measures once.
     """
 
     who: str
@@ -40,18 +40,18 @@ class Run:
     threads: int
     batching: str
     vectors: str
-    measure: Callable[[], Found]
+    measure: Callable[[], Measurement]
 
 
-def in_turns(runs: Sequence[Run], repetitions: int) -> tuple[dict[Run, list[Found]], dict[str, str]]:
-    """What was found for each run, and the reasons of peers that failed, by "PEER, WORKLOAD".
+def run_interleaved(runs: Sequence[Run], repetitions: int) -> tuple[dict[Run, list[Measurement]], dict[str, str]]:
+    """Measurements of every run, and the reasons of peers that failed, by "PEER, WORKLOAD".
 
-    A slow minute of the host hits all of them alike.
+    A slow minute of the host affects all runs alike.
 
     Raises:
-        EmbedpackError: one that is no peer failed.
+        EmbedpackError: a run that is no peer failed.
     """
-    measured: dict[Run, list[Found]] = {run: [] for run in runs}
+    measured: dict[Run, list[Measurement]] = {run: [] for run in runs}
     failed: dict[str, str] = {}
     with Progress("measuring", repetitions * len(runs)) as progress:
         for _ in range(repetitions):
@@ -68,29 +68,30 @@ def in_turns(runs: Sequence[Run], repetitions: int) -> tuple[dict[Run, list[Foun
 
 
 def reason_of(error: EmbedpackError) -> str:
-    """Why it failed, in a line; of a worker, without the job that it was asked to do."""
-    return (error.reason if isinstance(error, WorkerError) else str(error)).splitlines()[0][:SHOWN]
+    """Reason of a failure in one line, without the worker's job."""
+    reason = error.reason if isinstance(error, WorkerError) else str(error)
+    return reason.splitlines()[0][:MAX_REASON_CHARACTERS]
 
 
-def figures(run: Run, found: Sequence[Found]) -> dict[str, Any]:
-    """Time, speed and memory, each as a spread over the repetitions."""
+def figures(run: Run, measurements: Sequence[Measurement]) -> dict[str, Spread]:
+    """Time, speed and memory of a run, each as a spread over the repetitions."""
     return {
-        "wall_s": spread([item["wall_s"] for item in found]),
-        "cpu_s": spread([item["cpu_s"] for item in found]),
-        "tokens_per_s": spread([run.workload.tokens / item["wall_s"] for item in found]),
-        "peak_bytes": spread([item["memory"]["peak"] for item in found]),
-        "anonymous_bytes": spread([item["memory"]["anonymous"] for item in found]),
+        "wall_s": spread([each["wall_s"] for each in measurements]),
+        "cpu_s": spread([each["cpu_s"] for each in measurements]),
+        "tokens_per_s": spread([run.workload.tokens / each["wall_s"] for each in measurements]),
+        "peak_bytes": spread([each["memory"]["peak"] for each in measurements]),
+        "anonymous_bytes": spread([each["memory"]["anonymous"] for each in measurements]),
     }
 
 
-def ratios(found: Sequence[Found] | None, other: Sequence[Found] | None, key: str) -> dict[str, float] | None:
-    """How many times the other's time this takes, repetition by repetition; None where one of them is missing."""
-    if found is None or other is None:
+def ratios(measurements: Sequence[Measurement] | None, other: Sequence[Measurement] | None, key: str) -> Spread | None:
+    """Ratios of a time to the other run's, repetition by repetition; None if one of them was not measured."""
+    if measurements is None or other is None:
         return None
-    return spread([one[key] / two[key] for one, two in zip(found, other, strict=True)])
+    return spread([first[key] / second[key] for first, second in zip(measurements, other, strict=True)])
 
 
 def cosines(run: Run, reference: str) -> dict[str, float]:
-    """Mean and lowest cosine of the vectors of a run with the reference's."""
+    """Mean and lowest cosine of a run's vectors with those in the reference's file."""
     summary = summarise_cosines(row_cosines(np.load(run.vectors), np.load(reference)), digits=6)
     return {"mean": summary.mean, "min": summary.min}

@@ -1,4 +1,4 @@
-"""The results of the benchmark of speed as text."""
+"""Text tables of the speed benchmark's results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RATIO, CPU_RATIO = f"speedup_over_{BASELINE}", f"cpu_speedup_over_{BASELINE}"
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Fixed shapes, then mixed lengths; peers behind our variants."""
+    """Tables of fixed shapes, mixed lengths and peers, and the peak of a core."""
     parts = [_shapes(results), _mixed(results)]
     peak = results.get("peak_of_a_core")
     if peak is not None:
@@ -38,7 +38,7 @@ def _shapes(results: Mapping[str, Any]) -> str:
         )
         for row in results["shapes"]
     ]
-    header = ("shape", "threads", "variant", "ms a call", "CPU ms", f"times {BASELINE}", "in CPU time", "of peak")
+    header = ("shape", "threads", "variant", "ms per call", "CPU ms", f"speed / {BASELINE}", "by CPU time", "of peak")
     return text_table((*header, "cosine"), rows)
 
 
@@ -57,15 +57,19 @@ def _mixed(results: Mapping[str, Any]) -> str:
         )
         for row in results["mixed"]
     ]
-    header = ("batching", "threads", "variant", "tokens/s", "padding", "CPU s", f"times {BASELINE}", "in CPU time")
+    header = ("batching", "threads", "variant", "tokens/s", "padding", "CPU s", f"speed / {BASELINE}", "by CPU time")
     return text_table((*header, "cosine"), rows) if rows else ""
 
 
 def _peak(peak: Mapping[str, Any]) -> str:
     if "not_measured" in peak:
         return f"peak of a core: not measured, {peak['not_measured']}"
-    found = [f"{name} {item['gops']:.0f} ({item['instructions']})" for name, item in peak.items()]
-    return f"peak of a core, 10^9 operations a second: {', '.join(found)}"
+    return f"peak of a core, 10^9 operations per second: {peaks_text(peak)}"
+
+
+def peaks_text(peak: Mapping[str, Any]) -> str:
+    """Peaks of a core by arithmetic, with their instructions."""
+    return ", ".join(f"{name} {entry['gops']:.0f} ({entry['instructions']})" for name, entry in peak.items())
 
 
 def _peers(peers: Mapping[str, Any]) -> list[str]:
@@ -84,17 +88,17 @@ def _peers(peers: Mapping[str, Any]) -> list[str]:
         )
         for row in [*peers["shapes"], *peers["mixed"]]
     ]
-    ratio = f"our {QUANTIZED} is faster by"
-    header = ("inputs", "threads", "peer", "ms a call", "tokens/s", ratio, "in CPU time", "of peak", "cosine")
+    ratio = f"{QUANTIZED} speed / peer"
+    header = ("inputs", "threads", "peer", "ms per call", "tokens/s", ratio, "by CPU time", "of peak", "cosine")
     missing = [f"missing: {name}: {reason}" for name, reason in {**peers["missing"], **peers["failed"]}.items()]
     return [text_table((*header, "MB peak / anonymous"), rows), "\n".join(missing)]
 
 
 def share(row: Mapping[str, Any]) -> str:
-    """Part of the CPU's peak, where it was measured."""
+    """Share of the CPU's peak; empty if it was not measured."""
     return f"{row['share_of_peak']['median']:.0%}" if "share_of_peak" in row else ""
 
 
 def cosine(row: Mapping[str, Any]) -> str:
-    """Mean and lowest cosine with torch in float32, where there is one."""
+    """Mean and lowest cosine with torch in float32; empty if it was not measured."""
     return f"{row['cosine']['mean']:.5f}, {row['cosine']['min']:.5f}" if "cosine" in row else ""

@@ -1,4 +1,4 @@
-"""What everyone is measured on: batches of fixed shapes, and texts of mixed lengths; written to files once."""
+"""Workloads: batches of fixed shapes and texts of mixed lengths, written to files for the workers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True)
 class Workload:
-    """Inputs in a file, JSON.
+    """Inputs of a measurement, in a JSON file.
 
     Attributes:
         name: "ROWSxTOKENS" or "mixed".
-        path: the file.
-        tokens: of all inputs together.
-        shape: rows and tokens of the one batch; None: mixed lengths.
+        path: path of the file.
+        tokens: number of tokens of all inputs.
+        shape: rows and tokens of the batch; None for mixed lengths.
     """
 
     name: str
@@ -33,19 +33,19 @@ class Workload:
 
 
 def write_workloads(pack: Pack, folder: Path, shapes: Sequence[Shape], *, mixed: bool, seed: int) -> list[Workload]:
-    """Make the inputs.
+    """Draw the inputs and write them.
 
     Raises:
-        EmbedpackError: the tokenizer has no words for them, or the model takes no texts as long.
+        EmbedpackError: the tokenizer has no suitable words, or a shape exceeds the model's tokens.
     """
-    found = []
+    workloads = []
     for rows, tokens in shapes:
         if tokens > pack.manifest.text.max_tokens:
             raise InputError(f"{rows}x{tokens}: this model takes at most {pack.manifest.text.max_tokens} tokens")
-        found.append(_written(pack, folder, [tokens] * rows, (rows, tokens), seed))
+        workloads.append(_written(pack, folder, [tokens] * rows, (rows, tokens), seed))
     if mixed:
-        found.append(_written(pack, folder, mixed_lengths(seed), None, seed))
-    return found
+        workloads.append(_written(pack, folder, mixed_lengths(seed), None, seed))
+    return workloads
 
 
 def _written(pack: Pack, folder: Path, lengths: Sequence[int], shape: Shape | None, seed: int) -> Workload:
@@ -56,12 +56,12 @@ def _written(pack: Pack, folder: Path, lengths: Sequence[int], shape: Shape | No
 
 
 def shape(text: str) -> Shape:
-    """ROWSxTOKENS of the command line.
+    """Parse ROWSxTOKENS of the command line.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: the text is no shape.
     """
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if found is None:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no shape; write rows x tokens, e.g. 32x128")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])

@@ -15,14 +15,14 @@ from transformers import AutoModel
 
 from benchmarks.checkpoints import make_qwen2
 from benchmarks.host import prepared
-from benchmarks.peers import contest, environments
+from benchmarks.peers import environments, setup
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.environments import ENVIRONMENTS
 from benchmarks.peers.pooled import padded, pooled
-from benchmarks.speed import page, peak, throughput
+from benchmarks.speed import page, peak, speed
 from benchmarks.speed.inputs import MIXED_TEXTS, MIXED_TOKENS, inputs_of_lengths, mixed_lengths
 from benchmarks.speed.rows import FIXED, OURS, Rows
-from benchmarks.speed.runs import Run, cosines, figures, in_turns, ratios
+from benchmarks.speed.runs import Run, cosines, figures, ratios, run_interleaved
 from benchmarks.speed.workloads import Workload, shape, write_workloads
 from embedpack.errors import EmbedpackError, InputError
 from embedpack.pack.folder import Pack, read_pack
@@ -48,7 +48,7 @@ def pack(checkpoint: Path) -> Pack:
 
 def options(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    throughput.add_arguments(parser)
+    speed.add_arguments(parser)
     return parser.parse_args([*arguments], argparse.Namespace(threads=1, seed=3))
 
 
@@ -112,7 +112,7 @@ def test_unknown_pooling_is_refused() -> None:
         pooled(np.ones((1, 1, 1), np.float32), np.ones((1, 1), np.int64), "max")
 
 
-def test_everything_runs_in_turns_and_a_failing_peer_is_told(tmp_path: Path) -> None:
+def test_runs_are_interleaved_and_a_failing_peer_is_reported(tmp_path: Path) -> None:
     order: list[str] = []
 
     def named(name: str, fails: bool = False) -> Run:
@@ -124,7 +124,7 @@ def test_everything_runs_in_turns_and_a_failing_peer_is_told(tmp_path: Path) -> 
 
         return Run(name, name.startswith("peer"), WORKLOAD, 1, "", "", measure)
 
-    measured, failed = in_turns([named("a"), named("peer b", fails=True), named("peer c")], 2)
+    measured, failed = run_interleaved([named("a"), named("peer b", fails=True), named("peer c")], 2)
     assert order == ["a", "peer b", "peer c", "a", "peer c"]
     assert [run.who for run in measured] == ["a", "peer c"]
     assert failed == {"peer b, 2x4": "no such instruction"}
@@ -132,7 +132,7 @@ def test_everything_runs_in_turns_and_a_failing_peer_is_told(tmp_path: Path) -> 
 
 def test_a_failure_of_ours_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(EmbedpackError, match="broken"):
-        in_turns([a_run("a", tmp_path, [EmbedpackError("broken")])], 1)
+        run_interleaved([a_run("a", tmp_path, [EmbedpackError("broken")])], 1)
 
 
 def test_ratios_are_taken_within_each_repetition() -> None:
@@ -196,12 +196,14 @@ def test_copies_of_the_peak_are_added(monkeypatch: pytest.MonkeyPatch, tmp_path:
         }
 
 
-def test_what_cores_do_at_once_is_told() -> None:
+def test_the_peak_of_several_cores_at_once_is_reported() -> None:
     one, two = ({"int8": {"gops": gops}} for gops in (200.0, 300.0))
-    assert prepared.at_once({"1": [one, one], "2": [two, two]}) == [
-        "2 cores at once: 1.50 [1.50, 1.50] of what one can do in int8"
+    assert prepared.concurrent_peak({"1": [one, one], "2": [two, two]}) == [
+        "peak of 2 cores at once in int8: 1.50 [1.50, 1.50] times that of one"
     ]
-    assert prepared.at_once({"1": [{"not_measured": "why"}]}) == ["what cores do at once was not measured: why"]
+    assert prepared.concurrent_peak({"1": [{"not_measured": "why"}]}) == [
+        "peak of several cores at once: not measured, why"
+    ]
 
 
 def test_without_a_compiler_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +220,7 @@ def test_every_peer_has_an_environment_of_exact_versions_and_a_file() -> None:
     for peer in PEERS:
         used = [(peer.module, peer.environment), *((step.module, step.environment) for step in peer.steps)]
         for module, environment in used:
-            assert (Path(contest.__file__).parent / f"{module}.py").is_file()
+            assert (Path(setup.__file__).parent / f"{module}.py").is_file()
             assert all("==" in requirement for requirement in ENVIRONMENTS[environment])
     assert len({peer.name for peer in PEERS}) == len(PEERS)
 
@@ -237,19 +239,19 @@ def test_an_environment_that_is_there_is_used(tmp_path: Path) -> None:
 
 def test_options_that_need_each_other(pack: Pack, checkpoint: Path) -> None:
     with pytest.raises(InputError, match="--peers and --checkpoint go together"):
-        throughput.run(options(str(pack.folder), "--peers"))
-    with pytest.raises(InputError, match="--peers, which is missing"):
-        throughput.run(options(str(pack.folder), "--peer", "torch fp32"))
+        speed.run(options(str(pack.folder), "--peers"))
+    with pytest.raises(InputError, match="--peer and --adapter need --peers, which is missing"):
+        speed.run(options(str(pack.folder), "--peer", "torch fp32"))
     with pytest.raises(InputError, match="unknown --task 'code'"):
-        throughput.run(options(str(pack.folder), "--task", "code"))
+        speed.run(options(str(pack.folder), "--task", "code"))
 
 
 def test_peers_beside_ours(pack: Pack, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # This environment has torch and not CTranslate2: one peer works, one is missing.
-    monkeypatch.setattr(contest, "python_of", lambda root, name: Path(sys.executable))
+    monkeypatch.setattr(setup, "python_of", lambda root, name: Path(sys.executable))
     arguments = ["--peers", "--checkpoint", str(checkpoint), "--environments", str(tmp_path)]
     arguments += ["--peer", "torch fp32", "--peer", "CTranslate2 int8", "--shape", "2x8", "--without-mixed"]
-    results = throughput.run(options(str(pack.folder), *arguments, "--repetitions", "1", "--seconds", "0"))
+    results = speed.run(options(str(pack.folder), *arguments, "--repetitions", "1", "--seconds", "0"))
     assert list(results["peers"]["missing"]) == ["CTranslate2 int8"]
     assert "ctranslate2" in results["peers"]["missing"]["CTranslate2 int8"]
     (row,) = results["peers"]["shapes"]
@@ -259,7 +261,7 @@ def test_peers_beside_ours(pack: Pack, checkpoint: Path, tmp_path: Path, monkeyp
     assert all(0.99 < item["cosine"]["min"] <= 1.000001 for item in results["shapes"])
     assert row["int8_speedup"]["median"] > 0
     report = {"benchmark": "speed", "command": "c", "provenance": provenance(1, 3), "results": results}
-    shown = throughput.table(json.loads(json.dumps(report["results"])))
+    shown = speed.table(json.loads(json.dumps(report["results"])))
     assert "torch fp32" in shown
     assert "missing: CTranslate2 int8: " in shown
     (tmp_path / "results.json").write_text(json.dumps(report))
@@ -280,12 +282,12 @@ def test_peers_of_another_checkpoint_are_refused(pack: Pack, tmp_path: Path) -> 
     other = make_checkpoint(tmp_path / "other", seed=8)
     arguments = ["--peers", "--checkpoint", str(other), "--environments", str(tmp_path), "--shape", "1x8"]
     with pytest.raises(EmbedpackError, match="the pack was not made of"):
-        throughput.run(options(str(pack.folder), *arguments, "--without-mixed"))
+        speed.run(options(str(pack.folder), *arguments, "--without-mixed"))
 
 
 def test_texts_of_mixed_lengths_in_both_ways(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.speed.workloads.mixed_lengths", lambda seed: [3, 20, 7, 12] * 20)
-    results = throughput.run(options(str(pack.folder), "--shape", "1x8", "--repetitions", "1", "--seconds", "0"))
+    results = speed.run(options(str(pack.folder), "--shape", "1x8", "--repetitions", "1", "--seconds", "0"))
     rows = {(row["variant"], row["batching"]): row for row in results["mixed"]}
     assert len(rows) == 4
     ours = rows["default-int8", OURS]

@@ -1,4 +1,4 @@
-"""Speed: every variant, and peers on request, on fixed shapes and on texts of mixed lengths, a process each."""
+"""Speed benchmark: variants and optionally peers, on fixed shapes and on texts of mixed lengths."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.jobs import Batching, SpeedJob, in_fresh_process
+from benchmarks.fresh_process import in_fresh_process
 from benchmarks.peers.catalogue import PEERS
-from benchmarks.peers.contest import Entry, make_ready
+from benchmarks.peers.setup import PeerOptions, PeerSetup, set_up_peers
 from benchmarks.speed import table as speed_table
 from benchmarks.speed.peak import best, measured_peak
 from benchmarks.speed.products import product_weights
 from benchmarks.speed.rows import FIXED, OURS, Rows
-from benchmarks.speed.runs import Run, in_turns
+from benchmarks.speed.runs import Run, run_interleaved
+from benchmarks.speed.worker import WORKER, Batching, SpeedJob
 from benchmarks.speed.workloads import Workload, shape, write_workloads
 from embedpack.errors import InputError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack, read_pack
 from embedpack_export.evaluation.provenance import ROOT
 
-SUMMARY = "Time of a call on fixed shapes, and tokens a second on texts of mixed lengths; beside peers on request."
+SUMMARY = (
+    "Time of a call on fixed shapes, and tokens per second on texts of mixed lengths; optionally of other programs too."
+)
 EXAMPLES = """\
   python -m benchmarks speed packs/minilm
   python -m benchmarks speed packs/minilm --threads 4 --repetitions 9
@@ -34,8 +37,8 @@ EXAMPLES = """\
   python -m benchmarks speed packs/minilm --peers --peer "torch fp32" --peer "OpenVINO int8" --checkpoint ..."""
 
 SHAPES = ((1, 16), (1, 128), (32, 16), (32, 128))
-# Above this load of others, times say more about them than about us.
-BUSY = 0.2
+# Load average above which times depend on other programs.
+MAX_LOAD = 0.2
 BATCHING: Mapping[str, Batching] = {"": "one", OURS: "ours", FIXED: "fixed"}
 
 logger = logging.getLogger("benchmarks")
@@ -45,32 +48,46 @@ table = speed_table.table
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
     parser.add_argument("pack", type=Path, metavar="PACK", help="folder of the pack")
-    parser.add_argument("--task", help="whose variants; may be left out where the pack has one task")
-    parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="of everything; default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of calls in a process; default: %(default)s")
+    parser.add_argument("--task", metavar="TASK", help="task whose variants are measured; default: the only one")
     parser.add_argument(
-        "--shape", type=shape, action="append", metavar="RxT", help="rows x tokens of a batch; default: 1x16 to 32x128"
+        "--repetitions", type=int, default=5, metavar="N", help="repetitions of every measurement; default: %(default)s"
     )
-    parser.add_argument("--without-mixed", action="store_true", help="leave the texts of mixed lengths out")
-    parser.add_argument("--peers", action="store_true", help="measure other programs in the same run")
     parser.add_argument(
-        "--peer", action="append", default=[], metavar="NAME", help=f"only these: {', '.join(p.name for p in PEERS)}"
+        "--seconds", type=float, default=1.0, metavar="S", help="seconds of calls in a process; default: %(default)s"
+    )
+    parser.add_argument(
+        "--shape",
+        type=shape,
+        action="append",
+        metavar="RxT",
+        help="rows x tokens of a batch, may be repeated; default: 1x16 to 32x128",
+    )
+    parser.add_argument("--without-mixed", action="store_true", help="do not measure texts of mixed lengths")
+    parser.add_argument("--peers", action="store_true", help="measure other programs too")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"peer to measure, may be repeated; default: all of {', '.join(p.name for p in PEERS)}",
     )
     parser.add_argument(
         "--environments",
         type=Path,
         default=ROOT / ".peers",
         metavar="DIR",
-        help="with --peers: where their environments and models are kept (6 GB and more; default: .peers)",
+        help="with --peers: folder of their environments and models, 6 GB and more; default: .peers",
     )
-    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="with --peers: what the pack was exported from")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="with --peers: checkpoint that the pack was exported from"
+    )
     parser.add_argument(
         "--adapter",
         type=_adapter,
         action="append",
         default=[],
         metavar="TASK=DIR",
-        help="with --peers: as at the export",
+        help="with --peers: adapter, as at the export",
     )
 
 
@@ -82,16 +99,16 @@ def _adapter(text: str) -> tuple[str, Path]:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure all variants of a task and the peers, in turns.
+    """Measure all variants of a task and the peers, interleaved.
 
     Raises:
         InputError: the pack has no such task, or options contradict each other.
-        EmbedpackError: a worker of ours failed, or no peer can load the checkpoint.
+        EmbedpackError: a worker on the pack failed, or torch cannot load the checkpoint.
     """
     if options.peers != (options.checkpoint is not None):
         raise InputError("--peers and --checkpoint go together: peers run the model that the pack was exported from")
     if not options.peers and (options.peer or options.adapter):
-        raise InputError("--peer and --adapter say something about --peers, which is missing")
+        raise InputError("--peer and --adapter need --peers, which is missing")
     pack = read_pack(options.pack)
     task = _task(pack, options.task)
     variants: dict[str, str] = {
@@ -100,19 +117,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder, shapes = Path(scratch), options.shape or SHAPES
         workloads = write_workloads(pack, folder, shapes, mixed=not options.without_mixed, seed=options.seed)
-        contest = None
-        if options.peers:
-            entry = Entry(options.peer, options.environments, options.checkpoint, dict(options.adapter), task)
-            contest = make_ready(entry, pack, workloads, folder)
+        peers = _peers(options, pack, task, workloads, folder) if options.peers else None
         _warn_if_busy()
         peak = measured_peak()
-        threads = sorted({1, options.threads or available_cores()})
         runs = list(_runs(options, list(variants.values()), workloads, folder))
-        if contest is not None:
-            runs += contest.runs(workloads, threads, options.seconds, folder)
-        measured, failed = in_turns(runs, options.repetitions)
+        if peers is not None:
+            runs += peers.runs(workloads, _threads(options), options.seconds, folder)
+        measured, failed = run_interleaved(runs, options.repetitions)
         peak = best(peak, measured_peak())
-        rows = Rows(measured, variants, contest, _operations(pack, variants), peak).all()
+        rows = Rows(measured, variants, peers, _operations(pack, variants), peak).all()
     return {
         "model": pack.manifest.name,
         "fingerprint": pack.manifest.source.fingerprint,
@@ -121,9 +134,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "peak_of_a_core": peak,
         **_by_kind([row for row in rows if "variant" in row]),
         "peers": None
-        if contest is None
-        else {**contest.describe(), "failed": failed, **_by_kind([row for row in rows if "peer" in row])},
+        if peers is None
+        else {**peers.describe(), "failed": failed, **_by_kind([row for row in rows if "peer" in row])},
     }
+
+
+def _peers(
+    options: argparse.Namespace, pack: Pack, task: str, workloads: Sequence[Workload], folder: Path
+) -> PeerSetup:
+    peers = PeerOptions(options.peer, options.environments, options.checkpoint, dict(options.adapter), task)
+    return set_up_peers(peers, pack, workloads, folder)
+
+
+def _threads(options: argparse.Namespace) -> list[int]:
+    return sorted({1, options.threads or available_cores()})
 
 
 def _by_kind(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -138,13 +162,13 @@ def _task(pack: Pack, task: str | None) -> str:
 
 
 def _warn_if_busy() -> None:
-    busy = os.getloadavg()[0]
-    if busy > BUSY:
-        logger.warning("this host is busy (load %.1f): ratios may hold, times do not", busy)
+    load = os.getloadavg()[0]
+    if load > MAX_LOAD:
+        logger.warning("this host is busy (load %.1f): times are unreliable, ratios less so", load)
 
 
 def _operations(pack: Pack, variants: Mapping[str, str]) -> int | None:
-    """Multiplications and additions of the products of a token; None where no variant says."""
+    """Multiplications and additions of the products of a token; None for a pack without int8."""
     if "int8" not in variants:
         return None
     return 2 * product_weights(pack, pack.manifest.variants[variants["int8"]].graph)
@@ -153,13 +177,13 @@ def _operations(pack: Pack, variants: Mapping[str, str]) -> int | None:
 def _runs(
     options: argparse.Namespace, variants: Sequence[str], workloads: Sequence[Workload], folder: Path
 ) -> Iterator[Run]:
-    """Our own: fixed shapes on one thread and on all, mixed lengths on all, batched in two ways."""
-    pack, threads = str(options.pack.resolve()), options.threads or available_cores()
+    """Runs of the pack: fixed shapes on one thread and on all, mixed lengths on all with both batchings."""
+    pack, threads = str(options.pack.resolve()), _threads(options)
     for workload in workloads:
-        for count in sorted({1, threads}) if workload.shape else [threads]:
+        for count in threads if workload.shape else threads[-1:]:
             for batching in ("",) if workload.shape else (OURS, FIXED):
                 for number, variant in enumerate(variants):
-                    vectors = str(folder / f"own-{number}-{workload.name}-{count}-{BATCHING[batching]}.npy")
+                    vectors = str(folder / f"pack-{number}-{workload.name}-{count}-{BATCHING[batching]}.npy")
                     job = SpeedJob(
                         pack=pack,
                         variant=variant,
@@ -169,4 +193,6 @@ def _runs(
                         seconds=options.seconds,
                         batching=BATCHING[batching],
                     )
-                    yield Run(variant, False, workload, count, batching, vectors, partial(in_fresh_process, job))
+                    yield Run(
+                        variant, False, workload, count, batching, vectors, partial(in_fresh_process, job, WORKER)
+                    )

@@ -1,4 +1,4 @@
-"""Peers made ready: environments, the merged checkpoint, the conversions; and their runs."""
+"""Setup of the peers: environments, the merged checkpoint, conversions; and the runs to measure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from benchmarks.jobs import in_fresh_process
+from benchmarks.fresh_process import in_fresh_process
+from benchmarks.jobs import Job
 from benchmarks.peers.catalogue import PEERS, Peer, Step
 from benchmarks.peers.environments import ENVIRONMENTS, python_of
-from benchmarks.peers.job import PeerJob, PrepareJob, Source
+from benchmarks.peers.job import ConvertJob, PeerJob, Source
 from benchmarks.peers.merged import MergeJob
 from benchmarks.speed.runs import Run, reason_of
 from benchmarks.speed.workloads import Workload
@@ -24,21 +23,22 @@ from embedpack.pack.folder import Pack
 from embedpack.progress import Progress
 
 WORKER = "benchmarks.peers.worker"
+MERGE_WORKER = "benchmarks.peers.merged"
 OWN_BATCHING = "its own"
-# A conversion or a measurement that takes longer hangs.
+# Seconds; a conversion or a measurement that takes longer hangs.
 TIMEOUT = 1800
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What the user said.
+class PeerOptions:
+    """Options of the command line about peers.
 
     Attributes:
-        peers: names of those to measure; empty: all.
-        environments: folder for the environments, and for what peers make of the model.
-        checkpoint: that the pack was exported from.
-        adapters: task to folder, as at the export.
-        task: that is measured.
+        peers: names of the peers to measure; empty for all.
+        environments: folder of the environments and of the converted models.
+        checkpoint: folder of the checkpoint that the pack was exported from.
+        adapters: folders of the adapters by task, as at the export.
+        task: task to measure.
     """
 
     peers: Sequence[str]
@@ -49,13 +49,13 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Peers that can be measured, and why the others cannot.
+class PeerSetup:
+    """Peers that are ready to be measured.
 
     Attributes:
-        peers: with their interpreters.
-        source: what they run.
-        missing: reasons by name.
+        peers: interpreter of every peer's environment.
+        source: the model that they run.
+        missing: reason of every peer that could not be set up, by its name.
         reference: files of the vectors of torch in float32, by workload.
     """
 
@@ -67,7 +67,7 @@ class Contest:
     def runs(
         self, workloads: Sequence[Workload], threads: Sequence[int], seconds: float, folder: Path
     ) -> Iterator[Run]:
-        """Every peer on every workload."""
+        """Runs of every peer on every workload."""
         for workload in workloads:
             for count in threads:
                 for number, (peer, python) in enumerate(self.peers.items()):
@@ -82,12 +82,12 @@ class Contest:
                         seconds=seconds,
                         vectors=vectors,
                     )
-                    measure = partial(_ask, job, python, count)
+                    measure = partial(_run_worker, job, python, count)
                     batching = "" if workload.shape else OWN_BATCHING
                     yield Run(peer.name, True, workload, count, batching, vectors, measure)
 
     def describe(self) -> dict[str, Any]:
-        """Names, versions and what is missing, for the results."""
+        """Names, versions and missing peers, for the results file."""
         used = sorted({peer.environment for peer in self.peers})
         return {
             "environments": {name: ENVIRONMENTS[name] for name in used},
@@ -96,16 +96,19 @@ class Contest:
         }
 
 
-def make_ready(entry: Entry, pack: Pack, workloads: Sequence[Workload], folder: Path) -> Contest:
-    """Install, merge and convert what is not there yet; a peer for which that fails is missing.
+def set_up_peers(options: PeerOptions, pack: Pack, workloads: Sequence[Workload], folder: Path) -> PeerSetup:
+    """Install environments, merge the checkpoint and convert it, unless done before.
+
+    A peer that cannot be set up is missing in the results.
 
     Raises:
-        EmbedpackError: a peer is not known, the pack is not of this checkpoint, or torch cannot load it.
+        EmbedpackError: a peer's name is unknown, the pack is of another checkpoint, or torch cannot load it.
     """
-    wanted = _wanted(entry.peers)
-    models = entry.environments.resolve() / "models" / pack.manifest.source.fingerprint[:16] / entry.task
+    selected = _selected(options.peers)
+    environments = options.environments.resolve()
+    models = environments / "models" / pack.manifest.source.fingerprint[:16] / options.task
     models.mkdir(parents=True, exist_ok=True)
-    reference = {item.name: str(folder / f"reference-{item.name}.npy") for item in workloads}
+    reference = {workload.name: str(folder / f"reference-{workload.name}.npy") for workload in workloads}
     source = Source(
         checkpoint=str(models / "checkpoint"),
         models=str(models),
@@ -114,56 +117,57 @@ def make_ready(entry: Entry, pack: Pack, workloads: Sequence[Workload], folder: 
         pad_token_id=pack.manifest.text.pad_token_id,
     )
     job = MergeJob(
-        checkpoint=str(entry.checkpoint.resolve()),
-        adapters={task: str(path.resolve()) for task, path in entry.adapters.items()},
-        task=entry.task,
+        checkpoint=str(options.checkpoint.resolve()),
+        adapters={task: str(path.resolve()) for task, path in options.adapters.items()},
+        task=options.task,
         fingerprint=pack.manifest.source.fingerprint,
         merged=source.checkpoint,
         calibration=source.calibration,
-        vectors={item.path: reference[item.name] for item in workloads},
+        vectors={workload.path: reference[workload.name] for workload in workloads},
     )
-    in_fresh_process(job, "benchmarks.peers.merged")
+    in_fresh_process(job, MERGE_WORKER)
     peers: dict[Peer, Path] = {}
     missing: dict[str, str] = {}
-    with Progress("making peers ready", len(wanted)) as progress:
-        for peer in wanted:
+    with Progress("setting up peers", len(selected)) as progress:
+        for peer in selected:
             try:
-                peers[peer] = _ready(peer, source, entry.environments.resolve())
+                peers[peer] = _set_up(peer, source, environments)
             except EmbedpackError as error:
                 missing[peer.name] = reason_of(error)
             progress.advance(1)
-    return Contest(peers, source, missing, reference)
+    return PeerSetup(peers, source, missing, reference)
 
 
-def _wanted(names: Sequence[str]) -> list[Peer]:
-    known = {peer.name: peer for peer in PEERS}
+def _selected(names: Sequence[str]) -> list[Peer]:
+    by_name = {peer.name: peer for peer in PEERS}
     for name in names:
-        if name not in known:
-            raise InputError(unknown("--peer", name, known))
+        if name not in by_name:
+            raise InputError(unknown("--peer", name, by_name))
     return [peer for peer in PEERS if not names or peer.name in names]
 
 
-def _ready(peer: Peer, source: Source, environments: Path) -> Path:
+def _set_up(peer: Peer, source: Source, environments: Path) -> Path:
+    """Convert the model for a peer and return the interpreter of its environment."""
     for step in peer.steps:
         _convert(step, source, python_of(environments, step.environment))
     return python_of(environments, peer.environment)
 
 
 def _convert(step: Step, source: Source, python: Path) -> None:
-    """Do a conversion unless it was done with the same versions."""
+    """Convert the model, unless that was done with the same versions and code."""
     versions = "\n".join(ENVIRONMENTS[step.environment])
     code = Path(__file__).with_name(f"{step.module}.py").read_text("utf-8")
-    stamp = hashlib.sha256(f"{versions}\n{code}".encode()).hexdigest()
-    done = Path(source.models) / f"{step.module}-{step.format}.done"
-    if done.is_file() and done.read_text("utf-8") == stamp:
+    digest = hashlib.sha256(f"{versions}\n{code}".encode()).hexdigest()
+    stamp = Path(source.models) / f"{step.module}-{step.format}.done"
+    if stamp.is_file() and stamp.read_text("utf-8") == digest:
         return
-    done.unlink(missing_ok=True)
-    _ask(PrepareJob(module=step.module, format=step.format, source=source), python, 1)
-    done.write_text(stamp, "utf-8")
+    stamp.unlink(missing_ok=True)
+    _run_worker(ConvertJob(module=step.module, format=step.format, source=source), python, 1)
+    stamp.write_text(digest, "utf-8")
 
 
-def _ask(job: msgspec.Struct, python: Path, threads: int) -> Any:
-    # Nothing of the caller's own environment, nothing from a hub, no more threads than the others have.
+def _run_worker(job: Job, python: Path, threads: int) -> Any:
+    """Run a job with no packages but the environment's, no model hub, and a fixed number of threads."""
     variables = {
         "PYTHONPATH": "",
         "PYTHONNOUSERSITE": "1",

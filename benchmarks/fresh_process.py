@@ -1,0 +1,55 @@
+"""Measurements in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from benchmarks.jobs import Job
+from embedpack import EmbedpackError
+from embedpack_export.evaluation.provenance import ROOT
+
+
+class WorkerError(EmbedpackError):
+    """A worker process failed on a job; `reason` is the last line that it printed."""
+
+    def __init__(self, job: Job, reason: str) -> None:
+        super().__init__(f"a worker failed on {job}: {reason}")
+        self.reason = reason
+
+
+def in_fresh_process(
+    job: Job,
+    worker: str,
+    environment: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    timeout: float | None = None,
+) -> Any:
+    """Run a worker module on a job in a new process and return its result.
+
+    Args:
+        job: job, passed as JSON.
+        worker: name of the module, run with `python -m`.
+        environment: environment variables to add.
+        python: path of the interpreter.
+        timeout: seconds after which the process is stopped.
+
+    Raises:
+        WorkerError: the process failed or timed out.
+    """
+    command = [python, "-m", worker, msgspec.json.encode(job).decode()]
+    variables = {**os.environ, **(environment or {})}
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired as cause:
+        raise WorkerError(job, f"no answer within {timeout:.0f} seconds") from cause
+    if done.returncode:
+        raise WorkerError(job, (done.stderr.splitlines() or ["no message"])[-1])
+    return msgspec.json.decode(done.stdout)

@@ -1,0 +1,164 @@
+"""Measurements of an `Embedder` in a fresh process: opening a variant, a page, switchable adapters."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from benchmarks.jobs import Job, VariantJob, do_job
+from benchmarks.speed.products import product_weights
+from benchmarks.spreads import Spread, spread
+from benchmarks.timing import memory, once, repeated
+from embedpack.embedder import Embedder
+from embedpack.engine.loading import open_processor
+from embedpack.engine.session import GraphSession
+
+WORKER = "benchmarks.host.embedder_worker"
+MAX_WORDS = 128
+TEXT_TOKENS = (16, 128, 512)
+# Height and width of a sheet of paper under the default limit of pixels.
+PAGE = (896, 672)
+# Rows, inputs and outputs of a large product.
+PRODUCT = (128, 2048, 11008)
+PRODUCT_CALLS = 9
+
+
+class OpenJob(VariantJob, frozen=True):
+    """Time of opening a variant, and memory after each step."""
+
+
+class PageJob(VariantJob, frozen=True):
+    """Time of texts and of a page, compared with int8 products alone.
+
+    Attributes:
+        seed: seed of the page's pixels.
+    """
+
+    seed: int
+
+
+class AdapterJob(Job, frozen=True, kw_only=True):
+    """Time of texts with switchable adapters relative to a merged one, interleaved.
+
+    Attributes:
+        merged: folder of the pack with merged adapters.
+        switchable: folder of the pack with switchable adapters.
+        task: task of both.
+        threads: number of threads of a call.
+        repetitions: number of calls.
+    """
+
+    merged: str
+    switchable: str
+    task: str
+    threads: int
+    repetitions: int
+
+
+def measure_open(job: OpenJob) -> dict[str, Any]:
+    """Measure seconds and memory of opening a variant, and memory after texts of 1 to MAX_WORDS words."""
+    after_import = memory()
+    start = time.perf_counter()
+    model = Embedder(job.pack, variant=job.variant, threads=job.threads)
+    seconds = time.perf_counter() - start
+    after_load = memory()
+    model.encode(["word " * count for count in range(1, MAX_WORDS + 1)])
+    return {"load_s": seconds, "after_import": after_import, "after_load": after_load, "after_texts": memory()}
+
+
+def measure_page(job: PageJob) -> dict[str, Any]:
+    """Measure loading, texts of a few lengths and one page, and the speed of int8 products alone."""
+    start = time.perf_counter()
+    model = Embedder(job.pack, variant=job.variant, threads=job.threads)
+    seconds = time.perf_counter() - start
+    after_load = memory()
+    page = np.random.default_rng(job.seed).integers(0, 256, (*PAGE, 3), dtype=np.uint8)
+    spec = model.pack.manifest.image
+    assert spec is not None
+    operations = 2 * product_weights(model.pack, model.pack.manifest.variants[job.variant].graph)
+    gops = product_gops(job.threads)
+    runs = {}
+    for tokens in TEXT_TOKENS:
+        wall = repeated(partial(model.encode, text_of(model, tokens)))["wall_s"]
+        runs[f"text of {tokens} tokens"] = {"tokens": tokens, "wall_s": wall}
+    page_tokens = PAGE[0] * PAGE[1] // (spec.patch_size * spec.merge_size) ** 2
+    wall = repeated(partial(model.encode, page), min_calls=1)["wall_s"]
+    runs[f"page of {PAGE[0]} x {PAGE[1]} pixels"] = {"tokens": page_tokens, "wall_s": wall}
+    for timed in runs.values():
+        # Only the decoder's products count, though a page's time includes the vision tower.
+        timed["share"] = operations * timed["tokens"] / timed["wall_s"] / 1e9 / gops
+    return {"load_s": seconds, "after_load": after_load, "after_page": memory(), "product_gops": gops, "runs": runs}
+
+
+def measure_adapters(job: AdapterJob) -> dict[str, dict[str, Spread]]:
+    """Measure CPU and wall time of a text with switchable adapters, relative to a merged one."""
+    merged = Embedder(job.merged, task=job.task, weights="int8", threads=job.threads)
+    switchable = Embedder(job.switchable, task=job.task, weights="int8", adapters="switchable", threads=job.threads)
+    ratios = {}
+    for tokens in TEXT_TOKENS:
+        text = text_of(merged, tokens)
+        merged.encode(text)
+        switchable.encode(text)
+        times = [
+            (once(partial(merged.encode, text)), once(partial(switchable.encode, text))) for _ in range(job.repetitions)
+        ]
+        ratios[f"text of {tokens} tokens"] = {
+            "wall": spread([second["wall_s"] / first["wall_s"] for first, second in times]),
+            "cpu": spread([second["cpu_s"] / first["cpu_s"] for first, second in times]),
+        }
+    return ratios
+
+
+def text_of(model: Embedder, tokens: int) -> str:
+    """Text with that number of tokens, its prompt included."""
+    tokenizer = open_processor(model.pack).tokenizer
+    prompt = model.prompts["query"]
+    text = "a"
+    while len(tokenizer.encode([text], prompt)[0].ids) < tokens:
+        text += " a"
+    return text
+
+
+def product_gops(threads: int) -> float:
+    """Speed of one large int8 product, as int8 graphs compute it, in 10^9 operations a second."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "weight": rng.integers(-64, 65, PRODUCT[1:]).astype(np.int8), "step": np.float32(1),
+        "scales": np.ones(PRODUCT[2], np.float32), "zero": np.uint8(128),
+    }  # fmt: skip
+    node = helper.make_node("MatMulIntegerToFloat", ["x", *constants], ["y"], domain="com.microsoft")
+    graph = helper.make_graph(
+        [node],
+        "product",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, PRODUCT[:2])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (PRODUCT[0], PRODUCT[2]))],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "product.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), str(path))
+        session = GraphSession(path, threads)
+        x = rng.integers(1, 256, PRODUCT[:2]).astype(np.uint8)
+        wall = repeated(lambda: session.run(["y"], {"x": x}), min_calls=PRODUCT_CALLS)["wall_s"]
+        return 2 * math.prod(PRODUCT) / wall / 1e9
+
+
+MEASURES: Mapping[type[Job], Callable[[Any], object]] = {
+    OpenJob: measure_open,
+    PageJob: measure_page,
+    AdapterJob: measure_adapters,
+}
+
+
+if __name__ == "__main__":
+    do_job(MEASURES)
