@@ -1,1 +1,1 @@
-"""Generators of random checkpoints."""
+"""Generators of checkpoints with random weights."""

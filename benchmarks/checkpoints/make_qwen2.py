@@ -1,7 +1,6 @@
-"""Write a plain Qwen2 checkpoint with the decoder of jina-embeddings-v4 cut to a few layers, random weights.
+"""Write a Qwen2 checkpoint with random weights: layers of the size of jina-embeddings-v4's decoder, but few.
 
-Stock programs load it, so it is what a decoder's speed is compared on: token ids through it cost what a layer of the
-real one costs. The vectors mean nothing.
+Other programs can load it, so the speed of decoders is compared on it: a layer costs what one of the real model costs.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ EXAMPLES = """examples:
 
 
 def make_qwen2(folder: Path, size: str = "wide", layers: int = 4, seed: int = 7) -> Path:
-    """Write a checkpoint with mean pooling, and return its folder.
+    """Write a checkpoint with mean pooling and return its folder.
 
     Raises:
         EmbedpackError: the folder cannot be written.
@@ -41,11 +40,11 @@ def make_qwen2(folder: Path, size: str = "wide", layers: int = 4, seed: int = 7)
     tokenizer = train_tokenizer() if tiny else fill_tokenizer()
     values = RandomValues(seed, TINY_SPREAD if tiny else REAL_SPREAD)
     entries = [
-        item for item in base_entries(replace(shape, text=text), projector=False) if item.name.startswith("model.")
+        entry for entry in base_entries(replace(shape, text=text), projector=False) if entry.name.startswith("model.")
     ]
     (folder / "1_Pooling").mkdir(parents=True, exist_ok=True)
     with Progress("writing", len(entries)) as progress:
-        tensors = [Tensor(item.name, item.shape, "BF16", partial(values.chunks, item)) for item in entries]
+        tensors = [Tensor(entry.name, entry.shape, "BF16", partial(values.chunks, entry)) for entry in entries]
         write_tensors(folder / "model.safetensors", tensors, progress)
     _write_json(folder / "config.json", _config(text, tokenizer))
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer))
@@ -101,17 +100,19 @@ def _write_json(path: Path, content: object) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.checkpoints.make_qwen2",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="to write; files of it are replaced")
-    parser.add_argument("--size", choices=("tiny", "wide"), default="wide", help="default: %(default)s")
-    parser.add_argument("--layers", type=int, default=4, metavar="N", help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=7, metavar="N", help="default: %(default)s")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to write; files in it are replaced")
+    parser.add_argument(
+        "--size", choices=("tiny", "wide"), default="wide", help="width of the layers; default: %(default)s"
+    )
+    parser.add_argument("--layers", type=int, default=4, metavar="N", help="number of layers; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=7, metavar="N", help="random seed; default: %(default)s")
     options = parser.parse_args(arguments)
     try:
         make_qwen2(options.folder, options.size, options.layers, options.seed)

@@ -1,7 +1,7 @@
-"""Write a checkpoint in the layout of jina-embeddings-v4 with random weights, to test and measure with.
+"""Write a checkpoint in the layout of jina-embeddings-v4 with random weights, for tests and measurements.
 
-The names, shapes, types, files and settings are those of the real one; the vectors mean nothing. With --text-from, the
-decoder is a trained one of another model; then only images and adapters mean nothing.
+Names, shapes, types, files and settings are those of the real checkpoint. With --text-from, decoder and tokenizer are
+those of a trained model; image tower, projector and adapters stay random.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ license: cc-by-nc-4.0
 These are random weights in the layout of jina-embeddings-v4; the vectors mean nothing.
 """
 EXAMPLES = """examples:
-  python -m benchmarks.checkpoints.make_v4 tiny-v4                            a second, half a megabyte
+  python -m benchmarks.checkpoints.make_v4 tiny-v4                            half a megabyte
   python -m benchmarks.checkpoints.make_v4 small-v4 --text-from SmolLM2-135M  trained decoder, random adapters
   python -m benchmarks.checkpoints.make_v4 real-v4 --size real                8 GB, the size of the real model
 """
-# Beside a trained decoder a small tower is enough: its features mean nothing anyway.
+# With a trained decoder a small tower is enough, since its features are random anyway.
 SMALL_VISION = VisionShape(depth=4, hidden=64, heads=4, inner=88, full_attention=(1, 3), out_hidden=0)
 WIDE = replace(REAL, text=replace(REAL.text, layers=4), vision=replace(SMALL_VISION, out_hidden=REAL.vision.out_hidden))
 Size = Literal["tiny", "wide", "real"]
@@ -53,16 +53,16 @@ SHAPES: Mapping[Size, V4Shape] = {"tiny": TINY, "wide": WIDE, "real": REAL}
 
 @dataclass(frozen=True)
 class V4Options:
-    """What to write.
+    """Options of a checkpoint.
 
     Attributes:
-        size: of everything that does not come from `text_from`; "wide" is the real one with 4 layers and a small image
+        size: size of all parts that are not from `text_from`; "wide" is the real one with 4 layers and a small image
             tower.
-        text_from: folder of a Qwen2 or Llama model that the decoder and the tokenizer are taken from.
-        seed: of the random values.
-        spelling: of the names of the base tensors, as older or newer releases of transformers write them.
-        adapters: whether there is a folder adapters/.
-        projector: whether there is a projector for multi-vectors.
+        text_from: folder of a Qwen2 or Llama model with the decoder and the tokenizer; None for random ones.
+        seed: random seed.
+        spelling: spelling of the base tensors' names, as older or newer releases of transformers write them.
+        adapters: whether to write the folder adapters/.
+        projector: whether to write a projector for multi-vectors.
     """
 
     size: Size = "tiny"
@@ -75,7 +75,7 @@ class V4Options:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """Everything that the files are written from."""
+    """Shapes, tokenizer and values of a checkpoint."""
 
     shape: V4Shape
     tokenizer: V4Tokenizer
@@ -88,18 +88,18 @@ class _Recipe:
         return "BF16" if self.source is None else self.source.dtype
 
     def chunks(self, entry: Entry) -> Iterator[Float32]:
-        """Values of a tensor of the base."""
-        taken = None if self.source is None else self.source.chunks(entry)
-        if taken is None:
+        """Yield the values of a base tensor."""
+        trained = None if self.source is None else self.source.chunks(entry)
+        if trained is None:
             yield from self.values.chunks(entry)
             return
-        yield from taken
+        yield from trained
         if self.source is not None and entry.kind == "embedding":
             added = entry.shape[0] - self.source.shape.vocabulary
             yield from self.values.chunks(replace(entry, shape=(added, entry.shape[1])))
 
     def update(self, entry: Entry) -> Iterator[Float32]:
-        """Values of a tensor of the adapters."""
+        """Yield the values of an adapter tensor."""
         module = entry.name.removeprefix("base_model.model.").split(".lora_")[0]
         inputs, deviation = self.shape.text.hidden, self.spread.linear
         if module.endswith("down_proj"):
@@ -115,7 +115,7 @@ def make_v4(folder: Path, options: V4Options | None = None) -> Path:
     """Write a checkpoint and return its folder.
 
     Raises:
-        EmbedpackError: the folder cannot be written, or the decoder's folder cannot be used.
+        EmbedpackError: the folder cannot be written, or `text_from` cannot be used.
     """
     chosen = options or V4Options()
     recipe = _recipe(chosen)
@@ -157,7 +157,7 @@ def _recipe_from(source: TextSource, seed: int) -> _Recipe:
         matryoshka=(*doubled, hidden),
     )
     embedding = source.deviation(EMBEDDING)
-    # Features as large as embeddings: GELU of the layer before has about unit size.
+    # Features of the size of embeddings: the GELU before has values of about 1.
     spread = replace(TINY_SPREAD, features=embedding * shape.vision.merged**-0.5, update=REAL_SPREAD.update)
     return _Recipe(shape, tokenizer, RandomValues(seed, replace(spread, embedding=embedding)), spread, source)
 
@@ -176,7 +176,7 @@ def _write_base(
         folder / "model.safetensors.index.json",
         {
             "metadata": {"total_size": sum(tensor.size for tensors in shards.values() for tensor in tensors)},
-            "weight_map": dict(sorted((tensor.name, shard) for shard, found in shards.items() for tensor in found)),
+            "weight_map": dict(sorted((tensor.name, shard) for shard, members in shards.items() for tensor in members)),
         },
     )
 
@@ -193,17 +193,22 @@ def _write_json(path: Path, content: object) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.checkpoints.make_v4",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="to write; files of it are replaced")
-    parser.add_argument("--size", choices=SHAPES, default="tiny", help="default: %(default)s")
-    parser.add_argument("--text-from", type=Path, metavar="FOLDER", help="take decoder and tokenizer of this model")
-    parser.add_argument("--seed", type=int, default=7, metavar="N", help="default: %(default)s")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to write; files in it are replaced")
+    parser.add_argument("--size", choices=SHAPES, default="tiny", help="size of the random parts; default: %(default)s")
+    parser.add_argument(
+        "--text-from",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of a Qwen2 or Llama model with the decoder and the tokenizer",
+    )
+    parser.add_argument("--seed", type=int, default=7, metavar="N", help="random seed; default: %(default)s")
     options = parser.parse_args(arguments)
     try:
         make_v4(options.folder, V4Options(size=options.size, text_from=options.text_from, seed=options.seed))

@@ -1,4 +1,4 @@
-"""Other programs that embed texts, each in an environment of its own; one file a peer.
+"""Other programs that embed texts, each in an environment of its own; one module per peer.
 
-What runs inside such an environment (`job`, `worker`, `pooled` and the peers) imports nothing of embedpack.
+The modules that run in such an environment (`job`, `worker`, `pooled` and the peers) do not import embedpack.
 """

@@ -1,4 +1,4 @@
-"""All peers: what they are called, where they run, and what has to be made for them first."""
+"""Catalogue of the peers: names, environments, conversions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Arithmetic = Literal["fp32", "bf16", "int8"]
 
 @dataclass(frozen=True)
 class Step:
-    """A conversion: a module's `prepare` for one format."""
+    """A conversion of the model: the function `convert` of a module, for one format."""
 
     environment: str
     module: str
@@ -19,16 +19,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Peer:
-    """One way to run the model.
+    """A program that runs the model.
 
     Attributes:
-        name: in tables.
-        environment: that it runs in.
-        module: of this package that opens it.
-        format: passed to the module.
-        arithmetic: of most of its products; says with which peak its speed is compared.
-        reads: whether it is given token ids, or texts that it tokenises itself.
-        steps: conversions, in their order.
+        name: name in tables.
+        environment: name of its environment.
+        module: module of this package that opens it.
+        format: format that the module is asked for.
+        arithmetic: arithmetic of most of its products, whose peak its speed is compared with.
+        reads: kind of its inputs: token ids, or texts that it tokenizes itself.
+        steps: conversions, in order.
     """
 
     name: str
@@ -45,7 +45,7 @@ QUANTIZE = Step("torch", "torch_onnx", "dynamic")
 
 
 def _converted(name: str, environment: str, module: str, kind: str, arithmetic: Arithmetic = "int8") -> Peer:
-    """A peer that converts the model with its own module."""
+    """Peer that converts the model with its own module."""
     return Peer(name, environment, module, kind, arithmetic, steps=(Step(environment, module, kind),))
 
 

@@ -1,4 +1,4 @@
-"""CTranslate2 with int8 weights; of decoders it gives no hidden states."""
+"""CTranslate2 with int8 weights; encoders only, since it returns no hidden states of decoders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENCODERS = ("bert", "distilbert", "xlm-roberta", "roberta")
 
 @dataclass(frozen=True)
 class Ct2Model:
-    """Ids in, pooled vectors out."""
+    """Model that pools the hidden states of token ids."""
 
     encoder: Any
     pooling: str
@@ -37,7 +37,7 @@ class Ct2Model:
 
 
 def open_model(job: PeerJob) -> Ct2Model:
-    """Load what was converted."""
+    """Load the converted model."""
     encoder = ctranslate2.Encoder(
         _folder(job.source.models), device="cpu", compute_type="int8", inter_threads=1, intra_threads=job.threads
     )
@@ -48,11 +48,11 @@ def convert(job: ConvertJob) -> None:
     """Convert the checkpoint.
 
     Raises:
-        ValueError: it is a decoder.
+        ValueError: the model is a decoder.
     """
     kind = json.loads((Path(job.source.checkpoint) / "config.json").read_text("utf-8"))["model_type"]
     if kind not in ENCODERS:
-        raise ValueError(f"CTranslate2 gives no hidden states of decoders ({kind})")
+        raise ValueError(f"CTranslate2 returns no hidden states of decoders ({kind})")
     converter = ctranslate2.converters.TransformersConverter(job.source.checkpoint)
     converter.convert(_folder(job.source.models), quantization="int8", force=True)
 

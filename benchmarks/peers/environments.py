@@ -1,4 +1,4 @@
-"""Virtual environments of the peers: exact versions, made on request, each for peers that agree on them."""
+"""Virtual environments of the peers with exact versions, installed on request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedpack import EmbedpackError
 
 logger = logging.getLogger("benchmarks")
 
-# All that an environment installs by name; the worker in it needs numpy and msgspec.
+# Packages of each environment; the worker needs numpy and msgspec.
 ENVIRONMENTS: Mapping[str, tuple[str, ...]] = {
     "torch": (
         "torch==2.13.0", "transformers==5.23.0", "sentence-transformers==6.2.0", "onnx==1.23.2", "onnxscript==0.7.2",
@@ -28,26 +28,26 @@ ENVIRONMENTS: Mapping[str, tuple[str, ...]] = {
     ),
     "fastembed": ("fastembed==0.9.1", "onnxruntime==1.31.1", "msgspec==0.22.0"),
 }  # fmt: skip
-# Of images there are none: that half of llama.cpp need not be compiled.
+# The image part of llama.cpp is not needed and takes long to compile.
 VARIABLES: Mapping[str, Mapping[str, str]] = {"llama": {"CMAKE_ARGS": "-DLLAVA_BUILD=OFF"}}
 STAMP = "installed.txt"
 
 
 def python_of(root: Path, name: str) -> Path:
-    """The interpreter of an environment, which is made if it is not there or has other versions.
+    """Interpreter of an environment, which is installed if it is missing or has other versions.
 
     Raises:
-        EmbedpackError: it cannot be made; the message ends with the last line that pip wrote.
+        EmbedpackError: the installation failed; the message ends with the last line that pip printed.
     """
-    folder, wanted = root / name, "\n".join(ENVIRONMENTS[name])
+    folder, versions = root / name, "\n".join(ENVIRONMENTS[name])
     python, stamp = folder / "bin" / "python", folder / STAMP
-    if stamp.is_file() and stamp.read_text("utf-8") == wanted:
+    if stamp.is_file() and stamp.read_text("utf-8") == versions:
         return python
     logger.info("installing %s", ", ".join(ENVIRONMENTS[name]))
     stamp.unlink(missing_ok=True)
     _run([sys.executable, "-m", "venv", str(folder)], name)
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *ENVIRONMENTS[name]], name)
-    stamp.write_text(wanted, "utf-8")
+    stamp.write_text(versions, "utf-8")
     return python
 
 
@@ -55,5 +55,5 @@ def _run(command: Sequence[str], name: str) -> None:
     variables = {**os.environ, **VARIABLES.get(name, {})}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
-        written = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
-        raise EmbedpackError(f"the environment {name} cannot be made: {written[-1]}")
+        lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+        raise EmbedpackError(f"the environment {name} cannot be installed: {lines[-1]}")

@@ -1,4 +1,4 @@
-"""fastembed with the ONNX model that torch.onnx makes, as a local file: texts in, its own batches."""
+"""fastembed with the ONNX model of torch.onnx; its input is texts, which it batches itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POOLING = {"mean": PoolingType.MEAN, "cls": PoolingType.CLS, "last": PoolingType
 
 @dataclass(frozen=True)
 class FastembedModel:
-    """Texts in; tokenising counts."""
+    """Model that reads texts; the time of tokenization counts."""
 
     model: Any
 
@@ -32,7 +32,7 @@ class FastembedModel:
 
 
 def open_model(job: PeerJob) -> FastembedModel:
-    """Declare the local folder as a model of its own and load it."""
+    """Register the local folder as a custom model and load it."""
     path = folder(job.source.models, "fp32")
     TextEmbedding.add_custom_model(
         model=NAME,

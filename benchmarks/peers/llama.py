@@ -1,4 +1,4 @@
-"""llama.cpp through llama-cpp-python: token ids in, vectors pooled by llama.cpp out."""
+"""llama.cpp through llama-cpp-python; its input is token ids, and it pools by itself."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from benchmarks.peers import llama_gguf
 from benchmarks.peers.job import ConvertJob, Inputs, PeerJob, Vectors, read_inputs
 from benchmarks.peers.pooled import unit
 
-# llama.cpp sets sequences side by side, without padding.
-CORPUS_TOKENS = 2048
-SEQUENCES = 64
+# Limits of a batch of texts of mixed lengths, which llama.cpp concatenates without padding.
+MAX_TOKENS = 2048
+MAX_SEQUENCES = 64
 
 
 @dataclass(frozen=True)
 class LlamaModel:
-    """A context, and the size of its vectors."""
+    """A context of llama.cpp, and the dimensions of its vectors."""
 
     context: Any
     dimensions: int
@@ -32,7 +32,7 @@ class LlamaModel:
         return np.concatenate([self._run(rows) for rows in _groups(inputs.ids)])
 
     def _run(self, rows: Sequence[Sequence[int]]) -> Vectors:
-        """One call.
+        """Encode one batch.
 
         Raises:
             ValueError: llama.cpp refuses the batch.
@@ -46,8 +46,8 @@ class LlamaModel:
             status = llama_cpp.llama_decode(self.context, batch)
             if status:
                 raise ValueError(f"llama.cpp refuses a batch of {len(rows)} texts: status {status}")
-            found = [llama_cpp.llama_get_embeddings_seq(self.context, row) for row in range(len(rows))]
-            return unit(np.stack([np.array(item[: self.dimensions], np.float32) for item in found]))
+            vectors = [llama_cpp.llama_get_embeddings_seq(self.context, row) for row in range(len(rows))]
+            return unit(np.stack([np.array(vector[: self.dimensions], np.float32) for vector in vectors]))
         finally:
             llama_cpp.llama_batch_free(batch)
 
@@ -66,10 +66,10 @@ def _fill(batch: Any, rows: Sequence[Sequence[int]]) -> None:
 
 
 def _groups(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
-    """Successive rows that fit a context."""
+    """Successive rows, as many as fit the limits."""
     group: list[Sequence[int]] = []
     for row in rows:
-        if group and (len(group) == SEQUENCES or sum(map(len, group)) + len(row) > CORPUS_TOKENS):
+        if group and (len(group) == MAX_SEQUENCES or sum(map(len, group)) + len(row) > MAX_TOKENS):
             yield group
             group = []
         group.append(row)
@@ -77,7 +77,7 @@ def _groups(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
 
 
 def open_model(job: PeerJob) -> LlamaModel:
-    """Load what was quantized, with a context for the largest call.
+    """Load the quantized model, with a context for the largest call.
 
     Raises:
         ValueError: llama.cpp cannot load it.
@@ -89,18 +89,18 @@ def open_model(job: PeerJob) -> LlamaModel:
         raise ValueError(f"llama.cpp cannot load {path.name}")
     rows = read_inputs(job.inputs).ids
     parameters = llama_cpp.llama_context_default_params()
-    tokens = CORPUS_TOKENS if job.mixed else sum(map(len, rows))
+    tokens = MAX_TOKENS if job.mixed else sum(map(len, rows))
     parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = tokens
-    parameters.n_seq_max = SEQUENCES if job.mixed else len(rows)
+    parameters.n_seq_max = MAX_SEQUENCES if job.mixed else len(rows)
     parameters.kv_unified = True
     parameters.n_threads = parameters.n_threads_batch = job.threads
     parameters.embeddings = True
     context = llama_cpp.llama_init_from_model(model, parameters)
     if not context:
-        raise ValueError(f"llama.cpp gives no context of {tokens} tokens for {path.name}")
+        raise ValueError(f"llama.cpp cannot create a context of {tokens} tokens for {path.name}")
     return LlamaModel(context, llama_cpp.llama_model_n_embd(model))
 
 
 def convert(job: ConvertJob) -> None:
-    """See `llama_gguf`."""
+    """Convert with `llama_gguf`."""
     llama_gguf.convert(job)

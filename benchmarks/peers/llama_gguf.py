@@ -1,4 +1,4 @@
-"""The checkpoint as a GGUF file, quantized by llama.cpp: tensors and sizes only, for token ids need no tokenizer."""
+"""Conversion of the checkpoint to GGUF, quantized by llama.cpp; without a tokenizer: inputs are ids."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Writer = Any
 
 
 def path_of(models: str, name: str) -> Path:
-    """Where a format's file lies."""
+    """Path of a format's file."""
     return Path(models) / f"llama-{name}.gguf"
 
 
 def convert(job: ConvertJob) -> None:
-    """Write float32 once, then quantize.
+    """Write a float32 file, unless it exists, then quantize it.
 
     Raises:
-        ValueError: llama.cpp does not know the model, or refuses to quantize it.
+        ValueError: llama.cpp does not support the model, or refuses to quantize it.
     """
     full = path_of(job.source.models, "F32")
     if not full.exists():
@@ -46,7 +46,9 @@ def _write(source: Source, path: Path) -> None:
     folder = Path(source.checkpoint)
     config = json.loads((folder / "config.json").read_text("utf-8"))
     if config["model_type"] not in DESCRIPTIONS:
-        raise ValueError(f"no GGUF is written of {config['model_type']}; known: {', '.join(DESCRIPTIONS)}")
+        raise ValueError(
+            f"GGUF files of {config['model_type']} are not supported; supported: {', '.join(DESCRIPTIONS)}"
+        )
     kind, describe = DESCRIPTIONS[config["model_type"]]
     partial = path.with_suffix(".partial")
     writer = gguf.GGUFWriter(partial, gguf.MODEL_ARCH_NAMES[kind])
@@ -74,10 +76,10 @@ def _write(source: Source, path: Path) -> None:
 def _add(writer: Writer, names: Any, name: str, tensors: Any) -> None:
     if name.startswith(UNUSED):
         return
-    known = names.get_name(name, try_suffixes=(".weight", ".bias"))
-    if known is None:
-        raise ValueError(f"llama.cpp has no place for the tensor {name}")
-    writer.add_tensor(known, np.asarray(tensors.get_tensor(name), np.float32))
+    gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+    if gguf_name is None:
+        raise ValueError(f"llama.cpp has no tensor for {name}")
+    writer.add_tensor(gguf_name, np.asarray(tensors.get_tensor(name), np.float32))
 
 
 def _describe_bert(writer: Writer, config: dict[str, Any]) -> None:

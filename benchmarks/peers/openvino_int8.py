@@ -1,4 +1,4 @@
-"""OpenVINO on the torch model: all in int8 (nncf.quantize, calibrated), or only weights (nncf.compress_weights)."""
+"""OpenVINO on the torch model: int8 with calibration (nncf.quantize), or int8 weights (nncf.compress_weights)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import openvino as ov
 from benchmarks.peers.job import ConvertJob, Inputs, PeerJob, Vectors, read_inputs
 from benchmarks.peers.pooled import in_fixed_batches, padded, pooled
 
-# Of the activations' groups that share a scale; faster than the default by a quarter.
+# Values of an activation that share a scale; a quarter faster than the default.
 GROUP = "128"
 
 
 @dataclass(frozen=True)
 class OpenVinoModel:
-    """Ids in, pooled vectors out."""
+    """Model that pools the hidden states of token ids."""
 
     request: Any
     pooling: str
@@ -38,7 +38,7 @@ class OpenVinoModel:
 
 
 def open_model(job: PeerJob) -> OpenVinoModel:
-    """Compile for the CPU, for one call at a time; the precision of float parts is OpenVINO's own choice."""
+    """Compile for the CPU, for one call at a time, with OpenVINO's default precision of float parts."""
     settings = {
         "INFERENCE_NUM_THREADS": job.threads,
         "PERFORMANCE_HINT": "LATENCY",
@@ -50,14 +50,14 @@ def open_model(job: PeerJob) -> OpenVinoModel:
 
 
 def convert(job: ConvertJob) -> None:
-    """Convert from torch, then quantize."""
+    """Convert the torch model, then quantize it."""
     import nncf
     import torch
 
     from benchmarks.peers.torch_eager import load
 
     class Backbone(torch.nn.Module):
-        """Only the states of the last layer."""
+        """Model whose only output is the last hidden states."""
 
         def __init__(self, model: Any) -> None:
             super().__init__()

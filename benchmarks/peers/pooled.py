@@ -1,4 +1,4 @@
-"""From the vectors of tokens to one of unit length, for peers that return the former."""
+"""Pooling and batching for peers that return hidden states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from benchmarks.peers.job import Vectors
 
 Ids = npt.NDArray[np.int64]
-# The usual batch of programs that batch by count.
+# Texts of a batch.
 FIXED_BATCH = 64
 
 
@@ -18,7 +18,7 @@ def pooled(states: npt.NDArray[np.float32], mask: Ids, pooling: str) -> Vectors:
     """Unit vectors float32 [rows, dimensions] of hidden states [rows, tokens, dimensions], padded on the right.
 
     Raises:
-        ValueError: the pooling is not known.
+        ValueError: the pooling is unknown.
     """
     if pooling == "mean":
         vectors = (states * mask[..., None]).sum(1, dtype=np.float32)
@@ -32,12 +32,12 @@ def pooled(states: npt.NDArray[np.float32], mask: Ids, pooling: str) -> Vectors:
 
 
 def unit(vectors: npt.NDArray[np.float32]) -> Vectors:
-    """Rows of length 1."""
+    """Rows normalized to length 1."""
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def padded(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Ids, Ids]:
-    """Ids and mask int64 [rows, longest], padded on the right."""
+    """Token ids and mask, int64 [rows, longest], padded on the right."""
     ids = np.full((len(rows), max(map(len, rows))), pad_token_id, np.int64)
     mask = np.zeros_like(ids)
     for number, row in enumerate(rows):
@@ -47,7 +47,7 @@ def padded(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Ids, Ids]:
 
 
 def in_fixed_batches(rows: Sequence[Sequence[int]], run: Callable[[Sequence[Sequence[int]]], Vectors]) -> Vectors:
-    """Vectors of all rows in their order, some at a time."""
+    """Vectors of all rows in their order, computed FIXED_BATCH rows at a time."""
     return np.concatenate([run(batch) for batch in _batches(rows)])
 
 

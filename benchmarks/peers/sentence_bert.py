@@ -1,4 +1,4 @@
-"""sentence-transformers on torch: texts in, its own sorting and batches of 32."""
+"""sentence-transformers on torch; its input is texts, which it sorts and batches by 32."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class SentenceModel:
-    """Texts in; tokenising counts."""
+    """Model that reads texts; the time of tokenization counts."""
 
     model: Any
 

@@ -1,4 +1,4 @@
-"""torch with transformers, in float32 or bfloat16: the model as its authors run it."""
+"""torch with transformers, in float32 or bfloat16."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class TorchModel:
-    """Ids in, pooled vectors out."""
+    """Model that pools the hidden states of token ids."""
 
     model: Any
     pooling: str
@@ -37,13 +37,13 @@ class TorchModel:
 
 
 def open_model(job: PeerJob) -> TorchModel:
-    """Load the checkpoint; attention is what transformers chooses (sdpa)."""
+    """Load the checkpoint, with the default attention of transformers (sdpa)."""
     torch.set_num_threads(job.threads)
     return TorchModel(load(job.source.checkpoint, job.format), job.source.pooling, job.source.pad_token_id)
 
 
 def load(checkpoint: str, dtype: str) -> Any:
-    """The backbone, ready to compute; a decoder keeps no cache."""
+    """Load the backbone in eval mode, without the cache of a decoder."""
     model = AutoModel.from_pretrained(checkpoint, dtype=DTYPES[dtype], local_files_only=True).eval()
     model.config.use_cache = False
     return model

@@ -1,4 +1,4 @@
-"""onnxruntime on what torch.onnx makes of the model, and on what `quantize_dynamic` makes of that, all by default."""
+"""onnxruntime with the default export of torch.onnx, and with the same after `quantize_dynamic`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.peers.job import ConvertJob, Inputs, PeerJob, Vectors
 from benchmarks.peers.pooled import in_fixed_batches, padded, pooled
 
 FILE = "model.onnx"
-# What an ONNX model with these names and a tokenizer is read with by other programs.
+# Names and files that other programs expect of an ONNX model.
 INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "last_hidden_state"
 TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -22,7 +22,7 @@ TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """Ids in, pooled vectors out."""
+    """Model that pools the hidden states of token ids."""
 
     session: Any
     pooling: str
@@ -41,7 +41,7 @@ class OnnxModel:
 
 
 def open_model(job: PeerJob) -> OnnxModel:
-    """A session with all of onnxruntime's own optimizations."""
+    """Open a session with the default optimizations of onnxruntime."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = job.threads
     path = folder(job.source.models, job.format) / FILE
@@ -50,12 +50,12 @@ def open_model(job: PeerJob) -> OnnxModel:
 
 
 def folder(models: str, name: str) -> Path:
-    """Where a form of the ONNX model lies."""
+    """Folder of a format of the ONNX model."""
     return Path(models) / f"onnx-{name}"
 
 
 def convert(job: ConvertJob) -> None:
-    """Export with torch.onnx, or quantize what was exported."""
+    """Export with torch.onnx, or quantize the exported model."""
     target = folder(job.source.models, job.format)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
@@ -71,7 +71,7 @@ def _export(checkpoint: str, target: Path) -> None:
     from benchmarks.peers.torch_eager import load
 
     class Backbone(torch.nn.Module):
-        """Only the states of the last layer."""
+        """Model whose only output is the last hidden states."""
 
         def __init__(self, model: Any) -> None:
             super().__init__()
@@ -81,7 +81,7 @@ def _export(checkpoint: str, target: Path) -> None:
             return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
 
     ids = torch.ones((2, 9), dtype=torch.int64)
-    # Another tensor, with padding: one object would become one input, and a mask without zeros none.
+    # A tensor of its own, with padding: torch.onnx merges inputs that are one object, and drops a mask of ones.
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     axes = {0: "batch", 1: "sequence"}
@@ -109,5 +109,5 @@ def _quantize(source: Path, target: Path) -> None:
 
 
 def _is_large(source: Path) -> bool:
-    """Over what one protobuf file may hold."""
+    """Report whether the files exceed the 2 GB of one protobuf file."""
     return sum(path.stat().st_size for path in source.iterdir()) > 1 << 31

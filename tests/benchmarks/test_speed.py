@@ -225,9 +225,9 @@ def test_every_peer_has_an_environment_of_exact_versions_and_a_file() -> None:
     assert len({peer.name for peer in PEERS}) == len(PEERS)
 
 
-def test_an_environment_that_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_environment_that_cannot_be_installed_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("benchmarks.peers.environments.sys.executable", shutil.which("false"))
-    with pytest.raises(EmbedpackError, match="the environment torch cannot be made: no message"):
+    with pytest.raises(EmbedpackError, match="the environment torch cannot be installed: no message"):
         environments.python_of(tmp_path, "torch")
 
 

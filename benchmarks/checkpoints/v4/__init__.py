@@ -1,1 +1,1 @@
-"""A checkpoint in the layout of jina-embeddings-v4 with random weights: sizes, names, values, files."""
+"""Parts of a checkpoint in the layout of jina-embeddings-v4: sizes, names, values, files."""

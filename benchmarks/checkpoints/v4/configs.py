@@ -1,4 +1,4 @@
-"""Content of the JSON files beside the weights."""
+"""Contents of the JSON files of the checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 
 
 def model_config(shape: V4Shape, ids: Mapping[str, int], dtype: Dtype) -> dict[str, Any]:
-    """config.json."""
+    """Content of config.json."""
     ends = {"bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|im_end|>"]}
     return {
         "architectures": ["JinaEmbeddingsV4Model"],
@@ -44,7 +44,7 @@ def model_config(shape: V4Shape, ids: Mapping[str, int], dtype: Dtype) -> dict[s
 
 
 def preprocessor_config(shape: V4Shape) -> dict[str, Any]:
-    """preprocessor_config.json."""
+    """Content of preprocessor_config.json."""
     return {
         "do_convert_rgb": True,
         "do_normalize": True,
@@ -66,7 +66,7 @@ def preprocessor_config(shape: V4Shape) -> dict[str, Any]:
 
 
 def tokenizer_config(ids: Mapping[str, int]) -> dict[str, Any]:
-    """tokenizer_config.json."""
+    """Content of tokenizer_config.json."""
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
     return {
         "add_bos_token": False,
@@ -85,7 +85,7 @@ def tokenizer_config(ids: Mapping[str, int]) -> dict[str, Any]:
 
 
 def adapter_config(shape: V4Shape) -> dict[str, Any]:
-    """adapters/adapter_config.json, with the fields that PEFT 0.15 writes."""
+    """Content of adapters/adapter_config.json, with the fields that PEFT 0.15 writes."""
     projections = "|".join(sorted(name.rsplit(".", 1)[1] for name in decoder_linears(shape.text)))
     return {
         "alpha_pattern": {},

@@ -20,7 +20,7 @@ SPLIT_PARTS = ("mlp.down_proj", "input_layernorm", "post_attention_layernorm")
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor; adapters have names of their own, all others the old spelling."""
+    """Name, shape and kind of a tensor; names of base tensors have the old spelling."""
 
     name: str
     shape: tuple[int, ...]
@@ -37,7 +37,7 @@ def base_entries(shape: V4Shape, projector: bool) -> list[Entry]:
 
 
 def adapter_entries(shape: V4Shape) -> Iterator[Entry]:
-    """Tensors of adapters/adapter_model.safetensors; they know the base under its new spelling."""
+    """Tensors of adapters/adapter_model.safetensors, named after base tensors in the new spelling."""
     modules = {
         f"model.language_model.layers.{layer}.{name}": size
         for layer in range(shape.text.layers)
@@ -51,7 +51,7 @@ def adapter_entries(shape: V4Shape) -> Iterator[Entry]:
 
 
 def decoder_linears(text: TextShape) -> dict[str, tuple[int, int]]:
-    """Matrices of a decoder layer: outputs, inputs."""
+    """Outputs and inputs of the linear layers of a decoder layer, by name."""
     return {
         "self_attn.q_proj": (text.hidden, text.hidden),
         "self_attn.k_proj": (text.kv_size, text.hidden),
@@ -64,7 +64,7 @@ def decoder_linears(text: TextShape) -> dict[str, tuple[int, int]]:
 
 
 def spell(name: str, spelling: Spelling) -> str:
-    """A base tensor's name as older or newer releases of transformers write it."""
+    """Name of a base tensor as older or newer releases of transformers write it."""
     if spelling == "old" or name.startswith(PROJECTOR):
         return name
     if name.startswith("visual."):
@@ -73,7 +73,7 @@ def spell(name: str, spelling: Spelling) -> str:
 
 
 def in_first_shard(name: str, layers: int) -> bool:
-    """Whether a tensor (old spelling) stands in front of the split."""
+    """Report whether a base tensor, in the old spelling, is in the first shard."""
     if not name.startswith("model.layers."):
         return name.startswith(("visual.", "model.embed_tokens."))
     layer, part = name.removeprefix("model.layers.").split(".", 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TextShape:
-    """The decoder; `vocabulary` counts the rows of the embedding."""
+    """Sizes of the decoder; `vocabulary` is the number of rows of the embedding."""
 
     layers: int
     hidden: int
@@ -22,13 +22,13 @@ class TextShape:
 
     @property
     def kv_size(self) -> int:
-        """Outputs of the key and of the value projection."""
+        """Number of outputs of the key and of the value projection."""
         return self.hidden // self.heads * self.kv_heads
 
 
 @dataclass(frozen=True)
 class VisionShape:
-    """The image tower; `window` is in pixels, `full_attention` names the blocks without windows."""
+    """Sizes of the image tower; `window` is in pixels, `full_attention` has the indices of blocks without windows."""
 
     depth: int
     hidden: int
@@ -44,13 +44,13 @@ class VisionShape:
 
     @property
     def merged(self) -> int:
-        """Values of the patches that become one token."""
+        """Number of values of the patches that are merged to one token."""
         return self.hidden * self.merge**2
 
 
 @dataclass(frozen=True)
 class V4Shape:
-    """A whole checkpoint."""
+    """Sizes of a checkpoint."""
 
     text: TextShape
     vision: VisionShape
@@ -64,15 +64,15 @@ class V4Shape:
 
 @dataclass(frozen=True)
 class Spread:
-    """How random weights are drawn.
+    """Standard deviations of random weights.
 
     Attributes:
         linear: standard deviation of matrices.
-        embedding: that of the embedding.
-        features: that of the matrix whose outputs take the place of embeddings.
-        bias: that of biases.
-        norm: that of the weights of norms, around 1.
-        update: size of an adapter's B A, as a fraction of the matrix beside it.
+        embedding: standard deviation of the embedding.
+        features: standard deviation of the image tower's last matrix, whose outputs replace embeddings.
+        bias: standard deviation of biases.
+        norm: standard deviation of the weights of norms, whose mean is 1.
+        update: standard deviation of an adapter's B A relative to the matrix that it changes.
     """
 
     linear: float
@@ -106,6 +106,6 @@ REAL = V4Shape(
     alpha=32,
 )  # fmt: skip
 
-# Matrices of the small model must be larger for the same effect: fewer inputs add up.
+# A small model has fewer inputs to sum, so its weights are larger.
 TINY_SPREAD = Spread(linear=0.15, embedding=0.3, features=0.05, bias=0.1, norm=0.2, update=0.3)
 REAL_SPREAD = Spread(linear=0.02, embedding=0.02, features=0.01, bias=0.02, norm=0.1, update=0.02)

@@ -1,4 +1,4 @@
-"""Writing a safetensors file tensor by tensor, each in chunks, so that a file may be larger than the memory."""
+"""Writer of safetensors files in chunks; a file may be larger than the memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ITEM_BYTES: dict[str, int] = {"BF16": 2, "F16": 2, "F32": 4}
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor to write; `chunks` yields its values in order, a few at a time."""
+    """A tensor to write; `chunks` yields its values in order."""
 
     name: str
     shape: tuple[int, ...]
@@ -33,12 +33,12 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        """Bytes in the file."""
+        """Number of bytes in the file."""
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 def write_tensors(path: Path, tensors: Sequence[Tensor], progress: Progress) -> None:
-    """Write a file, tensors in the order of their names; it appears whole or not at all."""
+    """Write a file atomically, tensors in the order of their names."""
     ordered = sorted(tensors, key=lambda tensor: tensor.name)
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
@@ -57,7 +57,7 @@ def write_tensors(path: Path, tensors: Sequence[Tensor], progress: Progress) -> 
 
 
 def to_bfloat16(values: Float32) -> npt.NDArray[np.uint16]:
-    """Bit patterns of finite values, rounded to nearest, ties to even."""
+    """Bit patterns of finite values in bfloat16, rounded to nearest, ties to even."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     rounded = bits >> 16
     rounded &= 1

@@ -1,4 +1,4 @@
-"""A trained text tower, of a Qwen2 or Llama folder, for the decoder of the checkpoint."""
+"""Trained decoder and tokenizer of a Qwen2 or Llama folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from embedpack.storage.safetensors import StoredTensor, open_safetensors
 
 DTYPES: Mapping[str, Dtype] = {"BF16": "BF16", "F16": "F16", "F32": "F32"}
 EMBEDDING = "model.embed_tokens.weight"
-# Proportion of the real model's mrope_section.
+# mrope_section of the real model, whose proportions are kept.
 SECTIONS = (16, 24, 24)
 
 
 @dataclass(frozen=True)
 class TextSource:
-    """The tower and its tokenizer; no weight is in memory."""
+    """Tensors of the decoder, read on demand, and path of its tokenizer."""
 
     shape: TextShape
     dtype: Dtype
@@ -33,19 +33,21 @@ class TextSource:
     tensors: Mapping[str, StoredTensor]
 
     def chunks(self, entry: Entry) -> Iterator[Float32] | None:
-        """Values of an entry; zeros for a bias that this architecture has not; None for what is not of the text tower.
+        """Values of an entry; zeros for a bias that the model does not have; None for another tower.
 
         Raises:
-            CheckpointError: the tensor is missing or of another shape.
+            CheckpointError: the tensor is missing or has another shape.
         """
         if not entry.name.startswith("model."):
             return None
-        found = self.tensors.get(entry.name)
-        if found is None and entry.kind == "bias":
+        tensor = self.tensors.get(entry.name)
+        if tensor is None and entry.kind == "bias":
             return iter([np.zeros(entry.shape, np.float32)])
-        if found is None or found.shape[1:] != entry.shape[1:] or found.shape[0] > entry.shape[0]:
-            raise CheckpointError(f"{self.tokenizer.parent}: {entry.name} is missing, or not {list(entry.shape)}")
-        return _rows(found)
+        if tensor is None or tensor.shape[1:] != entry.shape[1:] or tensor.shape[0] > entry.shape[0]:
+            raise CheckpointError(
+                f"{self.tokenizer.parent}: {entry.name} is missing, or its shape is not {list(entry.shape)}"
+            )
+        return _rows(tensor)
 
     def deviation(self, name: str) -> float:
         """Root mean square of a tensor."""
@@ -58,7 +60,7 @@ def read_text_source(folder: Path) -> TextSource:
     """Open a folder.
 
     Raises:
-        CheckpointError: it is no decoder whose text tower Qwen2.5-VL could have.
+        CheckpointError: the decoder has parts that Qwen2.5-VL does not have.
     """
     config = json.loads((folder / "config.json").read_text("utf-8"))
     _check(folder, config)
@@ -86,7 +88,7 @@ def read_text_source(folder: Path) -> TextSource:
 
 
 def mrope_section(half: int) -> tuple[int, int, int]:
-    """Split half a head's channels between time, height and width as the real model does."""
+    """Split half a head's channels between time, height and width, in the proportions of the real model."""
     time = half * SECTIONS[0] // sum(SECTIONS)
     height = (half - time) // 2
     return time, height, half - time - height
@@ -94,7 +96,7 @@ def mrope_section(half: int) -> tuple[int, int, int]:
 
 def _check(folder: Path, config: Mapping[str, Any]) -> None:
     if config.get("model_type") not in ("qwen2", "llama"):
-        raise CheckpointError(f"{folder}: model_type is {config.get('model_type')!r}; known: qwen2, llama")
+        raise CheckpointError(f"{folder}: model_type is {config.get('model_type')!r}; supported: qwen2, llama")
     for name in ("rope_scaling", "use_sliding_window", "attention_bias", "mlp_bias"):
         if config.get(name):
             raise CheckpointError(f"{folder}: {name} is {config[name]!r}, which Qwen2.5-VL does not have")

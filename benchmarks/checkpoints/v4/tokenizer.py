@@ -1,4 +1,4 @@
-"""Tokenizers for the checkpoint: Qwen2's pipeline with a small vocabulary, or a given one with the vision tokens."""
+"""Tokenizers of the checkpoint: a small byte-level BPE with Qwen2's rules, or a given one with vision tokens added."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-# Qwen2's rule for words.
+# Qwen2's pattern of words.
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -25,7 +25,7 @@ SPECIALS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-# These stand between <|im_end|> and <|vision_start|> in Qwen2.5's vocabulary.
+# Between <|im_end|> and <|vision_start|> in Qwen2.5's vocabulary.
 UNUSED_SPECIALS = (
     "<|object_ref_start|>",
     "<|object_ref_end|>",
@@ -47,12 +47,12 @@ class V4Tokenizer:
 
     @property
     def rows(self) -> int:
-        """Rows that an embedding needs at least."""
+        """Minimum number of rows of the embedding."""
         return max(self.tokenizer.get_vocab().values()) + 1
 
 
 def train_tokenizer() -> V4Tokenizer:
-    """A byte-level BPE of 600 tokens."""
+    """Train a byte-level BPE of 600 tokens on the calibration texts."""
     tokenizer = _qwen2(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=WORD_PIECES,
@@ -64,7 +64,7 @@ def train_tokenizer() -> V4Tokenizer:
 
 
 def fill_tokenizer() -> V4Tokenizer:
-    """The small BPE with unreachable tokens up to Qwen2.5's size: the special tokens get their real ids."""
+    """Fill the small BPE with unused tokens up to Qwen2.5's size, so that special tokens have their real ids."""
     model = json.loads(train_tokenizer().tokenizer.to_str())["model"]
     vocabulary = dict(model["vocab"])
     vocabulary |= {f"<filler {index}>": index for index in range(len(vocabulary), REAL_WORD_PIECES)}
@@ -73,7 +73,7 @@ def fill_tokenizer() -> V4Tokenizer:
 
 
 def load_tokenizer(path: Path) -> V4Tokenizer:
-    """A given tokenizer.json; special tokens that it lacks are added behind its own."""
+    """Load a tokenizer.json and append the special tokens that it does not have."""
     return _with_specials(Tokenizer.from_file(str(path)), SPECIALS)
 
 
@@ -84,9 +84,9 @@ def _with_specials(tokenizer: Tokenizer, names: tuple[str, ...]) -> V4Tokenizer:
 
 
 def _id(tokenizer: Tokenizer, name: str) -> int:
-    found = tokenizer.token_to_id(name)
-    assert found is not None
-    return found
+    number = tokenizer.token_to_id(name)
+    assert number is not None
+    return number
 
 
 def _qwen2(model: models.BPE) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""Random values of tensors: the same for a seed and a name, whatever else is written."""
+"""Random values of tensors, which depend on the seed and the tensor's name alone."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BLOCK = 1 << 24
 
 
 class RandomValues:
-    """Draws the values of entries."""
+    """Random values by entry."""
 
     def __init__(self, seed: int, spread: Spread) -> None:
         self._seed = seed
         self._spread = spread
 
     def chunks(self, entry: Entry) -> Iterator[Float32]:
-        """The values of an entry of the base."""
+        """Yield the values of a base tensor."""
         if entry.kind == "projector":
             yield self._orthogonal(entry)
             return
@@ -35,10 +35,16 @@ class RandomValues:
             yield scaled
 
     def update(self, entry: Entry, inputs: int, deviation: float) -> Iterator[Float32]:
-        """The values of lora_A or lora_B beside a matrix with that many inputs and that standard deviation."""
+        """Yield the values of lora_A or lora_B of a matrix.
+
+        Args:
+            entry: the adapter tensor.
+            inputs: number of inputs of the matrix.
+            deviation: standard deviation of the matrix.
+        """
         scale = inputs**-0.5
         if entry.kind == "lora_B":
-            # B A then has the deviation `update` times that of the matrix.
+            # So that the standard deviation of B A is `update` times that of the matrix.
             scale = self._spread.update * deviation / (scale * entry.shape[1] ** 0.5)
         for values in self._normal(entry.name, math.prod(entry.shape)):
             yield values * np.float32(scale)
@@ -61,8 +67,8 @@ class RandomValues:
         if count <= CHUNK:
             yield rng.standard_normal(count, np.float32)
             return
-        # Drawing billions of normals takes minutes. Pieces of one block, each from another place, serve as well here:
-        # equal rows are a rare accident, and nothing looks for a correlation between tensors.
+        # Billions of normals take minutes to draw. Slices of one block at random offsets are random enough: equal rows
+        # are rare, and nothing depends on correlations between tensors.
         for start in range(0, count, CHUNK):
             offset = int(rng.integers(BLOCK - CHUNK))
             yield self._block[offset : offset + min(CHUNK, count - start)]
