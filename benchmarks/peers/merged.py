@@ -59,7 +59,7 @@ def merge(job: MergeJob) -> dict[str, str]:
         EmbedpackError: the pack was exported from other files, or they cannot be read.
     """
     from embedpack_export.reference.torch.loading import load_model
-    from embedpack_export.reference.torch.model import ReferenceModel
+    from embedpack_export.reference.torch.text_model import TextModel
 
     adapters = {task: Path(folder) for task, folder in job.adapters.items()}
     plan = make_plan(ExportSettings(checkpoint=Path(job.checkpoint), output=Path("unused"), adapters=adapters))
@@ -69,7 +69,7 @@ def merge(job: MergeJob) -> dict[str, str]:
             f"{job.fingerprint[:12]}, theirs {plan.source.fingerprint[:12]}; pass the files that it was exported from"
         )
     model = load_model(plan, job.task)
-    reference = ReferenceModel(model, TextTokenizer(plan.tokenizer_json, plan.max_tokens), plan.pooling)
+    reference = TextModel(model, TextTokenizer(plan.tokenizer_json, plan.max_tokens), plan.pooling)
     for inputs, vectors in job.vectors.items():
         np.save(vectors, reference.encode(read_inputs(inputs).texts))
     write_inputs(Path(job.calibration), _calibration(plan))

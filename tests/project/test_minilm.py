@@ -15,7 +15,7 @@ from embedpack.inputs.text_files import read_texts
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
-from embedpack_export.reference.torch.model import ReferenceModel
+from embedpack_export.reference.torch.text_model import TextModel
 from embedpack_export.sources.minilm import minilm_folder
 
 DATA = Path(__file__).parents[2] / "export/embedpack_export/data"
@@ -38,7 +38,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> ExportSettings:
 @pytest.fixture(scope="module")
 def reference(settings: ExportSettings) -> np.ndarray:
     plan = make_plan(settings)
-    model = ReferenceModel.from_plan(plan, "retrieval")
+    model = TextModel.load(plan, "retrieval")
     return model.encode(TEXTS, plan.tasks["retrieval"].prompts["passage"])
 
 

@@ -1,4 +1,4 @@
-"""A page of tables and plots in one HTML file: no scripts, nothing fetched, every text escaped."""
+"""HTML page of tables and plots in one file: no scripts, no requests, all texts escaped."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Literal, TypeAlias
 from embedpack_export.html.plot import Scatter, groups_of, svg, swatch
 
 STYLE = Path(__file__).with_name("style.css")
-# Should a text ever come through unescaped, the browser still runs and fetches nothing.
+# Protection in depth: an unescaped text could not run or fetch anything.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+FRONT = "Pareto front (no other point is better on one axis and as good on the other):"
 
 
 @dataclass(frozen=True)
 class Heading:
-    """Begins a section."""
+    """Heading of a section."""
 
     text: str
 
@@ -31,7 +32,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Badge:
-    """A cell that is a verdict: its words, and a colour beside them."""
+    """A cell with a status: text and a color."""
 
     text: str
     kind: Literal["good", "bad", "open"]
@@ -39,7 +40,7 @@ class Badge:
 
 @dataclass(frozen=True)
 class Column:
-    """Head of a column; numbers are right-aligned."""
+    """Header of a column; numbers are right-aligned."""
 
     name: str
     number: bool = False
@@ -47,7 +48,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of finished texts, one cell for each column; the first cell names its row."""
+    """A table of formatted texts, one cell for each column; the first cell is the header of its row."""
 
     caption: str
     header: Sequence[Column]
@@ -59,7 +60,7 @@ Part: TypeAlias = Heading | Paragraph | Table | Scatter
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its title, paragraphs under that, then its parts in their order."""
+    """A page: title, paragraphs of introduction, parts."""
 
     title: str
     intro: Sequence[str]
@@ -67,10 +68,10 @@ class Page:
 
 
 def html(page: Page) -> str:
-    """The page as one HTML document, the same text every time.
+    """Render a page as one HTML document; the result is deterministic.
 
     Raises:
-        ValueError: a row has not as many cells as the table has columns, or a plot has no points.
+        ValueError: a row has more or fewer cells than the table has columns, or a plot has no points.
     """
     title = escape(page.title)
     return "\n".join(
@@ -114,7 +115,7 @@ def _paragraph(text: str) -> str:
 
 
 def _table(table: Table, key: str) -> str:
-    """A table in a box of its own, which scrolls sideways, also by keyboard."""
+    """Render a table in a box that scrolls sideways, also by keyboard."""
     head = "".join(f'<th scope="col"{_numeric(column)}>{escape(column.name)}</th>' for column in table.header)
     return "\n".join(
         [
@@ -161,7 +162,16 @@ def _figure(plot: Scatter, key: str) -> str:
             f"<figcaption>{escape(plot.caption)}</figcaption>",
             svg(plot, key),
             *(['<ul class="legend">', *legend, "</ul>"] if len(groups) > 1 else []),
-            *(["<p>No other setting beats these on both axes:</p>", "<ol>", *best, "</ol>"] if best else []),
+            *(
+                [
+                    _paragraph(FRONT),
+                    "<ol>",
+                    *best,
+                    "</ol>",
+                ]
+                if best
+                else []
+            ),
             "</figure>",
         ]
     )

@@ -1,4 +1,4 @@
-"""A scatter plot as inline SVG: points of several groups, and a line through the best of them."""
+"""Scatter plot as inline SVG: points in groups, and a line through the Pareto front."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from html import escape
 
 from embedpack_export.html.axis import Axis, Scale, readable
 
-# In units of the drawing, which is scaled to the page: letters stay readable on a telephone.
+# Units of the drawing, which is scaled to the page: text stays readable on a telephone.
 WIDTH, HEIGHT = 460, 330
 LEFT, RIGHT, TOP, BOTTOM = 58, 22, 14, 48
-# Of the number of a point, which must not lie on the one before.
+# Size of the number of a point, which must not overlap the one before.
 NUMBER_WIDTH, NUMBER_HEIGHT = 15.0, 10.0
-# Colours are those of the style sheet; every group differs from the next in colour and in form.
+# Colors are in the style sheet. Each group differs from the next in color and form.
 COLORS = 6
 FORMS = (
     '<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>',
@@ -26,7 +26,7 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Point:
-    """One setting: its name, where it lies, and the group whose colour and form it has."""
+    """A point with its name, its coordinates, and the group that determines color and form."""
 
     name: str
     x: float
@@ -36,14 +36,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A plot of settings.
+    """A plot.
 
     Attributes:
-        caption: what is shown.
+        caption: title of the plot.
         x, y: the axes.
-        points: one or more.
-        front: numbers of the points that no other beats on both axes (see `pareto_front`); they are numbered, joined
-            by a line and named below the plot.
+        points: one or more points.
+        front: indices of the points of the Pareto front (see `pareto_front`); they are numbered, joined by a line and
+            named below the plot.
     """
 
     caption: str
@@ -54,9 +54,9 @@ class Scatter:
 
 
 def pareto_front(points: Sequence[Point], x: Axis, y: Axis) -> tuple[int, ...]:
-    """Numbers of the points that no other beats, the best of the x axis first; of equal ones the first.
+    """Indices of the points that no other dominates, the best of the x axis first; of equal points the first.
 
-    A point is beaten by one that is as good on both axes, and better on one.
+    A point dominates another if it is as good on both axes and better on one.
     """
     sign_x, sign_y = (1 if axis.better == "low" else -1 for axis in (x, y))
     order = sorted(range(len(points)), key=lambda number: (sign_x * points[number].x, sign_y * points[number].y))
@@ -68,7 +68,7 @@ def pareto_front(points: Sequence[Point], x: Axis, y: Axis) -> tuple[int, ...]:
 
 
 def svg(plot: Scatter, key: str) -> str:
-    """The drawing; `key` makes the ids of its title and description unique on the page."""
+    """Draw a plot; `key` makes the ids of its title and description unique on the page."""
     scale_x = Scale.over([point.x for point in plot.points], plot.x)
     scale_y = Scale.over([point.y for point in plot.points], plot.y)
     places = [(_across(scale_x.position(point.x)), _down(scale_y.position(point.y))) for point in plot.points]
@@ -95,7 +95,7 @@ def svg(plot: Scatter, key: str) -> str:
 
 
 def swatch(group: int) -> str:
-    """The mark of a group, for the legend."""
+    """Mark of a group, for the legend."""
     return (
         f'<svg class="swatch" viewBox="0 0 14 14" aria-hidden="true"><g class="{_color(group)}">'
         f"{_form(group, 7, 7)}</g></svg>"
@@ -103,13 +103,13 @@ def swatch(group: int) -> str:
 
 
 def groups_of(plot: Scatter) -> list[str]:
-    """Names of the groups in their order."""
+    """Names of the groups, in the order of their first points."""
     return list(dict.fromkeys(point.group for point in plot.points))
 
 
 def _description(plot: Scatter) -> str:
     best = ", ".join(plot.points[number].name for number in plot.front)
-    front = f" No other point beats: {best}." if best else ""
+    front = f" Pareto front: {best}." if best else ""
     return (
         f"{len(plot.points)} points. Across: {plot.x.label}, {plot.x.better} is better. "
         f"Upwards: {plot.y.label}, {plot.y.better} is better.{front}"
@@ -153,7 +153,7 @@ def _line(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _numbers(plot: Scatter, places: Sequence[tuple[float, float]]) -> list[str]:
-    """The numbers of the points of the front, on the side of better values: there no other point lies."""
+    """Numbers of the points of the front, on the side of better values, where no other point lies."""
     left, below = plot.x.better == "low", plot.y.better == "low"
     texts, last = [], (-NUMBER_WIDTH, 0.0)
     for number, (x, y) in enumerate(places, 1):

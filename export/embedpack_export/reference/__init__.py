@@ -1,1 +1,1 @@
-"""The full-precision reference that every pack is compared with."""
+"""Full-precision reference that a pack is compared with."""

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack
-from embedpack_export.planning.plan import ExportPlan, make_plan
-from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.planning.model_source import ModelSource, read_model_source
 from embedpack_export.reference.cache import ReferenceCache
 from embedpack_export.reference.fp32_variant import Fp32VariantReference
 from embedpack_export.reference.protocol import Reference
@@ -43,34 +42,31 @@ def open_reference(pack: Pack, source: ReferenceSource, threads: int | None) -> 
         if source.adapters:
             raise InputError("--adapter goes with --reference; name the checkpoint that the adapters belong to")
         return Fp32VariantReference(pack, threads)
-    plan = plan_of(pack, source.checkpoint, source.adapters)
-    return TorchReference(plan, ReferenceCache(source.cache))
+    model = model_source_of(pack, source.checkpoint, source.adapters)
+    return TorchReference(model, ReferenceCache(source.cache))
 
 
-def plan_of(pack: Pack, checkpoint: Path, adapters: Mapping[str, Path]) -> ExportPlan:
-    """The plan of the export that made a pack.
+def model_source_of(pack: Pack, checkpoint: Path, adapters: Mapping[str, Path]) -> ModelSource:
+    """Open the checkpoint and the adapters that a pack was exported from.
 
     Raises:
         InputError: the pack was made of other files.
         CheckpointError: the checkpoint or an adapter cannot be read, or a task of the pack is not in it.
     """
     manifest = pack.manifest
-    plan = make_plan(
-        ExportSettings(
-            checkpoint=checkpoint,
-            output=pack.folder,
-            adapters=adapters,
-            tasks=tuple(manifest.tasks),
-            modality="text" if manifest.image is None else "text+image",
-            pooling=manifest.pooling,
-            max_tokens=manifest.text.max_tokens,
-        )
+    model = read_model_source(
+        checkpoint,
+        adapters=adapters,
+        tasks=tuple(manifest.tasks),
+        modality="text" if manifest.image is None else "text+image",
+        pooling=manifest.pooling,
+        max_tokens=manifest.text.max_tokens,
     )
-    if plan.source.fingerprint != manifest.source.fingerprint:
+    if model.fingerprint != manifest.source.fingerprint:
         options = "".join(f" and --adapter {task}={folder}" for task, folder in adapters.items())
         raise InputError(
             f"{pack.folder} was made of other files than {checkpoint}{options}: the pack's fingerprint is "
-            f"{manifest.source.fingerprint[:16]}…, that of these files {plan.source.fingerprint[:16]}…; pass the "
+            f"{manifest.source.fingerprint[:16]}…, that of these files {model.fingerprint[:16]}…; pass the "
             "checkpoint and all adapters that it was exported from"
         )
-    return plan
+    return model

@@ -117,7 +117,7 @@ def test_sets_of_images_are_left_out_of_packs_that_read_texts(visual: Path, caps
 
 
 def test_a_text_only_torch_reference_refuses_images(visual: Path) -> None:
-    from embedpack_export.reference.torch.model import texts_of
+    from embedpack_export.reference.torch.text_model import texts_of
 
     with pytest.raises(InputError, match="reads texts only; leave out sets with images"):
         texts_of([visual / "visual" / "images" / "0.png"])

@@ -94,9 +94,7 @@ def test_drawings_have_titles_of_their_own() -> None:
     plot = Scatter("c", SIZE, LOSS, [Point("a", 1, 1)], [0])
     found = Reader(html(Page("t", [], [plot, plot])))
     assert [item["id"] for item in found.named("desc")] == ["part-1-desc", "part-2-desc"]
-    assert (
-        "1 points. Across: bytes, low is better. Upwards: loss, low is better. No other point beats: a." in found.text
-    )
+    assert "1 points. Across: bytes, low is better. Upwards: loss, low is better. Pareto front: a." in found.text
 
 
 def test_a_row_of_another_length_is_a_mistake() -> None:
@@ -106,7 +104,7 @@ def test_a_row_of_another_length_is_a_mistake() -> None:
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")], [0.0]])
 def test_values_that_cannot_be_drawn_are_a_mistake(values: list[float]) -> None:
-    with pytest.raises(ValueError, match="axis 'bytes': finite values are needed, above 0; found"):
+    with pytest.raises(ValueError, match="axis 'bytes': values must be finite and above 0, not"):
         Scale.over(values, SIZE)
 
 

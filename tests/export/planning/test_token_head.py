@@ -15,7 +15,7 @@ from embedpack.pack.manifest import AdapterMode
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
-from embedpack_export.reference.torch.model import ReferenceModel
+from embedpack_export.reference.torch.text_model import TextModel
 from tests.helpers.exports import calibration_file, distance, edit_tensors
 from tests.helpers.peft_oracle import save_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
@@ -50,7 +50,7 @@ def test_token_vectors_equal_the_reference(checkpoint: Path, tmp_path: Path, mod
     assert manifest.multi_vector_dimensions == SIZE
     plan = make_plan(settings)
     for task in TASKS:
-        reference = ReferenceModel.from_plan(plan, task)
+        reference = TextModel.load(plan, task)
         for weights, tolerance in (("fp32", 1e-6), ("int8", 0.01)):
             model = Embedder(settings.output, task=task, weights=weights, adapters=mode)
             found = model.encode_multi(TEXTS, prompt_name="query").decode()
@@ -64,7 +64,7 @@ def test_token_vectors_equal_the_reference(checkpoint: Path, tmp_path: Path, mod
 def test_reference_is_the_projector_with_its_lora_on_the_adapted_states(checkpoint: Path, tmp_path: Path) -> None:
     plan = make_plan(settings_for(checkpoint, tmp_path, **both(save_tasks(checkpoint, tmp_path / "adapters"))))
     tensors = load_file(tmp_path / "adapters" / "adapter_model.safetensors")
-    reference = ReferenceModel.from_plan(plan, "code")
+    reference = TextModel.load(plan, "code")
     lora = "base_model.model.multi_vector_projector.lora_{}.code.weight"
     # Rank 4 and alpha 12 of `save_adapter`.
     matrix = tensors[f"{BASE}.weight"] + 3 * tensors[lora.format("B")] @ tensors[lora.format("A")]
@@ -78,7 +78,7 @@ def test_without_a_projector_the_reference_has_no_multi_vectors(checkpoint: Path
     adapter = save_adapter(checkpoint, tmp_path / "adapter")
     plan = make_plan(settings_for(checkpoint, tmp_path, retrieval=adapter))
     with pytest.raises(InputError, match="no head for multi-vectors"):
-        ReferenceModel.from_plan(plan, "retrieval").encode_multi(TEXTS)
+        TextModel.load(plan, "retrieval").encode_multi(TEXTS)
 
 
 def test_projectors_of_two_trainings_are_refused(checkpoint: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from embedpack.pack.folder import Pack, read_pack
 from embedpack.vectors.codes import Float32
 from embedpack_export.pipeline import export
 from embedpack_export.reference.cache import CacheKey, ReferenceCache, default_cache
-from embedpack_export.reference.opening import ReferenceSource, open_reference, plan_of
+from embedpack_export.reference.opening import ReferenceSource, model_source_of, open_reference
 from tests.helpers.exports import QUERY, distance, query_update, quick, write_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
@@ -69,13 +69,13 @@ def test_torch_and_the_fp32_graph_agree_under_every_prompt(home: Path, pack: Pac
 def test_a_checkpoint_of_another_pack_is_refused(home: Path, pack: Pack, tmp_path: Path) -> None:
     other = make_checkpoint(tmp_path / "other", seed=8)
     with pytest.raises(InputError) as told:
-        plan_of(pack, other, {"retrieval": home / "adapter"})
+        model_source_of(pack, other, {"retrieval": home / "adapter"})
     message = str(told.value)
     assert message.startswith(f"{home / 'pack'} was made of other files than {other} and --adapter retrieval=")
     assert pack.manifest.source.fingerprint[:16] in message
     changed = adapter_of(tmp_path / "changed", 5)
     with pytest.raises(InputError, match="was made of other files than"):
-        plan_of(pack, home / "toy", {"retrieval": changed})
+        model_source_of(pack, home / "toy", {"retrieval": changed})
 
 
 def test_without_checkpoint_and_fp32_there_is_no_reference(home: Path, tmp_path: Path) -> None:

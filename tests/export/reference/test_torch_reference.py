@@ -22,7 +22,7 @@ from embedpack.vectors.codes import Float32
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings
-from embedpack_export.reference.torch.model import ReferenceModel
+from embedpack_export.reference.torch.text_model import TextModel
 from tests.helpers.peft_oracle import save_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
@@ -93,7 +93,7 @@ def test_exported_variants_come_close_to_the_reference(tmp_path: Path, few_texts
         calibrate=few_texts,
     )
     export(settings)
-    reference = ReferenceModel.from_plan(make_plan(settings), "retrieval")
+    reference = TextModel.load(make_plan(settings), "retrieval")
     for weights, lowest in LOWEST.items():
         model = Embedder(tmp_path / "pack", weights=weights, threads=1)
         for prompt_name, prompt in model.prompts.items():
@@ -124,7 +124,7 @@ def test_exporter_merges_what_peft_computes(tmp_path: Path, few_texts: Path, set
         calibrate=few_texts,
     )
     export(wanted)
-    reference = ReferenceModel.from_plan(make_plan(wanted), "code").encode(TEXTS)
+    reference = TextModel.load(make_plan(wanted), "code").encode(TEXTS)
     assert lowest_cosine(Embedder(output, threads=1).encode(TEXTS).decode(), reference) >= LOWEST["fp32"]
 
 
@@ -132,7 +132,7 @@ def test_exporter_merges_what_peft_computes(tmp_path: Path, few_texts: Path, set
 def test_vectors_are_those_of_transformers(tmp_path: Path, model_type: str) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint", model_type)
     plan = plan_for(tmp_path, checkpoint)
-    vectors = ReferenceModel.from_plan(plan, "default").encode(["reset the router"], "query: ")
+    vectors = TextModel.load(plan, "default").encode(["reset the router"], "query: ")
     ids = token_ids(plan, "query: reset the router")
     model = AutoModel.from_pretrained(checkpoint, dtype=torch.float32).eval()
     with torch.no_grad():
@@ -149,9 +149,9 @@ def test_task_is_chosen_from_a_file_of_several(tmp_path: Path) -> None:
     }
     joined = join_tasks(tmp_path / "joined", alone)
     together = plan_for(tmp_path, checkpoint, code=joined, retrieval=joined)
-    vectors = {task: ReferenceModel.from_plan(together, task).encode(TEXTS) for task in alone}
+    vectors = {task: TextModel.load(together, task).encode(TEXTS) for task in alone}
     for task, folder in alone.items():
-        single = ReferenceModel.from_plan(plan_for(tmp_path, checkpoint, **{task: folder}), task).encode(TEXTS)
+        single = TextModel.load(plan_for(tmp_path, checkpoint, **{task: folder}), task).encode(TEXTS)
         np.testing.assert_array_equal(vectors[task], single)
     assert lowest_cosine(vectors["code"], vectors["retrieval"]) < 0.999
 
@@ -159,8 +159,8 @@ def test_task_is_chosen_from_a_file_of_several(tmp_path: Path) -> None:
 def test_adapter_changes_the_vectors(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     adapter = save_adapter(checkpoint, tmp_path / "adapter")
-    base = ReferenceModel.from_plan(plan_for(tmp_path, checkpoint), "default").encode(TEXTS)
-    adapted = ReferenceModel.from_plan(plan_for(tmp_path, checkpoint, code=adapter), "code").encode(TEXTS)
+    base = TextModel.load(plan_for(tmp_path, checkpoint), "default").encode(TEXTS)
+    adapted = TextModel.load(plan_for(tmp_path, checkpoint, code=adapter), "code").encode(TEXTS)
     assert lowest_cosine(adapted, base) < 0.999
 
 
@@ -168,10 +168,10 @@ def test_wrapped_names_are_understood(tmp_path: Path) -> None:
     """An adapter trained inside BertForMaskedLM names its modules `bert.encoder…`."""
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     adapter = save_adapter(checkpoint, tmp_path / "adapter")
-    expected = ReferenceModel.from_plan(plan_for(tmp_path, checkpoint, code=adapter), "code").encode(TEXTS)
+    expected = TextModel.load(plan_for(tmp_path, checkpoint, code=adapter), "code").encode(TEXTS)
     path = adapter / "adapter_model.safetensors"
     save_file({name.replace(".model.", ".model.bert.", 1): value for name, value in load_file(path).items()}, path)
-    found = ReferenceModel.from_plan(plan_for(tmp_path, checkpoint, code=adapter), "code").encode(TEXTS)
+    found = TextModel.load(plan_for(tmp_path, checkpoint, code=adapter), "code").encode(TEXTS)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -182,7 +182,7 @@ def test_pooling_takes_the_stated_token(tmp_path: Path, position: int) -> None:
         checkpoint=checkpoint, output=tmp_path / "unused", pooling="last" if position else "cls", max_tokens=4
     )
     plan = make_plan(settings)
-    vector = ReferenceModel.from_plan(plan, "default").encode(["the cat sleeps on the roof"])[0]
+    vector = TextModel.load(plan, "default").encode(["the cat sleeps on the roof"])[0]
     ids = token_ids(plan, "the cat sleeps on the roof")
     model = AutoModel.from_pretrained(checkpoint, dtype=torch.float32).eval()
     with torch.no_grad():
@@ -192,14 +192,14 @@ def test_pooling_takes_the_stated_token(tmp_path: Path, position: int) -> None:
 
 
 def test_text_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
-    model = ReferenceModel.from_plan(plan_for(tmp_path, make_checkpoint(tmp_path / "checkpoint")), "default")
+    model = TextModel.load(plan_for(tmp_path, make_checkpoint(tmp_path / "checkpoint")), "default")
     together = model.encode(TEXTS)
     alone = np.concatenate([model.encode([text]) for text in TEXTS])
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
 def test_no_texts(tmp_path: Path) -> None:
-    model = ReferenceModel.from_plan(plan_for(tmp_path, make_checkpoint(tmp_path / "checkpoint")), "default")
+    model = TextModel.load(plan_for(tmp_path, make_checkpoint(tmp_path / "checkpoint")), "default")
     with pytest.raises(InputError, match="no texts: the list is empty"):
         model.encode([])
 
@@ -207,7 +207,7 @@ def test_no_texts(tmp_path: Path) -> None:
 def test_unknown_task(tmp_path: Path) -> None:
     plan = plan_for(tmp_path, make_checkpoint(tmp_path / "checkpoint"))
     with pytest.raises(InputError, match="unknown task 'defualt'; known: default; did you mean 'default'"):
-        ReferenceModel.from_plan(plan, "defualt")
+        TextModel.load(plan, "defualt")
 
 
 def test_adapter_key_that_peft_would_not_make(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_adapter_key_that_peft_would_not_make(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"they differ in base_model\.model\.encoder\.layer\.0.*are both of one run"
     ):
-        ReferenceModel.from_plan(plan, "code")
+        TextModel.load(plan, "code")
 
 
 def test_backbone_tensor_missing(tmp_path: Path) -> None:
@@ -230,13 +230,13 @@ def test_backbone_tensor_missing(tmp_path: Path) -> None:
     save_file(tensors, path, {"format": "pt"})
     plan = plan_for(tmp_path, checkpoint)
     with pytest.raises(CheckpointError, match=r"no fitting weights for encoder\.layer\.1\.output\.dense\.weight"):
-        ReferenceModel.from_plan(plan, "default")
+        TextModel.load(plan, "default")
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers", "peft"])
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    for module in ("model", "loading"):
+    for module in ("text_model", "loading"):
         monkeypatch.delitem(sys.modules, f"embedpack_export.reference.torch.{module}")
     with pytest.raises(MissingExtraError, match=rf"needs '{package}'.*pip install 'embedpack\[reference\]'"):
-        importlib.import_module("embedpack_export.reference.torch.model")
+        importlib.import_module("embedpack_export.reference.torch.text_model")

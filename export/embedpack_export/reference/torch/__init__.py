@@ -1,1 +1,1 @@
-"""The full-precision torch model with its adapter unmerged: the only judge of accuracy, the only place for torch."""
+"""Reference models in torch; the only package that imports torch."""

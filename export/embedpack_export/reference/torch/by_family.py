@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from embedpack.errors import CheckpointError, InputError
 from embedpack.inputs.images import read_image
+from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.codes import Float32
-from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.protocol import Input
 
 if TYPE_CHECKING:
@@ -30,47 +31,48 @@ class TorchModel(Protocol):
         """Multi-vectors, for each input float32 [tokens, dimensions]."""
 
 
-def reads_images(plan: ExportPlan) -> bool:
+def reads_images(source: ModelSource) -> bool:
     """Whether the family of a checkpoint reads images."""
-    return plan.checkpoint.model_type.replace("-", "_") == READS_IMAGES
+    return source.checkpoint.model_type.replace("-", "_") == READS_IMAGES
 
 
-def open_torch_model(plan: ExportPlan, task: str | None, pooling: Pooling | None = None) -> TorchModel:
+def open_torch_model(source: ModelSource, task: str | None, pooling: Pooling | None = None) -> TorchModel:
     """Load a checkpoint with the adapter of a task, unmerged.
 
     Args:
-        plan: plan of the export.
-        task: task of the plan; None: no adapter.
-        pooling: pooling of single vectors; None: that of the plan.
+        source: checkpoint and adapters.
+        task: task of the source; None: no adapter.
+        pooling: pooling of single vectors; None: that of the source.
 
     Raises:
         CheckpointError: transformers or PEFT would not use the files exactly as they are, or there is no reference for
             such adapters.
         InputError: this family has one pooling only.
     """
-    if not reads_images(plan):
-        from embedpack_export.reference.torch.model import ReferenceModel
+    if not reads_images(source):
+        from embedpack_export.reference.torch.text_model import TextModel
 
-        return ReferenceModel.from_plan(plan, task, pooling)
-    if pooling not in (None, plan.pooling):
-        raise InputError(f"the torch reference of this family has {plan.pooling} pooling only")
+        return TextModel.load(source, task, pooling)
+    if pooling not in (None, source.pooling):
+        raise InputError(f"the torch reference of this family has {source.pooling} pooling only")
     from embedpack_export.reference.torch.qwen2_5_vl import V4Reference
 
-    adapter = None if task is None else plan.tasks[task].adapter
-    own = plan.checkpoint.folder / "adapters"
+    adapter = None if task is None else source.tasks[task].adapter
+    own = source.checkpoint.folder / "adapters"
     if adapter is not None and adapter.folder.resolve() != own.resolve():
         raise CheckpointError(
             f"{adapter.folder}: the torch reference of this family takes the adapters in {own} only; put it there, or "
             "leave --reference out to compare with the fp32 graph"
         )
-    return _TextsAndImages(plan, V4Reference.from_checkpoint(plan.checkpoint.folder, None if adapter is None else task))
+    model = V4Reference.from_checkpoint(source.checkpoint.folder, None if adapter is None else task)
+    return _TextsAndImages(source.processor.tokenizer, model)
 
 
 class _TextsAndImages:
     """A model that computes single vectors and multi-vectors at once; those of the last call are kept for the next."""
 
-    def __init__(self, plan: ExportPlan, model: V4Reference) -> None:
-        self._tokenizer = plan.processor.tokenizer
+    def __init__(self, tokenizer: TextTokenizer, model: V4Reference) -> None:
+        self._tokenizer = tokenizer
         self._model = model
         self._last: tuple[Sequence[Input], str, V4Vectors] | None = None
 

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import open_safetensors
-from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.planning.token_head import PROJECTOR
 from embedpack_export.sources.checkpoint import Checkpoint
 from embedpack_export.sources.peft_adapter import KEY_PREFIX
@@ -31,24 +31,24 @@ PROJECTOR_KEYS = {f"{KEY_PREFIX}{PROJECTOR}.base_layer.{part}" for part in ("wei
 transformers_logging: Any = logging
 
 
-def load_model(plan: ExportPlan, task: str | None) -> torch.nn.Module:
+def load_model(source: ModelSource, task: str | None) -> torch.nn.Module:
     """Load the backbone in float32 with the unmerged adapter of a task (None: without an adapter), in eval mode.
 
     Raises:
         CheckpointError: a tensor of the backbone or a key of the adapter is missing, or has no place in the model.
     """
     with quiet():
-        model = _load_backbone(plan)
-        if plan.model.tokens is not None:
+        model = _load_backbone(source)
+        if source.model.tokens is not None:
             # Under the name in the adapters' keys; the backbone itself does not call it.
-            model.add_module(plan.model.tokens.module, load_projector(plan.checkpoint, plan.model.tokens.module))
-        if task is not None and (adapter := plan.tasks[task].adapter) is not None:
-            model = add_adapter(model, adapter.folder, _read_state(adapter.folder, task, plan.model.rules))
+            model.add_module(source.model.tokens.module, load_projector(source.checkpoint, source.model.tokens.module))
+        if task is not None and (adapter := source.tasks[task].adapter) is not None:
+            model = add_adapter(model, adapter.folder, _read_state(adapter.folder, task, source.model.rules))
     return model.eval()
 
 
-def _load_backbone(plan: ExportPlan) -> torch.nn.Module:
-    folder = plan.checkpoint.folder
+def _load_backbone(source: ModelSource) -> torch.nn.Module:
+    folder = source.checkpoint.folder
     # Eager attention is the plain formula, and the same on every CPU.
     model, loaded = AutoModel.from_pretrained(
         folder,
@@ -58,7 +58,7 @@ def _load_backbone(plan: ExportPlan) -> torch.nn.Module:
         use_safetensors=True,
         output_loading_info=True,
     )
-    unused = plan.model.rules.unused
+    unused = source.model.rules.unused
     missing = sorted(name for name in loaded["missing_keys"] if not unused.search(name))
     wrong = missing + sorted(str(item) for item in loaded["mismatched_keys"])
     if wrong:

@@ -1,6 +1,6 @@
-"""V4Reference: what the vectors of a jina-embeddings-v4 checkpoint should be, for texts and images.
+"""V4Reference: full-precision vectors of texts and images for checkpoints in the layout of jina-embeddings-v4.
 
-transformers computes the towers in float32, PEFT adds the task's adapter beside the weights, torch prepares the image,
+transformers computes the towers in float32, PEFT adds the unmerged adapter of the task, torch processes the image,
 numpy pools. Inputs run one at a time, so nothing is padded.
 """
 
@@ -31,12 +31,12 @@ except ModuleNotFoundError as cause:
 
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
 MAX_TOKENS = 32_768
-SHORTEST_LENGTH = 1e-12
+MIN_LENGTH = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class V4Input:
-    """A text with its prompt in front, or an image: uint8 [height, width, 3], red first."""
+    """A text including its prompt, or an RGB image: uint8 [height, width, 3]."""
 
     text: str | None = None
     image: npt.NDArray[np.uint8] | None = None
@@ -44,11 +44,12 @@ class V4Input:
 
 @dataclass(frozen=True, eq=False)
 class V4Vectors:
-    """Vectors of some inputs, all of unit length.
+    """Unit vectors of a list of inputs.
 
     Attributes:
-        single: float32 [inputs, hidden].
-        multi: for each input float32 [tokens, projector's dimensions]; empty if the checkpoint has no projector.
+        single: single vectors, float32 [inputs, hidden].
+        multi: multi-vectors, for each input float32 [tokens, dimensions of the projector]; empty if the checkpoint has
+            no projector.
     """
 
     single: Float32
@@ -56,28 +57,28 @@ class V4Vectors:
 
 
 @dataclass(frozen=True, eq=False)
-class _Prepared:
-    """An input as the model takes it."""
+class _ModelInput:
+    """An input of the towers."""
 
     ids: npt.NDArray[np.int64]
     patches: Patches | None
 
 
 class V4Reference:
-    """Nothing merged, nothing quantized, nothing padded."""
+    """Model for texts and images in full precision: nothing merged, nothing quantized, nothing padded."""
 
     def __init__(self, folder: Path, model: Any) -> None:
-        """`model` is what `load_v4` made of the folder."""
+        """Use the model that `load_v4` returns for the folder of a checkpoint."""
         self._model = model
         self._images = read_image_settings(folder)
         self._special_text = _tokenizer(folder)
         self._plain_text = _tokenizer(folder)
-        # A user's text that holds "<|vision_start|>" is a text about that string.
+        # "<|vision_start|>" in a text of a user is plain text.
         self._plain_text.encode_special_tokens = True
 
     @classmethod
     def from_checkpoint(cls, folder: Path, task: str | None) -> V4Reference:
-        """Load a checkpoint with the adapter of a task beside its weights; None: without an adapter.
+        """Load a checkpoint with the unmerged adapter of a task; None: without an adapter.
 
         Raises:
             CheckpointError: transformers or PEFT would not use the files exactly as they are.
@@ -85,7 +86,7 @@ class V4Reference:
         return cls(folder, load_v4(folder, task))
 
     def encode(self, inputs: Sequence[V4Input]) -> V4Vectors:
-        """Vectors of each input, in their order.
+        """Compute the vectors of the inputs, in their order.
 
         Raises:
             InputError: there are no inputs, or one cannot be used.
@@ -95,68 +96,68 @@ class V4Reference:
         single, multi = [], []
         with Progress("reference", len(inputs)) as progress:
             for item in inputs:
-                prepared = self._prepare(item)
-                states = self._hidden_states(prepared)
-                single.append(_unit(self._pooled(prepared, states)))
+                model_input = self._process(item)
+                states = self._hidden_states(model_input)
+                single.append(_unit(self._pooled(model_input, states)))
                 if self._model.multi_vector_projector is not None:
                     multi.append(_unit(self._projected(states)))
                 progress.advance(1)
         return V4Vectors(np.stack(single), multi)
 
     def token_ids(self, item: V4Input) -> npt.NDArray[np.int64]:
-        """The ids that the model gets for an input, with one image token for each 2 x 2 patches.
+        """Token ids of an input, with one image token for each 2 x 2 patches.
 
         Raises:
             InputError: the input cannot be used.
         """
-        return self._prepare(item).ids
+        return self._process(item).ids
 
     def hidden_states(self, item: V4Input) -> Float32:
-        """Last hidden states [tokens, hidden] of an input, behind the final norm.
+        """Last hidden states of an input after the final norm, [tokens, hidden].
 
         Raises:
             InputError: the input cannot be used.
         """
-        return self._hidden_states(self._prepare(item)).numpy()
+        return self._hidden_states(self._process(item)).numpy()
 
-    def _prepare(self, item: V4Input) -> _Prepared:
+    def _process(self, item: V4Input) -> _ModelInput:
         if (item.text is None) == (item.image is None):
             raise InputError("an input is either a text or an image")
         if item.image is None:
             ids = self._plain_text.encode(item.text or "", add_special_tokens=False).ids[:MAX_TOKENS]
             if not ids:
                 raise InputError("the text is empty")
-            return _Prepared(np.asarray(ids, np.int64), None)
+            return _ModelInput(np.asarray(ids, np.int64), None)
         patches = image_patches(item.image, self._images)
         prompt = np.asarray(self._special_text.encode(IMAGE_PROMPT, add_special_tokens=False).ids, np.int64)
         tokens = patches.rows * patches.columns // self._images.merge_size**2
-        return _Prepared(np.repeat(prompt, np.where(prompt == self._config.image_token_id, tokens, 1)), patches)
+        return _ModelInput(np.repeat(prompt, np.where(prompt == self._config.image_token_id, tokens, 1)), patches)
 
     @property
     def _config(self) -> Any:
         return self._model.model.config
 
-    def _hidden_states(self, prepared: _Prepared) -> torch.Tensor:
-        ids = torch.from_numpy(prepared.ids)[None]
+    def _hidden_states(self, item: _ModelInput) -> torch.Tensor:
+        ids = torch.from_numpy(item.ids)[None]
         image: Mapping[str, torch.Tensor] = {}
         grid = None
-        if prepared.patches is not None:
-            grid = torch.tensor([[1, prepared.patches.rows, prepared.patches.columns]])
-            image = {"pixel_values": prepared.patches.values, "image_grid_thw": grid}
+        if item.patches is not None:
+            grid = torch.tensor([[1, item.patches.rows, item.patches.columns]])
+            image = {"pixel_values": item.patches.values, "image_grid_thw": grid}
         mask = torch.ones_like(ids)
         kinds = (ids == self._config.image_token_id).int() if grid is not None else torch.zeros_like(ids).int()
         with torch.inference_mode():
             positions, _ = self._model.model.get_rope_index(ids, kinds, image_grid_thw=grid, attention_mask=mask)
-            found = self._model.model(
+            outputs = self._model.model(
                 input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, **image
             )
-        states: torch.Tensor = found.last_hidden_state[0]
+        states: torch.Tensor = outputs.last_hidden_state[0]
         return states
 
-    def _pooled(self, prepared: _Prepared, states: torch.Tensor) -> npt.NDArray[np.float64]:
-        first, last = 0, len(prepared.ids) - 1
-        if prepared.patches is not None:
-            ids = prepared.ids.tolist()
+    def _pooled(self, item: _ModelInput, states: torch.Tensor) -> npt.NDArray[np.float64]:
+        first, last = 0, len(item.ids) - 1
+        if item.patches is not None:
+            ids = item.ids.tolist()
             first, last = ids.index(self._config.vision_start_token_id), ids.index(self._config.vision_end_token_id)
         return states[first : last + 1].numpy().astype(np.float64).mean(0)
 
@@ -174,4 +175,4 @@ def _tokenizer(folder: Path) -> Tokenizer:
 
 def _unit(vectors: npt.NDArray[np.float64]) -> Float32:
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(lengths, SHORTEST_LENGTH)).astype(np.float32)
+    return (vectors / np.maximum(lengths, MIN_LENGTH)).astype(np.float32)

@@ -1,6 +1,6 @@
-"""From pixels to patches with torch: what transformers' fast processor for Qwen2-VL asks of torchvision.
+"""Image to patches with torch, with the operations of transformers' fast image processor for Qwen2-VL.
 
-Nothing here is shared with the runtime, whose numbers it judges.
+Independent of the runtime on purpose: its image processing is tested against this one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Channels = Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]
 
 
 class ImageSettings(msgspec.Struct, frozen=True):
-    """The part of preprocessor_config.json that decides about the patches."""
+    """Settings of preprocessor_config.json that determine the patches."""
 
     image_mean: Channels
     image_std: Channels
@@ -36,7 +36,7 @@ class ImageSettings(msgspec.Struct, frozen=True):
 
     @property
     def factor(self) -> int:
-        """Side of a token in pixels."""
+        """Side of the square of one token, in pixels."""
         return self.patch_size * self.merge_size
 
 
@@ -53,13 +53,13 @@ def read_image_settings(folder: Path) -> ImageSettings:
     """Read preprocessor_config.json.
 
     Raises:
-        CheckpointError: it is missing, or lacks a setting.
+        CheckpointError: the file or a setting is missing.
     """
     return read_json(folder / "preprocessor_config.json", ImageSettings)
 
 
 def image_patches(image: npt.NDArray[np.uint8], settings: ImageSettings) -> Patches:
-    """Resize, normalise and cut an image.
+    """Resize and normalize an image, and cut it into patches.
 
     Raises:
         InputError: the image is not uint8 [height, width, 3], or too narrow.
@@ -75,7 +75,7 @@ def image_patches(image: npt.NDArray[np.uint8], settings: ImageSettings) -> Patc
 
 
 def resized(height: int, width: int, settings: ImageSettings) -> tuple[int, int]:
-    """Height and width as whole tokens, with an area between the bounds.
+    """Height and width in whole tokens, with an area between the bounds.
 
     Raises:
         InputError: one side is more than 200 times the other.

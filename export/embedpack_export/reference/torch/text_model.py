@@ -1,4 +1,4 @@
-"""ReferenceModel: transformers computes the backbone in float32, PEFT adds the unmerged adapter, numpy pools."""
+"""TextModel: transformers computes the backbone in float32, PEFT adds the unmerged adapter, numpy pools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.manifest import Pooling
 from embedpack.progress import Progress
 from embedpack.vectors.codes import Float32
-from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.planning.token_head import PROJECTOR
 from embedpack_export.reference.protocol import Input
 
@@ -29,7 +29,7 @@ except ModuleNotFoundError as cause:
 TOKEN_BUDGET = 2048
 
 
-class ReferenceModel:
+class TextModel:
     """Model for texts in full precision: nothing merged, nothing quantized, nothing padded."""
 
     def __init__(self, model: torch.nn.Module, tokenizer: TextTokenizer, pooling: Pooling) -> None:
@@ -40,22 +40,22 @@ class ReferenceModel:
         self._pooling = pooling
 
     @classmethod
-    def from_plan(cls, plan: ExportPlan, task: str | None, pooling: Pooling | None = None) -> ReferenceModel:
+    def load(cls, source: ModelSource, task: str | None, pooling: Pooling | None = None) -> TextModel:
         """Load the files that an export merges and quantizes.
 
         Args:
-            plan: plan of the export.
-            task: task of the plan; None: no adapter.
-            pooling: pooling of single vectors; None: that of the plan.
+            source: checkpoint and adapters.
+            task: task of the source; None: no adapter.
+            pooling: pooling of single vectors; None: that of the source.
 
         Raises:
-            InputError: the plan has no such task.
+            InputError: the source has no such task.
             CheckpointError: transformers or PEFT would not use the files exactly as they are.
         """
-        if task is not None and task not in plan.tasks:
-            raise InputError(unknown("task", task, plan.tasks))
-        tokenizer = TextTokenizer(plan.tokenizer_json, plan.max_tokens)
-        return cls(load_model(plan, task), tokenizer, pooling or plan.pooling)
+        if task is not None and task not in source.tasks:
+            raise InputError(unknown("task", task, source.tasks))
+        tokenizer = TextTokenizer(source.tokenizer_json, source.max_tokens)
+        return cls(load_model(source, task), tokenizer, pooling or source.pooling)
 
     def encode(self, inputs: Sequence[Input], prompt: str = "") -> Float32:
         """Single vectors of `prompt + text` for each text, in their order; long texts are cut as the pack cuts them.
