@@ -14,7 +14,7 @@ import onnx_ir as ir
 from embedpack.pack.graph_io import GraphInput
 from embedpack_export.arrays import Float32, Matrix
 from embedpack_export.graph.builder import GraphBuilder
-from embedpack_export.quantization.channel_layout import ChannelLayout
+from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
 
@@ -89,7 +89,7 @@ class LinearFormat(Protocol):
         ...
 
     def channel_layout(
-        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
     ) -> ChannelLayout | None:
         """See `GraphContext.channel_layout`."""
         ...
@@ -154,7 +154,7 @@ class GraphContext:
         return [self.branches.add(self, x, layer, product) for layer, product in zip(layers, products, strict=True)]
 
     def channel_layout(
-        self, site: str, *layers: LinearLayer, groups: tuple[int, int, int] | None = None
+        self, site: str, *layers: LinearLayer, groups: ChannelGroups | None = None
     ) -> ChannelLayout | None:
         """How the channels of a site are to be made, so that they quantize well; None: as they are.
 

@@ -1,4 +1,4 @@
-"""The layout of an activation's channels that a quantized linear layer reads: divisors, order, blocks."""
+"""Layout of an activation's channels for the quantized linear layers that read it: divisors, order, blocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ChannelLayout:
     """Divisors, order and blocks of the k channels of an activation.
 
     Attributes:
-        divisors: of the channels, float32 [k].
+        divisors: divisor of each channel, in the original order, float32 [k].
         blocks: indices of the channels in their new order; each block is quantized with its own scale.
     """
 
@@ -26,3 +26,29 @@ class ChannelLayout:
     def order(self) -> npt.NDArray[np.intp]:
         """Indices of all channels in their new order, [k]."""
         return np.concatenate(self.blocks)
+
+
+@dataclass(frozen=True)
+class ChannelGroups:
+    """Channels with common divisors, e.g. of the query heads that read one value head; they keep their order.
+
+    Channels are numbered [group, member, channel of a member]; the members of a group have the same divisors.
+
+    Attributes:
+        groups: number of groups.
+        members: number of members of a group.
+        size: channels of a member.
+    """
+
+    groups: int
+    members: int
+    size: int
+
+    def maximum(self, values: Float32) -> Float32:
+        """Replace each of `values` [k] by the largest of its group's members."""
+        shape = (self.groups, self.members, self.size)
+        return np.broadcast_to(values.reshape(shape).max(axis=1, keepdims=True), shape).reshape(-1)
+
+    def first_members(self, values: Float32) -> Float32:
+        """Values [groups * size] of the first member of each group, from `values` [k]."""
+        return values.reshape(self.groups, self.members, self.size)[:, 0].reshape(-1)

@@ -14,19 +14,19 @@ from embedpack_export.quantization.channel_blocks import (
     BOUNDS,
     MAX_BLOCKS,
     MAX_ERROR_RATIO,
-    Sizes,
+    ErrorTerms,
     best_partition,
 )
 
 Float32 = npt.NDArray[np.float32]
 
 
-def sizes(channels: int, *, centered: bool = True, heavy: int = 0) -> Sizes:
+def sizes(channels: int, *, centered: bool = True, heavy: int = 0) -> ErrorTerms:
     """Random activations and weights; the first channels are a hundred times as large."""
     rng = np.random.default_rng(channels + heavy)
     tokens = rng.standard_normal((50, channels)).astype(np.float32)
     tokens[:, :heavy] *= 100
-    return Sizes(
+    return ErrorTerms(
         tokens=tokens,
         centered=centered,
         weights=np.abs(rng.standard_normal((30, channels))).astype(np.float32),
@@ -35,7 +35,7 @@ def sizes(channels: int, *, centered: bool = True, heavy: int = 0) -> Sizes:
     )
 
 
-def error(given: Sizes, block: npt.NDArray[np.intp]) -> float:
+def error(given: ErrorTerms, block: npt.NDArray[np.intp]) -> float:
     """The definition, in float64."""
     tokens = given.tokens[:, block].astype(np.float64)
     max_abs = np.ptp(tokens, axis=1) / 2 if given.centered else np.abs(tokens).max(axis=1)

@@ -12,7 +12,7 @@ import pytest
 from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import unit
 from embedpack_export.quantization import codebook_fit as code_calibration
-from embedpack_export.quantization.codebook_fit import MIN_VECTORS, CodebookFit, fit_codebook, shares_found
+from embedpack_export.quantization.codebook_fit import MIN_VECTORS, CodebookFit, fit_codebook, neighbour_recall
 
 Float32 = npt.NDArray[np.float32]
 
@@ -82,12 +82,12 @@ def test_a_rotation_has_to_gain_more_than_one_standard_error(
             return 0.6 + gain + noise
         return np.full(50, 0.6 if codebook.center.any() else 0.5)
 
-    monkeypatch.setattr(code_calibration, "shares_found", shares)
+    monkeypatch.setattr(code_calibration, "neighbour_recall", shares)
     assert fit(vectors(100, offset=1)).kept == kept
 
 
 def test_a_center_that_gains_nothing_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_calibration, "shares_found", lambda half, codebook, precision: np.full(len(half), 0.5))
+    monkeypatch.setattr(code_calibration, "neighbour_recall", lambda half, codebook, precision: np.full(len(half), 0.5))
     assert fit(vectors(100, offset=1)).kept == ()
 
 
@@ -99,7 +99,7 @@ def test_each_half_is_judged_with_the_codebook_of_the_other(monkeypatch: pytest.
         seen.append((half, codebook.center))
         return np.zeros(len(half))
 
-    monkeypatch.setattr(code_calibration, "shares_found", shares)
+    monkeypatch.setattr(code_calibration, "neighbour_recall", shares)
     fit(given, rotate=False)
     centered = [(half, center) for half, center in seen if center.any()]
     assert len(centered) == 2 * len(LOW_BIT)
@@ -112,8 +112,8 @@ def test_each_half_is_judged_with_the_codebook_of_the_other(monkeypatch: pytest.
 def test_too_few_vectors_give_plain_levels(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="embedpack"):
         few, enough = fit(vectors(MIN_VECTORS - 1, offset=2)), fit(vectors(MIN_VECTORS, offset=2))
-    assert caplog.messages[0] == "codes: no center, no rotation; 15 vectors are too few to judge them"
-    assert caplog.messages[1].startswith("codes: center kept; of the ten nearest neighbours they find: 4bit ")
+    assert caplog.messages[0] == "codes: no center, no rotation; 15 vectors are too few to test them"
+    assert caplog.messages[1].startswith("codes: center kept; recall of the ten nearest neighbours: 4bit ")
     assert (few.kept, few.agreement) == ((), {})
     assert not few.codebook.center.any()
     np.testing.assert_allclose(few.codebook.levels["binary"], [-0.79788 / 32**0.5, 0.79788 / 32**0.5], rtol=1e-4)
@@ -158,12 +158,12 @@ def test_shares_are_those_of_a_search_by_hand() -> None:
             exact = sorted(others, key=lambda index: -float(query @ given[index]))[:10]
             found = sorted(others, key=lambda index: -float(query @ decoded[index]))[:10]
             expected.append(len(set(exact) & set(found)) / 10)
-        np.testing.assert_allclose(shares_found(given, codebook, precision), expected)
+        np.testing.assert_allclose(neighbour_recall(given, codebook, precision), expected)
 
 
 def test_few_vectors_are_asked_for_fewer_neighbours() -> None:
     given = vectors(9, offset=1)
-    shares = shares_found(given, fit(given).codebook, "4bit")
+    shares = neighbour_recall(given, fit(given).codebook, "4bit")
     assert set(shares) <= {0, 0.5, 1}
 
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from embedpack_export.arrays import Matrix
-from embedpack_export.quantization.channel_layout import ChannelLayout
+from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.smoothing import MIN_TOKENS, SmoothingChoice, choose_smoothing
 from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
 
@@ -117,7 +117,8 @@ def test_divisors_have_the_geometric_mean_one() -> None:
 
 def test_members_of_a_group_share_their_divisors() -> None:
     tokens = normal(100, 24) * np.exp(normal(1, 24, seed=3))
-    chosen = choose_smoothing(seen(tokens), [matrix(normal(16, 24, seed=1))], shifts=False, groups=(2, 3, 4))
+    weights, groups = matrix(normal(16, 24, seed=1)), ChannelGroups(2, 3, 4)
+    chosen = choose_smoothing(seen(tokens), [weights], shifts=False, groups=groups)
     divisors = chosen.layout.divisors.reshape(2, 3, 4)
     np.testing.assert_array_equal(divisors, np.broadcast_to(divisors[:, :1], (2, 3, 4)))
     assert len(np.unique(divisors[:, 0])) == 8

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
-from embedpack_export.quantization.channel_layout import ChannelLayout
+from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Fp32:
         return outputs
 
     def channel_layout(
-        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
     ) -> ChannelLayout | None:
         """See `GraphContext.channel_layout`; nothing is rounded here."""
         return None

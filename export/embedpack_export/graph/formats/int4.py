@@ -26,7 +26,7 @@ from embedpack_export.arrays import Float32, Matrix
 from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
 from embedpack_export.graph.formats.blocks import BLOCK, block_table, coded_scales
-from embedpack_export.quantization.channel_layout import ChannelLayout
+from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.error_compensation import LayerBatch, QuantizedInputStats
 from embedpack_export.quantization.gptq import Rounding, RoundingMethod, regression, round_columns
 from embedpack_export.quantization.integers import (
@@ -59,7 +59,7 @@ class Int4:
         return [_product(context, x, layer, rounding) for layer in layers]
 
     def channel_layout(
-        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
     ) -> ChannelLayout | None:
         """See `GraphContext.channel_layout`: None, since activations are not quantized here."""
         return None

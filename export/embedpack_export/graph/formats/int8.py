@@ -32,7 +32,7 @@ from embedpack_export.arrays import Float32, Matrix, fill_columns
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.blocks import block_table
-from embedpack_export.quantization.channel_layout import ChannelLayout
+from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.gptq import Rounding, round_columns, roundings
 from embedpack_export.quantization.integers import ErrorSum, paired_scales, within_pairs
 from embedpack_export.quantization.smoothing import choose_smoothing
@@ -86,7 +86,7 @@ class Int8:
         return [_linear(context, read, layer) for layer in layers]
 
     def channel_layout(
-        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: tuple[int, int, int] | None
+        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
     ) -> ChannelLayout | None:
         """See `GraphContext.channel_layout`."""
         weights = [layer.weight for layer in layers]

@@ -26,6 +26,7 @@ from embedpack_export.arrays import Float32
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, Stage, StagedModel
 from embedpack_export.graph.towers.rotary import RotaryTable, angles
+from embedpack_export.quantization.channel_layout import ChannelGroups
 
 FLOAT, INT32 = int(ir.DataType.FLOAT), int(ir.DataType.INT32)
 LINEARS_OF_A_LAYER = (
@@ -132,13 +133,13 @@ def attention(part: DecoderPart, prefix: str, x: Activation, residual: Activatio
     g, shape, context = part.graph, part.shape, part.context
     inner, kv_inner = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     output = replace(part.layer(f"{prefix}.o_proj", inner, shape.hidden), residual=residual)
-    groups = (shape.kv_heads, shape.heads // shape.kv_heads, shape.head_size)
+    groups = ChannelGroups(shape.kv_heads, shape.heads // shape.kv_heads, shape.head_size)
     layout = context.channel_layout(f"{prefix}.mixed", output, groups=groups)
     query = part.layer(f"{prefix}.q_proj", shape.hidden, inner, bias=shape.biases)
     key = part.layer(f"{prefix}.k_proj", shape.hidden, kv_inner, bias=shape.biases)
     value = part.layer(f"{prefix}.v_proj", shape.hidden, kv_inner, bias=shape.biases)
     if layout is not None:
-        value = LinearLayer(value.weight, value.bias, layout.divisors.reshape(groups)[:, 0].reshape(-1))
+        value = LinearLayer(value.weight, value.bias, groups.first_members(layout.divisors))
     q, k, v = context.linears(x, query, key, value)
     cos, sin = _rotary(part)
     q = g.op("RotaryEmbedding", [q, cos, sin], {"num_heads": shape.heads, "interleaved": 0})

@@ -30,6 +30,7 @@ from embedpack_export.graph.context import GELU_MINIMUM, Activation, GraphContex
 from embedpack_export.graph.formats.fp32 import exact_linear
 from embedpack_export.graph.towers.decoder import gated_product, rms_norm
 from embedpack_export.graph.towers.rotary import RotaryTable, angles
+from embedpack_export.quantization.channel_layout import ChannelGroups
 
 ROPE_THETA = 10_000.0
 EPSILON = 1e-6
@@ -76,7 +77,7 @@ def _attention(context: GraphContext, shape: VisionShape, index: int, x: Activat
     g, prefix = context.graph, f"visual.blocks.{index}.attn"
     output = replace(_layer(context, f"{prefix}.proj", shape.hidden, shape.hidden), residual=residual)
     # Groups of one channel: each has its own divisor, and none may leave its head.
-    layout = context.channel_layout(f"{prefix}.mixed", output, groups=(shape.hidden, 1, 1))
+    layout = context.channel_layout(f"{prefix}.mixed", output, groups=ChannelGroups(shape.hidden, 1, 1))
     whole = _layer(context, f"{prefix}.qkv", shape.hidden, 3 * shape.hidden)
     divisor = None
     if layout is not None:
