@@ -13,8 +13,9 @@ from benchmarks.jobs import VariantJob, do_job
 from benchmarks.peers.job import read_inputs
 from benchmarks.peers.pooled import FIXED_BATCH
 from benchmarks.timing import memory, once, repeated
-from embedpack.engine.encoder import EncodeOptions
+from embedpack.engine.encoder import Encoder
 from embedpack.engine.loading import open_encoder
+from embedpack.engine.options import EncodeOptions
 from embedpack.engine.session import GraphSession
 from embedpack.inputs.batching import pad
 from embedpack.pack.folder import Pack, read_pack
@@ -68,10 +69,9 @@ def measure_mixed(job: SpeedJob) -> dict[str, Any]:
     texts, ids = read_inputs(job.inputs).texts, _ids(job.inputs)
     if job.batching == "ours":
         encoder = open_encoder(pack, variant, job.threads)
-        options = EncodeOptions()
-        computed = [len(batch) * max(len(item.ids) for item in batch) for _, batch in encoder.batches(texts, options)]
-        run = partial(encoder.run, texts, OUTPUT[0], options)
-        encoder.run(texts[:FIXED_BATCH], OUTPUT[0], options)
+        computed = [batch.tokens for batch in encoder.batches(list(encoder.processor.items(texts)), EncodeOptions())]
+        run = partial(_encode, encoder, texts)
+        _encode(encoder, texts[:FIXED_BATCH])
     else:
         session = open_graph(pack, variant, job.threads)
         batches = list(fixed_batches(ids, pack.manifest.text.pad_token_id))
@@ -94,6 +94,10 @@ def fixed_batches(texts: Sequence[Ids], pad_token_id: int) -> Iterator[Feeds]:
     """Batches of FIXED_BATCH texts in their order, padded to the longest."""
     for start in range(0, len(texts), FIXED_BATCH):
         yield pad(texts[start : start + FIXED_BATCH], pad_token_id)
+
+
+def _encode(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[Any]:
+    return encoder.run(list(encoder.processor.items(texts)), SENTENCE_EMBEDDING, EncodeOptions())
 
 
 def _run_all(session: GraphSession, batches: Sequence[Feeds]) -> npt.NDArray[Any]:

@@ -1,29 +1,29 @@
-"""Embedder: open a pack, turn texts and images into vectors."""
+"""Embedder: opens a pack, and turns texts and images into vectors."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from embedpack.engine.encoder import NOTHING, CallStats, EncodeOptions, OnLongText
+from embedpack.engine.call_stats import CallStats
 from embedpack.engine.loading import open_encoder
+from embedpack.engine.options import EncodeOptions, OnLongText
 from embedpack.engine.prepared import cache_folder
 from embedpack.engine.variant_choice import VariantQuery, choose_variant
 from embedpack.errors import InputError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import WINDOW, windows
-from embedpack.inputs.images import is_image
+from embedpack.inputs.items import NO_INPUTS, Image, Input, Inputs, Item, as_iterable, as_list_or_iterator
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import read_pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, output_for
 from embedpack.pack.manifest import AdapterMode
-from embedpack.progress import Progress
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import (
     DTYPES,
@@ -39,21 +39,16 @@ from embedpack.vectors.codes import (
 from embedpack.vectors.embeddings import Embeddings, concatenate
 from embedpack.vectors.multi_embeddings import MultiEmbeddings, concatenate_multi, offsets_of
 
-Result = TypeVar("Result")
-Part = TypeVar("Part")
-
-# A text, an image (PIL.Image.Image, Path, bytes, uint8 array [height, width, 3]), or a sequence or iterator of them.
-Inputs = Any
-Tasks = str | Sequence[str] | None
+Tasks: TypeAlias = str | Sequence[str] | None
 
 
 class Embedder:
-    """One variant of a pack, loaded and ready.
+    """A loaded variant of a pack.
 
     Attributes:
         pack: the opened pack with its manifest.
         variant: name of the loaded variant, e.g. "retrieval-int8".
-        task: its task; of a switchable variant the one that calls use if they name none, or None.
+        task: its task; of a switchable variant the default of calls that name none, or None.
     """
 
     def __init__(  # noqa: PLR0913 - options have names, not an object, as those of `encode`
@@ -70,14 +65,14 @@ class Embedder:
         """Open a pack.
 
         Args:
-            pack: its folder.
-            task: one of the pack's tasks; may be left out where there is only one, and for switchable adapters.
-            weights: "fp32", "int8" or "int4"; left out, int8 where the pack has it, else its first.
-            adapters: "merged": one task; "switchable": all tasks, chosen call by call. Left out, merged where the pack
+            pack: folder of the pack.
+            task: one of the pack's tasks; may be left out if there is only one, and for switchable adapters.
+            weights: "fp32", "int8" or "int4"; default: int8 if the pack has it, else its first.
+            adapters: "merged": one task; "switchable": all tasks, chosen call by call. Default: merged if the pack
                 has it.
-            variant: the name of a variant, instead of task, weights and adapters.
-            threads: threads for one call; left out, the physical cores that this process may use.
-            prepared: use what `embedpack prepare` made for this host, if it did; the vectors are the same.
+            variant: name of a variant, in place of task, weights and adapters.
+            threads: number of threads of a call; default: the physical cores that this process may use.
+            prepared: use the prepacked graphs of `embedpack prepare`, if there are any; the vectors are the same.
 
         Raises:
             PackError: the pack is broken.
@@ -103,17 +98,17 @@ class Embedder:
 
     @property
     def prompts(self) -> dict[str, str]:
-        """Prompts of the open task: name and prefix; empty where calls choose the task."""
+        """Prompts of the open task, prefix by name; empty if calls choose the task."""
         return {} if self.task is None else dict(self.pack.manifest.tasks[self.task].prompts)
 
     @property
     def dimensions(self) -> int:
-        """Dimensions of a full vector."""
+        """Dimensions of a vector that is not truncated."""
         return self.pack.manifest.dimensions
 
     @property
     def truncate_dims(self) -> tuple[int, ...]:
-        """Dimensions that `truncate_dim` may take, the full one last."""
+        """Allowed values of `truncate_dim`, ascending; the last is `dimensions`."""
         return self.pack.manifest.truncate_dims
 
     def encode(  # noqa: PLR0913 - the one call that most users ever see: its options have names, not an object
@@ -127,33 +122,38 @@ class Embedder:
         on_long: OnLongText = "truncate",
         max_pixels: int | None = None,
     ) -> Embeddings:
-        """Single vectors of texts and images, in their order; one input alone gives Embeddings of length 1.
+        """Encode texts and images as single vectors, in their order; one input gives Embeddings of length 1.
 
-        An input's vector does not depend on those beside it.
+        The vector of an input does not depend on the other inputs.
 
         Args:
             inputs: a text or an image, or a sequence of them. A str is always a text; an image is a PIL.Image.Image, a
                 pathlib.Path, bytes, or a uint8 array [height, width, 3]. An iterator, e.g. `pdf_pages("report.pdf")`,
-                is taken in windows, of texts long ones, of images short ones.
+                is read in windows of many texts or a few images.
             task: of a switchable variant: one for all inputs, or one for each; one for all of an iterator.
-            prompt_name: one of `prompts`, e.g. "query"; left out, the task's default. Images have none.
-            truncate_dim: one of `truncate_dims`; left out, the full dimension.
+            prompt_name: one of `prompts`, e.g. "query"; default: that of the task. Images have no prompt.
+            truncate_dim: one of `truncate_dims`; default: no truncation.
             precision: "float32", "float16", "int8", "4bit", "2bit", "ternary" or "binary".
-            on_long: "truncate" cuts a text after the model's limit of tokens and logs how many were cut; "error"
-                refuses it.
-            max_pixels: area to which larger images are brought; left out, the model's own limit.
+            on_long: "truncate" cuts texts at the model's limit of tokens and logs how many were cut; "error" refuses
+                them.
+            max_pixels: area to which larger images are resized; default: the model's own limit.
 
         Raises:
             InputError: an input or an option cannot be used.
             CapacityError: an image does not fit the memory at this resolution.
         """
-        encoded = self._single(precision, truncate_dim, max_pixels)
-        asked = _Asked(task, prompt_name, on_long, max_pixels)
-        return _joined(self._in_parts(inputs, asked, encoded), concatenate)
+        options = EncodeOptions(on_long=on_long, max_pixels=max_pixels)
+        chosen = check_precision(precision)
+        call = self._call(task, prompt_name, chosen, self._dimensions(truncate_dim, chosen), options)
+        items = self._items(inputs, call)
+        parts = list(self._parts(_windows(items), call, _count(items)))
+        if not parts:
+            raise InputError(NO_INPUTS)
+        return parts[0] if len(parts) == 1 else concatenate(parts)
 
     def encode_iter(  # noqa: PLR0913 - as `encode`
         self,
-        inputs: Iterable[Any],
+        inputs: Input | Iterable[Input],
         *,
         task: str | None = None,
         prompt_name: str | None = None,
@@ -163,11 +163,11 @@ class Embedder:
         max_pixels: int | None = None,
         batch_size: int = WINDOW,
     ) -> Iterator[Embeddings]:
-        """Single vectors of more texts and images than fit the memory, part by part in their order.
+        """Encode more texts and images than fit the memory as single vectors, part by part in their order.
 
-        Args: as of `encode`. `inputs` is anything that gives items one by one; `task` is one for all of them.
-            `batch_size` is the most items that are held at a time, and that a part has. Many are faster: texts of like
-            length are computed together. Parts of images are short, whatever it says.
+        Args: as of `encode`. `inputs` is any iterable of texts and images; `task` is one for all of them. `batch_size`
+            is the largest number of items that are held at a time, and of a part. Large parts are faster: texts of
+            similar length are computed together. Parts of images are short in any case.
 
         Raises:
             InputError, CapacityError: as `encode`; options are checked at once, items when they are taken.
@@ -176,28 +176,11 @@ class Embedder:
             raise InputError(f"task is {task!r}; pass one task for all items")
         if not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
-        encoded = self._single(precision, truncate_dim, max_pixels)
-        asked = _Asked(task, prompt_name, on_long, max_pixels)
-        asked.check()
-        for name in self._tasks_of([None], task):
-            self._prompt(name, prompt_name)
-        return self._encoded(windows(_as_iterable(inputs), batch_size), None, asked, encoded)
-
-    def _single(
-        self, precision: str, truncate_dim: int | None, max_pixels: int | None
-    ) -> Callable[[_Request], Embeddings]:
-        """What encodes requests as single vectors."""
+        options = EncodeOptions(on_long=on_long, max_pixels=max_pixels)
         chosen = check_precision(precision)
-        dimensions = self._dimensions(truncate_dim, chosen)
-
-        def encoded(request: _Request) -> Embeddings:
-            codebook = self._codebook(request, chosen, tokens=False)
-            output = output_for(SENTENCE_EMBEDDING, chosen)
-            values = np.stack(request.in_order(lambda items, options: list(self._encoder.run(items, output, options))))
-            codes = truncate(_coded(values, chosen, codebook, request.numbers.start), chosen, dimensions)
-            return Embeddings(codes, chosen, dimensions, request.space, max_pixels, codebook)
-
-        return encoded
+        call = self._call(task, prompt_name, chosen, self._dimensions(truncate_dim, chosen), options)
+        items = self._encoder.processor.items(as_iterable(inputs))
+        return self._parts(windows(items, batch_size), call, None)
 
     def encode_multi(  # noqa: PLR0913 - as `encode`
         self,
@@ -210,7 +193,7 @@ class Embedder:
         on_long: OnLongText = "truncate",
         max_pixels: int | None = None,
     ) -> MultiEmbeddings:
-        """Multi-vectors of texts and images: one vector for every token, those of the prompt included.
+        """Encode texts and images as multi-vectors: one vector for every token, those of the prompt included.
 
         Args: as of `encode`. There is no truncation. `pool_factor`: of documents, 2 keeps about half as many vectors,
         4 a quarter; special tokens keep their own, and short texts lose fewer.
@@ -227,110 +210,41 @@ class Embedder:
             )
         chosen = check_precision(precision)
         code_width(chosen, dimensions)
-
-        def encoded(request: _Request) -> MultiEmbeddings:
-            codebook = self._codebook(request, chosen, tokens=True)
-            self._check_result_size(request.items, dimensions, max_pixels)
-            # Rows are pooled as float32, whatever becomes of them.
-            output = output_for(TOKEN_EMBEDDINGS, "float32" if pool_factor > 1 else chosen)
-            rows = request.in_order(lambda items, options: self._encoder.run_tokens(items, output, options))
-            values = np.concatenate(rows)
-            if output != output_for(TOKEN_EMBEDDINGS, chosen):
-                values = quantize(values, chosen, self._token_step(request))
-            codes = _coded(values, chosen, codebook).astype(DTYPES[chosen], copy=False)
-            offsets = offsets_of([len(row) for row in rows])
-            return MultiEmbeddings(codes, offsets, chosen, dimensions, request.space, max_pixels, codebook)
-
-        asked = _Asked(task, prompt_name, on_long, max_pixels, pool_factor)
-        return _joined(self._in_parts(inputs, asked, encoded), concatenate_multi)
-
-    def _token_step(self, request: _Request) -> float | None:
-        """The step of int8 codes of tokens, which all tasks of one variant share."""
-        return self.pack.manifest.tasks[next(iter(request.options))].token_int8_scale
-
-    def _codebook(self, request: _Request, precision: Precision, *, tokens: bool) -> Codebook | None:
-        """The one codebook of all tasks of a request; None: the precision needs none."""
-        if not is_low_bit(precision):
-            return None
-        found: dict[str, Codebook] = {}
-        for task in request.options:
-            if task not in self._codebooks:
-                self._codebooks[task] = open_codebooks(self.pack, task)
-            opened = self._codebooks[task]
-            codebook = opened.token if tokens else opened.single
-            assert codebook is not None, task
-            found[codebook.id] = codebook
-        if len(found) > 1:
-            raise InputError(
-                f"the tasks {', '.join(request.options)} have codebooks of their own, so one result cannot hold "
-                f"{precision} codes of them; encode them in a call each, or as float32, float16 or int8"
-            )
-        return found.popitem()[1]
-
-    def _in_parts(self, inputs: Inputs, asked: _Asked, encode: Callable[[_Request], Part]) -> list[Part]:
-        """Encode the inputs: all at once, or those of an iterator in windows, so that few of them are held."""
-        asked.check()
-        listed = None if _is_iterator(inputs) else _as_list(inputs)
-        if listed is None and not isinstance(asked.task, str | None):
-            raise InputError("pass one task for all items of an iterator, or a list of the items")
-        groups = windows(inputs) if listed is None else [listed]
-        parts = list(self._encoded(groups, None if listed is None else len(listed), asked, encode))
+        options = EncodeOptions(on_long=on_long, max_pixels=max_pixels, pool_factor=pool_factor)
+        call = self._call(task, prompt_name, chosen, dimensions, options)
+        items = self._items(inputs, call)
+        with CallStats(_count(items)) as stats:
+            parts = [self._multi(window, call, stats) for window in _windows(items)]
         if not parts:
-            raise InputError(NOTHING)
-        return parts
+            raise InputError(NO_INPUTS)
+        return parts[0] if len(parts) == 1 else concatenate_multi(parts)
 
-    def _encoded(
-        self, groups: Iterable[list[Any]], total: int | None, asked: _Asked, encode: Callable[[_Request], Part]
-    ) -> Iterator[Part]:
-        """Encode groups of items that follow each other; `total` is of all items, None: not known."""
-        with Progress("embedding", total) as progress:
-            stats, first = CallStats(progress), 0
-            for items in groups:
-                yield encode(self._request(items, first, asked, stats))
-                first += len(items)
-        stats.log_truncated()
-
-    def _request(self, items: list[Any], first: int, asked: _Asked, stats: CallStats) -> _Request:
-        """Items, the first of which has this number, with all that is needed to encode them."""
-        tasks = self._tasks_of(items, asked.task)
-        options = {
-            name: EncodeOptions(
-                prompt=self._prompt(name, asked.prompt_name),
-                on_long=asked.on_long,
-                adapter=name if self._switchable else None,
-                max_pixels=asked.max_pixels,
-                pool_factor=asked.pool_factor,
-                stats=stats,
-            )
-            for name in dict.fromkeys(tasks)
-        }
-        numbers = range(first, first + len(items))
-        if len(options) > 1:
-            # All of them first, not task by task.
-            self._encoder.processor.check(items, numbers)
-        spaces = [self.pack.manifest.space(name) for name in sorted(options)]
-        return _Request(items, tasks, numbers, options, "+".join(spaces))
-
-    def _tasks_of(self, items: Sequence[Any], task: Tasks) -> list[str]:
-        """The task of each item."""
+    def _call(
+        self, task: Tasks, prompt_name: str | None, precision: Precision, dimensions: int, options: EncodeOptions
+    ) -> _Call:
+        """Resolve the options of a call against the pack."""
+        task = self.task if task is None else task
         if task is None:
-            if self.task is None:
-                raise InputError(f"pass task=, one of: {', '.join(self.tasks)}")
-            return [self.task] * len(items)
-        tasks = [task] * len(items) if isinstance(task, str) else list(task)
-        if len(tasks) != len(items):
-            raise InputError(f"{len(tasks)} tasks for {len(items)} inputs; pass one for all, or one for each")
-        for name in tasks:
-            if name not in self.tasks:
-                raise InputError(unknown("task", name, self.tasks))
-            if not self._switchable and name != self.task:
-                raise InputError(
-                    f"this variant, {self.variant}, is merged for the task {self.task!r}; open another for {name!r}, "
-                    "or the pack with adapters='switchable'"
-                )
-        return tasks
+            raise InputError(f"pass task=, one of: {', '.join(self.tasks)}")
+        tasks = None if isinstance(task, str) else list(task)
+        by_task = {}
+        for name in [task] if isinstance(task, str) else task:
+            self._check_task(name)
+            adapter = name if self._switchable else None
+            by_task[name] = replace(options, prompt=self._prompt(name, prompt_name), adapter=adapter)
+        return _Call(precision, dimensions, options, by_task, tasks)
+
+    def _check_task(self, name: str) -> None:
+        if name not in self.tasks:
+            raise InputError(unknown("task", name, self.tasks))
+        if not self._switchable and name != self.task:
+            raise InputError(
+                f"this variant, {self.variant}, is merged for the task {self.task!r}; open another for {name!r}, "
+                "or the pack with adapters='switchable'"
+            )
 
     def _prompt(self, task: str, name: str | None) -> str:
+        """Prefix of a task's texts under a prompt name; None: the task's default."""
         known = self.pack.manifest.tasks[task]
         name = known.default_prompt_name if name is None else name
         if name is None:
@@ -339,16 +253,6 @@ class Embedder:
             raise InputError(f"{unknown('prompt_name', name, known.prompts)} (task {task!r})")
         return known.prompts[name]
 
-    def _check_result_size(self, items: Sequence[Any], dimensions: int, max_pixels: int | None) -> None:
-        """Refuse images whose multi-vectors would not fit, before the first is opened."""
-        image = self.pack.manifest.image
-        count = sum(map(is_image, items))
-        if image is None or not count:
-            return
-        tokens = (max_pixels or image.max_pixels) // (image.patch_size * image.merge_size) ** 2
-        needed = count * tokens * dimensions * np.dtype(np.float32).itemsize
-        check_memory(needed, f"the multi-vectors of {count} images", "embed them in several calls")
-
     def _dimensions(self, truncate_dim: int | None, precision: Precision) -> int:
         dimensions = self.dimensions if truncate_dim is None else truncate_dim
         if isinstance(dimensions, float) or dimensions not in self.truncate_dims:
@@ -356,85 +260,139 @@ class Embedder:
         code_width(precision, dimensions)
         return dimensions
 
+    def _items(self, inputs: Inputs, call: _Call) -> list[Item] | Iterator[Item]:
+        """Numbered and checked inputs; those of an iterator are checked as they are taken."""
+        given = as_list_or_iterator(inputs)
+        items = self._encoder.processor.items(given)
+        if not isinstance(given, list):
+            if call.tasks is not None:
+                raise InputError("pass one task for all items of an iterator, or a list of the items")
+            return items
+        if call.tasks is not None and len(call.tasks) != len(given):
+            raise InputError(f"{len(call.tasks)} tasks for {len(given)} inputs; pass one for all, or one for each")
+        # All of them first: an unusable text at the end must not cost the work on those before it.
+        return list(items)
+
+    def _parts(self, groups: Iterable[list[Item]], call: _Call, total: int | None) -> Iterator[Embeddings]:
+        """Single vectors of groups of items; `total` is the number of all items, None: unknown."""
+        with CallStats(total) as stats:
+            for items in groups:
+                yield self._single(items, call, stats)
+
+    def _single(self, items: list[Item], call: _Call, stats: CallStats) -> Embeddings:
+        codebook = self._codebook(call, tokens=False)
+        output = output_for(SENTENCE_EMBEDDING, call.precision)
+        results = [self._encoder.run(group, output, options, stats) for group, options in call.groups(items)]
+        values = results[0] if len(results) == 1 else np.concatenate(results)[call.order]
+        codes = truncate(
+            _to_precision(values, call.precision, codebook, items[0].number), call.precision, call.dimensions
+        )
+        return Embeddings(codes, call.precision, call.dimensions, self._space(call), call.options.max_pixels, codebook)
+
+    def _multi(self, items: list[Item], call: _Call, stats: CallStats) -> MultiEmbeddings:
+        codebook = self._codebook(call, tokens=True)
+        self._check_result_size(items, call)
+        # Tokens are pooled as float32 vectors in every precision.
+        pooled = call.options.pool_factor > 1
+        output = output_for(TOKEN_EMBEDDINGS, "float32" if pooled else call.precision)
+        vectors: list[npt.NDArray[Any]] = []
+        for group, options in call.groups(items):
+            vectors += self._encoder.run_tokens(group, output, options, stats)
+        if len(call.by_task) > 1:
+            vectors = [vectors[index] for index in call.order]
+        values = np.concatenate(vectors)
+        if pooled and call.precision == "int8":
+            # All tasks of a pack share the scale.
+            values = quantize(values, "int8", self.pack.manifest.tasks[next(iter(call.by_task))].token_int8_scale)
+        codes = _to_precision(values, call.precision, codebook).astype(DTYPES[call.precision], copy=False)
+        offsets = offsets_of([len(rows) for rows in vectors])
+        return MultiEmbeddings(
+            codes, offsets, call.precision, call.dimensions, self._space(call), call.options.max_pixels, codebook
+        )
+
+    def _space(self, call: _Call) -> str:
+        return "+".join(self.pack.manifest.space(name) for name in sorted(call.by_task))
+
+    def _codebook(self, call: _Call, *, tokens: bool) -> Codebook | None:
+        """The codebook that all tasks of a call share; None: the precision needs none."""
+        if not is_low_bit(call.precision):
+            return None
+        by_id: dict[str, Codebook] = {}
+        for task in call.by_task:
+            if task not in self._codebooks:
+                self._codebooks[task] = open_codebooks(self.pack, task)
+            codebooks = self._codebooks[task]
+            codebook = codebooks.token if tokens else codebooks.single
+            assert codebook is not None, task
+            by_id[codebook.id] = codebook
+        if len(by_id) > 1:
+            raise InputError(
+                f"the tasks {', '.join(call.by_task)} have codebooks of their own, so one result cannot hold "
+                f"{call.precision} codes of them; encode them in a call each, or as float32, float16 or int8"
+            )
+        return by_id.popitem()[1]
+
+    def _check_result_size(self, items: Sequence[Item], call: _Call) -> None:
+        """Refuse images whose multi-vectors would not fit the memory, before the first is opened."""
+        image = self.pack.manifest.image
+        count = sum(isinstance(item, Image) for item in items)
+        if image is None or not count:
+            return
+        tokens = (call.options.max_pixels or image.max_pixels) // (image.patch_size * image.merge_size) ** 2
+        needed = count * tokens * call.dimensions * np.dtype(np.float32).itemsize
+        check_memory(needed, f"the multi-vectors of {count} images", "embed them in several calls")
+
 
 @dataclass(frozen=True)
-class _Asked:
-    """Options of a call that say how its inputs are read."""
+class _Call:
+    """Options of a call, resolved against the pack.
 
-    task: Tasks
-    prompt_name: str | None
-    on_long: OnLongText
-    max_pixels: int | None
-    pool_factor: int = 1
+    Attributes:
+        precision: precision of the result.
+        dimensions: dimensions of the result.
+        options: options that all tasks share.
+        by_task: these with the prompt and the adapter of each task.
+        tasks: task of each input; None: all inputs have the only task.
+    """
 
-    def check(self) -> None:
-        """Refuse values that no pack takes."""
-        if self.on_long not in ("truncate", "error"):
-            raise InputError(unknown("on_long", self.on_long, ("truncate", "error")))
-        if self.max_pixels is not None and (not isinstance(self.max_pixels, int) or self.max_pixels < 1):
-            raise InputError(f"max_pixels is {self.max_pixels!r}; it must be a whole number of at least 1")
-        if not isinstance(self.pool_factor, int) or self.pool_factor < 1:
-            raise InputError(f"pool_factor is {self.pool_factor!r}; it must be a whole number of at least 1")
+    precision: Precision
+    dimensions: int
+    options: EncodeOptions
+    by_task: Mapping[str, EncodeOptions]
+    tasks: Sequence[str] | None
 
+    def groups(self, items: list[Item]) -> Iterator[tuple[list[Item], EncodeOptions]]:
+        """Items of each task with its options."""
+        for name, options in self.by_task.items():
+            if self.tasks is None:
+                yield items, options
+            else:
+                yield [item for item, task in zip(items, self.tasks, strict=True) if task == name], options
 
-@dataclass(frozen=True)
-class _Request:
-    """Items with the task and the number of each, and how to read those of each task."""
-
-    items: list[Any]
-    tasks: list[str]
-    numbers: range
-    options: Mapping[str, EncodeOptions]
-    space: str
-
-    def in_order(self, encode: Callable[[list[Any], EncodeOptions], list[Result]]) -> list[Result]:
-        """Results of all items in their order, task by task."""
-        found: dict[int, Result] = {}
-        for name, options in self.options.items():
-            rows = [row for row, task in enumerate(self.tasks) if task == name]
-            options = replace(options, numbers=[self.numbers[row] for row in rows])
-            found.update(zip(rows, encode([self.items[row] for row in rows], options), strict=True))
-        return [found[row] for row in range(len(self.items))]
+    @property
+    def order(self) -> npt.NDArray[np.intp]:
+        """Position of each input in the concatenation of `groups`."""
+        names = list(self.by_task)
+        return np.argsort(np.argsort([names.index(task) for task in self.tasks or names], kind="stable"))
 
 
-def _coded(values: Codes, precision: Precision, codebook: Codebook | None, first: int = 0) -> Codes:
-    """What a graph gave for some vectors, the first of which has this number, in the precision that was asked for."""
+def _to_precision(values: Codes, precision: Precision, codebook: Codebook | None, first: int = 0) -> Codes:
+    """Convert graph output to the requested precision; `first` is the number of its first row, for error messages."""
     if precision == "int8":
         return values
+    if codebook is not None:
+        return quantize(values, precision, codebook, first)
     check_vectors(values, first)
-    return values if codebook is None else quantize(values, precision, codebook)
+    return values
 
 
 def _only(names: Mapping[str, object]) -> str | None:
     return next(iter(names)) if len(names) == 1 else None
 
 
-def _as_list(inputs: Inputs) -> list[Any]:
-    if isinstance(inputs, str) or is_image(inputs):
-        return [inputs]
-    if not isinstance(inputs, Sequence) or isinstance(inputs, bytearray):
-        raise InputError(
-            "pass a text, an image (PIL.Image.Image, pathlib.Path, bytes, uint8 array [height, width, 3]), or a "
-            f"sequence or an iterator of them, not {type(inputs).__name__}"
-        )
-    items = list(inputs)
-    if not items:
-        raise InputError(NOTHING)
-    return items
+def _count(items: list[Item] | Iterator[Item]) -> int | None:
+    return len(items) if isinstance(items, list) else None
 
 
-def _is_iterator(inputs: Inputs) -> bool:
-    # An open file iterates over its lines, which nobody means who passes an image.
-    return isinstance(inputs, Iterator) and not isinstance(inputs, io.IOBase)
-
-
-def _as_iterable(inputs: object) -> Iterable[Any]:
-    if isinstance(inputs, str) or is_image(inputs):
-        return [inputs]
-    if not isinstance(inputs, Iterable) or isinstance(inputs, (Mapping, bytearray, io.IOBase)):
-        raise InputError(f"pass something that gives texts and images one by one, not {type(inputs).__name__}")
-    return inputs
-
-
-def _joined(parts: list[Part], join: Callable[[list[Part]], Part]) -> Part:
-    return parts[0] if len(parts) == 1 else join(parts)
+def _windows(items: list[Item] | Iterator[Item]) -> Iterable[list[Item]]:
+    return [items] if isinstance(items, list) else windows(items)

@@ -23,9 +23,9 @@ import onnx_ir as ir
 import pytest
 
 from embedpack import Embedder
-from embedpack.engine.encoder import EncodeOptions
 from embedpack.engine.golden import TOLERANCE, check_golden
 from embedpack.engine.loading import open_encoder
+from embedpack.engine.options import EncodeOptions
 from embedpack.errors import CapacityError, EmbedpackError, InputError
 from embedpack.pack.codebooks import read_codebooks
 from embedpack.pack.folder import read_pack
@@ -676,7 +676,8 @@ def test_the_graph_codes_with_the_codebook_of_its_task(
     codebook = read_codebooks(tmp_path / "pack" / record.file, manifest.dimensions, None).single
     pack = read_pack(tmp_path / "pack")
     encoder = open_encoder(pack, manifest.variants["default-fp32"], 1)
-    vectors, bits = (encoder.run(TEXTS, f"sentence_embedding{end}", EncodeOptions()) for end in ("", "_binary"))
+    items = list(encoder.processor.items(TEXTS))
+    vectors, bits = (encoder.run(items, f"sentence_embedding{end}", EncodeOptions()) for end in ("", "_binary"))
     np.testing.assert_array_equal(bits, np.packbits(codebook.digits(vectors, "binary"), axis=-1))
     assert not np.array_equal(bits, np.packbits(vectors > 0, axis=-1))
 
@@ -716,7 +717,7 @@ def test_large_models_look_at_fewer_texts(
     found = make_plan(ExportSettings(checkpoint=checkpoint, output=checkpoint.parent / "pack", calibrate=calibrate))
     inputs = text_inputs(found, found.tasks["default"], [])
     chosen = {tuple(item.ids) for batch in inputs.calibration for item in batch.items}
-    assert chosen == {tuple(item.ids) for item in found.processor.process(expected, "")}
+    assert chosen == {tuple(item.ids) for item in found.processor.process(found.processor.items(expected), "")}
     assert inputs.golden == []
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings, pdf_pages
 from embedpack.cli.main import main
+from embedpack.inputs.items import Input
 from embedpack.pack.folder import read_pack
 from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import PRECISIONS
@@ -157,7 +158,7 @@ def test_embed_takes_several_files_in_their_order(v4: Path, files: Path, tmp_pat
     first, second = names(files, "first.png", "second.PPM")
     pages = [f"{files / 'report.pdf'}#{number}" for number in range(1, 11)]
     model = Embedder(v4, task="retrieval")
-    inputs = [files / "first.png", *IN_FILE, *pdf_pages(files / "report.pdf"), files / "second.PPM"]
+    inputs: list[Input] = [files / "first.png", *IN_FILE, *pdf_pages(files / "report.pdf"), files / "second.PPM"]
     expected = model.encode(
         [*inputs, files / "first.png", *IN_FILE], prompt_name="passage", precision="int8", max_pixels=LIMIT
     )
@@ -206,7 +207,7 @@ def test_embed_writes_multi_vectors(
     for name in ("out.npz", "out.safetensors", "out.jsonl"):
         assert main([*command, "-o", str(tmp_path / name)]) == 0
     assert main(command) == 0
-    inputs = [*IN_FILE, *pdf_pages(files / "report.pdf"), files / "first.png"]
+    inputs: list[Input] = [*IN_FILE, *pdf_pages(files / "report.pdf"), files / "first.png"]
     expected = Embedder(v4, task="retrieval").encode_multi(inputs, precision=precision, max_pixels=LIMIT)
     loaded = MultiEmbeddings.load(tmp_path / "out.safetensors")
     assert (loaded.precision, loaded.max_pixels, loaded.space) == (precision, LIMIT, expected.space)

@@ -78,7 +78,7 @@ def test_fewer_pixels_make_fewer_tokens(merged: Embedder, files: Path) -> None:
 
 
 def test_each_input_has_its_own_task(switchable: Embedder, files: Path) -> None:
-    inputs = ["a cat", files / "first.png", "def double(x): return 2 * x", "where is it"]
+    inputs: list[str | Path] = ["a cat", files / "first.png", "def double(x): return 2 * x", "where is it"]
     tasks = ["retrieval", "code", "code", "retrieval"]
     together = switchable.encode(inputs, task=tasks)
     assert together.space == "+".join(switchable.pack.manifest.space(task) for task in ("code", "retrieval"))
@@ -123,7 +123,7 @@ def test_inputs_of_several_tasks_are_counted_together(switchable: Embedder, file
     inputs = ["a cat", "x = 1", "a house", ""]
     message = "text 3 is empty; leave it out, or give it a placeholder of your choice"
     assert refusal(lambda: switchable.encode(inputs, task=tasks)) == message
-    broken = ["a cat", "x = 1", files / "empty.png", "y = 2"]
+    broken: list[str | Path] = ["a cat", "x = 1", files / "empty.png", "y = 2"]
     assert refusal(lambda: switchable.encode(broken, task=tasks)).startswith("image 2 (")
 
 
@@ -139,7 +139,7 @@ def test_tasks_that_cannot_be_used(merged: Embedder, switchable: Embedder) -> No
 
 
 def test_pooled_rows_are_those_of_the_float32_vectors_in_every_precision(merged: Embedder, files: Path) -> None:
-    items = [files / "first.png", "a long text: " + "where did I leave my keys? " * 12]
+    items: list[str | Path] = [files / "first.png", "a long text: " + "where did I leave my keys? " * 12]
     whole = merged.encode_multi(items, max_pixels=LIMIT)
     pooled = merged.encode_multi(items, max_pixels=LIMIT, pool_factor=3)
     image = merged.pack.manifest.image

@@ -555,7 +555,7 @@ def test_unusable_text(fp32: Embedder, text: str, message: str) -> None:
 
 
 def test_text_of_absurd_length(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.inputs.tokenizer.MAX_CHARACTERS", 10)
+    monkeypatch.setattr("embedpack.inputs.items.MAX_CHARACTERS", 10)
     message = "text 1 has 11 characters, at most 10 are taken; split it"
     assert refusal(lambda: fp32.encode(["a cat", "a" * 11])) == message
 

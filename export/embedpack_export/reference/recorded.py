@@ -61,4 +61,5 @@ class RecordedReference:
         """Keep the vectors: there is no model."""
 
     def _keys(self, inputs: Sequence[Input], prompt: str) -> list[bytes]:
-        return [item.ids.tobytes() for item in self._plan.processor.process(inputs, prompt)]
+        processor = self._plan.processor
+        return [item.ids.tobytes() for item in processor.process(processor.items(inputs), prompt)]

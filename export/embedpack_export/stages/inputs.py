@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from embedpack.engine.golden import GoldenCase, golden_image
 from embedpack.inputs.batching import token_budget_batches
+from embedpack.inputs.items import Input
 from embedpack.inputs.processor import ModelInput
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
 from embedpack.pack.graph_io import ATTENTION_MASK, IMAGE_EMBEDS
@@ -68,7 +69,7 @@ def images(plan: ExportPlan) -> list[ModelInput]:
     """Calibration images of a model that reads images, and behind them the golden one."""
     if plan.model.vision is None:
         return []
-    return plan.processor.process([*calibration_images(plan.seed), golden_image()], "")
+    return _processed(plan, [*calibration_images(plan.seed), golden_image()], "")
 
 
 def image_feeds(plan: ExportPlan) -> list[Feeds]:
@@ -80,16 +81,20 @@ def image_feeds(plan: ExportPlan) -> list[Feeds]:
 def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -> Inputs:
     """Texts under the prompts of a task, and images, in batches; each golden case alone."""
     groups = sorted(plan.calibration.by_prompt(task.prompt).items())
-    texts = _bounded(plan, [item for prompt, found in groups for item in plan.processor.process(found, prompt)])
+    texts = _bounded(plan, [item for prompt, found in groups for item in _processed(plan, found, prompt)])
     lengths = [len(item.ids) for item in texts]
     batches = [[texts[row] for row in rows] for rows in token_budget_batches(lengths, TOKEN_BUDGET)]
     pictures = [_alone(plan, item) for item in images(plan)]
     golden = [
-        pictures[-1] if case.text is None else _alone(plan, plan.processor.process([case.text], case.prompt)[0])
+        pictures[-1] if case.text is None else _alone(plan, _processed(plan, [case.text], case.prompt)[0])
         for case in cases
     ]
     calibration = [Batch(tuple(batch), plan.processor.collate(batch, [])) for batch in batches]
     return Inputs([*calibration, *pictures[:-1]], golden)
+
+
+def _processed(plan: ExportPlan, inputs: Sequence[Input], prompt: str) -> list[ModelInput]:
+    return plan.processor.process(plan.processor.items(inputs), prompt)
 
 
 def _alone(plan: ExportPlan, item: ModelInput) -> Batch:

@@ -1,123 +1,93 @@
-"""Texts and images through the graphs: prepare, sort by length, batch, run, restore the order.
+"""Texts and images through the graphs: process, sort by length, batch, run, restore the order.
 
-A run by several threads is sooner done, but they wait for each other at every operator. So as soon as there are as many
-batches as threads, each batch is run by one thread, several at a time.
+One run on several threads is finished sooner, but its threads wait for each other at every operator. So with at least
+as many batches as threads, each batch runs on one thread, several at a time.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby, islice
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from embedpack.engine.call_stats import CallStats
 from embedpack.engine.memory_plan import batch_bytes
+from embedpack.engine.options import EncodeOptions
 from embedpack.engine.ordered_threads import run_ordered
 from embedpack.engine.session import Adapter, GraphSession
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import InputError
 from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import token_budget_batches, windows
-from embedpack.inputs.processor import Item, ModelInput, Processor
+from embedpack.inputs.items import NO_INPUTS, Item
+from embedpack.inputs.patches import ImagePatches
+from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.inputs.vision_layout import vision_feeds
 from embedpack.pack.graph_io import IMAGE_EMBEDS
-from embedpack.progress import Progress
 from embedpack.vectors.token_pooling import pool_rows
-
-logger = logging.getLogger("embedpack")
 
 # Measured on a 384-wide encoder: padding and cache misses cost more than small matrices do.
 TOKEN_BUDGET = 256
-# A batch of more tokens, which is one very long text, must fit the memory, and returns it.
+# Above it, a batch is one very long text; its memory is checked before and released after the run.
 LONG_TOKENS = 4096
 
-OnLongText = Literal["truncate", "error"]
-NOTHING = "nothing to embed: the list is empty"
-Rows = npt.NDArray[np.intp]
 Feeds = Mapping[str, npt.NDArray[Any]]
-Batch = tuple[Rows, list[ModelInput]]
-# Indices and output of a batch, and what went in.
-Computed = tuple[Rows, npt.NDArray[Any], list[ModelInput]]
-
-
-class CallStats:
-    """Counts over all runs of one call: items for a progress bar, cut texts for one warning at the end."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._texts = 0
-        self._cut = 0
-
-    def add(self, window: Sequence[ModelInput]) -> None:
-        """Count items that are about to be run."""
-        self._texts += sum(item.image is None for item in window)
-        self._cut += sum(item.cut for item in window)
-
-    def finish(self, items: int) -> None:
-        """Count items whose vectors are there."""
-        self._progress.advance(items)
-
-    def log_truncated(self) -> None:
-        """Log how many texts were cut, if any."""
-        if self._cut:
-            logger.warning("%d of %d texts were longer than the model's limit and were cut", self._cut, self._texts)
 
 
 @dataclass(frozen=True)
-class EncodeOptions:
-    """How items are read.
+class Batch:
+    """Model inputs that run together.
 
     Attributes:
-        prompt: prefix of every text.
-        on_long: whether a text over the limit of tokens is cut or refused.
-        adapter: name of the active adapter of a switchable variant.
-        max_pixels: size to which images are brought; None: the model's own limit.
-        pool_factor: by how much the vectors of tokens become fewer (see `embedpack.vectors.token_pooling`).
-        token_budget: most tokens of a batch, padding included; None: what is fastest on this host.
-        numbers: of the items, for error messages; None: counted from 0.
-        stats: told what was done.
+        rows: their positions among the items of the run, [n].
+        inputs: the model inputs, n of them.
     """
 
-    prompt: str = ""
-    on_long: OnLongText = "truncate"
-    adapter: str | None = None
-    max_pixels: int | None = None
-    pool_factor: int = 1
-    token_budget: int | None = None
-    numbers: Sequence[int] | None = None
-    stats: CallStats | None = None
+    rows: npt.NDArray[np.intp]
+    inputs: list[ModelInput]
+
+    @property
+    def longest(self) -> int:
+        """Number of tokens of the longest input."""
+        return max(len(model_input.ids) for model_input in self.inputs)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, padding included."""
+        return len(self.inputs) * self.longest
+
+
+# A batch and its output.
+Computed = tuple[Batch, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class LoadedGraph:
-    """A graph with what is known about running it here.
+    """A loaded text graph and the facts that plan its runs.
 
     Attributes:
-        session: the graph.
-        token_budget: of a batch, the fastest on this host; None: not measured.
-        weights: what its file says about them; None: not known.
-        threads: of a run.
-        one_thread_session: opens the same graph with one thread; None: a second copy of its weights would cost too
+        session: session with `threads` threads.
+        token_budget: fastest token budget on this host; None: not measured.
+        weight_sizes: reads the sizes of the graph's weights from its file; None: unknown.
+        threads: number of threads of a run.
+        one_thread_session: opens the same graph with one thread; None: a second copy of the weights would take too
             much memory.
     """
 
     session: GraphSession
     token_budget: int | None = None
-    weights: Callable[[], WeightSizes] | None = None
+    weight_sizes: Callable[[], WeightSizes] | None = None
     threads: int = 1
     one_thread_session: Callable[[], GraphSession] | None = None
 
 
 class Encoder:
-    """The graphs of a variant with its processor.
-
-    `vision` opens the graph that reads images, if there is one; `adapters` are those of a switchable variant, by task.
-    """
+    """The loaded graphs of a variant, its adapters and its processor."""
 
     def __init__(
         self,
@@ -126,143 +96,157 @@ class Encoder:
         vision: Callable[[], GraphSession] | None = None,
         adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
+        """Put the parts of a variant together.
+
+        Args:
+            text: text graph.
+            processor: processor of the pack.
+            vision: opens the vision graph; None: the pack reads texts only.
+            adapters: adapters of a switchable variant by task.
+        """
         self._text = text
         self._vision = vision
         self._adapters = adapters or {}
         self.processor = processor
 
-    def run(self, items: Sequence[Item], output: str, options: EncodeOptions) -> npt.NDArray[Any]:
-        """One output of the text graph for every item, in the order of the items.
+    def run(
+        self, items: Sequence[Item], output: str, options: EncodeOptions, stats: CallStats | None = None
+    ) -> npt.NDArray[Any]:
+        """Compute an output of the text graph for every item.
+
+        Args:
+            items: texts and images.
+            output: name of an output with one row per item.
+            options: options of the run.
+            stats: counts of the call; None: not counted.
 
         Returns:
-            Array [len(items), ...] of the output's type.
+            Array [len(items), ...] with the dtype of the output, in the order of the items.
 
         Raises:
-            InputError, CapacityError: an item cannot be used.
+            InputError, CapacityError: an item cannot be used, or there are none.
         """
         result: npt.NDArray[Any] | None = None
-        for rows, values, _ in self._outputs(items, output, options):
+        for batch, values in self._outputs(items, output, options, stats):
             if result is None:
                 result = np.empty((len(items), *values.shape[1:]), values.dtype)
-            result[rows] = values
+            result[batch.rows] = values
         if result is None:
-            raise InputError(NOTHING)
+            raise InputError(NO_INPUTS)
         return result
 
-    def run_tokens(self, items: Sequence[Item], output: str, options: EncodeOptions) -> list[npt.NDArray[Any]]:
-        """One output of the text graph for every token of every item, an array [tokens, ...] each.
+    def run_tokens(
+        self, items: Sequence[Item], output: str, options: EncodeOptions, stats: CallStats | None = None
+    ) -> list[npt.NDArray[Any]]:
+        """Compute an output of the text graph for every token of every item, and pool like tokens.
 
-        With a `pool_factor`, which takes float32 vectors, rows of several tokens.
+        Args:
+            items: texts and images.
+            output: name of an output with one row per token; float32 if `options.pool_factor` is not 1.
+            options: options of the run.
+            stats: counts of the call; None: not counted.
+
+        Returns:
+            Arrays [tokens, ...] with the dtype of the output, one per item.
 
         Raises:
-            InputError, CapacityError: an item cannot be used.
+            InputError, CapacityError: an item cannot be used, or there are none.
         """
         result: dict[int, npt.NDArray[Any]] = {}
-        for rows, values, batch in self._outputs(items, output, options):
-            for row, found, item in zip(rows, values, batch, strict=True):
-                result[int(row)] = pool_rows(found[: len(item.ids)], item.alone, options.pool_factor).copy()
+        for batch, outputs in self._outputs(items, output, options, stats):
+            for row, values, model_input in zip(batch.rows, outputs, batch.inputs, strict=True):
+                vectors = values[: len(model_input.ids)]
+                result[int(row)] = pool_rows(vectors, model_input.alone, options.pool_factor).copy()
         if not result:
-            raise InputError(NOTHING)
+            raise InputError(NO_INPUTS)
         return [result[row] for row in range(len(items))]
 
-    def batches(self, items: Sequence[Item], options: EncodeOptions) -> Iterator[Batch]:
-        """The items in batches of like length: their indices, and what was made of them.
+    def batches(self, items: Sequence[Item], options: EncodeOptions, stats: CallStats | None = None) -> Iterator[Batch]:
+        """Process items window by window and batch each window by length.
 
         Raises:
             InputError, CapacityError: an item cannot be used.
         """
-        # All of them first: an unusable text at the end must not cost the work on those before it.
-        numbers = range(len(items)) if options.numbers is None else options.numbers
-        self.processor.check(items, numbers)
-        budget = self._budget(options)
+        budget = self._budget
         start = 0
-        for part in windows(items):
-            known = numbers[start : start + len(part)]
-            window = self.processor.process(part, options.prompt, numbers=known, max_pixels=options.max_pixels)
-            if options.stats is not None:
-                options.stats.add(window)
+        for window in windows(items):
+            inputs = self.processor.process(window, options.prompt, max_pixels=options.max_pixels)
+            if stats is not None:
+                stats.add(inputs)
             if options.on_long == "error":
-                _refuse_cut(window, known, self.processor.tokenizer.max_tokens)
-            for rows in token_budget_batches([len(item.ids) for item in window], budget):
-                yield start + rows, [window[row] for row in rows]
-            start += len(part)
+                _refuse_truncated(window, inputs, self.processor.tokenizer.max_tokens)
+            for rows in token_budget_batches([len(model_input.ids) for model_input in inputs], budget):
+                yield Batch(start + rows, [inputs[row] for row in rows])
+            start += len(window)
 
-    def _outputs(self, items: Sequence[Item], output: str, options: EncodeOptions) -> Iterator[Computed]:
-        """What was computed of each batch."""
+    def _outputs(
+        self, items: Sequence[Item], output: str, options: EncodeOptions, stats: CallStats | None
+    ) -> Iterator[Computed]:
         adapter = None if options.adapter is None else self._adapters[options.adapter]
-        # Side by side, batches hold no more tokens together than a long one, or than their number asks for.
-        most = min(LONG_TOKENS, max(LONG_TOKENS // self._text.threads, self._budget(options)))
-        for large, batches in groupby(self.batches(items, options), lambda batch: _tokens(batch[1]) > most):
-            computed = self._one_by_one if large else self._side_by_side
-            for rows, values, batch in computed(batches, output, adapter):
-                yield rows, values, batch
-                if options.stats is not None:
-                    options.stats.finish(len(rows))
+        # Concurrent batches together hold at most LONG_TOKENS tokens, or one budget each if that is more.
+        limit = min(LONG_TOKENS, max(LONG_TOKENS // self._text.threads, self._budget))
+        for large, batches in groupby(self.batches(items, options, stats), lambda batch: batch.tokens > limit):
+            run = self._one_by_one if large else self._concurrently
+            for batch, values in run(batches, output, adapter):
+                yield batch, values
+                if stats is not None:
+                    stats.finish(len(batch.rows))
 
     def _one_by_one(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
-        """Large batches: all threads work on one. A long one must fit the memory, and returns it."""
-        for rows, batch in batches:
-            long = _tokens(batch) > LONG_TOKENS
+        """Run batches one by one, each on all threads.
+
+        Above LONG_TOKENS, free memory is checked first and the memory of the run is released afterwards.
+        """
+        for batch in batches:
+            long = batch.tokens > LONG_TOKENS
             if long:
                 self._check_memory(batch)
-            yield _compute(self._text.session, output, adapter, (rows, batch), self._feeds(batch), release_memory=long)
+            (values,) = self._text.session.run([output], self._feeds(batch), adapter, release_memory=long)
+            yield batch, values
 
-    def _side_by_side(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
-        """As many at a time as there are threads, if there are that many; else all threads work on one."""
-        first = list(islice(batches, self._text.threads))
-        single = self._text.one_thread_session if len(first) == self._text.threads else None
-        session, workers = (self._text.session, 1) if single is None else (single(), self._text.threads)
+    def _concurrently(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
+        """Run as many batches at a time as there are threads; with fewer batches, one by one on all threads."""
+        threads = self._text.threads
+        first = list(islice(batches, threads))
+        open_session = self._text.one_thread_session if len(first) == threads else None
+        session, workers = (self._text.session, 1) if open_session is None else (open_session(), threads)
         calls = (
-            partial(_compute, session, output, adapter, item, self._feeds(item[1])) for item in chain(first, batches)
+            partial(_compute, session, output, adapter, batch, self._feeds(batch)) for batch in chain(first, batches)
         )
         return run_ordered(calls, workers) if workers > 1 else (call() for call in calls)
 
-    def _budget(self, options: EncodeOptions) -> int:
-        return options.token_budget or self._text.token_budget or TOKEN_BUDGET
+    @property
+    def _budget(self) -> int:
+        return self._text.token_budget or TOKEN_BUDGET
 
-    def _feeds(self, batch: Sequence[ModelInput]) -> Feeds:
-        embeds = [self._image_embeds(item) for item in batch if item.image is not None]
-        return self.processor.collate(batch, embeds)
+    def _feeds(self, batch: Batch) -> Feeds:
+        images = [model_input.image for model_input in batch.inputs if model_input.image is not None]
+        return self.processor.collate(batch.inputs, [self._image_embeds(image) for image in images])
 
-    def _check_memory(self, batch: Sequence[ModelInput]) -> None:
+    def _check_memory(self, batch: Batch) -> None:
         """Refuse a batch that does not fit the memory."""
-        if self._text.weights is not None:
-            longest = max(len(item.ids) for item in batch)
-            needed = batch_bytes(self._text.weights(), len(batch), longest)
+        if self._text.weight_sizes is not None:
+            longest = batch.longest
+            needed = batch_bytes(self._text.weight_sizes(), len(batch.inputs), longest)
             check_memory(needed, f"an input of {longest} tokens", "split it, or free some memory")
 
-    def _image_embeds(self, item: ModelInput) -> npt.NDArray[np.float32]:
-        """Vectors of an image's tokens. One image a run: so they do not depend on other images."""
+    def _image_embeds(self, image: ImagePatches) -> npt.NDArray[np.float32]:
+        """Vectors of an image's tokens; one image per run, so that they do not depend on other images."""
         assert self._vision is not None
-        assert item.image is not None
         assert self.processor.image is not None
-        (embeds,) = self._vision().run([IMAGE_EMBEDS], vision_feeds(item.image, self.processor.image))
+        (embeds,) = self._vision().run([IMAGE_EMBEDS], vision_feeds(image, self.processor.image))
         return embeds
 
 
-def _tokens(batch: Sequence[ModelInput]) -> int:
-    """Tokens of a batch, padding included."""
-    return len(batch) * max(len(item.ids) for item in batch)
+def _compute(session: GraphSession, output: str, adapter: Adapter | None, batch: Batch, feeds: Feeds) -> Computed:
+    (values,) = session.run([output], feeds, adapter)
+    return batch, values
 
 
-def _compute(
-    session: GraphSession,
-    output: str,
-    adapter: Adapter | None,
-    batch: Batch,
-    feeds: Feeds,
-    *,
-    release_memory: bool = False,
-) -> Computed:
-    rows, items = batch
-    (values,) = session.run([output], feeds, adapter, release_memory=release_memory)
-    return rows, values, items
-
-
-def _refuse_cut(window: Sequence[ModelInput], numbers: Sequence[int], limit: int) -> None:
-    for index, item in zip(numbers, window, strict=True):
-        if item.cut:
+def _refuse_truncated(items: Sequence[Item], inputs: Sequence[ModelInput], limit: int) -> None:
+    for item, model_input in zip(items, inputs, strict=True):
+        if model_input.truncated:
             raise InputError(
-                f"text {index} is longer than the model's limit of {limit} tokens; "
+                f"text {item.number} is longer than the model's limit of {limit} tokens; "
                 "split it, or allow a cut with on_long='truncate'"
             )

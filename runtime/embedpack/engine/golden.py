@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.engine.encoder import EncodeOptions, Encoder
+from embedpack.engine.encoder import Encoder
 from embedpack.engine.loading import open_encoder
+from embedpack.engine.options import EncodeOptions
 from embedpack.errors import PackError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack
@@ -112,9 +113,9 @@ def golden_vectors(
     """Single vectors of the cases."""
     vectors = []
     for case in cases:
-        item = golden_image() if case.text is None else case.text
+        items = list(encoder.processor.items([golden_image() if case.text is None else case.text]))
         options = EncodeOptions(prompt=case.prompt, adapter=adapter)
-        vectors.append(encoder.run([item], SENTENCE_EMBEDDING, options)[0])
+        vectors.append(encoder.run(items, SENTENCE_EMBEDDING, options)[0])
     return vectors
 
 

@@ -239,13 +239,13 @@ def _check_weights(graph: PackGraph) -> None:
 
 def _text_probe(processor: Processor, adapter: Adapter | None) -> _Probe:
     """Each text alone, and all of them together."""
-    items = processor.process(TEXTS, "")
+    items = processor.process(processor.items(TEXTS), "")
     feeds = [processor.collate(batch, []) for batch in (*([item] for item in items), items)]
     return _Probe(SENTENCE_EMBEDDING, feeds, adapter)
 
 
 def _vision_probe(processor: Processor) -> _Probe:
-    (item,) = processor.process([golden_image()], "")
+    (item,) = processor.process(processor.items([golden_image()]), "")
     assert item.image is not None
     assert processor.image is not None
     return _Probe(IMAGE_EMBEDS, [vision_feeds(item.image, processor.image)])

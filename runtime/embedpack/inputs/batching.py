@@ -1,31 +1,30 @@
-"""Batches by token budget: texts of like length together, so that little is spent on padding."""
+"""Batches by token budget: texts of similar length together, so that little is spent on padding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.inputs.images import is_image
+from embedpack.inputs.items import Image, Item
 from embedpack.pack.graph_io import ATTENTION_MASK, INPUT_IDS
 
-# Items prepared ahead: enough to find neighbours of the same length, few enough to stay in memory. An image takes some
-# 15 MB, and its neighbours seldom fit into one batch with it anyway.
+# Items processed ahead: enough to find others of the same length, few enough to stay in memory. An image takes some
+# 15 MB and seldom shares a batch.
 WINDOW = 8192
 IMAGE_WINDOW = 8
 
 
-def windows(items: Iterable[Any], most: int | None = None) -> Iterator[list[Any]]:
-    """Items that follow each other, few enough to be held at a time: IMAGE_WINDOW images, or `most` (WINDOW) items."""
-    most = WINDOW if most is None else most
-    window: list[Any] = []
+def windows(items: Iterable[Item], size: int | None = None) -> Iterator[list[Item]]:
+    """Consecutive items that fit the memory: at most `size` (WINDOW) of them, with at most IMAGE_WINDOW images."""
+    size = WINDOW if size is None else size
+    window: list[Item] = []
     images = 0
     for item in items:
         window.append(item)
-        images += is_image(item)
-        if len(window) == most or images == IMAGE_WINDOW:
+        images += isinstance(item, Image)
+        if len(window) == size or images == IMAGE_WINDOW:
             yield window
             window, images = [], 0
     if window:
@@ -36,11 +35,11 @@ def token_budget_batches(lengths: Sequence[int], budget: int) -> Iterator[npt.ND
     """Group texts so that rows x longest row stays within a budget; a longer text is a batch of its own.
 
     Args:
-        lengths: tokens of each text.
-        budget: most tokens of one batch, padding included.
+        lengths: number of tokens of each text.
+        budget: largest number of tokens of one batch, padding included.
 
     Yields:
-        Indices of the texts of one batch, longest first over all batches: the first batch shows the peak of memory.
+        Indices of the texts of one batch, longest first over all batches, so that the first batch has the memory peak.
     """
     order = np.argsort(-np.asarray(lengths, np.intp), kind="stable")
     start = 0

@@ -1,6 +1,6 @@
 """Images of the caller as RGB arrays: numpy arrays, Pillow images, files, bytes.
 
-Only arrays do without Pillow, which is imported when something else comes.
+Pillow is imported at the first image that is not an array.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import IO
+from typing import IO, TYPE_CHECKING, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -20,43 +20,48 @@ import numpy.typing as npt
 from embedpack.errors import CapacityError, InputError, MissingExtraError
 from embedpack.inputs.limits import MAX_FILE_BYTES, check_size
 
+if TYPE_CHECKING:
+    import PIL.Image
 
-def is_image(item: object) -> bool:
-    """Whether `read_image` takes an item of this type."""
-    # Where nobody has imported Pillow, there can be no image of it.
+ImageSource: TypeAlias = "PIL.Image.Image | Path | bytes | npt.NDArray[np.uint8]"
+
+
+def is_image(value: object) -> TypeGuard[ImageSource]:
+    """Check whether `read_image` accepts a value of this type."""
+    # An image of Pillow can exist only if Pillow has been imported.
     pillow = getattr(sys.modules.get("PIL.Image"), "Image", ())
-    return isinstance(item, (Path, bytes, np.ndarray, pillow))
+    return isinstance(value, (Path, bytes, np.ndarray, pillow))
 
 
-def read_image(item: object, index: int) -> npt.NDArray[np.uint8]:
-    """Read one image, upright and on white; a colour profile is not applied.
+def read_image(source: object, number: int) -> npt.NDArray[np.uint8]:
+    """Read an image, upright and on a white background; color profiles are not applied.
 
     Args:
-        item: a numpy array (uint8 [height, width, 3], RGB), a Pillow image, a path, or the bytes of a file.
-        index: number of the image in error messages.
+        source: a numpy array (uint8 [height, width, 3], RGB), a Pillow image, a path, or the bytes of a file.
+        number: position of the image among the inputs, for error messages.
 
     Returns:
-        RGB [height, width, 3]; it may share memory with `item` and may be read-only.
+        RGB uint8 [height, width, 3]; it may share memory with `source` and may be read-only.
 
     Raises:
-        InputError: the item is no image, is damaged, or holds several frames.
+        InputError: `source` is not an image, is damaged, or has several frames.
         CapacityError: it has more than `MAX_PIXELS` pixels or `MAX_FILE_BYTES` bytes.
-        MissingExtraError: it is no array, and Pillow is not installed.
+        MissingExtraError: Pillow is needed and not installed.
     """
-    name = f"image {index}"
-    if isinstance(item, np.ndarray):
-        return _checked_array(item, name)
-    if isinstance(item, bytes):
-        _check_bytes(len(item), name)
-        return _pillow().decode(io.BytesIO(item), name)
-    if isinstance(item, Path):
-        name = f"image {index} ({item})"
-        with _file(item, name) as stream:
+    name = f"image {number}"
+    if isinstance(source, np.ndarray):
+        return _checked_array(source, name)
+    if isinstance(source, bytes):
+        _check_bytes(len(source), name)
+        return _pillow().decode(io.BytesIO(source), name)
+    if isinstance(source, Path):
+        name = f"image {number} ({source})"
+        with _file(source, name) as stream:
             return _pillow().decode(stream, name)
-    if is_image(item):
-        return _pillow().pixels(item, name)
+    if is_image(source):
+        return _pillow().pixels(source, name)
     raise InputError(
-        f"{name} is of type {type(item).__name__}; pass a pathlib.Path, the bytes of a file, a PIL image "
+        f"{name} is of type {type(source).__name__}; pass a pathlib.Path, the bytes of a file, a PIL image "
         "or a uint8 array [height, width, 3]"
     )
 

@@ -1,8 +1,8 @@
-"""Texts and images to token ids, and those to the inputs of a graph."""
+"""Texts and images to token ids, and these to the inputs of a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,50 +12,49 @@ import numpy.typing as npt
 from embedpack.errors import EmbedpackError, InputError
 from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import pad
-from embedpack.inputs.images import is_image, read_image
+from embedpack.inputs.images import read_image
+from embedpack.inputs.items import Image, Input, Item, Text, number_items
 from embedpack.inputs.patches import ImagePatches, image_patches
 from embedpack.inputs.resize import smart_resize
-from embedpack.inputs.tokenizer import TextTokenizer, check_texts
+from embedpack.inputs.tokenizer import TextTokenizer, Tokens
 from embedpack.inputs.vision_layout import token_grid, token_positions
 from embedpack.pack.graph_io import IMAGE_EMBEDS, IMAGE_INDEX, INPUT_IDS, POOL_MASK, POSITION_IDS
 from embedpack.pack.manifest import ImageInput
 
-# A text, or an image in one of the forms that `embedpack.inputs.images` reads.
-Item = Any
-# Size of all that a vision tower holds at one time, as multiples of its input.
+# Peak memory of the vision tower's activations, as a multiple of its input.
 ACTIVATIONS = 12
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """One item as a graph reads it.
+    """Token ids of a text or an image, and its patches.
 
     Attributes:
         ids: token ids, int64 [length].
-        pooled: the tokens that count in the mean of the single vector.
-        alone: tokens whose vectors are pooled with no other: special ones, and those around an image; bool [length].
-        cut: it was a text that lost its end.
-        image: the patches, if it is an image.
-        image_start: where the tokens of the image begin.
+        pooled: range of the tokens that the single vector is pooled from.
+        alone: tokens that token pooling leaves as they are, special tokens and those around an image, bool [length].
+        truncated: whether a text lost its end.
+        image: patches of an image; None for texts.
+        image_start: index of the first token of the image's content.
     """
 
     ids: npt.NDArray[np.int64]
     pooled: slice
     alone: npt.NDArray[np.bool_]
-    cut: bool = False
+    truncated: bool = False
     image: ImagePatches | None = None
     image_start: int = 0
 
 
 @dataclass(frozen=True)
 class Processor:
-    """How items become token ids.
+    """Texts and images to token ids, and these to the inputs of a graph.
 
     Attributes:
-        tokenizer: of texts.
-        pad_token_id: fills up a batch.
-        image: how images are read; None where a model reads texts only.
-        hidden: size of the vectors of an image's tokens.
+        tokenizer: tokenizer of texts.
+        pad_token_id: token id of padding.
+        image: image settings of the model; None: it reads texts only.
+        hidden: dimensions of the vectors of an image's tokens.
     """
 
     tokenizer: TextTokenizer
@@ -63,49 +62,34 @@ class Processor:
     image: ImageInput | None = None
     hidden: int = 0
 
-    def check(self, items: Sequence[Item], numbers: Sequence[int]) -> None:
-        """Refuse items that can be seen to be unusable without opening a file.
-
-        Args:
-            items: texts and images.
-            numbers: of the items, for error messages.
+    def items(self, inputs: Iterable[Input]) -> Iterator[Item]:
+        """Number inputs from 0 and check them one by one, without opening files.
 
         Raises:
-            InputError: see above.
+            InputError: an input cannot be used.
         """
-        for index, item in zip(numbers, items, strict=True):
-            if not is_image(item):
-                check_texts([item], index)
-            elif self.image is None:
-                raise InputError(f"item {index} is an image; this pack reads texts only")
+        return number_items(inputs, images=self.image is not None)
 
-    def process(
-        self,
-        items: Sequence[Item],
-        prompt: str,
-        *,
-        numbers: Sequence[int] | None = None,
-        max_pixels: int | None = None,
-    ) -> list[ModelInput]:
-        """Token ids of each item.
+    def process(self, items: Iterable[Item], prompt: str, *, max_pixels: int | None = None) -> list[ModelInput]:
+        """Tokenize texts and read images.
 
         Args:
             items: texts and images.
             prompt: prefix of every text.
-            numbers: of the items, for error messages; None: counted from 0.
-            max_pixels: size to which images are brought, in place of the model's own limit.
+            max_pixels: area to which larger images are resized; None: the model's own limit.
+
+        Returns:
+            Model inputs in the order of the items.
 
         Raises:
-            InputError, CapacityError: an item cannot be used.
+            InputError, CapacityError: an image cannot be used.
         """
-        results: dict[int, ModelInput] = {}
-        texts = [index for index, item in enumerate(items) if not is_image(item)]
-        for index, tokens in zip(texts, self.tokenizer.encode([items[i] for i in texts], prompt), strict=True):
-            results[index] = ModelInput(tokens.ids, slice(0, len(tokens.ids)), tokens.special, tokens.cut)
-        for index, item in enumerate(items):
-            if index not in results:
-                results[index] = self._process_image(item, index if numbers is None else numbers[index], max_pixels)
-        return [results[index] for index in range(len(items))]
+        items = list(items)
+        tokens = iter(self.tokenizer.encode([item.text for item in items if isinstance(item, Text)], prompt))
+        return [
+            _text_input(next(tokens)) if isinstance(item, Text) else self._process_image(item, max_pixels)
+            for item in items
+        ]
 
     def collate(
         self, batch: Sequence[ModelInput], image_embeds: Sequence[npt.NDArray[np.float32]]
@@ -113,13 +97,16 @@ class Processor:
         """Inputs of the text graph, padded on the right.
 
         Args:
-            batch: the items.
+            batch: model inputs.
             image_embeds: vectors float32 [tokens, hidden] of the images among them, in their order.
+
+        Returns:
+            Arrays by name, as `embedpack.pack.graph_io` defines them.
         """
-        found: dict[str, npt.NDArray[Any]] = dict(pad([item.ids for item in batch], self.pad_token_id))
+        feeds: dict[str, npt.NDArray[Any]] = dict(pad([item.ids for item in batch], self.pad_token_id))
         if self.image is None:
-            return found
-        shape = found[INPUT_IDS].shape
+            return feeds
+        shape = feeds[INPUT_IDS].shape
         positions, pool_mask = np.zeros((3, *shape), np.int64), np.zeros(shape, np.int64)
         for row, item in enumerate(batch):
             positions[:, row, : len(item.ids)] = self._positions(item)
@@ -129,22 +116,22 @@ class Processor:
             np.stack([np.full(len(rows), row), start + np.arange(len(rows))], axis=1)
             for (row, start), rows in zip(images, image_embeds, strict=True)
         ]
-        return found | {
+        return feeds | {
             POSITION_IDS: positions,
             POOL_MASK: pool_mask,
             IMAGE_EMBEDS: np.concatenate([np.zeros((0, self.hidden), np.float32), *image_embeds]),
             IMAGE_INDEX: np.concatenate([np.zeros((0, 2), np.int64), *index]),
         }
 
-    def _process_image(self, item: Item, index: int, max_pixels: int | None) -> ModelInput:
+    def _process_image(self, item: Image, max_pixels: int | None) -> ModelInput:
         spec = self.image
         assert spec is not None
-        pixels = read_image(item, index)
+        pixels = read_image(item.source, item.number)
         try:
             self._check_image_size(pixels.shape, max_pixels)
             patches = image_patches(pixels, spec, max_pixels)
         except EmbedpackError as cause:
-            raise type(cause)(f"image {index}: {cause}") from cause
+            raise type(cause)(f"image {item.number}: {cause}") from cause
         rows, columns = token_grid(patches, spec)
         start, tokens = len(spec.tokens_before), rows * columns
         ids = np.array([*spec.tokens_before, *[spec.token] * tokens, *spec.tokens_after], np.int64)
@@ -154,7 +141,7 @@ class Processor:
         return ModelInput(ids, pooled, alone, image=patches, image_start=start)
 
     def _check_image_size(self, shape: tuple[int, ...], max_pixels: int | None) -> None:
-        """Refuse an image that would have more tokens than the model takes, or not fit the memory."""
+        """Refuse an image with more tokens than the model accepts, or one that does not fit the memory."""
         spec = self.image
         assert spec is not None
         limit = spec.max_pixels if max_pixels is None else max_pixels
@@ -170,8 +157,13 @@ class Processor:
         check_memory(values * 4 * ACTIVATIONS, f"{width} x {height} pixels", "pass a smaller max_pixels")
 
     def _positions(self, item: ModelInput) -> npt.NDArray[np.int64]:
+        """Positions of the tokens (time, row, column), int64 [3, length]."""
         if item.image is None:
             return np.broadcast_to(np.arange(len(item.ids)), (3, len(item.ids)))
         assert self.image is not None
         grid = token_grid(item.image, self.image)
         return token_positions(item.image_start, grid, len(item.ids) - item.image_start - grid[0] * grid[1])
+
+
+def _text_input(tokens: Tokens) -> ModelInput:
+    return ModelInput(tokens.ids, slice(0, len(tokens.ids)), tokens.special, tokens.truncated)

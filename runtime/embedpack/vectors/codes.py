@@ -120,7 +120,7 @@ def unit(vectors: Float32) -> Float32:
     return vectors / np.maximum(length, np.float32(1e-12))
 
 
-def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None = None) -> Codes:
+def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None = None, first: int = 0) -> Codes:
     """Codes of unit vectors at full dimensions.
 
     The heads of the graphs return the same int8 codes, and the same binary codes except for coordinates on the
@@ -130,11 +130,12 @@ def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None
         vectors: float32 [n, d].
         precision: precision of the codes.
         by: the scale for int8, the codebook for low-bit codes, else None.
+        first: index of the first one, for the error message.
 
     Raises:
         InputError: a vector is zero or not finite, or `by` does not go with the precision.
     """
-    check_vectors(vectors)
+    check_vectors(vectors, first)
     if isinstance(by, Codebook):
         if is_low_bit(precision):
             return pack(by.digits(vectors, precision), precision)

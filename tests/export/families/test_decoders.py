@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedpack.engine.encoder import EncodeOptions
 from embedpack.engine.loading import open_encoder
+from embedpack.engine.options import EncodeOptions
 from embedpack.engine.session import GraphSession
 from embedpack.errors import CheckpointError
 from embedpack.inputs.batching import pad
@@ -67,7 +67,7 @@ def vectors(session: GraphSession, rows: Sequence[npt.NDArray[np.int64]]) -> npt
 def encoded(pack: Path, texts: Sequence[str], variant: str = "default-fp32", **options: Any) -> npt.NDArray[np.float32]:
     opened = read_pack(pack)
     encoder = open_encoder(opened, opened.manifest.variants[variant], 1)
-    return encoder.run(texts, "sentence_embedding", EncodeOptions(**options))
+    return encoder.run(list(encoder.processor.items(texts)), "sentence_embedding", EncodeOptions(**options))
 
 
 # --- against transformers
@@ -92,7 +92,7 @@ def test_int8_is_close_to_transformers(decoder: Exported, pooling: str) -> None:
 def test_texts_equal_transformers(decoder: Exported) -> None:
     """With the tokenizer's own last token, which is the one that counts."""
     plan = make_plan(quick(decoder.checkpoint, decoder.checkpoint.parent / "unused", pooling="last"))
-    rows = [item.ids for item in plan.processor.process(TEXTS, "Query: ")]
+    rows = [item.ids for item in plan.processor.process(plan.processor.items(TEXTS), "Query: ")]
     assert all(row[-1] == 0 for row in rows)
     found = encoded(decoder.last, TEXTS, prompt="Query: ")
     assert distance(found, decoder.expected(rows, "last")) <= TOLERANCE
@@ -184,7 +184,7 @@ def test_an_adapter_equals_peft_merged_and_switchable(tmp_path: Path, model_type
     judge = load_model(checkpoint)
     judge.load_state_dict({name: torch_of(value) for name, value in merged_by_peft(checkpoint, adapter).items()})
     plan = make_plan(quick(checkpoint, tmp_path / "unused", pooling="last"))
-    feeds = pad([item.ids for item in plan.processor.process(TEXTS, "")], 0)
+    feeds = pad([item.ids for item in plan.processor.process(plan.processor.items(TEXTS), "")], 0)
     expected = pooled(last_hidden_states(judge, **feeds), feeds["attention_mask"], "last")
     assert distance(encoded(tmp_path / "pack", TEXTS, "code-fp32"), expected) <= TOLERANCE
     assert distance(encoded(tmp_path / "pack", TEXTS, "switchable-fp32", adapter="code"), expected) <= 1e-4

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,10 @@ from benchmarks.checkpoints.make_v4 import SHARDS, V4Options, make_v4
 from benchmarks.checkpoints.v4.layout import TASKS
 from benchmarks.checkpoints.v4.shape import TINY
 from embedpack import Embedder
-from embedpack.engine.encoder import EncodeOptions, Encoder
+from embedpack.engine.encoder import Encoder
 from embedpack.engine.golden import TOLERANCE, check_golden
 from embedpack.engine.loading import open_encoder
+from embedpack.engine.options import EncodeOptions
 from embedpack.errors import CheckpointError, InputError
 from embedpack.pack.codebooks import Codebooks, read_codebooks
 from embedpack.pack.folder import read_pack
@@ -95,14 +97,17 @@ class Exported:
         pack = read_pack(self.folder)
         return open_encoder(pack, pack.manifest.variants[variant], 1)
 
-    def single(self, variant: str, items: Sequence[Item], task: str | None = None, **options: Any) -> Float32:
-        chosen = EncodeOptions(**{"prompt": QUERY, "adapter": task, **options})
-        return self.encoder(variant).run(items, "sentence_embedding", chosen)
+    def single(
+        self, variant: str, items: Sequence[Item], task: str | None = None, prompt: str = QUERY, budget: int = 256
+    ) -> Float32:
+        with mock.patch("embedpack.engine.encoder.TOKEN_BUDGET", budget):
+            return single(self.encoder(variant), items, EncodeOptions(prompt, task))
 
     def multi(
         self, variant: str, items: Sequence[Item], task: str | None = None, output: str = "token_embeddings"
     ) -> list[npt.NDArray[Any]]:
-        return self.encoder(variant).run_tokens(items, output, EncodeOptions(prompt=QUERY, adapter=task))
+        encoder = self.encoder(variant)
+        return encoder.run_tokens(list(encoder.processor.items(items)), output, EncodeOptions(QUERY, task))
 
     def codebooks(self, task: str) -> Codebooks:
         file = read_pack(self.folder).manifest.tasks[task].codes.file
@@ -110,6 +115,10 @@ class Exported:
 
     def expected(self, task: str, items: Sequence[Item], prompt: str = QUERY) -> V4Vectors:
         return self.references[task].encode([as_input(item, prompt) for item in items])
+
+
+def single(encoder: Encoder, items: Sequence[Item], options: EncodeOptions) -> Float32:
+    return encoder.run(list(encoder.processor.items(items)), "sentence_embedding", options)
 
 
 def as_input(item: Item, prompt: str = QUERY) -> V4Input:
@@ -181,8 +190,8 @@ def test_images_among_texts_equal_the_reference(v4: Exported, task: str, count: 
     chosen = [IMAGES[size] for size in ((84, 200), (240, 320), (20, 20))[:count]]
     items: list[Item] = [TEXTS[0], *chosen, TEXTS[2], TEXTS[1]]
     expected = v4.expected(task, items)
-    for budget in (None, 10_000):
-        found = v4.single(f"{task}-fp32", items, token_budget=budget)
+    for budget in (256, 10_000):
+        found = v4.single(f"{task}-fp32", items, budget=budget)
         assert distance(found, expected.single) <= IMAGE_TOLERANCE
     assert worst(v4.multi(f"{task}-fp32", items), expected.multi) <= IMAGE_TOLERANCE
 
@@ -204,7 +213,7 @@ def test_int8_is_close_to_the_reference(v4: Exported, task: str, variant: str) -
 )
 def test_special_strings_in_a_text_are_text(v4: Exported, text: str) -> None:
     processor = v4.encoder("code-fp32").processor
-    (item,) = processor.process([text], QUERY)
+    (item,) = processor.process(processor.items([text]), QUERY)
     assert item.ids.max() < SPECIALS
     assert item.image is None
     expected = v4.expected("code", [text])
@@ -268,10 +277,10 @@ def test_a_vector_does_not_depend_on_its_batch(v4: Exported, variant: str, task:
     tokens = [v4.multi(name, [item], task)[0] for item in ALL]
 
     @settings(max_examples=8, deadline=None, derandomize=True)
-    @given(st.lists(st.integers(0, len(ALL) - 1), min_size=1, max_size=6), st.sampled_from((None, 100, 10_000)))
-    def check(chosen: list[int], budget: int | None) -> None:
+    @given(st.lists(st.integers(0, len(ALL) - 1), min_size=1, max_size=6), st.sampled_from((256, 100, 10_000)))
+    def check(chosen: list[int], budget: int) -> None:
         items = [ALL[index] for index in chosen]
-        assert distance(v4.single(name, items, task, token_budget=budget), alone[chosen]) <= TEXT_TOLERANCE
+        assert distance(v4.single(name, items, task, budget=budget), alone[chosen]) <= TEXT_TOLERANCE
 
     check()
     assert worst(v4.multi(name, ALL[::-1], task), tokens[::-1]) <= TEXT_TOLERANCE
@@ -408,11 +417,12 @@ def test_images_are_not_needed_for_texts(v4: Exported, tmp_path: Path) -> None:
     assert manifest.multi_vector_dimensions == TINY.projector_dim
     encoder = open_encoder(read_pack(tmp_path / "pack"), manifest.variants["code-fp32"], 1)
     options = EncodeOptions(prompt=QUERY)
-    found = encoder.run(TEXTS, "sentence_embedding", options)
+    texts = list(encoder.processor.items(TEXTS))
+    found = single(encoder, TEXTS, options)
     np.testing.assert_allclose(found, v4.single("code-fp32", TEXTS), atol=1e-7)
-    assert worst(encoder.run_tokens(TEXTS, "token_embeddings", options), v4.multi("code-fp32", TEXTS)) <= 1e-7
+    assert worst(encoder.run_tokens(texts, "token_embeddings", options), v4.multi("code-fp32", TEXTS)) <= 1e-7
     with pytest.raises(InputError, match=r"item 1 is an image; this pack reads texts only"):
-        encoder.run([TEXTS[0], IMAGES[20, 20]], "sentence_embedding", options)
+        single(encoder, [TEXTS[0], IMAGES[20, 20]], options)
     full = external(v4.folder / "vision-fp32.onnx")
     left = {name for name in external(tmp_path / "pack" / "code-fp32.onnx") if name in full}
     assert left == set()
@@ -425,7 +435,7 @@ def test_both_spellings_give_equal_vectors(v4: Exported, tmp_path: Path) -> None
     newer = make_v4(tmp_path / "toy", V4Options(spelling="new"))
     manifest = export(quick(newer, tmp_path / "pack", tasks=("code",), weights=("fp32",)))
     encoder = open_encoder(read_pack(tmp_path / "pack"), manifest.variants["code-fp32"], 1)
-    found = encoder.run(ALL, "sentence_embedding", EncodeOptions(prompt=QUERY))
+    found = single(encoder, ALL, EncodeOptions(prompt=QUERY))
     np.testing.assert_array_equal(found, v4.single("code-fp32", ALL))
 
 
@@ -436,7 +446,7 @@ def test_a_configuration_as_transformers_5_writes_it(v4: Exported, checkpoint: P
     (checkpoint / "config.json").write_text(json.dumps(config))
     manifest = export(quick(checkpoint, tmp_path / "pack", tasks=("code",), weights=("fp32",)))
     encoder = open_encoder(read_pack(tmp_path / "pack"), manifest.variants["code-fp32"], 1)
-    found = encoder.run(ALL, "sentence_embedding", EncodeOptions(prompt=QUERY))
+    found = single(encoder, ALL, EncodeOptions(prompt=QUERY))
     np.testing.assert_array_equal(found, v4.single("code-fp32", ALL))
 
 
@@ -449,7 +459,7 @@ def test_a_checkpoint_without_adapters_and_projector(tmp_path: Path) -> None:
     assert manifest.multi_vector_dimensions is None
     encoder = open_encoder(read_pack(tmp_path / "pack"), manifest.variants["code-fp32"], 1)
     expected = V4Reference.from_checkpoint(bare, None).encode([as_input(item) for item in ALL])
-    found = encoder.run(ALL, "sentence_embedding", EncodeOptions(prompt=QUERY))
+    found = single(encoder, ALL, EncodeOptions(prompt=QUERY))
     assert distance(found, expected.single) <= IMAGE_TOLERANCE
     model = Embedder(tmp_path / "pack", threads=1)
     with pytest.raises(InputError, match=r"has no multi-vectors; its checkpoint came without a multi-vector projector"):

@@ -68,7 +68,7 @@ def test_reference_is_the_projector_with_its_lora_on_the_adapted_states(checkpoi
     lora = "base_model.model.multi_vector_projector.lora_{}.code.weight"
     # Rank 4 and alpha 12 of `save_adapter`.
     matrix = tensors[f"{BASE}.weight"] + 3 * tensors[lora.format("B")] @ tensors[lora.format("A")]
-    ids = plan.processor.process(["the cat"], "").pop().ids
+    ids = plan.processor.process(plan.processor.items(["the cat"]), "").pop().ids
     with torch.inference_mode():
         expected = reference._hidden_states(ids[None])[0] @ matrix.T + tensors[f"{BASE}.bias"]
     assert distance(reference.encode_multi(["the cat"])[0], expected.numpy()) <= 1e-6

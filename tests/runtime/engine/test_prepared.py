@@ -19,8 +19,9 @@ import pytest
 from embedpack import CapacityError, Embedder, PackError
 from embedpack.cli.main import main
 from embedpack.engine import prepare as prepare_module
-from embedpack.engine.encoder import EncodeOptions
+from embedpack.engine.encoder import Encoder
 from embedpack.engine.loading import PackGraph
+from embedpack.engine.options import EncodeOptions
 from embedpack.engine.prepare import disk_bytes, graphs_of, prepare_variant
 from embedpack.engine.prepared import GRAPH, RECORD, cache_folder, find_prepared, read_prepared
 from embedpack.engine.session import SAVED_WEIGHTS, GraphSession
@@ -50,6 +51,11 @@ def prepare(pack: Path, cache: Path, weights: str = "fp32") -> Path:
     """Prepare a variant; its folder."""
     done = prepare_variant(read_pack(pack), f"default-{weights}", 1, cache)
     return Path(done.graphs[0].folder)
+
+
+def rows_of_a_batch(encoder: Encoder) -> int:
+    batches = encoder.batches(list(encoder.processor.items(["cat"] * 100)), EncodeOptions())
+    return max(len(batch.rows) for batch in batches)
 
 
 def loads_prepared(pack: Path, monkeypatch: pytest.MonkeyPatch, weights: str = "fp32") -> bool:
@@ -91,8 +97,7 @@ def test_of_blocks_only_batches_are_prepared(
     assert not loads_prepared(tiny, monkeypatch, "int4")
     assert prepare(tiny, cache, "int4") == folder
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
-    batches = Embedder(tiny, weights="int4", threads=1)._encoder.batches(["cat"] * 100, EncodeOptions())
-    assert max(len(batch) for batch, _ in batches) == 48 // 3
+    assert rows_of_a_batch(Embedder(tiny, weights="int4", threads=1)._encoder) == 48 // 3
 
 
 def test_it_is_told_and_can_be_switched_off(
@@ -111,12 +116,8 @@ def test_it_is_told_and_can_be_switched_off(
 
 def test_batches_take_the_measured_budget_of_these_threads(tiny: Path, cache: Path) -> None:
     prepare(tiny, cache)
-    rows: list[int] = []
-    model = Embedder(tiny, weights="fp32", threads=1)
-    other = Embedder(tiny, weights="fp32", threads=2)
-    for encoder in (model._encoder, other._encoder):
-        rows.append(max(len(batch) for batch, _ in encoder.batches(["cat"] * 100, EncodeOptions())))
-    assert rows == [48 // 3, 256 // 3]
+    assert rows_of_a_batch(Embedder(tiny, weights="fp32", threads=1)._encoder) == 48 // 3
+    assert rows_of_a_batch(Embedder(tiny, weights="fp32", threads=2)._encoder) == 256 // 3
 
 
 def test_budgets_of_several_thread_counts_are_kept(tiny: Path, cache: Path) -> None:

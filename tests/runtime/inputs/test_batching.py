@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpack.inputs.batching import IMAGE_WINDOW, pad, token_budget_batches, windows
+from embedpack.inputs.items import Image, Item, Text, number_items
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=60)
 BUDGETS = st.integers(1, 1000)
@@ -63,26 +64,29 @@ def test_inputs_of_the_graph_are_int64(name: str) -> None:
     assert pad([np.array([1, 2])], 0)[name].dtype == np.int64
 
 
-@given(items=st.lists(st.sampled_from(["text", b"image"]), max_size=60), most=st.integers(1, 30))
-def test_windows_hold_every_item_in_order_and_few_at_a_time(items: list[str | bytes], most: int) -> None:
+@given(inputs=st.lists(st.sampled_from(["text", b"image"]), max_size=60), most=st.integers(1, 30))
+def test_windows_hold_every_item_in_order_and_few_at_a_time(inputs: list[str | bytes], most: int) -> None:
+    items = list(number_items(inputs, images=True))
     found = list(windows(iter(items), most))
     assert list(itertools.chain(*found)) == items
     for window in found:
         assert 0 < len(window) <= most
-        assert sum(isinstance(item, bytes) for item in window) <= IMAGE_WINDOW
+        assert sum(isinstance(item, Image) for item in window) <= IMAGE_WINDOW
     for window in found[:-1]:
         full = len(window) == most
-        assert full or (window[-1] == b"image" and window.count(b"image") == IMAGE_WINDOW)
+        assert full or (
+            isinstance(window[-1], Image) and sum(isinstance(item, Image) for item in window) == IMAGE_WINDOW
+        )
 
 
 def test_windows_take_no_more_than_they_give() -> None:
     taken = 0
 
-    def items() -> Iterator[str]:
+    def items() -> Iterator[Item]:
         nonlocal taken
         for _ in range(9):
             taken += 1
-            yield "text"
+            yield Text(taken, "text")
 
     found = windows(items(), 3)
     for count in (3, 6, 9):

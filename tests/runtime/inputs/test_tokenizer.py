@@ -50,7 +50,7 @@ def test_prompt_is_part_of_the_text(tokenizer: TextTokenizer) -> None:
 def test_long_texts_lose_their_end_and_say_so(tokenizer: TextTokenizer, words: int) -> None:
     (tokens,) = tokenizer.encode(["cat " * words], "")
     assert len(tokens.ids) == min(words + 2, 32)
-    assert tokens.cut == (words > 30)
+    assert tokens.truncated == (words > 30)
     assert tokens.ids[-1] == SEP
 
 
@@ -69,7 +69,7 @@ def test_padding_and_truncation_of_the_file_do_not_count(tiny: Path, tokenizer: 
     texts = ["cat", "how do i reset the router", "a cat " * 40 + "sleeps"]
     for found, expected in zip(other.encode(texts, ""), tokenizer.encode(texts, ""), strict=True):
         assert found.ids.tolist() == expected.ids.tolist()
-        assert found.cut == expected.cut
+        assert found.truncated == expected.truncated
 
 
 @pytest.mark.parametrize("surplus", [0, 1, 99_999])

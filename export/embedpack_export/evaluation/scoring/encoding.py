@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings
 from embedpack.engine.loading import open_processor
+from embedpack.inputs.batching import windows
 from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.pack.folder import Pack
 from embedpack.progress import Progress
@@ -20,8 +20,8 @@ from embedpack.vectors.token_pooling import pool_rows
 from embedpack_export.evaluation.sets.data import AnySet, RetrievalSet
 from embedpack_export.reference.protocol import Input
 
-# Inputs processed at a time to count their tokens; few if there are images, whose pixels take memory.
-TEXT_WINDOW, IMAGE_WINDOW = 1024, 8
+# Inputs processed at a time to count their tokens.
+WINDOW = 1024
 # Upper bounds of the length groups, in tokens.
 LENGTHS = (16, 64, 256, 1024)
 
@@ -104,10 +104,8 @@ def inspect_inputs(pack: Pack, task: str, inputs: Sequence[Input], prompt_name: 
 
 
 def _processed(processor: Processor, inputs: Sequence[Input], prompt: str) -> Iterator[ModelInput]:
-    window = IMAGE_WINDOW if any(isinstance(each, Path) for each in inputs) else TEXT_WINDOW
-    for start in range(0, len(inputs), window):
-        part = inputs[start : start + window]
-        yield from processor.process(part, prompt, numbers=range(start, start + len(part)))
+    for window in windows(processor.items(inputs), WINDOW):
+        yield from processor.process(window, prompt)
 
 
 def pooled(vectors: MultiEmbeddings, infos: Sequence[InputInfo], factor: int) -> MultiEmbeddings:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from embedpack.errors import CheckpointError, InputError
 from embedpack.inputs.images import read_image
-from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack.inputs.processor import Processor
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.codes import Float32
 from embedpack_export.planning.model_source import ModelSource
@@ -65,14 +65,14 @@ def open_torch_model(source: ModelSource, task: str | None, pooling: Pooling | N
             "leave --reference out to compare with the fp32 graph"
         )
     model = V4Reference.from_checkpoint(source.checkpoint.folder, None if adapter is None else task)
-    return _TextsAndImages(source.processor.tokenizer, model)
+    return _TextsAndImages(source.processor, model)
 
 
 class _TextsAndImages:
     """A model that computes single vectors and multi-vectors at once; those of the last call are kept for the next."""
 
-    def __init__(self, tokenizer: TextTokenizer, model: V4Reference) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, processor: Processor, model: V4Reference) -> None:
+        self._processor = processor
         self._model = model
         self._last: tuple[Sequence[Input], str, V4Vectors] | None = None
 
@@ -95,9 +95,10 @@ class _TextsAndImages:
         return self._last[2]
 
     def _check_lengths(self, texts: Sequence[str], prompt: str) -> None:
-        cut = sum(tokens.cut for tokens in self._tokenizer.encode(texts, prompt))
+        processor = self._processor
+        cut = sum(item.truncated for item in processor.process(processor.items(texts), prompt))
         if cut:
             raise InputError(
-                f"{cut} texts are longer than the {self._tokenizer.max_tokens} tokens of the pack, and the torch "
+                f"{cut} texts are longer than the {processor.tokenizer.max_tokens} tokens of the pack, and the torch "
                 "reference of this family does not cut texts; leave --reference out, or such sets"
             )

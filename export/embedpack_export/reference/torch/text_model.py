@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import InputError, MissingExtraError, unknown
+from embedpack.inputs.items import check_text
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.manifest import Pooling
 from embedpack.progress import Progress
@@ -64,7 +65,8 @@ class TextModel:
             float32 [texts, dimensions], of unit length.
 
         Raises:
-            InputError: there are no texts, one cannot be used (see `TextTokenizer.encode`), or one is an image.
+            InputError: there are no texts, one is an image, or one cannot be used (see
+                `embedpack.inputs.items.check_text`).
         """
         texts = texts_of(inputs)
         return np.stack(
@@ -89,7 +91,8 @@ class TextModel:
         self, texts: Sequence[str], prompt: str, head: Callable[[torch.Tensor], npt.NDArray[np.float32]]
     ) -> list[Float32]:
         """Apply a head to the last hidden states of each text."""
-        tokens = [item.ids for item in self._tokenizer.encode(texts, prompt)]
+        checked = [check_text(text, number) for number, text in enumerate(texts)]
+        tokens = [item.ids for item in self._tokenizer.encode(checked, prompt)]
         if not tokens:
             raise InputError("no texts: the list is empty")
         vectors: dict[int, Float32] = {}

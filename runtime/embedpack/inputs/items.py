@@ -1,0 +1,113 @@
+"""Inputs of a call as numbered, checked texts and images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from embedpack.errors import InputError
+from embedpack.inputs.images import ImageSource, is_image
+from embedpack.inputs.limits import MAX_CHARACTERS
+
+Input: TypeAlias = "str | ImageSource"
+Inputs: TypeAlias = "Input | Sequence[Input] | Iterator[Input]"
+
+NO_INPUTS = "nothing to embed: the list is empty"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that can be tokenized; `number` is its position among the inputs of the call."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that has not been read; `number` is its position among the inputs of the call."""
+
+    number: int
+    source: ImageSource
+
+
+Item: TypeAlias = Text | Image
+
+
+def as_list_or_iterator(inputs: Inputs) -> list[Input] | Iterator[Input]:
+    """Inputs of a call as a list; an iterator stays as it is.
+
+    Raises:
+        InputError: they are of another type, or an empty sequence.
+    """
+    if isinstance(inputs, str) or is_image(inputs):
+        return [inputs]
+    # An open file iterates over its lines, but was meant as an image.
+    if isinstance(inputs, Iterator) and not isinstance(inputs, io.IOBase):
+        return inputs
+    if not isinstance(inputs, Sequence) or isinstance(inputs, bytes | bytearray):
+        raise InputError(
+            "pass a text, an image (PIL.Image.Image, pathlib.Path, bytes, uint8 array [height, width, 3]), or a "
+            f"sequence or an iterator of them, not {type(inputs).__name__}"
+        )
+    if not inputs:
+        raise InputError(NO_INPUTS)
+    return list(inputs)
+
+
+def as_iterable(inputs: Input | Iterable[Input]) -> Iterable[Input]:
+    """Inputs of a call that takes any iterable; one text or image becomes a list of one.
+
+    Raises:
+        InputError: they are of another type.
+    """
+    if isinstance(inputs, str) or is_image(inputs):
+        return [inputs]
+    if not isinstance(inputs, Iterable) or isinstance(inputs, (Mapping, bytes, bytearray, io.IOBase)):
+        raise InputError(f"pass something that gives texts and images one by one, not {type(inputs).__name__}")
+    return inputs
+
+
+def number_items(inputs: Iterable[Input], *, images: bool) -> Iterator[Item]:
+    """Number inputs from 0 and check them one by one, without opening files.
+
+    Args:
+        inputs: texts and images.
+        images: whether images are allowed.
+
+    Raises:
+        InputError: an input is of another type, an image that is not allowed, or a text that cannot be tokenized.
+    """
+    for number, value in enumerate(inputs):
+        if not is_image(value):
+            yield Text(number, check_text(value, number))
+        elif images:
+            yield Image(number, value)
+        else:
+            raise InputError(f"item {number} is an image; this pack reads texts only")
+
+
+def check_text(text: object, number: int) -> str:
+    """Refuse what is not a text that can be tokenized; `number` is its position for the error message.
+
+    Raises:
+        InputError: it is not a str, is blank, has more than `MAX_CHARACTERS`, a NUL or a lone surrogate.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"item {number} is of type {type(text).__name__}; a text must be a str")
+    if not text or text.isspace():
+        raise InputError(f"text {number} is empty; leave it out, or give it a placeholder of your choice")
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(f"text {number} has {len(text)} characters, at most {MAX_CHARACTERS} are taken; split it")
+    if "\0" in text:
+        raise InputError(f"text {number} has a NUL character at position {text.index(chr(0))}; is it binary data?")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as cause:
+        raise InputError(
+            f"text {number} has a lone surrogate (U+{ord(text[cause.start]):04X}) at position {cause.start}; "
+            "it was decoded wrongly: try text.encode('utf-8', 'replace').decode()"
+        ) from cause
+    return text
