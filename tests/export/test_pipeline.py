@@ -291,12 +291,12 @@ def test_the_store_refuses_a_tensor_of_another_size_than_announced(tmp_path: Pat
 # --- whole or not at all
 
 INTERRUPTIONS = {
-    "calibration inputs": "embedpack_export.pipeline.text_inputs",
+    "calibration inputs": "embedpack_export.stages.task_run.text_inputs",
     "calibration graph": "embedpack_export.stages.exact_run._write_stage",
     "calibration": "embedpack_export.stages.exact_run.StatisticsSum.add",
     "stage": "embedpack_export.stages.graph_writer.GraphWriter.append",
-    "trial": "embedpack_export.stages.graph_writer.WrittenStage.run",
-    "exact vectors": "embedpack_export.pipeline.run_heads",
+    "written stage": "embedpack_export.stages.graph_writer.WrittenStage.run",
+    "exact vectors": "embedpack_export.stages.task_run.open_heads",
     "codes": "embedpack_export.pipeline.fit_codes",
     "codebooks": "embedpack_export.stages.output_codes.write_codebooks",
     "graph": "embedpack_export.stages.graph_writer.GraphWriter.finish",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -98,23 +99,18 @@ def record_stage(
         run.hidden = advanced
 
 
-def run_heads(
-    model: StagedModel,
-    heads: Callable[[GraphContext, ir.Value], None],
-    run: ExactRun,
-    outputs: Sequence[str],
-    scratch: Path,
-) -> list[list[npt.NDArray[Any]]]:
-    """Outputs of heads for what the last stage handed over, batch by batch."""
+@contextmanager
+def open_heads(
+    model: StagedModel, heads: Callable[[GraphContext, ir.Value], None], weights: Weights, scratch: Path
+) -> Iterator[GraphSession]:
+    """Open the heads as a graph of their own, with the last hidden states as the input `hidden`."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         graph = GraphBuilder("heads", WeightStore(Path(folder)))
-        context = GraphContext(graph, declare(graph, model.inputs), run.weights, ObservedFp32(), statistics={})
+        context = GraphContext(graph, declare(graph, model.inputs), weights, ObservedFp32(), statistics={})
         heads(context, graph.input("hidden", ir.DataType.FLOAT, model.hidden))
         path = Path(folder) / "heads.onnx"
         ir.save(graph.build(), path)
-        session = GraphSession(path, available_cores(), mapped=True)
-        batches = zip(run.feeds, run.hidden, strict=True)
-        return [session.run(outputs, feeds | {"hidden": hidden}) for feeds, hidden in batches]
+        yield GraphSession(path, available_cores(), mapped=True)
 
 
 def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path) -> tuple[Path, list[str]]:

@@ -1,0 +1,108 @@
+"""Runs of one task's calibration inputs: through the exact model, and through the graph of each weights format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from embedpack.engine.golden import GoldenCase, golden_cases
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
+from embedpack.pack.manifest import WeightsFormat
+from embedpack_export.arrays import Float32
+from embedpack_export.graph.lora_branches import AdapterBranches
+from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.sources.weights import Weights
+from embedpack_export.stages.closeness import Vectors
+from embedpack_export.stages.exact_run import ExactRun, open_heads
+from embedpack_export.stages.heads import text_heads
+from embedpack_export.stages.inputs import Inputs, text_inputs
+from embedpack_export.stages.written_run import AdapterFeeds, WrittenRun
+
+
+@dataclass(frozen=True)
+class ImageVectors:
+    """Outputs of the vision tower for the images among the inputs.
+
+    Attributes:
+        exact: vectors of each image in float32.
+        written: the same from the vision graph of each weights format.
+    """
+
+    exact: Sequence[Float32]
+    written: Mapping[WeightsFormat, Sequence[Float32]]
+
+
+@dataclass(frozen=True)
+class TaskVectors:
+    """Vectors of a task's inputs: exact ones, and those of each weights format."""
+
+    exact: Vectors
+    written: Mapping[WeightsFormat, Vectors]
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """Inputs of a task with the state of their runs.
+
+    Attributes:
+        golden: golden cases among the inputs.
+        inputs: calibration inputs and golden inputs.
+        exact: run through the model in float32.
+        written: run through the graph of each weights format.
+    """
+
+    golden: list[GoldenCase]
+    inputs: Inputs
+    exact: ExactRun
+    written: Mapping[WeightsFormat, WrittenRun]
+
+    @classmethod
+    def start(
+        cls, plan: ExportPlan, task: str, images: ImageVectors, branches: Mapping[WeightsFormat, AdapterBranches]
+    ) -> TaskRun:
+        """Place the inputs of a task before the first stage; with `branches` the adapter is an input of the graphs."""
+        chosen = plan.tasks[task]
+        golden = golden_cases(chosen.prompts.values(), images=plan.model.vision is not None)
+        inputs = text_inputs(plan, chosen, golden)
+        weights = Weights(plan.checkpoint, chosen.adapter, plan.model.rules, plan.is_text_tensor)
+        written = {
+            name: WrittenRun(
+                inputs.feeds(vectors),
+                None
+                if chosen.adapter is None or name not in branches
+                else AdapterFeeds(branches[name], chosen.adapter, plan.model.rules),
+            )
+            for name, vectors in images.written.items()
+        }
+        return cls(golden, inputs, ExactRun(weights, inputs.feeds(images.exact), len(inputs.calibration)), written)
+
+    def mean_error(self, weights_format: WeightsFormat) -> npt.NDArray[np.float64]:
+        """Mean of the exact last hidden states minus that of a weights format, float64 [dimensions]."""
+        written = self.inputs.mean_vector(self.written[weights_format].hidden)
+        return self.inputs.mean_vector(self.exact.hidden) - written
+
+    def vectors(self, plan: ExportPlan, offsets: Mapping[WeightsFormat, Float32 | None], scratch: Path) -> TaskVectors:
+        """Apply the heads to all last hidden states; `offsets` [dimensions] are added to those of each format."""
+        outputs = [SENTENCE_EMBEDDING] if plan.model.tokens is None else [SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS]
+        with open_heads(plan.model.text, text_heads(plan, None), self.exact.weights, scratch) as session:
+
+            def apply(run: ExactRun | WrittenRun, offset: Float32 | None) -> Vectors:
+                hidden = run.hidden if offset is None else [values + offset for values in run.hidden]
+                batches = zip(run.feeds, hidden, strict=True)
+                return self._vectors([session.run(outputs, feeds | {"hidden": values}) for feeds, values in batches])
+
+            written = {name: apply(run, offsets[name]) for name, run in self.written.items()}
+            return TaskVectors(apply(self.exact, None), written)
+
+    def _vectors(self, outputs: Sequence[Sequence[Float32]]) -> Vectors:
+        """Vectors from the outputs of each batch: single vectors, and token vectors if the model has them."""
+        calibration, golden = outputs[: len(self.inputs.calibration)], outputs[len(self.inputs.calibration) :]
+        return Vectors(
+            single=np.concatenate([batch[0] for batch in calibration]),
+            tokens=self.inputs.real_tokens([batch[1] for batch in calibration]) if len(calibration[0]) > 1 else None,
+            golden=np.concatenate([batch[0] for batch in golden]),
+        )
