@@ -1,6 +1,6 @@
-"""The weights of one task: the backbone with the task's adapter merged in, read row by row.
+"""Weights of one task: the backbone with the task's adapter merged in, read row by row.
 
-Keeps account of what was used: a tensor of the checkpoint or a key of the adapter that nothing asked for is an error.
+Unused tensors of the checkpoint and unused keys of the adapter are errors, so all uses are recorded.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class NameRules:
-    """How a family's tensors may be named.
+    """Names of a family's tensors in checkpoints and adapters.
 
     Attributes:
-        prefixes: wrappers' prefixes, taken off ("bert." of a BertForMaskedLM).
+        prefixes: prefixes of wrapper classes, which are removed ("bert." of a BertForMaskedLM).
         renames: older endings and their present form.
         unused: pattern of tensors that no embedding needs (pretraining heads, buffers).
     """
@@ -38,7 +38,7 @@ class NameRules:
     unused: re.Pattern[str]
 
     def normal(self, name: str) -> str:
-        """The name that the family's graph uses."""
+        """Name that the family's graph uses."""
         for prefix in self.prefixes:
             name = name.removeprefix(prefix)
         for old, new in self.renames.items():
@@ -47,8 +47,42 @@ class NameRules:
         return name
 
 
+@dataclass
+class RelativeChange:
+    """||W' - W|| / ||W|| of a matrix that an adapter changes, summed while its rows are read for the first time.
+
+    Attributes:
+        rows: number of rows that are in the sums, from the first.
+        change: sum of (W' - W)^2.
+        size: sum of W^2.
+    """
+
+    rows: int = 0
+    change: float = 0.0
+    size: float = 0.0
+
+    def reader(self, base: ReadRows, merged: ReadRows) -> ReadRows:
+        """A reader of merged rows that adds to the sums the rows that follow those already in them."""
+
+        def read(rows: RowIndex) -> Float32:
+            after = merged(rows)
+            if isinstance(rows, slice) and rows.start == self.rows:
+                before = base(rows)
+                self.change += float(np.square(after - before, dtype=np.float64).sum())
+                self.size += float(np.square(before, dtype=np.float64).sum())
+                self.rows += len(before)
+            return after
+
+        return read
+
+    @property
+    def value(self) -> float:
+        """The relative change."""
+        return self.change**0.5 / max(self.size**0.5, 1e-30)
+
+
 class Weights:
-    """Merged weights by name; call `check_all_used` once a graph has taken what it needs."""
+    """Merged weights by name; call `check_all_used` after a graph has read its weights."""
 
     def __init__(
         self,
@@ -57,7 +91,14 @@ class Weights:
         rules: NameRules,
         belongs: Callable[[str], object] = lambda name: True,
     ) -> None:
-        """Begin; tensors for which `belongs` is false are the business of another part of the model."""
+        """Index the tensors.
+
+        Args:
+            checkpoint: the checkpoint.
+            adapter: adapter of the task; None: the backbone alone.
+            rules: names of the tensors.
+            belongs: predicate of the names of this graph's tensors; all others belong to another graph.
+        """
         where = str(checkpoint.folder)
         self._rules = rules
         self._where = where
@@ -68,11 +109,12 @@ class Weights:
         self._replacements = _normalised(rules, adapter.replacements.items() if adapter else (), adapted)
         self._adapter = adapter
         self._used: set[str] = set()
-        # ||W' - W|| / ||W|| of what the adapter changed, by name.
-        self._changes: dict[str, float] = {}
+        # Relative changes by the adapter, of matrices by module and of vectors by tensor name.
+        self._matrix_changes: dict[str, RelativeChange] = {}
+        self._vector_changes: dict[str, float] = {}
 
     def matrix(self, module: str, shape: tuple[int, int]) -> Matrix:
-        """`module.weight` [rows, columns], merged.
+        """Merged `module.weight` [rows, columns].
 
         Raises:
             CheckpointError: it is missing or of another shape, or the adapter's update does not fit.
@@ -85,10 +127,10 @@ class Weights:
             update.check_shape(shape)
             self._used.add(module)
             read = update.merge(read, shape)
-        merged = Matrix(name, shape, read)
-        if (update is not None or name in self._replacements) and name not in self._changes:
-            self._changes[name] = _relative_change(Matrix(name, shape, _row_reader(base)), merged)
-        return merged
+        if update is not None or name in self._replacements:
+            change = self._matrix_changes.setdefault(module, RelativeChange())
+            read = change.reader(_row_reader(base), read)
+        return Matrix(name, shape, read)
 
     def flattened(self, module: str, shape: tuple[int, ...]) -> Matrix:
         """`module.weight` of more than two axes as a matrix [first axis, all others].
@@ -104,7 +146,7 @@ class Weights:
         return Matrix(name, (shape[0], math.prod(shape[1:])), _row_reader(flat))
 
     def vector(self, name: str, size: int) -> Float32:
-        """A bias or norm weight [size], with what the adapter changes in it.
+        """Merged bias or norm weight [size].
 
         Raises:
             CheckpointError: as `matrix`.
@@ -118,38 +160,41 @@ class Weights:
             vector = vector + change
         if replacement is not None or change is not None:
             before = base.float32()
-            self._changes[name] = float(np.linalg.norm(vector - before)) / max(float(np.linalg.norm(before)), 1e-30)
+            self._vector_changes[name] = float(np.linalg.norm(vector - before)) / max(
+                float(np.linalg.norm(before)), 1e-30
+            )
         if not np.isfinite(vector).all():
             raise CheckpointError(f"{name}: merged weights are not finite")
         return vector
 
     def check_all_used(self) -> None:
-        """Refuse tensors and adapter keys that nothing asked for, and an adapter that changes nothing.
+        """Refuse unused tensors, unused adapter keys and an adapter that changes nothing.
 
         Raises:
             CheckpointError: see above.
         """
-        left = self._unused(self._tensors)
-        if left:
+        tensors = self._unused(self._tensors)
+        if tensors:
             raise CheckpointError(
-                f"{self._where}: the family has no use for {_some(left)}; is it another architecture?"
+                f"{self._where}: the family has no use for {_first_five(tensors)}; is it another architecture?"
             )
         if self._adapter is None:
             return
         unused = self._unused([*self._updates, *self._replacements])
         if unused:
             raise CheckpointError(
-                f"{self._adapter.folder}: the adapter changes {_some(unused)}, which this export of the model does not "
-                "have; is it an adapter for another model?"
+                f"{self._adapter.folder}: the adapter changes {_first_five(unused)}, which this export of the model "
+                "does not have; is it an adapter for another model?"
             )
         if not self._largest_change() > 0:
             raise CheckpointError(f"{self._adapter.folder}: the adapter changes nothing (all its updates are zero)")
 
     def adapter_record(self) -> Adapter | None:
-        """What was merged, for the manifest."""
+        """Entry of the manifest for the merged adapter."""
         if self._adapter is None:
             return None
-        return Adapter(modules=len(self._changes), relative_change=float(f"{self._largest_change():.3e}"))
+        modules = len(self._matrix_changes) + len(self._vector_changes)
+        return Adapter(modules=modules, relative_change=float(f"{self._largest_change():.3e}"))
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> StoredTensor:
         tensor = self._tensors.get(name)
@@ -168,7 +213,18 @@ class Weights:
         return [name for name in names if name not in self._used and not self._rules.unused.search(name)]
 
     def _largest_change(self) -> float:
-        return max(self._changes.values(), default=0.0)
+        """The largest relative change of a tensor; reads matrices that no graph has read."""
+        changes = list(self._vector_changes.values())
+        for module, change in list(self._matrix_changes.items()):
+            rows, columns = self._tensors[f"{module}.weight"].shape
+            if change.rows < rows:
+                change.rows, change.change, change.size = 0, 0.0, 0.0
+                for _ in self.matrix(module, (rows, columns)).chunks():
+                    pass
+            if not math.isfinite(change.value):
+                raise CheckpointError(f"{self._where}: {module}.weight, which the adapter changes, is not finite")
+            changes.append(change.value)
+        return max(changes, default=0.0)
 
 
 def _row_reader(tensor: StoredTensor) -> ReadRows:
@@ -176,14 +232,6 @@ def _row_reader(tensor: StoredTensor) -> ReadRows:
         return tensor.rows(rows.start, rows.stop) if isinstance(rows, slice) else tensor.rows_at(rows)
 
     return read
-
-
-def _relative_change(base: Matrix, merged: Matrix) -> float:
-    change = size = 0.0
-    for before, after in zip(base.chunks(), merged.chunks(), strict=True):
-        change += float(np.square(after - before, dtype=np.float64).sum())
-        size += float(np.square(before, dtype=np.float64).sum())
-    return change**0.5 / max(size**0.5, 1e-30)
 
 
 def _normalised(rules: NameRules, items: Iterable[tuple[str, T]], where: str) -> dict[str, T]:
@@ -197,6 +245,6 @@ def _normalised(rules: NameRules, items: Iterable[tuple[str, T]], where: str) ->
     return result
 
 
-def _some(names: list[str]) -> str:
+def _first_five(names: list[str]) -> str:
     shown = ", ".join(sorted(names)[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
