@@ -17,7 +17,6 @@ from typing import Literal
 
 from benchmarks.checkpoints.v4.configs import adapter_config, model_config, preprocessor_config, tokenizer_config
 from benchmarks.checkpoints.v4.layout import (
-    PROJECTOR,
     Entry,
     Spelling,
     adapter_entries,
@@ -32,6 +31,7 @@ from benchmarks.checkpoints.v4.tokenizer import V4Tokenizer, fill_tokenizer, loa
 from benchmarks.checkpoints.v4.values import RandomValues
 from embedpack import EmbedpackError
 from embedpack.progress import Progress
+from embedpack_export.families import PROJECTOR
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 README = """---

@@ -17,9 +17,9 @@ from benchmarks.speed.inputs import write_inputs
 from embedpack import EmbedpackError
 from embedpack.errors import InputError
 from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack_export.families import PROJECTOR
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings
-from embedpack_export.planning.token_head import PROJECTOR
 
 # Files that transformers does not write with the weights.
 COPIED_FILES = (

@@ -711,7 +711,7 @@ def test_large_models_look_at_fewer_texts(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, work: float, fewest: int, most: int, expected: list[str]
 ) -> None:
     """Spread over the file, whose texts may be sorted."""
-    for name, value in (("WORK", work), ("FEWEST_TOKENS", fewest), ("MOST_TOKENS", most)):
+    for name, value in (("MAX_WORK", work), ("MIN_TOKENS", fewest), ("MAX_TOKENS", most)):
         monkeypatch.setattr(f"embedpack_export.stages.inputs.{name}", value)
     calibrate = calibration_file(checkpoint.parent, ("cat", "river", "roof", "rain", "house", "door", "tree"))
     found = make_plan(ExportSettings(checkpoint=checkpoint, output=checkpoint.parent / "pack", calibrate=calibrate))

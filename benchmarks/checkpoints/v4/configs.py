@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.checkpoints.v4.layout import PROJECTOR, TASKS, decoder_linears
+from benchmarks.checkpoints.v4.layout import TASKS, decoder_linears
 from benchmarks.checkpoints.v4.shape import TextShape, V4Shape, VisionShape
 from benchmarks.checkpoints.v4.stream import Dtype
+from embedpack_export.families import PROJECTOR
 
 TORCH_DTYPES: Mapping[Dtype, str] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]

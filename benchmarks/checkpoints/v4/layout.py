@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.checkpoints.v4.shape import TextShape, V4Shape, VisionShape
+from embedpack_export.families import PROJECTOR
 
 Kind = Literal["linear", "features", "embedding", "bias", "norm", "projector", "lora_A", "lora_B"]
 Spelling = Literal["old", "new"]
 
 TASKS = ("retrieval", "text-matching", "code")
-PROJECTOR = "multi_vector_projector"
 # The first shard of the real checkpoint ends here, inside layer 19 of 36.
 SPLIT_LAYER = 19 / 36
 SPLIT_PARTS = ("mlp.down_proj", "input_layernorm", "post_attention_layernorm")

@@ -1,4 +1,4 @@
-"""The end of an export: the remaining files, and the manifest that names them all."""
+"""The manifest of a pack, and the files that an export writes last."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOOLS = ("embedpack", "numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers")
 
 
 def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: PackBuilder) -> Manifest:
-    """Write what is left, the manifest last."""
+    """Write tokenizer, licence and golden vectors, then the manifest, which names all files."""
     folder = pack.folder
     adapters = {task.adapter.folder for task in plan.tasks.values() if task.adapter is not None}
     license, license_text = pack_license(plan.checkpoint.folder, sorted(adapters))

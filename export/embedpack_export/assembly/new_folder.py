@@ -17,10 +17,10 @@ from embedpack.storage.atomic import disk_errors
 
 @contextmanager
 def new_pack(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder beside `output` that takes its name when the block ends without an error.
+    """Make a temporary folder next to `output`, and rename it to `output` if the block ends without an error.
 
     Raises:
-        InputError: something is at `output` that may not be replaced, or the folder cannot be written.
+        InputError: `output` exists and may not be replaced, or the folder cannot be written.
         CapacityError: the disk is full.
     """
     check_output(output, overwrite=overwrite)
@@ -38,7 +38,7 @@ def new_pack(output: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse to write over anything but a pack, and over a pack only when asked to.
+    """Refuse an output that exists, unless it is a pack and may be overwritten.
 
     Raises:
         InputError: see above.

@@ -1,4 +1,4 @@
-"""What accumulates while a pack is written: graphs, tasks, variants, golden vectors."""
+"""Contents of the manifest, collected while a pack is written: graphs, tasks, variants, golden vectors."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ MIN_ONNXRUNTIME = "1.24.1"
 
 @dataclass(frozen=True)
 class WrittenGraph:
-    """A graph file that was checked."""
+    """A graph file that passed its checks."""
 
     path: Path
 
     @classmethod
-    def complete(cls, path: Path) -> WrittenGraph:
+    def check(cls, path: Path) -> WrittenGraph:
         """Check a graph.
 
         Raises:
-            PackError: it has a form that is slow on CPUs.
+            PackError: it contains a pattern that is slow on CPUs.
         """
         onnx.checker.check_model(str(path), full_check=True)
         model = ir.load(path)
@@ -46,26 +46,32 @@ class WrittenGraph:
 
     @property
     def external_data(self) -> tuple[str, ...]:
-        """Files that the weights are in."""
+        """Files of the weights."""
         tensors = [value.const_value for value in ir.load(self.path).graph.initializers.values()]
         return tuple(sorted({str(item.location) for item in tensors if isinstance(item, ir.ExternalTensor)}))
 
     @property
     def static_activations(self) -> tuple[str, ...]:
-        """Activations with a step for all rows, in the order of the graph."""
-        quantizing = [node for node in ir.load(self.path).graph if node.op_type == "QuantizeLinear"]
-        steps = [node.inputs[1].name or "" for node in quantizing if node.inputs[1] is not None]
+        """Names of the activations that are quantized with one step for all rows, in the order of the graph."""
+        nodes = [node for node in ir.load(self.path).graph if node.op_type == "QuantizeLinear"]
+        steps = [node.inputs[1].name or "" for node in nodes if node.inputs[1] is not None]
         return tuple(name.removesuffix(STEP) for name in steps if name.endswith(STEP))
 
     @property
     def operators(self) -> tuple[str, ...]:
-        """Kinds of its nodes."""
+        """Operators of the graph, as domain.operator."""
         return tuple(sorted({f"{node.domain or 'ai.onnx'}.{node.op_type}" for node in ir.load(self.path).graph}))
 
 
 @dataclass(frozen=True)
 class VariantKind:
-    """What a variant is: of one task (None: switchable), its weights format, the adapters' files by task."""
+    """Kind of a variant.
+
+    Attributes:
+        task: task of a merged variant; None: switchable.
+        weights: weights format.
+        adapter_files: adapter files of a switchable variant by task.
+    """
 
     task: str | None
     weights: WeightsFormat
@@ -77,10 +83,14 @@ class PackBuilder:
     """A pack that is being written.
 
     Attributes:
-        folder: of the pack.
-        scratch: a folder for what is needed in between.
-        weights: formats of the matrices.
+        folder: folder of the pack.
+        scratch: folder of temporary files.
+        weights: weights formats of the variants.
+        tasks: tasks of the manifest.
+        variants: variants of the manifest.
+        vision: vision graphs of the manifest.
         exact: calibration inputs of each task, with their vectors in float32.
+        golden: golden cases and vectors.
     """
 
     folder: Path
@@ -94,12 +104,12 @@ class PackBuilder:
 
     @cached_property
     def store(self) -> WeightStore:
-        """Takes the weights of all graphs."""
+        """Store of the weights of all graphs."""
         return WeightStore(self.folder)
 
     def add_vision(self, weights: WeightsFormat) -> None:
-        """Complete the vision graph of a weights format and take it in."""
-        written = WrittenGraph.complete(self.folder / f"vision-{weights}.onnx")
+        """Check the vision graph of a weights format and add it."""
+        written = WrittenGraph.check(self.folder / f"vision-{weights}.onnx")
         self.vision[weights] = VisionGraph(
             graph=written.path.name,
             external_data=written.external_data,
@@ -107,8 +117,8 @@ class PackBuilder:
         )
 
     def add_variant(self, name: str, kind: VariantKind, measured: Accuracy) -> None:
-        """Complete the graph of a variant and take it in."""
-        text = WrittenGraph.complete(self.folder / f"{name}.onnx")
+        """Check the text graph of a variant and add it."""
+        text = WrittenGraph.check(self.folder / f"{name}.onnx")
         self.variants[name] = Variant(
             task=kind.task,
             weights=kind.weights,

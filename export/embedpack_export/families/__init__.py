@@ -1,6 +1,6 @@
 """Model families: one file each, named like the `model_type` of config.json.
 
-A family file offers one object, `FAMILY`. A new family is one new file; nothing else has to know it.
+A family file defines one object, `FAMILY`. A new family is one new file; no other file changes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from embedpack_export.graph.context import StagedModel
 from embedpack_export.sources.checkpoint import Checkpoint
 from embedpack_export.sources.weights import NameRules
 
+# Module of the linear layer that makes multi-vectors, in checkpoints and adapters.
+PROJECTOR = "multi_vector_projector"
+
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prefixes of a task's texts by name."""
+    """Text prefixes of a task by prompt name, and the name of the default prompt."""
 
     prefixes: Mapping[str, str]
     default: str | None
@@ -29,12 +32,12 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Vision:
-    """The part that reads images.
+    """Vision tower.
 
     Attributes:
-        model: the tower; its last stage returns the vectors of image tokens.
-        image: how an image becomes its inputs.
-        tensors: pattern of the tower's tensors.
+        model: stages of the tower; the last one returns the vectors of image tokens.
+        image: processing of images to the tower's inputs.
+        tensors: pattern of the names of the tower's tensors.
     """
 
     model: StagedModel
@@ -44,7 +47,7 @@ class Vision:
 
 @dataclass(frozen=True)
 class TokenHead:
-    """A linear layer that makes one vector of each token."""
+    """Linear layer that projects hidden states to token vectors."""
 
     module: str
     dimensions: int
@@ -56,20 +59,20 @@ class Model:
 
     Attributes:
         dimensions: size of a hidden state.
-        max_tokens: longest text that the positions allow, special tokens included.
-        pad_token_id: the token that fills up a batch.
+        max_tokens: maximum length of a text in tokens, special tokens included.
+        pad_token_id: id of the padding token.
         vocabulary: rows of the embedding table.
         truncate_dims: truncations that the model was trained for, if its configuration names them.
-        rules: how the tensors of the checkpoint and of adapters may be named.
-        text: the graph of texts, and of images among them where there is `vision`.
-        text_alone: the graph of texts without images, where that is another one.
-        pooling: that of the family, if it has one.
-        prompts: of each task, where the family has its own; under "" those of any other task.
-        adapters: folder of the adapters that come with the checkpoint, for the tasks in `prompts`.
-        adapted: modules that each of those adapters must change.
-        vision: the part that reads images, if there is one.
-        other_tensors: patterns of the tensors of such parts, also of those that are left out.
-        tokens: the head for multi-vectors, if there is one.
+        rules: names of the tensors in the checkpoint and in adapters.
+        text: text graph; with `vision` it also takes the vectors of images.
+        text_alone: text graph without images, if that is another one.
+        pooling: pooling of the family, if it has one.
+        prompts: prompts of each task, if the family has its own; under "" those of any other task.
+        adapters: folder of the adapters in the checkpoint, for the tasks in `prompts`.
+        adapted: names of the modules that each of those adapters must change.
+        vision: vision tower, if there is one.
+        other_tensors: patterns of tensors outside of the text graph, also of parts that are not exported.
+        tokens: head of multi-vectors, if there is one.
     """
 
     dimensions: int
@@ -91,13 +94,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture."""
+    """One architecture; `read` builds the model of a checkpoint."""
 
     read: Callable[[Checkpoint], Model]
 
 
 def find_family(model_type: str) -> Family:
-    """The family of that name.
+    """Find the family of a model type.
 
     Raises:
         CheckpointError: there is none.

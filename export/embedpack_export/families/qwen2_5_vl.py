@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import ImageInput, ImageSize
-from embedpack_export.families import Family, Model, Prompts, TokenHead, Vision
+from embedpack_export.families import PROJECTOR, Family, Model, Prompts, TokenHead, Vision
 from embedpack_export.graph.towers.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
 from embedpack_export.graph.towers.qwen_vision import VisionShape, vision_tower
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config, read_json, with_rope_scaling
@@ -28,7 +28,6 @@ MAX_TOKENS = 32_768
 RETRIEVAL = Prompts({"query": "Query: ", "passage": "Passage: "}, "query")
 # Both sides of a comparison are of one kind.
 MATCHING = Prompts({"query": "Query: ", "passage": "Query: "}, "query")
-PROJECTOR = "multi_vector_projector"
 VISION = re.compile(r"^visual\.")
 
 # Both spellings: "model.layers", "visual" of older files, "model.language_model.layers", "model.visual" of newer ones.

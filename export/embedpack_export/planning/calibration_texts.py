@@ -24,7 +24,7 @@ class CalibrationText(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Texts with the digest of the file they came from."""
+    """Texts of a file, with its digest."""
 
     texts: tuple[CalibrationText, ...]
     sha256: str

@@ -1,4 +1,4 @@
-"""What an export is asked to do."""
+"""Settings of an export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedpack_export.quantization.gptq import RoundingMethod
 
 DEFAULT_WEIGHTS: tuple[WeightsFormat, ...] = ("fp32", "int8")
 DEFAULT_INT4_METHOD: RoundingMethod = "gptaq"
-# Points of nDCG@10 that a variant may lose (see `report.ranking`), by its weights format. On the shipped texts
+# Budget in points of nDCG@10 of self-retrieval (`gate.self_retrieval`), by weights format. On the shipped texts
 # all-MiniLM-L6-v2 loses 0.00, 0.03 and 0.50: enough room for other models, too little for a damaged one.
 MAX_LOSS: dict[WeightsFormat, float] = {"fp32": 0.05, "int8": 0.3, "int4": 1.0}
 LARGEST_LOSS = 100
@@ -28,27 +28,26 @@ class ExportSettings:
 
     Attributes:
         checkpoint: folder with config.json, safetensors and tokenizer.json.
-        revision: of the checkpoint, where it was downloaded; part of the manifest.
-        name: of the model; None: that of the folder.
         output: folder of the pack; must not exist unless `overwrite`.
-        adapters: task to the folder of its PEFT adapter; empty takes the adapters that the checkpoint brings along,
-            or exports the backbone as it is.
-        tasks: which of the checkpoint's tasks to export, all where empty; the name of the only task of a checkpoint
-            without adapters.
-        adapter_modes: "merged": a graph for each task; "switchable": one graph for all of them.
-        modality: "text" leaves the part out that reads images; None takes all that the checkpoint has.
-        weights: formats of the matrices, one variant each per task.
+        revision: commit of a downloaded checkpoint, for the manifest.
+        name: name of the model; None: name of the folder.
+        adapters: folders of PEFT adapters by task; empty: the adapters in the checkpoint, or the backbone alone if it
+            has none.
+        tasks: tasks of the checkpoint to export, all if empty; of a checkpoint without adapters, the name of its task.
+        adapter_modes: "merged": a graph for each task; "switchable": one graph for all tasks.
+        modality: "text": texts only; None: everything that the checkpoint reads.
+        weights: weights formats; each gives one variant per task.
         int4_method: rounding of int4 weights; weaker methods than "gptaq" are for comparisons.
-        pooling: overrides what the checkpoint says.
-        max_tokens: overrides what the checkpoint says.
-        truncate_dims: allowed truncations beside the full dimension; empty takes what the checkpoint says.
-        calibrate: JSON lines with a "text", in place of the texts that come with the exporter.
-        max_loss: points of nDCG@10 that any variant may lose; None: MAX_LOSS.
-        allow_loss: lets a variant pass that loses more than MAX_LOSS, up to this; the pack says so.
-        reference: what variants are compared with at the end; None: torch where it is installed and the model fits
-            into memory, else the float32 graph.
+        pooling: pooling; None: that of the checkpoint.
+        max_tokens: maximum length of an input in tokens; None: that of the checkpoint.
+        truncate_dims: allowed truncations besides the full dimension; empty: those of the checkpoint.
+        calibrate: file of calibration texts, JSON lines with a "text" each; None: the texts of the exporter.
+        max_loss: budget in points of nDCG@10 for all variants; None: MAX_LOSS.
+        allow_loss: largest loss of a variant that exceeds MAX_LOSS and passes all the same; the pack records it.
+        reference: reference of the accuracy check; None: torch if it is installed and the model fits into memory, else
+            the float32 graph.
         overwrite: replace an existing pack.
-        seed: part of the manifest; every random choice of an export starts from it.
+        seed: seed of all random choices, part of the manifest.
     """
 
     checkpoint: Path

@@ -22,7 +22,13 @@ TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """One task: its adapter (None: the backbone as it is) and its prompts."""
+    """A task.
+
+    Attributes:
+        adapter: adapter; None: the backbone alone.
+        prompts: text prefixes by prompt name.
+        default_prompt_name: prompt of inputs without a prompt name; None: no prefix.
+    """
 
     adapter: PeftAdapter | None
     prompts: Mapping[str, str]
@@ -84,11 +90,11 @@ def _own(model: Model, task: str) -> TaskPlan:
     """A task whose adapter comes with the checkpoint."""
     assert model.adapters is not None
     adapter = read_adapter(model.adapters, task)
-    missing = sorted(model.adapted - set(map(model.rules.normal, adapter.updates)))
-    if missing:
+    unchanged = sorted(model.adapted - set(map(model.rules.normal, adapter.updates)))
+    if unchanged:
         raise CheckpointError(
             f"{adapter.folder}: the adapter of {task!r} changes {len(adapter.updates)} modules, not all "
-            f"{len(model.adapted)}; {missing[0]} is missing: is the file complete?"
+            f"{len(model.adapted)}; {unchanged[0]} is missing: is the file complete?"
         )
     return _task(task, adapter, model.prompts[task])
 

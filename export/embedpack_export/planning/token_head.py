@@ -1,7 +1,7 @@
-"""A head for multi-vectors that comes with the adapters, where the checkpoint has none.
+"""Projector for multi-vectors from the adapters' file, for single-vector models that were trained with one.
 
-Single-vector models have no projector. One that was trained together with adapters is kept in their file, as the layer
-below its LoRA: `base_model.model.multi_vector_projector.base_layer.weight` and `.bias`, without a task, for all tasks.
+It is stored as the layer below its LoRA, without a task, for all tasks:
+`base_model.model.multi_vector_projector.base_layer.weight` and `.bias`.
 """
 
 from __future__ import annotations
@@ -13,28 +13,27 @@ import numpy as np
 
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import StoredTensor
-from embedpack_export.families import Model, TokenHead
+from embedpack_export.families import PROJECTOR, Model, TokenHead
 from embedpack_export.planning.tasks import TaskPlan
 from embedpack_export.sources.checkpoint import Checkpoint
 
-PROJECTOR = "multi_vector_projector"
 WEIGHT, BIAS = f"{PROJECTOR}.weight", f"{PROJECTOR}.bias"
 
 
 def take_token_head(
     checkpoint: Checkpoint, model: Model, tasks: Mapping[str, TaskPlan]
 ) -> tuple[Checkpoint, Model, Mapping[str, TaskPlan]]:
-    """Move the projector that the adapters bring into the checkpoint; all stays as it is where they bring none.
+    """Move the projector from the adapters to the checkpoint; change nothing if they have none.
 
     Raises:
-        CheckpointError: only some of the adapters bring a projector, they bring different ones, or it is incomplete.
+        CheckpointError: some adapters have a projector and others do not, they differ, or one is incomplete.
     """
-    found = {task: _projector(plan) for task, plan in tasks.items()}
-    first, projector = next(((task, item) for task, item in found.items() if item), ("", {}))
+    projectors = {task: _projector(plan) for task, plan in tasks.items()}
+    first, projector = next(((task, tensors) for task, tensors in projectors.items() if tensors), ("", {}))
     if model.tokens is not None or not projector:
         return checkpoint, model, tasks
-    for task, other in found.items():
-        _check_same((first, projector), (task, other))
+    for task in tasks:
+        _check_same(projectors, first, task)
     for name in (WEIGHT, BIAS):
         if name not in projector:
             raise CheckpointError(
@@ -48,25 +47,26 @@ def take_token_head(
 
 
 def _projector(plan: TaskPlan) -> dict[str, StoredTensor]:
-    brought = {} if plan.adapter is None else plan.adapter.replacements
-    return {name: tensor for name, tensor in brought.items() if name in (WEIGHT, BIAS)}
+    tensors = {} if plan.adapter is None else plan.adapter.replacements
+    return {name: tensor for name, tensor in tensors.items() if name in (WEIGHT, BIAS)}
 
 
 def _without_projector(plan: TaskPlan) -> TaskPlan:
     if plan.adapter is None:
         return plan
-    left = {name: tensor for name, tensor in plan.adapter.replacements.items() if name not in (WEIGHT, BIAS)}
-    return replace(plan, adapter=replace(plan.adapter, replacements=left))
+    others = {name: tensor for name, tensor in plan.adapter.replacements.items() if name not in (WEIGHT, BIAS)}
+    return replace(plan, adapter=replace(plan.adapter, replacements=others))
 
 
-def _check_same(first: tuple[str, Mapping[str, StoredTensor]], other: tuple[str, Mapping[str, StoredTensor]]) -> None:
-    (task, expected), (another, found) = first, other
+def _check_same(projectors: Mapping[str, Mapping[str, StoredTensor]], task: str, other: str) -> None:
+    """Refuse two tasks whose projectors differ."""
+    expected, tensors = projectors[task], projectors[other]
     remedy = "all tasks of a pack share one projector; export them as packs of their own"
-    if set(found) != set(expected):
+    if set(tensors) != set(expected):
         raise CheckpointError(
-            f"the adapter of {task!r} brings {', '.join(sorted(expected))}, that of {another!r} "
-            f"{', '.join(sorted(found)) or 'no projector'}: {remedy}"
+            f"the adapter of {task!r} brings {', '.join(sorted(expected))}, that of {other!r} "
+            f"{', '.join(sorted(tensors)) or 'no projector'}: {remedy}"
         )
     for name, tensor in expected.items():
-        if tensor.shape != found[name].shape or not np.array_equal(tensor.raw(), found[name].raw()):
-            raise CheckpointError(f"{name} of {tensor.path} and of {found[name].path} differ: {remedy}")
+        if tensor.shape != tensors[name].shape or not np.array_equal(tensor.raw(), tensors[name].raw()):
+            raise CheckpointError(f"{name} of {tensor.path} and of {tensors[name].path} differ: {remedy}")

@@ -1,6 +1,6 @@
-"""Images that an export measures itself on: drawn, so that no picture has to be shipped.
+"""Calibration images, drawn at random so that no picture has to be shipped.
 
-They cover what makes activations differ: smooth colour, noise, sharp edges, lines of text, small and wide formats.
+They vary in the ways that change activations: smooth colour, noise, sharp edges, lines of text, small and wide formats.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Image = npt.NDArray[np.uint8]
 
 
 def calibration_images(seed: int) -> list[Image]:
-    """A handful of images, uint8 [height, width, 3]."""
+    """Draw the images, each uint8 [height, width, 3]."""
     rng = np.random.default_rng(seed)
     drawn: list[tuple[Callable[[np.random.Generator, int, int], Image], int, int]] = [
         (_gradient, 224, 224),
@@ -46,7 +46,7 @@ def _waves(rng: np.random.Generator, height: int, width: int) -> Image:
 
 
 def _blocks(rng: np.random.Generator, height: int, width: int) -> Image:
-    """Rectangles of plain colour, as in charts and screens."""
+    """Rectangles of plain colour, as in charts and screenshots."""
     image = np.full((height, width, 3), 245, np.uint8)
     for _ in range(24):
         top, left = rng.integers(0, height - 8), rng.integers(0, width - 8)
@@ -57,7 +57,7 @@ def _blocks(rng: np.random.Generator, height: int, width: int) -> Image:
 
 
 def _page(rng: np.random.Generator, height: int, width: int) -> Image:
-    """Dark marks in lines on white, the size of letters."""
+    """Lines of dark marks on white, each the size of a letter."""
     image = np.full((height, width, 3), 255, np.uint8)
     for top in range(14, height - 14, 14):
         left = 14

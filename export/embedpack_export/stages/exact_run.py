@@ -1,6 +1,6 @@
-"""The calibration pass: a model in float32, one stage after the other, watched at the inputs of its linear layers.
+"""The calibration pass: a model in float32, stage by stage, with statistics of the inputs of its linear layers.
 
-Only one stage's weights are there at a time, in a scratch folder; what it hands to the next is kept for all inputs.
+Only the weights of one stage exist at a time, in a scratch folder; its hidden states are kept for all inputs.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Feeds = dict[str, npt.NDArray[Any]]
 
 @dataclass
 class ExactRun:
-    """Calibration inputs on their way through a model with the weights of one task.
+    """State of calibration inputs that pass through a model in float32 with the weights of one task.
 
     Attributes:
-        weights: of the task.
+        weights: weights of the task.
         feeds: inputs of the model, batch by batch.
-        observed: how many of them, from the first, count in the statistics.
-        hidden: what the stage before handed over for each batch; empty before the first.
+        observed: number of batches, from the first, that are part of the statistics.
+        hidden: hidden states of each batch after the last stage that was run; empty before the first.
     """
 
     weights: Weights
@@ -51,17 +51,17 @@ class ExactRun:
 def run_exact_stage(
     model: StagedModel, index: int, runs: Sequence[ExactRun], scratch: Path
 ) -> dict[str, SiteStatistics]:
-    """Run one stage over the inputs of all runs, which advance by it.
+    """Run the next stage for all tasks and collect statistics of its activations.
 
     Args:
         model: the model.
-        index: of the stage; stages must be run in their order.
-        runs: one or several tasks that share their statistics.
-        scratch: a folder with room for the weights of a stage in float32, and for what its linear layers read.
+        index: index of the stage; stages must be run in order.
+        runs: runs of the tasks that share their statistics; their hidden states are updated.
+        scratch: folder with room for the weights of a stage in float32 and for the inputs of its linear layers.
 
     Returns:
-        Statistics of what each group of linear layers read, by site. Their activation files last until the next stage
-        is run.
+        Statistics of the inputs of each group of linear layers, by site. Their activation files are valid until the
+        next stage is run.
     """
     sums: dict[str, StatisticsSum] = {}
     files: dict[str, ActivationFile] = {}
@@ -71,32 +71,32 @@ def run_exact_stage(
             if site not in sums:
                 sums[site] = StatisticsSum(values.shape[-1], tokens)
                 files[site] = ActivationFile(scratch / f"site.{len(sums)}", values.shape[-1])
-            found = real_tokens(feeds, values)
-            sums[site].add(found.values)
-            files[site].add(number, found)
-    return {site: replace(collected.result(), activations=files[site]) for site, collected in sums.items()}
+            activations = real_tokens(feeds, values)
+            sums[site].add(activations.values)
+            files[site].add(number, activations)
+    return {site: replace(total.result(), activations=files[site]) for site, total in sums.items()}
 
 
 def record_stage(
     model: StagedModel, index: int, run: ExactRun, scratch: Path
 ) -> Iterator[tuple[Feeds, str, npt.NDArray[Any]]]:
-    """Run one stage over the inputs of a run, which has advanced by it at the end.
+    """Run the next stage; the hidden states of the run are updated at the end.
 
     Yields:
-        For each observed batch its inputs, and name and values [..., channels] of what linear layers read.
+        For each observed batch and site the inputs of the batch, the name of the site and its values [..., channels].
     """
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         graph, sites = _write_stage(model, index, run.weights, Path(folder))
         session = GraphSession(graph, available_cores(), mapped=True)
-        advanced = []
+        outputs = []
         for position, feeds in enumerate(run.feeds):
-            given = feeds | ({"hidden": run.hidden[position]} if index else {})
-            counted = position < run.observed
-            hidden, *activations = session.run(["next", *sites] if counted else ["next"], given)
-            advanced.append(hidden)
-            for site, values in zip(sites, activations, strict=counted):
+            inputs = feeds | ({"hidden": run.hidden[position]} if index else {})
+            observed = position < run.observed
+            hidden, *activations = session.run(["next", *sites] if observed else ["next"], inputs)
+            outputs.append(hidden)
+            for site, values in zip(sites, activations, strict=observed):
                 yield feeds, site, values
-        run.hidden = advanced
+        run.hidden = outputs
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def open_heads(
 
 
 def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path) -> tuple[Path, list[str]]:
-    """The graph of one stage with its sites as outputs; returns their names."""
+    """Write the graph of one stage with its sites as outputs; returns its path and the names of the sites."""
     observed = ObservedFp32()
     graph = GraphBuilder("stage", WeightStore(folder))
     inputs = declare(graph, model.inputs)
@@ -128,15 +128,15 @@ def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path)
 
 
 def _count(feeds: Feeds) -> int:
-    """Real tokens of a batch; of an image, patches."""
+    """Number of real tokens of a batch; of an image, number of patches."""
     return int(feeds[ATTENTION_MASK].sum()) if ATTENTION_MASK in feeds else len(feeds[PATCHES])
 
 
 def real_tokens(feeds: Feeds, values: npt.NDArray[Any]) -> Tokens:
-    """The activations [..., channels] of all tokens but those of padding."""
+    """Activations [..., channels] of the tokens that are no padding."""
     if ATTENTION_MASK in feeds and values.ndim == 3:
         mask = feeds[ATTENTION_MASK].astype(bool)
         lengths = np.broadcast_to(mask.sum(axis=1, keepdims=True), mask.shape)[mask]
         return Tokens(values[mask].astype(np.float32), (1 / lengths[:, None]).astype(np.float32))
-    found = values.reshape(-1, values.shape[-1]).astype(np.float32)
-    return Tokens(found, np.full((len(found), 1), 1 / len(found), np.float32))
+    rows = values.reshape(-1, values.shape[-1]).astype(np.float32)
+    return Tokens(rows, np.full((len(rows), 1), 1 / len(rows), np.float32))

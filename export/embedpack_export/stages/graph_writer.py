@@ -1,4 +1,4 @@
-"""Graphs that grow stage by stage."""
+"""Writers of graphs, stage by stage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from embedpack_export.stages.exact_run import Feeds
 
 @dataclass(frozen=True)
 class LinearWriting:
-    """How linear layers are written: their format, and what is computed beside them."""
+    """Format of the linear layers, and the adapter branches next to them if there are any."""
 
     format: LinearFormat
     branches: Branches | None = None
@@ -37,13 +37,13 @@ class LinearWriting:
 
 @dataclass(frozen=True)
 class WrittenStage:
-    """A stage, or its first part, that can be run.
+    """A stage, or its first part, as a runnable graph.
 
     Attributes:
-        session: over the graph.
-        inputs: names of its inputs.
-        before: name of the hidden states that it reads; None: it is the first.
-        count: of the values that it returns.
+        session: session of the graph.
+        inputs: names of the inputs.
+        before: name of the hidden states that it reads; None for the first stage.
+        count: number of outputs.
     """
 
     session: GraphSession
@@ -52,15 +52,15 @@ class WrittenStage:
     count: int
 
     def run(self, feeds: Feeds, hidden: Float32 | None) -> list[Float32]:
-        """The values; feeds that are no inputs are for other parts."""
-        given = {name: value for name, value in feeds.items() if name in self.inputs}
+        """Outputs of the stage; feeds that are no inputs of it are left out."""
+        inputs = {name: value for name, value in feeds.items() if name in self.inputs}
         if self.before is not None and hidden is not None:
-            given[self.before] = hidden
-        return self.session.run([str(index) for index in range(self.count)], given)
+            inputs[self.before] = hidden
+        return self.session.run([str(index) for index in range(self.count)], inputs)
 
 
 class GraphWriter:
-    """One graph under construction; its weights go to the store stage by stage."""
+    """Writer of one graph, stage by stage; the weights of a stage go to the store at once."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class GraphWriter:
     def append(
         self, index: int, statistics: Mapping[str, SiteStatistics], written: WrittenActivations | None = None
     ) -> None:
-        """Append a stage; its statistics are not kept.
+        """Append a stage, quantized with these statistics.
 
         Raises:
             CheckpointError: a tensor is missing or does not fit.
@@ -94,13 +94,13 @@ class GraphWriter:
         self._statistics.clear()
 
     def last_stage(self) -> AbstractContextManager[WrittenStage]:
-        """The last stage as it was written, as a graph of its own beside the weights."""
+        """Open the last stage as a graph of its own."""
         assert self._hidden is not None
         return self.up_to([self._hidden])
 
     @contextmanager
     def up_to(self, values: Sequence[ir.Value]) -> Iterator[WrittenStage]:
-        """The last stage, or what there is of it, as far as these values."""
+        """Open the last stage, or the part of it that is written, with `values` as the outputs."""
         model = self.context.graph.part(self._before, values)
         path = self._folder / ".stage.onnx"
         try:
@@ -113,7 +113,7 @@ class GraphWriter:
             path.unlink(missing_ok=True)
 
     def finish(self, heads: Callable[[GraphContext, ir.Value], None], path: Path) -> None:
-        """Append what declares the outputs, and write the graph."""
+        """Append the heads and write the graph."""
         assert self._hidden is not None
         heads(self.context, self._hidden)
         ir.save(self.context.graph.build(), path)

@@ -1,4 +1,4 @@
-"""Calibration texts and images as the inputs of a model's graphs, in a fixed order."""
+"""Calibration texts, calibration images and golden inputs, collated for a model's graphs in a fixed order."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from embedpack_export.stages.exact_run import Feeds
 
 # Tokens of a batch: each batch costs a pass over the statistics, each token the memory of its activations.
 TOKEN_BUDGET = 1024
-# Tokens times parameters that one pass may take, within bounds of tokens: a large model looks at fewer texts.
-WORK = 4e12
-FEWEST_TOKENS, MOST_TOKENS = 3_000, 25_000
+# Tokens times parameters of one pass, within bounds of tokens: a large model is calibrated on fewer texts.
+MAX_WORK = 4e12
+MIN_TOKENS, MAX_TOKENS = 3_000, 25_000
 
 
 @dataclass(frozen=True)
@@ -38,35 +38,40 @@ class Batch:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What runs through a model while it is written: calibration inputs, and golden ones, each alone."""
+    """Inputs that pass through a model while it is written.
+
+    Attributes:
+        calibration: batches of calibration inputs.
+        golden: golden inputs, each alone.
+    """
 
     calibration: Sequence[Batch]
     golden: Sequence[Batch]
 
     def feeds(self, embeds: Sequence[Float32]) -> list[Feeds]:
-        """Inputs of the graph, the calibration's first, with the vectors of the images among them, in their order."""
-        left = iter(embeds)
+        """Inputs of the graph, those of the calibration first; `embeds` are the vectors of the images in this order."""
+        vectors = iter(embeds)
         return [
-            batch.feeds | ({IMAGE_EMBEDS: next(left)} if batch.items[0].image is not None else {})
+            batch.feeds | ({IMAGE_EMBEDS: next(vectors)} if batch.items[0].image is not None else {})
             for batch in (*self.calibration, *self.golden)
         ]
 
     def mean_vector(self, hidden: Sequence[Float32]) -> npt.NDArray[np.float64]:
         """Mean over the calibration items of the mean of their tokens, of hidden states [batch, sequence, size]."""
         means = []
-        for batch, found in zip(self.calibration, hidden[: len(self.calibration)], strict=True):
+        for batch, values in zip(self.calibration, hidden[: len(self.calibration)], strict=True):
             mask = batch.feeds[ATTENTION_MASK][..., None].astype(np.float64)
-            means.append((found * mask).sum(axis=1) / mask.sum(axis=1))
+            means.append((values * mask).sum(axis=1) / mask.sum(axis=1))
         return np.asarray(np.concatenate(means).mean(axis=0))
 
     def real_tokens(self, values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Rows of the real tokens of all calibration batches of values [batch, sequence, ...]."""
         pairs = zip(self.calibration, values, strict=True)
-        return np.concatenate([found[batch.feeds[ATTENTION_MASK].astype(bool)] for batch, found in pairs])
+        return np.concatenate([rows[batch.feeds[ATTENTION_MASK].astype(bool)] for batch, rows in pairs])
 
 
 def images(plan: ExportPlan) -> list[ModelInput]:
-    """Calibration images of a model that reads images, and behind them the golden one."""
+    """Calibration images of a model that reads images, then the golden image."""
     if plan.model.vision is None:
         return []
     return _processed(plan, [*calibration_images(plan.seed), golden_image()], "")
@@ -79,9 +84,9 @@ def image_feeds(plan: ExportPlan) -> list[Feeds]:
 
 
 def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -> Inputs:
-    """Texts under the prompts of a task, and images, in batches; each golden case alone."""
+    """Collate texts with the prompts of a task, and images, in batches; each golden case alone."""
     groups = sorted(plan.calibration.by_prompt(task.prompt).items())
-    texts = _bounded(plan, [item for prompt, found in groups for item in _processed(plan, found, prompt)])
+    texts = _bounded(plan, [item for prompt, group in groups for item in _processed(plan, group, prompt)])
     lengths = [len(item.ids) for item in texts]
     batches = [[texts[row] for row in rows] for rows in token_budget_batches(lengths, TOKEN_BUDGET)]
     pictures = [_alone(plan, item) for item in images(plan)]
@@ -98,7 +103,7 @@ def _processed(plan: ExportPlan, inputs: Sequence[Input], prompt: str) -> list[M
 
 
 def _alone(plan: ExportPlan, item: ModelInput) -> Batch:
-    """A batch of one item; `Inputs.feeds` puts the vectors of an image in their place."""
+    """Batch of one input; `Inputs.feeds` replaces the zeros of an image by its vectors."""
     spec = plan.processor.image
     embeds = []
     if item.image is not None and spec is not None:
@@ -108,8 +113,8 @@ def _alone(plan: ExportPlan, item: ModelInput) -> Batch:
 
 
 def _bounded(plan: ExportPlan, texts: Sequence[ModelInput]) -> list[ModelInput]:
-    """Texts, evenly taken, that a model of this size can look at in reasonable time."""
-    limit = min(MOST_TOKENS, max(FEWEST_TOKENS, WORK / max(1, plan.parameters)))
+    """Texts, evenly spaced, whose work for a model of this size is at most `MAX_WORK`."""
+    limit = min(MAX_TOKENS, max(MIN_TOKENS, MAX_WORK / max(1, plan.parameters)))
     tokens = sum(len(item.ids) for item in texts)
-    kept = min(len(texts), max(1, int(len(texts) * limit / tokens)))
-    return [texts[row] for row in np.linspace(0, len(texts) - 1, kept).astype(int)]
+    count = min(len(texts), max(1, int(len(texts) * limit / tokens)))
+    return [texts[row] for row in np.linspace(0, len(texts) - 1, count).astype(int)]

@@ -1,4 +1,4 @@
-"""What was written runs at once, stage by stage: how good a variant is shows without ever loading it as a whole."""
+"""Run of each stage right after it is written: a variant is measured without loading the whole model."""
 
 from __future__ import annotations
 
@@ -19,30 +19,37 @@ from embedpack_export.stages.graph_writer import GraphWriter, WrittenStage
 
 @dataclass
 class AdapterFeeds:
-    """The adapter of a task as inputs of a switchable graph, stage by stage."""
+    """The adapter of a task as inputs of a switchable graph, stage by stage.
+
+    Attributes:
+        branches: branches of the graph.
+        adapter: adapter of the task.
+        rules: names of the adapter's modules.
+    """
 
     branches: AdapterBranches
     adapter: PeftAdapter
     rules: NameRules
-    _given: int = 0
+    # Number of branches in the stages before.
+    _done: int = 0
 
     def next_tensors(self) -> Feeds:
-        """Its tensors for the branches that were added since the last stage was done."""
-        return dict(self.branches.tensors(self.adapter, self.rules, self._given))
+        """Tensors for the branches of the current stage."""
+        return dict(self.branches.tensors(self.adapter, self.rules, self._done))
 
     def stage_done(self) -> None:
-        """From now on branches are those of the next stage."""
-        self._given = self.branches.count
+        """Begin the next stage."""
+        self._done = self.branches.count
 
 
 @dataclass
 class WrittenRun:
-    """Inputs on their way through the stages that were written.
+    """State of calibration inputs that pass through the written stages of one weights format.
 
     Attributes:
         feeds: inputs of the model, batch by batch.
-        adapter: of the task, where the graph takes it as an input.
-        hidden: what the stage before handed over for each batch; empty before the first.
+        adapter: adapter of the task if it is an input of the graph.
+        hidden: hidden states of each batch after the last stage that was run; empty before the first.
     """
 
     feeds: Sequence[Feeds]
@@ -50,14 +57,14 @@ class WrittenRun:
     hidden: list[Float32] = field(default_factory=list)
 
     def run(self, stage: WrittenStage, batches: int) -> Iterator[tuple[Feeds, list[Float32]]]:
-        """The inputs of the first batches, and what a stage returns for each."""
+        """Run a stage, or a part of it; yield inputs and outputs of each of the first `batches`."""
         tensors = {} if self.adapter is None else self.adapter.next_tensors()
         before: Sequence[Float32 | None] = self.hidden or [None] * len(self.feeds)
         for feeds, hidden in zip(self.feeds[:batches], before[:batches], strict=True):
             yield feeds, stage.run(feeds | tensors, hidden)
 
     def advance(self, stage: WrittenStage) -> None:
-        """Run a whole stage."""
+        """Run a whole stage and keep its hidden states."""
         self.hidden = [hidden for _, (hidden,) in self.run(stage, len(self.feeds))]
         if self.adapter is not None:
             self.adapter.stage_done()
@@ -65,13 +72,13 @@ class WrittenRun:
 
 @dataclass(frozen=True)
 class FormatWriters:
-    """Graphs that are being written, one for each weights format, and the runs through each."""
+    """Writer of each weights format, and the runs of all tasks through its graph."""
 
     writers: Mapping[WeightsFormat, GraphWriter]
     runs: Mapping[WeightsFormat, Sequence[WrittenRun]]
 
     def append(self, index: int, statistics: Mapping[str, SiteStatistics]) -> None:
-        """Write a stage in every format and run it."""
+        """Write a stage in every format and run it there."""
         for name, writer in self.writers.items():
             runs = self.runs[name]
             writer.append(index, statistics, _WrittenActivations(writer, runs))

@@ -22,6 +22,7 @@ from embedpack import AccuracyError, InputError, MissingExtraError
 from embedpack.cli.main import main
 from embedpack.pack.folder import describe_file, read_pack
 from embedpack.pack.manifest import Manifest, Task
+from embedpack_export.families import PROJECTOR
 from embedpack_export.gate.budget import Budget
 from embedpack_export.gate.check import CheckResult, check_pack
 from embedpack_export.gate.figures import AccuracyFigures
@@ -29,7 +30,6 @@ from embedpack_export.gate.sample import sampled
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import MAX_LOSS
-from embedpack_export.planning.token_head import PROJECTOR
 from embedpack_export.reference.torch_reference import TorchReference
 from tests.helpers.exports import TEXTS, calibration_file, edit_json, exactly, quick, tree
 from tests.helpers.gate import gated, many_texts

@@ -314,7 +314,7 @@ def test_a_row_is_the_same_beside_other_rows(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(("kind", "named"), [("shared step", ("site",)), ("rescaled", ()), ("lower bound", ())])
 def test_activations_with_a_step_for_all_rows_are_named(tmp_path: Path, kind: str, named: tuple[str, ...]) -> None:
     path = OneLinear(kind).build(tmp_path)
-    assert WrittenGraph.complete(Path(path)).static_activations == named
+    assert WrittenGraph.check(Path(path)).static_activations == named
 
 
 def test_weights_stay_clear_of_minus_128(tmp_path: Path) -> None:

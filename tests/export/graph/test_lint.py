@@ -102,5 +102,5 @@ def test_every_graph_that_is_written_is_checked(tmp_path: Path) -> None:
     bad.graph.outputs[0].type, bad.graph.outputs[0].shape = ir.TensorType(F16), ir.Shape([2, 2])
     ir.save(bad, path)
     with pytest.raises(PackError, match=r"^default-int8\.onnx: node 'Relu0' \(Relu\): CPUs compute float16"):
-        WrittenGraph.complete(path)
+        WrittenGraph.check(path)
     assert [found.name for found in tmp_path.iterdir()] == [path.name]

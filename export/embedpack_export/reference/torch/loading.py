@@ -17,8 +17,8 @@ from transformers.utils import logging
 
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import open_safetensors
+from embedpack_export.families import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
-from embedpack_export.planning.token_head import PROJECTOR
 from embedpack_export.sources.checkpoint import Checkpoint
 from embedpack_export.sources.peft_adapter import KEY_PREFIX
 from embedpack_export.sources.weights import NameRules

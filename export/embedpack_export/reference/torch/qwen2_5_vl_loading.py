@@ -10,7 +10,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from embedpack.errors import CheckpointError, unknown
 from embedpack.storage.safetensors import open_safetensors
-from embedpack_export.planning.token_head import PROJECTOR
+from embedpack_export.families import PROJECTOR
 from embedpack_export.reference.torch.loading import TASK_KEY, add_adapter, load_projector, quiet
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
 from embedpack_export.sources.peft_adapter import KEY_PREFIX

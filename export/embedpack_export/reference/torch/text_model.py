@@ -13,8 +13,8 @@ from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.manifest import Pooling
 from embedpack.progress import Progress
 from embedpack.vectors.codes import Float32
+from embedpack_export.families import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
-from embedpack_export.planning.token_head import PROJECTOR
 from embedpack_export.reference.protocol import Input
 
 try:
