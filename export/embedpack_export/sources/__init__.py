@@ -1,1 +1,1 @@
-"""Checkpoints, adapters and where they come from: folders, wheels, the hub."""
+"""Checkpoints and adapters, and their sources: folders, wheels, the hub."""

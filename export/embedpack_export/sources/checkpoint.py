@@ -1,4 +1,4 @@
-"""Reading a Hugging Face folder, without torch: config.json, safetensors (one file or shards), tokenizer.json."""
+"""Reader of Hugging Face folders without torch: config.json, safetensors (one file or shards), tokenizer.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from embedpack.storage.safetensors import FLOATS, StoredTensor, open_safetensors
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 Json = TypeVar("Json")
-# A number of config.json that says how many there are of something.
+# A count in config.json.
 Size = Annotated[int, msgspec.Meta(ge=1)]
 
 INDEX = "model.safetensors.index.json"
@@ -29,7 +29,14 @@ class _Index(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder; no tensor is in memory."""
+    """A checkpoint folder; no tensor is in memory.
+
+    Attributes:
+        folder: the folder.
+        config: content of config.json.
+        tensors: tensors by name.
+        weight_files: names of the safetensors files.
+    """
 
     folder: Path
     config: Mapping[str, Any]
@@ -46,7 +53,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Open a checkpoint.
 
     Raises:
-        CheckpointError: the folder is no checkpoint, or a file is missing or damaged.
+        CheckpointError: the folder is no checkpoint, or a file of it is missing or damaged.
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; pass the folder that a model was downloaded to")
@@ -76,14 +83,14 @@ def check_is_float(tensor: StoredTensor) -> None:
 
 
 def parse_config(checkpoint: Checkpoint, kind: type[Config]) -> Config:
-    """The part of config.json that a family declares.
+    """Convert config.json to the struct of a family.
 
     Raises:
-        CheckpointError: a value is missing, of another type, or none of those that the family can follow.
+        CheckpointError: a value is missing, of another type, or not supported by the family.
     """
     path = checkpoint.folder / "config.json"
     if checkpoint.config.get("is_decoder"):
-        raise CheckpointError(f"{path}: is_decoder is set; this family exports encoders")
+        raise CheckpointError(f"{path}: is_decoder is set, which no family supports")
     try:
         return msgspec.convert(with_rope_scaling(checkpoint.config), kind)
     except msgspec.ValidationError as cause:
@@ -91,18 +98,18 @@ def parse_config(checkpoint: Checkpoint, kind: type[Config]) -> Config:
 
 
 def with_rope_scaling(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A configuration with `rope_theta` and `rope_scaling`, which transformers 5 writes into `rope_parameters`."""
-    found = config.get("rope_parameters")
-    if not isinstance(found, dict):
+    """The configuration with `rope_theta` and `rope_scaling` at its top; transformers 5 has them in `rope_parameters`."""
+    parameters = config.get("rope_parameters")
+    if not isinstance(parameters, dict):
         return config
-    scaling = {name: value for name, value in found.items() if name != "rope_theta"}
+    scaling = {name: value for name, value in parameters.items() if name != "rope_theta"}
     plain = all(name in ("rope_type", "type") and value == "default" for name, value in scaling.items())
-    theta = {"rope_theta": found["rope_theta"]} if "rope_theta" in found else {}
+    theta = {"rope_theta": parameters["rope_theta"]} if "rope_theta" in parameters else {}
     return {**config, **theta, "rope_scaling": None if plain else scaling}
 
 
 def read_json(path: Path, kind: type[Json]) -> Json:
-    """Content of a JSON file, of a given type.
+    """Read a JSON file as a value of type `kind`.
 
     Raises:
         CheckpointError: the file is missing, unreadable, not valid JSON, or of another type.
@@ -143,7 +150,7 @@ def _read_tensors(folder: Path, files: Sequence[str]) -> dict[str, StoredTensor]
         for name, tensor in open_safetensors(folder / file, CheckpointError).tensors.items():
             if name in tensors:
                 raise CheckpointError(
-                    f"{tensor.path}: tensor {name!r} is also in {tensors[name].path.name}; which of them counts?"
+                    f"{tensor.path}: tensor {name!r} is also in {tensors[name].path.name}; remove one of the two"
                 )
             tensors[name] = tensor
     return tensors
@@ -154,4 +161,4 @@ def _check_index(folder: Path, tensors: Mapping[str, StoredTensor]) -> None:
         return
     for name, file in read_json(folder / INDEX, _Index).weight_map.items():
         if name not in tensors or tensors[name].path != folder / file:
-            raise CheckpointError(f"{folder / file}: the index promises tensor {name!r}, the shard does not hold it")
+            raise CheckpointError(f"{folder / file}: tensor {name!r} is in the index, but not in this shard")

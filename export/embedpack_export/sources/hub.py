@@ -1,4 +1,4 @@
-"""Fetching a checkpoint from the Hugging Face hub: the few files that an export reads, all of one commit."""
+"""Download of checkpoints from the Hugging Face hub: the files that an export reads, all from one commit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from embedpack.errors import CapacityError, CheckpointError, EmbedpackError, MissingExtraError
 
-# A star matches slashes too, so each pattern says which kind of file it is for.
-WANTED = (
+# A star matches slashes too, so each pattern is specific to one kind of file.
+INCLUDED = (
     "config.json",
     "*.safetensors",
     "*.safetensors.index.json",
@@ -33,26 +33,32 @@ WANTED = (
     "README.md",
     "LICENSE*",
 )
-# Code, other formats, and weights of other models or training steps in folders of their own.
-UNWANTED = (
+# Code, other formats, and weights of other models or training steps in subfolders.
+UNINCLUDED = (
     *("*.py", "*.bin", "*.pt", "*.onnx"),
     *("*/model.safetensors", "*/model-?????-of-?????.safetensors", "*/model.safetensors.index.json"),
 )
 
 _PART = r"[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?"
 REPOSITORY = re.compile(rf"(?!.*(?:--|\.\.))(?!.*\.git$){_PART}/{_PART}", re.ASCII)
-LONGEST_PART = 96
+MAX_PART_LENGTH = 96
 
 FOLDER_INSTEAD = "or pass a folder instead"
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-# How hf_xet, which is not Python, tells the same.
+# The same error from hf_xet, which is not Python.
 XET_DISK_FULL = f"(os error {errno.ENOSPC})"
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """A repository's files on this disk; `revision` is the full hash of the commit that they are from."""
+    """Downloaded files of a repository.
+
+    Attributes:
+        folder: folder of the files in the hub's cache.
+        name: name of the repository.
+        revision: full hash of their commit.
+    """
 
     folder: Path
     name: str
@@ -60,23 +66,23 @@ class Downloaded:
 
 
 def is_repository(name: str) -> bool:
-    """Whether a name can only mean a repository: `owner/name`, and nothing of that path is here."""
-    shaped = REPOSITORY.fullmatch(name) and max(map(len, name.split("/"))) <= LONGEST_PART
+    """Whether a name has the form `owner/name` of a repository and is not a path that exists."""
+    shaped = REPOSITORY.fullmatch(name) and max(map(len, name.split("/"))) <= MAX_PART_LENGTH
     return bool(shaped) and not Path(name).exists()
 
 
 def download(repository: str, revision: str | None) -> Downloaded:
-    """Fetch what an export reads of a repository; files that are in the hub's cache are not fetched again.
+    """Download the files that an export reads; files in the hub's cache are not downloaded again.
 
-    The revision is resolved to a commit once, and every file is asked for by that commit. Where the hub does not
-    answer, the commit that `revision` last meant is taken from the cache, if it is there in full.
+    The revision is resolved to a commit once, and every file is requested by that commit. If the hub does not answer,
+    the last known commit of `revision` is taken from the cache, provided that it is complete.
 
     Args:
         repository: `owner/name`.
         revision: branch, tag or commit; None for the main branch.
 
     Raises:
-        CheckpointError: the hub does not give these files, and the cache does not hold them.
+        CheckpointError: the files are neither available from the hub nor complete in the cache.
         CapacityError: the disk is full.
         MissingExtraError: huggingface_hub is not installed.
     """
@@ -88,11 +94,11 @@ def download(repository: str, revision: str | None) -> Downloaded:
     try:
         with _bars_on_terminals_only():
             snapshot = snapshot_download(
-                repository, revision=revision, allow_patterns=list(WANTED), ignore_patterns=list(UNWANTED)
+                repository, revision=revision, allow_patterns=list(INCLUDED), ignore_patterns=list(EXCLUDED)
             )
     except Exception as cause:
-        # Which class it is depends on the HTTP library below this version of huggingface_hub. Its text may quote a
-        # request header, and so a token: neither the message nor a traceback may show it.
+        # Its class depends on the HTTP library below this version of huggingface_hub. Its text may quote a request
+        # header, and so a token: neither the message nor a traceback may show it.
         raise _explained(cause, repository, revision or "main") from None
     folder = Path(snapshot)
     if not (folder / "config.json").is_file():
@@ -104,7 +110,7 @@ def download(repository: str, revision: str | None) -> Downloaded:
 
 
 def _check_revision(repository: str, revision: str | None) -> None:
-    # The hub's cache keeps a file of this name.
+    # The hub's cache writes a file of this name.
     if revision is not None and (not revision or ".." in revision or revision.startswith("/")):
         raise CheckpointError(
             f"{repository}: {revision!r} cannot name a revision; pass a branch, a tag or a commit hash"
@@ -128,11 +134,11 @@ def _bars_on_terminals_only() -> Iterator[None]:
 
 
 def _explained(cause: Exception, repository: str, revision: str) -> EmbedpackError:
-    """The error to raise for one of huggingface_hub's."""
+    """Convert an error of huggingface_hub."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     if isinstance(cause, LocalEntryNotFoundError) and isinstance(cause.__cause__, Exception):
-        # It only adds that the cache could not help.
+        # It only adds that the file is not in the cache.
         cause = cause.__cause__
     return _disk_error(cause, repository) or _refusal(cause, repository, revision) or _other_error(cause, repository)
 
@@ -142,8 +148,8 @@ def _disk_error(cause: Exception, repository: str) -> EmbedpackError | None:
 
     code = cause.errno if isinstance(cause, OSError) else None
     if code in DISK_FULL or XET_DISK_FULL in str(cause):
-        there = Path(HF_HUB_CACHE)
-        free = shutil.disk_usage(there).free // 10**6 if there.is_dir() else 0
+        cache = Path(HF_HUB_CACHE)
+        free = shutil.disk_usage(cache).free // 10**6 if cache.is_dir() else 0
         return CapacityError(
             f"{HF_HUB_CACHE}: no room for {repository}, {free} MB are free; make room or set HF_HOME to a larger disk "
             f"and run it again (finished files are kept), {FOLDER_INSTEAD}"
@@ -156,21 +162,21 @@ def _disk_error(cause: Exception, repository: str) -> EmbedpackError | None:
 
 
 def _refusal(cause: Exception, repository: str, revision: str) -> CheckpointError | None:
-    """The hub, or offline mode, said no."""
+    """Error for a refusal by the hub or by offline mode; None for other causes."""
     from huggingface_hub import constants, errors
 
     hub = _endpoint()
-    said = {
-        errors.GatedRepoError: f"{hub} gives it only to those who accepted its terms; accept them at "
+    sentences = {
+        errors.GatedRepoError: f"{hub} requires that its terms are accepted; accept them at "
         f"{hub}/{repository} and set HF_TOKEN to a token of that account",
         errors.RevisionNotFoundError: f"{hub} has it, but no revision {revision!r} of it; pass a branch, a tag or a "
         "full commit hash that it has",
-        errors.RepositoryNotFoundError: f"no folder of this name is here, and {hub} shows you no such repository; "
+        errors.RepositoryNotFoundError: f"no such folder, and {hub} has no such repository for you; "
         "check the name, set HF_TOKEN if the repository is private",
         errors.OfflineModeIsEnabled: f"HF_HUB_OFFLINE is set, and {constants.HF_HUB_CACHE} does not hold all files of "
         f"revision {revision!r}; unset it for one run",
     }
-    for kind, sentence in said.items():
+    for kind, sentence in sentences.items():
         if isinstance(cause, kind):
             return CheckpointError(f"{repository}: {sentence}, {FOLDER_INSTEAD}")
     if not isinstance(cause, errors.HfHubHTTPError):
@@ -188,7 +194,7 @@ def _other_error(cause: Exception, repository: str) -> CheckpointError:
 
 
 def _reason(cause: BaseException) -> str:
-    """What the operating system said; the name of the error where that is not known."""
+    """Message of the operating system; the name of the error if there is none."""
     link: BaseException | None = cause
     while link is not None:
         if isinstance(link, OSError) and link.errno is not None and link.strerror:

@@ -1,4 +1,4 @@
-"""The licence of a pack: that of the backbone and of every adapter merged into it."""
+"""Licence of a pack, from the backbone and its adapters."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ UNSTATED = "none stated: ask the makers of the checkpoint before you pass this p
 
 
 def pack_license(checkpoint: Path, adapters: Iterable[Path]) -> tuple[License, str]:
-    """Licence and LICENSE text of a pack; what an adapter states is added to what the checkpoint states."""
-    (found, text), *others = (read_license(folder) for folder in (checkpoint, *adapters))
+    """Licence and LICENSE text of a pack: those of the checkpoint, then those of adapters with another licence."""
+    (license, text), *others = (read_license(folder) for folder in (checkpoint, *adapters))
     for other, other_text in others:
-        if other.id not in (None, found.id):
-            found = License(
-                id=other.id if found.id is None else f"{found.id} AND {other.id}",
-                non_commercial=found.non_commercial or other.non_commercial,
+        if other.id not in (None, license.id):
+            license = License(
+                id=other.id if license.id is None else f"{license.id} AND {other.id}",
+                non_commercial=license.non_commercial or other.non_commercial,
             )
             text += f"\nOf an adapter:\n\n{other_text}"
-    return found, text
+    return license, text
 
 
 def read_license(folder: Path) -> tuple[License, str]:
-    """Licence id of the model card's front matter, and the licence text; a sentence where there is no such file."""
+    """Licence id from the front matter of the model card, and the licence text; a sentence if there is no such file."""
     card = folder / "README.md"
     lines = card.read_text("utf-8", errors="replace").splitlines() if card.is_file() else []
     front = lines[1 : lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
-    found = _front_matter(front, "license")
-    if found == "other":
-        found = _front_matter(front, "license_name") or found
-    restricted = found is not None and ("-nc" in found or "research" in found)
-    license = License(id=found, non_commercial=restricted)
-    for name in LICENSE_FILES:
-        if (folder / name).is_file():
-            return license, (folder / name).read_text("utf-8", errors="replace")
+    name = _front_matter(front, "license")
+    if name == "other":
+        name = _front_matter(front, "license_name") or name
+    restricted = name is not None and ("-nc" in name or "research" in name)
+    license = License(id=name, non_commercial=restricted)
+    for file in LICENSE_FILES:
+        if (folder / file).is_file():
+            return license, (folder / file).read_text("utf-8", errors="replace")
     return (
         license,
-        f"License of the weights in this pack, as the checkpoint's model card states it: {found or UNSTATED}\n",
+        f"License of the weights in this pack, as the checkpoint's model card states it: {name or UNSTATED}\n",
     )
 
 
 def _front_matter(lines: Sequence[str], key: str) -> str | None:
-    """A plain value, or the first of a list."""
+    """Value of a key, the first if it is a list; None if there is none."""
     for index, line in enumerate(lines):
         if line.startswith(f"{key}:"):
             value = line.removeprefix(f"{key}:").strip() or "".join(lines[index + 1 : index + 2]).lstrip(" -").strip()

@@ -1,11 +1,11 @@
-"""What an adapter does to one matrix: LoRA and DoRA, for linears and embeddings.
+"""Low-rank update of one matrix: LoRA and DoRA, for linear layers and embeddings.
 
 linear     W' = W + scale * B @ A                          A [r, in], B [out, r]
 embedding  E' = E + scale * (B @ A).T                      A [r, vocabulary], B [hidden, r]
-DoRA       each output channel of W' is brought to the length that the magnitude vector states
-           (Liu et al. 2024, arXiv 2402.09353, eq. 5; peft/tuners/lora/dora.py); an embedding's channels are columns
+DoRA       each output channel of W' is scaled to the length in the magnitude vector (Liu et al. 2024,
+           arXiv 2402.09353, eq. 5; peft/tuners/lora/dora.py); the channels of an embedding are its columns
 
-All of it in float32, row by row, rounded once when the result is stored.
+Everything is computed in float32, row by row, and rounded once when the result is stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ from embedpack_export.arrays import Float32, ReadRows, RowIndex, row_chunks
 
 @dataclass(frozen=True)
 class LowRankUpdate:
-    """The low-rank update of one module; `path` names it in messages."""
+    """Low-rank update of one module.
+
+    Attributes:
+        path: name of the module, for messages.
+        a: A, [r, in], or [r, vocabulary] of an embedding.
+        b: B, [out, r], or [hidden, r] of an embedding.
+        scale: factor of the product.
+        embedding: whether the module is an embedding.
+        magnitude: DoRA's magnitude vector, [channels] or [1, channels].
+        b_bias: bias of B (`lora_bias`), [out].
+    """
 
     path: str
     a: StoredTensor
@@ -45,15 +55,15 @@ class LowRankUpdate:
             expected[self.magnitude] = (channels,)
         if self.b_bias is not None:
             expected[self.b_bias] = (rows,)
-        for tensor, wanted in expected.items():
-            if tensor.shape != wanted:
+        for tensor, needed in expected.items():
+            if tensor.shape != needed:
                 raise CheckpointError(
                     f"{tensor.path}: {tensor.name} has the shape {list(tensor.shape)}, the model's matrix "
-                    f"{self.path} needs {list(wanted)}; the adapter belongs to another model"
+                    f"{self.path} needs {list(needed)}; the adapter belongs to another model"
                 )
 
     def merge(self, base: ReadRows, shape: tuple[int, int]) -> ReadRows:
-        """The merged matrix, to be read row by row; A and B are in memory as long as it is."""
+        """Reader of the rows of the merged matrix; it holds A and B in memory."""
         delta = self._delta()
 
         def added(rows: RowIndex) -> Float32:
@@ -75,10 +85,10 @@ class LowRankUpdate:
         return rescaled
 
     def factors(self) -> tuple[Float32, Float32]:
-        """A [r, in], and B [out, r] times the scale.
+        """Factors A [r, in], and B [out, r] times the scale.
 
         Raises:
-            CheckpointError: the update is more than their product.
+            CheckpointError: the update is not the product of two factors.
         """
         if self.magnitude is not None or self.b_bias is not None or self.embedding:
             raise CheckpointError(
@@ -87,11 +97,11 @@ class LowRankUpdate:
         return self.a.float32(), np.float32(self.scale) * self.b.float32()
 
     def bias_change(self) -> Float32 | None:
-        """What the adapter adds to the module's bias (`lora_bias`); None where it adds nothing."""
+        """Change of the module's bias (`lora_bias`), [out]; None if there is none."""
         return None if self.b_bias is None else np.float32(self.scale) * self.b_bias.float32()
 
     def _delta(self) -> ReadRows:
-        """What is added to the matrix."""
+        """Reader of the rows of scale * B @ A."""
         scale, a, b = np.float32(self.scale), self.a.float32(), self.b.float32()
         if self.embedding:
             return lambda rows: scale * (a[:, rows].T @ b.T)

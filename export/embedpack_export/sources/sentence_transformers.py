@@ -89,7 +89,7 @@ def read_sentence_transformers(folder: Path, override: Pooling | None = None) ->
 def _pooling(path: Path, override: Pooling | None) -> Pooling:
     config = read_json(path, dict[str, Any])
     if config.get("include_prompt") is False:
-        raise CheckpointError(f"{path}: include_prompt is false; pooling without the prompt is not built yet")
+        raise CheckpointError(f"{path}: include_prompt is false; pooling without the prompt is not supported")
     if override is not None:
         return override
     # Newer files have {"pooling_mode": "mean"}, older ones one flag per mode.

@@ -543,12 +543,12 @@ def test_an_adapter_of_a_module_that_does_not_exist(checkpoint: Path, module: st
 def test_a_key_that_is_not_understood(checkpoint: Path) -> None:
     name = f"{LAYER}.0.mlp.up_proj.lora_A.retrieval.extra.weight"
     edit_floats(checkpoint / ADAPTERS, lambda tensors: tensors.update({name: np.ones((4, 64), np.float32)}))
-    refuse(checkpoint, f"the key {name!r} is not understood")
+    refuse(checkpoint, f"the key {name!r} is unknown")
 
 
 def test_ranks_that_contradict_the_configuration(checkpoint: Path) -> None:
     edit_json(checkpoint / "adapters" / "adapter_config.json", r=8)
-    refuse(checkpoint, "has rank 4, adapter_config.json says 8; are both of one run?")
+    refuse(checkpoint, "has rank 4, adapter_config.json has 8; are both from one training run?")
 
 
 def test_an_update_of_another_rank(checkpoint: Path) -> None:

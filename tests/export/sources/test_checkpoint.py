@@ -154,7 +154,7 @@ def test_relative_positions(tmp_path: Path, model_type: str) -> None:
 @pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
 def test_a_decoder(tmp_path: Path, model_type: str) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy", model_type, is_decoder=True)
-    refuse(checkpoint, f"{checkpoint / 'config.json'}: is_decoder is set; this family exports encoders")
+    refuse(checkpoint, f"{checkpoint / 'config.json'}: is_decoder is set, which no family supports")
 
 
 @pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
@@ -193,7 +193,7 @@ def test_a_shard_without_a_promised_tensor(checkpoint: Path) -> None:
     edit_tensors(shard(checkpoint) / SHARDS[0], lambda tensors: tensors.pop(WORDS))
     refuse(
         checkpoint,
-        f"{checkpoint / SHARDS[0]}: the index promises tensor {WORDS!r}, the shard does not hold it",
+        f"{checkpoint / SHARDS[0]}: tensor {WORDS!r} is in the index, but not in this shard",
     )
 
 
@@ -203,14 +203,14 @@ def test_a_tensor_in_another_shard_than_promised(checkpoint: Path) -> None:
     edit_tensors(checkpoint / SHARDS[1], lambda tensors: tensors.update({WORDS: moved}))
     refuse(
         checkpoint,
-        f"{checkpoint / SHARDS[0]}: the index promises tensor {WORDS!r}, the shard does not hold it",
+        f"{checkpoint / SHARDS[0]}: tensor {WORDS!r} is in the index, but not in this shard",
     )
 
 
 def test_a_tensor_in_two_shards(checkpoint: Path) -> None:
     doubled = read_tensors(shard(checkpoint) / SHARDS[0])[WORDS]
     edit_tensors(checkpoint / SHARDS[1], lambda tensors: tensors.update({WORDS: doubled + 1}))
-    refuse(checkpoint, f"{checkpoint / SHARDS[1]}: tensor {WORDS!r} is also in {SHARDS[0]}; which of them counts?")
+    refuse(checkpoint, f"{checkpoint / SHARDS[1]}: tensor {WORDS!r} is also in {SHARDS[0]}; remove one of the two")
 
 
 @pytest.mark.parametrize("file", ["../other.safetensors", "/etc/passwd", "parts/one.safetensors", "..", ""])
@@ -434,7 +434,7 @@ def test_a_new_name_of_a_pooling_that_the_graph_lacks(checkpoint: Path) -> None:
 def test_pooling_without_the_prompt(checkpoint: Path) -> None:
     path = checkpoint / "1_Pooling" / "config.json"
     edit_json(path, include_prompt=False)
-    refuse(checkpoint, f"{path}: include_prompt is false; pooling without the prompt is not built yet")
+    refuse(checkpoint, f"{path}: include_prompt is false; pooling without the prompt is not supported")
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,7 @@ def test_something_else_answers(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_no_such_repository(hub: Hub) -> None:
     refuse(
-        f"tiny-lab/nothing: no folder of this name is here, and {hub.url} shows you no such repository; check the "
+        f"tiny-lab/nothing: no such folder, and {hub.url} has no such repository for you; check the "
         "name, set HF_TOKEN if the repository is private, or pass a folder instead",
         name="tiny-lab/nothing",
     )
@@ -382,7 +382,7 @@ def test_gated(
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.refusal = lambda path: (status, "GatedRepo") if part in path else None
     shown = refuse(
-        f"{NAME}: {hub.url} gives it only to those who accepted its terms; accept them at {hub.url}/{NAME} and set "
+        f"{NAME}: {hub.url} requires that its terms are accepted; accept them at {hub.url}/{NAME} and set "
         "HF_TOKEN to a token of that account, or pass a folder instead"
     )
     assert TOKEN not in shown + "".join(capfd.readouterr())

@@ -281,7 +281,7 @@ def test_keys_that_are_not_understood_are_refused(checkpoint: Path, tmp_path: Pa
     refuse(
         checkpoint,
         adapter,
-        f"{adapter / FILE}: the key {key!r} is not understood; only LoRA and DoRA adapters can be merged",
+        f"{adapter / FILE}: the key {key!r} is unknown; only LoRA and DoRA adapters can be merged",
     )
 
 
@@ -301,7 +301,7 @@ def test_a_rank_that_the_configuration_does_not_state_is_refused(checkpoint: Pat
     refuse(
         checkpoint,
         adapter,
-        f"{adapter / FILE}: {QUERY} has rank 4, adapter_config.json says 8; are both of one run?",
+        f"{adapter / FILE}: {QUERY} has rank 4, adapter_config.json has 8; are both from one training run?",
     )
 
 
@@ -327,7 +327,7 @@ def test_fan_in_fan_out_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     refuse(
         checkpoint,
         adapter,
-        f"{adapter / 'adapter_config.json'}: fan_in_fan_out is set; transposed (Conv1D) layers are not built",
+        f"{adapter / 'adapter_config.json'}: fan_in_fan_out is set; transposed (Conv1D) layers are not supported",
     )
 
 
@@ -349,7 +349,7 @@ def test_settings_that_are_on_and_not_built_are_refused(
     refuse(
         checkpoint,
         adapter,
-        f"{adapter / 'adapter_config.json'}: {name} is {value!r}; merging such an adapter is not built",
+        f"{adapter / 'adapter_config.json'}: {name} is {value!r}; merging such an adapter is not supported",
     )
 
 
@@ -479,13 +479,13 @@ def test_two_updates_of_one_module_are_refused_with_the_adapters_folder(checkpoi
 
 
 def test_two_values_for_one_saved_tensor_are_refused(checkpoint: Path, tmp_path: Path) -> None:
-    """One bias as `bias="all"` writes it, one as a saved module: which of them counts?"""
+    """One bias as `bias="all"` writes it, one as a saved module."""
     values = {f"{KEY}.{form}": np.ones(32, np.float32) for form in ("bias", "base_layer.bias")}
     adapter = write_adapter(tmp_path / "adapter", {**query_update(), **values})
     refuse(
         checkpoint,
         adapter,
-        f"{adapter / FILE}: {KEY}.bias and {KEY}.base_layer.bias stand for the same; leave one of them out",
+        f"{adapter / FILE}: {KEY}.bias and {KEY}.base_layer.bias name the same tensor; remove one of them",
     )
 
 
