@@ -98,7 +98,7 @@ def parse_config(checkpoint: Checkpoint, kind: type[Config]) -> Config:
 
 
 def with_rope_scaling(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration with `rope_theta` and `rope_scaling` at its top; transformers 5 has them in `rope_parameters`."""
+    """The configuration with `rope_theta` and `rope_scaling`, which transformers 5 has in `rope_parameters`."""
     parameters = config.get("rope_parameters")
     if not isinstance(parameters, dict):
         return config

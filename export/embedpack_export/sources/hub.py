@@ -34,7 +34,7 @@ INCLUDED = (
     "LICENSE*",
 )
 # Code, other formats, and weights of other models or training steps in subfolders.
-UNINCLUDED = (
+EXCLUDED = (
     *("*.py", "*.bin", "*.pt", "*.onnx"),
     *("*/model.safetensors", "*/model-?????-of-?????.safetensors", "*/model.safetensors.index.json"),
 )
