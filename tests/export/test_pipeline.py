@@ -557,7 +557,7 @@ def test_a_checkpoint_that_shrinks_while_it_is_read(checkpoint: Path) -> None:
     weights = Weights(read_checkpoint(checkpoint), None, RULES)
     path = checkpoint / "model.safetensors"
     os.truncate(path, path.stat().st_size // 4)
-    message = f"{path}: {QUERY}.weight ends too early; was the file changed meanwhile?"
+    message = f"{path}: {QUERY}.weight ends too early; was the file changed?"
     with pytest.raises(EmbedpackError, match=exactly(message)):
         list(weights.matrix(QUERY, (32, 32)).chunks())
 

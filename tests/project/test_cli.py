@@ -60,7 +60,7 @@ def test_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["inspect", str(tmp_path)]) == 1
     message = capsys.readouterr().err
-    assert message == f"embedpack: {tmp_path}: no pack here (pack.json is missing); make one with: embedpack export\n"
+    assert message == f"embedpack: {tmp_path}: not a pack (pack.json is missing); create one with: embedpack export\n"
 
 
 def test_embed_prints_json_lines(lines: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,9 +235,7 @@ def test_embed_pools_multi_vectors_and_only_these(
     pooled = Embedder(v4, task="retrieval").encode_multi(IN_FILE, pool_factor=2)
     np.testing.assert_array_equal(MultiEmbeddings.load(tmp_path / "out.safetensors").offsets, pooled.offsets)
     assert main([*command, "-o", str(tmp_path / "single.npz")]) == 1
-    assert capsys.readouterr().err == (
-        "embedpack: --pool-factor goes with --multi: only the vectors of tokens are pooled\n"
-    )
+    assert capsys.readouterr().err == ("embedpack: --pool-factor needs --multi: only token vectors are pooled\n")
     assert not (tmp_path / "single.npz").exists()
 
 
@@ -254,7 +252,7 @@ BROKEN: list[tuple[list[str], list[str], str]] = [
     (["first.png"], ["--prompt-name", "querry"], "unknown prompt_name 'querry'; known: query, passage"),
     (["first.png"], ["--adapters", "swapped"], "unknown adapters 'swapped'; known: merged, switchable"),
     (["first.png"], ["--task", "codes"], "unknown task 'codes'; known: retrieval, code; did you mean 'code'?"),
-    (["texts.txt"], ["--multi", "--truncate-dim", "16"], "--truncate-dim does not go with --multi"),
+    (["texts.txt"], ["--multi", "--truncate-dim", "16"], "--truncate-dim cannot be used with --multi"),
     (["texts.txt"], ["--multi", "--pool-factor", "0"], "pool_factor is 0; it must be a whole number of at least 1"),
 ]
 
@@ -357,13 +355,13 @@ def test_inspect_shows_images_multi_vectors_and_adapters(v4: Path, capsys: pytes
         "vision      int8 ",
         "variant     retrieval-int8 ",
         "variant     switchable-int8 ",
-        "of their tokens: mean 0.99",
+        "token vectors: mean 0.99",
         "  adapter   code ",
         "MB   adapters/code.int8.onnx_adapter\n",
         "codes       retrieval: ",
         "tokens      retrieval: ",
-        f"multi       16 dimensions a token; the largest image has {tokens} tokens\n",
-        f"precision   binary                      2 bytes a token  {2 * tokens:10} bytes the largest image\n",
+        f"multi       16 dimensions per token; the largest image has {tokens} tokens\n",
+        f"precision   binary                      2 bytes per token  {2 * tokens:10} bytes for the largest image\n",
     ):
         assert part in shown
 
@@ -379,10 +377,10 @@ def test_inspect_and_verify(capsys: pytest.CaptureFixture[str]) -> None:
     assert "default-int8" in shown
     for part in (
         "codes       default: center",
-        "  found     none                 4bit ",
-        "precision   4bit                       16 bytes a vector",
-        "precision   ternary                     7 bytes a vector",
-        "precision   binary                      4 bytes a vector",
+        "  recall@10 none                 4bit ",
+        "precision   4bit                       16 bytes per vector",
+        "precision   ternary                     7 bytes per vector",
+        "precision   binary                      4 bytes per vector",
     ):
         assert part in shown
     assert main(["inspect", PACK, "--json"]) == 0
@@ -498,7 +496,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 128 + signal.SIGINT
-    assert "interrupted; nothing was left half-written" in done.stderr
+    assert "interrupted; no partial file remains" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 

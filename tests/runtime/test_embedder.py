@@ -400,7 +400,7 @@ def test_codebook_that_cannot_be_cut_as_the_pack_says(pack: Path, replace_file: 
     model = Embedder(pack, weights="fp32", threads=1)
     with pytest.raises(PackError) as caught:
         model.encode("a cat", precision="binary")
-    message = "the codebook's rotation can be truncated to 16, 32 dimensions, not to 8, which the pack allows"
+    message = "the codebook's rotation can be truncated to 16, 32 dimensions, not to 8, one of its truncate_dims"
     assert str(caught.value) == f"{pack / name}: {message}"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from embedpack.vectors.embeddings import Embeddings
     from embedpack.vectors.multi_embeddings import MultiEmbeddings
 
-SUMMARY = "Turn texts, images and PDF pages into vectors."
+SUMMARY = "Compute vectors of texts, images and PDF pages."
 EXAMPLES = """\
   embedpack embed packs/minilm notes.txt -o notes.npz
   embedpack embed packs/minilm docs.jsonl --prompt-name passage --precision 2bit -o docs.safetensors
@@ -33,28 +33,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=["-"],
         metavar="FILE",
-        help="texts; images (.png .jpg .jpeg .webp .gif .bmp .tif .tiff .ppm); .pdf; - is standard input (default)",
+        help="text files, images (.png .jpg .jpeg .webp .gif .bmp .tif .tiff .ppm), PDF; - is standard input (default)",
     )
     add_variant(parser)
-    parser.add_argument("--prompt-name", help="prompt of the task, e.g. query or passage (default: the pack's default)")
+    parser.add_argument("--prompt-name", help="prompt of the task, e.g. query or passage (default: the task's default)")
     add_vectors(parser)
-    parser.add_argument("--multi", action="store_true", help="one vector for every token, where the pack has them")
+    parser.add_argument(
+        "--multi", action="store_true", help="multi-vectors: one vector per token, if the pack has them"
+    )
     parser.add_argument(
         "--pool-factor",
         type=int,
         default=1,
         metavar="N",
-        help="with --multi, of documents: about one vector for N tokens, those that are alike (default: %(default)s)",
+        help="with --multi, for documents: pool similar tokens to about 1/N as many vectors (default: %(default)s)",
     )
     parser.add_argument(
-        "--max-pixels", type=int, metavar="N", help="bring larger images to this area (default: the model's limit)"
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="resize larger images to this area in pixels (default: the model's limit)",
     )
     add_texts(parser)
     parser.add_argument(
-        "--on-long", default="truncate", help="truncate or error: texts over the limit of tokens (default: %(default)s)"
+        "--on-long", default="truncate", help="for texts over the token limit: truncate or error (default: %(default)s)"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", help=".npz, .safetensors or .jsonl (default: JSON lines, printed)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="output file: .npz, .safetensors or .jsonl (default: JSON lines on standard output)",
     )
 
 
@@ -71,9 +80,9 @@ def run(options: argparse.Namespace) -> int:
     if options.output is not None:
         check_suffix(options.output)
     if options.multi and options.truncate_dim is not None:
-        raise InputError("--truncate-dim does not go with --multi: multi-vectors are not cut")
+        raise InputError("--truncate-dim cannot be used with --multi: multi-vectors are not truncated")
     if options.pool_factor != 1 and not options.multi:
-        raise InputError("--pool-factor goes with --multi: only the vectors of tokens are pooled")
+        raise InputError("--pool-factor needs --multi: only token vectors are pooled")
     parts = read_parts(
         options.files,
         partial(read_texts, format=options.format, column=options.column, id_column=options.id_column),
@@ -91,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_images(model: Embedder, parts: list[InputPart]) -> None:
-    """Refuse images before any work is done, where the pack reads texts only."""
+    """Raise an error for images before any work is done if the pack reads texts only."""
     from embedpack.errors import InputError
 
     for part in parts:
@@ -102,7 +111,7 @@ def _check_images(model: Embedder, parts: list[InputPart]) -> None:
 def _encode_stream(
     model: Embedder, parts: list[InputPart], options: argparse.Namespace
 ) -> Iterator[tuple[list[str], Embeddings]]:
-    """Vectors with their ids, as they come."""
+    """Yield ids and vectors, part by part."""
     for part in parts:
         first = 0
         for embeddings in model.encode_iter(

@@ -1,4 +1,4 @@
-"""embedpack inspect: what a pack holds."""
+"""embedpack inspect: the contents of a pack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embedpack.cli.options import add_json, add_pack
 if TYPE_CHECKING:
     from embedpack.pack.manifest import Check, CodeCalibration, Manifest, Variant
 
-SUMMARY = "Show what a pack holds: tasks, images, codes, variants, adapters, sizes, accuracy, verdicts, licence."
+SUMMARY = "Show the contents of a pack: tasks, images, codes, variants, adapters, sizes, accuracy, licence."
 EXAMPLES = """\
   embedpack inspect packs/minilm
   embedpack inspect packs/minilm --json
@@ -44,12 +44,12 @@ def _print(folder: Path, manifest: Manifest) -> None:
     restricted = ", non-commercial" if manifest.license.non_commercial else ""
     print(f"{manifest.name}  ({manifest.family}, pack format {manifest.format})")
     print(f"license     {manifest.license.id or 'not stated'}{restricted}")
-    print(f"vectors     {manifest.dimensions} dimensions, may be cut to {', '.join(map(str, manifest.truncate_dims))}")
+    print(f"vectors     {manifest.dimensions} dimensions, truncate_dim {', '.join(map(str, manifest.truncate_dims))}")
     print(f"texts       up to {manifest.text.max_tokens} tokens, {manifest.pooling} pooling")
     _print_images(manifest)
     for name, task in manifest.tasks.items():
         prompts = ", ".join(f"{key} = {text!r}" for key, text in task.prompts.items()) or "no prompts"
-        adapter = "no adapter" if task.adapter is None else f"an adapter of {task.adapter.modules} matrices"
+        adapter = "no adapter" if task.adapter is None else f"adapter of {task.adapter.modules} matrices"
         print(f"task        {name}: {prompts}; {adapter}")
         _print_codes("codes", name, task.codes)
         if task.token_codes is not None:
@@ -58,27 +58,25 @@ def _print(folder: Path, manifest: Manifest) -> None:
         _print_variant(manifest, name, variant)
     _print_sizes(manifest)
     if manifest.report is None:
-        print("report      none: nobody compared this pack with its model")
+        print("report      none (export ran without a check)")
     else:
         print(f"report      {folder / manifest.report.page}")
 
 
 def _print_codes(label: str, task: str, codes: CodeCalibration) -> None:
-    """What calibration kept, and which part of the ten nearest vectors codes find with and without it."""
-    kept = " and ".join(codes.kept) or "neither center nor rotation"
-    print(f"{label:<11} {task}: {kept} kept, by {codes.texts} texts")
-    for steps, agreement in codes.agreement.items():
-        found = ", ".join(f"{precision} {100 * share:.1f}" for precision, share in agreement.items())
-        print(f"  found     {steps:<20} {found} % of the ten nearest")
+    """Print the steps that calibration kept, and the recall of the codes with and without them."""
+    steps = " and ".join(codes.kept) or "no center, no rotation"
+    print(f"{label:<11} {task}: {steps}, calibrated on {codes.texts} inputs")
+    for tried, agreement in codes.agreement.items():
+        recall = ", ".join(f"{precision} {100 * share:.1f} %" for precision, share in agreement.items())
+        print(f"  recall@10 {tried:<20} {recall}")
 
 
 def _print_images(manifest: Manifest) -> None:
     image = manifest.image
     if image is None:
         return
-    print(
-        f"images      {image.min_pixels} to {image.max_pixels} pixels; others are brought to the nearer of these sizes"
-    )
+    print(f"images      {image.min_pixels} to {image.max_pixels} pixels; other sizes are resized to these limits")
     for weights, graph in manifest.vision.items():
         size = manifest.bytes_of(graph.graph_files) / MEGABYTE
         print(f"vision      {weights:<20} {size:8.1f} MB")
@@ -93,43 +91,43 @@ def _print_variant(manifest: Manifest, name: str, variant: Variant) -> None:
     )
     if close.tokens is not None:
         print(
-            f"{'':<45}of their tokens: mean {close.tokens.cosine_mean:.5f}, "
+            f"{'':<45}token vectors: mean {close.tokens.cosine_mean:.5f}, "
             f"1st percentile {close.tokens.cosine_p1:.5f} ({close.tokens.tokens} tokens)"
         )
     for task, check in variant.checks.items():
-        print(f"  verdict   {task:<20} {_told(check)}")
+        print(f"  check     {task:<20} {_describe(check)}")
     for task, file in variant.adapter_files.items():
         print(f"  adapter   {task:<20} {manifest.files[file].bytes / MEGABYTE:8.1f} MB   {file}")
 
 
-def _told(check: Check) -> str:
-    """The verdict on a variant, with the figures that it rests on."""
+def _describe(check: Check) -> str:
+    """Result of the accuracy check of a variant, with its figures."""
     if check.ranking_loss is None or check.ranking_loss_95 is None:
         close = f"cosine to {check.reference} {check.cosine_mean:.5f}"
-        return f"{check.verdict}: {check.texts} texts are too few to rank; {close}"
+        return f"{check.verdict}: {check.texts} texts are too few for a ranking; {close}"
     low, high = check.ranking_loss_95
     return (
-        f"{check.verdict}: loses {check.ranking_loss:.2f} points of nDCG@10 to {check.reference} ({low:.2f} to "
-        f"{high:.2f}), at most {check.budget:.2f} wanted; {check.texts} texts"
+        f"{check.verdict}: loss of {check.ranking_loss:.2f} points of nDCG@10 against {check.reference} (95 % interval "
+        f"{low:.2f} to {high:.2f}), budget {check.budget:.2f}; {check.texts} texts"
     )
 
 
 def _print_sizes(manifest: Manifest) -> None:
-    """Bytes of a vector, of a token's vector, and of all those of a page, in each precision."""
+    """Print the bytes of a single vector, a token vector, and a multi-vector of the largest image, by precision."""
     for precision, size in _sizes(manifest.dimensions):
-        print(f"precision   {precision:<20} {size:8} bytes a vector")
+        print(f"precision   {precision:<20} {size:8} bytes per vector")
     if manifest.multi_vector_dimensions is None:
         return
     tokens = None if manifest.image is None else manifest.image.most_tokens
     image = "" if tokens is None else f"; the largest image has {tokens} tokens"
-    print(f"multi       {manifest.multi_vector_dimensions} dimensions a token{image}")
+    print(f"multi       {manifest.multi_vector_dimensions} dimensions per token{image}")
     for precision, size in _sizes(manifest.multi_vector_dimensions):
-        page = "" if tokens is None else f"  {tokens * size:10} bytes the largest image"
-        print(f"precision   {precision:<20} {size:8} bytes a token{page}")
+        page = "" if tokens is None else f"  {tokens * size:10} bytes for the largest image"
+        print(f"precision   {precision:<20} {size:8} bytes per token{page}")
 
 
 def _sizes(dimensions: int) -> list[tuple[str, int]]:
-    """Precisions that hold vectors of these dimensions, with the bytes of one."""
+    """Precisions that allow this number of dimensions, with the bytes of a vector."""
     from embedpack.vectors.bit_packing import fills_bytes
     from embedpack.vectors.codes import DTYPES, PRECISIONS, code_width, is_low_bit
 

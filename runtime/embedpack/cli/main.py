@@ -1,6 +1,6 @@
-"""The command line. Each command is a module in `commands/`; other packages add theirs as entry points.
+"""The command line. Each command is a module of `embedpack.cli`; other packages add commands as entry points.
 
-Exit status: 0 done; 1 a clear error, told on standard error; 2 wrong usage; 130 interrupted.
+Exit status: 0 success; 1 error, with a one-line message on standard error; 2 wrong usage; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INTERRUPTED = 130
 
 
 class Command(Protocol):
-    """What a command's module offers."""
+    """Contents of a command's module."""
 
     SUMMARY: str
     EXAMPLES: str
@@ -31,7 +31,7 @@ class Command(Protocol):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line, and return the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, format="%(message)s")
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"embedpack: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("embedpack: interrupted; nothing was left half-written", file=sys.stderr)
+        print("embedpack: interrupted; no partial file remains", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python would complain again when it flushes at exit.
+        # The reader (head, less) has closed the pipe. Without this, Python would fail again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="embedpack",
         description="Embeddings from quantized ONNX packs, without torch.",
-        epilog="Exit status: 0 done, 1 error, 2 wrong usage, 130 interrupted.",
+        epilog="Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"embedpack {importlib.metadata.version('embedpack')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -68,15 +68,15 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(sub)
-        sub.add_argument("-v", "--verbose", action="store_true", help="tell more on standard error")
+        sub.add_argument("-v", "--verbose", action="store_true", help="log more on standard error")
         sub.set_defaults(run=command.run)
     return parser
 
 
 def _commands() -> dict[str, str]:
     """Names and modules of all commands, in the order of their use: export, embed, search, ..."""
-    found = {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
-    return {**found, **BUILT_IN}
+    added = {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    return {**added, **BUILT_IN}
 
 
 if __name__ == "__main__":

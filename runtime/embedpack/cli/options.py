@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options of several commands."""
 
 from __future__ import annotations
 
@@ -7,35 +7,39 @@ from pathlib import Path
 
 
 def add_pack(parser: argparse.ArgumentParser) -> None:
-    """PACK."""
+    """Declare PACK."""
     parser.add_argument("pack", type=Path, metavar="PACK", help="folder of the pack")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """--json."""
-    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+    """Declare --json."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def add_variant(parser: argparse.ArgumentParser) -> None:
-    """--task, --adapters, --weights, --threads."""
-    parser.add_argument("--task", help="task of the pack; may be left out where it has one")
-    parser.add_argument("--adapters", help="merged or switchable (default: merged where the pack has it)")
-    parser.add_argument("--weights", help="fp32, int8 or int4 (default: int8 where the pack has it)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: the cores this process may use)")
+    """Declare --task, --adapters, --weights, --threads."""
+    parser.add_argument("--task", help="task, e.g. retrieval; optional for packs with one task")
+    parser.add_argument("--adapters", help="merged or switchable (default: merged if the pack has it)")
+    parser.add_argument("--weights", help="weights format: fp32, int8 or int4 (default: int8 if the pack has it)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="number of threads (default: the cores available to this process)"
+    )
 
 
 def add_vectors(parser: argparse.ArgumentParser) -> None:
-    """--truncate-dim, --precision."""
-    parser.add_argument("--truncate-dim", type=int, metavar="D", help="dimensions to keep (default: all)")
+    """Declare --truncate-dim, --precision."""
+    parser.add_argument(
+        "--truncate-dim", type=int, metavar="D", help="number of leading dimensions to keep (default: all)"
+    )
     parser.add_argument(
         "--precision",
         default="float32",
-        help="float32, float16, int8, 4bit, 2bit, ternary or binary (default: %(default)s)",
+        help="format of the vectors: float32, float16, int8, 4bit, 2bit, ternary or binary (default: %(default)s)",
     )
 
 
 def add_texts(parser: argparse.ArgumentParser) -> None:
-    """--format, --column, --id-column."""
-    parser.add_argument("--format", help="lines, jsonl or csv (default: by the file's ending, else lines)")
+    """Declare --format, --column, --id-column."""
+    parser.add_argument("--format", help="format of text files: lines, jsonl or csv (default: by suffix, else lines)")
     parser.add_argument("--column", default="text", help="JSON key or CSV column of the text (default: %(default)s)")
-    parser.add_argument("--id-column", default="id", help="that of the id (default: %(default)s)")
+    parser.add_argument("--id-column", default="id", help="JSON key or CSV column of the id (default: %(default)s)")

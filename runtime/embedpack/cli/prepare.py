@@ -1,4 +1,4 @@
-"""embedpack prepare: make a pack load faster, and take less memory, on this host."""
+"""embedpack prepare: cache prepacked graphs, so that a pack loads faster and takes less memory on this host."""
 
 from __future__ import annotations
 
@@ -12,31 +12,36 @@ if TYPE_CHECKING:
     from embedpack.engine.prepare import PreparedVariant
     from embedpack.pack.folder import Pack
 
-SUMMARY = "Save what loading a pack computes, and measure the fastest batches, for this host."
+SUMMARY = "Cache prepacked graphs for this CPU, and measure the fastest token budget."
 EXAMPLES = """\
   embedpack prepare packs/minilm
   embedpack prepare packs/v4 --variant retrieval-int8 --threads 4
-  embedpack prepare packs/v4 --cache /srv/cache      (programs find it with EMBEDPACK_CACHE=/srv/cache)"""
+  embedpack prepare packs/v4 --cache /srv/cache      (load them with EMBEDPACK_CACHE=/srv/cache)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_pack(parser)
-    parser.add_argument("--variant", action="append", metavar="V", help="may be repeated (default: all of the pack)")
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="of the measurement (default: the cores this process may use)"
+        "--variant", action="append", metavar="V", help="variant to prepare; may be repeated (default: all)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="number of threads of the measurement (default: the cores available to this process)",
     )
     parser.add_argument(
         "--cache",
         type=Path,
         metavar="DIR",
-        help="where to write (default: $EMBEDPACK_CACHE, else embedpack/ in the user's cache)",
+        help="cache folder (default: $EMBEDPACK_CACHE, else embedpack/ in the user's cache)",
     )
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prepare the variants of a pack, and say what became of them."""
+    """Prepare the variants of a pack, and print the results."""
     import msgspec
 
     from embedpack.engine.prepare import prepare_variant
@@ -53,29 +58,29 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"--threads is {options.threads}; it must be at least 1")
     cache = _cache(options.cache)
     if not options.json:
-        _tell_space(pack, names, cache)
+        _print_space(pack, names, cache)
     done = []
     for name in names:
         done.append(prepare_variant(pack, name, options.threads or available_cores(), cache))
         if not options.json:
-            _tell(done[-1])
+            _print(done[-1])
     if options.json:
         print(msgspec.json.encode(done).decode())
     return 0
 
 
-def _cache(chosen: Path | None) -> Path:
+def _cache(folder: Path | None) -> Path:
     from embedpack.engine.prepared import CACHE_VARIABLE, cache_folder
     from embedpack.errors import InputError
 
-    found = cache_folder() if chosen is None else chosen.absolute() / "prepared"
-    if found is None:
+    cache = cache_folder() if folder is None else folder.absolute() / "prepared"
+    if cache is None:
         raise InputError(f"there is no cache (${CACHE_VARIABLE} is empty, or the user has no home); pass --cache DIR")
-    return found
+    return cache
 
 
-def _tell_space(pack: Pack, names: list[str], cache: Path) -> None:
-    """Say beforehand how much disk it takes."""
+def _print_space(pack: Pack, names: list[str], cache: Path) -> None:
+    """Print an upper bound of the disk space."""
     from embedpack.engine.prepare import disk_bytes, graphs_of
 
     graphs = {graph.name: graph for name in names for graph in graphs_of(pack, name)}
@@ -83,13 +88,12 @@ def _tell_space(pack: Pack, names: list[str], cache: Path) -> None:
     print(f"{cache}: needs up to {needed / 1e6:,.1f} MB for {', '.join(names)}", flush=True)
 
 
-def _tell(done: PreparedVariant) -> None:
-    for graph in done.graphs:
-        what = f"written in {graph.seconds:.1f} s" if graph.written else "was there"
+def _print(prepared: PreparedVariant) -> None:
+    name = prepared.variant
+    for graph in prepared.graphs:
+        status = f"written in {graph.seconds:.1f} s to" if graph.written else "up to date in"
         if not graph.bytes:
-            what = "not saved, onnxruntime cannot save products of 4-bit blocks; batches"
-        print(f"{done.variant}: {graph.graph}, {graph.bytes / 1e6:,.1f} MB, {what}: {graph.folder}")
-    speeds = ", ".join(f"{budget}: {speed:,.0f}" for budget, speed in done.tokens_per_second.items())
-    print(
-        f"{done.variant}: batches of {done.token_budget} tokens, {done.threads} threads (tokens/s by budget: {speeds})"
-    )
+            status = "graph not cached (onnxruntime cannot save 4-bit matrices), token budget in"
+        print(f"{name}: {graph.graph}, {graph.bytes / 1e6:,.1f} MB, {status} {graph.folder}")
+    speeds = ", ".join(f"{budget}: {speed:,.0f}" for budget, speed in prepared.tokens_per_second.items())
+    print(f"{name}: token budget {prepared.token_budget}, {prepared.threads} threads (tokens/s by budget: {speeds})")

@@ -1,4 +1,4 @@
-"""embedpack search: the nearest texts of a file."""
+"""embedpack search: nearest texts in a file."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_pack(parser)
     parser.add_argument("corpus", metavar="CORPUS", help="texts to search; - is standard input")
-    parser.add_argument("queries", nargs="+", metavar="QUERY", help="what to search for")
-    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="results a query (default: %(default)s)")
+    parser.add_argument("queries", nargs="+", metavar="QUERY", help="text to search for")
+    parser.add_argument(
+        "--top-k", type=int, default=5, metavar="K", help="number of results per query (default: %(default)s)"
+    )
     add_variant(parser)
     add_vectors(parser)
     add_texts(parser)
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Embed a corpus, then print the best texts for each query; queries stay float32, --precision codes the corpus."""
+    """Embed a corpus in --precision and queries in float32, and print the best texts for each query."""
     import msgspec
 
     from embedpack.embedder import Embedder
@@ -52,8 +54,8 @@ def run(options: argparse.Namespace) -> int:
         precision=options.precision,
     )
     queries = model.encode(options.queries, prompt_name=_prompt_name(model, "query"), truncate_dim=options.truncate_dim)
-    found = search(queries, documents, options.top_k)
-    for query, rows, scores in zip(options.queries, found.indices, found.scores, strict=True):
+    nearest = search(queries, documents, options.top_k)
+    for query, rows, scores in zip(options.queries, nearest.indices, nearest.scores, strict=True):
         hits = [
             {"id": corpus.ids[row], "score": round(float(score), 4), "text": corpus.texts[row]}
             for row, score in zip(rows, scores, strict=True)
@@ -68,5 +70,5 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _prompt_name(model: Embedder, wanted: str) -> str | None:
-    """Name of the prompt `wanted`, or of the default; None without a task, which `encode` refuses."""
+    """Name of the prompt `wanted`, or of the default; None without a task, for which `encode` raises."""
     return None if model.task is None else model.pack.manifest.tasks[model.task].prompt_name(wanted)

@@ -1,4 +1,4 @@
-"""embedpack verify: is a pack whole, and does it compute here what it computed where it was made?"""
+"""embedpack verify: check that a pack is complete and gives its golden vectors on this host."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from embedpack.cli.options import add_json, add_pack
 
-SUMMARY = "Check every file's digest and run the golden inputs."
+SUMMARY = "Check the digest of every file, and compare the vectors of golden inputs with the recorded ones."
 EXAMPLES = """\
   embedpack verify packs/minilm
   embedpack verify packs/minilm --json
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check a pack; the first thing that is wrong is the error."""
+    """Check a pack; stop at the first error."""
     import msgspec
 
     from embedpack.engine.golden import check_golden
@@ -36,5 +36,5 @@ def run(options: argparse.Namespace) -> int:
         print(msgspec.json.encode({"files": len(pack.manifest.files), "golden": worst}).decode())
     else:
         golden = ", ".join(f"{name} {difference:.0e}" for name, difference in worst.items())
-        print(f"{options.pack}: good; {len(pack.manifest.files)} files; 1 - cosine to the golden vectors: {golden}")
+        print(f"{options.pack}: OK; {len(pack.manifest.files)} files; 1 - cosine to the golden vectors: {golden}")
     return 0

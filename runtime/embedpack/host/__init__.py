@@ -1,1 +1,1 @@
-"""Resources of this machine: memory, cores, CPU features."""
+"""Resources of this host: memory, cores, CPU features."""

@@ -1,6 +1,6 @@
-"""How many threads the host really gives us: affinity, physical cores and the cgroup's quota, not the machine's size.
+"""Number of cores available to this process: its affinity, physical cores and the quota of its cgroup.
 
-One thread more than real cores halves the speed of a matrix product, so the count is rounded down.
+One thread more than physical cores halves the speed of a matrix product, so the number is rounded down.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from pathlib import Path
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may use, at least 1.
+    """Number of cores that this process may use, at least 1.
 
     Args:
-        root: where /proc and /sys are looked up.
+        root: folder that contains /proc and /sys.
     """
     cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     cores = {_siblings(root, cpu) for cpu in cpus}
@@ -22,7 +22,7 @@ def available_cores(root: Path = Path("/")) -> int:
 
 
 def _siblings(root: Path, cpu: int) -> str:
-    """Name of the physical core of a logical CPU; the CPU itself where the system does not tell."""
+    """Identifier of the physical core of a logical CPU; that of the CPU if the system has no such file."""
     try:
         return (root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
     except OSError:
@@ -30,7 +30,7 @@ def _siblings(root: Path, cpu: int) -> str:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """CPU quotas, in cores, of this process's cgroup and all above it (version 2, then version 1)."""
+    """CPU quotas in cores of this process's cgroup and its parents (version 2, then version 1)."""
     for group in cgroup_folders(root, "0", ""):
         quota = _words(group / "cpu.max")
         if len(quota) == 2 and quota[0] != "max":
@@ -42,13 +42,13 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def cgroup_folders(root: Path, controller: str, mount: str) -> Iterator[Path]:
-    """Folders of this process's cgroup and its parents, for one controller ('0' is version 2)."""
+    """Folders of this process's cgroup and its parents for one controller ('0' is version 2)."""
     base = root / "sys/fs/cgroup" / mount
     for line in _lines(root / "proc/self/cgroup"):
         number, controllers, path = line.split(":", 2)
         if controller in (number if not controllers else controllers.split(",")):
-            # Inside a container the path is often that of the host, while the mount shows the container's own group:
-            # the base itself counts too.
+            # Inside a container the path is often that of the host, while the mount is the container's own group: so
+            # the base folder itself is among the parents.
             group = base / path.lstrip("/")
             yield group
             yield from (parent for parent in group.parents if parent.is_relative_to(base))

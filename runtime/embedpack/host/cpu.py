@@ -1,11 +1,11 @@
-"""Which CPU this is, as far as it decides how onnxruntime arranges weights."""
+"""Identity of the CPU, as far as onnxruntime's arrangement of weights depends on it."""
 
 from __future__ import annotations
 
 import platform
 from pathlib import Path
 
-# Of x86, then of ARM, as /proc/cpuinfo has them.
+# Names in /proc/cpuinfo on x86 and on ARM.
 FIELDS = (
     "vendor_id", "cpu family", "model", "stepping",
     "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision",
@@ -14,10 +14,12 @@ X86_FLAGS = ("sse", "ssse", "avx", "amx", "fma", "f16c")
 
 
 def cpu_identity(root: Path = Path("/")) -> str:
-    """Maker, family, model, stepping and vector instructions of the first processor.
+    """Vendor, family, model, stepping and vector instructions of the first processor.
+
+    Without /proc/cpuinfo it is the system's name of the processor.
 
     Args:
-        root: where /proc is looked up; where it has no cpuinfo, the system's own name for the processor is taken.
+        root: folder that contains /proc.
     """
     fields = cpu_fields(root)
     if fields is None:

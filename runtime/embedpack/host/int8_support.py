@@ -1,8 +1,8 @@
-"""Whether this CPU's u8 x s8 products overflow: asked of the kernel itself, with one small product.
+"""Test of this CPU for saturating u8 x s8 products: one small product by onnxruntime's own kernel.
 
 x86 without VNNI adds two u8 x s8 products in 16 bits, which saturate at 32,767. Weights of int8 graphs are rounded so
-that no two overflow, but such CPUs are less far ahead with int8, which is worth telling. The probe multiplies a row
-of sixteen 255 by columns of 127: the exact sum is 518,160.
+that no pair overflows, but int8 is less of an advantage on such CPUs, which is worth a log line. The probe multiplies a
+row of sixteen 255 by columns of 127: the exact sum is 518,160.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROBE = base64.b64decode(
 
 @cache
 def products_saturate() -> bool:
-    """True where products of large weights are wrong on this CPU."""
+    """True if products of large weights saturate on this CPU."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(PROBE, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""How much memory the host can still give: that of the machine, or what the cgroup leaves of it."""
+"""Memory: available on this host, within the limits of the cgroup, and used by this process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ KIBIBYTE = 1024
 
 
 def check_memory(needed: int, what: str, remedy: str, root: Path = Path("/")) -> None:
-    """Refuse work that would not fit, before anything is allocated.
+    """Check that work fits the memory, before anything is allocated.
+
+    Args:
+        needed: bytes that the work allocates.
+        what: name of the work, the subject of the error message.
+        remedy: end of the error message.
+        root: folder that contains /proc and /sys.
 
     Raises:
-        CapacityError: more bytes are needed than there are.
+        CapacityError: more bytes are needed than available.
     """
     available = available_memory(root)
     if available is not None and needed > available:
@@ -27,12 +33,12 @@ def check_memory(needed: int, what: str, remedy: str, root: Path = Path("/")) ->
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that can be allocated without swapping; None where the system does not tell.
+    """Bytes that can be allocated without swapping; None if the system does not report them.
 
     Args:
-        root: where /proc and /sys are looked up.
+        root: folder that contains /proc and /sys.
     """
-    return min((found for found in (*_system(root), *_cgroups(root)) if found is not None), default=None)
+    return min((*_system(root), *_cgroups(root)), default=None)
 
 
 def peak_memory() -> int:
@@ -41,7 +47,7 @@ def peak_memory() -> int:
     if status.is_file():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * KIBIBYTE
-    # Not on Linux: there, a process that is started inherits the figure of the one that starts it.
+    # Not for Linux, where a new process inherits the figure of its parent. Windows has no such module.
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else KIBIBYTE)
@@ -54,22 +60,22 @@ def _system(root: Path) -> Iterator[int]:
 
 
 def _cgroups(root: Path) -> Iterator[int]:
-    """What each cgroup around this process leaves (version 2, then version 1).
+    """Bytes left of the limit of each cgroup around this process (version 2, then version 1).
 
-    Files that the system keeps in memory count as used, mapped weights among them, but are dropped when it is short.
+    A cgroup's usage contains cached files, mapped weights among them, which the system drops when memory is short.
     """
-    kinds = (("0", "", "memory.max", "memory.current", ""),
-             ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"))  # fmt: skip
-    for controller, mount, limit_file, usage_file, prefix in kinds:
+    versions = (("0", "", "memory.max", "memory.current", ""),
+                ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"))  # fmt: skip
+    for controller, mount, limit_file, usage_file, prefix in versions:
         for folder in cgroup_folders(root, controller, mount):
             limit, usage = _text(folder / limit_file).strip(), _text(folder / usage_file).strip()
             if limit.isdigit() and usage.isdigit():
-                files = _files_in_memory(_text(folder / "memory.stat"), prefix)
-                yield max(0, int(limit) - max(0, int(usage) - files))
+                cached = _cached_file_bytes(_text(folder / "memory.stat"), prefix)
+                yield max(0, int(limit) - max(0, int(usage) - cached))
 
 
-def _files_in_memory(statistics: str, prefix: str) -> int:
-    """Bytes of the pages of files, from the content of memory.stat."""
+def _cached_file_bytes(statistics: str, prefix: str) -> int:
+    """Bytes of cached files, from the content of memory.stat."""
     names = {f"{prefix}active_file", f"{prefix}inactive_file"}
     pairs = (line.split() for line in statistics.splitlines())
     return sum(int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0] in names)

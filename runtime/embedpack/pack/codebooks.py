@@ -1,4 +1,4 @@
-"""calibration/<task>.safetensors of a pack: the codebooks of a task's single vectors and multi-vectors."""
+"""File calibration/<task>.safetensors of a pack: codebooks of a task's single vectors and multi-vectors."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from embedpack.pack.folder import Pack
 from embedpack.storage.safetensors import open_safetensors, write_safetensors
 from embedpack.vectors.codebook import Codebook
 
-# In front of the names of the tensors that belong to multi-vectors.
-TOKEN = "token."
+# Prefix of the names of the tensors of the multi-vectors' codebook.
+TOKEN_PREFIX = "token."
 
 
 @dataclass(frozen=True)
 class Codebooks:
-    """Codebooks of a task; `token` is None where there are no multi-vectors."""
+    """Codebooks of a task; `token` is None if the pack has no multi-vectors."""
 
     single: Codebook
     token: Codebook | None
 
 
 def write_codebooks(path: Path, codebooks: Codebooks) -> None:
-    """Write the file; the same codebooks always give the same bytes."""
-    token = {} if codebooks.token is None else codebooks.token.tensors(TOKEN)
+    """Write the file; equal codebooks give equal bytes."""
+    token = {} if codebooks.token is None else codebooks.token.tensors(TOKEN_PREFIX)
     write_safetensors(path, {**codebooks.single.tensors(), **token}, {})
 
 
 def open_codebooks(pack: Pack, task: str) -> Codebooks:
-    """The codebooks of a task of a pack, their digest checked.
+    """Read the codebooks of a task of a pack, and check the file's digest.
 
     Raises:
-        PackError: the file is missing or changed, or its codebooks are not those of such a pack.
+        PackError: the file is missing or changed, or its codebooks do not fit the manifest.
     """
     manifest = pack.manifest
     file = manifest.tasks[task].codes.file
@@ -42,28 +42,33 @@ def open_codebooks(pack: Pack, task: str) -> Codebooks:
         for dimensions in manifest.truncate_dims:
             codebooks.single.check_dimensions(dimensions)
     except InputError as cause:
-        raise PackError(f"{pack.folder / file}: {cause}, which the pack allows") from cause
+        raise PackError(f"{pack.folder / file}: {cause}, one of its truncate_dims") from cause
     return codebooks
 
 
 def read_codebooks(path: Path, dimensions: int, token_dimensions: int | None) -> Codebooks:
-    """Read the file of a pack with vectors of these dimensions; `token_dimensions` is None: it has no multi-vectors.
+    """Read a file that `write_codebooks` wrote.
+
+    Args:
+        path: path of the file.
+        dimensions: expected dimensions of single vectors.
+        token_dimensions: expected dimensions of multi-vectors; None: there are none.
 
     Raises:
-        PackError: the file is not what `write_codebooks` writes, or its codebooks have other dimensions.
+        PackError: the file has other content, or its codebooks have other dimensions.
     """
     tensors = {name: tensor.raw() for name, tensor in open_safetensors(path, PackError).tensors.items()}
-    of_tokens = {name: tensor for name, tensor in tensors.items() if name.startswith(TOKEN)}
-    of_vectors = {name: tensor for name, tensor in tensors.items() if name not in of_tokens}
+    token_tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(TOKEN_PREFIX)}
+    single_tensors = {name: tensor for name, tensor in tensors.items() if name not in token_tensors}
     try:
-        single = Codebook.from_tensors(of_vectors)
-        token = Codebook.from_tensors(of_tokens, TOKEN) if of_tokens else None
+        single = Codebook.from_tensors(single_tensors)
+        token = Codebook.from_tensors(token_tensors, TOKEN_PREFIX) if token_tensors else None
     except InputError as cause:
         raise PackError(f"{path}: {cause}") from cause
-    found = (single.dimensions, token and token.dimensions)
-    if found != (dimensions, token_dimensions):
+    stored = (single.dimensions, token and token.dimensions)
+    if stored != (dimensions, token_dimensions):
         raise PackError(
-            f"{path}: codebooks of {found[0]} dimensions for vectors and {found[1]} for tokens; "
+            f"{path}: codebooks of {stored[0]} dimensions for vectors and {stored[1]} for tokens; "
             f"the pack has {dimensions} and {token_dimensions}"
         )
     return Codebooks(single, token)

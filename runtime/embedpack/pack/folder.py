@@ -1,6 +1,6 @@
-"""The folder of a pack: open it, read its files with their digests checked, write its manifest.
+"""Folder of a pack: open it, read its files and check their digests, write its manifest.
 
-A pack is one plain folder. pack.json names every file with its digest and size; no other file belongs to the pack.
+A pack is one plain folder. pack.json lists every file with digest and size; the folder has no other files.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from embedpack.storage.safetensors import unique_keys
 
 @dataclass(frozen=True)
 class Pack:
-    """An opened pack: its folder and its checked manifest."""
+    """An opened pack: its folder and its validated manifest."""
 
     folder: Path
     manifest: Manifest
 
     def path(self, name: str) -> Path:
-        """Path of one of the pack's files, once it is known to be a plain file of the stated size.
+        """Path of a file of the pack; checks that it is a regular file of the listed size.
 
         Raises:
-            PackError: the file is missing, a symbolic link, or of another size.
+            PackError: the file is missing, a symbolic link, or has another size.
         """
         path = self.folder / name
         for part in (path, *path.parents):
             if part == self.folder:
                 break
-            _refuse_link(path, part)
+            _check_no_link(path, part)
         if not path.is_file():
-            raise PackError(f"{path}: missing, though {MANIFEST_NAME} names it; copy the pack again")
-        expected, found = self.manifest.files[name].bytes, path.stat().st_size
-        if found != expected:
-            raise PackError(f"{path}: expected {expected} bytes, found {found}; copy the pack again")
+            raise PackError(f"{path}: missing, though listed in {MANIFEST_NAME}; copy the pack again")
+        expected, size = self.manifest.files[name].bytes, path.stat().st_size
+        if size != expected:
+            raise PackError(f"{path}: expected {expected} bytes, found {size}; copy the pack again")
         return path
 
     def read(self, name: str) -> bytes:
-        """Content of one of the pack's files, its digest checked.
+        """Read a file of the pack, and check its digest.
 
         Raises:
             PackError: as `path`, or the digest differs.
@@ -62,10 +62,10 @@ class Pack:
         return content
 
     def check_files(self) -> Iterator[str]:
-        """Check size and digest of every file, then that there are no others; yields each name once it is checked.
+        """Check size and digest of every file, then that there are no others; yield each name after its check.
 
         Raises:
-            PackError: a file is missing, changed, a link, or not named in the manifest.
+            PackError: a file is missing, changed, a symbolic link, or not listed in the manifest.
         """
         for name in self.manifest.files:
             path = self.path(name)
@@ -76,19 +76,19 @@ class Pack:
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
             if (path.is_symlink() or not path.is_dir()) and name != MANIFEST_NAME and name not in self.manifest.files:
-                raise PackError(f"{path}: {MANIFEST_NAME} does not name this file; remove it")
+                raise PackError(f"{path}: not listed in {MANIFEST_NAME}; remove it")
 
-    def _check_digest(self, path: Path, name: str, found: str) -> None:
+    def _check_digest(self, path: Path, name: str, digest: str) -> None:
         expected = self.manifest.files[name].sha256
-        if found != expected:
-            raise PackError(f"{path}: expected sha256 {expected[:16]}…, found {found[:16]}…; copy the pack again")
+        if digest != expected:
+            raise PackError(f"{path}: expected sha256 {expected[:16]}…, found {digest[:16]}…; copy the pack again")
 
 
 def read_pack(folder: str | Path) -> Pack:
-    """Open a pack: read and check its manifest. Files are checked when they are asked for.
+    """Open a pack: read and validate its manifest. Other files are checked when they are read.
 
     Raises:
-        PackError: the folder is no pack, or its manifest is not valid.
+        PackError: the folder is not a pack, or its manifest is invalid.
     """
     folder = Path(folder)
     path = folder / MANIFEST_NAME
@@ -99,16 +99,16 @@ def read_pack(folder: str | Path) -> Pack:
 
 
 def listed_files(folder: Path) -> frozenset[str]:
-    """Names of the files that a pack lists, also one of another minor format, whose manifest says other things.
+    """Names of the files of a pack, also of one of another minor format version, whose other fields may differ.
 
     Raises:
-        PackError: the folder is no pack.
+        PackError: the folder is not a pack.
     """
     path = folder / MANIFEST_NAME
     value = _read_json(folder, path)
     _check_format(path, value)
     if not isinstance(value, dict) or not {"format", "files"} <= set(value):
-        raise PackError(f"{path}: no manifest of a pack")
+        raise PackError(f"{path}: not the manifest of a pack")
     try:
         files = msgspec.convert(value["files"], dict[str, FileEntry])
     except msgspec.ValidationError as cause:
@@ -119,7 +119,7 @@ def listed_files(folder: Path) -> frozenset[str]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write pack.json; the same manifest always gives the same bytes."""
+    """Write pack.json; equal manifests give equal bytes."""
     text = json.dumps(msgspec.to_builtins(manifest), indent=1, ensure_ascii=False)
     with atomic_file(folder / MANIFEST_NAME) as stream:
         stream.write(text.encode() + b"\n")
@@ -139,16 +139,16 @@ def _reading(path: Path) -> Iterator[None]:
         raise PackError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
 
 
-def _refuse_link(path: Path, part: Path) -> None:
+def _check_no_link(path: Path, part: Path) -> None:
     if part.is_symlink():
         raise PackError(f"{path}: {part.name!r} is a symbolic link; copy the pack with its links resolved")
 
 
 def _read_json(folder: Path, path: Path) -> Any:
-    """The JSON of a manifest; nothing of what it says is checked."""
+    """Parse the JSON of a manifest, without validation."""
     if not path.is_file():
-        raise PackError(f"{folder}: no pack here ({MANIFEST_NAME} is missing); make one with: embedpack export")
-    _refuse_link(path, path)
+        raise PackError(f"{folder}: not a pack ({MANIFEST_NAME} is missing); create one with: embedpack export")
+    _check_no_link(path, path)
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise PackError(f"{path}: {path.stat().st_size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}")
     with _reading(path):
@@ -188,8 +188,10 @@ def _finite(text: str) -> float:
 
 def _check_format(path: Path, value: object) -> None:
     if not isinstance(value, dict) or "format" not in value:
-        return  # the conversion to a Manifest says what is missing
+        return  # the conversion to a Manifest raises the error
     version = value["format"]
     major = FORMAT.partition(".")[0]
     if not isinstance(version, str) or not re.fullmatch(rf"{major}\.[0-9]+", version, re.ASCII):
-        raise PackError(f"{path}: format {version!r} at `$.format`; this embedpack reads {FORMAT}: update one of them")
+        raise PackError(
+            f"{path}: format {version!r} at `$.format`; this embedpack reads {FORMAT}; update it, or export again"
+        )

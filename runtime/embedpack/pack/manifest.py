@@ -35,7 +35,7 @@ ImageSize = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all parts of the manifest: immutable, and a field it does not know is an error."""
+    """Base of all parts of the manifest: immutable; an unknown field is an error."""
 
 
 class FileEntry(Strict, frozen=True):
@@ -46,7 +46,7 @@ class FileEntry(Strict, frozen=True):
 
 
 class Source(Strict, frozen=True):
-    """Where the weights came from; `fingerprint` identifies the vector space (see `Manifest.space`)."""
+    """Origin of the weights; `fingerprint` identifies the vector space (see `Manifest.space`)."""
 
     name: str
     revision: str | None
@@ -55,16 +55,20 @@ class Source(Strict, frozen=True):
 
 
 class License(Strict, frozen=True):
-    """Licence of the weights: the id the checkpoint states (null: it states none)."""
+    """Licence of the weights: the id in the checkpoint; null: the checkpoint has none."""
 
     id: str | None
     non_commercial: bool
 
 
 class TextInput(Strict, frozen=True):
-    """How a text becomes token ids: tokenizer file, cut after `max_tokens` (special tokens included), right padding.
+    """Conversion of texts to token ids, padded on the right.
 
-    `vocabulary` is the number of rows of the embedding table: every token id is below it.
+    Attributes:
+        tokenizer: file of the tokenizer.
+        vocabulary: number of rows of the embedding table; every token id is below it.
+        max_tokens: number of tokens to which a text is truncated, special tokens included.
+        pad_token_id: token id of padding.
     """
 
     tokenizer: str
@@ -74,20 +78,20 @@ class TextInput(Strict, frozen=True):
 
 
 class ImageInput(Strict, frozen=True):
-    """How an image becomes patches and token ids, as Qwen2-VL's processor does it.
+    """Conversion of images to patches and token ids, as in Qwen2-VL's processor.
 
     Attributes:
         patch_size: side of a patch in pixels.
-        temporal_patch_size: frames of a patch; a still image is repeated that often.
-        merge_size: patches along each side of one token.
-        window_size: tokens along each side of an attention window.
+        temporal_patch_size: number of frames of a patch; a still image is repeated.
+        merge_size: number of patches along each side of a token.
+        window_size: number of tokens along each side of an attention window.
         min_pixels, max_pixels: bounds of height x width after resizing.
-        mean, std: of the channels red, green, blue; pixels in 0..1.
-        tokens_before: token ids in front of the image.
-        token: id that stands for each token of the image.
-        tokens_after: token ids behind the image.
-        pooled_before, pooled_after: how many of `tokens_before` (its last) and `tokens_after` (its first) count in the
-            mean of the single vector, beside those of the image.
+        mean, std: mean and standard deviation of red, green and blue; pixels in 0..1.
+        tokens_before: token ids before the image.
+        token: token id of each token of the image.
+        tokens_after: token ids after the image.
+        pooled_before, pooled_after: number of tokens, last of `tokens_before` and first of `tokens_after`, that are
+            pooled to the single vector together with those of the image.
     """
 
     patch_size: ImageSize
@@ -106,13 +110,13 @@ class ImageInput(Strict, frozen=True):
 
     @property
     def most_tokens(self) -> int:
-        """Tokens of an image as large as any, those around it included."""
+        """Number of tokens of the largest image, with those before and after it."""
         around = len(self.tokens_before) + len(self.tokens_after)
         return around + self.max_pixels // (self.patch_size * self.merge_size) ** 2
 
 
 class Adapter(Strict, frozen=True):
-    """What was merged for a task.
+    """Adapter of a task: the number of its matrices, and the size of its change.
 
     `relative_change` is the largest ||W' - W|| / ||W|| over the merged matrices (Frobenius norm).
     """
@@ -122,15 +126,15 @@ class Adapter(Strict, frozen=True):
 
 
 class CodeCalibration(Strict, frozen=True):
-    """What the codebook of the low-bit codes was fitted to, and what that brought.
+    """Calibration of the codebook of low-bit codes.
 
     Attributes:
-        file: the codebook; of a task's single vectors and multi-vectors the same file.
-        texts: calibration texts, images included.
-        sha256: of the file of these texts.
-        kept: steps that won on texts held out from fitting; the others are neutral in the codebook.
-        agreement: mean share of the ten nearest float vectors that codes find, on held-out texts, by the steps that
-            were tried ("none", "center", "center+rotation") and precision.
+        file: file of the codebooks; the same for single vectors and multi-vectors of a task.
+        texts: number of calibration texts and images.
+        sha256: digest of the file of these texts.
+        kept: steps that raised the recall on held-out texts; the others are neutral in the codebook.
+        agreement: recall of the ten nearest float32 vectors by codes, mean over held-out texts, by tried steps ("none",
+            "center", "center+rotation") and precision.
     """
 
     file: str
@@ -141,10 +145,14 @@ class CodeCalibration(Strict, frozen=True):
 
 
 class Task(Strict, frozen=True):
-    """A task: its prompts, its adapter, and how its vectors are coded.
+    """A task: its prompts, its adapter, and the codes of its vectors.
 
-    `int8_scale`, the step between neighbouring values of int8 codes, and `codes` belong to single vectors,
-    `token_int8_scale` and `token_codes` to multi-vectors (null: there are none).
+    Attributes:
+        prompts: text prefixes by prompt name.
+        default_prompt_name: prompt of calls without a prompt name; null: none.
+        int8_scale, codes: scale of int8 codes, and codebook of low-bit codes, of single vectors.
+        token_int8_scale, token_codes: the same of multi-vectors; null: the pack has none.
+        adapter: adapter of the task; null: the backbone is used.
     """
 
     prompts: dict[str, str]
@@ -166,7 +174,7 @@ class Task(Strict, frozen=True):
 
 
 class TokenAccuracy(Strict, frozen=True):
-    """The same for the vectors of single tokens."""
+    """Cosines of token vectors with those of the reference; `tokens` is their number."""
 
     tokens: Annotated[int, msgspec.Meta(ge=1)]
     cosine_mean: float
@@ -174,9 +182,9 @@ class TokenAccuracy(Strict, frozen=True):
 
 
 class Accuracy(Strict, frozen=True):
-    """Cosine of a variant's vectors with those of `reference`, over texts that took no part in any evaluation.
+    """Cosines of a variant's vectors with those of `reference` over calibration inputs: mean, 1st percentile, lowest.
 
-    `texts` counts images too; `tokens` is null where there are no multi-vectors.
+    `texts` is the number of texts and images; `tokens` is null if the pack has no multi-vectors.
     """
 
     reference: str
@@ -188,18 +196,18 @@ class Accuracy(Strict, frozen=True):
 
 
 class Check(Strict, frozen=True):
-    """Vectors of a task, read back from the finished pack as a user gets them, beside those of a reference.
+    """Accuracy check of a task: vectors of the finished pack compared with those of a reference.
 
     Attributes:
-        reference: "torch": the model before export, its adapter unmerged; "fp32 graph": the exporter's own in float32.
-        texts: calibration texts that were compared, each under its prompt.
-        cosine_mean, cosine_p1, cosine_min: of the vectors with those of the reference.
-        ranking_loss: points of nDCG@10 that a search among the texts loses; null: too few texts to tell.
+        reference: "torch": the checkpoint with unmerged adapters; "fp32 graph": the exporter's float32 graph.
+        texts: number of calibration texts, each with its prompt.
+        cosine_mean, cosine_p1, cosine_min: mean, 1st percentile and minimum of the cosines with the reference.
+        ranking_loss: loss of self-retrieval in points of nDCG@10; null: too few texts.
         ranking_loss_95: its 95 % interval.
-        top_10_overlap: mean share of the reference's ten nearest texts that are found.
-        budget: most points that were to be lost.
-        verdict: "allowed": over the budget, and asked for.
-        tokens: cosines of multi-vectors; null: there are none.
+        top_10_overlap: mean share of the reference's ten nearest texts among those of the pack.
+        budget: largest allowed loss in points.
+        verdict: outcome; "allowed": over budget, but accepted with `--allow-loss`.
+        tokens: cosines of token vectors; null: the pack has no multi-vectors.
     """
 
     reference: str
@@ -216,14 +224,14 @@ class Check(Strict, frozen=True):
 
 
 class Report(Strict, frozen=True):
-    """Files with all that was measured at the end of the export: figures, and a page to read."""
+    """Files of the accuracy check: its figures in JSON, and an HTML page."""
 
     figures: str
     page: str
 
 
 class VisionGraph(Strict, frozen=True):
-    """The graph that reads images; its fields are those of `Variant`."""
+    """The vision graph; its fields are those of `Variant`."""
 
     graph: str
     external_data: tuple[str, ...]
@@ -238,10 +246,19 @@ class VisionGraph(Strict, frozen=True):
 class Variant(Strict, frozen=True):
     """One loadable graph.
 
-    Merged variants have one task. Switchable ones have none: `adapter_files` holds the adapter of each task, in
-    onnxruntime's own format, whose tensors are inputs of the graph. `static_activations` names those that are quantized
-    with a step from the calibration, not with one of each row. `checks` tells by task how the finished pack compares
-    with a reference.
+    Attributes:
+        task: task of a merged variant; null for switchable ones.
+        weights: weights format.
+        adapters: adapter mode.
+        adapter_files: adapters of a switchable variant by task, in onnxruntime's format; graph inputs at run time.
+        graph: file of the graph.
+        external_data: files of its weights.
+        opset: ONNX opset.
+        operators: operators of the graph.
+        min_onnxruntime: oldest release that runs the graph.
+        accuracy: accuracy measured while the graph was written.
+        static_activations: activations with a static scale; the others have one for each row.
+        checks: accuracy checks of the finished pack by task.
     """
 
     task: str | None
@@ -264,7 +281,7 @@ class Variant(Strict, frozen=True):
 
 
 class ExportRecord(Strict, frozen=True):
-    """The settings and tool versions that made the pack."""
+    """Settings and tool versions of the export."""
 
     settings: dict[str, Any]
     tools: dict[str, str]
@@ -273,7 +290,7 @@ class ExportRecord(Strict, frozen=True):
 
 
 class Manifest(Strict, frozen=True):
-    """What pack.json says; `report` is null, and `checks` are empty, until the export has compared the pack."""
+    """Content of pack.json; without an accuracy check `report` is null and all `checks` are empty."""
 
     format: str
     name: str
@@ -295,7 +312,7 @@ class Manifest(Strict, frozen=True):
     report: Report | None = None
 
     def bytes_of(self, files: Iterable[str]) -> int:
-        """Bytes of some of the files; a name that comes twice counts once."""
+        """Total bytes of some of the files; a repeated name counts once."""
         return sum(self.files[name].bytes for name in set(files))
 
     def variant_bytes(self, name: str) -> int:
@@ -308,5 +325,5 @@ class Manifest(Strict, frozen=True):
         return self.bytes_of([*variant.graph_files, *variant.adapter_files.values(), *vision])
 
     def space(self, task: str) -> str:
-        """Name of the vector space of a task: vectors of two packs may be compared where it is equal."""
+        """Name of the vector space of a task: vectors of two packs may be compared if it is equal."""
         return f"{self.name}/{task}/{self.source.fingerprint[:16]}"

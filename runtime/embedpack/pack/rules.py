@@ -13,11 +13,11 @@ def contradictions(manifest: Manifest) -> Iterator[str]:
     """Contradictions between the parts of a manifest, each with its JSON path."""
     yield from bad_paths(manifest.files)
     if list(manifest.truncate_dims) != sorted(set(manifest.truncate_dims)):
-        yield "the truncations do not ascend - at `$.truncate_dims`"
+        yield "the truncations are not ascending - at `$.truncate_dims`"
     if manifest.text.pad_token_id >= manifest.text.vocabulary:
-        yield f"the pad token is not below {manifest.text.vocabulary}, the vocabulary - at `$.text.pad_token_id`"
+        yield f"the pad token is not below the vocabulary, {manifest.text.vocabulary} - at `$.text.pad_token_id`"
     if not manifest.truncate_dims or manifest.truncate_dims[-1] != manifest.dimensions:
-        yield f"the last truncation is not {manifest.dimensions}, the full dimension - at `$.truncate_dims`"
+        yield f"the last truncation is not the full dimension, {manifest.dimensions} - at `$.truncate_dims`"
     for name, task in manifest.tasks.items():
         if task.default_prompt_name is not None and task.default_prompt_name not in task.prompts:
             yield f"{unknown('prompt', task.default_prompt_name, task.prompts)} - at `$.tasks[{name!r}]`"
@@ -25,7 +25,7 @@ def contradictions(manifest: Manifest) -> Iterator[str]:
     yield from _bad_inputs_and_heads(manifest)
     for where, file in _references(manifest):
         if file not in manifest.files:
-            yield f"{file!r} is not among the files - at `{where}`"
+            yield f"{file!r} is not listed in `$.files` - at `{where}`"
 
 
 def _bad_variants(manifest: Manifest) -> Iterator[str]:
@@ -34,19 +34,19 @@ def _bad_variants(manifest: Manifest) -> Iterator[str]:
     used: set[str] = set()
     for name, variant in manifest.variants.items():
         path = f"$.variants[{name!r}]"
-        own = {variant.task} if variant.task is not None else set(variant.adapter_files)
-        for task in sorted(own - set(manifest.tasks)):
+        tasks = {variant.task} if variant.task is not None else set(variant.adapter_files)
+        for task in sorted(tasks - set(manifest.tasks)):
             yield f"{unknown('task', task, manifest.tasks)} - at `{path}.task`"
-        switchable = variant.task is None and own == set(manifest.tasks)
+        switchable = variant.task is None and tasks == set(manifest.tasks)
         if not (switchable if variant.adapters == "switchable" else variant.task is not None):
-            yield f"a merged variant has one task, a switchable one an adapter file for each - at `{path}.adapters`"
+            yield f"merged variants need one task, switchable ones an adapter file per task - at `{path}.adapters`"
         if variant.adapters == "merged" and variant.adapter_files:
             yield f"a merged variant has no adapter files - at `{path}.adapter_files`"
-        for task in sorted(set(variant.checks) - own):
-            yield f"task {task!r} is none of the variant's - at `{path}.checks`"
+        for task in sorted(set(variant.checks) - tasks):
+            yield f"task {task!r} is not a task of the variant - at `{path}.checks`"
         if manifest.image is not None and variant.weights not in manifest.vision:
-            yield f"there is no vision graph of {variant.weights} - at `{path}.weights`"
-        used |= own
+            yield f"there is no {variant.weights} vision graph - at `{path}.weights`"
+        used |= tasks
     for name in manifest.tasks:
         if name not in used:
             yield f"task {name!r} has no variant - at `$.tasks[{name!r}]`"
@@ -59,21 +59,21 @@ def _bad_inputs_and_heads(manifest: Manifest) -> Iterator[str]:
         if (task.token_codes is None) != (manifest.multi_vector_dimensions is None):
             yield f"token_codes and multi_vector_dimensions do not agree - at `$.tasks[{name!r}].token_codes`"
         if task.token_codes is not None and task.token_codes.file != task.codes.file:
-            yield f"the codebooks of a task are in one file - at `$.tasks[{name!r}].token_codes.file`"
+            yield f"the codebooks of a task must be in one file - at `$.tasks[{name!r}].token_codes.file`"
     image = manifest.image
     if image is None:
         return
     for token in (*image.tokens_before, image.token, *image.tokens_after):
         if token >= manifest.text.vocabulary:
-            yield f"token {token} is not below {manifest.text.vocabulary}, the vocabulary - at `$.image`"
+            yield f"token {token} is not below the vocabulary, {manifest.text.vocabulary} - at `$.image`"
     if image.pooled_before > len(image.tokens_before) or image.pooled_after > len(image.tokens_after):
-        yield "more tokens are pooled than there are - at `$.image`"
+        yield "more tokens are pooled than exist - at `$.image`"
     if image.min_pixels > image.max_pixels:
         yield "min_pixels is above max_pixels - at `$.image`"
 
 
 def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Every file that a part of the manifest relies on, with the JSON path of that part."""
+    """All files that parts of the manifest refer to, with the JSON paths of these parts."""
     yield "$.text.tokenizer", manifest.text.tokenizer
     yield "$.golden", manifest.golden
     if manifest.report is not None:

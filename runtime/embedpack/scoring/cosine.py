@@ -1,4 +1,4 @@
-"""Scores between vectors."""
+"""Cosine similarity of single vectors."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from embedpack.vectors.codes import Float32, decode_in_codebook_space
 from embedpack.vectors.embeddings import Embeddings
 from embedpack.vectors.metadata import check_comparable
 
-# Documents decoded at a time: bounds the memory to 16 MB at 1024 dimensions.
+# Number of documents decoded at a time: 16 MB at 1024 dimensions.
 BLOCK = 4096
 
 
 def similarity(queries: Embeddings, documents: Embeddings) -> Float32:
-    """Cosine of every query with every document, both as their codes say.
+    """Cosine of every decoded query with every decoded document.
 
-    Asymmetric scores (float queries against codes) are the more exact ones: only the documents are rounded.
+    Asymmetric scores (float queries, coded documents) are more exact, as only the documents are rounded.
 
     Args:
-        queries: float32, float16 or int8; or codes of the precision, and the codebook, of the documents.
-        documents: any precision.
+        queries: vectors in float32, float16 or int8; or low-bit codes of the documents' precision and codebook.
+        documents: vectors in any precision.
 
     Returns:
         float32 [len(queries), len(documents)].
 
     Raises:
-        InputError: the two are of different models, tasks, dimensions or codebooks, or the queries are codes of fewer
-            bits than int8 and the documents of another precision.
+        InputError: they differ in model, task or dimensions; or the queries are low-bit codes, and the documents of
+            another precision or codebook.
     """
     _check_comparable(queries, documents)
     if queries.precision == documents.precision == "binary":
@@ -42,12 +42,12 @@ def similarity(queries: Embeddings, documents: Embeddings) -> Float32:
 
 
 def _vectors(embeddings: Embeddings, codebook: Codebook | None) -> Float32:
-    """Unit vectors in the coordinates of the documents' codebook: only the queries have to be turned there."""
+    """Unit vectors in the coordinates of the documents' codebook: only the queries have to be rotated."""
     return decode_in_codebook_space(embeddings.codes, embeddings.precision, embeddings.dimensions, codebook)
 
 
 def _binary_similarity(queries: Embeddings, documents: Embeddings) -> Float32:
-    """1 - 2 * Hamming distance / dimensions, exactly: sums of +1 and -1 are whole numbers, also in float32."""
+    """1 - 2 * Hamming distance / dimensions, exact: sums of +1 and -1 are integers, also in float32."""
     dimensions = queries.dimensions
     left = signs(queries.codes, dimensions)
     scores = np.empty((len(queries), len(documents)), np.float32)
@@ -57,7 +57,7 @@ def _binary_similarity(queries: Embeddings, documents: Embeddings) -> Float32:
 
 
 def _check_comparable(queries: Embeddings, documents: Embeddings) -> None:
-    for item in (queries, documents):
-        if not isinstance(item, Embeddings):
-            raise InputError(f"similarity takes Embeddings, not {type(item).__name__}")
-    check_comparable(queries, documents, if_dimensions="cut the longer ones with .truncate()")
+    for vectors in (queries, documents):
+        if not isinstance(vectors, Embeddings):
+            raise InputError(f"similarity takes Embeddings, not {type(vectors).__name__}")
+    check_comparable(queries, documents, if_dimensions="shorten the longer ones with .truncate()")

@@ -1,4 +1,4 @@
-"""The nearest vectors: exact top-k search, in one stage or in two."""
+"""Exact top-k search in one or two stages."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from embedpack.scoring.top_k import Distances, Int64, Nearest, smallest
 from embedpack.vectors.codes import Float32, quantize
 from embedpack.vectors.embeddings import Embeddings
 
-# Documents and queries whose distances are held at a time: 16 MB, however many there are.
+# Numbers of documents and queries of a block of distances: 16 MB.
 DOCUMENTS = 1 << 16
 QUERIES = 1 << 6
-# How many times k documents the first of two stages keeps, where the caller does not say.
+# Default number of candidates of the first stage as a multiple of k.
 OVERSAMPLE = 10
 
 
@@ -42,25 +42,25 @@ def search(
     rescore: Embeddings | None = None,
     oversample: int | None = None,
 ) -> Hits:
-    """The k documents with the highest `similarity` to each query; of equal scores the lower row comes first.
+    """Find the k documents with the highest `similarity` to each query; ties go to the lower row.
 
-    With `rescore` the search has two stages: `documents` are scanned for `oversample * k` candidates, and only their
-    rows of `rescore` give the scores. Binary documents are then scanned by Hamming distance, with the bits of the
-    queries, which is many times faster than reading float32 vectors. Codes may be memory-mapped: the scan passes over
-    `documents`, of `rescore` only the candidates' rows are read.
+    With `rescore` the search has two stages: a scan of `documents` selects `oversample * k` candidates, and their rows
+    of `rescore` give the final scores. Binary documents are then scanned by Hamming distance with the bits of the
+    queries, which is many times faster than reading float32 vectors. Codes may be memory-mapped: the scan reads all
+    `documents`, but of `rescore` only the candidates' rows.
 
     Args:
-        queries: any precision that has scores with `rescore`, else with `documents`; float32 is the most exact.
-        documents: what is searched.
-        k: documents wanted; where there are fewer, all are found.
+        queries: vectors that can be scored against `rescore`, else against `documents`; float32 is the most exact.
+        documents: vectors to search.
+        k: number of documents per query; all documents if there are fewer.
         rescore: the same documents, row for row, in a finer precision, e.g. int8.
-        oversample: candidates of the first stage as a multiple of k, by default 10.
+        oversample: number of candidates of the first stage as a multiple of k; default 10.
 
     Returns:
         Hits of shape [len(queries), min(k, len(documents))].
 
     Raises:
-        InputError: there are no documents, k or oversample is below 1, oversample is given without rescore, rescore has
+        InputError: there are no documents, k or oversample is below 1, oversample is set without rescore, rescore has
             another number of rows, the vectors cannot be compared (see `similarity`), or some are not finite.
     """
     _check(queries, documents, rescore)
@@ -78,7 +78,7 @@ def search(
 
 
 def in_precision_of(documents: Embeddings, queries: Embeddings) -> Embeddings:
-    """The queries as the documents are scanned fastest: as bits where the documents are bits, else as they are."""
+    """Queries in the form of the fastest scan: binary codes for binary documents, else unchanged."""
     if documents.precision != "binary" or queries.precision == "binary":
         return queries
     codebook = documents.codebook
@@ -88,9 +88,9 @@ def in_precision_of(documents: Embeddings, queries: Embeddings) -> Embeddings:
 
 
 def _check(queries: Embeddings, documents: Embeddings, rescore: Embeddings | None) -> None:
-    for item in (queries, documents) if rescore is None else (queries, documents, rescore):
-        if not isinstance(item, Embeddings):
-            raise InputError(f"search takes Embeddings, not {type(item).__name__}")
+    for vectors in (queries, documents) if rescore is None else (queries, documents, rescore):
+        if not isinstance(vectors, Embeddings):
+            raise InputError(f"search takes Embeddings, not {type(vectors).__name__}")
     if not len(documents):
         raise InputError("there are no documents to search")
     _check_comparable(queries, documents)
@@ -102,14 +102,14 @@ def _check(queries: Embeddings, documents: Embeddings, rescore: Embeddings | Non
             )
     with np.errstate(invalid="ignore"):
         lengths = np.linalg.norm(queries.decode(), axis=1)
-    # What is decoded has length 1, unless it has no direction.
-    without = np.flatnonzero(~(lengths > 0))
-    if len(without):
-        raise InputError(f"query {without[0]} is zero or not finite, so nothing is near to it; embed it again")
+    # A decoded vector has length 1, unless it has no direction.
+    unusable = np.flatnonzero(~(lengths > 0))
+    if len(unusable):
+        raise InputError(f"query {unusable[0]} is zero or not finite, so it has no nearest documents; embed it again")
 
 
 def _check_comparable(queries: Embeddings, documents: Embeddings) -> None:
-    """Refuse what `similarity` refuses, before anything is read."""
+    """Raise the errors of `similarity` before any vector is read."""
     similarity(queries[:0], documents[:0])
 
 
@@ -119,7 +119,7 @@ def _check_number(name: str, number: int) -> None:
 
 
 def _scan(queries: Embeddings, documents: Embeddings, k: int) -> Hits:
-    """The k nearest of all documents; every batch of queries takes one pass over them."""
+    """Find the k nearest of all documents; each batch of queries takes one pass over them."""
     k = min(k, len(documents))
     indices, distances = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     for start in range(0, len(queries), QUERIES):
@@ -127,22 +127,22 @@ def _scan(queries: Embeddings, documents: Embeddings, k: int) -> Hits:
         nearest = [Nearest(k) for _ in batch.codes]
         for first in range(0, len(documents), DOCUMENTS):
             block = documents[first : first + DOCUMENTS]
-            found = _distances(batch, block, range(first, first + len(block)))
-            for best, row in zip(nearest, found, strict=True):
+            distances_of_block = _distances(batch, block, range(first, first + len(block)))
+            for best, row in zip(nearest, distances_of_block, strict=True):
                 best.add(row, first)
-        for place, best in enumerate(nearest, start):
-            indices[place], distances[place] = best.indices, best.distances
+        for query, best in enumerate(nearest, start):
+            indices[query], distances[query] = best.indices, best.distances
     return Hits(indices, _scores(distances, queries, documents))
 
 
 def _rescored(queries: Embeddings, documents: Embeddings, candidates: Int64, k: int) -> Hits:
-    """The k nearest of some documents, other ones for each query: `candidates`, int64 [queries, any number]."""
+    """Find the k nearest among the candidates of each query: rows of documents, int64 [queries, any number]."""
     k = min(k, candidates.shape[1])
     indices, distances = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    for place, rows in enumerate(np.sort(candidates, axis=1)):
-        found = _distances(queries[place], documents[rows], rows)[0]
-        best = smallest(found, k)
-        indices[place], distances[place] = rows[best], found[best]
+    for query, rows in enumerate(np.sort(candidates, axis=1)):
+        candidate_distances = _distances(queries[query], documents[rows], rows)[0]
+        best = smallest(candidate_distances, k)
+        indices[query], distances[query] = rows[best], candidate_distances[best]
     return Hits(indices, _scores(distances, queries, documents))
 
 
@@ -151,22 +151,22 @@ def _are_bits(queries: Embeddings, documents: Embeddings) -> bool:
 
 
 def _distances(queries: Embeddings, documents: Embeddings, rows: Sequence[int] | Int64) -> Distances:
-    """Hamming distances between bits, else similarities with the sign changed: [queries, documents].
+    """Hamming distances between binary codes, else negated similarities: [queries, documents].
 
-    `rows` are the numbers of these documents among all.
+    `rows` are the indices of these documents among all, for error messages.
     """
     if _are_bits(queries, documents):
         return hamming(queries.codes, documents.codes)
     with np.errstate(invalid="ignore"):
         scores = similarity(queries, documents)
-    without = np.flatnonzero(np.isnan(scores).any(axis=0))
-    if len(without):
-        raise InputError(f"document {rows[without[0]]} holds values that are not finite; embed it again")
+    unusable = np.flatnonzero(np.isnan(scores).any(axis=0))
+    if len(unusable):
+        raise InputError(f"document {rows[unusable[0]]} has values that are not finite; embed it again")
     return np.negative(scores, out=scores)
 
 
 def _scores(distances: Float32, queries: Embeddings, documents: Embeddings) -> Float32:
-    """The similarities, bit for bit, that belong to distances: of bits the mean of the products of +1 and -1."""
+    """Similarities that belong to distances, equal to those of `similarity` bit for bit."""
     if _are_bits(queries, documents):
         return (queries.dimensions - 2 * distances) / np.float32(queries.dimensions)
     return -distances

@@ -1,4 +1,4 @@
-"""Hamming distances between packed bits, exactly: by numpy, or faster by numkong where it is installed."""
+"""Exact Hamming distances between packed bits, by numpy or, faster, by numkong if it is installed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from embedpack.errors import InputError
 
-# Bytes of documents that numpy compares at a time: they and two arrays of their size stay in the caches.
+# Number of bytes of documents that numpy compares at a time: these and two arrays of the same size fit the caches.
 BLOCK_BYTES = 1 << 19
-# Bytes of a code below which numpy is the faster one for a single query: numkong spends more on each pair than on its
-# bits, as measured on x86 with AVX2.
-NARROW = 96
+# Fewest bytes of a code for which numkong is faster for a single query: below, the overhead of each pair dominates.
+# Measured on x86 with AVX2.
+MIN_NUMKONG_BYTES = 96
 
 Bits = npt.NDArray[np.uint8]
 Distances = npt.NDArray[np.uint32]
@@ -27,7 +27,7 @@ logger = logging.getLogger("embedpack")
 def hamming(queries: Bits, documents: Bits) -> Distances:
     """Number of bits in which every query differs from every document.
 
-    The result is held whole; for many documents pass some rows at a time.
+    The result is one array; for many documents pass some rows at a time.
 
     Args:
         queries: packed bits, uint8 [n, width].
@@ -37,7 +37,7 @@ def hamming(queries: Bits, documents: Bits) -> Distances:
         uint32 [n, m].
 
     Raises:
-        InputError: the two are not arrays of bytes with rows of the same length.
+        InputError: they are not uint8 arrays with rows of the same length.
     """
     for bits in (queries, documents):
         if bits.ndim != 2 or bits.dtype != np.uint8:
@@ -56,7 +56,7 @@ def hamming(queries: Bits, documents: Bits) -> Distances:
 
 @functools.cache
 def kernel() -> Kernel:
-    """What computes the distances: numkong where it can be imported, else numpy."""
+    """Function that computes the distances: by numkong if it can be imported, else by numpy."""
     try:
         import numkong  # noqa: F401
     except ImportError:
@@ -67,42 +67,42 @@ def kernel() -> Kernel:
 
 
 def with_numpy(queries: Bits, documents: Bits) -> Distances:
-    """The base; takes what `hamming` has checked: contiguous arrays, none of them empty."""
+    """Compute the distances by numpy, for contiguous arrays that are not empty."""
     word = _widest_word(queries.shape[1])
     left, right = queries.view(word), documents.view(word)
     words = left.shape[1]
     rows = min(len(documents), max(1, BLOCK_BYTES // queries.shape[1]))
     differing = np.empty((rows, words), word)
-    # As floats the counts are summed by a matrix product, at twice the speed of np.sum. Exact below 2 ** 24 bits.
+    # A matrix product sums float counts at twice the speed of np.sum. It is exact below 2 ** 24 bits.
     counts, ones = np.empty((rows, words), np.float32), np.ones(words, np.float32)
     distances = np.empty((len(queries), len(documents)), np.uint32)
-    for query, found in zip(left, distances, strict=True):
-        # Repeated, because numpy would broadcast a row in loops as short as the row.
+    for query, row in zip(left, distances, strict=True):
+        # Repeated, because numpy broadcasts a row in loops as short as the row.
         repeated = np.repeat(query[None], rows, axis=0)
         for start in range(0, len(documents), rows):
             block = right[start : start + rows]
             size = len(block)
             np.bitwise_xor(block, repeated[:size], out=differing[:size])
             np.bitwise_count(differing[:size], out=counts[:size])
-            found[start : start + size] = counts[:size] @ ones
+            row[start : start + size] = counts[:size] @ ones
     return distances
 
 
 def with_numkong(queries: Bits, documents: Bits) -> Distances:
-    """The same by numkong, on one thread; by numpy what that does faster."""
+    """Compute the distances by numkong on one thread, or by numpy where that is faster."""
     import numkong
 
     single = len(queries) == 1
-    if single and queries.shape[1] < NARROW:
+    if single and queries.shape[1] < MIN_NUMKONG_BYTES:
         return with_numpy(queries, documents)
-    # The type of the output chooses the kernel: that for uint32 shares what it reads between queries, that for float32
-    # is the faster one for a single query, and exact below 2 ** 24 bits.
+    # The output's dtype selects the kernel: that of uint32 reads documents once for several queries; that of float32 is
+    # faster for a single query, and exact below 2 ** 24 bits.
     distances = np.empty((len(queries), len(documents)), np.float32 if single else np.uint32)
     numkong.cdist(queries, documents, "hamming", dtype="uint1", out=distances)
     return distances.astype(np.uint32, copy=False)
 
 
 def _widest_word(width: int) -> type[np.unsignedinteger]:
-    """The widest integers that rows of that many bytes divide into."""
+    """Widest unsigned integer dtype that divides rows of that many bytes."""
     words: tuple[type[np.unsignedinteger], ...] = (np.uint64, np.uint32, np.uint16)
     return next((word for word in words if width % np.dtype(word).itemsize == 0), np.uint8)

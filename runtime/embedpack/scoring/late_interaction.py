@@ -1,4 +1,4 @@
-"""Scores between multi-vectors: late interaction."""
+"""Late interaction: MaxSim scores of multi-vectors (Khattab and Zaharia 2020, arXiv 2004.12832)."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from embedpack.vectors.codes import Float32, decode_in_codebook_space
 from embedpack.vectors.metadata import check_comparable
 from embedpack.vectors.multi_embeddings import Int64, MultiEmbeddings
 
-# Query rows scored at a time; a longer query is taken whole.
+# Number of query rows scored at a time; a longer query is not split.
 QUERY_ROWS = 1024
-# Values of a block, 16 MB each: of products (query rows x document rows) and of decoded document vectors.
+# Number of values of a block, 16 MB: of dot products (query rows x document rows), or of decoded document vectors.
 BLOCK = 1 << 22
 
 
 def maxsim(queries: MultiEmbeddings, documents: MultiEmbeddings) -> Float32:
-    """Sum over a query's vectors of the largest dot product with a vector of the document, both as their codes say.
+    """MaxSim of every decoded query with every decoded document.
 
-    Asymmetric scores (float queries against codes) are the more exact ones: only the documents are rounded.
+    It is the sum over the query's vectors of the largest dot product with a vector of the document. Asymmetric scores
+    (float queries, coded documents) are more exact, as only the documents are rounded.
 
     Args:
-        queries: float32, float16 or int8; or codes of the precision, and the codebook, of the documents.
-        documents: any precision.
+        queries: vectors in float32, float16 or int8; or low-bit codes of the documents' precision and codebook.
+        documents: vectors in any precision.
 
     Returns:
         float32 [len(queries), len(documents)].
 
     Raises:
-        InputError: the two are of different models, tasks, dimensions or codebooks, or the queries are codes of fewer
-            bits than int8 and the documents of another precision.
+        InputError: they differ in model, task or dimensions; or the queries are low-bit codes, and the documents of
+            another precision or codebook.
     """
-    for item in (queries, documents):
-        if not isinstance(item, MultiEmbeddings):
-            raise InputError(f"maxsim takes MultiEmbeddings, not {type(item).__name__}")
+    for vectors in (queries, documents):
+        if not isinstance(vectors, MultiEmbeddings):
+            raise InputError(f"maxsim takes MultiEmbeddings, not {type(vectors).__name__}")
     check_comparable(queries, documents, if_dimensions="embed both with the same pack")
     scores = np.empty((len(queries), len(documents)), np.float32)
     for first, last in _query_blocks(queries.offsets):
@@ -47,7 +48,7 @@ def maxsim(queries: MultiEmbeddings, documents: MultiEmbeddings) -> Float32:
 
 
 def _query_blocks(offsets: Int64) -> Iterator[tuple[int, int]]:
-    """Bounds of successive stretches of whole queries."""
+    """Yield bounds of consecutive blocks of whole queries."""
     first = 0
     while first < len(offsets) - 1:
         last = int(np.searchsorted(offsets, offsets[first] + QUERY_ROWS, "right")) - 1
@@ -57,12 +58,12 @@ def _query_blocks(offsets: Int64) -> Iterator[tuple[int, int]]:
 
 
 def _score(queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32) -> None:
-    """Fill the scores of some queries, blocks of document rows at a time."""
+    """Compute the scores of some queries, one block of document rows at a time."""
     exact = queries.precision == documents.precision == "binary"
     vectors = _signs if exact else functools.partial(_vectors, codebook=documents.codebook)
     left = vectors(queries, 0, len(queries.codes))
     rows = max(1, BLOCK // max(len(left), documents.dimensions))
-    before = np.empty(0, np.float32)
+    carried = np.empty(0, np.float32)
     for start in range(0, len(documents.codes), rows):
         stop = min(start + rows, len(documents.codes))
         first = int(np.searchsorted(documents.offsets, start, "right")) - 1
@@ -70,19 +71,19 @@ def _score(queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32
         begins = np.maximum(documents.offsets[first:last] - start, 0)
         best = np.maximum.reduceat(left @ vectors(documents, start, stop).T, begins, axis=1)
         if documents.offsets[first] < start:
-            np.maximum(best[:, 0], before, out=best[:, 0])
-        # The last document may go on in the next block, which then writes its score again.
-        before = best[:, -1].copy()
+            np.maximum(best[:, 0], carried, out=best[:, 0])
+        # The last document may continue in the next block, which then overwrites its score.
+        carried = best[:, -1].copy()
         scores[:, first:last] = _sums(best, queries, exact)
 
 
 def _vectors(embeddings: MultiEmbeddings, start: int, stop: int, codebook: Codebook | None) -> Float32:
-    """Some rows as unit vectors, in the coordinates of the documents' codebook."""
+    """Rows as unit vectors in the coordinates of the documents' codebook."""
     return decode_in_codebook_space(embeddings.codes[start:stop], embeddings.precision, embeddings.dimensions, codebook)
 
 
 def _signs(embeddings: MultiEmbeddings, start: int, stop: int) -> Float32:
-    """Some rows as +1 and -1, whose dot products are whole numbers."""
+    """Rows as +1 and -1, whose dot products are integers."""
     return signs(embeddings.codes[start:stop], embeddings.dimensions)
 
 
@@ -90,5 +91,5 @@ def _sums(best: Float32, queries: MultiEmbeddings, exact: bool) -> Float32:
     begins = queries.offsets[:-1]
     if not exact:
         return np.add.reduceat(best, begins, axis=0)
-    # The sum over a long query leaves the whole numbers that float32 can hold.
+    # The sum over a long query exceeds the integers that float32 represents exactly.
     return (np.add.reduceat(best, begins, axis=0, dtype=np.float64) / queries.dimensions).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The k smallest of many distances, of equal ones the first, without sorting them all."""
+"""The k smallest of many distances without a full sort; ties go to the lower index."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import numpy as np
 import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
-# Smaller is nearer: Hamming distances, or scores with the sign changed. None of them is NaN.
+# Smaller is nearer: Hamming distances, or negated scores. No value is NaN.
 Distances = npt.NDArray[np.uint32] | npt.NDArray[np.float32]
 
 
 def smallest(distances: Distances, k: int) -> Int64:
-    """Where the k smallest are, in the order of a stable sort; all of them where there are not more than k.
+    """Indices of the k smallest distances in the order of a stable sort.
 
     Args:
-        distances: [n].
-        k: at least 1.
+        distances: distances, [n].
+        k: number of indices, at least 1.
 
     Returns:
         int64 [min(k, n)].
     """
-    places = np.arange(len(distances))
+    indices = np.arange(len(distances))
     if k < len(distances):
-        # Only the value of the k-th is taken from the partition: which of its equals stand before it is left to chance.
+        # Only the k-th value is taken from the partition, which leaves the order of ties undefined.
         last = np.partition(distances, k - 1)[k - 1]
         below = np.flatnonzero(distances < last)
-        places = np.concatenate([below, np.flatnonzero(distances == last)[: k - len(below)]])
-    return places[np.argsort(distances[places], kind="stable")]
+        indices = np.concatenate([below, np.flatnonzero(distances == last)[: k - len(below)]])
+    return indices[np.argsort(distances[indices], kind="stable")]
 
 
 class Nearest:
-    """The k smallest of the distances seen so far, which arrive in blocks.
+    """The k smallest of all distances added so far, in blocks.
 
     Attributes:
-        indices: where they stood among all, int64 [min(k, seen)], the smallest distance first.
-        distances: the distances themselves.
+        indices: their indices among all distances, int64 [min(k, number added)], the smallest distance first.
+        distances: the distances at these indices.
     """
 
     def __init__(self, k: int) -> None:
@@ -43,21 +43,21 @@ class Nearest:
         self.distances: Distances = np.empty(0, np.float32)
 
     def add(self, distances: Distances, start: int) -> None:
-        """Take the next block, [n], whose first distance stands at `start`."""
+        """Add the next block of distances, [n]; `start` is the index of its first one among all."""
         if not len(self.indices):
-            # Not merged with nothing, so the distances keep their type.
+            # Not concatenated with an empty array, so the distances keep their dtype.
             chosen = smallest(distances, self._k)
             self.indices, self.distances = start + chosen, distances[chosen]
             return
         if len(self.indices) < self._k:
-            places = np.arange(len(distances))
+            candidates = np.arange(len(distances))
         else:
-            # Nearly all are refused here. One that equals the last kept comes after it, so it is refused too.
-            places = np.flatnonzero(distances < self.distances[-1])
-        if not len(places):
+            # Drops nearly all. A distance equal to the largest present one has a higher index, so it is dropped, too.
+            candidates = np.flatnonzero(distances < self.distances[-1])
+        if not len(candidates):
             return
-        indices = np.concatenate([self.indices, start + places])
-        merged: Distances = np.concatenate([self.distances, distances[places]])
-        # The kept ones stand in front, so equal distances stay in the order of their indices.
+        indices = np.concatenate([self.indices, start + candidates])
+        merged: Distances = np.concatenate([self.distances, distances[candidates]])
+        # Earlier distances come first, so ties stay in the order of their indices.
         chosen = smallest(merged, self._k)
         self.indices, self.distances = indices[chosen], merged[chosen]

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and disk failures told as embedpack errors."""
+"""Atomic writes of files, and disk failures as embedpack errors."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
-    """A binary file that takes its name only when the block ends without an error.
+    """Open a binary file that takes its name only when the block ends without an error.
 
     Args:
-        path: its name.
-        mode: who may read and write it; the process's mask takes from that.
+        path: final path of the file.
+        mode: permissions of the file, before the process's umask.
 
     Raises:
         CapacityError, InputError: see `disk_errors`.

@@ -1,10 +1,9 @@
-"""The safetensors format: read a header, read rows of a tensor, write a file.
+"""Reader and writer of the safetensors format.
 
 8 bytes little-endian header length n, n bytes of JSON {name: {dtype, shape, data_offsets}}, then the bytes of the
 tensors without holes (format: README of huggingface/safetensors). Rows are read with plain reads, not through a memory
-map, so the resident memory of a reader stays that of the rows it asked for; `mapped` is for those who want a map. A
-file is hostile until its header is checked: all sizes are verified against the file's length before anything is
-allocated.
+map, so the resident memory of a reader is that of its rows; `mapped` returns a memory map. A file is untrusted until
+its header is checked: all sizes are verified against the file's length before anything is allocated.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from embedpack.storage.atomic import atomic_file
 
 MAX_HEADER_BYTES = 100_000_000
 
-# bfloat16 and the 8-bit floats have no numpy type: they are read as their bit pattern.
+# numpy has no bfloat16 and no 8-bit floats: they are read as bit patterns.
 NUMPY_DTYPES: Mapping[str, str] = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1",
@@ -36,9 +35,14 @@ FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a safetensors file; nothing of its data is in memory.
+    """Entry of a tensor in a safetensors file, without its data.
 
-    `start` is the offset of its first byte in the file.
+    Attributes:
+        path: path of the file.
+        name: name of the tensor.
+        dtype: its dtype in safetensors' notation, e.g. "F32".
+        shape: its shape.
+        start: offset of its first byte in the file.
     """
 
     path: Path
@@ -48,19 +52,21 @@ class StoredTensor:
     start: int
 
     def raw(self) -> npt.NDArray[Any]:
-        """All values in the stored type (bfloat16 as uint16 bit patterns)."""
+        """All values in the stored dtype (bfloat16 as uint16 bit patterns)."""
         return self._read(math.prod(self.shape), self.start).reshape(self.shape)
 
     def mapped(self) -> npt.NDArray[Any]:
-        """All values as `raw` gives them, read-only and memory-mapped: from disk when used, shared between processes.
+        """All values as a read-only memory map: read from disk when used, shared between processes.
+
+        If the file becomes shorter while it is mapped, an access ends the process; a file that `write_safetensors`
+        replaces stays valid.
 
         Raises:
-            InputError: the file cannot be read, or has become shorter since its header was checked. One that becomes
-                shorter while it is mapped ends the process; files that `write_safetensors` replaces do not.
+            InputError: the file cannot be read, or has become shorter since its header was checked.
         """
         dtype = np.dtype(NUMPY_DTYPES[self.dtype])
         if 0 in self.shape:
-            # The system maps no empty stretches.
+            # Empty ranges cannot be mapped.
             return self.raw()
         try:
             return np.memmap(self.path, dtype, "r", self.start, self.shape)
@@ -70,7 +76,7 @@ class StoredTensor:
             raise InputError(f"{self.path}: cannot be read: {cause.strerror}") from cause
 
     def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Rows `start:stop` of the first axis as float32; only for floating point tensors."""
+        """Rows `start:stop` of the first axis of a floating-point tensor, as float32."""
         assert 0 <= start <= stop <= self.shape[0]
         row = math.prod(self.shape[1:])
         offset = self.start + start * row * np.dtype(NUMPY_DTYPES[self.dtype]).itemsize
@@ -78,7 +84,7 @@ class StoredTensor:
         return _to_float32(self.dtype, values).reshape(stop - start, *self.shape[1:])
 
     def rows_at(self, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        """Rows at `indices` of the first axis as float32; only for floating point tensors.
+        """Rows `indices` of the first axis of a floating-point tensor, as float32.
 
         Raises:
             InputError: as `mapped`.
@@ -86,7 +92,7 @@ class StoredTensor:
         return _to_float32(self.dtype, np.asarray(self.mapped()[indices]))
 
     def float32(self) -> npt.NDArray[np.float32]:
-        """All values as float32; only for floating point tensors."""
+        """All values of a floating-point tensor, as float32."""
         return _to_float32(self.dtype, self.raw())
 
     def _read(self, count: int, offset: int) -> npt.NDArray[Any]:
@@ -99,12 +105,12 @@ class StoredTensor:
         return values
 
     def _too_short(self) -> InputError:
-        return InputError(f"{self.path}: {self.name} ends too early; was the file changed meanwhile?")
+        return InputError(f"{self.path}: {self.name} ends too early; was the file changed?")
 
 
 @dataclass(frozen=True)
 class SafetensorsFile:
-    """The checked header of a file."""
+    """Checked header of a file: its tensors and metadata by name."""
 
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
@@ -117,20 +123,24 @@ def _to_float32(dtype: str, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """`object_pairs_hook` for json: a key that occurs twice is an error, not a silent overwrite."""
-    seen: dict[str, Any] = {}
+    """Build a dict from JSON pairs (`object_pairs_hook`); raise ValueError if a key occurs twice."""
+    values: dict[str, Any] = {}
     for key, value in pairs:
-        if key in seen:
+        if key in values:
             raise ValueError(f"the key {key!r} occurs twice")
-        seen[key] = value
-    return seen
+        values[key] = value
+    return values
 
 
 def open_safetensors(path: Path, error: type[EmbedpackError] = InputError) -> SafetensorsFile:
     """Read and check the header of a file.
 
+    Args:
+        path: path of the file.
+        error: class of the error.
+
     Raises:
-        error: the file is missing, cut short, or its header does not describe its bytes exactly.
+        error: the file is missing or truncated, or its header does not describe its bytes exactly.
     """
     try:
         return _read_header(path)
@@ -151,10 +161,10 @@ def _read_header(path: Path) -> SafetensorsFile:
             raise ValueError(f"the header has {length} bytes, at most {MAX_HEADER_BYTES} are read")
         header = json.loads(stream.read(length).decode("utf-8"), object_pairs_hook=unique_keys)
     if not isinstance(header, dict):
-        raise ValueError("the header is no JSON object")
+        raise ValueError("the header is not a JSON object")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("__metadata__ is no JSON object of strings")
+        raise ValueError("__metadata__ is not a JSON object of strings")
     begin = 8 + length
     spans: list[tuple[int, int]] = []
     tensors: dict[str, StoredTensor] = {}
@@ -167,14 +177,14 @@ def _read_header(path: Path) -> SafetensorsFile:
 
 
 def _checked_span(name: str, entry: Any) -> tuple[int, int]:
-    """First and last byte of a tensor, once its type and shape are known to fill exactly these bytes."""
+    """First byte of a tensor and the one after its last; checks that dtype and shape fill them exactly."""
     if not isinstance(entry, dict) or not entry.keys() >= {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"tensor {name!r} needs dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if dtype not in tuple(NUMPY_DTYPES):
         raise ValueError(f"tensor {name!r} has the data type {dtype}; known: {', '.join(NUMPY_DTYPES)}")
     if not all(isinstance(numbers, list) and all(map(_is_natural, numbers)) for numbers in (shape, offsets)):
-        raise ValueError(f"tensor {name!r} has a shape or offset that is no natural number")
+        raise ValueError(f"tensor {name!r} has a shape or offset that is not a natural number")
     if len(offsets) != 2:
         raise ValueError(f"tensor {name!r} has {len(offsets)} data_offsets, not 2")
     first, last = offsets
@@ -202,7 +212,11 @@ def _check_cover(spans: list[tuple[int, int]], data_bytes: int) -> None:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write arrays of the types that numpy knows; the file appears whole or not at all."""
+    """Write arrays and metadata to a file, atomically; dtypes are those of numpy.
+
+    Raises:
+        InputError, CapacityError: the file cannot be written.
+    """
     names = {np.dtype(numpy): name for name, numpy in NUMPY_DTYPES.items() if name not in BIT_PATTERNS}
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0

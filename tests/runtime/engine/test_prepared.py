@@ -339,7 +339,7 @@ def test_command_says_what_it_wrote(tiny: Path, tmp_path: Path, capsys: pytest.C
     assert main(command) == 0
     said = capsys.readouterr().out
     assert said.startswith(f"{tmp_path}/prepared: needs up to 0.1 MB for default-int8\n")
-    assert "default-int8: batches of " in said
+    assert "default-int8: token budget " in said
     assert "written in " in said
     assert main([*command, "--json"]) == 0
     (done,) = json.loads(capsys.readouterr().out)

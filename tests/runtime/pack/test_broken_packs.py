@@ -143,7 +143,7 @@ def test_manifest_that_is_no_manifest(pack: Path, content: bytes, message: str) 
 
 def test_missing_manifest(pack: Path) -> None:
     (pack / "pack.json").unlink()
-    expected = "PACK: no pack here (pack.json is missing); make one with: embedpack export"
+    expected = "PACK: not a pack (pack.json is missing); create one with: embedpack export"
     assert refusal(pack, lambda: read_pack(pack)) == expected
     assert refusal(pack, lambda: Embedder(pack)) == expected
 
@@ -152,7 +152,7 @@ def test_missing_folder(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
     assert (
         refusal(missing, lambda: Embedder(str(missing)))
-        == "PACK: no pack here (pack.json is missing); make one with: embedpack export"
+        == "PACK: not a pack (pack.json is missing); create one with: embedpack export"
     )
 
 
@@ -194,7 +194,7 @@ def test_file_that_may_not_be_read(pack: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("version", ["1.3", "3.0", "0.9", "10.0", "1", "1.", "1.x", "", 1.0, None])
 def test_unknown_format_version(pack: Path, edit: Edit, version: object) -> None:
     edit(put("format", version))
-    message = f"PACK/pack.json: format {version!r} at `$.format`; this embedpack reads 2.0: update one of them"
+    message = f"PACK/pack.json: format {version!r} at `$.format`; this embedpack reads 2.0; update it, or export again"
     assert refusal(pack, lambda: read_pack(pack)) == message
 
 
@@ -326,19 +326,23 @@ def test_wrong_value(pack: Path, edit: Edit, change: Change, message: str) -> No
 CONTRADICTIONS = [
     pytest.param(
         put("truncate_dims", [8, 16]),
-        "the last truncation is not 32, the full dimension - at `$.truncate_dims`",
+        "the last truncation is not the full dimension, 32 - at `$.truncate_dims`",
         id="truncations_without_the_full_dimension",
     ),
     pytest.param(
         put("truncate_dims", []),
-        "the last truncation is not 32, the full dimension - at `$.truncate_dims`",
+        "the last truncation is not the full dimension, 32 - at `$.truncate_dims`",
         id="no_truncations",
     ),
     pytest.param(
-        put("truncate_dims", [16, 8, 32]), "the truncations do not ascend - at `$.truncate_dims`", id="unsorted"
+        put("truncate_dims", [16, 8, 32]),
+        "the truncations are not ascending - at `$.truncate_dims`",
+        id="unsorted",
     ),
     pytest.param(
-        put("truncate_dims", [8, 8, 32]), "the truncations do not ascend - at `$.truncate_dims`", id="repeated"
+        put("truncate_dims", [8, 8, 32]),
+        "the truncations are not ascending - at `$.truncate_dims`",
+        id="repeated",
     ),
     pytest.param(
         put("tasks", "default", "default_prompt_name", "querry"),
@@ -347,7 +351,7 @@ CONTRADICTIONS = [
     ),
     pytest.param(
         put("text", "pad_token_id", 10_000),
-        "the pad token is not below 252, the vocabulary - at `$.text.pad_token_id`",
+        "the pad token is not below the vocabulary, 252 - at `$.text.pad_token_id`",
         id="pad_token_outside_the_vocabulary",
     ),
     pytest.param(put("variants", {}), "there is no variant - at `$.variants`", id="no_variants"),
@@ -368,25 +372,25 @@ CONTRADICTIONS = [
     ),
     pytest.param(
         put("variants", "default-int8", "graph", "other.onnx"),
-        "'other.onnx' is not among the files - at `$.variants['default-int8']`",
+        "'other.onnx' is not listed in `$.files` - at `$.variants['default-int8']`",
         id="unlisted_graph",
     ),
     pytest.param(
         put("variants", "default-int8", "external_data", ["weights/shared.bin", "../weights.bin"]),
-        "'../weights.bin' is not among the files - at `$.variants['default-int8']`",
+        "'../weights.bin' is not listed in `$.files` - at `$.variants['default-int8']`",
         id="unlisted_weights",
     ),
     pytest.param(
         drop("files", "tokenizer.json"),
-        "'tokenizer.json' is not among the files - at `$.text.tokenizer`",
+        "'tokenizer.json' is not listed in `$.files` - at `$.text.tokenizer`",
         id="unlisted_tokenizer",
     ),
     pytest.param(
-        put("golden", "/etc/passwd"), "'/etc/passwd' is not among the files - at `$.golden`", id="unlisted_golden"
+        put("golden", "/etc/passwd"), "'/etc/passwd' is not listed in `$.files` - at `$.golden`", id="unlisted_golden"
     ),
     pytest.param(
         put("tasks", "default", "codes", "file", "codes.safetensors"),
-        "'codes.safetensors' is not among the files - at `$.tasks['default'].codes.file`",
+        "'codes.safetensors' is not listed in `$.files` - at `$.tasks['default'].codes.file`",
         id="unlisted_codebook",
     ),
     pytest.param(
@@ -396,41 +400,40 @@ CONTRADICTIONS = [
     ),
     pytest.param(
         with_tokens(file="LICENSE"),
-        "the codebooks of a task are in one file - at `$.tasks['default'].token_codes.file`",
+        "the codebooks of a task must be in one file - at `$.tasks['default'].token_codes.file`",
         id="codebooks_in_two_files",
     ),
 ]
 
 
 ONE_EACH = (
-    "a merged variant has one task, a switchable one an adapter file for each"
-    " - at `$.variants['default-int8'].adapters`"
+    "merged variants need one task, switchable ones an adapter file per task - at `$.variants['default-int8'].adapters`"
 )
 CONTRADICTIONS += [
     pytest.param(with_images({name: value}), f"{problem} - at `$.image`", id=f"image_{name}_{value}".replace(" ", ""))
     for name, value, problem in (
-        ("token", 252, "token 252 is not below 252, the vocabulary"),
-        ("tokens_before", [2, 5000], "token 5000 is not below 252, the vocabulary"),
-        ("tokens_after", [5000, 3], "token 5000 is not below 252, the vocabulary"),
-        ("pooled_before", 3, "more tokens are pooled than there are"),
-        ("pooled_after", 3, "more tokens are pooled than there are"),
+        ("token", 252, "token 252 is not below the vocabulary, 252"),
+        ("tokens_before", [2, 5000], "token 5000 is not below the vocabulary, 252"),
+        ("tokens_after", [5000, 3], "token 5000 is not below the vocabulary, 252"),
+        ("pooled_before", 3, "more tokens are pooled than exist"),
+        ("pooled_after", 3, "more tokens are pooled than exist"),
         ("min_pixels", 7841, "min_pixels is above max_pixels"),
     )
 ]
 CONTRADICTIONS += [
     pytest.param(
         lambda manifest: (with_images()(manifest), manifest["vision"].pop("int8")),
-        "there is no vision graph of int8 - at `$.variants['default-int8'].weights`",
+        "there is no int8 vision graph - at `$.variants['default-int8'].weights`",
         id="variant_without_its_vision_graph",
     ),
     pytest.param(
         with_images(vision={"graph": "vision.onnx"}),
-        "'vision.onnx' is not among the files - at `$.vision['fp32']`",
+        "'vision.onnx' is not listed in `$.files` - at `$.vision['fp32']`",
         id="unlisted_vision_graph",
     ),
     pytest.param(
         with_images(vision={"external_data": ["weights/vision.bin"]}),
-        "'weights/vision.bin' is not among the files - at `$.vision['fp32']`",
+        "'weights/vision.bin' is not listed in `$.files` - at `$.vision['fp32']`",
         id="unlisted_vision_weights",
     ),
     pytest.param(
@@ -459,7 +462,7 @@ CONTRADICTIONS += [
     ),
     pytest.param(
         switchable(adapter_files={"default": "adapters/default.onnx_adapter"}),
-        "'adapters/default.onnx_adapter' is not among the files - at `$.variants['default-int8']`",
+        "'adapters/default.onnx_adapter' is not listed in `$.files` - at `$.variants['default-int8']`",
         id="unlisted_adapter_file",
     ),
     pytest.param(
@@ -568,7 +571,7 @@ def test_weights_with_something_behind_them(pack: Path) -> None:
 @pytest.mark.parametrize("name", ["tokenizer.json", "default-fp32.onnx", "weights/fp32.bin"])
 def test_missing_file(pack: Path, name: str) -> None:
     (pack / name).unlink()
-    message = f"PACK/{name}: missing, though pack.json names it; copy the pack again"
+    message = f"PACK/{name}: missing, though listed in pack.json; copy the pack again"
     assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
     assert refusal(pack, lambda: check_all_files(pack)) == message
 
@@ -576,20 +579,20 @@ def test_missing_file(pack: Path, name: str) -> None:
 def test_folder_in_place_of_a_file(pack: Path) -> None:
     (pack / "tokenizer.json").unlink()
     (pack / "tokenizer.json").mkdir()
-    message = "PACK/tokenizer.json: missing, though pack.json names it; copy the pack again"
+    message = "PACK/tokenizer.json: missing, though listed in pack.json; copy the pack again"
     assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
 
 
 @pytest.mark.parametrize("name", ["extra.txt", "weights/int2.bin", ".hidden", "LICENSE.orig"])
 def test_extra_file(pack: Path, name: str) -> None:
     (pack / name).write_text("?")
-    message = f"PACK/{name}: pack.json does not name this file; remove it"
+    message = f"PACK/{name}: not listed in pack.json; remove it"
     assert refusal(pack, lambda: check_all_files(pack)) == message
 
 
 def test_extra_link_to_a_folder(pack: Path) -> None:
     (pack / "more").symlink_to(pack.parent)
-    message = "PACK/more: pack.json does not name this file; remove it"
+    message = "PACK/more: not listed in pack.json; remove it"
     assert refusal(pack, lambda: check_all_files(pack)) == message
 
 

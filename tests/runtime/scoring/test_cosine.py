@@ -94,7 +94,7 @@ def test_no_vectors_have_no_scores(make_embeddings: Make) -> None:
         (
             {"dimensions": 64},
             {"dimensions": 128},
-            "queries have 64 dimensions, documents 128; cut the longer ones with .truncate()",
+            "queries have 64 dimensions, documents 128; shorten the longer ones with .truncate()",
         ),
         *(
             (

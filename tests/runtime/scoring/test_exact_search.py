@@ -259,7 +259,7 @@ def test_rescore_of_other_documents(make_embeddings: Make) -> None:
     ("changes", "message"),
     [
         ({"space": "a"}, "vectors of different models or tasks: 'model/task/0' and 'a'"),
-        ({"dimensions": 32}, "queries have 64 dimensions, documents 32; cut the longer ones with .truncate()"),
+        ({"dimensions": 32}, "queries have 64 dimensions, documents 32; shorten the longer ones with .truncate()"),
     ],
 )
 @pytest.mark.parametrize("where", ["documents", "rescore"])
@@ -295,7 +295,7 @@ def test_query_without_a_direction(make_embeddings: Make, value: float, precisio
     queries.codes[1] = value
     with pytest.raises(InputError) as caught:
         search(queries, make_embeddings(5, precision))
-    assert str(caught.value) == "query 1 is zero or not finite, so nothing is near to it; embed it again"
+    assert str(caught.value) == "query 1 is zero or not finite, so it has no nearest documents; embed it again"
 
 
 @pytest.mark.usefixtures("blocks")
@@ -307,4 +307,4 @@ def test_document_that_is_not_finite(make_embeddings: Make, value: float) -> Non
     for first, rescore in ((documents, None), (bits, documents)):
         with pytest.raises(InputError) as caught:
             search(make_embeddings(3, seed=1), first, rescore=rescore)
-        assert str(caught.value) == "document 13 holds values that are not finite; embed it again"
+        assert str(caught.value) == "document 13 has values that are not finite; embed it again"

@@ -47,8 +47,8 @@ def path(tmp_path: Path) -> Path:
 
 
 KNOWN = ", ".join(NUMPY_DTYPES)
-NO_SHAPE = "tensor 'a' has a shape or offset that is no natural number"
-NO_METADATA = "__metadata__ is no JSON object of strings"
+NO_SHAPE = "tensor 'a' has a shape or offset that is not a natural number"
+NO_METADATA = "__metadata__ is not a JSON object of strings"
 NO_FIELDS = "tensor 'a' needs dtype, shape and data_offsets"
 
 
@@ -56,8 +56,8 @@ NO_FIELDS = "tensor 'a' needs dtype, shape and data_offsets"
     ("header", "message"),
     [
         pytest.param(b"", "Expecting value: line 1 column 1 (char 0)", id="empty_header"),
-        pytest.param(b"[]", "the header is no JSON object", id="list"),
-        pytest.param(b"null", "the header is no JSON object", id="null"),
+        pytest.param(b"[]", "the header is not a JSON object", id="list"),
+        pytest.param(b"null", "the header is not a JSON object", id="null"),
         pytest.param(b'{"a": ', "Expecting value: line 1 column 7 (char 6)", id="json_cut_short"),
         pytest.param(
             b'{"\xff": 1}', "'utf-8' codec can't decode byte 0xff in position 2: invalid start byte", id="not_utf8"
@@ -320,7 +320,7 @@ def test_file_that_shrinks_after_it_was_opened(path: Path) -> None:
     for read in (tensor.raw, tensor.float32, tensor.mapped, lambda: tensor.rows(3, 4)):
         with pytest.raises(InputError) as caught:
             read()
-        assert str(caught.value) == f"{path}: a ends too early; was the file changed meanwhile?"
+        assert str(caught.value) == f"{path}: a ends too early; was the file changed?"
 
 
 def test_file_that_vanishes_after_it_was_opened(path: Path) -> None:
