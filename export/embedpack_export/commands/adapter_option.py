@@ -1,4 +1,4 @@
-"""The option --adapter TASK=DIR, which several commands take."""
+"""Parser of the option --adapter TASK=DIR of several commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from embedpack.errors import InputError
 
 
 def parse_adapters(pairs: Sequence[str]) -> dict[str, Path]:
-    """Task to folder.
+    """Parse TASK=DIR pairs to folders by task.
 
     Raises:
         InputError: a pair is not TASK=DIR, or names a task for the second time.

@@ -1,4 +1,4 @@
-"""embedpack demo: a real model, a real adapter, real texts, from checkpoint to answers."""
+"""embedpack demo: export a real model with an adapter, then search real texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from embedpack.inputs.text_files import Texts
     from embedpack.pack.manifest import Manifest
 
-SUMMARY = "Export all-MiniLM-L6-v2 with a merged adapter, search real texts, measure."
+SUMMARY = "Export all-MiniLM-L6-v2 with a merged adapter, search real texts, compare int8 with fp32."
 EXAMPLES = """\
   embedpack demo
   embedpack demo --keep packs/minilm
@@ -26,7 +26,7 @@ EXAMPLES = """\
 
 # The default adapter and the demo corpus.
 DATA = Path(__file__).parents[1] / "data"
-# Documents that both variants embed, to compare their speed and vectors.
+# Number of documents for the comparison of speed and vectors.
 COMPARED = 100
 SHOWN_CHARACTERS = 88
 
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _answer(pack: Path, corpus: Texts, queries: list[str]) -> None:
-    """Search with the int8 variant: one byte a dimension for the documents, float queries."""
+    """Search with the int8 variant: int8 vectors of the documents, float32 vectors of the queries."""
     from embedpack import Embedder, similarity
 
     model = Embedder(pack, weights="int8")
@@ -87,7 +87,7 @@ def _answer(pack: Path, corpus: Texts, queries: list[str]) -> None:
 
 
 def _compare(pack: Path, manifest: Manifest, corpus: Texts) -> None:
-    """Size, speed and vectors of int8 beside fp32."""
+    """Print size, speed and cosine to fp32 of each variant."""
     import numpy as np
 
     from embedpack import Embedder

@@ -1,4 +1,4 @@
-"""embedpack export: a checkpoint and its adapters to a pack."""
+"""embedpack export: writes a pack from a checkpoint and its adapters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="folder with config.json and safetensors, or owner/name of a repository of the Hugging Face hub",
+        help="folder with config.json and safetensors, or owner/name of a repository on the Hugging Face hub",
     )
     parser.add_argument("--revision", help="branch, tag or commit of the repository (default: its main branch)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACK", help="folder to write")
@@ -42,54 +42,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TASK",
-        help="task of the checkpoint to export; may be repeated (default: all)",
+        help="task to export; may be repeated (default: all tasks of the checkpoint)",
     )
     parser.add_argument(
         "--adapters",
         action="append",
         choices=("merged", "switchable"),
-        help="a graph for each task, or one for all and adapters to choose from; may be repeated (default: merged)",
+        help="a graph for each task, or one graph with switchable adapters; may be repeated (default: merged)",
     )
     parser.add_argument(
         "--modality",
         choices=("text", "text+image"),
-        help="what the pack reads (default: all that the checkpoint reads)",
+        help="inputs of the pack (default: all that the checkpoint supports)",
     )
     parser.add_argument(
         "--weights",
         action="append",
         choices=("fp32", "int8", "int4"),
-        help="format of the matrices; may be repeated (default: fp32 and int8)",
+        help="weights format; may be repeated (default: fp32 and int8)",
     )
-    parser.add_argument("--pooling", choices=("mean", "cls", "last"), help="default: what the checkpoint says")
-    parser.add_argument("--max-length", type=int, metavar="N", help="tokens of a text (default: the checkpoint's)")
+    parser.add_argument(
+        "--pooling", choices=("mean", "cls", "last"), help="pooling of single vectors (default: the checkpoint's)"
+    )
+    parser.add_argument(
+        "--max-length", type=int, metavar="N", help="maximum length of an input in tokens (default: the checkpoint's)"
+    )
     parser.add_argument(
         "--truncate-dim",
         type=int,
         action="append",
         default=[],
         metavar="D",
-        help="allow cutting vectors to D dimensions; may be repeated (default: what the model was trained for)",
+        help="allow truncation to D dimensions; may be repeated (default: those that the model was trained for)",
     )
     parser.add_argument(
         "--calibrate",
         type=Path,
         metavar="FILE",
-        help='JSON lines with a "text" (default: texts of many kinds, shipped)',
+        help='calibration texts, JSON lines with a "text" each (default: texts of the exporter)',
     )
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
         "--max-loss",
         type=float,
         metavar="POINTS",
-        help="points of nDCG@10 that a variant may lose to the model before export, on the calibration texts; one that "
+        help="budget: points of nDCG@10 that a variant may lose against the reference, on the calibration texts; one that "
         "loses more fails the export (default: 0.05 for fp32, 0.3 for int8, 1 for int4)",
     )
     budget.add_argument(
         "--allow-loss",
         type=float,
         metavar="POINTS",
-        help="let variants pass that lose more than the default, up to this; the pack and its report say so",
+        help="accept variants that lose more than the default budget, up to this; the pack and its report record it",
     )
     parser.add_argument(
         "--reference",
@@ -101,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Export."""
+    """Run the export."""
     try:
         from embedpack_export.assembly.new_folder import check_output
         from embedpack_export.pipeline import export
@@ -109,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as missing:
         raise MissingExtraError("export", str(missing.name)) from missing
     adapters = parse_adapters(options.adapter)
-    # Before a download of gigabytes.
+    # Fail before a download of gigabytes.
     check_output(options.output, overwrite=options.overwrite)
     downloaded = _downloaded(options.checkpoint, options.revision)
     export(
@@ -137,7 +141,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _downloaded(checkpoint: str, revision: str | None) -> Downloaded | None:
-    """The files of a repository of the hub; None: the checkpoint is a folder."""
+    """Download a repository of the hub; None: the checkpoint is a folder."""
     from embedpack_export.sources.hub import download, is_repository
 
     if is_repository(checkpoint):

@@ -14,7 +14,7 @@ from embedpack_export.sources.weights import NameRules
 
 
 class BertConfig(msgspec.Struct, frozen=True):
-    """The part of config.json that the graph depends on; a value that it cannot follow is refused."""
+    """Fields of config.json that the graph depends on; unsupported values are refused."""
 
     vocab_size: Size
     hidden_size: Size
@@ -32,17 +32,17 @@ class BertConfig(msgspec.Struct, frozen=True):
 
 RULES = NameRules(
     prefixes=("bert.",),
-    # BERT checkpoints of the TensorFlow days.
+    # Names of BERT checkpoints from TensorFlow.
     renames={".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"},
     unused=re.compile(r"^(pooler\.|cls\.|embeddings\.position_ids$)"),
 )
 
 
 def read(checkpoint: Checkpoint) -> Model:
-    """Understand a BERT checkpoint.
+    """Build the model of a BERT checkpoint.
 
     Raises:
-        CheckpointError: config.json lacks a value or asks for what the graph does not do.
+        CheckpointError: a value of config.json is missing or not supported.
     """
     config = parse_config(checkpoint, BertConfig)
     shape = EncoderShape(
@@ -57,7 +57,6 @@ def read(checkpoint: Checkpoint) -> Model:
         first_position=0,
         token_types=config.type_vocab_size,
     )
-
     return Model(
         dimensions=config.hidden_size,
         max_tokens=config.max_position_embeddings,

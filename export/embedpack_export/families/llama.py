@@ -14,7 +14,7 @@ from embedpack_export.sources.weights import NameRules
 
 
 class LlamaConfig(msgspec.Struct, frozen=True):
-    """The part of config.json that the graph depends on; a value that it cannot follow is refused."""
+    """Fields of config.json that the graph depends on; unsupported values are refused."""
 
     vocab_size: Size
     hidden_size: Size
@@ -43,10 +43,10 @@ RULES = NameRules(
 
 
 def read(checkpoint: Checkpoint) -> Model:
-    """Understand a Llama checkpoint.
+    """Build the model of a Llama checkpoint.
 
     Raises:
-        CheckpointError: config.json lacks a value or asks for what the graph does not do.
+        CheckpointError: a value of config.json is missing or not supported.
     """
     config = parse_config(checkpoint, LlamaConfig)
     shape = DecoderShape(
@@ -64,7 +64,7 @@ def read(checkpoint: Checkpoint) -> Model:
     return Model(
         dimensions=config.hidden_size,
         max_tokens=config.max_position_embeddings,
-        pad_token_id=next((item for item in (config.pad_token_id, config.eos_token_id) if item is not None), 0),
+        pad_token_id=next((id for id in (config.pad_token_id, config.eos_token_id) if id is not None), 0),
         vocabulary=config.vocab_size,
         truncate_dims=config.matryoshka_dims,
         rules=RULES,

@@ -1,6 +1,6 @@
-"""Qwen2.5-VL as jina-embeddings-v4 uses it: texts and images, three tasks, single vectors and multi-vectors.
+"""Qwen2.5-VL as in jina-embeddings-v4: texts and images, three tasks, single vectors and multi-vectors.
 
-Also its merged descendants without adapters, and without the projector for multi-vectors.
+Merged checkpoints without adapters, or without the projector for multi-vectors, are read too.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config, 
 from embedpack_export.sources.weights import NameRules
 
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
-# Positions allow more; the model's own code cuts here.
+# The positions allow more; the model's own code truncates here.
 MAX_TOKENS = 32_768
 RETRIEVAL = Prompts({"query": "Query: ", "passage": "Passage: "}, "query")
-# Both sides of a comparison are of one kind.
+# Both texts of a pair have the same prompt.
 MATCHING = Prompts({"query": "Query: ", "passage": "Query: "}, "query")
 VISION = re.compile(r"^visual\.")
 
@@ -81,7 +81,7 @@ class VisionConfig(msgspec.Struct, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True):
-    """The part of config.json that the graphs depend on; a value that they cannot follow is refused."""
+    """Fields of config.json that the graphs depend on; unsupported values are refused."""
 
     vision_config: VisionConfig
     image_token_id: int
@@ -106,7 +106,7 @@ class Processor(msgspec.Struct, frozen=True):
     min_pixels: int | None = None
     max_pixels: int | None = None
     size: dict[str, int] = {}
-    # Bicubic, the only filter that is built.
+    # Bicubic, the only filter that is supported.
     resample: Literal[3] = 3
     do_resize: Literal[True] = True
     do_rescale: Literal[True] = True
@@ -114,10 +114,10 @@ class Processor(msgspec.Struct, frozen=True):
 
 
 def read(checkpoint: Checkpoint) -> Model:
-    """Understand a checkpoint.
+    """Build the model of a checkpoint.
 
     Raises:
-        CheckpointError: a configuration lacks a value or asks for what the graphs do not do.
+        CheckpointError: a value of a configuration is missing or not supported.
     """
     config, text = parse_config(checkpoint, Config), _text_config(checkpoint)
     adapters = checkpoint.folder / "adapters"
@@ -126,7 +126,7 @@ def read(checkpoint: Checkpoint) -> Model:
         dimensions=text.hidden_size,
         max_tokens=min(MAX_TOKENS, text.max_position_embeddings),
         # <|endoftext|>: the tokenizer's padding token, which config.json gives as the beginning of a text.
-        pad_token_id=next((item for item in (config.pad_token_id, config.bos_token_id) if item is not None), 0),
+        pad_token_id=next((id for id in (config.pad_token_id, config.bos_token_id) if id is not None), 0),
         vocabulary=text.vocab_size,
         truncate_dims=config.matryoshka_dims,
         rules=RULES,
@@ -173,14 +173,14 @@ def _prompts(task: str) -> Prompts:
 
 
 def _adapted(text: TextConfig) -> frozenset[str]:
-    """Seven linears in each layer, and the projector."""
+    """Modules that an adapter changes: seven linear layers in each layer, and the projector."""
     layers = range(text.num_hidden_layers)
     return frozenset({PROJECTOR, *(f"layers.{index}.{name}" for index in layers for name in LINEARS_OF_A_LAYER)})
 
 
 def _token_head(checkpoint: Checkpoint, config: Config) -> TokenHead | None:
-    found = any(RULES.normal(name) == f"{PROJECTOR}.weight" for name in checkpoint.tensors)
-    return TokenHead(PROJECTOR, config.multi_vector_projector_dim) if found else None
+    has_projector = any(RULES.normal(name) == f"{PROJECTOR}.weight" for name in checkpoint.tensors)
+    return TokenHead(PROJECTOR, config.multi_vector_projector_dim) if has_projector else None
 
 
 def _vision(checkpoint: Checkpoint, config: Config, text: TextConfig) -> Vision:
@@ -191,7 +191,7 @@ def _vision(checkpoint: Checkpoint, config: Config, text: TextConfig) -> Vision:
         raise CheckpointError(f"{path}: patch, temporal patch and merge sizes are not those of config.json, {sides}")
     if vision.out_hidden_size != text.hidden_size:
         raise CheckpointError(
-            f"config.json: the vision tower gives {vision.out_hidden_size} channels, the text tower reads "
+            f"config.json: the vision tower has {vision.out_hidden_size} output channels, the decoder "
             f"{text.hidden_size}; are both of one model?"
         )
     window = vision.window_size // vision.patch_size // vision.spatial_merge_size
@@ -234,20 +234,20 @@ def _image_input(folder: Path, config: Config, processor: Processor, window: int
 
 
 def _split_prompt(folder: Path, config: Config) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Token ids of the prompt in front of the image and behind it."""
+    """Token ids of the prompt before the image and after it."""
     path = folder / "tokenizer.json"
     try:
         ids: Sequence[int] = Tokenizer.from_file(str(path)).encode(IMAGE_PROMPT, add_special_tokens=False).ids
     except Exception as cause:  # tokenizers raises bare Exception
         raise CheckpointError(f"{path}: the tokenizers library cannot read it: {cause}") from cause
     start, image, end = config.vision_start_token_id, config.image_token_id, config.vision_end_token_id
-    place = ids.index(image) if image in ids else 0
-    if list(ids[max(place - 1, 0) : place + 2]) != [start, image, end]:
+    position = ids.index(image) if image in ids else 0
+    if list(ids[max(position - 1, 0) : position + 2]) != [start, image, end]:
         raise CheckpointError(
             f"{path}: the image prompt has the tokens {list(ids)}, without {start}, {image}, {end} of config.json in "
             "a row; is it the tokenizer of this model?"
         )
-    return tuple(ids[:place]), tuple(ids[place + 1 :])
+    return tuple(ids[:position]), tuple(ids[position + 1 :])
 
 
 FAMILY = Family(read)

@@ -1,4 +1,4 @@
-"""XLM-RoBERTa: BERT's layers, with positions that begin behind the padding id (multilingual-e5-base, bge-m3)."""
+"""XLM-RoBERTa: BERT's layers, with positions that begin after the padding id (multilingual-e5-base, bge-m3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embedpack_export.sources.weights import NameRules
 
 
 class XlmRobertaConfig(msgspec.Struct, frozen=True):
-    """The part of config.json that the graph depends on; a value that it cannot follow is refused."""
+    """Fields of config.json that the graph depends on; unsupported values are refused."""
 
     vocab_size: Size
     hidden_size: Size
@@ -38,13 +38,13 @@ RULES = NameRules(
 
 
 def read(checkpoint: Checkpoint) -> Model:
-    """Understand an XLM-RoBERTa checkpoint.
+    """Build the model of an XLM-RoBERTa checkpoint.
 
     Raises:
-        CheckpointError: config.json lacks a value or asks for what the graph does not do.
+        CheckpointError: a value of config.json is missing or not supported.
     """
     config = parse_config(checkpoint, XlmRobertaConfig)
-    # Row pad_token_id belongs to padding, the first real token takes the next one.
+    # Row pad_token_id belongs to padding; the first real token has the next row.
     first_position = config.pad_token_id + 1
     shape = EncoderShape(
         vocabulary=config.vocab_size,
@@ -58,7 +58,6 @@ def read(checkpoint: Checkpoint) -> Model:
         first_position=first_position,
         token_types=config.type_vocab_size,
     )
-
     return Model(
         dimensions=config.hidden_size,
         max_tokens=config.max_position_embeddings - first_position,

@@ -646,10 +646,10 @@ def test_tensors_of_the_tower_are_no_obstacle_to_texts_alone(checkpoint: Path, t
 @pytest.mark.parametrize(
     ("changes", "fragments"),
     [
-        ({"vision_config.out_hidden_size": 128}, ("gives 128 channels, the text tower reads 64",)),
+        ({"vision_config.out_hidden_size": 128}, ("has 128 output channels, the decoder 64",)),
         (
             {"text_config.hidden_size": 96, "text_config.num_attention_heads": 6},
-            ("gives 64 channels, the text tower reads 96",),
+            ("has 64 output channels, the decoder 96",),
         ),
         ({"vision_config.hidden_size": 64}, ("visual.patch_embed.proj.weight has the shape [32, 3, 2, 14, 14]",)),
         ({"vision_config.num_heads": 8}, ("8 vision heads of 32 channels",)),
