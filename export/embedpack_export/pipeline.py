@@ -32,7 +32,7 @@ from embedpack_export.stages.graph_writer import GraphWriter, LinearWriting
 from embedpack_export.stages.heads import text_heads, vision_heads
 from embedpack_export.stages.inputs import image_feeds
 from embedpack_export.stages.output_codes import TaskCodes, fit_codes
-from embedpack_export.stages.task_run import ImageVectors, TaskRun, TaskVectors
+from embedpack_export.stages.task_run import ImageVectors, RecordedVectors, TaskRun, TaskVectors
 from embedpack_export.stages.written_run import FormatWriters, WrittenRun
 
 logger = logging.getLogger("embedpack")
@@ -63,7 +63,7 @@ def export(settings: ExportSettings) -> Manifest:
         for task in plan.tasks if "merged" in settings.adapter_modes else ():
             _write_group(plan, _merged(plan, task, images), codes, pack)
         manifest = write_manifest_and_files(settings, plan, pack)
-        reference = choose_reference(plan, pack.exact, settings.reference)
+        reference = choose_reference(plan, pack.recorded, settings.reference)
         manifest = report_accuracy(pack.folder, manifest, plan, reference, settings)
     logger.info("%s: %d variants, %.1f MB", settings.output, len(manifest.variants), _megabytes(manifest))
     return manifest
@@ -149,7 +149,7 @@ def _write_group(
     offsets = {name: _mean_error(name, group) for name in writers}
     vectors = {task: run.vectors(plan, offsets, pack.scratch) for task, run in group.runs.items()}
     if codes is None:
-        exact_vectors = {task: found.exact for task, found in vectors.items()}
+        exact_vectors = {task: of_task.exact for task, of_task in vectors.items()}
         codes = fit_codes(plan, exact_vectors, rotate=not group.branches)
     shared = codes[next(iter(group.runs))]
     for name, writer in writers.items():
@@ -158,7 +158,7 @@ def _write_group(
     for task, run in group.runs.items():
         run.exact.weights.check_all_used()
         pack.golden.cases[task] = run.golden
-        pack.exact[task] = run.inputs, vectors[task].exact
+        pack.recorded[task] = RecordedVectors(run.inputs, vectors[task].exact)
         _add_task(plan, task, run.exact.weights, codes[task], pack)
     for name in writers:
         _add_variant(plan, group, name, vectors, codes, pack)

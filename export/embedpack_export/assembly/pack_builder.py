@@ -17,8 +17,7 @@ from embedpack_export.graph.builder import OPSET
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.int8 import STEP
 from embedpack_export.graph.lint import check_forms
-from embedpack_export.stages.closeness import Vectors
-from embedpack_export.stages.inputs import Inputs
+from embedpack_export.stages.task_run import RecordedVectors
 
 logger = logging.getLogger("embedpack")
 
@@ -89,7 +88,7 @@ class PackBuilder:
         tasks: tasks of the manifest.
         variants: variants of the manifest.
         vision: vision graphs of the manifest.
-        exact: calibration inputs of each task, with their vectors in float32.
+        recorded: calibration inputs of each task, with their vectors in float32.
         golden: golden cases and vectors.
     """
 
@@ -99,7 +98,7 @@ class PackBuilder:
     tasks: dict[str, Task] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
     vision: dict[WeightsFormat, VisionGraph] = field(default_factory=dict)
-    exact: dict[str, tuple[Inputs, Vectors]] = field(default_factory=dict)
+    recorded: dict[str, RecordedVectors] = field(default_factory=dict)
     golden: Golden = field(default_factory=lambda: Golden(cases={}, vectors={}))
 
     @cached_property

@@ -86,8 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-loss",
         type=float,
         metavar="POINTS",
-        help="budget: points of nDCG@10 that a variant may lose against the reference, on the calibration texts; one that "
-        "loses more fails the export (default: 0.05 for fp32, 0.3 for int8, 1 for int4)",
+        help="budget: points of nDCG@10 that a variant may lose against the reference, on the calibration texts; a "
+        "larger loss fails the export (default: 0.05 for fp32, 0.3 for int8, 1 for int4)",
     )
     budget.add_argument(
         "--allow-loss",

@@ -14,8 +14,7 @@ from embedpack_export.reference.protocol import Reference
 from embedpack_export.reference.recorded import RecordedReference
 from embedpack_export.reference.torch.by_family import reads_images
 from embedpack_export.reference.torch_reference import TORCH_PACKAGES, TorchReference
-from embedpack_export.stages.closeness import Vectors
-from embedpack_export.stages.inputs import Inputs
+from embedpack_export.stages.task_run import RecordedVectors
 
 logger = logging.getLogger("embedpack")
 
@@ -24,13 +23,13 @@ BYTES_PER_PARAMETER = 4 * 1.3
 
 
 def choose_reference(
-    plan: ExportPlan, exact: Mapping[str, tuple[Inputs, Vectors]], kind: ReferenceKind | None
+    plan: ExportPlan, recorded: Mapping[str, RecordedVectors], kind: ReferenceKind | None
 ) -> Reference:
     """Choose torch, or the recorded vectors if torch cannot compute this model; log the choice and its reason.
 
     Args:
         plan: plan of the export.
-        exact: calibration inputs of each task with their vectors in float32.
+        recorded: calibration inputs of each task with their vectors in float32.
         kind: the only choice; None: either.
 
     Raises:
@@ -38,7 +37,7 @@ def choose_reference(
         CheckpointError: `kind` is "torch", and transformers or PEFT refuses the checkpoint or an adapter.
     """
     if kind == "fp32 graph":
-        return RecordedReference(plan, exact)
+        return RecordedReference(plan, recorded)
     torch = TorchReference(plan)
     obstacle = _obstacle(plan)
     if kind == "torch":
@@ -48,7 +47,7 @@ def choose_reference(
     obstacle = obstacle or _refusal(torch, plan)
     if obstacle is not None:
         logger.warning("reference: the graph in float32, not torch: %s", obstacle)
-        return RecordedReference(plan, exact)
+        return RecordedReference(plan, recorded)
     logger.info("reference: torch with unmerged adapters")
     return torch
 

@@ -11,8 +11,7 @@ from embedpack.vectors.codes import Float32
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import ReferenceKind
 from embedpack_export.reference.protocol import Input
-from embedpack_export.stages.closeness import Vectors
-from embedpack_export.stages.inputs import Inputs
+from embedpack_export.stages.task_run import RecordedVectors
 
 
 class RecordedReference:
@@ -21,18 +20,19 @@ class RecordedReference:
     kind: ReferenceKind = "fp32 graph"
     packages: tuple[str, ...] = ()
 
-    def __init__(self, plan: ExportPlan, exact: Mapping[str, tuple[Inputs, Vectors]]) -> None:
+    def __init__(self, plan: ExportPlan, recorded: Mapping[str, RecordedVectors]) -> None:
         """Index the vectors.
 
         Args:
             plan: plan of the export.
-            exact: calibration inputs of each task with their vectors in float32.
+            recorded: calibration inputs of each task with their vectors in float32.
         """
         self._plan = plan
         self._single: dict[str | None, dict[bytes, Float32]] = {}
         self._multi: dict[str | None, dict[bytes, Float32]] = {}
-        for task, (inputs, vectors) in exact.items():
-            items = [item for batch in inputs.calibration for item in batch.items]
+        for task, of_task in recorded.items():
+            vectors = of_task.vectors
+            items = [item for batch in of_task.inputs.calibration for item in batch.items]
             # Token ids determine the vectors of a text. Images are not looked up.
             keys = [item.ids.tobytes() if item.image is None else b"" for item in items]
             self._single[task] = dict(zip(keys, vectors.single, strict=True))

@@ -37,6 +37,14 @@ class ImageVectors:
 
 
 @dataclass(frozen=True)
+class RecordedVectors:
+    """Inputs of a task with their exact vectors."""
+
+    inputs: Inputs
+    vectors: Vectors
+
+
+@dataclass(frozen=True)
 class TaskVectors:
     """Vectors of a task's inputs: exact ones, and those of each weights format."""
 
