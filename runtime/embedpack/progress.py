@@ -1,4 +1,4 @@
-"""A progress bar on standard error, for people only: silent when that is no terminal or the work is short."""
+"""Progress bar on standard error; nothing is drawn if that is not a terminal or the work is short."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ WIDTH = 30
 
 
 class Progress:
-    """Counts finished items; draws once the work has lasted a second."""
+    """Counter of finished items, drawn once the work has lasted `SILENT_SECONDS`."""
 
     def __init__(self, label: str, total: int | None) -> None:
-        """Begin.
+        """Start at no items.
 
         Args:
-            label: in front of the bar.
-            total: of all items; None: nobody knows, so there is no bar and no time left.
+            label: text in front of the bar.
+            total: number of all items; None: unknown, so only the count and the rate are drawn.
         """
         self._label = label
         self._total = total
@@ -37,7 +37,7 @@ class Progress:
             sys.stderr.write("\n")
 
     def advance(self, items: int) -> None:
-        """Note that `items` more are done."""
+        """Count `items` more as finished."""
         self._done += items
         now = time.monotonic()
         if now - self._begin > SILENT_SECONDS and now - self._drawn > 0.1 and _is_terminal():

@@ -157,7 +157,7 @@ def test_modes(mode: str, colour: Any, expected: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize(("mode", "value"), [("I", -1), ("I", 65536), ("F", -0.5), ("F", 70000.0), ("F", np.nan)])
 def test_greys_beyond_sixteen_bits(mode: str, value: float) -> None:
     text = message(Image.new(mode, (2, 2), value))
-    assert text.startswith("image 7 has greys from ")
+    assert text.startswith("image 7 has gray values from ")
     assert text.endswith(f" (mode {mode}); scale them to 0..65535")
 
 
@@ -343,7 +343,7 @@ def test_cut_files_are_never_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     content = encoded(Image.fromarray(noise(64, 64)), "JPEG")
     assert message(content[:1000]) == (
-        "image 7: Pillow is set to fill the missing part of cut files with grey; "
+        "image 7: Pillow is set to fill the missing part of cut files with gray; "
         "set PIL.ImageFile.LOAD_TRUNCATED_IMAGES = False"
     )
 

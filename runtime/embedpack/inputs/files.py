@@ -1,13 +1,13 @@
-"""Texts, images and PDF pages from several files, in their order."""
+"""Texts, images and PDF pages of several files, in their order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from embedpack.errors import InputError
+from embedpack.inputs.items import Input
 from embedpack.inputs.pdf import pdf_pages
 from embedpack.inputs.text_files import Texts
 
@@ -17,49 +17,49 @@ PDF_SUFFIX = ".pdf"
 
 @dataclass(frozen=True)
 class InputPart:
-    """Inputs of one kind that follow each other.
+    """Consecutive inputs, all texts or all images.
 
     Attributes:
-        source: the file, or the first of several images.
-        items: what `Embedder.encode` takes; an iterator where they must not be held all at once.
-        ids: of the items; those of an iterator are there once it was taken.
+        source: path of the file, or of the first of several images.
+        items: inputs for `Embedder.encode`; an iterator if they must not be in memory all at once.
+        ids: ids of the items; the id of an item of an iterator is added when the item is taken.
         images: whether the items are images.
     """
 
     source: str
-    items: list[Any] | Iterator[Any]
+    items: list[Input] | Iterator[Input]
     ids: list[str]
     images: bool
 
 
 def read_parts(sources: Iterable[str], read_texts: Callable[[str], Texts]) -> list[InputPart]:
-    """The inputs of files. Texts are read at once; images and the pages of a PDF when they are taken.
+    """Collect the inputs of files. Texts are read at once; images and the pages of a PDF when they are taken.
 
-    The id of an image is its path as it was given, that of a page is `path.pdf#1`, counted from 1.
+    The id of an image is its path as given in `sources`, the id of the first page of a PDF is `path.pdf#1`.
 
     Args:
-        sources: paths; the ending says what is an image or a PDF, all else holds texts.
+        sources: paths; images and PDFs are recognized by their endings, all other files contain texts.
         read_texts: reads a file of texts.
 
     Raises:
-        InputError: a file cannot be found, or a file of texts cannot be read or holds none.
+        InputError: a file cannot be found, or a file of texts cannot be read or is empty.
     """
     parts: list[InputPart] = []
     for source in sources:
         suffix = Path(source).suffix.lower()
         if suffix in IMAGE_SUFFIXES:
-            _add_image(parts, _found(source))
+            _add_image(parts, _existing(source))
         elif suffix == PDF_SUFFIX:
-            parts.append(_pdf_part(_found(source)))
+            parts.append(_pdf_part(_existing(source)))
         else:
             texts = read_texts(source)
             if not texts.texts:
                 raise InputError(f"{source}: no texts in it; leave it out, or write it again")
-            parts.append(InputPart(source, list(texts.texts), texts.ids, images=False))
+            parts.append(InputPart(source, [*texts.texts], texts.ids, images=False))
     return parts
 
 
-def _found(source: str) -> Path:
+def _existing(source: str) -> Path:
     path = Path(source)
     try:
         path.stat()
@@ -69,7 +69,7 @@ def _found(source: str) -> Path:
 
 
 def _add_image(parts: list[InputPart], path: Path) -> None:
-    """Append an image to the images before it, or as a part of its own."""
+    """Append an image to the part of the images before it, or start a new part."""
     if not parts or not parts[-1].images or not isinstance(parts[-1].items, list):
         parts.append(InputPart(str(path), [], [], images=True))
     last = parts[-1].items
@@ -81,7 +81,7 @@ def _add_image(parts: list[InputPart], path: Path) -> None:
 def _pdf_part(path: Path) -> InputPart:
     ids: list[str] = []
 
-    def pages() -> Iterator[Any]:
+    def pages() -> Iterator[Input]:
         for number, page in enumerate(pdf_pages(path), 1):
             ids.append(f"{path}#{number}")
             yield page

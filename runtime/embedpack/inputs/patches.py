@@ -1,4 +1,4 @@
-"""An image as the rows of patches that a vision graph takes."""
+"""Images as rows of patches, the input of a vision graph (Qwen2-VL, arXiv 2409.12191)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class ImagePatches:
     """Patches of one image.
 
     Attributes:
-        rows: float32 [patches, values], the values of a patch in the order channel, frame, y, x. The patches that make
-            one token stand together; within a token, and from token to token, they go row by row.
-        grid: patches along the height and along the width.
+        rows: normalized pixel values, float32 [patches, values], of a patch in the order channel, frame, y, x. The
+            patches of a token are consecutive; tokens, and patches within a token, are in row-major order.
+        grid: number of patches along the height and along the width.
     """
 
     rows: npt.NDArray[np.float32]
@@ -27,12 +27,12 @@ class ImagePatches:
 
 
 def image_patches(image: npt.NDArray[np.uint8], spec: ImageInput, max_pixels: int | None = None) -> ImagePatches:
-    """Resize an image, normalise it and cut it into patches.
+    """Resize an image, normalize it and cut it into patches.
 
     Args:
-        image: RGB [height, width, 3].
-        spec: how the model wants its images.
-        max_pixels: area after resizing at most, in place of that of `spec`.
+        image: RGB uint8 [height, width, 3].
+        spec: image settings of the model.
+        max_pixels: largest area after resizing; None: that of `spec`.
 
     Raises:
         InputError: one side is more than 200 times the other, or `max_pixels` is below `spec.min_pixels`.
@@ -47,11 +47,11 @@ def image_patches(image: npt.NDArray[np.uint8], spec: ImageInput, max_pixels: in
     # [token row, row of patches, y, token column, column of patches, x, channel]
     blocks = pixels.reshape(height // token, merge, side, width // token, merge, side, 3)
     ordered = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3, side, side)
-    return ImagePatches(_normalise(ordered, spec), (height // side, width // side))
+    return ImagePatches(_normalize(ordered, spec), (height // side, width // side))
 
 
-def _normalise(patches: npt.NDArray[np.uint8], spec: ImageInput) -> npt.NDArray[np.float32]:
-    """Bytes [patches, channel, y, x] to rows of normalised values, repeated for every frame."""
+def _normalize(patches: npt.NDArray[np.uint8], spec: ImageInput) -> npt.NDArray[np.float32]:
+    """Rows of normalized values float32 [patches, values] of uint8 [patches, channel, y, x], equal in all frames."""
     count, channels, side, _ = patches.shape
     rows = np.empty((count, channels, spec.temporal_patch_size, side, side), np.float32)
     mean, std = (np.array(values, np.float32) * np.float32(255) for values in (spec.mean, spec.std))

@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
 
 POINTS_PER_INCH = 72
-# PDFium must not run in two threads at a time. Reentrant: collecting garbage may close a forgotten generator meanwhile.
+# PDFium must not run in two threads at a time. Reentrant: garbage collection may close an unfinished generator.
 _PDFIUM = threading.RLock()
 
 
 def pdf_pages(
     path: str | Path, *, dpi: int = 150, pages: Sequence[int] | None = None
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Render the pages of a PDF, one at a time; annotations and the contents of forms are drawn.
+    """Render the pages of a PDF one at a time, with annotations and filled-in forms.
 
-    Errors are raised when the page is asked for, those about the file with the first one. The file is open until the
-    last page was taken or the iterator is closed.
+    Errors are raised when a page is taken, those of the file with the first page. The file stays open until the last
+    page was taken or the iterator is closed.
 
     Args:
-        path: the file.
-        dpi: pixels per inch. A page that would have more than `MAX_PIXELS` pixels is rendered as large as they allow.
-        pages: numbers of the pages, counted from 1, e.g. range(1, 11); left out, all of them.
+        path: path of the file.
+        dpi: pixels per inch; lower for a page that would have more than `MAX_PIXELS` pixels.
+        pages: page numbers, counted from 1, e.g. range(1, 11); default: all pages.
 
     Yields:
-        RGB [height, width, 3].
+        RGB uint8 [height, width, 3].
 
     Raises:
         InputError: the file cannot be read, is encrypted or damaged, or a page does not exist or cannot be rendered.
@@ -65,9 +65,9 @@ def _document(path: Path) -> Iterator[PdfDocument]:
     _check_file(path)
     with _PDFIUM:
         try:
-            # Absolute, for it would take a leading ~ for the home folder.
+            # Absolute: pypdfium2 would expand a leading ~ to the home folder.
             document = pypdfium2.PdfDocument(path.absolute())
-            document.init_forms()  # or fields that were filled in stay blank
+            document.init_forms()  # else filled-in fields stay blank
         except pypdfium2.PdfiumError as cause:
             raise InputError(f"{path} {_reason()}") from cause
     try:
@@ -91,6 +91,7 @@ def _check_file(path: Path) -> None:
 
 
 def _reason() -> str:
+    """Reason of PDFium's last error, and the remedy."""
     from pypdfium2 import raw
 
     if raw.FPDF_GetLastError() in (raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY):
@@ -111,6 +112,7 @@ def _rendered(document: PdfDocument, number: int, dpi: int, name: str) -> npt.ND
 
 
 def _largest_scale(page: PdfPage) -> float:
+    """Scale at which a page has MAX_PIXELS pixels."""
     width, height = page.get_size()
     # The root of (width s + 1)(height s + 1) = MAX_PIXELS: the renderer rounds both sides up.
     both = width + height

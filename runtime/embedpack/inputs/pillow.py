@@ -1,4 +1,4 @@
-"""Pillow, kept to formats of pixels, to single images, and to errors of embedpack; to be imported only when needed."""
+"""Image files by Pillow: single pixel images in a few formats, with errors of embedpack; imported only when needed."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from embedpack.errors import CapacityError, EmbedpackError, InputError
 from embedpack.inputs.limits import check_size
 from embedpack.inputs.pillow_modes import rgb, upright
 
-# Those of the plugins imported above. Pillow knows more, some of which start other programs.
+# The formats of the plugins imported above. Some of the others in Pillow start other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_COUNTED_PAGES = 1000
 
 
 def decode(stream: IO[bytes], name: str) -> npt.NDArray[np.uint8]:
-    """Pixels of an image file, RGB [height, width, 3].
+    """Pixels of an image file, RGB uint8 [height, width, 3].
 
     Args:
-        stream: the file.
-        name: that of the image in error messages.
+        stream: the opened file.
+        name: name of the image in error messages.
 
     Raises:
         CapacityError, InputError: see `embedpack.inputs.images.read_image`.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise InputError(
-            f"{name}: Pillow is set to fill the missing part of cut files with grey; "
+            f"{name}: Pillow is set to fill the missing part of cut files with gray; "
             "set PIL.ImageFile.LOAD_TRUNCATED_IMAGES = False"
         )
     with _pillow_errors(name):
@@ -49,17 +49,17 @@ def decode(stream: IO[bytes], name: str) -> npt.NDArray[np.uint8]:
 
 
 def pixels(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
-    """Pixels of a Pillow image, which may not be loaded yet, RGB [height, width, 3].
+    """Pixels of a Pillow image, RGB uint8 [height, width, 3].
 
     Args:
-        image: the image.
-        name: its name in error messages.
+        image: image, loaded or not.
+        name: name of the image in error messages.
 
     Raises:
         CapacityError, InputError: see `embedpack.inputs.images.read_image`.
     """
     check_size(image.width, image.height, name)
-    # MPO is a JPEG with further pictures behind it, such as a preview: any camera writes it.
+    # MPO, which many cameras write, is a JPEG followed by further pictures such as a preview.
     if image.format not in (None, "MPO", *FORMATS):
         raise InputError(f"{name} comes from a file of format {image.format}, which is not read; pass image.copy()")
     with _pillow_errors(name):
@@ -73,10 +73,10 @@ def pixels(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
 
 
 def _opened(stream: IO[bytes], name: str) -> Image.Image:
-    """An image of which nothing but its header has been read."""
+    """Open an image and read its header only."""
     prefix = stream.read(16)
     for format in FORMATS:
-        # Not Image.open: it loads plugins by the name of the file, and its limit of pixels is a warning.
+        # Not Image.open: it loads plugins by file name, and only warns about too many pixels.
         factory, accept = Image.OPEN[format]
         if accept is not None and accept(prefix) is True:
             stream.seek(0)
@@ -88,7 +88,7 @@ def _opened(stream: IO[bytes], name: str) -> Image.Image:
 def _count_frames(image: Image.Image) -> str:
     if image.format != "TIFF":
         return str(getattr(image, "n_frames", "several"))
-    # Pillow compares every page with all before it: a small hostile file would keep it busy for hours.
+    # Pillow compares every page with all pages before it: counting those of a small hostile file takes hours.
     for page in range(MAX_COUNTED_PAGES):
         try:
             image.seek(page)

@@ -1,4 +1,4 @@
-"""Loaded Pillow images of every mode as RGB, upright and on white; to be imported only when needed."""
+"""Loaded Pillow images of all modes as RGB, upright and on white; imported only when needed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from PIL import Image, ImageOps
 
 from embedpack.errors import InputError
 
-GREY16 = 65_535
+MAX_GRAY16 = 65_535
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image as its orientation tag wants it shown; a tag that cannot be read counts as none."""
+    """Image turned by its orientation tag; a tag that cannot be read is ignored."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # Pillow raises SyntaxError, struct.error and others; pixels are fine without the tag
@@ -20,16 +20,16 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def rgb(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
-    """Pixels as RGB [height, width, 3].
+    """Pixels as RGB uint8 [height, width, 3].
 
-    Greys of 16 bits (modes I;16 and I) run from 0 to 65535. Those of mode F run from 0 to the first of 1, 255 and 65535
-    that none of them exceeds: files do not tell.
+    Gray values of 16 bits (modes I;16 and I) range from 0 to 65535. Those of mode F range from 0 to 1, 255 or 65535,
+    the first that none of them exceeds, as files do not record the range.
 
     Raises:
-        InputError: a grey value is outside these ranges.
+        InputError: a gray value is outside these ranges.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return np.repeat(_grey(image, name)[..., None], 3, axis=2)
+        return np.repeat(_gray(image, name)[..., None], 3, axis=2)
     if image.mode == "LAB":
         return np.asarray(_from_lab(image))
     if image.has_transparency_data:
@@ -39,24 +39,26 @@ def rgb(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def _grey(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
+def _gray(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
     values = np.asarray(image)
     low, high = values.min(), values.max()
-    if not 0 <= low <= high <= GREY16:  # false for NaN too
-        raise InputError(f"{name} has greys from {low} to {high} (mode {image.mode}); scale them to 0..{GREY16}")
+    if not 0 <= low <= high <= MAX_GRAY16:  # false for NaN too
+        raise InputError(
+            f"{name} has gray values from {low} to {high} (mode {image.mode}); scale them to 0..{MAX_GRAY16}"
+        )
     if image.mode == "F":
-        top = next(top for top in (1, 255, GREY16) if high <= top)
+        top = next(top for top in (1, 255, MAX_GRAY16) if high <= top)
         return np.rint(values * np.float32(255 / top)).astype(np.uint8)
-    levels = np.rint(np.arange(GREY16 + 1) / 257).astype(np.uint8)
+    levels = np.rint(np.arange(MAX_GRAY16 + 1) / 257).astype(np.uint8)
     if isinstance(clear := image.info.get("transparency"), int):
         levels[clear] = 255
     return levels[values]
 
 
 def _from_lab(image: Image.Image) -> Image.Image:
-    from PIL import ImageCms  # some builds of Pillow lack it
+    from PIL import ImageCms  # missing in some builds of Pillow
 
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    assert converted is not None  # None stands for a conversion in place
+    assert converted is not None  # None only for conversions in place
     return converted

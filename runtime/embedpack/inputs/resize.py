@@ -1,4 +1,4 @@
-"""Resizing as Qwen2-VL's processor does it: the size it chooses, and torch's antialiased bicubic filter on bytes."""
+"""Image resizing of Qwen2-VL's processor: its target size, and torch's antialiased bicubic filter on bytes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from embedpack.errors import InputError
 MAX_ASPECT = 200
 CUBIC = -0.5
 MAX_PRECISION = 22
-# Outputs that share one matrix product, and bytes of float64 that it reads at a time.
+# Outputs of one matrix product, and bytes of float64 that it reads at a time.
 BLOCK = 16
 STRIP_BYTES = 16_000_000
 
 
 def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Height and width after resizing: multiples of `factor`, the aspect kept as far as that allows.
+    """Height and width after resizing: multiples of `factor`, close to the aspect ratio of the image.
 
     Args:
-        height: of the image in pixels.
-        width: of the image in pixels.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
         factor: pixels along each side of one token.
-        min_pixels: least area after resizing.
-        max_pixels: largest area after resizing; where the two are close or small, multiples of `factor` break them.
+        min_pixels: smallest area after resizing.
+        max_pixels: largest area after resizing. If the two limits are close or small, no multiple may lie between them.
 
     Raises:
         InputError: one side is more than 200 times the other.
@@ -35,7 +35,7 @@ def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixe
         raise InputError(
             f"{width} x {height} pixels: one side is more than {MAX_ASPECT} times the other; cut the image into parts"
         )
-    # round() takes halves to the even neighbour, and so does the reference.
+    # round() rounds halves to even, as the reference does.
     rows, columns = round(height / factor), round(width / factor)
     if rows * columns * factor**2 > max_pixels:
         shrink = math.sqrt(height * width / max_pixels)
@@ -47,16 +47,22 @@ def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixe
 
 
 def resize_bicubic(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Resize bytes [height, width, channels] as torch's interpolate does it with mode "bicubic" and antialias.
+    """Resize uint8 [height, width, channels] to the same integers as torch's interpolate, mode "bicubic", antialias.
 
-    The same integers: weights of 16 bits, rows first, rounded to bytes before the columns.
+    Weights have 16 bits. Rows are resized first and rounded to bytes before the columns.
     """
     return _resize_axis(_resize_axis(image, 1, width), 0, height)
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Output i is the sum of `weights[i, k]` times input `starts[i] + k`, divided by 2 to the power of `precision`."""
+    """A filter: output i is sum_k weights[i, k] * input[starts[i] + k] / 2 ** precision.
+
+    Attributes:
+        starts: first input of each output, int64 [outputs].
+        weights: fixed-point weights, int64 [outputs, taps].
+        precision: fractional bits of the weights.
+    """
 
     starts: npt.NDArray[np.int64]
     weights: npt.NDArray[np.int64]
@@ -64,7 +70,7 @@ class Filter:
 
 
 def bicubic_filter(before: int, after: int) -> Filter:
-    """Weights that resize a line of `before` bytes to `after`."""
+    """Filter that resizes a line of `before` bytes to `after`."""
     starts, weights = _real_weights(before, after)
     precision = 0
     while precision < MAX_PRECISION and int(0.5 + weights.max() * 2 ** (precision + 1)) < 2**15:
@@ -74,20 +80,22 @@ def bicubic_filter(before: int, after: int) -> Filter:
 
 
 def _real_weights(before: int, after: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """First input of each output, and the weights before rounding."""
     scale = before / after
-    stretch = max(scale, 1.0)
-    reach = 2 * stretch
+    widening = max(scale, 1.0)
+    reach = 2 * widening
     centres = scale * (np.arange(after) + 0.5)
     starts = np.maximum((centres - reach + 0.5).astype(np.int64), 0)
     ends = np.minimum((centres + reach + 0.5).astype(np.int64), before)
     taps = np.arange((ends - starts).max())
-    distances = (taps + (starts - centres)[:, None] + 0.5) * (1 / stretch)
+    distances = (taps + (starts - centres)[:, None] + 0.5) * (1 / widening)
     weights = np.where(taps < (ends - starts)[:, None], _cubic(np.abs(distances)), 0.0)
-    # Added up one by one, as a compiled loop does: numpy's sum pairs its terms.
+    # Summed one by one as in a compiled loop; numpy's sum adds pairwise.
     return starts, weights / np.cumsum(weights, axis=1)[:, -1:]
 
 
 def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Cubic convolution kernel (Keys 1981) with a = CUBIC at distances x >= 0."""
     near = ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + 1
     far = ((x - 5) * x + 8) * x * CUBIC - 4 * CUBIC
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
@@ -103,7 +111,7 @@ def _resize_axis(image: npt.NDArray[np.uint8], axis: int, after: int) -> npt.NDA
     resized = np.empty((*lines.shape[:-1], after), np.uint8)
     step = max(1, STRIP_BYTES // (8 * lines.shape[1] * before))
     for first in range(0, len(lines), step):
-        # Integers below 2^53 have exact sums in float64 in any order, so the fast product of matrices will do.
+        # Sums of integers below 2^53 are exact in float64 in any order, so a matrix product is safe.
         strip = lines[first : first + step].astype(np.float64, order="C")
         for block, (source, band) in enumerate(bands):
             target = resized[first : first + step, :, block * BLOCK : (block + 1) * BLOCK]
@@ -112,7 +120,7 @@ def _resize_axis(image: npt.NDArray[np.uint8], axis: int, after: int) -> npt.NDA
 
 
 def _band(kernel: Filter, first: int, before: int) -> tuple[slice, npt.NDArray[np.float64]]:
-    """The inputs that a block of outputs needs, and the matrix that turns the ones into the others."""
+    """Range of the inputs of a block of outputs, and the matrix from these to the outputs."""
     starts, weights = kernel.starts[first : first + BLOCK], kernel.weights[first : first + BLOCK]
     source = slice(int(starts[0]), min(before, int(starts[-1]) + weights.shape[1]))
     band = np.zeros((source.stop - source.start, len(starts)))

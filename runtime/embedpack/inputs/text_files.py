@@ -1,4 +1,4 @@
-"""Texts from files: plain lines, JSON lines, CSV, or standard input."""
+"""Texts of files: plain lines, JSON lines or CSV; also from standard input."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import msgspec
 
 from embedpack.errors import InputError, unknown
 
-# csv refuses longer fields by default; a document may be long.
-MAX_FIELD = 2**31 - 1
+# The limit of the csv module is too low for long documents.
+MAX_FIELD_CHARACTERS = 2**31 - 1
 SUFFIXES = {".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
-# Numbers of lines, and the fields found there.
+# Line numbers and the fields of their records.
 Records: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts with an id each: that of the file, or the number of the line, counted from 1."""
+    """Texts and their ids: those of the file, or line numbers counted from 1."""
 
     ids: list[str]
     texts: list[str]
@@ -35,9 +35,9 @@ def read_texts(source: str, *, format: str | None = None, column: str = "text", 
 
     Args:
         source: a path, or "-" for standard input.
-        format: "lines", "jsonl" or "csv"; left out, the file's ending decides, plain lines for any other.
-        column: JSON key or CSV column of the text.
-        id_column: that of the id; lines without one are numbered.
+        format: "lines", "jsonl" or "csv"; default: by the ending of the file, "lines" for an unknown one.
+        column: JSON key or CSV column of the texts.
+        id_column: JSON key or CSV column of the ids; records without an id are numbered by line.
 
     Raises:
         InputError: the file cannot be read, is not UTF-8, or a record has no text.
@@ -71,7 +71,7 @@ def _read(source: str) -> str:
 
 
 def _lines(source: str, content: str, column: str) -> Records:
-    # Not splitlines(): a text may hold a line separator of another kind.
+    # Not splitlines(): a text may contain other line separators.
     for number, line in enumerate(content.removesuffix("\n").split("\n") if content else [], 1):
         yield number, {column: line.removesuffix("\r")}
 
@@ -86,7 +86,7 @@ def _json_records(source: str, content: str, column: str) -> Records:
 
 
 def _csv_records(source: str, content: str, column: str) -> Records:
-    csv.field_size_limit(MAX_FIELD)
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
     reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     try:
         for record in reader:

@@ -1,7 +1,7 @@
-"""Where everything is in an image: windows, rotary positions, the way back. Numbers only, computed from the grid.
+"""Layout of an image's patches: window order, rotary positions and the order of the tokens, computed from the grid.
 
 The vision graph works on patches in window order (Qwen2.5-VL, arXiv 2502.13923): a window is a square of tokens, a
-token a square of patches. Patches arrive token by token, row-major, as `embedpack.inputs.patches` makes them.
+token a square of patches. `embedpack.inputs.patches` returns patches token by token in row-major order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 def token_grid(patches: ImagePatches, spec: ImageInput) -> tuple[int, int]:
-    """Tokens of an image: rows, columns."""
+    """Number of rows and columns of an image's tokens."""
     return patches.grid[0] // spec.merge_size, patches.grid[1] // spec.merge_size
 
 
@@ -27,12 +27,7 @@ def vision_feeds(patches: ImagePatches, spec: ImageInput) -> dict[str, npt.NDArr
     """Inputs of the vision graph for one image.
 
     Returns:
-        patches: float32 [p, values], in window order.
-        patch_positions: int64 [2, 1, p], row and column of each patch.
-        window_rows: int64 [windows, slots], row of `patches` in each slot; 0 in empty slots.
-        window_mask: int32 [windows, slots], 0 for empty slots.
-        window_slots: int64 [p], slot of each row, counted through all windows.
-        token_rows: int64 [tokens], where each token of the image stands in window order.
+        Arrays by name, as `embedpack.pack.graph_io` defines them.
     """
     rows, columns = token_grid(patches, spec)
     windows = _windows(rows, columns, spec.window_size)
@@ -54,10 +49,17 @@ def vision_feeds(patches: ImagePatches, spec: ImageInput) -> dict[str, npt.NDArr
 
 
 def token_positions(before: int, grid: tuple[int, int], after: int) -> Int64:
-    """Positions int64 [3, before + rows * columns + after] (time, height, width) of a text with one image in it.
+    """Rotary positions (time, row, column) of a text with one image in it (M-RoPE, Qwen2-VL, arXiv 2409.12191).
 
-    The image's tokens share the time of the first, and the text behind goes on after the longer side (M-RoPE, Qwen2-VL,
-    arXiv 2409.12191).
+    All tokens of the image have the time of the first. The text after it continues after the longer side of the image.
+
+    Args:
+        before: number of text tokens before the image.
+        grid: number of rows and columns of the image's tokens.
+        after: number of text tokens after the image.
+
+    Returns:
+        int64 [3, before + rows * columns + after].
     """
     rows, columns = grid
     front = np.broadcast_to(np.arange(before), (3, before))
@@ -68,7 +70,7 @@ def token_positions(before: int, grid: tuple[int, int], after: int) -> Int64:
 
 
 def _windows(rows: int, columns: int, side: int) -> Int64:
-    """Tokens of each window, row-major, -1 where the image has ended; int64 [windows, side * side]."""
+    """Tokens of each window in row-major order, -1 outside of the image, int64 [windows, side * side]."""
     down, across = -(-rows // side), -(-columns // side)
     cells = np.full((down * side, across * side), -1, np.int64)
     cells[:rows, :columns] = np.arange(rows * columns).reshape(rows, columns)
