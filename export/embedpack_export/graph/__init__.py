@@ -1,1 +1,5 @@
-"""Pieces that graphs are built from. They know onnx operators and no model family."""
+"""Parts of ONNX graphs, below the families: builder, weights formats, towers, heads.
+
+Nothing here imports a family or reads a config.json. Towers are shared by families, except `towers.qwen_vision`, which
+builds the vision tower of Qwen2.5-VL only.
+"""

@@ -1,4 +1,4 @@
-"""A small hand for building ONNX graphs node by node with onnx-ir."""
+"""A builder of ONNX graphs, node by node, on onnx-ir."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ OPSET = 23
 IR_VERSION = 10
 CONTRIB = "com.microsoft"
 OPSETS = {"": OPSET, CONTRIB: 1}
-# Tensors up to this many bytes live in the graph file itself.
+# Largest tensor, in bytes, that is stored in the graph file itself.
 INLINE_BYTES = 256
 
 Attribute = int | float | str | Sequence[int]
 
 
 class GraphBuilder:
-    """Collects inputs, nodes, weights and outputs of one graph.
+    """Inputs, nodes, weights and outputs of one graph.
 
-    Weights go to the store at once, so the builder holds no large data.
+    Weights are written to the store at once, so the builder holds no large data.
     """
 
     def __init__(self, name: str, store: WeightStore) -> None:
@@ -46,7 +46,7 @@ class GraphBuilder:
     def optional_input(
         self, name: str, dtype: ir.DataType, shape: Sequence[int | str], default: tuple[int, ...]
     ) -> ir.Value:
-        """An input with a default: zeros of the shape `default`."""
+        """Declare an input that defaults to zeros of the shape `default`."""
         value = self.input(name, dtype, shape)
         value.const_value = ir.tensor(np.zeros(default, dtype.numpy()), name=name)
         self._initializers[name] = value
@@ -60,7 +60,7 @@ class GraphBuilder:
         *,
         domain: str = "",
     ) -> ir.Value:
-        """Append a node with one output and return that."""
+        """Append a node with one output and return the output."""
         return self.ops(kind, inputs, attributes, domain=domain, outputs=1)[0]
 
     def ops(
@@ -81,7 +81,7 @@ class GraphBuilder:
         return tuple(node.outputs)
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike) -> ir.Value:
-        """A small constant; equal ones are shared."""
+        """A small constant; equal constants are stored once."""
         array = np.asarray(values, dtype)
         digest = hashlib.sha256(array.tobytes() + str((array.dtype, array.shape)).encode()).hexdigest()
         return self._initializer(f"constant.{digest[:16]}", ir.tensor(array))
@@ -89,14 +89,14 @@ class GraphBuilder:
     def weight(
         self, name: str, group: str, chunks: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike, shape: tuple[int, ...]
     ) -> ir.Value:
-        """A weight that is streamed to the store (see `WeightStore.add`); tiny ones stay in the graph."""
+        """A weight, streamed to the store (see `WeightStore.add`); up to INLINE_BYTES it is in the graph file."""
         if int(np.prod(shape)) * np.dtype(dtype).itemsize <= INLINE_BYTES:
             array = np.concatenate([np.asarray(chunk, dtype).reshape(-1) for chunk in chunks]).reshape(shape)
             return self._initializer(name, ir.tensor(array, name=name))
         return self._initializer(name, self._store.add(name, group, chunks, dtype, shape))
 
     def vector(self, name: str, values: npt.NDArray[np.float32], group: str = "shared") -> ir.Value:
-        """A bias or norm weight; in the group "shared" where the graphs of all weights formats have the same."""
+        """A bias or norm weight; the group is "shared" if it is the same in all weights formats."""
         return self.weight(name, group, [values], np.float32, values.shape)
 
     def output(self, value: ir.Value, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> None:
@@ -107,15 +107,15 @@ class GraphBuilder:
         self._outputs.append(value)
 
     def part(self, first: ir.Value | None, last: Sequence[ir.Value]) -> ir.Model:
-        """A model of its own that computes `last` from the graph's inputs and from `first`, as outputs 0, 1, ...
+        """The part of the graph that computes `last` from `first` and the graph's inputs, as a model.
 
-        It has all inputs of the graph but the optional ones that it does not read. Nodes keep their names and weights
-        are those of the store: it is what the graph will hold, cut out.
+        Its outputs are named 0, 1, ... It has the inputs of the graph, except optional ones that it does not read, and
+        the same nodes and weights as the graph.
         """
         nodes, values = _ancestors(first, last)
         graph = onnx.GraphProto(name=f"{self._name}.part")
         graph.node.extend(ir.to_proto(node) for node in nodes)
-        # Of an identity each: a value may be an input of the part itself.
+        # Outputs are those of Identity nodes, since a value of `last` may be an input of the part.
         for index, value in enumerate(last):
             graph.node.append(onnx.helper.make_node("Identity", [str(value.name)], [str(index)]))
             graph.output.append(onnx.helper.make_tensor_value_info(str(index), onnx.TensorProto.FLOAT, None))
@@ -123,8 +123,8 @@ class GraphBuilder:
         graph.input.extend(ir.to_proto(value) for value in inputs)
         if first is not None:
             graph.input.append(onnx.helper.make_tensor_value_info(str(first.name), onnx.TensorProto.FLOAT, None))
-        used = [item for item in self._initializers.values() if item in values]
-        graph.initializer.extend(ir.to_proto(item.const_value) for item in used if item.const_value is not None)
+        used = [value for value in self._initializers.values() if value in values]
+        graph.initializer.extend(ir.to_proto(value.const_value) for value in used if value.const_value is not None)
         opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
         return ir.from_proto(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION))
 
@@ -150,7 +150,7 @@ class GraphBuilder:
 
 
 def _ancestors(first: ir.Value | None, last: Sequence[ir.Value]) -> tuple[list[ir.Node], set[ir.Value]]:
-    """Nodes that `last` depends on, without those that only `first` does, in an order that can be run; their inputs."""
+    """Nodes that `last` depends on, up to `first`, in topological order, and the inputs of these nodes."""
     nodes: dict[ir.Node, None] = {}
     values: set[ir.Value] = set()
     waiting: list[tuple[ir.Value, bool]] = [(value, False) for value in last]
@@ -162,7 +162,7 @@ def _ancestors(first: ir.Value | None, last: Sequence[ir.Value]) -> tuple[list[i
         if entered:
             nodes[producer] = None
             continue
-        read = [item for item in producer.inputs if item is not None]
-        values.update(read)
-        waiting += [(value, True), *((item, False) for item in read)]
+        inputs = [value for value in producer.inputs if value is not None]
+        values.update(inputs)
+        waiting += [(value, True), *((value, False) for value in inputs)]
     return list(nodes), values

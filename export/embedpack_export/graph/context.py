@@ -1,10 +1,11 @@
-"""What a family builds into, and the small vocabulary that it shares with the weights formats."""
+"""The graph under construction, and the classes that families and weights formats share to write linear layers."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -20,48 +21,57 @@ from embedpack_export.sources.weights import Weights
 
 logger = logging.getLogger("embedpack")
 
-# Both forms of GELU stay above this.
+# Lower bound of both forms of GELU.
 GELU_MINIMUM = -0.1701
 
 
-@dataclass(frozen=True)
 class Activation:
-    """What linear layers read, float32 [..., channels].
+    """Input of linear layers, float32 [..., channels].
 
     Attributes:
-        site: its name in the statistics of a calibration.
-        make: appends what makes it and returns it; called once, and only if something needs the plain value.
-        rescale: gives (x - shift) / scale where what made x can do that itself; takes shift and scale [channels] and
-            the group that its weights go to.
-        layout: how the channels of the value were made; None: as they are.
-        lower_bound: no value is below it.
+        site: name of the activation in the calibration statistics.
+        rescale: appends the nodes that compute (x - shift) / scale directly, or None if no norm is before; takes shift
+            and scale [channels] and the weights group.
+        layout: layout that the channels of the value already have; None: that of the model.
+        lower_bound: lower bound of all values, if there is one.
     """
 
-    site: str
-    make: Callable[[], ir.Value]
-    rescale: Callable[[Float32, Float32, str], ir.Value] | None = None
-    layout: ChannelLayout | None = None
-    lower_bound: float | None = None
-    _made: list[ir.Value] = field(default_factory=list)
+    def __init__(
+        self,
+        site: str,
+        make: Callable[[], ir.Value],
+        rescale: Callable[[Float32, Float32, str], ir.Value] | None = None,
+        layout: ChannelLayout | None = None,
+        lower_bound: float | None = None,
+    ) -> None:
+        """`make` appends the nodes of the plain value; it is called at most once, when the value is first read."""
+        self.site = site
+        self.rescale = rescale
+        self.layout = layout
+        self.lower_bound = lower_bound
+        self._make = make
 
     @classmethod
     def of(cls, site: str, value: ir.Value) -> Activation:
-        """A value that is there already."""
+        """An existing value."""
         return cls(site, lambda: value)
 
-    @property
+    @cached_property
     def value(self) -> ir.Value:
-        """The values."""
-        if not self._made:
-            self._made.append(self.make())
-        return self._made[0]
+        """The plain value."""
+        return self._make()
 
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """One linear layer y = ((x @ weight.T + bias) / divisor)[order]; weight [out, in], the others [out].
+    """A linear layer y = ((x @ weight.T + bias) / divisor)[order].
 
-    `residual` is what the result is added to, where nothing is done to it before.
+    Attributes:
+        weight: weight [out, in].
+        bias: bias [out], if there is one.
+        divisor: divisor of each output [out]; None: 1.
+        order: order of the outputs [out]; None: that of the weight's rows.
+        residual: the activation that the output of the layer is added to, if nothing is applied in between.
     """
 
     weight: Matrix
@@ -72,20 +82,20 @@ class LinearLayer:
 
     @property
     def module(self) -> str:
-        """Name of the layer."""
+        """Module name of the layer."""
         return self.weight.name.removesuffix(".weight")
 
     @property
     def bias_name(self) -> str:
-        """Name of its bias."""
+        """Tensor name of the bias."""
         return f"{self.module}.bias"
 
 
 class LinearFormat(Protocol):
-    """How linears and embedding tables are written in one weights format."""
+    """Writer of linear layers and embedding tables in one weights format."""
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
-        """Several layers that read the same activation, one result each."""
+        """Append layers that read the same activation; returns one output for each."""
         ...
 
     def channel_layout(
@@ -95,15 +105,15 @@ class LinearFormat(Protocol):
         ...
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
-        """Rows of an embedding table [vocabulary, hidden] for token ids."""
+        """Append the lookup of token ids in an embedding table [vocabulary, hidden]."""
         ...
 
 
 class Branches(Protocol):
-    """What is computed beside linear layers: adapters that are inputs of the graph."""
+    """Branches of linear layers: adapters that are inputs of the graph."""
 
     def add(self, context: GraphContext, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
-        """The result of a layer plus that of its branch."""
+        """Add the output of a layer's branch, if it has one, to the layer's output `product`."""
         ...
 
 
@@ -123,18 +133,19 @@ class WrittenActivations(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class GraphContext:
     """The graph under construction.
 
     Attributes:
-        graph: takes nodes and weights.
-        inputs: of the graph, by name.
-        weights: the merged weights of the task.
-        format: how matrices are written.
-        statistics: what calibration saw at each site; empty where the format needs none.
-        branches: computed beside the linear layers; None where the adapter is merged.
-        written: activations of the stage that is being written; None: it is not run.
+        graph: builder of nodes and weights.
+        inputs: inputs of the graph, by name.
+        weights: weights of the task, merged with its adapter.
+        format: weights format of the matrices.
+        statistics: calibration statistics by site; empty if the format needs none.
+        branches: branches of the linear layers; None if the adapter is merged.
+        written: activations of the stage that is being written, which `GraphWriter.append` sets; None: it is not run.
+        shared: values that several stages use (`once`), by name.
     """
 
     graph: GraphBuilder
@@ -144,10 +155,10 @@ class GraphContext:
     statistics: Mapping[str, SiteStatistics]
     branches: Branches | None = None
     written: WrittenActivations | None = None
-    _shared: dict[str, ir.Value] = field(default_factory=dict)
+    shared: dict[str, ir.Value] = field(default_factory=dict)
 
     def linears(self, x: Activation, *layers: LinearLayer) -> list[ir.Value]:
-        """Linear layers that read the same activation."""
+        """Append linear layers that read the same activation, with their branches."""
         products = self.format.linears(self, x, layers)
         if self.branches is None:
             return products
@@ -156,18 +167,17 @@ class GraphContext:
     def channel_layout(
         self, site: str, *layers: LinearLayer, groups: ChannelGroups | None = None
     ) -> ChannelLayout | None:
-        """How the channels of a site are to be made, so that they quantize well; None: as they are.
+        """Layout for the channels of a site with a small quantization error; None: that of the model.
 
         Args:
-            site: the site.
-            layers: all that read it.
-            groups: (groups, members, size) of the channels where the members of a group must share their divisors, as
-                the query heads that read one value head do; such channels keep their order. None: each is on its own.
+            site: name of the activation.
+            layers: all layers that read it.
+            groups: channels with common divisors; None: each channel may have its own, and the order may change.
         """
         return self.format.channel_layout(self, site, layers, groups)
 
     def table(self, table: Matrix, ids: ir.Value) -> ir.Value:
-        """Rows of an embedding table."""
+        """Append the lookup of token ids in an embedding table."""
         return self.format.table(self, table, ids)
 
     def report(self, matrix: str, relative: float) -> None:
@@ -175,24 +185,24 @@ class GraphContext:
         logger.debug("%s: relative rounding error %.2e", matrix, relative)
 
     def once(self, name: str, make: Callable[[], ir.Value]) -> ir.Value:
-        """A value that several stages need and one of them makes: masks, rotary tables."""
-        if name not in self._shared:
-            self._shared[name] = make()
-        return self._shared[name]
+        """A value that several stages use, e.g. a mask; `make` appends its nodes the first time."""
+        if name not in self.shared:
+            self.shared[name] = make()
+        return self.shared[name]
 
 
-# Appends a stage: takes what the stage before it returned (None: it is the first), returns hidden states.
+# Appends a stage; takes the hidden states of the stage before it (None for the first) and returns its own.
 Stage: TypeAlias = Callable[[GraphContext, ir.Value | None], ir.Value]
 
 
 @dataclass(frozen=True)
 class StagedModel:
-    """A model in pieces that run one after the other: an export holds the weights of one piece at a time.
+    """A model as a sequence of stages, so that an export holds the weights of only one stage at a time.
 
     Attributes:
-        inputs: all inputs, which every stage may read.
-        hidden: shape of what is handed from stage to stage, float32.
-        stages: the pieces.
+        inputs: inputs of the model, which every stage may read.
+        hidden: shape of the hidden states between stages, float32.
+        stages: the stages, in order.
     """
 
     inputs: tuple[GraphInput, ...]
@@ -201,12 +211,12 @@ class StagedModel:
 
 
 def declare(graph: GraphBuilder, specs: Sequence[GraphInput]) -> dict[str, ir.Value]:
-    """Declare inputs of a graph; returns them by name."""
+    """Declare inputs of a graph and return them by name."""
     return {
         spec.name: graph.input(spec.name, ir.DataType.from_numpy(np.dtype(spec.dtype)), spec.shape) for spec in specs
     }
 
 
 def add_bias(g: GraphBuilder, product: ir.Value, name: str, bias: Float32 | None, group: str = "shared") -> ir.Value:
-    """`product + bias`; the product itself where there is none."""
+    """Append `product + bias`; without a bias, return the product itself."""
     return product if bias is None else g.op("Add", [product, g.vector(name, bias, group)])

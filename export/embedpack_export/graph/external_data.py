@@ -14,17 +14,17 @@ import onnx_ir as ir
 from embedpack.storage.atomic import disk_errors
 
 FOLDER = "weights"
-# Large tensors begin on a page, so that they can be mapped; small ones are packed more densely.
+# Alignment of large tensors, so that they can be mapped, and of small ones.
 PAGE = 4096
 LINE = 64
 
 
 class WeightStore:
-    """Writes tensors to `weights/<group>.bin` below `folder` and hands out references to them."""
+    """Tensors in `weights/<group>.bin` below `folder`; equal tensors of a group are stored once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._seen: dict[tuple[str, str, tuple[int, ...]], ir.ExternalTensor] = {}
+        self._stored: dict[tuple[str, str, tuple[int, ...]], ir.ExternalTensor] = {}
 
     def add(
         self, name: str, group: str, chunks: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike, shape: tuple[int, ...]
@@ -33,13 +33,13 @@ class WeightStore:
 
         Args:
             name: name of the initializer.
-            group: file that the tensor goes to, without folder and ending.
-            chunks: arrays whose bytes, one after the other, are the tensor.
-            dtype: its type.
-            shape: its shape.
+            group: name of the file, without folder and suffix.
+            chunks: arrays whose concatenated bytes are the tensor.
+            dtype: dtype of the tensor.
+            shape: shape of the tensor.
 
         Returns:
-            A reference; to an equal tensor written before, if there is one in the group.
+            A reference to the tensor, or to an equal tensor of the group that was written before.
 
         Raises:
             CapacityError, InputError: the file cannot be written.
@@ -63,12 +63,12 @@ class WeightStore:
                 if stream.tell() != offset + length:
                     raise AssertionError(f"{name}: {stream.tell() - offset} bytes written, {length} announced")
                 key = (group, f"{digest.hexdigest()}{dtype}", shape)
-                if key in self._seen:
+                if key in self._stored:
                     stream.truncate(end)
                 else:
-                    self._seen[key] = self._reference(name, location, offset, length, dtype, shape)
-        found = self._seen[key]
-        return self._reference(name, location, int(found.offset or 0), length, dtype, shape)
+                    self._stored[key] = self._reference(name, location, offset, length, dtype, shape)
+        stored = self._stored[key]
+        return self._reference(name, location, int(stored.offset or 0), length, dtype, shape)
 
     def _reference(
         self, name: str, location: str, offset: int, length: int, dtype: np.dtype[Any], shape: tuple[int, ...]

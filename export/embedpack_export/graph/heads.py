@@ -1,4 +1,4 @@
-"""Heads: hidden states to the outputs of `embedpack.pack.graph_io`, so that a graph alone gives finished vectors."""
+"""Heads: hidden states to the outputs of `embedpack.pack.graph_io`, so that a graph alone computes finished vectors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _cls(g: GraphBuilder, hidden: ir.Value, mask: ir.Value) -> ir.Value:
 
 
 def _last(g: GraphBuilder, hidden: ir.Value, mask: ir.Value) -> ir.Value:
-    """The last real token; padding is on the right, so it stands at length - 1."""
+    """The last token, at length - 1, since padding is on the right."""
     length = g.op("ReduceSum", [mask, g.constant([1], np.int64)], {"keepdims": 1})
     return g.op("GatherND", [hidden, g.op("Sub", [length, g.constant([1], np.int64)])], {"batch_dims": 1})
 
@@ -61,22 +61,22 @@ class VectorOutput:
 
 
 def has_bits(dimensions: int) -> bool:
-    """Whether vectors have binary codes: these need whole bytes."""
+    """True if vectors of these dimensions have binary codes, which need whole bytes."""
     return dimensions % 8 == 0
 
 
 def sentence_vector(g: GraphBuilder, hidden: ir.Value, mask: ir.Value, pooling: Pooling) -> ir.Value:
-    """One vector of length 1 for each row, from the tokens that the mask int64 [batch, sequence] counts."""
+    """Append pooling to one vector of length 1 per row, over the tokens with 1 in the mask int64 [batch, sequence]."""
     return _unit(g, POOL[pooling](g, hidden, mask))
 
 
 def token_vectors(g: GraphBuilder, projected: ir.Value, mask: ir.Value) -> ir.Value:
-    """One vector of length 1 for each real token, zeros for padding."""
+    """Append normalization to one vector of length 1 per token; zeros for padding."""
     return g.op("Mul", [_unit(g, projected), _column(g, mask)])
 
 
 def vector_outputs(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> None:
-    """Declare a vector as an output and, unless they are left out, its codes."""
+    """Declare a vector as an output, and its codes if it has any."""
     axes: list[int | str] = [*output.axes]
     g.output(vector, output.name, ir.DataType.FLOAT, [*axes, output.dimensions])
     if output.int8_scale is None:
@@ -94,7 +94,7 @@ def _column(g: GraphBuilder, mask: ir.Value) -> ir.Value:
 
 
 def _unit(g: GraphBuilder, vector: ir.Value) -> ir.Value:
-    """Length 1, as torch.nn.functional.normalize defines it."""
+    """Normalize to length 1 as torch.nn.functional.normalize does."""
     length = g.op("ReduceL2", [vector, g.constant([-1], np.int64)], {"keepdims": 1})
     return g.op("Div", [vector, g.op("Max", [length, g.constant([1e-12], np.float32)])])
 
@@ -106,7 +106,7 @@ def _int8(g: GraphBuilder, vector: ir.Value, scale: float) -> ir.Value:
 
 
 def _bits(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> ir.Value:
-    """Whether each coordinate of the rotated vector is above that of the center."""
+    """Booleans: each coordinate of the rotated vector is greater than that of the center."""
     codebook = output.codebook
     if codebook is None:
         center = g.optional_input(
@@ -120,13 +120,13 @@ def _bits(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> ir.Value:
     if blocks:
         sizes = g.constant([len(block) for block in codebook.rotation], np.int64)
         parts = g.ops("Split", [vector, sizes], {"axis": -1}, outputs=len(blocks))
-        turned = [g.op("MatMul", [part, block]) for part, block in zip(parts, blocks, strict=True)]
-        vector = g.op("Concat", turned, {"axis": -1})
+        rotated = [g.op("MatMul", [part, block]) for part, block in zip(parts, blocks, strict=True)]
+        vector = g.op("Concat", rotated, {"axis": -1})
     return g.op("Greater", [vector, g.vector(f"{output.name}.center", codebook.center)])
 
 
 def _packed(g: GraphBuilder, bits: ir.Value, axes: int) -> ir.Value:
-    """Eight bits to a byte, the first dimension in the highest."""
+    """Pack eight booleans into a byte, the first dimension in the highest bit."""
     grouped = g.op("Reshape", [g.op("Cast", [bits], {"to": FLOAT}), g.constant([*[0] * axes, -1, 8], np.int64)])
     places = g.constant([[128], [64], [32], [16], [8], [4], [2], [1]], np.float32)
     summed = g.op("Squeeze", [g.op("MatMul", [grouped, places]), g.constant([-1], np.int64)])

@@ -1,7 +1,7 @@
-"""Forms that compute the right numbers slowly on a CPU: no graph leaves the exporter with one of them.
+"""A check for operators and types that are correct, but slow on CPUs: the exporter refuses to write them.
 
-onnxruntime has several kernels for the same product, and picks by types and attributes. Some are slower than float32,
-and nothing says so when a graph is loaded.
+onnxruntime has several kernels for the same product and chooses by types and attributes. Some are slower than float32,
+and loading a graph gives no warning.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from embedpack.errors import PackError
 
 INTEGER_PRODUCTS = frozenset({"MatMulInteger", "MatMulIntegerToFloat"})
 ACTIVATIONS, WEIGHTS = 0, 1
-# They hand float16 on or turn it into float32, and compute nothing with it.
+# Operators that pass float16 on or cast it, and compute nothing.
 MOVES = frozenset({"Cast", "Gather", "Identity", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Concat", "Split"})
 FAST_BLOCKS = 4
 
@@ -28,10 +28,10 @@ def check_forms(model: ir.Model, path: Path) -> None:
 
     Args:
         model: the graph.
-        path: of its file, for the message.
+        path: path of its file, for the message.
 
     Raises:
-        PackError: names the node and what to use instead.
+        PackError: a node has a slow form; the message contains its name and the remedy.
     """
     types = dict(_element_types(model.graph))
     for node in model.graph:
@@ -74,22 +74,22 @@ RULES: Mapping[str, Rule] = {
 
 
 def _element_types(graph: ir.Graph) -> Iterator[tuple[ir.Value, ir.DataType]]:
-    """Types of all values that can be told; files do not state those in between."""
-    found: dict[ir.Value, ir.DataType] = {}
+    """Element types of inputs and initializers, and of all other values where they can be inferred."""
+    types: dict[ir.Value, ir.DataType] = {}
     for value in (*graph.inputs, *graph.initializers.values()):
         if value.dtype is not None:
-            found[value] = value.dtype
+            types[value] = value.dtype
     for node in graph:
-        first = _result_type(node, found)
+        inferred = _result_type(node, types)
         for value in node.outputs:
-            known = value.dtype if value.dtype is not None else first
-            if known is not None:
-                found[value] = known
-    yield from found.items()
+            dtype = value.dtype if value.dtype is not None else inferred
+            if dtype is not None:
+                types[value] = dtype
+    yield from types.items()
 
 
 def _result_type(node: ir.Node, types: Types) -> ir.DataType | None:
-    """Type of what a node gives."""
+    """Element type of a node's first output."""
     if node.op_type == "Cast":
         return ir.DataType(_integer(node, "to", 0))
     if node.op_type == "QuantizeLinear":
@@ -97,15 +97,15 @@ def _result_type(node: ir.Node, types: Types) -> ir.DataType | None:
         return ir.DataType(stated) if stated else _type(node, 2, types) or ir.DataType.UINT8
     if node.op_type == "DynamicQuantizeLinear":
         return ir.DataType.UINT8
-    # Their first input is quantized, or a condition; a later one has the type of the result.
-    place = {"DequantizeLinear": 1, "MatMulIntegerToFloat": 2, "GatherBlockQuantized": 2, "Where": 1}.get(
+    # The first input of these operators is quantized or a condition; another one has the type of the result.
+    index = {"DequantizeLinear": 1, "MatMulIntegerToFloat": 2, "GatherBlockQuantized": 2, "Where": 1}.get(
         node.op_type, 0
     )
-    return _type(node, place, types)
+    return _type(node, index, types)
 
 
-def _type(node: ir.Node, place: int, types: Types) -> ir.DataType | None:
-    value = node.inputs[place] if place < len(node.inputs) else None
+def _type(node: ir.Node, index: int, types: Types) -> ir.DataType | None:
+    value = node.inputs[index] if index < len(node.inputs) else None
     return None if value is None else types.get(value)
 
 

@@ -1,13 +1,13 @@
 """Adapters as inputs of a graph: y = W x + B (A x), with A and B given at run time (onnxruntime's LoRA adapters).
 
-The inputs have a default of rank 0, which adds nothing; an adapter may have any rank. They are float16: half the bytes
-on disk and in memory, and more digits than the bfloat16 that adapters come in.
+The inputs default to rank 0, which adds nothing; an adapter may have any rank. They are float16: half the size of
+float32, and more precise than the bfloat16 of published adapters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,45 +28,42 @@ Float16: TypeAlias = npt.NDArray[np.float16]
 
 FLOAT, FLOAT16 = int(ir.DataType.FLOAT), ir.DataType.FLOAT16
 MAX_FLOAT16 = 65504.0
-# Adapters and graphs of one pack belong together; nothing else uses the numbers.
+# Required by onnxruntime's format, and not used: the manifest says which adapters belong to a graph.
 VERSION = 1
 
 
 @dataclass(frozen=True)
-class _Place:
-    """What was done to the input and the output of a layer, which its branch must follow."""
+class _LayerLayout:
+    """Layout of the input and the output of a written layer, which the factors of its branch must have too."""
 
-    layout: ChannelLayout | None
+    inputs: ChannelLayout | None
     divisor: Float32 | None
     order: npt.NDArray[np.intp] | None
 
-    def follow(self, down: Float32, up: Float32) -> tuple[Float32, Float32]:
-        """Factors A [rank, in] and B [out, rank] of the branch."""
-        if self.layout is not None:
-            down = (down * self.layout.divisors)[:, self.layout.order]
+    def apply(self, down: Float32, up: Float32) -> tuple[Float32, Float32]:
+        """Factors A [rank, in] and B [out, rank] of an adapter in this layout."""
+        if self.inputs is not None:
+            down = (down * self.inputs.divisors)[:, self.inputs.order]
         if self.divisor is not None:
             up = up / self.divisor[:, None]
         return down, up if self.order is None else up[self.order]
 
 
-@dataclass(frozen=True)
 class AdapterBranches:
-    """Adds a branch to every layer that one of the tasks adapts; remembers where.
+    """Branches of all linear layers that the adapter of any task changes."""
 
-    Attributes:
-        modules: names of those layers.
-    """
-
-    modules: frozenset[str]
-    _places: dict[str, _Place] = field(default_factory=dict)
+    def __init__(self, modules: frozenset[str]) -> None:
+        """`modules` are the module names of these layers."""
+        self._modules = modules
+        self._layouts: dict[str, _LayerLayout] = {}
 
     def add(self, context: GraphContext, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
         """See `Branches`."""
-        if layer.module not in self.modules:
+        if layer.module not in self._modules:
             return product
         g = context.graph
         rows, columns = layer.weight.shape
-        self._places[layer.module] = _Place(x.layout, layer.divisor, layer.order)
+        self._layouts[layer.module] = _LayerLayout(x.layout, layer.divisor, layer.order)
         factor_a, factor_b = lora_inputs(layer.module)
         down = g.optional_input(factor_a, FLOAT16, (columns, "rank"), (columns, 0))
         up = g.optional_input(factor_b, FLOAT16, ("rank", rows), (0, rows))
@@ -75,11 +72,11 @@ class AdapterBranches:
 
     @property
     def count(self) -> int:
-        """Branches so far."""
-        return len(self._places)
+        """Number of branches so far."""
+        return len(self._layouts)
 
     def tensors(self, adapter: PeftAdapter, rules: NameRules, since: int = 0) -> dict[str, Float16]:
-        """A task's adapter as inputs of the branches, of all or of those that were added since there were `since`.
+        """The adapter of a task as inputs of the branches, without the first `since` branches.
 
         Raises:
             CheckpointError: the adapter does more than a low-rank update, or its values do not fit float16.
@@ -89,21 +86,21 @@ class AdapterBranches:
                 f"{adapter.folder}: replaces {next(iter(adapter.replacements))}, which cannot be switched at run time; "
                 "export it merged"
             )
-        found: dict[str, Float16] = {}
+        inputs: dict[str, Float16] = {}
         updates = {rules.normal(module): update for module, update in adapter.updates.items()}
-        for module, place in list(self._places.items())[since:]:
+        for module, layout in list(self._layouts.items())[since:]:
             if module not in updates:
                 continue
-            down, up = place.follow(*updates[module].factors())
+            down, up = layout.apply(*updates[module].factors())
             for name, values in zip(lora_inputs(module), (down.T, up.T), strict=True):
                 if np.abs(values).max() > MAX_FLOAT16:
                     raise CheckpointError(f"{adapter.folder}: {name} has values too large for float16")
-                found[name] = np.ascontiguousarray(values, np.float16)
-        return found
+                inputs[name] = np.ascontiguousarray(values, np.float16)
+        return inputs
 
 
 def write_adapter(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
-    """Write an adapter, inputs of a graph by name, in onnxruntime's format."""
+    """Write an adapter (inputs of a graph by name) in onnxruntime's format."""
     adapter = ort.AdapterFormat()
     adapter.set_adapter_version(VERSION)
     adapter.set_model_version(VERSION)

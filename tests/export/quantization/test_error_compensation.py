@@ -208,7 +208,7 @@ def test_few_tokens_are_damped_more() -> None:
 # --- what arrives, in a graph
 
 
-@dataclass(frozen=True)
+@dataclass
 class Watching(Fp32):
     """Linear layers in float32 that compare what arrives with what was recorded: there it is the same.
 

@@ -1,4 +1,4 @@
-"""Block-wise quantized matrices and tables: rows of 4- or 8-bit values with one scale for every BLOCK columns."""
+"""Block-wise quantized matrices and tables: 4- or 8-bit values with one scale for BLOCK columns of a row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BLOCK = 32
 
 
 def coded_scales(g: GraphBuilder, matrix: str, group: str, chunks: Sequence[CodedScales]) -> ir.Value:
-    """Scales float32 [rows, blocks] of the bytes that are stored; onnxruntime computes them when it loads a graph."""
+    """Scales float32 [rows, blocks] from stored bytes; onnxruntime folds the product when it loads a graph."""
     codes = np.concatenate([chunk.codes for chunk in chunks])
     steps = np.concatenate([chunk.steps for chunk in chunks])
     stored = g.weight(f"{matrix}.scales", group, [codes], np.int8, codes.shape)
@@ -33,7 +33,7 @@ def coded_scales(g: GraphBuilder, matrix: str, group: str, chunks: Sequence[Code
 
 
 def block_table(context: GraphContext, table: Matrix, ids: ir.Value, bits: int) -> ir.Value:
-    """Rows of an embedding table [vocabulary, hidden] for token ids, through GatherBlockQuantized."""
+    """Append the lookup of token ids in an embedding table [vocabulary, hidden], as GatherBlockQuantized."""
     g = context.graph
     rows, columns = table.shape
     stored = columns * bits // 8
@@ -46,7 +46,7 @@ def block_table(context: GraphContext, table: Matrix, ids: ir.Value, bits: int) 
             values = round_nearest(chunk, coded.values, bits, BLOCK)
             errors.add(chunk, dequantize_blocks(values, coded.values, BLOCK))
             scales.append(coded)
-            # The operator gives back all columns that are stored: the filling of a short last block has to go.
+            # The operator returns all stored columns, so the padding of a short last block is cut off.
             yield pack_blocks(values, bits, BLOCK).reshape(len(chunk), -1)[:, :stored]
 
     group = f"int{bits}"

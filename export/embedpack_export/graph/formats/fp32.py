@@ -1,4 +1,4 @@
-"""float32 matrices: the reference point, and the graph that calibration observes."""
+"""float32: the exact weights format, and the graph that calibration runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 
 
-@dataclass(frozen=True)
+@dataclass
 class Fp32:
-    """MatMul and Gather; matrices go to the group of that name."""
+    """Linear layers as MatMul, tables as Gather; `group` is the weights group of the matrices."""
 
     group: str = "fp32"
 
@@ -34,7 +34,7 @@ class Fp32:
     def channel_layout(
         self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
     ) -> ChannelLayout | None:
-        """See `GraphContext.channel_layout`; nothing is rounded here."""
+        """See `GraphContext.channel_layout`: None, since nothing is quantized."""
         return None
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
@@ -44,12 +44,12 @@ class Fp32:
         return context.graph.op("Gather", [weight, ids], {"axis": 0})
 
 
-@dataclass(frozen=True)
+@dataclass
 class ObservedFp32(Fp32):
-    """The same, with the input of every group of linears, and what its result is added to, as outputs of the graph.
+    """float32 with the inputs and residuals of all linear layers as outputs of the graph.
 
     Attributes:
-        sites: names of these outputs, which are the activations' sites; filled while the graph is built.
+        sites: names of these outputs, the sites of the activations; filled while the graph is built.
     """
 
     sites: list[str] = field(default_factory=list)
@@ -64,12 +64,12 @@ class ObservedFp32(Fp32):
 
     def _observe(self, context: GraphContext, x: Activation, channels: int) -> None:
         if x.site not in self.sites:
-            seen = context.graph.op("Identity", [x.value])
-            context.graph.output(seen, x.site, ir.DataType.FLOAT, [f"{x.site}.rows", f"{x.site}.columns", channels])
+            output = context.graph.op("Identity", [x.value])
+            context.graph.output(output, x.site, ir.DataType.FLOAT, [f"{x.site}.rows", f"{x.site}.columns", channels])
             self.sites.append(x.site)
 
 
 def exact_linear(context: GraphContext, x: Activation, layer: LinearLayer) -> ir.Value:
-    """A linear layer that stays in float32 in every weights format."""
+    """Append a linear layer that is float32 in every weights format."""
     product = Fp32("shared").linears(context, x, [layer])[0]
     return product if context.branches is None else context.branches.add(context, x, layer, product)

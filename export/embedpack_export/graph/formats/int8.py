@@ -1,22 +1,23 @@
-"""int8: activations quantized per row while the model runs, weights per output channel, u8 x s8 products.
+"""int8: activations quantized row by row at run time, weights per output channel, u8 x s8 products.
 
-A row's scale depends on that row alone: a text's vector does not depend on the texts beside it, which per-tensor scales
-(DynamicQuantizeLinear) cannot promise.
+The scale of a row depends on that row alone, so a vector does not depend on the other inputs of its batch. A scale for
+the whole tensor (DynamicQuantizeLinear) would make it depend on them.
 
-Calibration makes the rounding small, at no cost in the products:
-* Channels with large values or far from zero are shifted and scaled before they are quantized, their weights the other
-  way round (SmoothQuant, Xiao et al. 2023, arXiv 2211.10438, eq. 4, with a shift as in Outlier Suppression+, Wei et al.
-  2023, arXiv 2304.09145). A norm does that itself, with other weights; a linear layer in front does it with its scales.
-* How far to go is chosen for each activation by the error that tokens of the calibration show.
-* Where that linear layer is in front, rows are also centered on the middle of their own range: what was taken off comes
-  back as center x the sum of each output's weights. It can also make the channels in another order: large ones beside
-  large ones, in blocks that have scales of their own (`embedpack_export.quantization.channel_blocks`).
-* Where a norm is in front and its rows hardly differ in their largest value, all rows share a step from the calibration
-  (a static scale), which still is one that no other text has a say in, and the passes that look for it fall away.
+Calibration keeps the rounding error small, at no cost in the products:
+* Smoothing: channels are shifted and divided before they are quantized, and weights multiplied (SmoothQuant, Xiao et
+  al. 2022, arXiv 2211.10438, eq. 4, with a shift as in Outlier Suppression+, Wei et al. 2023, arXiv 2304.09145). A norm
+  before the layer does both with other weights, a linear layer before it with other scales. The strength is chosen for
+  each activation by the expected error (`embedpack_export.quantization.smoothing`).
+* After a linear layer, each row is centered at its mid-range; the offset is restored as center x column sum of the
+  weights. The channels can also be reordered into blocks of similar size with scales of their own
+  (`embedpack_export.quantization.channel_blocks`).
+* After a norm whose rows have similar largest values, all rows share a static scale from the calibration, which saves
+  the passes that compute each row's. It does not depend on other inputs either.
 * Values with a lower bound (GELU's) use the whole range of u8 above it.
-* No two weights that a CPU without VNNI adds in 16 bits overflow there: all CPUs give the same numbers.
-* Weights are rounded to fit the activations' covariance (`embedpack_export.quantization.gptq`); the mean error that
-  remains goes into the bias.
+* No two weights that a CPU without VNNI adds in 16 bits can overflow, so all CPUs compute the same numbers
+  (`embedpack_export.quantization.integers`).
+* Weights are rounded by GPTQ for the activations' covariance (`embedpack_export.quantization.gptq`); the remaining mean
+  error goes into the bias.
 """
 
 from __future__ import annotations
@@ -38,17 +39,23 @@ from embedpack_export.quantization.integers import ErrorSum, paired_scales, with
 from embedpack_export.quantization.smoothing import choose_smoothing
 from embedpack_export.quantization.statistics import SiteStatistics
 
-# Ends the name of the step that all rows of a site share.
+# Suffix of the name of a static step.
 STEP = ".step"
-# Keeps an all-zero row finite: 0 / TINY is 0.
+# Smallest divisor of a row: keeps 0 / 0 out of rows of zeros.
 TINY = 1e-10
 
 
 @dataclass(frozen=True)
-class _Quantized:
-    """A quantized block of an activation's channels: (value - zero) * step * largest + center of the row.
+class _QuantizedBlock:
+    """A quantized block of an activation's channels; the values stand for (value - zero) * step * largest + center.
 
-    Without `largest` (1) all rows share the step; without `center` it is 0.
+    Attributes:
+        channels: indices of the channels.
+        values: u8 values.
+        largest: largest size in each row; None: 1, the step is static.
+        step: scale of the values relative to `largest`.
+        zero: value that stands for 0.
+        center: what was subtracted from each row; None: 0.
     """
 
     channels: npt.NDArray[np.intp]
@@ -61,15 +68,16 @@ class _Quantized:
 
 @dataclass(frozen=True)
 class _Input:
-    """What layers read: the blocks of an activation, from which `shift` was taken before it was divided by `divisors`.
+    """A quantized activation: the blocks of (x - shift) / divisors.
 
     Attributes:
-        shift, divisors: float32 [k].
-        roundings: of weights that read it.
-        mean: of the activation as it was, float32 [k].
+        blocks: blocks of all k channels.
+        shift, divisors: shift and divisor of each channel, float32 [k].
+        roundings: GPTQ for weights that read it.
+        mean: mean of x, float32 [k].
     """
 
-    blocks: tuple[_Quantized, ...]
+    blocks: tuple[_QuantizedBlock, ...]
     shift: Float32
     divisors: Float32
     roundings: Sequence[Rounding]
@@ -77,13 +85,12 @@ class _Input:
 
 
 class Int8:
-    """Per-row dynamic int8 linears and a block-wise 8-bit table."""
+    """Linear layers in int8 with dynamic scales for each row, and a block-wise 8-bit table."""
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
         """See `LinearFormat`. The activation is quantized once for all layers."""
-        seen = context.statistics[x.site]
-        read = _quantize(context.graph, x, seen, layers)
-        return [_linear(context, read, layer) for layer in layers]
+        quantized = _quantize(context.graph, x, context.statistics[x.site], layers)
+        return [_linear(context, quantized, layer) for layer in layers]
 
     def channel_layout(
         self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
@@ -97,27 +104,27 @@ class Int8:
         return block_table(context, table, ids, 8)
 
 
-def _quantize(g: GraphBuilder, x: Activation, seen: SiteStatistics, layers: Sequence[LinearLayer]) -> _Input:
-    shift, divisors = np.zeros_like(seen.mean), np.ones_like(seen.mean)
-    channels = np.arange(len(seen.mean))
+def _quantize(g: GraphBuilder, x: Activation, statistics: SiteStatistics, layers: Sequence[LinearLayer]) -> _Input:
+    mean = statistics.mean
+    shift, divisors, channels = np.zeros_like(mean), np.ones_like(mean), np.arange(len(mean))
     if x.rescale is not None:
-        chosen = choose_smoothing(seen, [layer.weight for layer in layers], shifts=True)
-        shift, divisors = chosen.shift, chosen.layout.divisors
+        choice = choose_smoothing(statistics, [layer.weight for layer in layers], shifts=True)
+        shift, divisors = choice.shift, choice.layout.divisors
         value = x.rescale(shift, divisors, "int8")
-        if chosen.max_abs is None:
+        if choice.max_abs is None:
             blocks = [_block(g, channels, _Rows.symmetric(g, value))]
         else:
-            blocks = [_static_block(g, channels, x.site, value, chosen.max_abs)]
+            blocks = [_static_block(g, channels, x.site, value, choice.max_abs)]
     elif x.layout is not None:
         divisors = x.layout.divisors
         parts = zip(x.layout.blocks, _split(g, x.value, x.layout.blocks), strict=True)
         blocks = [_block(g, channels, _Rows.centered(g, part)) for channels, part in parts]
     elif x.lower_bound is not None:
-        shift = np.full_like(seen.mean, x.lower_bound)
+        shift = np.full_like(mean, x.lower_bound)
         blocks = [_block(g, channels, _Rows.above(g, x.value, x.lower_bound))]
     else:
         blocks = [_block(g, channels, _Rows.symmetric(g, x.value))]
-    return _Input(tuple(blocks), shift, divisors, roundings(seen.covariance, divisors), seen.mean)
+    return _Input(tuple(blocks), shift, divisors, roundings(statistics.covariance, divisors), mean)
 
 
 def _split(g: GraphBuilder, value: ir.Value, blocks: Sequence[npt.NDArray[np.intp]]) -> Sequence[ir.Value]:
@@ -127,25 +134,32 @@ def _split(g: GraphBuilder, value: ir.Value, blocks: Sequence[npt.NDArray[np.int
     return g.ops("Split", [value, sizes], {"axis": -1}, outputs=len(blocks))
 
 
-def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _Rows) -> _Quantized:
+def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _Rows) -> _QuantizedBlock:
     largest = g.op("Max", [rows.largest, g.constant([TINY], np.float32)])
     steps = 255 if rows.zero == 0 else 127
     step, zero = g.constant(1 / steps, np.float32), g.constant(rows.zero, np.uint8)
     values = g.op("QuantizeLinear", [g.op("Div", [rows.value, largest]), step, zero])
-    return _Quantized(channels, values, largest, step, zero, rows.center)
+    return _QuantizedBlock(channels, values, largest, step, zero, rows.center)
 
 
 def _static_block(
     g: GraphBuilder, channels: npt.NDArray[np.intp], site: str, value: ir.Value, max_abs: np.float32
-) -> _Quantized:
+) -> _QuantizedBlock:
     step = g.vector(f"{site}{STEP}", np.array([max_abs / 127], np.float32), "int8")
     zero = g.constant(128, np.uint8)
-    return _Quantized(channels, g.op("QuantizeLinear", [value, step, zero]), None, step, zero, None)
+    return _QuantizedBlock(channels, g.op("QuantizeLinear", [value, step, zero]), None, step, zero, None)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows ready to be divided by the largest size in them; what `center` holds was taken off."""
+    """Rows before quantization.
+
+    Attributes:
+        value: the rows, from which `center` was subtracted.
+        largest: largest size in each row, by which it is divided.
+        zero: u8 value that stands for 0.
+        center: center of each row; None: 0.
+    """
 
     value: ir.Value
     largest: ir.Value
@@ -167,26 +181,26 @@ class _Rows:
         high, low = _reduce(g, "ReduceMax", value), _reduce(g, "ReduceMin", value)
         largest = g.op("Max", [g.op("Mul", [g.op("Sub", [high, low]), half]), g.constant([TINY], np.float32)])
         step = g.op("Mul", [largest, g.constant(1 / 127, np.float32)])
-        # A whole number of steps: so that 0 stays exactly 0. Most values of a row are next to it, and a rounding error
-        # that all of them share would add up.
+        # The center is a whole number of steps, so that 0 is exact: most values of a row are close to 0, and a rounding
+        # error common to all of them would add up.
         steps = g.op("Round", [g.op("Div", [g.op("Mul", [g.op("Add", [high, low]), half]), step])])
         center = g.op("Mul", [steps, step])
         return cls(g.op("Sub", [value, center]), largest, 128, center)
 
 
 def _reduce(g: GraphBuilder, kind: str, value: ir.Value) -> ir.Value:
-    """Largest or smallest value of each row."""
+    """Append the maximum or minimum of each row."""
     return g.op(kind, [value, g.constant([-1], np.int64)], {"keepdims": 1})
 
 
 @dataclass(frozen=True)
-class _Rounded:
+class _RoundedMatrix:
     """A weight in integers.
 
     Attributes:
-        values: int8 [in, out].
-        scales: of each output for each block of inputs, float32 [blocks, out].
-        bias: what the shift took out, and the error of the mean activation, float32 [out].
+        values: integers, int8 [in, out].
+        scales: scale of each output for each block of inputs, float32 [blocks, out].
+        bias: product of the weights and the shift, plus the mean error from rounding, float32 [out].
     """
 
     values: npt.NDArray[np.int8]
@@ -194,7 +208,7 @@ class _Rounded:
     bias: Float32
 
 
-def _round(context: GraphContext, x: _Input, matrix: Matrix) -> _Rounded:
+def _round(context: GraphContext, x: _Input, matrix: Matrix) -> _RoundedMatrix:
     rows, columns = matrix.shape
     errors = ErrorSum()
     scales: list[Float32] = []
@@ -209,19 +223,28 @@ def _round(context: GraphContext, x: _Input, matrix: Matrix) -> _Rounded:
             values = round_columns(x.roundings, scaled, chunk_scales, -127, 127)
             for block in x.blocks:
                 values[:, block.channels] = within_pairs(values[:, block.channels])
-            effective: Float32 = values * chunk_scales / x.divisors
-            errors.add(chunk, effective)
+            rounded: Float32 = values * chunk_scales / x.divisors
+            errors.add(chunk, rounded)
             scales.append(chunk_scales[:, [block.channels[0] for block in x.blocks]].T)
-            bias.append((effective @ x.shift + (chunk - effective) @ x.mean).astype(np.float32))
+            bias.append((rounded @ x.shift + (chunk - rounded) @ x.mean).astype(np.float32))
             yield values.astype(np.int8)
 
     transposed = fill_columns(np.empty((columns, rows), np.int8), quantized())
     context.report(matrix.name, errors.relative)
-    return _Rounded(transposed, np.concatenate(scales, axis=1), np.concatenate(bias))
+    return _RoundedMatrix(transposed, np.concatenate(scales, axis=1), np.concatenate(bias))
+
+
+@dataclass(frozen=True)
+class _BlockWeights:
+    """Weights of a layer for one block of its input: `integers` int8 [in, out] * `scales` float32 [out]."""
+
+    name: str
+    integers: npt.NDArray[np.int8]
+    scales: Float32
 
 
 def _linear(context: GraphContext, x: _Input, layer: LinearLayer) -> ir.Value:
-    """One layer on a quantized activation: the sum of the products of its blocks."""
+    """Append one layer on a quantized activation: the sum of the products of its blocks."""
     g, rounded = context.graph, _round(context, x, layer.weight)
     divisor = np.float32(1) if layer.divisor is None else layer.divisor
     order = slice(None) if layer.order is None else layer.order
@@ -229,41 +252,36 @@ def _linear(context: GraphContext, x: _Input, layer: LinearLayer) -> ir.Value:
     bias_value = g.vector(layer.bias_name, bias.astype(np.float32), "int8")
     total: ir.Value | None = None
     for index, block in enumerate(x.blocks):
-        name = layer.weight.name if len(x.blocks) == 1 else f"{layer.weight.name}.{index}"
-        weights = np.ascontiguousarray(rounded.values[block.channels][:, order])
-        scales = (rounded.scales[index] / divisor)[order].astype(np.float32)
+        weights = _BlockWeights(
+            layer.weight.name if len(x.blocks) == 1 else f"{layer.weight.name}.{index}",
+            np.ascontiguousarray(rounded.values[block.channels][:, order]),
+            (rounded.scales[index] / divisor)[order].astype(np.float32),
+        )
         if block.largest is None:
-            return _integers(g, block, name, (weights, scales), bias_value)
-        product = _product(g, block, name, (weights, scales))
+            return _integer_product(g, block, weights, bias_value)
+        product = _row_product(g, block, block.largest, weights)
         total = product if total is None else g.op("Add", [total, product])
     assert total is not None
     return g.op("Add", [total, bias_value])
 
 
-def _product(g: GraphBuilder, x: _Quantized, name: str, integers: tuple[npt.NDArray[np.int8], Float32]) -> ir.Value:
-    """Of a block [..., in] whose rows have steps of their own, and weights; a bias in it would be multiplied too."""
-    result = g.op("Mul", [_integers(g, x, name, integers, None), x.largest])
+def _row_product(g: GraphBuilder, x: _QuantizedBlock, largest: ir.Value, weights: _BlockWeights) -> ir.Value:
+    """Append the product of a block with a step for each row, and weights; without bias, which would be scaled too."""
+    product = g.op("Mul", [_integer_product(g, x, weights, None), largest])
     if x.center is None:
-        return result
-    weights, scales = integers
-    sums = g.vector(f"{name}.sums", weights.sum(axis=0, dtype=np.float32) * scales, "int8")
-    return g.op("Add", [result, g.op("Mul", [x.center, sums])])
+        return product
+    sums = weights.integers.sum(axis=0, dtype=np.float32) * weights.scales
+    return g.op("Add", [product, g.op("Mul", [x.center, g.vector(f"{weights.name}.sums", sums, "int8")])])
 
 
-def _integers(
-    g: GraphBuilder,
-    x: _Quantized,
-    name: str,
-    integers: tuple[npt.NDArray[np.int8], Float32],
-    bias: ir.Value | None,
-) -> ir.Value:
-    """Sum of (value - zero) * step * weight, where weights [in, out] are integers * scales [out]; and the bias."""
-    weights, scales = integers
+def _integer_product(g: GraphBuilder, x: _QuantizedBlock, weights: _BlockWeights, bias: ir.Value | None) -> ir.Value:
+    """Append the sum of (value - zero) * step * weight over the channels of a block, plus the bias."""
+    integers = weights.integers
     inputs = [
         x.values,
-        g.weight(f"{name}.int8", "int8", [weights], np.int8, weights.shape),
+        g.weight(f"{weights.name}.int8", "int8", [integers], np.int8, integers.shape),
         x.step,
-        g.vector(f"{name}.scales", scales, "int8"),
+        g.vector(f"{weights.name}.scales", weights.scales, "int8"),
         x.zero,
     ]
     return g.op("MatMulIntegerToFloat", inputs if bias is None else [*inputs, None, bias], domain=CONTRIB)

@@ -1,7 +1,7 @@
 """Causal decoders: RMSNorm, grouped-query attention with rotary positions, SwiGLU (Llama, Qwen2, Qwen2.5-VL).
 
-Attention is GroupQueryAttention with all three outputs named: so its kernel needs no memory that grows with the square
-of the length. It is right for rows that are padded on the right only.
+Attention is GroupQueryAttention with all three outputs named: then the memory of its kernel does not grow with the
+square of the length. Rows must be padded on the right.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ LINEARS_OF_A_LAYER = (
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """Numbers of a decoder.
+    """Sizes and options of a decoder.
 
     Attributes:
-        biases: whether q, k and v have one.
-        sections: how many frequencies follow the positions in time, height and width (M-RoPE, Qwen2-VL,
+        biases: true if q, k and v have a bias.
+        sections: number of rotary frequencies for the positions in time, height and width (M-RoPE, Qwen2-VL,
             arXiv 2409.12191); empty for plain positions.
-        images: whether tokens of images may stand among those of texts.
+        images: true if rows may contain image tokens.
     """
 
     vocabulary: int
@@ -62,7 +62,7 @@ class DecoderShape:
 
 @dataclass(frozen=True)
 class DecoderPart:
-    """What every piece of a decoder needs: the context of the build and the decoder's numbers."""
+    """The graph under construction and the shape of the decoder, for the functions that append its parts."""
 
     context: GraphContext
     shape: DecoderShape
@@ -79,7 +79,7 @@ class DecoderPart:
         return LinearLayer(weights.matrix(module, (outputs, inputs)), vector)
 
     def norm(self, module: str, x: ir.Value) -> Activation:
-        """RMSNorm over the last axis. With another weight and a bias it gives its result shifted and scaled."""
+        """RMSNorm over the last axis, which can also output its result shifted and scaled."""
         return rms_norm(self.context, module, x, self.shape.hidden, self.shape.epsilon)
 
 
@@ -99,11 +99,18 @@ def rms_norm(context: GraphContext, module: str, x: ir.Value, size: int, epsilon
     return Activation(module, lambda: normalized(weight, "", "shared"), rescale)
 
 
-def gated_product(
-    context: GraphContext, x: Activation, site: str, layers: tuple[LinearLayer, LinearLayer, LinearLayer]
-) -> ir.Value:
-    """down(silu(gate) * up) of the layers (gate, up, down); `site` is that of the product."""
-    gate, up, down = layers
+@dataclass(frozen=True)
+class GatedLayers:
+    """Linear layers of a gated feed-forward network, down(silu(gate(x)) * up(x))."""
+
+    gate: LinearLayer
+    up: LinearLayer
+    down: LinearLayer
+
+
+def gated_product(context: GraphContext, x: Activation, site: str, layers: GatedLayers) -> ir.Value:
+    """Append down(silu(gate(x)) * up(x)); `site` is the site of the product."""
+    gate, up, down = layers.gate, layers.up, layers.down
     layout = context.channel_layout(site, down)
     if layout is not None:
         gate = replace(gate, order=layout.order)
@@ -114,22 +121,22 @@ def gated_product(
 
 
 def swiglu(g: GraphBuilder, gate: ir.Value, up: ir.Value) -> ir.Value:
-    """silu(gate) * up (Shazeer 2020, arXiv 2002.05202); QuickGelu with alpha 1 is SiLU in one kernel."""
+    """Append silu(gate) * up (Shazeer 2020, arXiv 2002.05202); QuickGelu with alpha 1 is SiLU in one kernel."""
     return g.op("Mul", [g.op("QuickGelu", [gate], {"alpha": 1.0}, domain=CONTRIB), up])
 
 
 def embeddings(part: DecoderPart) -> ir.Value:
-    """Word embeddings with the vectors of image tokens in their places; float32 [batch, sequence, hidden]."""
+    """Append word embeddings and, in their positions, image tokens; float32 [batch, sequence, hidden]."""
     shape, inputs = part.shape, part.context.inputs
     words = part.context.weights.matrix("embed_tokens", (shape.vocabulary, shape.hidden))
-    found = part.context.table(words, inputs[INPUT_IDS])
+    embedded = part.context.table(words, inputs[INPUT_IDS])
     if not shape.images:
-        return found
-    return part.graph.op("ScatterND", [found, inputs[IMAGE_INDEX], inputs[IMAGE_EMBEDS]])
+        return embedded
+    return part.graph.op("ScatterND", [embedded, inputs[IMAGE_INDEX], inputs[IMAGE_EMBEDS]])
 
 
 def attention(part: DecoderPart, prefix: str, x: Activation, residual: Activation) -> ir.Value:
-    """Causal self-attention, which is added to `residual`; float32 [batch, sequence, hidden]."""
+    """Append causal self-attention, to be added to `residual`; float32 [batch, sequence, hidden]."""
     g, shape, context = part.graph, part.shape, part.context
     inner, kv_inner = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     output = replace(part.layer(f"{prefix}.o_proj", inner, shape.hidden), residual=residual)
@@ -154,16 +161,16 @@ def attention(part: DecoderPart, prefix: str, x: Activation, residual: Activatio
 
 
 def feed_forward(part: DecoderPart, prefix: str, x: Activation, residual: Activation) -> ir.Value:
-    """down(silu(gate) * up), which is added to `residual`; float32 [batch, sequence, hidden]."""
+    """Append the feed-forward network, to be added to `residual`; float32 [batch, sequence, hidden]."""
     shape, context = part.shape, part.context
     down = replace(part.layer(f"{prefix}.down_proj", shape.intermediate, shape.hidden), residual=residual)
     gate = part.layer(f"{prefix}.gate_proj", shape.hidden, shape.intermediate)
     up = part.layer(f"{prefix}.up_proj", shape.hidden, shape.intermediate)
-    return gated_product(context, x, f"{prefix}.product", (gate, up, down))
+    return gated_product(context, x, f"{prefix}.product", GatedLayers(gate, up, down))
 
 
 def _rotary(part: DecoderPart) -> tuple[ir.Value, ir.Value]:
-    """Cosines and sines of all angles, float32 [batch, sequence, head_size / 2]."""
+    """Cosines and sines of the rotary angles, float32 [batch, sequence, head_size / 2]."""
     shape, context, g = part.shape, part.context, part.graph
     table = RotaryTable(shape.head_size, shape.rope_theta, shape.sections)
 
@@ -172,12 +179,12 @@ def _rotary(part: DecoderPart) -> tuple[ir.Value, ir.Value]:
             return angles(g, context.inputs[POSITION_IDS], table.frequencies())
         return _text_angles(part, table)
 
-    found = context.once("angles", phases)
-    return context.once("cos", lambda: g.op("Cos", [found])), context.once("sin", lambda: g.op("Sin", [found]))
+    rotation = context.once("angles", phases)
+    return context.once("cos", lambda: g.op("Cos", [rotation])), context.once("sin", lambda: g.op("Sin", [rotation]))
 
 
 def _text_angles(part: DecoderPart, table: RotaryTable) -> ir.Value:
-    """Positions count from the first token, which is right for rows padded on the right."""
+    """Angles of positions 0, 1, ... of each row, which is padded on the right."""
     g, ids = part.graph, part.context.inputs[INPUT_IDS]
     length = g.op("Shape", [ids], {"start": 1, "end": 2})
     scalar = g.op("Squeeze", [length])
@@ -187,23 +194,23 @@ def _text_angles(part: DecoderPart, table: RotaryTable) -> ir.Value:
 
 
 def _last_positions(part: DecoderPart) -> ir.Value:
-    """Length of each row less one, int32 [batch]."""
+    """Length of each row minus one, int32 [batch]."""
     g, mask = part.graph, part.context.inputs[ATTENTION_MASK]
     length = g.op("ReduceSum", [mask, g.constant([1], np.int64)], {"keepdims": 0})
     return g.op("Cast", [g.op("Sub", [length, g.constant(1, np.int64)])], {"to": INT32})
 
 
 def _total(part: DecoderPart) -> ir.Value:
-    """Columns of the batch, int32 scalar."""
+    """Number of columns of the batch, int32 scalar."""
     g, mask = part.graph, part.context.inputs[ATTENTION_MASK]
     return g.op("Cast", [g.op("Squeeze", [g.op("Shape", [mask], {"start": 1, "end": 2})])], {"to": INT32})
 
 
 def causal_decoder(shape: DecoderShape) -> StagedModel:
-    """The whole decoder with its last norm.
+    """Build the decoder with its last norm.
 
     Raises:
-        CheckpointError: the numbers contradict each other.
+        CheckpointError: the sizes contradict each other.
     """
     if shape.heads % shape.kv_heads:
         raise CheckpointError(f"config.json: {shape.heads} heads cannot share {shape.kv_heads} key and value heads")

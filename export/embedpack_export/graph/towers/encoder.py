@@ -18,7 +18,7 @@ from embedpack_export.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GELU_MINIMUM, Activation, GraphContext, LinearLayer, Stage, StagedModel
 
-# Added to the scores of padded keys: exp of it is exactly 0 in float32.
+# Score of padded keys, whose exponential is exactly 0 in float32.
 MASKED = -1e4
 
 ACTIVATIONS: Mapping[str, str] = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
@@ -26,9 +26,11 @@ ACTIVATIONS: Mapping[str, str] = {"gelu": "none", "gelu_new": "tanh", "gelu_pyto
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """Numbers of an encoder.
+    """Sizes and options of an encoder.
 
-    `positions` is the length of the position table, `first_position` the row of a text's first token in it.
+    Attributes:
+        positions: rows of the position table.
+        first_position: row of the first token in the position table.
     """
 
     vocabulary: int
@@ -45,7 +47,7 @@ class EncoderShape:
 
 @dataclass(frozen=True)
 class EncoderPart:
-    """What every piece of an encoder needs: the context of the build and the encoder's numbers."""
+    """The graph under construction and the shape of the encoder, for the functions that append its parts."""
 
     context: GraphContext
     shape: EncoderShape
@@ -61,7 +63,7 @@ class EncoderPart:
         return LinearLayer(weights.matrix(module, (outputs, inputs)), weights.vector(f"{module}.bias", outputs))
 
     def norm(self, module: str, x: ir.Value) -> Activation:
-        """LayerNormalization over the last axis. With other weights it gives its result shifted and scaled."""
+        """LayerNormalization over the last axis, which can also output its result shifted and scaled."""
         weight, bias = (
             self.context.weights.vector(f"{module}.{name}", self.shape.hidden) for name in ("weight", "bias")
         )
@@ -79,10 +81,10 @@ class EncoderPart:
 
 
 def embeddings(part: EncoderPart, input_ids: ir.Value) -> ir.Value:
-    """Word + position + token type 0, not normalised yet; float32 [batch, sequence, hidden].
+    """Append word + position + token type 0 embeddings before their norm; float32 [batch, sequence, hidden].
 
-    Positions count from the first token, which is right for right-padded batches; the only token type in use is added
-    to the position table here.
+    Positions are counted from the first token, since batches are padded on the right. Token type 0, the only one in
+    use, is added to the position table.
     """
     g, shape = part.graph, part.shape
     words = part.context.weights.matrix("embeddings.word_embeddings", (shape.vocabulary, shape.hidden))
@@ -103,9 +105,9 @@ def embeddings(part: EncoderPart, input_ids: ir.Value) -> ir.Value:
 
 
 def padding_mask(g: GraphBuilder, attention_mask: ir.Value) -> ir.Value:
-    """Additive mask float32 [batch, 1, sequence, sequence]: 0 for real keys, MASKED for padding.
+    """Additive attention mask float32 [batch, 1, sequence, sequence]: 0 for tokens, MASKED for padding.
 
-    The attention operator does not broadcast a mask over the queries, so it is expanded once for all layers.
+    It is expanded once for all layers, since the attention operator does not broadcast it over the queries.
     """
     padded = g.op("Sub", [g.constant(1, np.float32), g.op("Cast", [attention_mask], {"to": int(ir.DataType.FLOAT)})])
     row = g.op("Unsqueeze", [g.op("Mul", [padded, g.constant(MASKED, np.float32)]), g.constant([1, 2], np.int64)])
@@ -116,7 +118,7 @@ def padding_mask(g: GraphBuilder, attention_mask: ir.Value) -> ir.Value:
 
 
 def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Value) -> ir.Value:
-    """One layer in BERT's order: norm(x + attention(x)), then h + feed_forward(h), whose norm is the next one's."""
+    """Append a layer in BERT's order: h = norm(x + attention(x)), then h + feed_forward(h) without its norm."""
     g, shape, linears = part.graph, part.shape, part.context.linears
     query_key_value = [
         part.layer(f"{prefix}.attention.self.{name}", shape.hidden, shape.hidden) for name in ("query", "key", "value")
@@ -138,10 +140,10 @@ def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Valu
 
 
 def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]) -> StagedModel:
-    """The whole encoder.
+    """Build the encoder.
 
-    A stage ends before the norm of its layer, which the next stage begins with: so the norm can rescale its result for
-    the layers that read it.
+    A stage ends before the last norm of its layer; the next stage begins with it, so that the norm can rescale its
+    output for the layers that read it.
 
     Raises:
         CheckpointError: the heads do not divide the hidden size.

@@ -1,9 +1,8 @@
 """The vision tower of Qwen2.5-VL: patches, blocks with windowed or full attention, a merger to the text's hidden size.
 
-Rows are patches in window order, without padding: all linears, norms and rotary positions work on those. Only windowed
-attention gathers them into windows of equal size, with a mask. Full attention runs on the rows as they are, without a
-mask: so its kernel needs no memory that grows with the square of their number. One image a call: nothing crosses
-images, and an image's vectors do not depend on others.
+Rows are patches in window order, without padding. Only windowed attention gathers them into windows of equal size, with
+a mask. Full attention runs on the rows without a mask: then the memory of its kernel does not grow with the square of
+their number. A run takes one image, so the vectors of an image do not depend on other images.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from embedpack.pack.graph_io import (
 from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.context import GELU_MINIMUM, Activation, GraphContext, LinearLayer, Stage, StagedModel
 from embedpack_export.graph.formats.fp32 import exact_linear
-from embedpack_export.graph.towers.decoder import gated_product, rms_norm
+from embedpack_export.graph.towers.decoder import GatedLayers, gated_product, rms_norm
 from embedpack_export.graph.towers.rotary import RotaryTable, angles
 from embedpack_export.quantization.channel_layout import ChannelGroups
 
@@ -38,7 +37,7 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class VisionShape:
-    """Numbers of a vision tower; `kernel` is a patch: channels, frames, pixels down, pixels across."""
+    """Sizes of a vision tower; `kernel` is the shape of a patch: channels, frames, height and width in pixels."""
 
     depth: int
     hidden: int
@@ -64,9 +63,9 @@ def _layer(context: GraphContext, module: str, inputs: int, outputs: int) -> Lin
 
 
 def _embed(context: GraphContext, shape: VisionShape) -> ir.Value:
-    """A convolution whose kernel is as large as its stride is a product; float32 [patches, hidden].
+    """Append the patch embedding, float32 [patches, hidden]: a convolution with kernel = stride is a matrix product.
 
-    It stays in float32: pixels have no more than 8 bits to lose, and the matrix is small.
+    It is float32 in every weights format: pixels have 8 bits to begin with, and the matrix is small.
     """
     weight = context.weights.flattened("visual.patch_embed.proj", (shape.hidden, *shape.kernel))
     patches = Activation("visual.patches", lambda: context.inputs[PATCHES])
@@ -76,7 +75,7 @@ def _embed(context: GraphContext, shape: VisionShape) -> ir.Value:
 def _attention(context: GraphContext, shape: VisionShape, index: int, x: Activation, residual: Activation) -> ir.Value:
     g, prefix = context.graph, f"visual.blocks.{index}.attn"
     output = replace(_layer(context, f"{prefix}.proj", shape.hidden, shape.hidden), residual=residual)
-    # Groups of one channel: each has its own divisor, and none may leave its head.
+    # Groups of one channel: each has a divisor of its own, but keeps its place in its head.
     layout = context.channel_layout(f"{prefix}.mixed", output, groups=ChannelGroups(shape.hidden, 1, 1))
     whole = _layer(context, f"{prefix}.qkv", shape.hidden, 3 * shape.hidden)
     divisor = None
@@ -84,25 +83,25 @@ def _attention(context: GraphContext, shape: VisionShape, index: int, x: Activat
         divisor = np.concatenate([np.ones(2 * shape.hidden, np.float32), layout.divisors])
     (qkv,) = context.linears(x, LinearLayer(whole.weight, whole.bias, divisor))
     q, k, v = g.ops("Split", [qkv], {"axis": -1, "num_outputs": 3}, outputs=3)
-    q, k = _turned(context, shape, q), _turned(context, shape, k)
+    q, k = _rotated(context, shape, q), _rotated(context, shape, k)
     mix = _full if index in shape.full_attention else _windowed
     mixed = mix(context, shape, (q, k, v))
     return context.linears(Activation(f"{prefix}.mixed", lambda: mixed, layout=layout), output)[0]
 
 
-def _turned(context: GraphContext, shape: VisionShape, x: ir.Value) -> ir.Value:
-    """Queries or keys with rotary positions; [patches, hidden]."""
+def _rotated(context: GraphContext, shape: VisionShape, x: ir.Value) -> ir.Value:
+    """Apply rotary positions to queries or keys [patches, hidden]."""
     g, size = context.graph, shape.hidden // shape.heads
     table = RotaryTable(size // 2, ROPE_THETA, ())
-    # Height turns the first half of the frequencies, width the second; both halves have the same ones.
+    # The first half of the channels rotates with the height, the second with the width, at the same frequencies.
     half = table.frequencies()
     both = np.zeros((2, 1, 1, size // 2), np.float32)
     both[0, ..., : size // 4], both[1, ..., size // 4 :] = half[0], half[0]
     phases = context.once("angles", lambda: angles(g, context.inputs[PATCH_POSITIONS], both))
     cos, sin = context.once("cos", lambda: g.op("Cos", [phases])), context.once("sin", lambda: g.op("Sin", [phases]))
     batch = g.op("Unsqueeze", [x, g.constant([0], np.int64)])
-    turned = g.op("RotaryEmbedding", [batch, cos, sin], {"num_heads": shape.heads, "interleaved": 0})
-    return g.op("Squeeze", [turned, g.constant([0], np.int64)])
+    rotated = g.op("RotaryEmbedding", [batch, cos, sin], {"num_heads": shape.heads, "interleaved": 0})
+    return g.op("Squeeze", [rotated, g.constant([0], np.int64)])
 
 
 def _full(context: GraphContext, shape: VisionShape, qkv: tuple[ir.Value, ...]) -> ir.Value:
@@ -128,11 +127,11 @@ def _feed_forward(
     down = replace(_layer(context, f"{prefix}.down_proj", shape.intermediate, shape.hidden), residual=residual)
     gate = _layer(context, f"{prefix}.gate_proj", shape.hidden, shape.intermediate)
     up = _layer(context, f"{prefix}.up_proj", shape.hidden, shape.intermediate)
-    return gated_product(context, x, f"{prefix}.product", (gate, up, down))
+    return gated_product(context, x, f"{prefix}.product", GatedLayers(gate, up, down))
 
 
 def _merge(context: GraphContext, shape: VisionShape, x: ir.Value) -> ir.Value:
-    """Groups of patches to tokens, back in the order of the image; float32 [image_tokens, output]."""
+    """Append the merger of patch groups to tokens in the order of the image; float32 [image_tokens, output]."""
     g, inner = context.graph, shape.hidden * shape.merge**2
     normed = rms_norm(context, "visual.merger.ln_q", x, shape.hidden, EPSILON)
     groups = Activation(
@@ -145,10 +144,10 @@ def _merge(context: GraphContext, shape: VisionShape, x: ir.Value) -> ir.Value:
 
 
 def vision_tower(shape: VisionShape) -> StagedModel:
-    """The whole tower.
+    """Build the tower.
 
     Raises:
-        CheckpointError: the numbers contradict each other.
+        CheckpointError: the sizes contradict each other.
     """
     if shape.hidden % shape.heads or (shape.hidden // shape.heads) % 8:
         raise CheckpointError(

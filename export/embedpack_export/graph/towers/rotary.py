@@ -13,12 +13,12 @@ from embedpack_export.graph.builder import GraphBuilder
 
 @dataclass(frozen=True)
 class RotaryTable:
-    """Which frequency turns with which axis of the positions.
+    """Assignment of rotary frequencies to axes of the positions.
 
     Attributes:
-        head_size: channels of a head; half as many frequencies theta^(-2j / head_size).
+        head_size: channels of a head; there are half as many frequencies theta^(-2j / head_size).
         theta: base of the frequencies.
-        sections: how many successive frequencies follow each axis; empty: all of them the only one.
+        sections: number of successive frequencies of each axis; empty: there is one axis, with all of them.
     """
 
     head_size: int
@@ -26,7 +26,7 @@ class RotaryTable:
     sections: tuple[int, ...]
 
     def frequencies(self) -> Float32:
-        """[axes, 1, 1, head_size / 2]: the frequency in the row of its axis, zero in the others."""
+        """Frequencies [axes, 1, 1, head_size / 2]: each in the row of its axis, zeros in the other rows."""
         half = self.head_size // 2
         frequencies = 1.0 / self.theta ** (np.arange(0, self.head_size, 2, dtype=np.float32) / self.head_size)
         sections = self.sections or (half,)
