@@ -14,6 +14,7 @@ settings.register_profile(
     "embedpack", deadline=None, derandomize=True, max_examples=30, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("embedpack")
+pytest.register_assert_rewrite("tests.helpers")
 # Tests run in several processes; numpy and torch read this when they are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Files that take longest begin first: a process works on a whole file, and none is to begin with a long one at the end.

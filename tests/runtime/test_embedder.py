@@ -1,12 +1,11 @@
-"""What users of Embedder assume: a text's vector is its own, order is kept, nothing is guessed or silently ignored."""
+"""Users' assumptions on Embedder: a text's vector is its own, order is kept, nothing is guessed or silently ignored."""
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedpack import Embedder, InputError, PackError, similarity
-from embedpack.engine.loading import _tell_slow_products
 from embedpack.engine.session import GraphSession
 from embedpack.pack.codebooks import Codebooks, open_codebooks, write_codebooks
 from embedpack.vectors.codebook import LOW_BIT
 from embedpack.vectors.codes import PRECISIONS, Precision, code_width, quantize, unit
-from embedpack.vectors.embeddings import concatenate
 from tests.helpers.codebooks import codebook_of
 from tests.helpers.tiny_pack import TINY_PACK
 
@@ -147,164 +144,6 @@ def test_embeddings_say_what_they_are(fp32: Embedder) -> None:
 
 def test_vector_space_is_that_of_the_weights_source_not_of_the_variant(embedder: Open) -> None:
     assert len({embedder(weights).encode("a cat").space for weights in FORMATS}) == 1
-
-
-# Iterators.
-
-
-@pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 20])
-def test_iterator_gives_what_its_list_gives(fp32: Embedder, count: int) -> None:
-    texts = [" ".join(WORDS[: 1 + index * 7 % 20]) for index in range(count)]
-    chosen: list[dict[str, Any]] = [{}, {"precision": "int8", "truncate_dim": 16, "prompt_name": "query"}]
-    for options in chosen:
-        listed, taken = fp32.encode(texts, **options), fp32.encode(iter(texts), **options)
-        assert (len(taken), taken.precision, taken.dimensions, taken.space) == (
-            count,
-            listed.precision,
-            listed.dimensions,
-            listed.space,
-        )
-        assert largest_distance(listed, taken) <= 1e-6
-
-
-def test_iterator_is_taken_in_windows(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.inputs.batching.WINDOW", 20)
-    taken: list[int] = []
-    seen: list[int] = []
-
-    def texts() -> Iterator[str]:
-        for index in range(50):
-            taken.append(index)
-            yield "a cat"
-
-    def run(*arguments: Any, **options: Any) -> Any:
-        seen.append(len(taken))
-        return original(*arguments, **options)
-
-    original = GraphSession.run
-    with mock.patch.object(GraphSession, "run", autospec=True, side_effect=run):
-        assert len(fp32.encode(texts())) == 50
-    assert seen == [20, 40, 50]
-
-
-def test_parts_come_in_order_and_equal_one_call(model: Embedder) -> None:
-    texts = [" ".join(WORDS[: 1 + index * 7 % 20]) for index in range(11)]
-    parts = list(model.encode_iter(iter(texts), batch_size=4, precision="int8", truncate_dim=16))
-    assert [len(part) for part in parts] == [4, 4, 3]
-    expected = model.encode(texts, precision="int8", truncate_dim=16)
-    assert np.array_equal(concatenate(parts).codes, expected.codes)
-
-
-def test_parts_are_made_when_they_are_asked_for(fp32: Embedder) -> None:
-    taken = 0
-
-    def texts() -> Iterator[str]:
-        nonlocal taken
-        for _ in range(100):
-            taken += 1
-            yield "a cat"
-
-    parts = fp32.encode_iter(texts(), batch_size=10)
-    assert taken == 0
-    next(parts)
-    assert taken == 10
-    next(parts)
-    assert taken == 20
-
-
-@pytest.mark.parametrize("inputs", [[], iter([]), ()])
-def test_no_items_give_no_parts(fp32: Embedder, inputs: Any) -> None:
-    assert list(fp32.encode_iter(inputs)) == []
-
-
-def test_parts_of_one_text_of_a_list_and_of_any_iterable(fp32: Embedder) -> None:
-    for inputs in ("a cat", ["a cat"], ("a cat",), {"a cat": 1}.keys()):
-        (part,) = fp32.encode_iter(inputs)
-        assert np.array_equal(part.codes, fp32.encode("a cat").codes)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"batch_size": 0}, "batch_size is 0; it must be a whole number of at least 1"),
-        ({"batch_size": 2.5}, "batch_size is 2.5; it must be a whole number of at least 1"),
-        ({"task": ["default"]}, "task is ['default']; pass one task for all items"),
-        ({"task": "defualt"}, "unknown task 'defualt'; known: default; did you mean 'default'?"),
-        ({"prompt_name": "none"}, "unknown prompt_name 'none'"),
-        ({"precision": "int9"}, "unknown precision 'int9'"),
-        ({"truncate_dim": 7}, "unknown truncate_dim 7"),
-        ({"on_long": "cut"}, "unknown on_long 'cut'"),
-        ({"max_pixels": 0}, "max_pixels is 0; it must be a whole number of at least 1"),
-    ],
-)
-def test_options_of_parts_are_checked_before_the_first(fp32: Embedder, options: dict[str, Any], message: str) -> None:
-    assert refusal(lambda: fp32.encode_iter(iter(()), **options)).startswith(message)
-
-
-@pytest.mark.parametrize("inputs", [5, {"a": "text"}, io.StringIO("a cat"), None])
-def test_inputs_of_parts_that_give_no_items(fp32: Embedder, inputs: Any) -> None:
-    message = f"pass something that gives texts and images one by one, not {type(inputs).__name__}"
-    assert refusal(lambda: fp32.encode_iter(inputs)) == message
-
-
-def test_items_of_parts_are_counted_from_the_first(fp32: Embedder) -> None:
-    parts = fp32.encode_iter(iter(["a cat"] * 5 + [""]), batch_size=2)
-    assert refusal(lambda: list(parts)).startswith("text 5 is empty; ")
-
-
-@pytest.mark.parametrize("saturate", [False, True])
-def test_slow_int8_of_a_cpu_is_told_once(
-    tiny: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, saturate: bool
-) -> None:
-    monkeypatch.setattr("embedpack.engine.loading.products_saturate", lambda: saturate)
-    _tell_slow_products.cache_clear()
-    with caplog.at_level(logging.DEBUG, "embedpack"):
-        for weights in ("fp32", "int8", "int8"):
-            Embedder(tiny, weights=weights, threads=1)
-    told = [message for message in caplog.messages if message.startswith("this CPU has no int8 dot products (VNNI)")]
-    assert len(told) == saturate
-
-
-def test_cut_texts_of_parts_are_told_once(fp32: Embedder, caplog: pytest.LogCaptureFixture) -> None:
-    assert len(list(fp32.encode_iter(iter(["cat " * 99, "a cat", "cat " * 99]), batch_size=1))) == 3
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "2 of 3 texts were longer than the model's limit and were cut"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ("", "text 11 is empty; leave it out, or give it a placeholder of your choice"),
-        (b"?", "item 11 is an image; this pack reads texts only"),
-        ("cat " * 99, "text 11 is longer than the model's limit of 32 tokens; "),
-    ],
-)
-def test_items_of_an_iterator_are_counted_from_its_start(fp32: Embedder, bad: Any, message: str) -> None:
-    texts = [*["a cat"] * 11, bad]
-    assert refusal(lambda: fp32.encode(iter(texts), on_long="error")).startswith(message)
-
-
-def test_cut_texts_of_an_iterator_are_told_once(fp32: Embedder, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "embedpack"):
-        fp32.encode(iter(["cat " * 40, *["cat"] * 9, "cat " * 40]))
-    assert [record.getMessage() for record in caplog.records] == [
-        "2 of 11 texts were longer than the model's limit and were cut"
-    ]
-
-
-def test_error_of_an_iterator_is_passed_on(fp32: Embedder) -> None:
-    def texts() -> Iterator[str]:
-        yield "a cat"
-        raise InputError("page 2 is damaged")
-
-    assert refusal(lambda: fp32.encode(texts())) == "page 2 is damaged"
-
-
-def test_tasks_of_an_iterator_cannot_differ(fp32: Embedder) -> None:
-    message = "pass one task for all items of an iterator, or a list of the items"
-    assert refusal(lambda: fp32.encode(iter(["a cat"]), task=["default"])) == message
-    assert len(fp32.encode(iter(["a cat"]), task="default")) == 1
 
 
 # Prompts.
@@ -489,124 +328,6 @@ def test_variant_by_its_name_is_that_of_task_and_weights(tiny: Path) -> None:
 )
 def test_unknown_option_of_opening(tiny: Path, options: dict[str, Any], message: str) -> None:
     assert refusal(lambda: Embedder(tiny, **options)) == message
-
-
-def test_task_must_be_named_where_there_are_several(pack: Path, edit: Edit) -> None:
-    def add_task(manifest: dict[str, Any]) -> None:
-        manifest["tasks"]["code"] = manifest["tasks"]["default"]
-        manifest["variants"]["code-int8"] = {**manifest["variants"]["default-int8"], "task": "code", "checks": {}}
-
-    edit(add_task)
-    assert refusal(lambda: Embedder(pack)) == "this pack has several tasks; pass task=, one of: default, code"
-    message = "unknown weights 'fp32'; known: int8 (task 'code')"
-    assert refusal(lambda: Embedder(pack, task="code", weights="fp32")) == message
-    assert Embedder(pack, task="code", threads=1).variant == "code-int8"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"prompt_name": "querry"},
-            "unknown prompt_name 'querry'; known: query, passage; did you mean 'query'? (task 'default')",
-        ),
-        ({"prompt_name": ""}, "unknown prompt_name ''; known: query, passage (task 'default')"),
-        ({"truncate_dim": 12}, "unknown truncate_dim 12; known: 8, 16, 32"),
-        ({"truncate_dim": 0}, "unknown truncate_dim 0; known: 8, 16, 32"),
-        ({"truncate_dim": 64}, "unknown truncate_dim 64; known: 8, 16, 32"),
-        ({"truncate_dim": 16.0}, "unknown truncate_dim 16.0; known: 8, 16, 32; did you mean '16'?"),
-        (
-            {"precision": "int7"},
-            "unknown precision 'int7'; known: float32, float16, int8, 4bit, 2bit, ternary, binary; "
-            "did you mean 'int8'?",
-        ),
-        ({"precision": None}, "unknown precision None; known: float32, float16, int8, 4bit, 2bit, ternary, binary"),
-        ({"on_long": "cut"}, "unknown on_long 'cut'; known: truncate, error"),
-        ({"max_pixels": 0}, "max_pixels is 0; it must be a whole number of at least 1"),
-        ({"max_pixels": 1e6}, "max_pixels is 1000000.0; it must be a whole number of at least 1"),
-        ({"task": "retrieval"}, "unknown task 'retrieval'; known: default"),
-        ({"task": ["default", "default"]}, "2 tasks for 1 inputs; pass one for all, or one for each"),
-    ],
-    ids=option_name,
-)
-def test_unknown_option_of_encoding(fp32: Embedder, options: dict[str, Any], message: str) -> None:
-    assert refusal(lambda: fp32.encode("a cat", **options)) == message
-
-
-# Texts that are odd.
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "is empty; leave it out, or give it a placeholder of your choice"),
-        (" \t\n\u3000", "is empty; leave it out, or give it a placeholder of your choice"),
-        ("a\0b", "has a NUL character at position 1; is it binary data?"),
-        (
-            "cat \ud83d",
-            "has a lone surrogate (U+D83D) at position 4; it was decoded wrongly: "
-            "try text.encode('utf-8', 'replace').decode()",
-        ),
-    ],
-)
-def test_unusable_text(fp32: Embedder, text: str, message: str) -> None:
-    assert refusal(lambda: fp32.encode(text)) == f"text 0 {message}"
-    assert refusal(lambda: fp32.encode(["a cat", "a house", text])) == f"text 2 {message}"
-
-
-def test_text_of_absurd_length(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.inputs.items.MAX_CHARACTERS", 10)
-    message = "text 1 has 11 characters, at most 10 are taken; split it"
-    assert refusal(lambda: fp32.encode(["a cat", "a" * 11])) == message
-
-
-@pytest.mark.parametrize("nothing", [[], (), iter([]), iter(())])
-def test_empty_list(fp32: Embedder, nothing: Any) -> None:
-    assert refusal(lambda: fp32.encode(nothing)) == "nothing to embed: the list is empty"
-
-
-@pytest.mark.parametrize(
-    ("texts", "kind"),
-    [
-        (bytearray(b"a cat"), "bytearray"),
-        (5, "int"),
-        (None, "NoneType"),
-        ({"text": "a cat"}, "dict"),
-        ({"a cat"}, "set"),
-        (io.StringIO("a cat"), "StringIO"),
-        (io.BytesIO(b"a cat"), "BytesIO"),
-    ],
-)
-def test_texts_of_another_type(fp32: Embedder, texts: Any, kind: str) -> None:
-    message = (
-        "pass a text, an image (PIL.Image.Image, pathlib.Path, bytes, uint8 array [height, width, 3]), or a sequence "
-        f"or an iterator of them, not {kind}"
-    )
-    assert refusal(lambda: fp32.encode(texts)) == message
-
-
-@pytest.mark.parametrize("image", [b"a cat", np.array(["a cat"]), Path("a cat"), np.zeros((28, 28, 3), np.uint8)])
-def test_image_where_only_texts_are_read(fp32: Embedder, image: Any) -> None:
-    assert refusal(lambda: fp32.encode(image)) == "item 0 is an image; this pack reads texts only"
-    assert refusal(lambda: fp32.encode(["a cat", image])) == "item 1 is an image; this pack reads texts only"
-
-
-def test_no_multi_vectors(fp32: Embedder) -> None:
-    message = "this pack has no multi-vectors; its checkpoint came without a multi-vector projector"
-    assert refusal(lambda: fp32.encode_multi("a cat")) == f"{fp32.pack.folder}: {message}"
-
-
-@pytest.mark.parametrize(("item", "kind"), [(5, "int"), (None, "NoneType"), (["a cat"], "list")])
-def test_item_of_another_type(fp32: Embedder, item: Any, kind: str) -> None:
-    assert refusal(lambda: fp32.encode(["a cat", item])) == f"item 1 is of type {kind}; a text must be a str"
-
-
-def test_nothing_is_computed_where_a_later_text_is_unusable(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.inputs.batching.WINDOW", 2)
-    with mock.patch.object(GraphSession, "run", autospec=True, side_effect=GraphSession.run) as run:
-        message = refusal(lambda: fp32.encode(["a cat", "a house", "a tree", "a river", ""]))
-    assert message == "text 4 is empty; leave it out, or give it a placeholder of your choice"
-    assert run.call_count == 0
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
