@@ -22,7 +22,7 @@ CHUNK_ROWS = 1024
 
 
 def row_chunks(rows: int) -> Iterator[tuple[int, int]]:
-    """Bounds of successive chunks of rows."""
+    """Yield start and stop of successive chunks of CHUNK_ROWS rows."""
     for start in range(0, rows, CHUNK_ROWS):
         yield start, min(start + CHUNK_ROWS, rows)
 
@@ -51,7 +51,7 @@ class Matrix:
     read: ReadRows
 
     def chunks(self) -> Iterator[Float32]:
-        """Successive chunks of rows.
+        """Yield successive chunks of rows, float32 [n, columns].
 
         Raises:
             CheckpointError: a value is not finite.

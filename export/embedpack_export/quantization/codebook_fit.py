@@ -64,33 +64,33 @@ def fit_codebook(vectors: Float32, ends: Sequence[int], *, rotate: bool, seed: i
         logger.info("codes: no center, no rotation; %d vectors are too few to test them", len(vectors))
         return CodebookFit(_codebook(vectors, NONE, ends, seed), NONE, {})
     tried = (NONE, CENTER, ROTATION) if rotate else (NONE, CENTER)
-    recall = {kept: _held_out_recall(vectors, kept, ends, seed) for kept in tried}
+    recall = {steps: _held_out_recall(vectors, steps, ends, seed) for steps in tried}
     best = NONE
-    for kept in tried[1:]:
-        gain = _over_precisions(recall[kept]) - _over_precisions(recall[best])
+    for steps in tried[1:]:
+        gain = _over_precisions(recall[steps]) - _over_precisions(recall[best])
         # A center costs nothing. A rotation costs a matrix, so its gain must exceed the standard error.
-        needed = 0.0 if kept == CENTER else float(gain.std(ddof=1)) / len(gain) ** 0.5
-        best = kept if gain.mean() > needed else best
-    agreement = {_name(kept): _rounded_means(by_precision) for kept, by_precision in recall.items()}
+        needed = 0.0 if steps == CENTER else float(gain.std(ddof=1)) / len(gain) ** 0.5
+        best = steps if gain.mean() > needed else best
+    agreement = {_name(steps): _rounded_means(by_precision) for steps, by_precision in recall.items()}
     percent = ", ".join(f"{precision} {value:.0%}" for precision, value in agreement[_name(best)].items())
     logger.info("codes: %s kept; recall of the ten nearest neighbours: %s", _name(best), percent)
     return CodebookFit(_codebook(vectors, best, ends, seed), best, agreement)
 
 
-def _codebook(vectors: Float32, kept: Steps, ends: Sequence[int], seed: int) -> Codebook:
+def _codebook(vectors: Float32, steps: Steps, ends: Sequence[int], seed: int) -> Codebook:
     zero = np.zeros(vectors.shape[1], np.float32)
-    center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if "center" in kept else zero
+    center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if "center" in steps else zero
     centered = vectors - center
     spread = float(np.sqrt(np.square(centered).mean(dtype=np.float64)))
-    rotation = learn_rotation(centered, ends, seed) if "rotation" in kept else ()
+    rotation = learn_rotation(centered, ends, seed) if "rotation" in steps else ()
     rotated_center = Codebook.gaussian(zero, spread, rotation).rotate(center[None])[0]
     return Codebook.gaussian(rotated_center, spread, rotation)
 
 
-def _held_out_recall(vectors: Float32, kept: Steps, ends: Sequence[int], seed: int) -> dict[LowBit, Float64]:
+def _held_out_recall(vectors: Float32, steps: Steps, ends: Sequence[int], seed: int) -> dict[LowBit, Float64]:
     """`neighbour_recall` of all vectors by precision, of each half with a codebook fitted to the other half."""
     halves = (vectors[::2], vectors[1::2])
-    codebooks = [_codebook(half, kept, ends, seed) for half in reversed(halves)]
+    codebooks = [_codebook(half, steps, ends, seed) for half in reversed(halves)]
     return {
         precision: np.concatenate(
             [neighbour_recall(half, codebook, precision) for half, codebook in zip(halves, codebooks, strict=True)]
@@ -129,5 +129,5 @@ def _rounded_means(recall: dict[LowBit, Float64]) -> dict[LowBit, float]:
     return {precision: round(float(values.mean()), 4) for precision, values in recall.items()}
 
 
-def _name(kept: Steps) -> str:
-    return "+".join(kept) or "none"
+def _name(steps: Steps) -> str:
+    return "+".join(steps) or "none"

@@ -72,9 +72,9 @@ class Int4:
 def _layer_batches(context: GraphContext, x: Activation, residual: Activation | None = None) -> Iterator[LayerBatch]:
     """Calibration batches at layers that read x and whose results are added to `residual`."""
     read = [x] if residual is None else [x, residual]
-    files = [file for item in read if (file := context.statistics[item.site].activations) is not None]
+    files = [file for activation in read if (file := context.statistics[activation.site].activations) is not None]
     assert context.written is not None
-    written = context.written([item.value for item in read], files[0].batches)
+    written = context.written([activation.value for activation in read], files[0].batches)
     batches = zip(zip(*files, strict=True), written, strict=True)
     for (exact, *exact_residual), (quantized, *quantized_residual) in batches:
         error = np.empty((len(quantized), 0), np.float32)
