@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from embedpack import CapacityError
-from embedpack.host.memory import available_memory, check_memory
+from embedpack.host.memory import available_memory, check_memory, peak_memory
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\nBuffers: 5 kB\n"
 SYSTEM = {"proc/meminfo": MEMINFO}
@@ -119,3 +120,9 @@ def test_too_much_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_is_refused_where_nothing_is_known(tmp_path: Path) -> None:
     check_memory(1 << 60, "the work", "do less", tmp_path)
+
+
+def test_the_peak_of_this_process_is_not_below_its_resident_memory() -> None:
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    # The system updates the two at different times.
+    assert peak_memory() > 0.9 * resident > 0

@@ -6,9 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from embedpack.pack.folder import describe_file, read_pack, write_manifest
+from embedpack.pack.manifest import VisionGraph
 
 
 def test_written_manifest_is_the_one_that_was_read(tiny: Path, tmp_path: Path) -> None:
@@ -37,3 +39,26 @@ def test_manifest_cannot_be_changed(tiny: Path) -> None:
 def test_space_names_model_task_and_weights_source(tiny: Path) -> None:
     manifest = read_pack(tiny).manifest
     assert manifest.space("code") == f"tiny-bert/code/{manifest.source.fingerprint[:16]}"
+
+
+def test_a_prompt_is_the_wanted_one_or_the_default(tiny: Path) -> None:
+    task = read_pack(tiny).manifest.tasks["default"]
+    prompts = {"query": "query: ", "passage": "passage: "}
+    plain = msgspec.structs.replace(task, prompts=prompts, default_prompt_name=None)
+    assert [plain.prompt_name(name) for name in ("query", "poem", None)] == ["query", None, None]
+    assert [plain.prompt(name) for name in ("query", "poem", None)] == ["query: ", "", ""]
+    default = msgspec.structs.replace(plain, default_prompt_name="passage")
+    assert [default.prompt_name(name) for name in ("query", "poem", None)] == ["query", "passage", "passage"]
+    assert [default.prompt(name) for name in ("query", "poem", None)] == ["query: ", "passage: ", "passage: "]
+
+
+def test_bytes_of_a_variant_count_each_file_once_and_the_vision_graph(tiny: Path) -> None:
+    manifest = read_pack(tiny).manifest
+    variant = manifest.variants["default-int8"]
+    text = sum(manifest.files[name].bytes for name in {variant.graph, *variant.external_data})
+    assert manifest.variant_bytes("default-int8") == text
+    # A vision graph that shares the text graph's weights.
+    vision = VisionGraph(graph="default-fp32.onnx", external_data=variant.external_data, operators=())
+    image: Any = object()
+    with_images = msgspec.structs.replace(manifest, image=image, vision={"int8": vision})
+    assert with_images.variant_bytes("default-int8") == text + manifest.files["default-fp32.onnx"].bytes

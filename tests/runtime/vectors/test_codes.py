@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from embedpack import InputError
-from embedpack.pack.graph_io import output_for
 from embedpack.vectors.codebook import LOW_BIT, LowBit
 from embedpack.vectors.codes import (
     DTYPES,
@@ -302,9 +301,3 @@ def test_precisions_are_known_by_name() -> None:
 
 def test_every_precision_has_a_type() -> None:
     assert set(DTYPES) == set(PRECISIONS)
-
-
-@pytest.mark.parametrize("vectors", ["sentence_embedding", "token_embeddings"])
-def test_every_precision_is_made_from_an_output(vectors: str) -> None:
-    outputs = {precision: output_for(vectors, precision) for precision in PRECISIONS}
-    assert outputs == {name: vectors for name in PRECISIONS} | {"int8": f"{vectors}_int8"}
