@@ -1,1 +1,1 @@
-"""Accuracy benchmarks: what quantization costs."""
+"""Benchmarks of accuracy: the loss by quantization."""

@@ -1,4 +1,4 @@
-"""Census: how large the inputs of a decoder's linear layers are, at the first token of a text and at all others."""
+"""Census: largest inputs of a decoder's linear layers, at the first token of a text and at all others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUMMARY = "Largest activations by layer, at the first token and at all others."
 EXAMPLES = """\
   python -m benchmarks census models/SmolLM2-135M
   python -m benchmarks census models/Qwen2.5-Coder-0.5B --name census-qwen"""
-SHOWN = 12
+MAX_ROWS = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Run the shipped calibration texts through the decoder in float32 and watch."""
+    """Run the shipped calibration texts through the decoder in float32 and record the largest inputs."""
     plan = make_plan(ExportSettings(checkpoint=options.decoder, output=Path("unused"), pooling="mean"))
     task = next(iter(plan.tasks.values()))
     inputs = text_inputs(plan, task, [])
@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """The sites with the largest values."""
-    ordered = sorted(results["sites"].items(), key=lambda item: -max(item[1].values()))
-    rows = [(site, f"{item['first']:.0f}", f"{item['others']:.0f}") for site, item in ordered[:SHOWN]]
+    """Format the layers with the largest inputs."""
+    ordered = sorted(results["sites"].items(), key=lambda entry: -max(entry[1].values()))
+    rows = [(site, f"{largest['first']:.0f}", f"{largest['others']:.0f}") for site, largest in ordered[:MAX_ROWS]]
     header = ("input of linear layers", "first token", "others")
     return f"{results['decoder']}, {results['tokens']} tokens\n\n{text_table(header, rows)}"

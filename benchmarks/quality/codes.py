@@ -99,7 +99,7 @@ def _model(pack: Pack, sets: Sequence[RetrievalSet], options: argparse.Namespace
         raise InputError(f"{pack.folder}: it has several tasks; pass --task, one of: {', '.join(manifest.tasks)}")
     task = options.task if len(manifest.tasks) > 1 else next(iter(manifest.tasks))
     encoded = _encode(pack, task, sets, options)
-    counted = [each for each in encoded if each.counts]
+    counted = [encoded_set for encoded_set in encoded if encoded_set.counts]
     if not counted:
         raise InputError(f"{pack.folder}: scores between {COUNTED[0]} and {COUNTED[1]} points on none of the sets")
     codec = TaskCodec.open(pack, task)
@@ -109,7 +109,7 @@ def _model(pack: Pack, sets: Sequence[RetrievalSet], options: argparse.Namespace
         "space": manifest.space(task),
         "kept": manifest.tasks[task].codes.kept,
         "held_out_agreement": manifest.tasks[task].codes.agreement,
-        "sets": [_described(each, manifest.truncate_dims) for each in encoded],
+        "sets": [_described(encoded_set, manifest.truncate_dims) for encoded_set in encoded],
         "rows": [row for dims in manifest.truncate_dims for row in _rows(counted, codec, dims, options.seed)],
         "expanded": [] if options.expand is None else _expanded(counted, codebook, options.expand, options.seed),
     }
@@ -120,16 +120,16 @@ def _encode(pack: Pack, task: str, sets: Sequence[RetrievalSet], options: argpar
     manifest = pack.manifest
     reference, cache = Fp32VariantReference(pack, options.threads), ReferenceCache(options.cache)
     encoded = []
-    for each in sets:
-        logger.info("%s: %s", manifest.name, each.name)
+    for evaluation_set in sets:
+        logger.info("%s: %s", manifest.name, evaluation_set.name)
         sides = []
-        for side in each.sides:
+        for side in evaluation_set.sides:
             prompt = manifest.tasks[task].prompt(side.prompt_name)
             key = CacheKey(f"{manifest.source.fingerprint}, {reference.kind}", task, prompt, side.inputs)
             codes = cache.single(key, partial(reference.single, task, side.inputs, prompt))
             sides.append(Embeddings(codes, "float32", manifest.dimensions, manifest.space(task)))
         vectors = VectorPair(*sides)
-        encoded.append(EncodedSet(RetrievalScorer(each, QrelsScorer(each), vectors), vectors))
+        encoded.append(EncodedSet(RetrievalScorer(evaluation_set, QrelsScorer(evaluation_set), vectors), vectors))
     return encoded
 
 
@@ -140,16 +140,18 @@ def _rows(sets: Sequence[EncodedSet], codec: TaskCodec, dimensions: int, seed: i
         if is_low_bit(precision) and not fills_bytes(precision, dimensions):
             continue
         setting = Setting("fp32", "single", dimensions, precision)
-        coded = [codec.single(each.vectors.right, precision, dimensions) for each in sets]
+        coded = [codec.single(encoded_set.vectors.right, precision, dimensions) for encoded_set in sets]
         results = [
-            each.scorer.score(setting, each.vectors.left, documents)
-            for each, documents in zip(sets, coded, strict=True)
+            encoded_set.scorer.score(setting, encoded_set.vectors.left, documents)
+            for encoded_set, documents in zip(sets, coded, strict=True)
         ]
         rows.append(_row(setting, precision, results, seed))
         if precision == SYMMETRIC:
             results = [
-                each.scorer.score(setting, codec.single(each.vectors.left, precision, dimensions), documents)
-                for each, documents in zip(sets, coded, strict=True)
+                encoded_set.scorer.score(
+                    setting, codec.single(encoded_set.vectors.left, precision, dimensions), documents
+                )
+                for encoded_set, documents in zip(sets, coded, strict=True)
             ]
             rows.append(_row(setting, f"{precision}, queries too", results, seed))
     return rows
@@ -181,14 +183,16 @@ def _expanded(sets: Sequence[EncodedSet], codebook: Codebook | None, wide: int, 
     by_precision: dict[Precision, list[SetResult]] = {
         precision: [] for precision in PRECISIONS if is_low_bit(precision)
     }
-    for each in sets:
+    for encoded_set in sets:
         vectors = VectorPair(
             *(
                 Embeddings(np.ascontiguousarray(side.codes @ frame.T), "float32", wide, side.space)
-                for side in (each.vectors.left, each.vectors.right)
+                for side in (encoded_set.vectors.left, encoded_set.vectors.right)
             )
         )
-        scorer = RetrievalScorer(each.scorer.evaluation_set, QrelsScorer(each.scorer.evaluation_set), vectors)
+        scorer = RetrievalScorer(
+            encoded_set.scorer.evaluation_set, QrelsScorer(encoded_set.scorer.evaluation_set), vectors
+        )
         for precision, results in by_precision.items():
             codes = quantize(vectors.right.codes, precision, wide_codebook)
             documents = Embeddings(codes, precision, wide, vectors.right.space, codebook=wide_codebook)
@@ -199,14 +203,14 @@ def _expanded(sets: Sequence[EncodedSet], codebook: Codebook | None, wide: int, 
     ]
 
 
-def _described(each: EncodedSet, truncate_dims: Sequence[int]) -> dict[str, Any]:
+def _described(encoded_set: EncodedSet, truncate_dims: Sequence[int]) -> dict[str, Any]:
     return {
-        "set": each.scorer.evaluation_set.name,
-        "documents": len(each.vectors.right),
-        "queries": len(each.vectors.left),
-        "counts": each.counts,
+        "set": encoded_set.scorer.evaluation_set.name,
+        "documents": len(encoded_set.vectors.right),
+        "queries": len(encoded_set.vectors.left),
+        "counts": encoded_set.counts,
         "float32_ndcg_at_10": {
-            str(dimensions): round(each.scorer.reference_score(dimensions), 3) for dimensions in truncate_dims
+            str(dimensions): round(encoded_set.scorer.reference_score(dimensions), 3) for dimensions in truncate_dims
         },
     }
 
@@ -225,7 +229,11 @@ def table(results: Mapping[str, Any]) -> str:
             )
             for row in (*model["rows"], *model["expanded"])
         ]
-        full = {each["set"]: list(each["float32_ndcg_at_10"].values())[-1] for each in model["sets"] if each["counts"]}
+        full = {
+            described["set"]: list(described["float32_ndcg_at_10"].values())[-1]
+            for described in model["sets"]
+            if described["counts"]
+        }
         means = ", ".join(f"{name} {value:.2f}" for name, value in full.items())
         parts.append(f"{model['model']}; codebook keeps: {', '.join(model['kept']) or 'nothing'}\nfloat32: {means}")
         parts.append(text_table(header, rows))

@@ -1,7 +1,7 @@
-"""Decoders: what quantization changes in a trained decoder in the layout of jina-embeddings-v4.
+"""Decoders: vectors of a trained decoder in the layout of jina-embeddings-v4, quantized and in float32.
 
-The decoder's weights are real; its adapters and its projector are random, of realistic size. So vectors are compared
-with those of the same weights in float32, not judged by what they find.
+The decoder's weights are trained; its adapters and its projector are random, of realistic size. So vectors are compared
+with those of the same weights in float32; rankings by relevance judgements would mean nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from embedpack_export.metrics.rankings import Ranks, top_columns, top_k_overlap
 from embedpack_export.pipeline import export
 from embedpack_export.planning.settings import ExportSettings
 
-SUMMARY = "Vectors of a real decoder with adapters, quantized against float32."
+SUMMARY = "Vectors of a trained decoder with adapters, quantized and compared with float32."
 EXAMPLES = """\
   python -m benchmarks decoders models/SmolLM2-135M --data data/eval
   python -m benchmarks decoders models/Qwen2.5-Coder-0.5B --data data/eval --texts 2000 --name decoder-qwen"""
@@ -36,7 +36,7 @@ SETS = (
     "retrieval/xquad-en", "retrieval/xquad-de", "retrieval/xquad-es", "retrieval/xquad-ru", "retrieval/xquad-zh",
     "retrieval/debian-desc-en", "retrieval/debian-desc-fr", "code/cosqa-dev", "code/nl2bash", "code/java-cs-test",
 )  # fmt: skip
-CHARACTERS = 300
+MAX_CHARACTERS = 300
 TASK = "retrieval"
 
 Float64 = npt.NDArray[np.float64]
@@ -44,7 +44,13 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Vectors:
-    """Single vectors [texts, dimensions], those of all tokens of some texts [tokens, dimensions], and CPU seconds."""
+    """Vectors of a variant.
+
+    Attributes:
+        single: single vectors, [texts, dimensions].
+        tokens: vectors of all tokens of some texts, [tokens, dimensions].
+        cpu_s: CPU seconds of the single vectors.
+    """
 
     single: Float64
     tokens: Float64
@@ -57,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the retrieval sets")
     parser.add_argument("--texts", type=int, default=2000, metavar="N", help="default: %(default)s")
     parser.add_argument(
-        "--token-texts", type=int, default=200, metavar="N", help="for multi-vectors; default: %(default)s"
+        "--token-texts", type=int, default=200, metavar="N", help="texts of multi-vectors; default: %(default)s"
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the checkpoint and the pack there")
     parser.add_argument("--switchable", action="store_true", help="measure switchable adapters too")
@@ -88,20 +94,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         )
         seconds = time.perf_counter() - start
         exact = _vectors(pack, f"{TASK}-fp32", texts, options)
-        found = {}
+        variants = {}
         for name in weights:
             merged = _vectors(pack, f"{TASK}-{name}", texts, options)
-            found[f"{TASK}-{name}"] = compare(exact, merged)
+            variants[f"{TASK}-{name}"] = compare(exact, merged)
             if options.switchable:
-                found[f"switchable-{name}"] = _compare_switchable(pack, name, exact, merged, texts, options)
+                variants[f"switchable-{name}"] = _compare_switchable(pack, name, exact, merged, texts, options)
         if options.switchable:
-            found["switchable-fp32"] = _compare_switchable(pack, "fp32", exact, exact, texts, options)
+            variants["switchable-fp32"] = _compare_switchable(pack, "fp32", exact, exact, texts, options)
     return {
         "decoder": options.decoder.name,
         "texts": len(texts),
         "token_texts": options.token_texts,
         "export_s": round(seconds, 1),
-        "variants": found,
+        "variants": variants,
     }
 
 
@@ -116,28 +122,34 @@ def _compare_switchable(
 
 
 def draw_texts(data: Path, count: int, seed: int) -> list[str]:
-    """Texts of all sets in equal parts, cut to a length that is quick to compute."""
+    """Draw texts from all sets in equal parts, cut to MAX_CHARACTERS to save time."""
     rng = np.random.default_rng(seed)
-    each = -(-count // len(SETS))
+    per_set = -(-count // len(SETS))
     drawn: list[str] = []
-    for judged in read_retrieval_sets(data, SETS):
-        texts = [text for text in (*judged.documents.values(), *judged.queries.values()) if isinstance(text, str)]
-        drawn += [texts[row][:CHARACTERS] for row in rng.choice(len(texts), min(each, len(texts)), replace=False)]
+    for evaluation_set in read_retrieval_sets(data, SETS):
+        texts = [
+            text
+            for text in (*evaluation_set.documents.values(), *evaluation_set.queries.values())
+            if isinstance(text, str)
+        ]
+        drawn += [
+            texts[row][:MAX_CHARACTERS] for row in rng.choice(len(texts), min(per_set, len(texts)), replace=False)
+        ]
     return drawn[:count]
 
 
-def compare(exact: Vectors, found: Vectors) -> dict[str, float]:
-    """Cosines and neighbours of quantized vectors against those in float32."""
-    cosines, tokens = row_cosines(exact.single, found.single), row_cosines(exact.tokens, found.tokens)
+def compare(exact: Vectors, quantized: Vectors) -> dict[str, float]:
+    """Compare quantized vectors with those in float32 by cosine and by nearest neighbours."""
+    cosines, tokens = row_cosines(exact.single, quantized.single), row_cosines(exact.tokens, quantized.tokens)
     mean = exact.single.mean(axis=0)
-    centred = row_cosines(exact.single - mean, found.single - mean)
+    centred = row_cosines(exact.single - mean, quantized.single - mean)
     return {
         "cosine_mean": _round(cosines.mean()),
         "cosine_p1": _round(np.quantile(cosines, 0.01)),
         "cosine_min": _round(cosines.min()),
         # Vectors of a decoder that was not trained for it share a large common direction, which flatters cosines.
         "centred_cosine_mean": _round(centred.mean()),
-        "top10_overlap": _round(top_k_overlap(_nearest(found.single), _nearest(exact.single))),
+        "top10_overlap": _round(top_k_overlap(_nearest(quantized.single), _nearest(exact.single))),
         "token_cosine_mean": _round(tokens.mean()),
         "token_cosine_p1": _round(np.quantile(tokens, 0.01)),
     }
@@ -154,7 +166,7 @@ def _vectors(pack: Path, variant: str, texts: Sequence[str], options: argparse.N
 
 
 def _nearest(vectors: Float64) -> Ranks:
-    """Nearest texts of each text."""
+    """Return the nearest texts of each text."""
     scores = vectors @ vectors.T
     np.fill_diagonal(scores, -np.inf)
     return top_columns(scores)
@@ -165,19 +177,19 @@ def _round(value: Any) -> float:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """One line a variant."""
+    """Format a line for each variant."""
     rows = [
         (
             name,
-            f"{item['cosine_mean']:.5f}",
-            f"{item['cosine_p1']:.5f}",
-            f"{item['centred_cosine_mean']:.5f}",
-            f"{100 * item['top10_overlap']:.1f} %",
-            f"{item['token_cosine_mean']:.5f}",
-            f"{item['to_merged_cosine_mean']:.5f}" if "to_merged_cosine_mean" in item else "",
-            f"{item['to_merged_cpu']:.2f}x" if "to_merged_cpu" in item else "",
+            f"{figures['cosine_mean']:.5f}",
+            f"{figures['cosine_p1']:.5f}",
+            f"{figures['centred_cosine_mean']:.5f}",
+            f"{100 * figures['top10_overlap']:.1f} %",
+            f"{figures['token_cosine_mean']:.5f}",
+            f"{figures['to_merged_cosine_mean']:.5f}" if "to_merged_cosine_mean" in figures else "",
+            f"{figures['to_merged_cpu']:.2f}x" if "to_merged_cpu" in figures else "",
         )
-        for name, item in results["variants"].items()
+        for name, figures in results["variants"].items()
     ]
     header = (
         "variant",

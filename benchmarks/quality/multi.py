@@ -69,9 +69,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     ]
     results: dict[Setting, list[SetResult]] = {setting: [] for setting in settings}
     sets, described = read_retrieval_sets(options.data, options.sets or SETS, options.limit), []
-    for each in sets:
-        logger.info("%s", each.name)
-        scorer, measured = _measure(model, task, each, settings)
+    for evaluation_set in sets:
+        logger.info("%s", evaluation_set.name)
+        scorer, measured = _measure(model, task, evaluation_set, settings)
         described.append(_described(model, task, scorer))
         for result in measured:
             results[result.by_query.setting].append(result)
@@ -90,18 +90,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(
-    model: Embedder, task: str, each: RetrievalSet, settings: Sequence[Setting]
+    model: Embedder, task: str, evaluation_set: RetrievalSet, settings: Sequence[Setting]
 ) -> tuple[MultiVectorScorer, list[SetResult]]:
     """Score all settings on one set, compared with the float32 multi-vectors of the same variant."""
-    vectors = encode_set_multi(model, task, each)
-    scorer = MultiVectorScorer(each, QrelsScorer(each), vectors)
-    documents = each.sides[1]
+    vectors = encode_set_multi(model, task, evaluation_set)
+    scorer = MultiVectorScorer(evaluation_set, QrelsScorer(evaluation_set), vectors)
+    documents = evaluation_set.sides[1]
     infos = inspect_inputs(model.pack, task, documents.inputs, documents.prompt_name)
     return scorer, list(multi_results(scorer, settings, vectors, infos, TaskCodec.open(model.pack, task)))
 
 
 def _row(setting: Setting, results: Sequence[SetResult], sets: Sequence[RetrievalSet], seed: int) -> dict[str, Any]:
-    counts = [len(each.documents) for each in sets]
+    counts = [len(evaluation_set.documents) for evaluation_set in sets]
     bytes_a_document = float(np.average([result.by_query.bytes for result in results], weights=counts))
     row_bytes = code_width(setting.precision, setting.dimensions) * np.dtype(DTYPES[setting.precision]).itemsize
     return {
@@ -114,13 +114,13 @@ def _row(setting: Setting, results: Sequence[SetResult], sets: Sequence[Retrieva
 
 
 def _described(model: Embedder, task: str, scorer: MultiVectorScorer) -> dict[str, Any]:
-    each = scorer.evaluation_set
-    single = encode_set(model, task, each)
-    ndcg = QrelsScorer(each).scores(top_columns(similarity(single.left, single.right)))[0]
+    evaluation_set = scorer.evaluation_set
+    single = encode_set(model, task, evaluation_set)
+    ndcg = QrelsScorer(evaluation_set).scores(top_columns(similarity(single.left, single.right)))[0]
     return {
-        "set": each.name,
-        "documents": len(each.documents),
-        "queries": len(each.queries),
+        "set": evaluation_set.name,
+        "documents": len(evaluation_set.documents),
+        "queries": len(evaluation_set.queries),
         "single_vector_ndcg_at_10": round(float(ndcg.mean()), 3),
         "multi_vector_ndcg_at_10": round(scorer.full_reference, 3),
     }
@@ -130,13 +130,13 @@ def table(results: Mapping[str, Any]) -> str:
     """Format the sets, then all settings."""
     sets = [
         (
-            each["set"],
-            each["documents"],
-            each["queries"],
-            f"{each['single_vector_ndcg_at_10']:.2f}",
-            f"{each['multi_vector_ndcg_at_10']:.2f}",
+            described["set"],
+            described["documents"],
+            described["queries"],
+            f"{described['single_vector_ndcg_at_10']:.2f}",
+            f"{described['multi_vector_ndcg_at_10']:.2f}",
         )
-        for each in results["sets"]
+        for described in results["sets"]
     ]
     rows = [
         (

@@ -1,1 +1,1 @@
-"""How much of a model a pack keeps: real texts with known answers, each figure beside that of the reference."""
+"""Evaluation of a pack on sets with relevance judgements or human scores, compared with its reference."""

@@ -72,7 +72,7 @@ def measure_accuracy(
 def _task_result(task: str, scores: TaskScores, grid: Grid, options: EvaluationOptions) -> TaskResult:
     return TaskResult(
         task=task,
-        sets=[_description(each) for each in scores.sets],
+        sets=[_description(set_run) for set_run in scores.sets],
         settings=summarise(
             scores.results, margin=options.margin, seed=options.seed, decides_exit_status=grid.decides_exit_status
         ),
@@ -80,15 +80,15 @@ def _task_result(task: str, scores: TaskScores, grid: Grid, options: EvaluationO
     )
 
 
-def _description(each: SetRun) -> SetDescription:
-    whole = each.evaluation_set
-    reference, recall = each.single.full_reference
+def _description(set_run: SetRun) -> SetDescription:
+    evaluation_set = set_run.evaluation_set
+    reference, recall = set_run.single.full_reference
     return SetDescription(
-        name=whole.name,
-        kind=whole.kind,
-        documents=len(whole.documents) if isinstance(whole, RetrievalSet) else 0,
-        queries=len(whole.sides[0].inputs),
-        unjudged=whole.unjudged if isinstance(whole, RetrievalSet) else 0,
+        name=evaluation_set.name,
+        kind=evaluation_set.kind,
+        documents=len(evaluation_set.documents) if isinstance(evaluation_set, RetrievalSet) else 0,
+        queries=len(evaluation_set.sides[0].inputs),
+        unjudged=evaluation_set.unjudged if isinstance(evaluation_set, RetrievalSet) else 0,
         reference=round(reference, 4),
         recall_at_100=None if recall is None else round(recall, 4),
     )

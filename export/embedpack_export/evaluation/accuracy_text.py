@@ -87,20 +87,20 @@ def _sets(results: Sequence[SettingResult]) -> str:
     )  # fmt: skip
     rows = [
         (
-            each.set,
+            set_result.set,
             result.setting,
-            each.queries,
-            f"{each.reference:.2f}",
-            f"{each.score:.2f}",
-            f"{each.difference:+.3f}",
-            span(each.low, each.high),
-            _optional(each.recall_at_100, ".2f"),
-            _optional(each.top_10_overlap, ".2%"),
-            _optional(each.rank_biased_overlap, ".4f"),
-            *_cosine_cells(each.cosine),
+            set_result.queries,
+            f"{set_result.reference:.2f}",
+            f"{set_result.score:.2f}",
+            f"{set_result.difference:+.3f}",
+            span(set_result.low, set_result.high),
+            _optional(set_result.recall_at_100, ".2f"),
+            _optional(set_result.top_10_overlap, ".2%"),
+            _optional(set_result.rank_biased_overlap, ".4f"),
+            *_cosine_cells(set_result.cosine),
         )
         for result in results
-        for each in result.sets
+        for set_result in result.sets
     ]
     return text_table(header, sorted(rows, key=lambda row: str(row[0])))
 

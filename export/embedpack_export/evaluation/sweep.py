@@ -104,7 +104,11 @@ def sweep(options: EvaluationOptions) -> SweepReport:
         MissingExtraError: ir-measures, scipy, or for a torch reference torch, transformers and peft, are missing.
     """
     pack = read_pack(options.pack)
-    sets = [each for each in read_sets(options.data, options.sets, options.limit) if isinstance(each, RetrievalSet)]
+    sets = [
+        evaluation_set
+        for evaluation_set in read_sets(options.data, options.sets, options.limit)
+        if isinstance(evaluation_set, RetrievalSet)
+    ]
     if not sets:
         raise InputError(f"{options.data}: no set of queries and documents; a sweep measures rankings")
     assigned = assign(sets, pack.manifest, options.tasks, options.variants)
@@ -142,9 +146,9 @@ def _task(options: EvaluationOptions, pack: Pack, task: str, sets: Sequence[AnyS
     kinds: list[VectorKind] = ["single", "multi"] if run.grid.has_multi else ["single"]
     return TaskSweep(
         task=task,
-        sets=[each.name for each in sets],
+        sets=[evaluation_set.name for evaluation_set in sets],
         reference_ndcg_at_10={
-            each.evaluation_set.name: round(each.single.full_reference[0], 4) for each in scores.sets
+            set_run.evaluation_set.name: round(set_run.single.full_reference[0], 4) for set_run in scores.sets
         },
         rows=rows,
         recommended=[recommend(rows, kind) for kind in kinds],
@@ -154,10 +158,10 @@ def _task(options: EvaluationOptions, pack: Pack, task: str, sets: Sequence[AnyS
 def _texts(sets: Sequence[AnySet]) -> list[str]:
     """Return the documents of all sets in turns; queries instead of documents that are images."""
     columns = []
-    for each in sets:
-        assert isinstance(each, RetrievalSet)
-        texts = [text for text in each.documents.values() if isinstance(text, str)]
-        columns.append(texts or list(each.queries.values()))
+    for evaluation_set in sets:
+        assert isinstance(evaluation_set, RetrievalSet)
+        texts = [text for text in evaluation_set.documents.values() if isinstance(text, str)]
+        columns.append(texts or list(evaluation_set.queries.values()))
     return [column[row] for row in range(max(map(len, columns))) for column in columns if row < len(column)]
 
 

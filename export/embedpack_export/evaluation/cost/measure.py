@@ -75,8 +75,8 @@ def measure_costs(
     return {
         variant: Cost(
             file_bytes=pack.manifest.variant_bytes(variant),
-            peak_rss_bytes=max(each.peak_rss_bytes for each in measured),
-            tokens_per_s=tokens / statistics.median(each.seconds for each in measured),
+            peak_rss_bytes=max(measurement.peak_rss_bytes for measurement in measured),
+            tokens_per_s=tokens / statistics.median(measurement.seconds for measurement in measured),
         )
         for variant, measured in samples.items()
     }

@@ -97,8 +97,8 @@ def inspect_inputs(pack: Pack, task: str, inputs: Sequence[Input], prompt_name: 
     prompt = pack.manifest.tasks[task].prompt(prompt_name)
     infos = []
     with Progress("counting tokens", len(inputs)) as progress:
-        for each in _processed(open_processor(pack), inputs, prompt):
-            infos.append(InputInfo(len(each.ids), each.image is not None, each.alone))
+        for model_input in _processed(open_processor(pack), inputs, prompt):
+            infos.append(InputInfo(len(model_input.ids), model_input.image is not None, model_input.alone))
             progress.advance(1)
     return infos
 
@@ -115,7 +115,7 @@ def pooled(vectors: MultiEmbeddings, infos: Sequence[InputInfo], factor: int) ->
         pool_rows(vectors.codes[start:stop], info.unpooled, factor)
         for (start, stop), info in zip(bounds, infos, strict=True)
     ]
-    offsets = offsets_of([len(each) for each in rows])
+    offsets = offsets_of([len(pooled_rows) for pooled_rows in rows])
     return MultiEmbeddings(
         np.concatenate(rows), offsets, "float32", vectors.dimensions, vectors.space, vectors.max_pixels
     )

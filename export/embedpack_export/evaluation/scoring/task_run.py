@@ -95,7 +95,7 @@ def run_task(run: TaskRun, sets: Sequence[AnySet], reference: Reference) -> Task
         InputError, CapacityError: an input cannot be used.
         PackError: the pack is broken.
     """
-    set_runs = [_set_run(run, reference, each) for each in sets]
+    set_runs = [_set_run(run, reference, evaluation_set) for evaluation_set in sets]
     reference.close()
     codec = TaskCodec.open(run.pack, run.task)
     results: list[SetResult] = []
@@ -103,38 +103,46 @@ def run_task(run: TaskRun, sets: Sequence[AnySet], reference: Reference) -> Task
     for variant in run.variants:
         model = Embedder(run.pack.folder, variant=variant, threads=run.threads)
         cosines = []
-        for each in set_runs:
-            logger.info("%s: %s", variant, each.evaluation_set.name)
-            vectors = encode_set(model, run.task, each.evaluation_set)
-            results += single_results(each.single, run.grid.single(variant), vectors, codec)
+        for set_run in set_runs:
+            logger.info("%s: %s", variant, set_run.evaluation_set.name)
+            vectors = encode_set(model, run.task, set_run.evaluation_set)
+            results += single_results(set_run.single, run.grid.single(variant), vectors, codec)
             if run.cosine_groups:
-                cosines.append(_labeled_cosines(each, vectors))
-            if each.multi is not None:
-                multi_vectors = encode_set_multi(model, run.task, each.multi.evaluation_set)
+                cosines.append(_labeled_cosines(set_run, vectors))
+            if set_run.multi is not None:
+                multi_vectors = encode_set_multi(model, run.task, set_run.multi.evaluation_set)
                 settings = run.grid.multi(variant)
-                results += multi_results(each.multi, settings, multi_vectors, each.right_infos, codec)
+                results += multi_results(set_run.multi, settings, multi_vectors, set_run.right_infos, codec)
         if run.cosine_groups:
             groups.append(_grouped(variant, cosines))
     return TaskScores(set_runs, results, groups)
 
 
-def _set_run(run: TaskRun, reference: Reference, each: AnySet) -> SetRun:
+def _set_run(run: TaskRun, reference: Reference, evaluation_set: AnySet) -> SetRun:
     """Open the scorers of a set with the vectors of the reference."""
-    logger.info("reference (%s) of %s: %s", reference.kind, run.task, each.name)
-    left, right = each.sides
+    logger.info("reference (%s) of %s: %s", reference.kind, run.task, evaluation_set.name)
+    left, right = evaluation_set.sides
     # Tokens are needed for the length groups, and those of documents for token pooling.
     left_infos = _infos(run, left) if run.cosine_groups else []
     right_infos = _infos(run, right) if run.cosine_groups or run.grid.has_multi else []
-    vectors = VectorPair(*(_reference_vectors(run, reference, side) for side in each.sides))
-    if isinstance(each, PairSet):
-        return SetRun(each, PairScorer(each, vectors, against_full=run.against_full), None, left_infos, right_infos)
-    qrels = QrelsScorer(each)
+    vectors = VectorPair(*(_reference_vectors(run, reference, side) for side in evaluation_set.sides))
+    if isinstance(evaluation_set, PairSet):
+        return SetRun(
+            evaluation_set,
+            PairScorer(evaluation_set, vectors, against_full=run.against_full),
+            None,
+            left_infos,
+            right_infos,
+        )
+    qrels = QrelsScorer(evaluation_set)
     multi = None
     if run.grid.has_multi:
-        multi_vectors = MultiVectorPair(*(_reference_multi_vectors(run, reference, side) for side in each.sides))
-        multi = MultiVectorScorer(each, qrels, multi_vectors)
-    single = RetrievalScorer(each, qrels, vectors, against_full=run.against_full)
-    return SetRun(each, single, multi, left_infos, right_infos)
+        multi_vectors = MultiVectorPair(
+            *(_reference_multi_vectors(run, reference, side) for side in evaluation_set.sides)
+        )
+        multi = MultiVectorScorer(evaluation_set, qrels, multi_vectors)
+    single = RetrievalScorer(evaluation_set, qrels, vectors, against_full=run.against_full)
+    return SetRun(evaluation_set, single, multi, left_infos, right_infos)
 
 
 def _infos(run: TaskRun, side: Side) -> list[InputInfo]:
@@ -150,7 +158,7 @@ def _reference_vectors(run: TaskRun, reference: Reference, side: Side) -> Embedd
 def _reference_multi_vectors(run: TaskRun, reference: Reference, side: Side) -> MultiEmbeddings:
     manifest = run.pack.manifest
     rows = reference.multi(run.task, side.inputs, manifest.tasks[run.task].prompt(side.prompt_name))
-    offsets = offsets_of([len(each) for each in rows])
+    offsets = offsets_of([len(vectors) for vectors in rows])
     return MultiEmbeddings(np.concatenate(rows), offsets, "float32", rows[0].shape[1], manifest.space(run.task))
 
 
@@ -198,14 +206,14 @@ def multi_results(
             progress.advance(1)
 
 
-def _labeled_cosines(each: SetRun, vectors: VectorPair) -> tuple[Float64, list[str], list[str]]:
+def _labeled_cosines(set_run: SetRun, vectors: VectorPair) -> tuple[Float64, list[str], list[str]]:
     """Return the cosines of full vectors with the reference's, and the language and length group of each input."""
-    exact = each.single.reference
+    exact = set_run.single.reference
     cosines = np.concatenate(
         [row_cosines(vectors.left.codes, exact.left.codes), row_cosines(vectors.right.codes, exact.right.codes)]
     )
-    lengths = [info.length for info in (*each.left_infos, *each.right_infos)]
-    return cosines, list(each.evaluation_set.languages), lengths
+    lengths = [info.length for info in (*set_run.left_infos, *set_run.right_infos)]
+    return cosines, list(set_run.evaluation_set.languages), lengths
 
 
 def _grouped(variant: str, parts: Sequence[tuple[Float64, list[str], list[str]]]) -> CosineGroups:

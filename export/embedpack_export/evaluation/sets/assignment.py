@@ -51,13 +51,15 @@ def assign(sets: Sequence[AnySet], manifest: Manifest, tasks: Sequence[str], var
             raise InputError(unknown("task", task, manifest.tasks))
     by_task: dict[str, list[AnySet]] = {task: [] for task in manifest.tasks}
     skipped: dict[str, str] = {}
-    for each in sets:
-        wanted, reason = _tasks_of(each, manifest, tasks)
-        measured = [task for task in wanted if variants_of(manifest, task, variants)]
+    for evaluation_set in sets:
+        candidates, reason = _tasks_of(evaluation_set, manifest, tasks)
+        measured = [task for task in candidates if variants_of(manifest, task, variants)]
         if not measured:
-            skipped[each.name] = reason or f"none of the measured variants has the task {', '.join(wanted)}"
+            skipped[evaluation_set.name] = (
+                reason or f"none of the measured variants has the task {', '.join(candidates)}"
+            )
         for task in measured:
-            by_task[task].append(each)
+            by_task[task].append(evaluation_set)
     for name, reason in skipped.items():
         logger.warning("skipped %s: %s", name, reason)
     assigned = {task: chosen for task, chosen in by_task.items() if chosen}
@@ -67,13 +69,16 @@ def assign(sets: Sequence[AnySet], manifest: Manifest, tasks: Sequence[str], var
     return Assignment(assigned, skipped)
 
 
-def _tasks_of(each: AnySet, manifest: Manifest, named: Sequence[str]) -> tuple[Sequence[str], str]:
+def _tasks_of(evaluation_set: AnySet, manifest: Manifest, named: Sequence[str]) -> tuple[Sequence[str], str]:
     """Return the tasks that a set is measured with, and the reason if there is none."""
-    if each.kind == "visual" and manifest.image is None:
+    if evaluation_set.kind == "visual" and manifest.image is None:
         return (), "its documents are images, and the pack reads texts only"
-    own = task_of(each.kind, list(manifest.tasks))
+    own = task_of(evaluation_set.kind, list(manifest.tasks))
     if own is None and not named:
-        return (), f"none of the pack's tasks is known to be for sets of the kind {each.kind}; name one with --task"
+        return (
+            (),
+            f"none of the pack's tasks is known to be for sets of the kind {evaluation_set.kind}; name one with --task",
+        )
     return named or [task for task in manifest.tasks if task == own], ""
 
 

@@ -21,9 +21,9 @@ def find_sets(data: Path) -> dict[str, SetFolder]:
     """
     if not data.is_dir():
         raise InputError(f"{data}: no such folder; --data names the folder of the sets")
-    whole = open_set_folder(data, data.resolve().name)
-    if whole is not None:
-        return {"": whole}
+    root = open_set_folder(data, data.resolve().name)
+    if root is not None:
+        return {"": root}
     folders = {}
     for path, below, _ in os.walk(data):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -57,7 +57,7 @@ def read_sets(data: Path, names: Sequence[str] = (), limit: int | None = None) -
         if name not in folders:
             raise InputError(f"{data}: {unknown('set', name, list(folders))}")
     sets = [read_set(folders[name]) for name in dict.fromkeys(names or folders)]
-    return sets if limit is None else [_limited(each, limit) for each in sets]
+    return sets if limit is None else [_limited(evaluation_set, limit) for evaluation_set in sets]
 
 
 def read_retrieval_sets(data: Path, names: Sequence[str], limit: int | None = None) -> list[RetrievalSet]:
@@ -67,17 +67,19 @@ def read_retrieval_sets(data: Path, names: Sequence[str], limit: int | None = No
         InputError: as `read_sets`, or one of the sets is a pair set.
     """
     sets = []
-    for each in read_sets(data, names, limit):
-        if not isinstance(each, RetrievalSet):
-            raise InputError(f"{data / each.name}: a set of pairs; here a set with queries and documents is needed")
-        sets.append(each)
+    for evaluation_set in read_sets(data, names, limit):
+        if not isinstance(evaluation_set, RetrievalSet):
+            raise InputError(
+                f"{data / evaluation_set.name}: a set of pairs; here a set with queries and documents is needed"
+            )
+        sets.append(evaluation_set)
     return sets
 
 
-def _limited(whole: AnySet, limit: int) -> AnySet:
-    cut = whole.limited(limit)
+def _limited(evaluation_set: AnySet, limit: int) -> AnySet:
+    cut = evaluation_set.limited(limit)
     if isinstance(cut, PairSet) and len(set(cut.scores)) < 2:
         raise InputError(
-            f"{whole.name}: its first {limit} pairs have one score, so there is nothing to rank; raise --limit"
+            f"{evaluation_set.name}: its first {limit} pairs have one score, so there is nothing to rank; raise --limit"
         )
     return cut

@@ -80,13 +80,13 @@ def read_set(folder: SetFolder) -> AnySet:
 
 def _read_retrieval(folder: Path, corpus: Path, name: str) -> RetrievalSet:
     documents = _read_entries(corpus, folder)
-    asked = find_file(folder, QUERIES)
-    if asked is None:
+    queries_file = find_file(folder, QUERIES)
+    if queries_file is None:
         raise InputError(
             f"{folder / QUERIES}: missing, and so is {QUERIES}.gz; "
             f"a set has {CORPUS}, {QUERIES} and {QRELS}, or {PAIRS}"
         )
-    queries = _read_entries(asked, None)
+    queries = _read_entries(queries_file, None)
     qrels = _read_qrels(folder, queries, documents)
     if not qrels:
         raise InputError(f"{folder}: no query has a relevant document (a grade above 0); is this the right qrels file?")
@@ -129,10 +129,10 @@ def _text(location: str, record: Mapping[str, Any]) -> str:
     title, text = record.get("title") or "", record.get("text")
     if not isinstance(text, str) or not isinstance(title, str):
         raise InputError(f"{location}: `text` (and `title`, if there is one) must be a text, found {text!r}")
-    whole = f"{title} {text}".strip() if title.strip() else text
-    if not whole.strip():
+    content = f"{title} {text}".strip() if title.strip() else text
+    if not content.strip():
         raise InputError(f"{location}: the text is empty; leave the entry out, and its judgements too")
-    return whole
+    return content
 
 
 def _image(location: str, folder: Path, name: object) -> Path:
