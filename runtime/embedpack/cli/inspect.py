@@ -118,7 +118,7 @@ def _print_sizes(manifest: Manifest) -> None:
         print(f"precision   {precision:<20} {size:8} bytes per vector")
     if manifest.multi_vector_dimensions is None:
         return
-    tokens = None if manifest.image is None else manifest.image.most_tokens
+    tokens = None if manifest.image is None else manifest.image.max_tokens
     image = "" if tokens is None else f"; the largest image has {tokens} tokens"
     print(f"multi       {manifest.multi_vector_dimensions} dimensions per token{image}")
     for precision, size in _sizes(manifest.multi_vector_dimensions):

@@ -109,7 +109,7 @@ class ImageInput(Strict, frozen=True):
     pooled_after: Annotated[int, msgspec.Meta(ge=0)]
 
     @property
-    def most_tokens(self) -> int:
+    def max_tokens(self) -> int:
         """Number of tokens of the largest image, with those before and after it."""
         around = len(self.tokens_before) + len(self.tokens_after)
         return around + self.max_pixels // (self.patch_size * self.merge_size) ** 2
