@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "fingerprint": pack.manifest.source.fingerprint,
             "variant": variant,
             "graph": graph.name,
-            "weights_bytes": graph.weights.total,
+            "weights_bytes": graph.weight_sizes.total,
             "repetitions": options.repetitions,
             "prepare": prepared(PrepareJob(**job)),
             "cold": _cold_starts(forms, job, options.repetitions),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from embedpack import Embedder, InputError
-from embedpack.engine.loading import _tell_slow_products
+from embedpack.engine.loading import _log_slow_int8
 from embedpack.engine.session import GraphSession
 from embedpack.vectors.embeddings import concatenate
 from tests.helpers.tiny_pack import TINY_PACK
@@ -161,7 +161,7 @@ def test_slow_int8_of_a_cpu_is_told_once(
     tiny: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, saturate: bool
 ) -> None:
     monkeypatch.setattr("embedpack.engine.loading.products_saturate", lambda: saturate)
-    _tell_slow_products.cache_clear()
+    _log_slow_int8.cache_clear()
     with caplog.at_level(logging.DEBUG, "embedpack"):
         for weights in ("fp32", "int8", "int8"):
             Embedder(tiny, weights=weights, threads=1)

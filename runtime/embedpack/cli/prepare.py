@@ -84,7 +84,7 @@ def _print_space(pack: Pack, names: list[str], cache: Path) -> None:
     from embedpack.engine.prepare import disk_bytes, graphs_of
 
     graphs = {graph.name: graph for name in names for graph in graphs_of(pack, name)}
-    needed = sum(disk_bytes(graph.weights) for graph in graphs.values())
+    needed = sum(disk_bytes(graph.weight_sizes) for graph in graphs.values())
     print(f"{cache}: needs up to {needed / 1e6:,.1f} MB for {', '.join(names)}", flush=True)
 
 

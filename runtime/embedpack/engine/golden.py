@@ -1,4 +1,4 @@
-"""Golden inputs: texts and the vectors that each variant gave when the pack was made, for `embedpack verify`."""
+"""Golden vectors: texts and the vectors of each variant on the exporting machine, for `embedpack verify`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embedpack.pack.folder import Pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING
 from embedpack.pack.manifest import Strict, WeightsFormat
 
-# Largest 1 - cosine. Another CPU rounds intermediate values otherwise; quantized graphs can pass a rounding on.
+# Largest 1 - cosine by weights format. CPUs round intermediate values differently, and quantization amplifies it.
 TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-6, "int8": 1e-3, "int4": 1e-3}
 
 TEXTS = (
@@ -30,27 +30,27 @@ TEXTS = (
 
 
 class GoldenCase(Strict, frozen=True):
-    """A text with the prompt in front of it; a null text stands for `golden_image`."""
+    """A text and its prompt; without a text, `golden_image`."""
 
     prompt: str
     text: str | None
 
 
 class Golden(Strict, frozen=True):
-    """Content of the golden file: the cases of each task, and a vector for each of them by variant."""
+    """Content of the golden file: cases by task, and their vectors by `golden_key`."""
 
     cases: dict[str, list[GoldenCase]]
     vectors: dict[str, list[list[float]]]
 
 
 def check_golden(pack: Pack, variant: str) -> float:
-    """Run a variant on its golden inputs.
+    """Compare a variant with its golden vectors.
 
     Returns:
-        The largest 1 - cosine to the recorded vectors.
+        Largest 1 - cosine to the recorded vectors.
 
     Raises:
-        PackError: the recorded vectors are missing, or the variant gives others.
+        PackError: the recorded vectors are missing, or differ from those of the variant.
     """
     chosen = pack.manifest.variants[variant]
     golden = _read(pack)
@@ -66,7 +66,7 @@ def check_golden(pack: Pack, variant: str) -> float:
 
 
 def golden_key(variant: str, task: str) -> str:
-    """Name of the recorded vectors of a switchable variant with the adapter of a task."""
+    """Key of the recorded vectors of a switchable variant with the adapter of a task."""
     return f"{variant}:{task}"
 
 
@@ -79,7 +79,7 @@ def _read(pack: Pack) -> Golden:
 
 
 def _worst_loss(pack: Pack, golden: Golden, variant: str, task: str, encoder: Encoder) -> float:
-    """The largest 1 - cosine of a variant to its recorded vectors for one task."""
+    """Largest 1 - cosine of a variant to its recorded vectors for one task."""
     path = pack.folder / pack.manifest.golden
     switchable = pack.manifest.variants[variant].task is None
     cases = golden.cases.get(task, [])
@@ -96,13 +96,13 @@ def _worst_loss(pack: Pack, golden: Golden, variant: str, task: str, encoder: En
             raise PackError(f"{path}: a vector of {variant!r} has {expected.size} values, not {vector.size}")
         with np.errstate(invalid="ignore"):
             loss = 1 - vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
-        # max() would drop a NaN, the loss to a vector without a direction.
+        # max() would drop NaN, the loss if a vector has no direction.
         worst = float(np.maximum(worst, loss))
     return worst
 
 
 def golden_cases(prompts: Iterable[str], *, images: bool) -> list[GoldenCase]:
-    """Every text under every prompt and under none, and the image where images are read."""
+    """Golden cases: every text with every prompt and without one, and `golden_image` if the pack takes images."""
     cases = [GoldenCase(prompt=prompt, text=text) for prompt in sorted({"", *prompts}) for text in TEXTS]
     return [*cases, *[GoldenCase(prompt="", text=None)] * images]
 
@@ -110,7 +110,7 @@ def golden_cases(prompts: Iterable[str], *, images: bool) -> list[GoldenCase]:
 def golden_vectors(
     encoder: Encoder, cases: Sequence[GoldenCase], adapter: str | None = None
 ) -> list[npt.NDArray[np.float32]]:
-    """Single vectors of the cases."""
+    """Single vectors of golden cases, float32 [dimensions] each; every case runs alone."""
     vectors = []
     for case in cases:
         items = list(encoder.processor.items([golden_image() if case.text is None else case.text]))
@@ -120,6 +120,6 @@ def golden_vectors(
 
 
 def golden_image() -> npt.NDArray[np.uint8]:
-    """Colours that run across an image, uint8 [100, 140, 3]; its sides are no multiples of a window."""
+    """Color gradients, RGB uint8 [100, 140, 3]; the sides are not multiples of a window."""
     down, across = np.mgrid[:100, :140]
     return np.stack([down * 255 // 99, across * 255 // 139, (down * across) % 256], axis=-1).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Loading a variant: its files checked, its graphs opened, its inputs prepared."""
+"""Loading of a variant: checks its files, opens its graphs, adapters and processor."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from embedpack.pack.manifest import Variant, VisionGraph
 
 logger = logging.getLogger("embedpack")
 
-# Weights of which a second copy may be held for speed.
-SMALL_BYTES = 200_000_000
+# Largest size of weights of which a second copy is held for runs of one thread.
+MAX_COPIED_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
 class PackGraph:
-    """One of a pack's graphs, on this host.
+    """A graph of a pack.
 
     Attributes:
-        pack: that it is in.
-        name: of its file.
-        external_data: files of its weights.
+        pack: pack that it belongs to.
+        name: file name of the graph.
+        external_data: file names of its weights.
     """
 
     pack: Pack
@@ -42,33 +42,33 @@ class PackGraph:
 
     @classmethod
     def of(cls, pack: Pack, graph: Variant | VisionGraph) -> PackGraph:
-        """The graph of a part of the manifest."""
+        """Text graph of a variant, or a vision graph."""
         return cls(pack, graph.graph, graph.external_data)
 
     @property
     def identity(self) -> Identity:
-        """What a prepared graph must have been made of and for."""
+        """Identity of the prepacked graph for this host."""
         return identity_of(self.pack, self.name, self.external_data)
 
     @property
     def path(self) -> Path:
-        """Path of its file, once its digest is known to be right, and the sizes of its weights."""
+        """Path of its file, after a check of the digest and of the sizes of the weights."""
         for name in self.external_data:
             self.pack.path(name)
         return checked_path(self.pack, self.name)
 
     @property
-    def weights(self) -> WeightSizes:
-        """What its file says about its weights."""
+    def weight_sizes(self) -> WeightSizes:
+        """Sizes of its weights, from the graph file."""
         return read_weight_sizes(self.pack.read(self.name), str(self.pack.folder / self.name))
 
     def open(self, threads: int, cache: Path | None, tokens: int) -> LoadedGraph:
-        """Load it, or what `embedpack prepare` made of it.
+        """Load the prepacked graph of `embedpack prepare` if there is one, else the graph of the pack.
 
         Args:
-            threads: for one run.
-            cache: where prepared graphs lie; None: nowhere.
-            tokens: of the largest batch that is common.
+            threads: number of threads of a run.
+            cache: folder of the prepacked graphs; None: load the graph of the pack.
+            tokens: batch size to plan memory for.
 
         Raises:
             PackError: a file is missing or changed, or cannot be loaded.
@@ -79,8 +79,8 @@ class PackGraph:
         saved = None if prepared is None else prepared.path
         budget = None if prepared is None else prepared.token_budget(threads)
         stored = sum(self.pack.manifest.files[name].bytes for name in self.external_data)
-        weights = functools.cache(lambda: self.weights)
-        check_load(str(path), stored, weights, prepared=saved is not None, tokens=tokens)
+        weight_sizes = functools.cache(lambda: self.weight_sizes)
+        check_load(str(path), stored, weight_sizes, prepared=saved is not None, tokens=tokens)
         if saved is not None:
             try:
                 session = GraphSession(saved, threads)
@@ -88,47 +88,47 @@ class PackGraph:
                 logger.warning("%s; it is not used: run embedpack prepare again", cause)
             else:
                 logger.info("%s: loaded as prepared for this host, from %s", self.name, saved.parent)
-                # Its weights are mapped: a second session shares them.
-                return LoadedGraph(session, budget, weights, threads, _opens_single(saved, threads))
-        single = _opens_single(path, threads) if stored <= SMALL_BYTES else None
-        return LoadedGraph(GraphSession(path, threads), budget, weights, threads, single)
+                # The weights are mapped, so a second session shares them.
+                return LoadedGraph(session, budget, weight_sizes, threads, _one_thread_session(saved, threads))
+        one_thread_session = _one_thread_session(path, threads) if stored <= MAX_COPIED_BYTES else None
+        return LoadedGraph(GraphSession(path, threads), budget, weight_sizes, threads, one_thread_session)
 
 
-def _opens_single(path: Path, threads: int) -> Callable[[], GraphSession] | None:
-    """Opens a graph for runs of one thread, at the first call only; None: it is open for them already."""
+def _one_thread_session(path: Path, threads: int) -> Callable[[], GraphSession] | None:
+    """A cached function that opens a graph with one thread; None if `threads` is 1 anyway."""
     return functools.cache(lambda: GraphSession(path, 1)) if threads > 1 else None
 
 
 def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None = None) -> Encoder:
-    """Load a variant's graphs and the pack's tokenizer; their digests are checked, of the weights only the size.
+    """Load the graphs of a variant and the pack's tokenizer; checks their digests, and the sizes of the weights.
 
     Args:
         pack: the pack.
         variant: one of its variants.
-        threads: for one run.
-        cache: where graphs lie that were prepared for this host; None: the pack's own are used.
+        threads: number of threads of a run.
+        cache: folder of the prepacked graphs; None: load the graphs of the pack.
 
     Raises:
         PackError: a file is missing or changed, or cannot be loaded.
         CapacityError: the variant does not fit the memory.
     """
     check_onnxruntime(variant.min_onnxruntime)
-    # Asking the CPU takes longer than telling it.
+    # Checked only if the message is logged: the check itself takes time.
     if variant.weights == "int8" and logger.isEnabledFor(logging.DEBUG):
-        _tell_slow_products()
+        _log_slow_int8()
     processor = open_processor(pack)
     vision = None
     if pack.manifest.image is not None:
         image_graph = pack.manifest.vision[variant.weights]
-        # Large, and of no use to those who embed texts only.
+        # Opened at the first image: it is large, and not needed for texts.
         vision = functools.cache(lambda: PackGraph.of(pack, image_graph).open(threads, cache, TOKEN_BUDGET).session)
     text = PackGraph.of(pack, variant).open(threads, cache, TOKEN_BUDGET)
     return Encoder(text, processor, vision, open_adapters(pack, variant))
 
 
 @functools.cache
-def _tell_slow_products() -> None:
-    """Once in a process, however many packs it opens."""
+def _log_slow_int8() -> None:
+    """Log once per process that this CPU has no VNNI."""
     if products_saturate():
         logger.debug(
             "this CPU has no int8 dot products (VNNI): int8 gives the same vectors here, but is less far ahead of fp32 "
@@ -137,22 +137,22 @@ def _tell_slow_products() -> None:
 
 
 def open_adapters(pack: Pack, variant: Variant) -> dict[str, Adapter]:
-    """The adapters of a switchable variant by task; none of a merged one.
+    """Open the adapters of a switchable variant, by task; a merged variant has none.
 
     Raises:
-        PackError: a file is missing or changed, or is no adapter.
+        PackError: a file is missing or changed, or is not an adapter.
     """
     return {task: Adapter(checked_path(pack, name)) for task, name in variant.adapter_files.items()}
 
 
 def checked_path(pack: Pack, name: str) -> Path:
-    """Path of a file whose digest is right; onnxruntime trusts what it maps."""
+    """Path of a file after a check of its digest, as onnxruntime does not validate the files that it maps."""
     pack.read(name)
     return pack.path(name)
 
 
 def open_processor(pack: Pack) -> Processor:
-    """How the pack's inputs become token ids.
+    """Open the processor of a pack.
 
     Raises:
         PackError: the tokenizer is missing or changed, or does not fit the graphs.

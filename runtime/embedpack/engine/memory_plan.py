@@ -1,10 +1,10 @@
-"""How much memory a graph will take, said before it is loaded, and before it reads a long text.
+"""Estimates of the memory that a graph needs to be loaded and to compute a batch.
 
-onnxruntime maps weights from their files. Products keep a copy of theirs in an order that is faster to read. Prepared
-graphs hold these copies in their own files.
+onnxruntime maps weights from their files, and matrix products keep a packed copy of theirs. The files of prepacked
+graphs contain these copies, so they are mapped too.
 
-The factors were taken from the anonymous memory of processes that did nothing but load a graph and run it: an encoder
-384 wide, decoders 576 and 2048 wide, in the formats fp32, int8 and int4.
+The factors were fitted to the anonymous memory of processes that only load and run a graph: an encoder of width 384
+and decoders of widths 576 and 2048, in the formats fp32, int8 and int4.
 """
 
 from __future__ import annotations
@@ -14,56 +14,56 @@ from collections.abc import Callable
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.host.memory import available_memory, check_memory
 
-# Bytes in memory for each byte of the weights.
-PRODUCT, BLOCK_PRODUCT, OTHER = 1.0, 1.5, 0.0
-# Of a prepared graph, for each byte of all weights.
-PREPARED = 0.1
-# A graph's nodes, and what onnxruntime needs in between.
+# Bytes in memory per byte of the weights, by operator; all other weights are only mapped.
+MATMUL_FACTOR, NBITS_MATMUL_FACTOR = 1.0, 1.5
+# Bytes in memory per byte of all weights of a prepacked graph.
+PREPACKED_FACTOR = 0.1
+# Nodes of a graph and buffers of onnxruntime.
 BASE_BYTES = 30_000_000
-# Values that are held for a token, as multiples of the inputs and outputs of the widest product.
-HELD = 10
+# Values in memory per token, as a multiple of the inputs plus outputs of the widest matrix product.
+ACTIVATION_FACTOR = 10
 FLOAT_BYTES = 4
 
 
 def load_bytes(weights: WeightSizes, *, prepared: bool) -> int:
-    """Bytes of memory, mapped files left out, that loading a graph takes."""
+    """Bytes of memory that loading a graph takes, without mapped files."""
     if prepared:
-        return BASE_BYTES + int(PREPARED * weights.total)
-    copies = PRODUCT * weights.matmul_bytes + BLOCK_PRODUCT * weights.nbits_matmul_bytes + OTHER * weights.other_bytes
+        return BASE_BYTES + int(PREPACKED_FACTOR * weights.total)
+    copies = MATMUL_FACTOR * weights.matmul_bytes + NBITS_MATMUL_FACTOR * weights.nbits_matmul_bytes
     return BASE_BYTES + int(copies)
 
 
 def batch_bytes(weights: WeightSizes, rows: int, longest: int) -> int:
-    """Bytes of memory that a batch takes while it is computed.
+    """Bytes of memory that computing a batch takes.
 
     Args:
-        weights: of the graph.
-        rows: texts of the batch.
-        longest: tokens of its longest text.
+        weights: sizes of the graph's weights.
+        rows: number of texts of the batch.
+        longest: number of tokens of its longest text.
     """
-    linear = HELD * FLOAT_BYTES * weights.widest * rows * longest
-    # Scores of every token with every other, where an attention is not computed piece by piece.
+    linear = ACTIVATION_FACTOR * FLOAT_BYTES * weights.widest * rows * longest
+    # Scores of every token with every other, if an attention does not compute them block by block.
     return linear + FLOAT_BYTES * weights.materialized_score_heads * rows * longest**2
 
 
 def check_load(where: str, stored: int, weights: Callable[[], WeightSizes], *, prepared: bool, tokens: int) -> None:
-    """Refuse a graph that does not fit the memory.
+    """Refuse a graph that does not fit the memory together with a batch.
 
     Args:
-        where: its name, for the message.
-        stored: bytes of its weights on disk, at least.
-        weights: reads what its file says about them; asked only where memory may be short.
-        prepared: it is loaded as prepared for this host.
-        tokens: of the largest batch that is common.
+        where: name of the graph for the error message.
+        stored: size of its weights on disk in bytes.
+        weights: reads the sizes of its weights; called only if memory may be short.
+        prepared: whether its prepacked graph is loaded.
+        tokens: batch size to plan memory for.
 
     Raises:
-        CapacityError: with the figures.
+        CapacityError: more memory is needed than available.
     """
     available = available_memory()
-    if available is None or (stored + BASE_BYTES) * 2 * BLOCK_PRODUCT < available:
+    if available is None or (stored + BASE_BYTES) * 2 * NBITS_MATMUL_FACTOR < available:
         return
-    found = weights()
-    loaded, batch = load_bytes(found, prepared=prepared), batch_bytes(found, 1, tokens)
+    sizes = weights()
+    loaded, batch = load_bytes(sizes, prepared=prepared), batch_bytes(sizes, 1, tokens)
     remedy = "free some memory, or take a variant with smaller weights"
     if not prepared:
         remedy += ", or run embedpack prepare on a host like this one: prepared weights are mapped, not copied"

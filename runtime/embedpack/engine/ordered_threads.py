@@ -1,4 +1,4 @@
-"""Calls that go on at the same time, a thread each, and whose results arrive in order."""
+"""Concurrent calls with results in the order of the calls."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Result = TypeVar("Result")
 
 
 def run_ordered(calls: Iterable[Callable[[], Result]], workers: int) -> Generator[Result, None, None]:
-    """Results of calls in the order of the calls, `workers` of which go on at a time.
+    """Run calls on a pool of threads and yield their results in the order of the calls.
 
-    Calls are taken from the iterable by the caller's own thread, at most one more than can go on. After an error, or
-    when the caller loses interest, those that go on are waited for and no others begin.
+    The caller's own thread takes the calls from the iterable, at most one more than there are workers. After an error,
+    or if the generator is closed, running calls are completed and no others start.
 
     Args:
-        calls: each independent of the others.
-        workers: at least 1.
+        calls: independent calls.
+        workers: number of threads, at least 1.
 
     Raises:
-        BaseException: what the first call that failed, or the iterable, raised.
+        BaseException: the exception of the first call that failed, or of the iterable.
     """
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="embedpack")

@@ -1,7 +1,7 @@
-"""Preparing a variant for this host: its graphs with the copies of weights that products read, and the fastest batches.
+"""Preparation of a variant for this host: prepacked graphs and the fastest token budget.
 
-See `embedpack.engine.prepared` for where this lies and when it is used. A graph is written to a temporary folder,
-loaded from there, compared bit by bit with the pack's own, and only then gets its name.
+`embedpack.engine.prepared` defines their cache. A prepacked graph is written to a temporary folder, loaded from there
+and compared bit by bit with the graph of the pack before it is renamed to its final name.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ from embedpack.storage.atomic import atomic_file, disk_errors
 logger = logging.getLogger("embedpack")
 
 STAGING = ".preparing-"
-# What a killed run left is removed by the next one after that time.
-LEFTOVER_SECONDS = 86_400.0
-# The graph itself, alignment and headers.
+# Age at which the temporary folder of a killed run is removed.
+MAX_STAGING_SECONDS = 86_400.0
+# Factor for the graph itself, alignment and headers.
 DISK_MARGIN = 1.05
 Feeds = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class PreparedFile:
-    """What became of one graph.
+    """A prepacked graph in the cache.
 
     Attributes:
-        graph: its name in the pack.
-        folder: in the cache.
-        bytes: of its files there; 0: the graph cannot be saved.
-        written: now; else they were there.
-        seconds: that it took.
+        graph: file name of the graph in the pack.
+        folder: folder in the cache.
+        bytes: size of its files; 0: the graph cannot be saved.
+        written: whether the files were written now, not found in the cache.
+        seconds: duration of its preparation.
     """
 
     graph: str
@@ -77,7 +77,15 @@ class PreparedFile:
 
 @dataclass(frozen=True)
 class PreparedVariant:
-    """What became of a variant: its graphs, and the batches that are fastest with that many threads."""
+    """Result of preparing a variant.
+
+    Attributes:
+        variant: name of the variant.
+        graphs: its prepacked graphs, the text graph first.
+        threads: number of threads of the measurement.
+        token_budget: fastest token budget with this number of threads.
+        tokens_per_second: speed by token budget.
+    """
 
     variant: str
     graphs: tuple[PreparedFile, ...]
@@ -88,25 +96,25 @@ class PreparedVariant:
 
 @dataclass(frozen=True)
 class _Probe:
-    """Runs whose results tell whether two sessions compute the same."""
+    """Runs that compare two sessions of a graph bit by bit."""
 
     output: str
     feeds: Sequence[Feeds]
     adapter: Adapter | None = None
 
-    def results(self, session: GraphSession) -> list[bytes]:
+    def outputs(self, session: GraphSession) -> list[bytes]:
         return [session.run([self.output], feeds, self.adapter)[0].tobytes() for feeds in self.feeds]
 
 
-def disk_bytes(weights: WeightSizes) -> int:
-    """Bytes on disk of a prepared graph: its weights, and the copies that products read."""
-    if not weights.can_be_saved:
+def disk_bytes(sizes: WeightSizes) -> int:
+    """Size of a prepacked graph on disk, its weights and their packed copies; 0: it cannot be saved."""
+    if not sizes.can_be_saved:
         return 0
-    return int(DISK_MARGIN * (weights.total + weights.matmul_bytes))
+    return int(DISK_MARGIN * (sizes.total + sizes.matmul_bytes))
 
 
 def graphs_of(pack: Pack, variant: str) -> list[PackGraph]:
-    """The graphs that a variant runs on this CPU, the text graph first."""
+    """Graphs of a variant, the text graph first."""
     chosen = pack.manifest.variants[variant]
     graphs = [PackGraph.of(pack, chosen)]
     if pack.manifest.image is not None:
@@ -115,17 +123,17 @@ def graphs_of(pack: Pack, variant: str) -> list[PackGraph]:
 
 
 def prepare_variant(pack: Pack, variant: str, threads: int, cache: Path) -> PreparedVariant:
-    """Prepare a variant; graphs that are prepared already, and whole, are kept.
+    """Write the prepacked graphs of a variant and measure its token budgets; intact graphs in the cache are kept.
 
     Args:
         pack: the pack.
         variant: one of its variants.
-        threads: with which batches are measured.
-        cache: where it is written; made if it is missing.
+        threads: number of threads of the measurement.
+        cache: folder of the prepacked graphs; created if it is missing.
 
     Raises:
         PackError: a file of the pack is missing or changed, or others may write to the cache.
-        CapacityError: it does not fit the disk or the memory.
+        CapacityError: a graph does not fit the disk or the memory.
         InputError: the cache cannot be written.
     """
     chosen = pack.manifest.variants[variant]
@@ -134,23 +142,24 @@ def prepare_variant(pack: Pack, variant: str, threads: int, cache: Path) -> Prep
     adapter = next(iter(open_adapters(pack, chosen).values()), None)
     _make_cache(cache)
     probes = [_text_probe(processor, adapter), *([] if processor.image is None else [_vision_probe(processor)])]
-    done = []
-    for graph, probe in zip(graphs_of(pack, variant), probes, strict=True):
-        begin = time.perf_counter()
-        found = _intact(cache, graph.identity)
-        prepared = found or _write(graph, probe, threads, cache)
-        size = sum(entry.bytes for entry in prepared.record.files.values())
-        seconds = time.perf_counter() - begin
-        done.append((prepared, PreparedFile(graph.name, str(prepared.folder), size, found is None, seconds)))
-    text = graphs_of(pack, variant)[0]
-    session = text.open(threads, cache, TOKEN_BUDGET).session
+    graphs = graphs_of(pack, variant)
+    files = [_prepare_graph(graph, probe, threads, cache) for graph, probe in zip(graphs, probes, strict=True)]
+    session = graphs[0].open(threads, cache, TOKEN_BUDGET).session
     times = measure_budgets(session, processor, pack.manifest.text.vocabulary, adapter)
-    _add_budget(done[0][0], threads, times.best)
-    return PreparedVariant(variant, tuple(item for _, item in done), threads, times.best, times.tokens_per_second)
+    _add_budget(read_prepared(Path(files[0].folder), graphs[0].identity), threads, times.best)
+    return PreparedVariant(variant, tuple(files), threads, times.best, times.tokens_per_second)
+
+
+def _prepare_graph(graph: PackGraph, probe: _Probe, threads: int, cache: Path) -> PreparedFile:
+    begin = time.perf_counter()
+    cached = _find_intact(cache, graph.identity)
+    prepared = cached or _write(graph, probe, threads, cache)
+    size = sum(entry.bytes for entry in prepared.record.files.values())
+    return PreparedFile(graph.name, str(prepared.folder), size, cached is None, time.perf_counter() - begin)
 
 
 def _add_budget(prepared: PreparedGraph, threads: int, budget: int) -> None:
-    """Write the best budget of a text graph down beside it."""
+    """Add the fastest token budget of a text graph to its record."""
     budgets = prepared.record.token_budgets | {str(threads): budget}
     _write_record(prepared.folder, msgspec.structs.replace(prepared.record, token_budgets=budgets))
 
@@ -163,41 +172,41 @@ def _make_cache(cache: Path) -> None:
         check_private(cache)
     except PackError as cause:
         raise PackError(f"{cause}; make it yours alone (chmod go-w), or choose another folder with --cache") from cause
-    for left in cache.glob(f"{STAGING}*"):
-        if time.time() - left.stat().st_mtime > LEFTOVER_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
+    for folder in cache.glob(f"{STAGING}*"):
+        if time.time() - folder.stat().st_mtime > MAX_STAGING_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _intact(cache: Path, identity: Identity) -> PreparedGraph | None:
-    """What is prepared already, if every byte of it is as it was written."""
-    found = find_prepared(cache, identity)
-    if found is None:
+def _find_intact(cache: Path, identity: Identity) -> PreparedGraph | None:
+    """Find a prepacked graph in the cache and check the digests of all its files."""
+    prepared = find_prepared(cache, identity)
+    if prepared is None:
         return None
-    for name, entry in found.record.files.items():
-        if describe_file(found.folder / name) != entry:
-            logger.warning("%s: changed since it was prepared; it is written again", found.folder / name)
+    for name, entry in prepared.record.files.items():
+        if describe_file(prepared.folder / name) != entry:
+            logger.warning("%s: changed since it was prepared; it is written again", prepared.folder / name)
             return None
-    return found
+    return prepared
 
 
 def _write(graph: PackGraph, probe: _Probe, threads: int, cache: Path) -> PreparedGraph:
-    """Write a prepared graph and prove that it computes what the pack's own does."""
-    path, weights = graph.path, graph.weights
-    needed, free = disk_bytes(weights), shutil.disk_usage(cache).free
+    """Write a prepacked graph, and check that its outputs equal those of the graph of the pack."""
+    path, sizes = graph.path, graph.weight_sizes
+    needed, free = disk_bytes(sizes), shutil.disk_usage(cache).free
     if needed > free:
         raise CapacityError(
             f"{cache}: {graph.name} needs about {needed // 10**6} MB there, {free // 10**6} MB are free; free some "
             "space, or choose another folder with --cache"
         )
-    check_load(str(path), weights.total, lambda: weights, prepared=False, tokens=TOKEN_BUDGET)
+    check_load(str(path), sizes.total, lambda: sizes, prepared=False, tokens=TOKEN_BUDGET)
     _check_weights(graph)
     with disk_errors(cache), tempfile.TemporaryDirectory(dir=cache, prefix=STAGING) as staging:
         folder = Path(staging) / "graph"
         folder.mkdir(mode=PRIVATE_FOLDER)
-        names = FILES if weights.can_be_saved else ()
+        names = FILES if sizes.can_be_saved else ()
         if names:
-            expected = probe.results(GraphSession(path, threads, save_to=folder / GRAPH))
-            if probe.results(GraphSession(folder / GRAPH, threads)) != expected:
+            expected = probe.outputs(GraphSession(path, threads, save_to=folder / GRAPH))
+            if probe.outputs(GraphSession(folder / GRAPH, threads)) != expected:
                 raise PackError(
                     f"{path}: its prepared form gives other vectors; it is not kept, the pack works without it"
                 )
@@ -227,20 +236,20 @@ def _write_record(folder: Path, record: Record) -> None:
 
 
 def _check_weights(graph: PackGraph) -> None:
-    """Refuse weights that are not those of the manifest: what is prepared lives on when the pack is gone."""
+    """Refuse weights that differ from the manifest, as the prepacked graph outlives the pack."""
     for name in graph.external_data:
-        found, expected = describe_file(graph.pack.path(name)), graph.pack.manifest.files[name]
-        if found != expected:
+        entry, expected = describe_file(graph.pack.path(name)), graph.pack.manifest.files[name]
+        if entry != expected:
             raise PackError(
-                f"{graph.pack.folder / name}: expected sha256 {expected.sha256[:16]}…, found {found.sha256[:16]}…; "
+                f"{graph.pack.folder / name}: expected sha256 {expected.sha256[:16]}…, found {entry.sha256[:16]}…; "
                 "copy the pack again"
             )
 
 
 def _text_probe(processor: Processor, adapter: Adapter | None) -> _Probe:
-    """Each text alone, and all of them together."""
-    items = processor.process(processor.items(TEXTS), "")
-    feeds = [processor.collate(batch, []) for batch in (*([item] for item in items), items)]
+    """Runs of each golden text alone and of all together."""
+    inputs = processor.process(processor.items(TEXTS), "")
+    feeds = [processor.collate(batch, []) for batch in (*([text] for text in inputs), inputs)]
     return _Probe(SENTENCE_EMBEDDING, feeds, adapter)
 
 

@@ -1,12 +1,11 @@
-"""Graphs that were prepared for this host: where they lie, and whether they may be used.
+"""Cache of the prepacked graphs of `embedpack prepare`.
 
-`embedpack prepare` saves a graph together with the copies of its weights that products read. onnxruntime maps them, so
-they are loaded fast and shared between processes. They fit one CPU and one onnxruntime only, which is why they lie in
-the user's cache and not in the pack. Products of 4-bit blocks cannot be saved like this; of their graphs only the
-fastest batches are written down.
+A prepacked graph is saved with the packed copies of the weights of matrix products. onnxruntime maps both, so they load
+fast and processes share them. They fit one CPU and one onnxruntime release only, so they are in the user's cache, not
+in the pack. Products with 4-bit blocks cannot be saved; for graphs with them, only the fastest token budgets are kept.
 
-Whoever could write to the cache could change vectors unseen: it must belong to the user, and be writable by nobody
-else. A prepared graph that is damaged, or was made for something else, is not used.
+Anybody who can write to the cache can change vectors unnoticed, so it must belong to the user and be writable by
+nobody else. A prepacked graph that is damaged, or that was made for another host or graph, is not used.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from embedpack.pack.manifest import FileEntry, Sha256, Strict
 
 logger = logging.getLogger("embedpack")
 
-# A folder in place of the user's own; empty: nothing prepared is used.
+# Environment variable with another cache folder; empty: no cache.
 CACHE_VARIABLE = "EMBEDPACK_CACHE"
 RECORD = "prepared.json"
 GRAPH = "graph.onnx"
@@ -41,13 +40,13 @@ PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
 
 class Identity(Strict, frozen=True):
-    """What a prepared graph was made of and for.
+    """Source and host of a prepacked graph.
 
     Attributes:
-        graph: digest of the pack's graph.
-        weights: digests of its weights.
-        onnxruntime: release.
-        cpu: see `embedpack.host.cpu`.
+        graph: sha256 of the graph in the pack.
+        weights: sha256 of its weights files.
+        onnxruntime: release of onnxruntime.
+        cpu: identity of the CPU, see `embedpack.host.cpu`.
     """
 
     graph: Sha256
@@ -57,7 +56,7 @@ class Identity(Strict, frozen=True):
 
     @property
     def key(self) -> str:
-        """Name of its folder."""
+        """Name of the folder in the cache."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
 
@@ -65,9 +64,9 @@ class Record(Strict, frozen=True):
     """Content of prepared.json.
 
     Attributes:
-        identity: see there.
-        files: of the folder; none where the graph cannot be saved.
-        token_budgets: the fastest budget of a batch, by the number of threads.
+        identity: source and host of the graph.
+        files: files of the folder by name; none if the graph cannot be saved.
+        token_budgets: fastest token budget by number of threads.
     """
 
     identity: Identity
@@ -77,18 +76,18 @@ class Record(Strict, frozen=True):
 
 @dataclass(frozen=True)
 class PreparedGraph:
-    """A prepared graph that may be used."""
+    """A prepacked graph that has passed the checks of `read_prepared`."""
 
     folder: Path
     record: Record
 
     @property
     def path(self) -> Path | None:
-        """The graph's file; None: it could not be saved, the pack's own is to be used."""
+        """Path of the graph; None: it could not be saved, use that of the pack."""
         return self.folder / GRAPH if self.record.files else None
 
     def token_budget(self, threads: int) -> int | None:
-        """The fastest budget of a batch; None: not measured with that many threads."""
+        """Fastest token budget; None: not measured with this number of threads."""
         return self.record.token_budgets.get(str(threads))
 
 
@@ -102,7 +101,7 @@ def cache_folder() -> Path | None:
 
 
 def identity_of(pack: Pack, graph: str, external_data: Iterable[str]) -> Identity:
-    """Identity of one of a pack's graphs on this host."""
+    """Identity of the prepacked graph of a pack's graph on this host."""
     files = pack.manifest.files
     return Identity(
         graph=files[graph].sha256,
@@ -113,7 +112,7 @@ def identity_of(pack: Pack, graph: str, external_data: Iterable[str]) -> Identit
 
 
 def find_prepared(cache: Path, identity: Identity) -> PreparedGraph | None:
-    """The prepared graph, if there is one that may be used; one that may not is told in the log."""
+    """Find a prepacked graph; None if there is none or it fails a check, which is logged."""
     folder = cache / identity.key
     if not os.path.lexists(folder):
         return None
@@ -125,10 +124,10 @@ def find_prepared(cache: Path, identity: Identity) -> PreparedGraph | None:
 
 
 def read_prepared(folder: Path, identity: Identity) -> PreparedGraph:
-    """Open a prepared graph. Of its weights only the size is checked, as of a pack's.
+    """Open a prepacked graph; checks all but the content of its weights, as `Pack` does.
 
     Raises:
-        PackError: it is damaged, was made for something else, or others may write to it.
+        PackError: it is damaged, was made for another host or graph, or others may write to it.
     """
     for path in (folder.parent, folder, folder / RECORD):
         check_private(path)
@@ -139,31 +138,31 @@ def read_prepared(folder: Path, identity: Identity) -> PreparedGraph:
         raise PackError(f"{folder / RECORD}: names other files than {', '.join(FILES)}")
     for name, entry in record.files.items():
         check_private(folder / name)
-        found = (folder / name).stat().st_size
-        if found != entry.bytes:
-            raise PackError(f"{folder / name}: expected {entry.bytes} bytes, found {found}")
+        size = (folder / name).stat().st_size
+        if size != entry.bytes:
+            raise PackError(f"{folder / name}: expected {entry.bytes} bytes, found {size}")
     if record.files and describe_file(folder / GRAPH) != record.files[GRAPH]:
         raise PackError(f"{folder / GRAPH}: changed since it was prepared")
     return PreparedGraph(folder, record)
 
 
 def check_private(path: Path) -> None:
-    """Refuse a file or a folder that somebody else could have written.
+    """Refuse a file or folder that other users could have written.
 
     Raises:
-        PackError: it is missing, a link, of another user, or writable by others.
+        PackError: it is missing, a link, owned by another user, or writable by others.
     """
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError as cause:
         raise PackError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         raise PackError(f"{path}: a symbolic link")
-    # Windows knows neither of both.
+    # Windows has neither owners nor modes of this kind.
     if hasattr(os, "geteuid"):
-        if found.st_uid != os.geteuid():
+        if status.st_uid != os.geteuid():
             raise PackError(f"{path}: belongs to another user")
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PackError(f"{path}: others may write to it")
 
 

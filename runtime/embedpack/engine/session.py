@@ -1,4 +1,4 @@
-"""An onnxruntime session over one graph of a pack."""
+"""onnxruntime sessions of the graphs of a pack."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from embedpack.errors import PackError
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     error for error in vars(ort_errors).values() if isinstance(error, type) and issubclass(error, Exception)
 )
-# A graph that lacks an output or an input is a ValueError of onnxruntime's own Python code.
+# onnxruntime's Python code raises ValueError if a graph has no such output or input.
 RUN_ERRORS: tuple[type[Exception], ...] = (ValueError, *ORT_ERRORS)
-# Name of the weights beside a graph that a session saved.
+# Name of the weights file next to a saved graph.
 SAVED_WEIGHTS = "weights.bin"
 # Smaller tensors stay in the graph's file.
 SAVED_MIN_BYTES = 1024
-# How long a thread looks for the next piece of a run before it sleeps: about what waking it takes. Not to look at all
-# made two threads slower than one for short texts; to look for milliseconds did so where other programs use the cores.
+# Spin time before a worker sleeps, about the wake-up latency. 0 made two threads slower than one on short texts;
+# milliseconds did on busy hosts.
 SPIN_MICROSECONDS = "20"
-# A file that is no adapter is a RuntimeError.
+# onnxruntime raises RuntimeError for a file that is not an adapter.
 LOAD_ERRORS: tuple[type[Exception], ...] = (RuntimeError, *RUN_ERRORS)
 
 
 def check_onnxruntime(minimum: str) -> None:
-    """Refuse an onnxruntime that lacks operators of a graph.
+    """Refuse an onnxruntime without the operators of a graph.
 
     Raises:
         PackError: the installed release is older than `minimum`.
@@ -48,10 +48,10 @@ class Adapter:
     """A low-rank adapter of a switchable graph, mapped from its file."""
 
     def __init__(self, path: Path) -> None:
-        """Open it.
+        """Open an adapter file.
 
         Raises:
-            PackError: the file is no adapter.
+            PackError: the file is not an adapter.
         """
         self._adapter = ort.LoraAdapter()
         try:
@@ -60,22 +60,22 @@ class Adapter:
             raise PackError(f"{path}: onnxruntime cannot load this adapter: {str(cause).splitlines()[0]}") from cause
 
     def activate(self, options: ort.RunOptions) -> None:
-        """Make it the adapter of a run."""
+        """Make this the adapter of a run."""
         options.add_active_adapter(self._adapter)
 
 
 class GraphSession:
-    """One loaded graph."""
+    """A loaded graph."""
 
     def __init__(self, graph: Path, threads: int, *, mapped: bool = False, save_to: Path | None = None) -> None:
         """Load a graph.
 
         Args:
-            graph: the file.
-            threads: for one run.
-            mapped: leave the weights where they are, in mapped files, instead of a copy that products read faster.
-            save_to: write the graph there as it is once it is loaded, and SAVED_WEIGHTS beside it: all weights, and the
-                copies that products read. Loaded again, these are mapped; they fit this CPU and this onnxruntime only.
+            graph: path of the graph file.
+            threads: number of threads of a run.
+            mapped: leave the weights in mapped files, instead of packed copies that matrix products read faster.
+            save_to: path to save the prepacked graph at, with SAVED_WEIGHTS next to it: all weights and the packed
+                copies. Loaded again, both are mapped; they fit this CPU and this onnxruntime only.
 
         Raises:
             PackError: onnxruntime cannot load it.
@@ -93,7 +93,7 @@ class GraphSession:
             options.add_session_config_entry("session.disable_prepacking", "1")
         if save_to is not None:
             _save(options, save_to)
-        # Failures are raised; onnxruntime need not print them as well.
+        # Errors are raised, so onnxruntime must not print them as well.
         options.log_severity_level = 4
         try:
             self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
@@ -110,13 +110,16 @@ class GraphSession:
         *,
         release_memory: bool = False,
     ) -> list[npt.NDArray[Any]]:
-        """Compute some of the outputs, with an adapter if the graph takes them.
+        """Compute outputs of the graph.
 
         Args:
-            outputs: their names.
+            outputs: names of the outputs.
             feeds: inputs by name.
-            adapter: of a switchable graph.
-            release_memory: return the memory of this run to the system; else it is kept for the next one.
+            adapter: adapter of a switchable graph; None: its backbone.
+            release_memory: whether to return the memory of this run to the system instead of keeping it for the next.
+
+        Returns:
+            Arrays in the order of `outputs`; `embedpack.pack.graph_io` has their dtypes and shapes.
 
         Raises:
             PackError: the graph has no such output, or fails on these inputs.

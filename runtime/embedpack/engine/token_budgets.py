@@ -1,7 +1,7 @@
-"""Which budget of tokens makes batches fastest on this host: a short measurement with ids drawn by chance.
+"""Measurement of the fastest token budget of this host, on random token ids.
 
-Small batches waste little on padding and stay in the caches; large ones read the weights less often. Where the best
-lies depends on the width of the model, the caches and the memory of the host.
+Small batches need little padding and stay in the caches; large ones read the weights less often. The optimum depends
+on the width of the model and on the caches and memory of the host.
 """
 
 from __future__ import annotations
@@ -19,20 +19,25 @@ from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING
 
 CANDIDATES = (64, 128, 256, 512, 1024)
-SHORTEST, LONGEST = 6, 128
-TEXTS, FEWER_TEXTS = 64, 24
-# Above it a pass over TEXTS would take too long.
-SLOW_SECONDS_PER_TOKEN = 1e-3
-# Passes over all candidates: at least three, more while there is time.
-MIN_PASSES, MAX_PASSES, SECONDS = 3, 9, 6.0
-# A smaller budget that is this close is preferred: it takes less memory, and its first results come earlier.
-CLOSE = 0.03
+MIN_TOKENS, MAX_TOKENS = 6, 128
+# Number of texts; of a model that takes more than MAX_SECONDS_PER_TOKEN, the second.
+TEXTS, TEXTS_IF_SLOW = 64, 24
+MAX_SECONDS_PER_TOKEN = 1e-3
+# Passes over all candidates: at least the minimum, more within the time.
+MIN_PASSES, MAX_PASSES, MAX_SECONDS = 3, 9, 6.0
+# A smaller budget within this tolerance is preferred: it takes less memory and returns first results earlier.
+TIME_TOLERANCE = 0.03
 SEED = 0
 
 
 @dataclass(frozen=True)
 class BudgetTimes:
-    """What was measured: the best budget, and the tokens a second with each."""
+    """Result of a measurement.
+
+    Attributes:
+        best: best token budget.
+        tokens_per_second: speed by token budget.
+    """
 
     best: int
     tokens_per_second: dict[int, float]
@@ -41,41 +46,40 @@ class BudgetTimes:
 def measure_budgets(
     session: GraphSession, processor: Processor, vocabulary: int, adapter: Adapter | None = None
 ) -> BudgetTimes:
-    """Time passes over texts of mixed lengths with every budget in turn; the median of each counts.
+    """Time passes over texts of mixed lengths with every budget in turn, and compare the medians.
 
     Args:
-        session: a text graph.
-        processor: of its inputs.
-        vocabulary: ids are below it.
-        adapter: of a switchable graph.
+        session: session of a text graph.
+        processor: processor of the pack.
+        vocabulary: number of token ids.
+        adapter: adapter of a switchable graph.
     """
     rng = np.random.default_rng(SEED)
-    longest = min(LONGEST, processor.tokenizer.max_tokens)
+    longest = min(MAX_TOKENS, processor.tokenizer.max_tokens)
     one = [_text(rng, vocabulary, longest)]
     _pass(session, processor, one, longest, adapter)
-    slow = _pass(session, processor, one, longest, adapter) / longest > SLOW_SECONDS_PER_TOKEN
-    low, high = np.log(min(SHORTEST, longest)), np.log(longest)
-    lengths = np.rint(np.exp(rng.uniform(low, high, FEWER_TEXTS if slow else TEXTS))).astype(int)
+    slow = _pass(session, processor, one, longest, adapter) / longest > MAX_SECONDS_PER_TOKEN
+    low, high = np.log(min(MIN_TOKENS, longest)), np.log(longest)
+    lengths = np.rint(np.exp(rng.uniform(low, high, TEXTS_IF_SLOW if slow else TEXTS))).astype(int)
     texts = [_text(rng, vocabulary, length) for length in lengths]
-    # A budget that holds all texts is the largest that means anything.
+    # Larger budgets than that of all texts would make no difference.
     budgets = [budget for budget in CANDIDATES if budget <= lengths.sum()]
     times: dict[int, list[float]] = {budget: [] for budget in budgets}
     begin = time.perf_counter()
     for index in range(MAX_PASSES):
-        if index >= MIN_PASSES and time.perf_counter() - begin > SECONDS:
+        if index >= MIN_PASSES and time.perf_counter() - begin > MAX_SECONDS:
             break
         for budget in budgets:
             times[budget].append(_pass(session, processor, texts, budget, adapter))
-    medians = {budget: float(np.median(found)) for budget, found in times.items()}
-    return BudgetTimes(
-        best_budget(medians), {budget: float(lengths.sum() / found) for budget, found in medians.items()}
-    )
+    medians = {budget: float(np.median(seconds)) for budget, seconds in times.items()}
+    speeds = {budget: float(lengths.sum() / seconds) for budget, seconds in medians.items()}
+    return BudgetTimes(best_budget(medians), speeds)
 
 
 def best_budget(seconds: dict[int, float]) -> int:
-    """The smallest budget that is about as fast as any, from the seconds of a pass with each."""
-    fastest = min(seconds.values())
-    return min(budget for budget, found in seconds.items() if found <= fastest * (1 + CLOSE))
+    """Smallest budget that is within TIME_TOLERANCE of the fastest, from the seconds of a pass by budget."""
+    limit = min(seconds.values()) * (1 + TIME_TOLERANCE)
+    return min(budget for budget, duration in seconds.items() if duration <= limit)
 
 
 def _text(rng: np.random.Generator, vocabulary: int, length: int) -> npt.NDArray[np.int64]:
@@ -89,10 +93,10 @@ def _pass(
     budget: int,
     adapter: Adapter | None,
 ) -> float:
-    """Seconds of one pass."""
-    items = [ModelInput(ids, slice(0, len(ids)), np.zeros(len(ids), np.bool_)) for ids in texts]
+    """Seconds of one pass over all texts."""
+    inputs = [ModelInput(ids, slice(0, len(ids)), np.zeros(len(ids), np.bool_)) for ids in texts]
     batches = token_budget_batches([len(ids) for ids in texts], budget)
-    feeds = [processor.collate([items[row] for row in rows], []) for rows in batches]
+    feeds = [processor.collate([inputs[row] for row in rows], []) for rows in batches]
     begin = time.perf_counter()
     for feed in feeds:
         session.run([SENTENCE_EMBEDDING], feed, adapter)

@@ -1,7 +1,6 @@
-"""What a graph file says about its weights: how many bytes each kind of operator reads.
+"""Sizes of a graph's weights by the operator that reads them, from the ONNX file.
 
-An ONNX file is a protocol buffer. Only the few fields that are needed are looked at; everything else is skipped. The
-numbers of the fields are those of onnx.proto3.
+An ONNX file is a protocol buffer. Only the fields named below are read; their numbers are those of onnx.proto3.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from dataclasses import dataclass
 
 from embedpack.errors import PackError
 
-# Products keep an arranged copy of their weights in memory; others read them where they are mapped.
-PRODUCTS = frozenset({"MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat"})
-BLOCK_PRODUCT = "MatMulNBits"
-# Holds the scores of every token with every other; the others that the graphs use do not.
-SCORING, HEADS = "Attention", "q_num_heads"
+# Operators that keep a packed copy of their weights in memory; others read mapped weights.
+MATMULS = frozenset({"MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat"})
+NBITS_MATMUL = "MatMulNBits"
+# The only attention operator of our graphs that materializes the scores of every token with every other.
+MATERIALIZED_ATTENTION, HEADS_ATTRIBUTE = "Attention", "q_num_heads"
 
 MODEL_GRAPH = 7
 GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
@@ -30,14 +29,14 @@ Field = tuple[int, int | memoryview]
 
 @dataclass(frozen=True)
 class WeightSizes:
-    """Bytes of the weights outside a graph's file, by what reads them.
+    """Sizes of a graph's external weights in bytes, by operator.
 
     Attributes:
-        matmul_bytes: read by matrix products.
-        nbits_matmul_bytes: read by products of blocks of 4 bits.
-        other_bytes: tables, norms, biases.
-        widest: inputs plus outputs of the widest product; 0: there is none.
-        materialized_score_heads: most heads of an attention that holds all of its scores; 0: there is none.
+        matmul_bytes: weights of matrix products.
+        nbits_matmul_bytes: weights of matrix products with 4-bit blocks.
+        other_bytes: embedding tables, norms and biases.
+        widest: inputs plus outputs of the widest matrix product; 0: no matrix products.
+        materialized_score_heads: largest number of heads of an attention that materializes its scores; 0: none does.
     """
 
     matmul_bytes: int
@@ -48,16 +47,16 @@ class WeightSizes:
 
     @property
     def can_be_saved(self) -> bool:
-        """Whether the copies that products read can be saved with the graph.
+        """True if the graph can be saved prepacked.
 
-        onnxruntime 1.31 saves only a part of what products of blocks read: loaded again, they give wrong numbers or
-        crash.
+        onnxruntime 1.31 saves only a part of the packed 4-bit blocks: the loaded graph computes wrong numbers or
+        crashes.
         """
         return self.nbits_matmul_bytes == 0
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Size of all weights."""
         return self.matmul_bytes + self.nbits_matmul_bytes + self.other_bytes
 
 
@@ -72,18 +71,18 @@ class _Node:
 class _Tensor:
     name: str
     dimensions: tuple[int, ...]
-    outside: int
+    external_bytes: int
 
 
 def read_weight_sizes(content: bytes, where: str) -> WeightSizes:
-    """Read a graph file.
+    """Read the sizes of the weights from an ONNX file.
 
     Args:
-        content: of the file.
-        where: its name, for the message.
+        content: content of the file.
+        where: its name for the error message.
 
     Raises:
-        PackError: this is no ONNX file.
+        PackError: it is not an ONNX file.
     """
     try:
         (graph,) = (value for number, value in _fields(memoryview(content)) if number == MODEL_GRAPH)
@@ -93,22 +92,21 @@ def read_weight_sizes(content: bytes, where: str) -> WeightSizes:
         tensors = [_tensor(value) for number, value in parts if number == GRAPH_INITIALIZER]
     except (IndexError, KeyError, ValueError) as cause:
         raise PackError(f"{where}: not an ONNX graph; copy the pack again") from cause
-    return _sorted(tensors, nodes)
+    return _sum_by_operator(tensors, nodes)
 
 
-def _sorted(tensors: list[_Tensor], nodes: list[_Node]) -> WeightSizes:
-    """The bytes of the tensors by the kind of the operator that reads each."""
+def _sum_by_operator(tensors: list[_Tensor], nodes: list[_Node]) -> WeightSizes:
     readers = {name: node.kind for node in nodes for name in node.inputs}
     bytes_of = dict.fromkeys(("matmul_bytes", "nbits_matmul_bytes", "other_bytes"), 0)
     widest = 0
     for tensor in tensors:
         reader = readers.get(tensor.name, "")
         kind = "other_bytes"
-        if reader in PRODUCTS:
+        if reader in MATMULS:
             kind = "matmul_bytes"
-        elif reader == BLOCK_PRODUCT:
+        elif reader == NBITS_MATMUL:
             kind = "nbits_matmul_bytes"
-        bytes_of[kind] += tensor.outside
+        bytes_of[kind] += tensor.external_bytes
         if kind == "matmul_bytes" and len(tensor.dimensions) == 2:
             widest = max(widest, sum(tensor.dimensions))
         elif kind == "nbits_matmul_bytes" and len(tensor.dimensions) == 3:
@@ -124,15 +122,15 @@ def _node(content: memoryview) -> _Node:
     kind = next((_text(value) for number, value in parts if number == NODE_KIND), "")
     inputs = tuple(_text(value) for number, value in parts if number == NODE_INPUT)
     heads = 0
-    if kind == SCORING:
+    if kind == MATERIALIZED_ATTENTION:
         attributes = [dict(_fields(_block(value))) for number, value in parts if number == NODE_ATTRIBUTE]
-        found = [item[ATTRIBUTE_INTEGER] for item in attributes if _text(item[ATTRIBUTE_NAME]) == HEADS]
-        heads = next((value for value in found if isinstance(value, int)), 0)
+        counts = [item[ATTRIBUTE_INTEGER] for item in attributes if _text(item[ATTRIBUTE_NAME]) == HEADS_ATTRIBUTE]
+        heads = next((value for value in counts if isinstance(value, int)), 0)
     return _Node(kind, inputs, heads)
 
 
 def _tensor(content: memoryview) -> _Tensor:
-    name, dimensions, outside = "", list[int](), 0
+    name, dimensions, external_bytes = "", list[int](), 0
     for number, value in _fields(content):
         if number == TENSOR_NAME:
             name = _text(value)
@@ -141,50 +139,50 @@ def _tensor(content: memoryview) -> _Tensor:
         elif number == TENSOR_EXTERNAL:
             entry = {key: _text(text) for key, text in _fields(_block(value))}
             if entry.get(ENTRY_KEY) == "length":
-                outside = int(entry[ENTRY_VALUE])
-    return _Tensor(name, tuple(dimensions), outside)
+                external_bytes = int(entry[ENTRY_VALUE])
+    return _Tensor(name, tuple(dimensions), external_bytes)
 
 
 def _fields(content: memoryview) -> Iterator[Field]:
-    """Numbers and values of the fields of a message: integers, or the bytes of texts, messages and lists."""
+    """Field numbers and values of a message: integers, or the bytes of strings, messages and packed lists."""
     place = 0
     while place < len(content):
-        key, place = _number(content, place)
+        key, place = _varint(content, place)
         kind = key & 7
         if kind == 0:
-            value, place = _number(content, place)
+            value, place = _varint(content, place)
             yield key >> 3, value
         elif kind in (1, 5):
             place += 8 if kind == 1 else 4
         elif kind == 2:
-            size, place = _number(content, place)
+            size, place = _varint(content, place)
             if place + size > len(content):
-                raise ValueError("a field ends behind its message")
+                raise ValueError("a field ends after its message")
             yield key >> 3, content[place : place + size]
             place += size
         else:
             raise ValueError(f"field of kind {kind}")
 
 
-def _number(content: memoryview, place: int) -> tuple[int, int]:
-    """An integer of seven bits a byte, the lowest first, and where it ends."""
+def _varint(content: memoryview, place: int) -> tuple[int, int]:
+    """A varint (seven bits per byte, lowest first), and the position after it."""
     byte = content[place]
     if byte < 128:
         return byte, place + 1
-    found = shift = 0
+    value = shift = 0
     while byte >= 128:
-        found |= (byte & 127) << shift
+        value |= (byte & 127) << shift
         place, shift = place + 1, shift + 7
         byte = content[place]
-    return found | byte << shift, place + 1
+    return value | byte << shift, place + 1
 
 
 def _packed(content: memoryview) -> list[int]:
-    place, found = 0, []
+    place, values = 0, []
     while place < len(content):
-        value, place = _number(content, place)
-        found.append(value)
-    return found
+        value, place = _varint(content, place)
+        values.append(value)
+    return values
 
 
 def _block(value: int | memoryview) -> memoryview:

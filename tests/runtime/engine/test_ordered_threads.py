@@ -109,7 +109,7 @@ def test_a_few_batches_get_all_threads(tiny: Path, runs: list[tuple[int, str]]) 
 def test_no_second_copy_of_large_weights(
     tiny: Path, runs: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedpack.engine.loading.SMALL_BYTES", 1000)
+    monkeypatch.setattr("embedpack.engine.loading.MAX_COPIED_BYTES", 1000)
     Embedder(tiny, weights="int8", threads=2, prepared=False).encode(TEXTS)
     assert {threads for threads, _ in runs} == {2}
 
