@@ -266,7 +266,7 @@ def test_the_graph_codes_with_the_codebook_of_its_task(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fitted to the calibration texts, the same every time, and where the manifest says."""
-    monkeypatch.setattr("embedpack_export.quantization.codebook_fit.shares_found", center_helps)
+    monkeypatch.setattr("embedpack_export.quantization.codebook_fit.neighbour_recall", center_helps)
     texts = [f"{first} {second}" for first in ("the cat", "a house", "rain", "how to", "blue") for second in TEXTS]
     settings = quick(checkpoint, tmp_path / "pack", weights=("fp32",))
     calibration_file(tmp_path, tuple(texts))

@@ -65,7 +65,7 @@ def centered_codebook(vectors: Float32, ends: Sequence[int], *, rotate: bool, se
 
 
 def center_helps(vectors: Float32, codebook: Codebook, precision: str) -> npt.NDArray[np.float64]:
-    """Figures in place of `shares_found`: of a toy's few random vectors it is chance which parts of a codebook help."""
+    """Recall in place of `neighbour_recall`, which is chance for the few random vectors of a toy."""
     return np.full(len(vectors), 1.0 if codebook.center.any() and not codebook.rotation else 0.5)
 
 

@@ -131,7 +131,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def v4(made: Path) -> Exported:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("embedpack_export.quantization.codebook_fit.shares_found", center_helps)
+        patch.setattr("embedpack_export.quantization.codebook_fit.neighbour_recall", center_helps)
         export(quick(made, made.parent / "pack", adapter_modes=("merged", "switchable")))
     return Exported(made, made.parent / "pack", {task: V4Reference.from_checkpoint(made, task) for task in TASKS})
 

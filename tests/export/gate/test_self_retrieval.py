@@ -1,4 +1,4 @@
-"""The ranking loss: beside a formula written out, at its ends, and always the same."""
+"""The ranking loss compared with a plain formula, at its extremes, and its determinism."""
 
 from __future__ import annotations
 

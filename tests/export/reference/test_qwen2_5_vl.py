@@ -1,4 +1,4 @@
-"""The layout of the made checkpoints, and the reference that judges what is exported from them."""
+"""The layout of the generated checkpoints, and their torch reference."""
 
 from __future__ import annotations
 
