@@ -395,7 +395,7 @@ def test_export_writes_a_pack_that_verifies(tmp_path: Path, capsys: pytest.Captu
     assert main(["verify", str(pack)]) == 0
     assert Embedder(pack).truncate_dims == (24, 32)
     assert main(["export", str(checkpoint), "-o", str(pack)]) == 1
-    assert "exists; choose another place, or pass --overwrite" in capsys.readouterr().err
+    assert "exists; choose another folder, or pass --overwrite" in capsys.readouterr().err
 
 
 def test_export_of_one_part(v4_checkpoint: Path, calibration: Path, tmp_path: Path) -> None:
@@ -425,7 +425,7 @@ def test_export_of_a_repository(
     manifest = read_pack(pack).manifest
     assert (manifest.name, manifest.source.revision) == ("tiny-lab/tiny-bert", "c" * 40)
     assert main(command) == 1
-    assert "exists; choose another place, or pass --overwrite" in capsys.readouterr().err
+    assert "exists; choose another folder, or pass --overwrite" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     assert asked == [("tiny-lab/tiny-bert", "v2"), ("tiny-lab/tiny-bert", None)]
 

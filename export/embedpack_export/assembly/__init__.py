@@ -1,1 +1,1 @@
-"""The pack on disk: graphs, files and the manifest that names them."""
+"""Pack on disk: graphs, files and the manifest that names them."""

@@ -1,4 +1,4 @@
-"""The manifest of a pack, and the files that an export writes last."""
+"""Manifest of a pack, and the files that an export writes last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pack folder that appears whole or not at all."""
+"""Atomic creation of a pack folder."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         try:
             names = listed_files(output)
         except PackError as cause:
-            raise InputError(f"{output}: exists and is no pack; choose another place") from cause
+            raise InputError(f"{output}: exists and is no pack; choose another folder") from cause
         if not overwrite:
-            raise InputError(f"{output}: exists; choose another place, or pass --overwrite")
+            raise InputError(f"{output}: exists; choose another folder, or pass --overwrite")
         for path in sorted(output.rglob("*")):
             name = path.relative_to(output).as_posix()
             if not path.is_dir() and name != MANIFEST_NAME and name not in names:
-                raise InputError(f"{output}: holds {name!r}, which is no part of the pack; move it away first")
+                raise InputError(f"{output}: contains {name!r}, which is not part of the pack; move it away first")
 
 
 def _take_place(partial: Path, output: Path) -> None:

@@ -105,9 +105,9 @@ def find_family(model_type: str) -> Family:
     Raises:
         CheckpointError: there is none.
     """
-    known = [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)]
-    if model_type.replace("_", "-") not in known:
-        raise CheckpointError(f"config.json: {unknown('model_type', model_type, known)}")
+    families = [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)]
+    if model_type.replace("_", "-") not in families:
+        raise CheckpointError(f"config.json: {unknown('model_type', model_type, families)}")
     family = importlib.import_module(f"{__name__}.{model_type.replace('-', '_')}").FAMILY
     assert isinstance(family, Family)
     return family

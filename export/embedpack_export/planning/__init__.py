@@ -1,1 +1,1 @@
-"""The export plan: settings, tasks, calibration texts."""
+"""Export plan: settings, model source, tasks, calibration texts."""

@@ -15,7 +15,7 @@ SHIPPED = Path(__file__).parents[1] / "data" / "calibration.jsonl"
 
 
 class CalibrationText(msgspec.Struct, frozen=True):
-    """A line of a calibration file; `kind` picks the prompt of that name where the task has one."""
+    """Line of a calibration file; `kind` is the name of its prompt, if the task has that prompt."""
 
     text: str
     kind: str | None = None
@@ -32,8 +32,8 @@ class CalibrationSet:
     def by_prompt(self, prompt: Callable[[str | None], str]) -> dict[str, list[str]]:
         """Group the texts by the prompt of their kind."""
         groups: dict[str, list[str]] = {}
-        for item in self.texts:
-            groups.setdefault(prompt(item.kind), []).append(item.text)
+        for line in self.texts:
+            groups.setdefault(prompt(line.kind), []).append(line.text)
         return groups
 
 
@@ -41,7 +41,7 @@ def read_calibration(path: Path | None) -> CalibrationSet:
     """Read JSON lines with a "text" each; None takes the texts that come with the exporter.
 
     Raises:
-        InputError: the file is missing, not JSON lines, or holds no text.
+        InputError: the file is missing, not JSON lines, or has no text.
     """
     path = path or SHIPPED
     try:
@@ -50,7 +50,7 @@ def read_calibration(path: Path | None) -> CalibrationSet:
         raise InputError(f"{path}: cannot be read: {cause.strerror}") from cause
     texts = tuple(_text(path, number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip())
     if not texts:
-        raise InputError(f"{path}: holds no texts to calibrate on")
+        raise InputError(f"{path}: has no calibration texts")
     return CalibrationSet(texts, hashlib.sha256(content).hexdigest())
 
 
@@ -60,5 +60,5 @@ def _text(path: Path, number: int, line: bytes) -> CalibrationText:
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:
         raise InputError(f'{path}: line {number} must be a JSON object with a "text": {cause}') from cause
     if not text.text.strip():
-        raise InputError(f"{path}: line {number} holds an empty text; leave it out")
+        raise InputError(f"{path}: line {number} has an empty text; remove it")
     return text

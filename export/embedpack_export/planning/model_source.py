@@ -53,7 +53,7 @@ class ModelSource:
         return sum(math.prod(tensor.shape) for tensor in self.checkpoint.tensors.values())
 
     def is_text_tensor(self, name: str) -> bool:
-        """Whether a tensor belongs to the text graph, or to no part of the model: that graph then refuses it."""
+        """True if a tensor belongs to the text graph, or to no part of the model: that graph then refuses it."""
         return not any(pattern.search(name) for pattern in self.model.other_tensors)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The export plan: everything that an export decides before it writes anything."""
+"""Export plan: all decisions of an export before it writes anything."""
 
 from __future__ import annotations
 

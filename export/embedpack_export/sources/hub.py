@@ -66,7 +66,7 @@ class Downloaded:
 
 
 def is_repository(name: str) -> bool:
-    """Whether a name has the form `owner/name` of a repository and is not a path that exists."""
+    """True if a name has the form `owner/name` of a repository and no such path exists."""
     shaped = REPOSITORY.fullmatch(name) and max(map(len, name.split("/"))) <= MAX_PART_LENGTH
     return bool(shaped) and not Path(name).exists()
 

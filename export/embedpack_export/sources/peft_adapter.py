@@ -35,7 +35,7 @@ SELF_CONTAINED_INIT = (True, False, None, "gaussian", "orthogonal", "eva")
 
 
 class LoraConfig(msgspec.Struct, frozen=True):
-    """The part of adapter_config.json that a merge depends on, with PEFT's defaults."""
+    """Fields of adapter_config.json that a merge depends on, with PEFT's defaults."""
 
     peft_type: str
     r: Annotated[int, msgspec.Meta(ge=1)] = 8
@@ -145,8 +145,8 @@ def _take_apart(path: Path, name: str) -> _Key:
         module, rest = words[: words.index(part)], words[words.index(part) + 1 :]
     else:
         module, rest = [word for word in words if word not in ("base_layer", "modules_to_save", "default")], []
-    known = name.startswith(KEY_PREFIX) and module and (part or leaf) and len(rest) <= 1
-    if not known or any("lora" in word or "trainable_tokens" in word for word in module):
+    valid = name.startswith(KEY_PREFIX) and module and (part or leaf) and len(rest) <= 1
+    if not valid or any("lora" in word or "trainable_tokens" in word for word in module):
         raise CheckpointError(f"{path}: the key {name!r} is unknown; only LoRA and DoRA adapters can be merged")
     return _Key(".".join(module), part, rest[0] if rest else "", leaf)
 
@@ -179,13 +179,13 @@ def _update(path: Path, config: LoraConfig, module: str, tensors: Mapping[str, S
 
 
 def _by_pattern(path: Path, patterns: Mapping[str, Number] | None, module: str, default: Number) -> Number:
-    """The value whose pattern matches the end of the module's name, as PEFT decides it (utils/other.py)."""
+    """Value of the first pattern that matches the end of the module's name, as in PEFT (utils/other.py)."""
     for pattern, value in (patterns or {}).items():
         try:
             if re.match(rf"(.*\.)?({pattern})$", module):
                 return value
         except re.error as cause:
             raise CheckpointError(
-                f"{path}: {pattern!r} in rank_pattern or alpha_pattern is no pattern: {cause}"
+                f"{path}: {pattern!r} in rank_pattern or alpha_pattern is no regular expression: {cause}"
             ) from cause
     return default

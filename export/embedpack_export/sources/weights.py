@@ -140,7 +140,7 @@ class Weights:
         """
         name = f"{module}.weight"
         if module in self._updates or name in self._replacements:
-            raise CheckpointError(f"{name}: an adapter changes this convolution, which is not built")
+            raise CheckpointError(f"{name}: an adapter changes this convolution, which is not supported")
         tensor = self._tensor(name, shape)
         flat = replace(tensor, shape=(shape[0], math.prod(shape[1:])))
         return Matrix(name, (shape[0], math.prod(shape[1:])), _row_reader(flat))
@@ -201,12 +201,12 @@ class Weights:
         if tensor is None:
             raise CheckpointError(f"{self._where}: tensor {name!r} is missing; is a shard or a file incomplete?")
         self._used.add(name)
-        for found in (tensor, self._replacements.get(name, tensor)):
-            if found.shape != shape:
+        for stored in (tensor, self._replacements.get(name, tensor)):
+            if stored.shape != shape:
                 raise CheckpointError(
-                    f"{found.path}: {found.name} has the shape {list(found.shape)}, config.json asks for {list(shape)}"
+                    f"{stored.path}: {stored.name} has the shape {list(stored.shape)}, config.json needs {list(shape)}"
                 )
-            check_is_float(found)
+            check_is_float(stored)
         return tensor
 
     def _unused(self, names: Iterable[str]) -> list[str]:
@@ -235,13 +235,13 @@ def _row_reader(tensor: StoredTensor) -> ReadRows:
 
 
 def _normalised(rules: NameRules, items: Iterable[tuple[str, T]], where: str) -> dict[str, T]:
-    """The same items under the family's own names."""
+    """Rename tensors or modules to the names of the family."""
     result: dict[str, T] = {}
-    for name, item in items:
+    for name, value in items:
         normal = rules.normal(name)
         if normal in result:
-            raise CheckpointError(f"{where}: two tensors stand for {normal!r}; one of them is {name!r}")
-        result[normal] = item
+            raise CheckpointError(f"{where}: two tensors are named {normal!r}; one of them is {name!r}")
+        result[normal] = value
     return result
 
 

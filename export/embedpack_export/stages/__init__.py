@@ -1,1 +1,1 @@
-"""The calibrate, write, run loop over the stages of a model."""
+"""Stages of a model in a loop: calibrate, write, run what was written."""

@@ -57,7 +57,7 @@ class Inputs:
         ]
 
     def mean_vector(self, hidden: Sequence[Float32]) -> npt.NDArray[np.float64]:
-        """Mean over the calibration items of the mean of their tokens, of hidden states [batch, sequence, size]."""
+        """Mean over the calibration inputs of the mean over their tokens, for hidden states [batch, sequence, size]."""
         means = []
         for batch, values in zip(self.calibration, hidden[: len(self.calibration)], strict=True):
             mask = batch.feeds[ATTENTION_MASK][..., None].astype(np.float64)

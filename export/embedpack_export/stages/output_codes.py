@@ -37,7 +37,7 @@ class TaskCodes:
 
     @property
     def shared(self) -> TaskCodes:
-        """The part that all tasks of one switchable graph have in common: the int8 steps."""
+        """Codes without codebooks: the int8 steps, which all tasks of one switchable graph share."""
         return replace(self, fits={})
 
     @property
@@ -67,10 +67,12 @@ class TaskCodes:
 def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -> dict[str, TaskCodes]:
     """Fit codes to the exact vectors of each task: codebooks of its own, and int8 steps that all tasks share."""
     ends = {SENTENCE_EMBEDDING: plan.truncate_dims}
-    vectors = {SENTENCE_EMBEDDING: {task: item.single for task, item in exact.items()}}
+    vectors = {SENTENCE_EMBEDDING: {task: of_task.single for task, of_task in exact.items()}}
     if plan.model.tokens is not None:
         ends[TOKEN_EMBEDDINGS] = (plan.model.tokens.dimensions,)
-        vectors[TOKEN_EMBEDDINGS] = {task: item.tokens for task, item in exact.items() if item.tokens is not None}
+        vectors[TOKEN_EMBEDDINGS] = {
+            task: of_task.tokens for task, of_task in exact.items() if of_task.tokens is not None
+        }
     scales = {output: max(map(int8_scale, by_task.values())) for output, by_task in vectors.items()}
     fits = {
         output: {
@@ -79,8 +81,8 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
         for output, by_task in vectors.items()
     }
     return {
-        task: TaskCodes(scales, {output: fits[output][task] for output in fits}, len(item.single))
-        for task, item in exact.items()
+        task: TaskCodes(scales, {output: fits[output][task] for output in fits}, len(of_task.single))
+        for task, of_task in exact.items()
     }
 
 

@@ -73,16 +73,16 @@ class TaskRun:
         cls, plan: ExportPlan, task: str, images: ImageVectors, branches: Mapping[WeightsFormat, AdapterBranches]
     ) -> TaskRun:
         """Place the inputs of a task before the first stage; with `branches` the adapter is an input of the graphs."""
-        chosen = plan.tasks[task]
-        golden = golden_cases(chosen.prompts.values(), images=plan.model.vision is not None)
-        inputs = text_inputs(plan, chosen, golden)
-        weights = Weights(plan.checkpoint, chosen.adapter, plan.model.rules, plan.is_text_tensor)
+        task_plan = plan.tasks[task]
+        golden = golden_cases(task_plan.prompts.values(), images=plan.model.vision is not None)
+        inputs = text_inputs(plan, task_plan, golden)
+        weights = Weights(plan.checkpoint, task_plan.adapter, plan.model.rules, plan.is_text_tensor)
         written = {
             name: WrittenRun(
                 inputs.feeds(vectors),
                 None
-                if chosen.adapter is None or name not in branches
-                else AdapterFeeds(branches[name], chosen.adapter, plan.model.rules),
+                if task_plan.adapter is None or name not in branches
+                else AdapterFeeds(branches[name], task_plan.adapter, plan.model.rules),
             )
             for name, vectors in images.written.items()
         }

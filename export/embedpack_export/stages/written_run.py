@@ -97,5 +97,5 @@ class _WrittenActivations:
     def __call__(self, values: Sequence[ir.Value], batches: Sequence[int], /) -> Iterator[list[Float32]]:
         with self.writer.up_to(values) as stage:
             for run, count in zip(self.runs, batches, strict=True):
-                for feeds, found in run.run(stage, count):
-                    yield [real_tokens(feeds, value).values for value in found]
+                for feeds, outputs in run.run(stage, count):
+                    yield [real_tokens(feeds, value).values for value in outputs]

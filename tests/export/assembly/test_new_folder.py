@@ -135,7 +135,7 @@ def refuse(error: type[EmbedpackError], message: str, checkpoint: Path, output: 
 
 def test_an_existing_pack_is_not_replaced_unasked(checkpoint: Path, packs: Path) -> None:
     export(quick(checkpoint, packs / "toy", weights=("fp32",)))
-    message = f"{packs / 'toy'}: exists; choose another place, or pass --overwrite"
+    message = f"{packs / 'toy'}: exists; choose another folder, or pass --overwrite"
     refuse(InputError, message, checkpoint, packs / "toy")
 
 
@@ -153,7 +153,7 @@ def test_a_pack_of_another_minor_format_is_replaced_when_asked(checkpoint: Path,
     old = json.loads(path.read_text("utf-8")) | {"format": "2.9", "field_of_its_own": 1}
     del old["tasks"]
     path.write_text(json.dumps(old), "utf-8")
-    refuse(InputError, f"{packs / 'toy'}: exists; choose another place, or pass --overwrite", checkpoint, packs / "toy")
+    refuse(InputError, f"{packs / 'toy'}: exists; choose another folder, or pass --overwrite", checkpoint, packs / "toy")
     export(quick(checkpoint, packs / "toy", weights=("int8",), overwrite=True))
     assert list(read_pack(packs / "toy").manifest.variants) == ["default-int8"]
 
@@ -173,14 +173,14 @@ def test_missing_folders_above_are_made(checkpoint: Path, packs: Path) -> None:
 def test_a_folder_of_other_things_is_never_replaced(checkpoint: Path, packs: Path, overwrite: bool) -> None:
     (packs / "toy").mkdir()
     (packs / "toy" / "thesis.tex").write_text("years of work")
-    message = f"{packs / 'toy'}: exists and is no pack; choose another place"
+    message = f"{packs / 'toy'}: exists and is no pack; choose another folder"
     refuse(InputError, message, checkpoint, packs / "toy", overwrite=overwrite)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_is_never_replaced(checkpoint: Path, packs: Path, overwrite: bool) -> None:
     (packs / "toy").write_text("years of work")
-    message = f"{packs / 'toy'}: exists and is no pack; choose another place"
+    message = f"{packs / 'toy'}: exists and is no pack; choose another folder"
     refuse(InputError, message, checkpoint, packs / "toy", overwrite=overwrite)
 
 
@@ -191,7 +191,7 @@ def test_a_folder_with_another_kind_of_pack_json_is_never_replaced(checkpoint: P
     (packs / "toy").mkdir()
     (packs / "toy" / "pack.json").write_text(content)
     (packs / "toy" / "thesis.tex").write_text("years of work")
-    message = f"{packs / 'toy'}: exists and is no pack; choose another place"
+    message = f"{packs / 'toy'}: exists and is no pack; choose another folder"
     refuse(InputError, message, checkpoint, packs / "toy", overwrite=True)
 
 
@@ -199,7 +199,7 @@ def test_a_pack_with_files_of_the_user_is_not_replaced(checkpoint: Path, packs: 
     export(quick(checkpoint, packs / "toy", weights=("fp32",)))
     (packs / "toy" / "notes").mkdir()
     (packs / "toy" / "notes" / "results.txt").write_text("years of work")
-    message = f"{packs / 'toy'}: holds 'notes/results.txt', which is no part of the pack; move it away first"
+    message = f"{packs / 'toy'}: contains 'notes/results.txt', which is not part of the pack; move it away first"
     refuse(InputError, message, checkpoint, packs / "toy", overwrite=True)
 
 

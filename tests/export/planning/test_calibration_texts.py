@@ -133,7 +133,7 @@ def test_lines_that_are_no_texts(checkpoint: Path, packs: Path, tmp_path: Path, 
 def test_a_calibration_file_without_texts(checkpoint: Path, packs: Path, tmp_path: Path, content: str) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text(content)
-    refuse(InputError, f"{path}: holds no texts to calibrate on", checkpoint, packs / "toy", calibrate=path)
+    refuse(InputError, f"{path}: has no calibration texts", checkpoint, packs / "toy", calibrate=path)
 
 
 @pytest.mark.parametrize("text", ["", " \t"])
@@ -142,4 +142,4 @@ def test_an_empty_calibration_text_is_named_by_its_line(
 ) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "a cat"}\n\n' + json.dumps({"text": text}) + "\n")
-    refuse(InputError, f"{path}: line 3 holds an empty text; leave it out", checkpoint, packs / "toy", calibrate=path)
+    refuse(InputError, f"{path}: line 3 has an empty text; remove it", checkpoint, packs / "toy", calibrate=path)

@@ -277,14 +277,14 @@ def test_a_matrix_of_another_shape_than_config_says(checkpoint: Path) -> None:
     refuse(
         checkpoint,
         f"{checkpoint / 'model.safetensors'}: encoder.layer.0.intermediate.dense.weight has the shape [64, 32], "
-        "config.json asks for [96, 32]",
+        "config.json needs [96, 32]",
     )
 
 
 def test_a_vector_of_another_shape_than_config_says(checkpoint: Path) -> None:
     name = "encoder.layer.1.attention.self.key.bias"
     edit_tensors(checkpoint / "model.safetensors", lambda tensors: tensors.update({name: np.zeros(31, np.float32)}))
-    refuse(checkpoint, f"{checkpoint / 'model.safetensors'}: {name} has the shape [31], config.json asks for [32]")
+    refuse(checkpoint, f"{checkpoint / 'model.safetensors'}: {name} has the shape [31], config.json needs [32]")
 
 
 def test_a_missing_tensor(checkpoint: Path) -> None:

@@ -239,7 +239,7 @@ def test_a_bias_of_lora_b_of_another_size_is_refused(checkpoint: Path, tmp_path:
 def test_a_saved_module_of_another_size_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     norm = "base_model.model.embeddings.LayerNorm.weight"
     adapter = write_adapter(tmp_path / "adapter", {**query_update(), norm: np.ones(48, np.float32)})
-    refuse(checkpoint, adapter, f"{adapter / FILE}: {norm} has the shape [48], config.json asks for [32]")
+    refuse(checkpoint, adapter, f"{adapter / FILE}: {norm} has the shape [48], config.json needs [32]")
 
 
 def test_an_adapter_of_a_module_that_the_model_lacks_is_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -467,7 +467,7 @@ def test_two_names_for_one_tensor_are_refused(tmp_path: Path) -> None:
     name = f"{QUERY}.weight"
     edit_tensors(doubled / "model.safetensors", lambda tensors: tensors.update({f"bert.{name}": tensors[name]}))
     with pytest.raises(
-        CheckpointError, match=exactly(f"{doubled}: two tensors stand for {name!r}; one of them is 'bert.{name}'")
+        CheckpointError, match=exactly(f"{doubled}: two tensors are named {name!r}; one of them is 'bert.{name}'")
     ):
         weights_of(doubled)
 
@@ -475,7 +475,7 @@ def test_two_names_for_one_tensor_are_refused(tmp_path: Path) -> None:
 def test_two_updates_of_one_module_are_refused_with_the_adapters_folder(checkpoint: Path, tmp_path: Path) -> None:
     twice = {name.replace("model.encoder", "model.bert.encoder"): value for name, value in query_update().items()}
     adapter = write_adapter(tmp_path / "adapter", {**query_update(), **twice})
-    refuse(checkpoint, adapter, f"{adapter}: two tensors stand for {QUERY!r}; one of them is 'bert.{QUERY}'")
+    refuse(checkpoint, adapter, f"{adapter}: two tensors are named {QUERY!r}; one of them is 'bert.{QUERY}'")
 
 
 def test_two_values_for_one_saved_tensor_are_refused(checkpoint: Path, tmp_path: Path) -> None:
