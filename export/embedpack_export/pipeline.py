@@ -28,7 +28,7 @@ from embedpack_export.reference.choice import choose_reference
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.closeness import accuracy
 from embedpack_export.stages.exact_run import ExactRun, run_exact_stage
-from embedpack_export.stages.graph_writer import GraphWriter, LinearWriting
+from embedpack_export.stages.graph_writer import GraphWriter
 from embedpack_export.stages.heads import text_heads, vision_heads
 from embedpack_export.stages.inputs import image_feeds
 from embedpack_export.stages.output_codes import TaskCodes, fit_codes
@@ -169,10 +169,11 @@ def _writers(
     plan: ExportPlan, model: StagedModel, group: _Group, pack: PackBuilder
 ) -> dict[WeightsFormat, GraphWriter]:
     """A writer of a group's graph for each weights format."""
-    writing = {kind: LinearWriting(plan.formats[kind], group.branches.get(kind)) for kind in pack.weights}
     return {
-        kind: GraphWriter(f"{group.name}-{kind}", pack.store, model, group.weights, linears)
-        for kind, linears in writing.items()
+        kind: GraphWriter(
+            f"{group.name}-{kind}", pack.store, model, group.weights, plan.formats[kind], group.branches.get(kind)
+        )
+        for kind in pack.weights
     }
 
 

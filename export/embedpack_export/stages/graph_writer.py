@@ -28,14 +28,6 @@ from embedpack_export.stages.exact_run import Feeds
 
 
 @dataclass(frozen=True)
-class LinearWriting:
-    """Format of the linear layers, and the adapter branches next to them if there are any."""
-
-    format: LinearFormat
-    branches: Branches | None = None
-
-
-@dataclass(frozen=True)
 class WrittenStage:
     """A stage, or its first part, as a runnable graph.
 
@@ -68,7 +60,8 @@ class GraphWriter:
         store: WeightStore,
         model: StagedModel,
         weights: Weights,
-        writing: LinearWriting,
+        linears: LinearFormat,
+        branches: Branches | None = None,
     ) -> None:
         graph = GraphBuilder(name, store)
         self._folder = store.folder
@@ -76,9 +69,7 @@ class GraphWriter:
         self._model = model
         self._statistics: dict[str, SiteStatistics] = {}
         self._hidden: ir.Value | None = None
-        self.context = GraphContext(
-            graph, declare(graph, model.inputs), weights, writing.format, self._statistics, writing.branches
-        )
+        self.context = GraphContext(graph, declare(graph, model.inputs), weights, linears, self._statistics, branches)
 
     def append(
         self, index: int, statistics: Mapping[str, SiteStatistics], written: WrittenActivations | None = None

@@ -153,7 +153,9 @@ def test_a_pack_of_another_minor_format_is_replaced_when_asked(checkpoint: Path,
     old = json.loads(path.read_text("utf-8")) | {"format": "2.9", "field_of_its_own": 1}
     del old["tasks"]
     path.write_text(json.dumps(old), "utf-8")
-    refuse(InputError, f"{packs / 'toy'}: exists; choose another folder, or pass --overwrite", checkpoint, packs / "toy")
+    refuse(
+        InputError, f"{packs / 'toy'}: exists; choose another folder, or pass --overwrite", checkpoint, packs / "toy"
+    )
     export(quick(checkpoint, packs / "toy", weights=("int8",), overwrite=True))
     assert list(read_pack(packs / "toy").manifest.variants) == ["default-int8"]
 

@@ -32,7 +32,7 @@ from embedpack_export.quantization.codebook_fit import CodebookFit
 from embedpack_export.quantization.smoothing import MIN_TOKENS
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
-from embedpack_export.stages.graph_writer import GraphWriter, LinearWriting
+from embedpack_export.stages.graph_writer import GraphWriter
 from embedpack_export.stages.heads import text_heads
 from embedpack_export.stages.output_codes import TaskCodes
 from tests.helpers.exports import distance, pooled, quick
@@ -69,7 +69,7 @@ def fp32_graph(checkpoint: Path, folder: Path, pooling: str, codebook: Codebook 
     plan = make_plan(quick(checkpoint, folder / "pack", pooling=pooling))
     folder.mkdir()
     weights = Weights(plan.checkpoint, None, plan.model.rules)
-    writer = GraphWriter("graph", WeightStore(folder), plan.model.text, weights, LinearWriting(Fp32()))
+    writer = GraphWriter("graph", WeightStore(folder), plan.model.text, weights, Fp32())
     for index in range(len(plan.model.text.stages)):
         writer.append(index, {})
     fits = {} if codebook is None else {SENTENCE_EMBEDDING: CodebookFit(codebook, (), {})}
