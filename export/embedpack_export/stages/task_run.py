@@ -77,15 +77,12 @@ class TaskRun:
         golden = golden_cases(task_plan.prompts.values(), images=plan.model.vision is not None)
         inputs = text_inputs(plan, task_plan, golden)
         weights = Weights(plan.checkpoint, task_plan.adapter, plan.model.rules, plan.is_text_tensor)
-        written = {
-            name: WrittenRun(
-                inputs.feeds(vectors),
-                None
-                if task_plan.adapter is None or name not in branches
-                else AdapterFeeds(branches[name], task_plan.adapter, plan.model.rules),
-            )
-            for name, vectors in images.written.items()
-        }
+        written = {}
+        for name, vectors in images.written.items():
+            adapter = None
+            if task_plan.adapter is not None and name in branches:
+                adapter = AdapterFeeds(branches[name], task_plan.adapter, plan.model.rules)
+            written[name] = WrittenRun(inputs.feeds(vectors), adapter)
         return cls(golden, inputs, ExactRun(weights, inputs.feeds(images.exact), len(inputs.calibration)), written)
 
     def mean_error(self, weights_format: WeightsFormat) -> npt.NDArray[np.float64]:
