@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.engine.call_stats import CallStats
+from embedpack.engine.encode_call import EncodeCall
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.options import EncodeOptions, OnLongText
 from embedpack.engine.prepared import cache_folder
@@ -221,18 +222,18 @@ class Embedder:
 
     def _call(
         self, task: Tasks, prompt_name: str | None, precision: Precision, dimensions: int, options: EncodeOptions
-    ) -> _Call:
+    ) -> EncodeCall:
         """Resolve the options of a call against the pack."""
         task = self.task if task is None else task
         if task is None:
             raise InputError(f"pass task=, one of: {', '.join(self.tasks)}")
-        tasks = None if isinstance(task, str) else list(task)
+        names = [task] if isinstance(task, str) else list(task)
         by_task = {}
-        for name in [task] if isinstance(task, str) else task:
+        for name in names:
             self._check_task(name)
             adapter = name if self._switchable else None
             by_task[name] = replace(options, prompt=self._prompt(name, prompt_name), adapter=adapter)
-        return _Call(precision, dimensions, options, by_task, tasks)
+        return EncodeCall(precision, dimensions, options, by_task, None if isinstance(task, str) else names)
 
     def _check_task(self, name: str) -> None:
         if name not in self.tasks:
@@ -245,13 +246,13 @@ class Embedder:
 
     def _prompt(self, task: str, name: str | None) -> str:
         """Prefix of a task's texts under a prompt name; None: the task's default."""
-        known = self.pack.manifest.tasks[task]
-        name = known.default_prompt_name if name is None else name
+        prompts = self.pack.manifest.tasks[task].prompts
+        name = self.pack.manifest.tasks[task].default_prompt_name if name is None else name
         if name is None:
             return ""
-        if not isinstance(name, str) or name not in known.prompts:
-            raise InputError(f"{unknown('prompt_name', name, known.prompts)} (task {task!r})")
-        return known.prompts[name]
+        if not isinstance(name, str) or name not in prompts:
+            raise InputError(f"{unknown('prompt_name', name, prompts)} (task {task!r})")
+        return prompts[name]
 
     def _dimensions(self, truncate_dim: int | None, precision: Precision) -> int:
         dimensions = self.dimensions if truncate_dim is None else truncate_dim
@@ -260,26 +261,26 @@ class Embedder:
         code_width(precision, dimensions)
         return dimensions
 
-    def _items(self, inputs: Inputs, call: _Call) -> list[Item] | Iterator[Item]:
+    def _items(self, inputs: Inputs, call: EncodeCall) -> list[Item] | Iterator[Item]:
         """Numbered and checked inputs; those of an iterator are checked as they are taken."""
-        given = as_list_or_iterator(inputs)
-        items = self._encoder.processor.items(given)
-        if not isinstance(given, list):
+        source = as_list_or_iterator(inputs)
+        items = self._encoder.processor.items(source)
+        if not isinstance(source, list):
             if call.tasks is not None:
                 raise InputError("pass one task for all items of an iterator, or a list of the items")
             return items
-        if call.tasks is not None and len(call.tasks) != len(given):
-            raise InputError(f"{len(call.tasks)} tasks for {len(given)} inputs; pass one for all, or one for each")
+        if call.tasks is not None and len(call.tasks) != len(source):
+            raise InputError(f"{len(call.tasks)} tasks for {len(source)} inputs; pass one for all, or one for each")
         # All of them first: an unusable text at the end must not cost the work on those before it.
         return list(items)
 
-    def _parts(self, groups: Iterable[list[Item]], call: _Call, total: int | None) -> Iterator[Embeddings]:
+    def _parts(self, groups: Iterable[list[Item]], call: EncodeCall, total: int | None) -> Iterator[Embeddings]:
         """Single vectors of groups of items; `total` is the number of all items, None: unknown."""
         with CallStats(total) as stats:
             for items in groups:
                 yield self._single(items, call, stats)
 
-    def _single(self, items: list[Item], call: _Call, stats: CallStats) -> Embeddings:
+    def _single(self, items: list[Item], call: EncodeCall, stats: CallStats) -> Embeddings:
         codebook = self._codebook(call, tokens=False)
         output = output_for(SENTENCE_EMBEDDING, call.precision)
         results = [self._encoder.run(group, output, options, stats) for group, options in call.groups(items)]
@@ -289,7 +290,7 @@ class Embedder:
         )
         return Embeddings(codes, call.precision, call.dimensions, self._space(call), call.options.max_pixels, codebook)
 
-    def _multi(self, items: list[Item], call: _Call, stats: CallStats) -> MultiEmbeddings:
+    def _multi(self, items: list[Item], call: EncodeCall, stats: CallStats) -> MultiEmbeddings:
         codebook = self._codebook(call, tokens=True)
         self._check_result_size(items, call)
         # Tokens are pooled as float32 vectors in every precision.
@@ -310,10 +311,10 @@ class Embedder:
             codes, offsets, call.precision, call.dimensions, self._space(call), call.options.max_pixels, codebook
         )
 
-    def _space(self, call: _Call) -> str:
+    def _space(self, call: EncodeCall) -> str:
         return "+".join(self.pack.manifest.space(name) for name in sorted(call.by_task))
 
-    def _codebook(self, call: _Call, *, tokens: bool) -> Codebook | None:
+    def _codebook(self, call: EncodeCall, *, tokens: bool) -> Codebook | None:
         """The codebook that all tasks of a call share; None: the precision needs none."""
         if not is_low_bit(call.precision):
             return None
@@ -332,7 +333,7 @@ class Embedder:
             )
         return by_id.popitem()[1]
 
-    def _check_result_size(self, items: Sequence[Item], call: _Call) -> None:
+    def _check_result_size(self, items: Sequence[Item], call: EncodeCall) -> None:
         """Refuse images whose multi-vectors would not fit the memory, before the first is opened."""
         image = self.pack.manifest.image
         count = sum(isinstance(item, Image) for item in items)
@@ -341,39 +342,6 @@ class Embedder:
         tokens = (call.options.max_pixels or image.max_pixels) // (image.patch_size * image.merge_size) ** 2
         needed = count * tokens * call.dimensions * np.dtype(np.float32).itemsize
         check_memory(needed, f"the multi-vectors of {count} images", "embed them in several calls")
-
-
-@dataclass(frozen=True)
-class _Call:
-    """Options of a call, resolved against the pack.
-
-    Attributes:
-        precision: precision of the result.
-        dimensions: dimensions of the result.
-        options: options that all tasks share.
-        by_task: these with the prompt and the adapter of each task.
-        tasks: task of each input; None: all inputs have the only task.
-    """
-
-    precision: Precision
-    dimensions: int
-    options: EncodeOptions
-    by_task: Mapping[str, EncodeOptions]
-    tasks: Sequence[str] | None
-
-    def groups(self, items: list[Item]) -> Iterator[tuple[list[Item], EncodeOptions]]:
-        """Items of each task with its options."""
-        for name, options in self.by_task.items():
-            if self.tasks is None:
-                yield items, options
-            else:
-                yield [item for item, task in zip(items, self.tasks, strict=True) if task == name], options
-
-    @property
-    def order(self) -> npt.NDArray[np.intp]:
-        """Position of each input in the concatenation of `groups`."""
-        names = list(self.by_task)
-        return np.argsort(np.argsort([names.index(task) for task in self.tasks or names], kind="stable"))
 
 
 def _to_precision(values: Codes, precision: Precision, codebook: Codebook | None, first: int = 0) -> Codes:

@@ -147,7 +147,7 @@ def test_options_of_parts_are_checked_before_the_first(fp32: Embedder, options: 
 
 @pytest.mark.parametrize("inputs", [5, {"a": "text"}, io.StringIO("a cat"), None])
 def test_inputs_of_parts_that_give_no_items(fp32: Embedder, inputs: Any) -> None:
-    message = f"pass something that gives texts and images one by one, not {type(inputs).__name__}"
+    message = f"pass an iterable of texts and images, not {type(inputs).__name__}"
     assert refusal(lambda: fp32.encode_iter(inputs)) == message
 
 

@@ -131,7 +131,7 @@ def _log_slow_int8() -> None:
     """Log once per process that this CPU has no VNNI."""
     if products_saturate():
         logger.debug(
-            "this CPU has no int8 dot products (VNNI): int8 gives the same vectors here, but is less far ahead of fp32 "
+            "this CPU has no int8 dot products (VNNI): int8 vectors are the same, but the speedup over fp32 is smaller "
             "than on CPUs that have them"
         )
 

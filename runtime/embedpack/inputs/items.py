@@ -66,7 +66,7 @@ def as_iterable(inputs: Input | Iterable[Input]) -> Iterable[Input]:
     if isinstance(inputs, str) or is_image(inputs):
         return [inputs]
     if not isinstance(inputs, Iterable) or isinstance(inputs, (Mapping, bytes, bytearray, io.IOBase)):
-        raise InputError(f"pass something that gives texts and images one by one, not {type(inputs).__name__}")
+        raise InputError(f"pass an iterable of texts and images, not {type(inputs).__name__}")
     return inputs
 
 
