@@ -54,21 +54,11 @@ def convert(job: ConvertJob) -> None:
     import nncf
     import torch
 
-    from benchmarks.peers.torch_eager import load
-
-    class Backbone(torch.nn.Module):
-        """Model whose only output is the last hidden states."""
-
-        def __init__(self, model: Any) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+    from benchmarks.peers.torch_eager import HiddenStates
 
     ids = torch.ones((2, 9), dtype=torch.int64)
     example = {"input_ids": ids, "attention_mask": ids}
-    converted = ov.convert_model(Backbone(load(job.source.checkpoint, "fp32")), example_input=example)
+    converted = ov.convert_model(HiddenStates(job.source.checkpoint), example_input=example)
     if job.format == "weights":
         model = nncf.compress_weights(converted, mode=nncf.CompressWeightsMode.INT8_SYM)
     else:

@@ -47,3 +47,14 @@ def load(checkpoint: str, dtype: str) -> Any:
     model = AutoModel.from_pretrained(checkpoint, dtype=DTYPES[dtype], local_files_only=True).eval()
     model.config.use_cache = False
     return model
+
+
+class HiddenStates(torch.nn.Module):
+    """Float32 backbone whose only output is the last hidden states, for conversions."""
+
+    def __init__(self, checkpoint: str) -> None:
+        super().__init__()
+        self.model = load(checkpoint, "fp32")
+
+    def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state

@@ -68,17 +68,7 @@ def convert(job: ConvertJob) -> None:
 def _export(checkpoint: str, target: Path) -> None:
     import torch
 
-    from benchmarks.peers.torch_eager import load
-
-    class Backbone(torch.nn.Module):
-        """Model whose only output is the last hidden states."""
-
-        def __init__(self, model: Any) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+    from benchmarks.peers.torch_eager import HiddenStates
 
     ids = torch.ones((2, 9), dtype=torch.int64)
     # A tensor of its own, with padding: torch.onnx merges inputs that are one object, and drops a mask of ones.
@@ -86,7 +76,7 @@ def _export(checkpoint: str, target: Path) -> None:
     mask[1, 5:] = 0
     axes = {0: "batch", 1: "sequence"}
     program = torch.onnx.export(
-        Backbone(load(checkpoint, "fp32")),
+        HiddenStates(checkpoint),
         (ids, mask),
         input_names=list(INPUTS),
         output_names=[OUTPUT],
