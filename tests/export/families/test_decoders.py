@@ -290,7 +290,7 @@ def test_heads_that_cannot_be_shared(tmp_path: Path, model_type: str) -> None:
 def test_more_key_heads_than_the_tensors_have(tmp_path: Path) -> None:
     checkpoint = make_decoder(tmp_path / "toy")
     edit_json(checkpoint / "config.json", num_key_value_heads=4)
-    with pytest.raises(CheckpointError, match=r"k_proj\.\w+ has the shape \[32.*\], config\.json asks for \[64"):
+    with pytest.raises(CheckpointError, match=r"k_proj\.\w+ has the shape \[32.*\], config\.json needs \[64"):
         export(quick(checkpoint, tmp_path / "pack", pooling="last"))
 
 

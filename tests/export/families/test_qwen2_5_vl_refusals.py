@@ -127,7 +127,7 @@ def test_an_update_of_another_rank(checkpoint: Path) -> None:
             tensors[name] = tensors[name][:2] if part == "A" else np.ascontiguousarray(tensors[name][:, :2])
 
     edit_floats(checkpoint / ADAPTERS, shrink)
-    refuse(checkpoint, "layers.1.self_attn.q_proj has rank 2, adapter_config.json says 4")
+    refuse(checkpoint, "layers.1.self_attn.q_proj has rank 2, adapter_config.json has 4")
 
 
 def test_a_and_b_that_changed_places(checkpoint: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_and_b_that_changed_places(checkpoint: Path) -> None:
         tensors[a], tensors[b] = tensors[b], tensors[a]
 
     edit_floats(checkpoint / ADAPTERS, swap)
-    refuse(checkpoint, "layers.1.self_attn.q_proj has rank 64, adapter_config.json says 4")
+    refuse(checkpoint, "layers.1.self_attn.q_proj has rank 64, adapter_config.json has 4")
 
 
 def test_adapters_of_a_model_with_another_hidden_size(checkpoint: Path) -> None:
