@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.quality.retention import retention, retention_cells
 from embedpack import Embeddings, InputError
+from embedpack.errors import unknown
 from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.task_codec import TaskCodec
 from embedpack.vectors.bit_packing import fills_bytes
@@ -98,6 +99,8 @@ def _model(pack: Pack, sets: Sequence[RetrievalSet], options: argparse.Namespace
     if len(manifest.tasks) > 1 and options.task is None:
         raise InputError(f"{pack.folder}: it has several tasks; pass --task, one of: {', '.join(manifest.tasks)}")
     task = options.task if len(manifest.tasks) > 1 else next(iter(manifest.tasks))
+    if task not in manifest.tasks:
+        raise InputError(unknown("task", task, manifest.tasks))
     encoded = _encode(pack, task, sets, options)
     counted = [encoded_set for encoded_set in encoded if encoded_set.counts]
     if not counted:

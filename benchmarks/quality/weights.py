@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from embedpack import Embedder
+from embedpack import Embedder, InputError
 from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import WeightsFormat
 from embedpack_export.commands.adapter_option import parse_adapters
@@ -64,7 +64,7 @@ ROUNDINGS = (Rounding("int8", "int8"), RTN, Rounding("int4, fitted only", "int4"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of the full-precision model")
-    parser.add_argument("--adapter", action="append", default=[], metavar="TASK=DIR", help="merge this adapter")
+    parser.add_argument("--adapter", metavar="TASK=DIR", help="merge this adapter")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the retrieval sets")
     parser.add_argument(
         "--set", action="append", dest="sets", metavar="NAME", help=f"may be repeated (default: {', '.join(SETS)})"
@@ -126,7 +126,7 @@ def _exported(rounding: Rounding, options: argparse.Namespace) -> Iterator[Path]
         settings = ExportSettings(
             checkpoint=options.checkpoint,
             output=Path(folder) / "pack",
-            adapters=parse_adapters(options.adapter),
+            adapters=parse_adapters([] if options.adapter is None else [options.adapter]),
             weights=(rounding.weights,),
             int4_method=rounding.int4_method,
             max_loss=LARGEST_LOSS,
@@ -138,7 +138,8 @@ def _exported(rounding: Rounding, options: argparse.Namespace) -> Iterator[Path]
 
 def _encode(pack: Path, sets: Sequence[RetrievalSet], threads: int | None) -> list[VectorPair]:
     model = Embedder(pack, threads=threads)
-    assert model.task is not None
+    if model.task is None:
+        raise InputError(f"the checkpoint has the tasks {', '.join(model.tasks)}; name one with --adapter TASK=DIR")
     return [encode_set(model, model.task, evaluation_set) for evaluation_set in sets]
 
 
