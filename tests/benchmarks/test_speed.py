@@ -64,7 +64,7 @@ def a_run(who: str, tmp_path: Path, answers: list[Any], *, is_peer: bool = False
     return Run(who, is_peer, WORKLOAD, 1, "", str(tmp_path / f"{who}.npy"), measure)
 
 
-def found(wall: float, cpu: float = 1.0) -> dict[str, Any]:
+def measurement(wall: float, cpu: float = 1.0) -> dict[str, Any]:
     return {"graph": "g", "wall_s": wall, "cpu_s": cpu, "memory": {"peak": 5, "anonymous": 3}}
 
 
@@ -120,7 +120,7 @@ def test_runs_are_interleaved_and_a_failing_peer_is_reported(tmp_path: Path) -> 
             order.append(name)
             if fails:
                 raise EmbedpackError("no such instruction")
-            return found(1)
+            return measurement(1)
 
         return Run(name, name.startswith("peer"), WORKLOAD, 1, "", "", measure)
 
@@ -136,13 +136,16 @@ def test_a_failure_of_ours_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_ratios_are_taken_within_each_repetition() -> None:
-    one, other = [found(2.0), found(9.0), found(4.0)], [found(1.0), found(3.0), found(1.0)]
+    one, other = (
+        [measurement(2.0), measurement(9.0), measurement(4.0)],
+        [measurement(1.0), measurement(3.0), measurement(1.0)],
+    )
     assert ratios(one, other, "wall_s") == {"median": 3.0, "min": 2.0, "max": 4.0}
     assert ratios(one, None, "wall_s") is None
 
 
 def test_figures_count_real_tokens(tmp_path: Path) -> None:
-    row = figures(a_run("a", tmp_path, []), [found(0.5), found(2.0), found(1.0)])
+    row = figures(a_run("a", tmp_path, []), [measurement(0.5), measurement(2.0), measurement(1.0)])
     assert row["tokens_per_s"] == {"median": 8.0, "min": 4.0, "max": 16.0}
     assert row["anonymous_bytes"]["median"] == 3
 
@@ -156,7 +159,7 @@ def test_cosines_see_a_wrong_vector(tmp_path: Path) -> None:
 
 def test_rows_name_ratios_and_the_share_of_the_peak(tmp_path: Path) -> None:
     full, coded = a_run("v-fp32", tmp_path, []), a_run("v-int8", tmp_path, [])
-    measured = {full: [found(8.0, 4.0)], coded: [found(2.0, 2.0)]}
+    measured = {full: [measurement(8.0, 4.0)], coded: [measurement(2.0, 2.0)]}
     top = {"fp32": {"instructions": "i", "gops": 1e-6}, "int8": {"instructions": "i", "gops": 4e-6}}
     rows = Rows(measured, {"fp32": "v-fp32", "int8": "v-int8"}, None, 1000, top).all()
     assert [row["speedup_over_fp32"]["median"] for row in rows] == [1.0, 4.0]

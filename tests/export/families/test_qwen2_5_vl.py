@@ -142,7 +142,7 @@ def checkpoint(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "toy"))
 
 
-def worst(found: Sequence[npt.NDArray[Any]], expected: Sequence[npt.NDArray[Any]]) -> float:
+def largest_token_distance(found: Sequence[npt.NDArray[Any]], expected: Sequence[npt.NDArray[Any]]) -> float:
     """Largest 1 - cosine over the tokens of all items, which must have as many of them."""
     assert [len(item) for item in found] == [len(item) for item in expected]
     return max(distance(one, other) for one, other in zip(found, expected, strict=True))
@@ -156,7 +156,7 @@ def test_texts_equal_the_reference(v4: Exported, task: str) -> None:
     expected = v4.expected(task, TEXTS)
     assert distance(v4.single(f"{task}-fp32", TEXTS), expected.single) <= TEXT_TOLERANCE
     found = v4.multi(f"{task}-fp32", TEXTS)
-    assert worst(found, expected.multi) <= TEXT_TOLERANCE
+    assert largest_token_distance(found, expected.multi) <= TEXT_TOLERANCE
     assert found[0].shape[1] == TINY.projector_dim
 
 
@@ -172,13 +172,13 @@ def test_images_equal_the_reference(v4: Exported, task: str) -> None:
     images = list(IMAGES.values())
     expected = v4.expected(task, images)
     assert distance(v4.single(f"{task}-fp32", images), expected.single) <= IMAGE_TOLERANCE
-    assert worst(v4.multi(f"{task}-fp32", images), expected.multi) <= IMAGE_TOLERANCE
+    assert largest_token_distance(v4.multi(f"{task}-fp32", images), expected.multi) <= IMAGE_TOLERANCE
 
 
 def test_a_large_image_equals_the_reference(v4: Exported) -> None:
     expected = v4.expected("retrieval", [LARGE])
     assert distance(v4.single("retrieval-fp32", [LARGE]), expected.single) <= IMAGE_TOLERANCE
-    assert worst(v4.multi("retrieval-fp32", [LARGE]), expected.multi) <= IMAGE_TOLERANCE
+    assert largest_token_distance(v4.multi("retrieval-fp32", [LARGE]), expected.multi) <= IMAGE_TOLERANCE
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -190,7 +190,7 @@ def test_images_among_texts_equal_the_reference(v4: Exported, task: str, count: 
     for budget in (256, 10_000):
         found = v4.single(f"{task}-fp32", items, budget=budget)
         assert distance(found, expected.single) <= IMAGE_TOLERANCE
-    assert worst(v4.multi(f"{task}-fp32", items), expected.multi) <= IMAGE_TOLERANCE
+    assert largest_token_distance(v4.multi(f"{task}-fp32", items), expected.multi) <= IMAGE_TOLERANCE
 
 
 @pytest.mark.parametrize("variant", ["{task}-int8", "switchable-int8"])
@@ -215,7 +215,7 @@ def test_special_strings_in_a_text_are_text(v4: Exported, text: str) -> None:
     assert item.image is None
     expected = v4.expected("code", [text])
     assert distance(v4.single("code-fp32", [text]), expected.single) <= TEXT_TOLERANCE
-    assert worst(v4.multi("code-fp32", [text]), expected.multi) <= TEXT_TOLERANCE
+    assert largest_token_distance(v4.multi("code-fp32", [text]), expected.multi) <= TEXT_TOLERANCE
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -280,7 +280,7 @@ def test_a_vector_does_not_depend_on_its_batch(v4: Exported, variant: str, task:
         assert distance(v4.single(name, items, task, budget=budget), alone[chosen]) <= TEXT_TOLERANCE
 
     check()
-    assert worst(v4.multi(name, ALL[::-1], task), tokens[::-1]) <= TEXT_TOLERANCE
+    assert largest_token_distance(v4.multi(name, ALL[::-1], task), tokens[::-1]) <= TEXT_TOLERANCE
 
 
 # --- tasks
@@ -290,7 +290,7 @@ def test_a_vector_does_not_depend_on_its_batch(v4: Exported, variant: str, task:
 def test_switchable_adapters_come_close_to_merged_ones(v4: Exported, task: str) -> None:
     items: list[Item] = [*TEXTS, IMAGES[84, 200], IMAGES[240, 320]]
     assert distance(v4.single("switchable-fp32", items, task), v4.single(f"{task}-fp32", items)) <= 1e-4
-    assert worst(v4.multi("switchable-fp32", items, task), v4.multi(f"{task}-fp32", items)) <= 1e-4
+    assert largest_token_distance(v4.multi("switchable-fp32", items, task), v4.multi(f"{task}-fp32", items)) <= 1e-4
 
 
 def test_a_switchable_graph_without_adapter_is_the_base(v4: Exported) -> None:
@@ -298,7 +298,7 @@ def test_a_switchable_graph_without_adapter_is_the_base(v4: Exported) -> None:
     expected = V4Reference.from_checkpoint(v4.checkpoint, None).encode([as_input(item) for item in ALL])
     before = v4.single("switchable-fp32", TEXTS, "code")
     assert distance(v4.single("switchable-fp32", ALL), expected.single) <= IMAGE_TOLERANCE
-    assert worst(v4.multi("switchable-fp32", ALL), expected.multi) <= IMAGE_TOLERANCE
+    assert largest_token_distance(v4.multi("switchable-fp32", ALL), expected.multi) <= IMAGE_TOLERANCE
     np.testing.assert_array_equal(v4.single("switchable-fp32", TEXTS, "code"), before)
 
 
@@ -417,7 +417,10 @@ def test_images_are_not_needed_for_texts(v4: Exported, tmp_path: Path) -> None:
     texts = list(encoder.processor.items(TEXTS))
     found = single(encoder, TEXTS, options)
     np.testing.assert_allclose(found, v4.single("code-fp32", TEXTS), atol=1e-7)
-    assert worst(encoder.run_tokens(texts, "token_embeddings", options), v4.multi("code-fp32", TEXTS)) <= 1e-7
+    assert (
+        largest_token_distance(encoder.run_tokens(texts, "token_embeddings", options), v4.multi("code-fp32", TEXTS))
+        <= 1e-7
+    )
     with pytest.raises(InputError, match=r"item 1 is an image; this pack reads texts only"):
         single(encoder, [TEXTS[0], IMAGES[20, 20]], options)
     full = external(v4.folder / "vision-fp32.onnx")

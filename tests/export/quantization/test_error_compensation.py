@@ -36,14 +36,14 @@ def batches(tokens: Float32) -> list[Float32]:
 
 
 def quantized_input(tokens: Float32, seed: int = 1) -> Float32:
-    """What arrives: mixed a little, noisy, and moved."""
+    """Inputs of a quantized graph: mixed a little, noisy, and moved."""
     size = tokens.shape[1]
     mixed = tokens @ (np.eye(size, dtype=np.float32) + random(size, size, seed) * np.float32(0.05))
     return mixed + random(len(tokens), size, seed + 1) * np.float32(0.2) + np.float32(0.3)
 
 
-def shares(count: int) -> Float32:
-    """Texts of 1, 2, ... tokens, as many as there is room for, and one of what is left."""
+def text_weights(count: int) -> Float32:
+    """Weights of the tokens of texts that have 1, 2, ... tokens, and one text of the rest; [n, 1]."""
     lengths = [length for length in range(1, count) if length * (length + 1) // 2 <= count]
     lengths += [count - sum(lengths)] if sum(lengths) < count else []
     return (1 / np.repeat(lengths, lengths))[:, None].astype(np.float32)
@@ -51,15 +51,17 @@ def shares(count: int) -> Float32:
 
 def statistics(exact: Float32, quantized: Float32, residual_error: Float32 | None = None) -> QuantizedInputStats:
     residual_error = np.empty((len(exact), 0), np.float32) if residual_error is None else residual_error
-    parts = zip(batches(exact), batches(shares(len(exact))), batches(quantized), batches(residual_error), strict=True)
+    parts = zip(
+        batches(exact), batches(text_weights(len(exact))), batches(quantized), batches(residual_error), strict=True
+    )
     return QuantizedInputStats.of(
         exact.mean(0), (LayerBatch(Tokens(values, share), *rest) for values, share, *rest in parts)
     )
 
 
-def counts(exact: Float32) -> npt.NDArray[np.float64]:
-    """How much each token counts."""
-    return shares(len(exact))[:, 0] / np.square(exact.astype(np.float64)).sum(1)
+def token_weights(exact: Float32) -> npt.NDArray[np.float64]:
+    """Weight of each token: that of its text over its squared length, [n]."""
+    return text_weights(len(exact))[:, 0] / np.square(exact.astype(np.float64)).sum(1)
 
 
 # --- files
@@ -78,9 +80,9 @@ def test_a_file_gives_back_what_it_took(tmp_path: Path) -> None:
 
 
 def test_a_file_begins_empty_where_another_was(tmp_path: Path) -> None:
-    ActivationFile(tmp_path / "site", 5).add(0, Tokens(random(3, 5), shares(3)))
+    ActivationFile(tmp_path / "site", 5).add(0, Tokens(random(3, 5), text_weights(3)))
     file = ActivationFile(tmp_path / "site", 2)
-    file.add(0, Tokens(random(4, 2), shares(4)))
+    file.add(0, Tokens(random(4, 2), text_weights(4)))
     (read,) = file
     np.testing.assert_array_equal(read.values, random(4, 2))
 
@@ -99,11 +101,11 @@ def test_all_tokens_of_a_text_together_count_1() -> None:
 # --- covariances
 
 
-def test_drift_is_that_of_all_tokens_at_once() -> None:
+def test_statistics_are_those_of_all_tokens_at_once() -> None:
     exact = random(900, 12)
     quantized, residual_error = quantized_input(exact), random(900, 3, seed=8)
     stats = statistics(exact, quantized, residual_error)
-    weights = counts(exact)
+    weights = token_weights(exact)
     every = np.hstack([exact - quantized, residual_error, quantized]).astype(np.float64)
     together = np.cov(every, rowvar=False, ddof=0, aweights=weights)
     np.testing.assert_allclose(stats.input_error_cov[0], together[:12, 15:], atol=1e-5)
@@ -134,7 +136,7 @@ def test_channels_far_from_zero_keep_their_covariance() -> None:
     far = np.array([0, 0, 3000, 0, 0, 0], np.float32)
     moved = statistics(exact + far, quantized + far)
     # The length of the tokens is that of the far channel.
-    together = np.cov(np.hstack([exact - quantized, quantized]), rowvar=False, ddof=0, aweights=shares(900)[:, 0])
+    together = np.cov(np.hstack([exact - quantized, quantized]), rowvar=False, ddof=0, aweights=text_weights(900)[:, 0])
     np.testing.assert_allclose(moved.input_error_cov[0], together[:6, 6:], atol=1e-2)
     np.testing.assert_allclose(moved.covariance[0], together[6:, 6:], atol=1e-2)
 
@@ -148,8 +150,8 @@ def corrected(stats: QuantizedInputStats, weights: Float32) -> Float32:
 
 def output_error(exact: Float32, error: Float32) -> float:
     """Mean squared error of outputs around its mean, tokens weighted as calibration does."""
-    around = error - np.average(error, axis=0, weights=counts(exact))
-    return float(np.average(np.square(around).sum(1), weights=counts(exact)))
+    around = error - np.average(error, axis=0, weights=token_weights(exact))
+    return float(np.average(np.square(around).sum(1), weights=token_weights(exact)))
 
 
 @pytest.mark.parametrize(("block", "share"), [(2048, 0.9), (5, 0.95)])
@@ -157,8 +159,8 @@ def test_weights_that_make_up_lose_less(monkeypatch: pytest.MonkeyPatch, block: 
     monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", block)
     exact, weights = random(900, 12), random(7, 12, seed=5)
     quantized = quantized_input(exact)
-    wanted = corrected(statistics(exact, quantized), weights)
-    before, after = (output_error(exact, exact @ weights.T - quantized @ matrix.T) for matrix in (weights, wanted))
+    compensated = corrected(statistics(exact, quantized), weights)
+    before, after = (output_error(exact, exact @ weights.T - quantized @ matrix.T) for matrix in (weights, compensated))
     assert after < share * before
 
 
@@ -166,8 +168,10 @@ def test_weights_make_up_for_the_residual_error() -> None:
     """It goes with what arrives, but for a little."""
     exact, weights = random(900, 12), random(7, 12, seed=5)
     residual_error = exact @ random(7, 12, seed=6).T + random(900, 7, seed=7) * np.float32(0.1)
-    wanted = corrected(statistics(exact, exact, residual_error), weights)
-    before, after = (output_error(exact, exact @ (weights - matrix).T + residual_error) for matrix in (weights, wanted))
+    compensated = corrected(statistics(exact, exact, residual_error), weights)
+    before, after = (
+        output_error(exact, exact @ (weights - matrix).T + residual_error) for matrix in (weights, compensated)
+    )
     assert after < 0.1 * before
 
 
@@ -183,9 +187,9 @@ def test_what_can_be_undone_is_undone() -> None:
     """Channels that arrive mixed are taken apart again, but for the damping."""
     exact, weights = random(900, 12), random(7, 12, seed=5)
     mix = np.eye(12, dtype=np.float32) + random(12, 12, seed=1) * np.float32(0.1)
-    wanted = corrected(statistics(exact, exact @ mix), weights)
+    compensated = corrected(statistics(exact, exact @ mix), weights)
     undone = weights @ np.linalg.inv(mix).T
-    assert np.linalg.norm(wanted - undone) < 0.4 * np.linalg.norm(weights - undone)
+    assert np.linalg.norm(compensated - undone) < 0.4 * np.linalg.norm(weights - undone)
 
 
 def test_nothing_lost_changes_nothing() -> None:
@@ -200,8 +204,8 @@ def test_few_tokens_are_damped_more() -> None:
     weights, moved = random(7, 64, seed=5), []
     for count in (900, 50):
         exact = random(count, 64)
-        wanted = corrected(statistics(exact, exact, random(count, 7, seed=7)), weights)
-        moved.append(np.linalg.norm(wanted - weights) / np.linalg.norm(weights) * count**0.5)
+        compensated = corrected(statistics(exact, exact, random(count, 7, seed=7)), weights)
+        moved.append(np.linalg.norm(compensated - weights) / np.linalg.norm(weights) * count**0.5)
     assert moved[1] < 1.2 * moved[0]
 
 

@@ -28,7 +28,7 @@ def matrix(values: Float32) -> Matrix:
     return Matrix("layer.weight", (rows, columns), lambda rows: values[rows])
 
 
-def seen(tokens: Float32) -> SiteStatistics:
+def statistics_of(tokens: Float32) -> SiteStatistics:
     collecting = StatisticsSum(tokens.shape[1], len(tokens))
     collecting.add(tokens)
     return collecting.result()
@@ -56,7 +56,7 @@ def nothing(columns: int) -> SmoothingChoice:
 def test_outlier_channels_cost_less_when_rescaled(shifts: bool) -> None:
     tokens, weights = normal(200, 64), normal(48, 64, seed=1)
     tokens[:, [3, 40]] *= 60
-    chosen = choose_smoothing(seen(tokens), [matrix(weights)], shifts=shifts)
+    chosen = choose_smoothing(statistics_of(tokens), [matrix(weights)], shifts=shifts)
     fresh = normal(100, 64, seed=2)
     fresh[:, [3, 40]] *= 60
     assert relative_error(fresh, weights, chosen) < 0.5 * relative_error(fresh, weights, nothing(64))
@@ -65,8 +65,8 @@ def test_outlier_channels_cost_less_when_rescaled(shifts: bool) -> None:
 def test_channels_far_from_zero_are_shifted_where_that_is_possible() -> None:
     tokens, weights = normal(200, 64), normal(48, 64, seed=1)
     tokens[:, 7] += 50
-    shifted = choose_smoothing(seen(tokens), [matrix(weights)], shifts=True)
-    fixed = choose_smoothing(seen(tokens), [matrix(weights)], shifts=False)
+    shifted = choose_smoothing(statistics_of(tokens), [matrix(weights)], shifts=True)
+    fixed = choose_smoothing(statistics_of(tokens), [matrix(weights)], shifts=False)
     assert shifted.shift[7] == pytest.approx(50, abs=2)
     assert not fixed.shift.any()
     assert relative_error(tokens, weights, shifted) < relative_error(tokens, weights, fixed)
@@ -77,17 +77,17 @@ def test_a_massive_token_does_not_decide() -> None:
     massive = tokens.copy()
     massive[0, 5] = 3000
     others = tokens[1:]
-    chosen = choose_smoothing(seen(massive), [matrix(weights)], shifts=False)
-    plain = choose_smoothing(seen(tokens), [matrix(weights)], shifts=False)
+    chosen = choose_smoothing(statistics_of(massive), [matrix(weights)], shifts=False)
+    plain = choose_smoothing(statistics_of(tokens), [matrix(weights)], shifts=False)
     assert relative_error(others, weights, chosen) < 1.5 * relative_error(others, weights, plain)
 
 
 def test_rows_that_reach_alike_share_a_step() -> None:
     tokens, weights = alike(MIN_TOKENS, 64), normal(48, 64, seed=1)
-    chosen = choose_smoothing(seen(tokens), [matrix(weights)], shifts=True)
+    chosen = choose_smoothing(statistics_of(tokens), [matrix(weights)], shifts=True)
     assert chosen.max_abs is not None
     assert (np.abs((tokens - chosen.shift) / chosen.layout.divisors) <= chosen.max_abs).all()
-    own = choose_smoothing(seen(tokens), [matrix(weights)], shifts=False)
+    own = choose_smoothing(statistics_of(tokens), [matrix(weights)], shifts=False)
     fresh = alike(100, 64, seed=2)
     assert relative_error(fresh, weights, chosen) < 1.5 * relative_error(fresh, weights, own)
 
@@ -95,22 +95,22 @@ def test_rows_that_reach_alike_share_a_step() -> None:
 def test_rows_keep_steps_of_their_own_where_one_is_massive() -> None:
     tokens = alike(MIN_TOKENS, 64)
     tokens[0] *= 1000
-    assert choose_smoothing(seen(tokens), [matrix(normal(48, 64, seed=1))], shifts=True).max_abs is None
+    assert choose_smoothing(statistics_of(tokens), [matrix(normal(48, 64, seed=1))], shifts=True).max_abs is None
 
 
 def test_only_what_can_be_shifted_shares_a_step() -> None:
     tokens = alike(MIN_TOKENS, 64)
-    assert choose_smoothing(seen(tokens), [matrix(normal(48, 64, seed=1))], shifts=False).max_abs is None
+    assert choose_smoothing(statistics_of(tokens), [matrix(normal(48, 64, seed=1))], shifts=False).max_abs is None
 
 
 def test_a_few_tokens_do_not_tell_how_far_values_reach() -> None:
     tokens = alike(MIN_TOKENS - 1, 64)
-    assert choose_smoothing(seen(tokens), [matrix(normal(48, 64, seed=1))], shifts=True).max_abs is None
+    assert choose_smoothing(statistics_of(tokens), [matrix(normal(48, 64, seed=1))], shifts=True).max_abs is None
 
 
 def test_divisors_have_the_geometric_mean_one() -> None:
     tokens = normal(100, 32) * np.exp(normal(1, 32, seed=3))
-    chosen = choose_smoothing(seen(tokens), [matrix(normal(16, 32, seed=1))], shifts=False)
+    chosen = choose_smoothing(statistics_of(tokens), [matrix(normal(16, 32, seed=1))], shifts=False)
     assert float(np.log(chosen.layout.divisors).mean()) == pytest.approx(0, abs=1e-5)
     assert (chosen.layout.divisors > 0).all()
 
@@ -118,7 +118,7 @@ def test_divisors_have_the_geometric_mean_one() -> None:
 def test_members_of_a_group_share_their_divisors() -> None:
     tokens = normal(100, 24) * np.exp(normal(1, 24, seed=3))
     weights, groups = matrix(normal(16, 24, seed=1)), ChannelGroups(2, 3, 4)
-    chosen = choose_smoothing(seen(tokens), [weights], shifts=False, groups=groups)
+    chosen = choose_smoothing(statistics_of(tokens), [weights], shifts=False, groups=groups)
     divisors = chosen.layout.divisors.reshape(2, 3, 4)
     np.testing.assert_array_equal(divisors, np.broadcast_to(divisors[:, :1], (2, 3, 4)))
     assert len(np.unique(divisors[:, 0])) == 8
@@ -129,8 +129,8 @@ def test_all_layers_that_read_an_activation_count() -> None:
     weights = normal(16, 24, seed=1)
     large = weights.copy()
     large[:, 2] *= 100
-    alone = choose_smoothing(seen(tokens), [matrix(weights)], shifts=False)
-    both = choose_smoothing(seen(tokens), [matrix(weights), matrix(large)], shifts=False)
+    alone = choose_smoothing(statistics_of(tokens), [matrix(weights)], shifts=False)
+    both = choose_smoothing(statistics_of(tokens), [matrix(weights), matrix(large)], shifts=False)
     assert both.layout.divisors[2] < 0.5 * alone.layout.divisors[2]
 
 
@@ -138,7 +138,7 @@ def test_all_layers_that_read_an_activation_count() -> None:
 @pytest.mark.parametrize("count", [20, MIN_TOKENS])
 def test_an_activation_of_nothing_stays_finite(value: float, count: int) -> None:
     tokens = np.full((count, 16), value, np.float32)
-    chosen = choose_smoothing(seen(tokens), [matrix(normal(8, 16))], shifts=True)
+    chosen = choose_smoothing(statistics_of(tokens), [matrix(normal(8, 16))], shifts=True)
     assert chosen.max_abs is None
     assert np.isfinite(chosen.shift).all()
     assert np.isfinite(chosen.layout.divisors).all()

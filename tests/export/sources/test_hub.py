@@ -206,7 +206,7 @@ def refuse(
     return "".join(traceback.format_exception(caught.value))
 
 
-def found(result: Downloaded, model: Mapping[str, bytes]) -> None:
+def check_folder(result: Downloaded, model: Mapping[str, bytes]) -> None:
     """The folder holds exactly this model."""
     assert {name: (result.folder / name).read_bytes() for name in model} == model
     held = {path.relative_to(result.folder).as_posix() for path in result.folder.rglob("*") if path.is_file()}
@@ -256,7 +256,7 @@ def test_other_names(name: str) -> None:
 def test_the_wanted_files_arrive_and_no_others(hub: Hub, model: dict[str, bytes]) -> None:
     result = download(NAME, None)
     assert (result.name, result.revision) == (NAME, FIRST)
-    found(result, model)
+    check_folder(result, model)
     assert hub.sent() == hub.sent("HEAD") == sorted(model)
     assert set(read_checkpoint(result.folder).tensors) > {"embeddings.word_embeddings.weight"}
 
@@ -266,7 +266,7 @@ def test_a_branch_that_moves_meanwhile_mixes_nothing(hub: Hub, model: dict[str, 
     hub.after_info = lambda: setattr(hub, "main", SECOND)
     result = download(NAME, revision)
     assert result.revision == FIRST
-    found(result, model)
+    check_folder(result, model)
     assert download(NAME, revision).revision == SECOND
 
 
@@ -294,7 +294,7 @@ def test_a_file_goes_on_where_the_connection_broke(
 ) -> None:
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
     hub.breaks[WEIGHTS] = [5000, 0, 7000]
-    found(download(NAME, None), model)
+    check_folder(download(NAME, None), model)
     ranges = [asked for method, path, asked in hub.log if method == "GET" and path.endswith(f"{FIRST}/{WEIGHTS}")]
     assert ranges == [None, "bytes=5000-", "bytes=5000-", "bytes=12000-"]
 
@@ -308,7 +308,7 @@ def test_a_second_run_fetches_only_what_is_missing(hub: Hub, model: dict[str, by
     snapshot = Path(constants.HF_HUB_CACHE) / "models--tiny-lab--tiny-model" / "snapshots" / FIRST
     finished = {name for name in model if (snapshot / name).is_file()}
     hub.log.clear()
-    found(download(NAME, None), model)
+    check_folder(download(NAME, None), model)
     assert finished
     assert hub.sent() == sorted(model.keys() - finished)
 
@@ -334,7 +334,7 @@ def test_server_in_trouble_with_a_copy_in_the_cache(hub: Hub, model: dict[str, b
     first = download(NAME, None)
     hub.refusal = stopped
     assert download(NAME, None) == first
-    found(first, model)
+    check_folder(first, model)
 
 
 def test_something_else_answers(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,5 +493,5 @@ def test_environment_of_a_process_of_its_own(hub: Hub, tmp_path: Path, model: di
         assert (done.returncode, done.stderr) == (0, "")
         folder = Path(done.stdout.strip())
         assert folder.is_relative_to(tmp_path / "own")
-        found(Downloaded(folder, NAME, FIRST), model)
+        check_folder(Downloaded(folder, NAME, FIRST), model)
         assert bool(hub.log) == (mode == "0")
