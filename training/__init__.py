@@ -1,1 +1,1 @@
-"""Code that trained what the project ships."""
+"""Code that made the data that the project ships: adapters and texts."""

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-OUT = Path(__file__).resolve().parent / "calibration.jsonl"
+OUT = Path(__file__).parents[2] / "export/embedpack_export/data/calibration.jsonl"
 EXAMPLES = """example:
-  python -m embedpack_export.data.make_calibration --data TRAIN_DIR"""
+  python -m training.data.make_calibration --data TRAIN_DIR"""
 MAX_PLAIN_CHARACTERS = 1200  # longer texts are drawn only for the `long` share
 
 # Some short descriptions were never translated: a text is in its set's language if it matches one of these.
@@ -135,7 +135,7 @@ def packages(texts: Sequence[Text], data: Path) -> list[str]:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m embedpack_export.data.make_calibration",
+        prog="python -m training.data.make_calibration",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

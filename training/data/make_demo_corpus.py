@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-OUT = Path(__file__).resolve().parent / "demo-corpus" / "corpus.jsonl"
+OUT = Path(__file__).parents[2] / "export/embedpack_export/data/demo-corpus/corpus.jsonl"
 EXAMPLES = """example:
-  python -m embedpack_export.data.make_demo_corpus --data TRAIN_DIR"""
+  python -m training.data.make_demo_corpus --data TRAIN_DIR"""
 SIZE = 800
 MIN_CHARACTERS, MAX_CHARACTERS = 80, 700
 MAX_SHARED = 2  # a sentence in more packages is boilerplate of a family of packages
@@ -105,7 +105,7 @@ def choose(descriptions: Sequence[Description], size: int) -> list[Description]:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m embedpack_export.data.make_demo_corpus",
+        prog="python -m training.data.make_demo_corpus",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,0 +1,1 @@
+"""Draw the texts that the exporter ships."""
