@@ -59,7 +59,7 @@ class EncodedSet:
 
     @property
     def counts(self) -> bool:
-        """Whether the set is part of the means."""
+        """True if the set is part of the means."""
         low, high = COUNTED
         return low <= self.scorer.full_reference[0] <= high
 

@@ -27,7 +27,7 @@ SUMMARY = "Time of a search: bits compared with faiss, two stages compared with 
 EXAMPLES = """\
   python -m benchmarks search
   python -m benchmarks search --dimensions 384 --repetitions 9
-  python -m benchmarks search --rows 100000 --repetitions 1 --name trial"""
+  python -m benchmarks search --rows 100000 --repetitions 1 --name quick"""
 
 SCAN_BITS, SCAN_K = 2048, 100
 STAGES_K, STAGES_RECALL = 10, 0.99

@@ -32,7 +32,7 @@ SUMMARY = (
 EXAMPLES = """\
   python -m benchmarks speed packs/minilm
   python -m benchmarks speed packs/minilm --threads 4 --repetitions 9
-  python -m benchmarks speed packs/minilm --repetitions 1 --seconds 0.2 --name trial
+  python -m benchmarks speed packs/minilm --repetitions 1 --seconds 0.2 --name quick
   python -m benchmarks speed packs/minilm --peers --checkpoint all-MiniLM-L6-v2 --adapter retrieval=DIR --threads 1
   python -m benchmarks speed packs/minilm --peers --peer "torch fp32" --peer "OpenVINO int8" --checkpoint ..."""
 

@@ -184,7 +184,7 @@ def _rows(results: Sequence[SettingResult], costs: Mapping[str, Cost]) -> list[S
 
 
 def _beats(other: tuple[str, float, float, float], point: tuple[str, float, float, float]) -> bool:
-    """Whether another point of the same kind of vectors is lower in one coordinate and in none higher."""
+    """True if another point of the same kind of vectors is lower in one coordinate and in none higher."""
     return other[0] == point[0] and other != point and all(a <= b for a, b in zip(other[1:], point[1:], strict=True))
 
 

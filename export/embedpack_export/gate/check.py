@@ -185,7 +185,7 @@ def _multi_vector_rows(texts: int) -> list[int]:
 
 
 def _described(check: Check) -> str:
-    """Loss and cosines in words."""
+    """Loss and cosines as a sentence."""
     cosines = f"cosine to {check.reference} {check.cosine_mean:.4f}, lowest {check.cosine_min:.4f}, {check.texts} texts"
     if check.tokens is not None:
         cosines += f"; of multi-vectors {check.tokens.cosine_mean:.4f}"

@@ -28,7 +28,7 @@ Float16: TypeAlias = npt.NDArray[np.float16]
 
 FLOAT, FLOAT16 = int(ir.DataType.FLOAT), ir.DataType.FLOAT16
 MAX_FLOAT16 = 65504.0
-# Required by onnxruntime's format, and not used: the manifest says which adapters belong to a graph.
+# Required by onnxruntime's format, and not used: the manifest lists the adapters of a graph.
 VERSION = 1
 
 

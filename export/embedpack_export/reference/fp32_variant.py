@@ -35,7 +35,7 @@ class Fp32VariantReference:
     def covers(
         self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
     ) -> bool:
-        """Whether this is a task of the pack, under one of its prompts, with the pooling of the pack."""
+        """True if this is a task of the pack, under one of its prompts, with the pooling of the pack."""
         manifest = self._pack.manifest
         if task not in manifest.tasks or pooling not in (None, manifest.pooling):
             return False

@@ -34,7 +34,7 @@ class Reference(Protocol):
     def covers(
         self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
     ) -> bool:
-        """Whether `single` can return the vectors of all these inputs."""
+        """True if `single` can return the vectors of all these inputs."""
 
     def single(
         self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None

@@ -43,7 +43,7 @@ class RecordedReference:
     def covers(
         self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
     ) -> bool:
-        """Whether all inputs are calibration texts of an exported task, under their prompts."""
+        """True if all inputs are calibration texts of an exported task, under their prompts."""
         recorded = self._single.get(task, {})
         return pooling in (None, self._plan.pooling) and all(key in recorded for key in self._keys(inputs, prompt))
 

@@ -24,7 +24,7 @@ Number = TypeVar("Number", int, float)
 KEY_PREFIX = "base_model.model."
 PARTS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector")
 
-# Settings that change nothing in a saved adapter beyond what its keys already say.
+# Settings that change nothing in a saved adapter beyond its keys.
 HARMLESS = frozenset({
     "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "eva_config", "exclude_modules",
     "inference_mode", "layers_pattern", "layers_to_transform", "lora_dropout", "lora_ga_config", "megatron_core",

@@ -47,7 +47,7 @@ class Grid:
 
     @property
     def has_multi(self) -> bool:
-        """Whether multi-vectors are measured."""
+        """True if multi-vectors are measured."""
         return self._multi is not None
 
     def single(self, variant: str) -> list[Setting]:
@@ -79,7 +79,7 @@ class Grid:
         ]
 
     def decides_exit_status(self, setting: Setting) -> bool:
-        """Whether the exit status depends on a setting."""
+        """True if the exit status depends on a setting."""
         if setting.pool_factor > 1:
             return False
         full = self._full if setting.vectors == "single" else self._multi

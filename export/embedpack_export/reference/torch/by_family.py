@@ -32,7 +32,7 @@ class TorchModel(Protocol):
 
 
 def reads_images(source: ModelSource) -> bool:
-    """Whether the family of a checkpoint reads images."""
+    """True if the family of a checkpoint reads images."""
     return source.checkpoint.model_type.replace("-", "_") == READS_IMAGES
 
 
