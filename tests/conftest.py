@@ -17,6 +17,8 @@ settings.load_profile("embedpack")
 pytest.register_assert_rewrite("tests.helpers")
 # Tests run in several processes; numpy and torch read this when they are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Helpers that import onnxruntime directly collect no telemetry either.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Files that take longest begin first: a process works on a whole file, and none is to begin with a long one at the end.
 LONGEST = ("project/test_minilm.py", "gate/test_gate.py", "families/test_qwen2_5_vl.py", "benchmarks/test_speed.py")
 

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import onnxruntime as ort
 
 from embedpack.errors import CheckpointError
+from embedpack.host.onnxruntime import ort
 from embedpack.pack.graph_io import lora_inputs
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import onnxruntime as ort
 
 from embedpack.engine.session import SAVED_WEIGHTS
 from embedpack.errors import PackError
 from embedpack.host.cpu import cpu_identity
+from embedpack.host.onnxruntime import ort
 from embedpack.host.user_cache import user_cache
 from embedpack.pack.folder import Pack, describe_file
 from embedpack.pack.manifest import FileEntry, Sha256, Strict

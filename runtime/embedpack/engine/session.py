@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from embedpack.errors import PackError
+from embedpack.host.onnxruntime import ort, ort_errors
 
 # onnxruntime raises one class per status code and gives them no common base.
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(

@@ -11,7 +11,8 @@ import base64
 from functools import cache
 
 import numpy as np
-import onnxruntime as ort
+
+from embedpack.host.onnxruntime import ort
 
 # MatMulInteger of uint8 [1, 16] with int8 [16, 16], all 127; made by tests/helpers/make_saturation_probe.py.
 PROBE = base64.b64decode(
