@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.engine.encoder import TOKEN_BUDGET, Encoder, LoadedGraph
+from embedpack.engine.graph_check import check_graph
 from embedpack.engine.memory_plan import check_load
 from embedpack.engine.prepared import Identity, find_prepared, identity_of
 from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
@@ -34,16 +35,18 @@ class PackGraph:
         pack: pack that it belongs to.
         name: file name of the graph.
         external_data: file names of its weights.
+        operators: operators in the manifest.
     """
 
     pack: Pack
     name: str
     external_data: tuple[str, ...]
+    operators: tuple[str, ...]
 
     @classmethod
     def of(cls, pack: Pack, graph: Variant | VisionGraph) -> PackGraph:
         """Text graph of a variant, or a vision graph."""
-        return cls(pack, graph.graph, graph.external_data)
+        return cls(pack, graph.graph, graph.external_data, graph.operators)
 
     @property
     def identity(self) -> Identity:
@@ -52,10 +55,12 @@ class PackGraph:
 
     @property
     def path(self) -> Path:
-        """Path of its file, after a check of the digest and of the sizes of the weights."""
+        """Path of its file, after a check of its digest and content and of the sizes of the weights."""
         for name in self.external_data:
             self.pack.path(name)
-        return checked_path(self.pack, self.name)
+        content = self.pack.read(self.name)
+        check_graph(content, str(self.pack.folder / self.name), self.operators, self.external_data)
+        return self.pack.path(self.name)
 
     @property
     def weight_sizes(self) -> WeightSizes:

@@ -44,13 +44,13 @@ class Identity(Strict, frozen=True):
 
     Attributes:
         graph: sha256 of the graph in the pack.
-        weights: sha256 of its weights files.
+        weights: sha256 of its weights files by name, as graphs refer to them by name.
         onnxruntime: release of onnxruntime.
         cpu: identity of the CPU, see `embedpack.host.cpu`.
     """
 
     graph: Sha256
-    weights: tuple[Sha256, ...]
+    weights: dict[str, Sha256]
     onnxruntime: str
     cpu: str
 
@@ -105,7 +105,7 @@ def identity_of(pack: Pack, graph: str, external_data: Iterable[str]) -> Identit
     files = pack.manifest.files
     return Identity(
         graph=files[graph].sha256,
-        weights=tuple(files[name].sha256 for name in external_data),
+        weights={name: files[name].sha256 for name in sorted(external_data)},
         onnxruntime=ort.__version__,
         cpu=cpu_identity(),
     )

@@ -6,10 +6,10 @@ An ONNX file is a protocol buffer. Only the fields named below are read; their n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from embedpack.errors import PackError
+from embedpack.storage.protobuf import as_message, as_text, read_fields, read_packed
 
 # Operators that keep a packed copy of their weights in memory; others read mapped weights.
 MATMULS = frozenset({"MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat"})
@@ -23,8 +23,6 @@ NODE_INPUT, NODE_KIND, NODE_ATTRIBUTE = 1, 4, 5
 ATTRIBUTE_NAME, ATTRIBUTE_INTEGER = 1, 3
 TENSOR_DIMENSIONS, TENSOR_NAME, TENSOR_EXTERNAL = 1, 8, 13
 ENTRY_KEY, ENTRY_VALUE = 1, 2
-
-Field = tuple[int, int | memoryview]
 
 
 @dataclass(frozen=True)
@@ -85,8 +83,8 @@ def read_weight_sizes(content: bytes, where: str) -> WeightSizes:
         PackError: it is not an ONNX file.
     """
     try:
-        (graph,) = (value for number, value in _fields(memoryview(content)) if number == MODEL_GRAPH)
-        parts = [(number, _block(value)) for number, value in _fields(_block(graph))
+        (graph,) = (value for number, value in read_fields(memoryview(content)) if number == MODEL_GRAPH)
+        parts = [(number, as_message(value)) for number, value in read_fields(as_message(graph))
                  if number in (GRAPH_NODE, GRAPH_INITIALIZER)]  # fmt: skip
         nodes = [_node(value) for number, value in parts if number == GRAPH_NODE]
         tensors = [_tensor(value) for number, value in parts if number == GRAPH_INITIALIZER]
@@ -118,78 +116,26 @@ def _sum_by_operator(tensors: list[_Tensor], nodes: list[_Node]) -> WeightSizes:
 
 
 def _node(content: memoryview) -> _Node:
-    parts = list(_fields(content))
-    kind = next((_text(value) for number, value in parts if number == NODE_KIND), "")
-    inputs = tuple(_text(value) for number, value in parts if number == NODE_INPUT)
+    parts = list(read_fields(content))
+    kind = next((as_text(value) for number, value in parts if number == NODE_KIND), "")
+    inputs = tuple(as_text(value) for number, value in parts if number == NODE_INPUT)
     heads = 0
     if kind == MATERIALIZED_ATTENTION:
-        attributes = [dict(_fields(_block(value))) for number, value in parts if number == NODE_ATTRIBUTE]
-        counts = [item[ATTRIBUTE_INTEGER] for item in attributes if _text(item[ATTRIBUTE_NAME]) == HEADS_ATTRIBUTE]
+        attributes = [dict(read_fields(as_message(value))) for number, value in parts if number == NODE_ATTRIBUTE]
+        counts = [item[ATTRIBUTE_INTEGER] for item in attributes if as_text(item[ATTRIBUTE_NAME]) == HEADS_ATTRIBUTE]
         heads = next((value for value in counts if isinstance(value, int)), 0)
     return _Node(kind, inputs, heads)
 
 
 def _tensor(content: memoryview) -> _Tensor:
     name, dimensions, external_bytes = "", list[int](), 0
-    for number, value in _fields(content):
+    for number, value in read_fields(content):
         if number == TENSOR_NAME:
-            name = _text(value)
+            name = as_text(value)
         elif number == TENSOR_DIMENSIONS:
-            dimensions += [value] if isinstance(value, int) else _packed(value)
+            dimensions += [value] if isinstance(value, int) else read_packed(value)
         elif number == TENSOR_EXTERNAL:
-            entry = {key: _text(text) for key, text in _fields(_block(value))}
+            entry = {key: as_text(text) for key, text in read_fields(as_message(value))}
             if entry.get(ENTRY_KEY) == "length":
                 external_bytes = int(entry[ENTRY_VALUE])
     return _Tensor(name, tuple(dimensions), external_bytes)
-
-
-def _fields(content: memoryview) -> Iterator[Field]:
-    """Field numbers and values of a message: integers, or the bytes of strings, messages and packed lists."""
-    place = 0
-    while place < len(content):
-        key, place = _varint(content, place)
-        kind = key & 7
-        if kind == 0:
-            value, place = _varint(content, place)
-            yield key >> 3, value
-        elif kind in (1, 5):
-            place += 8 if kind == 1 else 4
-        elif kind == 2:
-            size, place = _varint(content, place)
-            if place + size > len(content):
-                raise ValueError("a field ends after its message")
-            yield key >> 3, content[place : place + size]
-            place += size
-        else:
-            raise ValueError(f"field of kind {kind}")
-
-
-def _varint(content: memoryview, place: int) -> tuple[int, int]:
-    """A varint (seven bits per byte, lowest first), and the position after it."""
-    byte = content[place]
-    if byte < 128:
-        return byte, place + 1
-    value = shift = 0
-    while byte >= 128:
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        byte = content[place]
-    return value | byte << shift, place + 1
-
-
-def _packed(content: memoryview) -> list[int]:
-    place, values = 0, []
-    while place < len(content):
-        value, place = _varint(content, place)
-        values.append(value)
-    return values
-
-
-def _block(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise ValueError("a number where a message should be")
-    return value
-
-
-def _text(value: int | memoryview) -> str:
-    return bytes(_block(value)).decode()

@@ -9,25 +9,11 @@ import pytest
 
 from embedpack import PackError
 from embedpack.engine.weight_sizes import WeightSizes, read_weight_sizes
+from tests.helpers.protobuf import field, model, node, number
 
 
 def read(tiny: Path, name: str) -> WeightSizes:
     return read_weight_sizes((tiny / name).read_bytes(), name)
-
-
-def number(value: int) -> bytes:
-    """An integer as a protocol buffer has it."""
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*found, value])
-
-
-def field(index: int, content: bytes | int) -> bytes:
-    if isinstance(content, int):
-        return number(index << 3) + number(content)
-    return number(index << 3 | 2) + number(len(content)) + content
 
 
 def tensor(name: str, shape: tuple[int, ...], length: int, *, packed: bool = False) -> bytes:
@@ -37,16 +23,8 @@ def tensor(name: str, shape: tuple[int, ...], length: int, *, packed: bool = Fal
     return field(5, sizes + field(2, 3) + field(8, name.encode()) + field(13, location) + field(13, entry))
 
 
-def node(kind: str, *inputs: str, attributes: bytes = b"") -> bytes:
-    return field(1, b"".join(field(1, name.encode()) for name in inputs) + field(4, kind.encode()) + attributes)
-
-
 def integer(name: str, value: int) -> bytes:
     return field(5, field(1, name.encode()) + field(3, value))
-
-
-def model(*parts: bytes) -> bytes:
-    return field(1, 10) + field(7, b"".join(parts)) + field(8, field(2, 23))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""Check of a graph file before onnxruntime loads it: its operators, and the files that it takes weights from.
+
+onnxruntime runs any operator and maps any file of the folder that a graph names. The graph is therefore compared with
+the manifest, whose files are checked, and with the operators that embedpack writes: loops, branches, functions, random
+numbers and operators of other domains are not among them. Field numbers are those of onnx.proto3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from embedpack.errors import PackError
+from embedpack.storage.protobuf import as_message, as_text, read_fields
+
+# Operators of the graphs that embedpack writes, as domain.operator.
+OPERATORS = frozenset({
+    *(f"ai.onnx.{name}" for name in (
+        "Abs", "Add", "Attention", "Cast", "Clip", "Concat", "Cos", "Div", "Expand", "Gather", "GatherND",
+        "Gelu", "Greater", "Identity", "LayerNormalization", "MatMul", "Max", "Mul", "QuantizeLinear",
+        "RMSNormalization", "Range", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceSum", "Reshape", "RotaryEmbedding",
+        "Round", "ScatterND", "Shape", "Sin", "Slice", "Split", "Squeeze", "Sub", "Unsqueeze",
+    )),
+    *(f"com.microsoft.{name}" for name in (
+        "GatherBlockQuantized", "GroupQueryAttention", "MatMulIntegerToFloat", "MatMulNBits", "MultiHeadAttention",
+        "QuickGelu",
+    )),
+})  # fmt: skip
+
+MODEL_GRAPH, MODEL_TRAINING, MODEL_FUNCTION = 7, 20, 25
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
+NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN, NODE_OVERLOAD = 4, 5, 7, 8
+ATTRIBUTE_TENSORS = (5, 10)
+# A graph, a sparse tensor, lists of either, and a reference to an attribute of a function.
+ATTRIBUTE_REFUSED = (6, 11, 21, 22, 23)
+TENSOR_EXTERNAL, ENTRY_KEY, ENTRY_VALUE = 13, 1, 2
+
+
+def check_graph(content: bytes, where: str, operators: Collection[str], external_data: Collection[str]) -> None:
+    """Compare a graph with the manifest of its pack.
+
+    Args:
+        content: content of the ONNX file.
+        where: its name for the error message.
+        operators: operators in the manifest, as domain.operator.
+        external_data: names of the weights files in the manifest.
+
+    Raises:
+        PackError: the file is not an ONNX graph, has operators that embedpack does not write, or differs from the
+            manifest in its operators or weights files.
+    """
+    try:
+        nodes, tensors = _read_graph(memoryview(content))
+        found = {_operator(node) for node in nodes}
+        locations = set(_locations([*tensors, *(tensor for node in nodes for tensor in _tensors(node))]))
+    except (IndexError, KeyError, ValueError) as cause:
+        detail = f" ({cause})" if isinstance(cause, _RefusedError) else ""
+        raise PackError(f"{where}: not an ONNX graph of embedpack{detail}; copy the pack again") from cause
+    for name in sorted(found - OPERATORS):
+        raise PackError(f"{where}: has the operator {name!r}, which embedpack does not write; do not use this pack")
+    _compare(where, "operators", found, set(operators))
+    _compare(where, "weights files", locations, set(external_data))
+
+
+class _RefusedError(ValueError):
+    """A part of ONNX that embedpack does not write."""
+
+
+def _compare(where: str, what: str, found: set[str], expected: set[str]) -> None:
+    for name in sorted(found ^ expected):
+        place = "the graph has it, pack.json does not" if name in found else "pack.json has it, the graph does not"
+        raise PackError(f"{where}: the {what} differ from pack.json in {name!r}: {place}; copy the pack again")
+
+
+def _read_graph(model: memoryview) -> tuple[list[memoryview], list[memoryview]]:
+    """Nodes and initializers of a model."""
+    fields = list(read_fields(model))
+    if any(number in (MODEL_TRAINING, MODEL_FUNCTION) for number, _ in fields):
+        raise _RefusedError("it has functions or training steps")
+    (graph,) = (as_message(value) for number, value in fields if number == MODEL_GRAPH)
+    parts = [(number, value) for number, value in read_fields(graph)
+             if number in (GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE)]  # fmt: skip
+    if any(number == GRAPH_SPARSE for number, _ in parts):
+        raise _RefusedError("it has sparse weights")
+    nodes = [as_message(value) for number, value in parts if number == GRAPH_NODE]
+    return nodes, [as_message(value) for number, value in parts if number == GRAPH_INITIALIZER]
+
+
+def _operator(node: memoryview) -> str:
+    names = {NODE_OPERATOR: "", NODE_DOMAIN: "", NODE_OVERLOAD: ""}
+    for number, value in read_fields(node):
+        if number in names:
+            # Of a repeated field, readers take the last, so each is checked: none may follow another.
+            if names[number]:
+                raise _RefusedError("a node names two operators")
+            names[number] = as_text(value)
+    if names[NODE_OVERLOAD]:
+        raise _RefusedError("a node names a function")
+    return f"{names[NODE_DOMAIN] or 'ai.onnx'}.{names[NODE_OPERATOR]}"
+
+
+def _tensors(node: memoryview) -> Iterator[memoryview]:
+    """Tensors in the attributes of a node, which may refer to files like initializers."""
+    for number, value in read_fields(node):
+        if number == NODE_ATTRIBUTE:
+            for part, content in read_fields(as_message(value)):
+                if part in ATTRIBUTE_REFUSED:
+                    raise _RefusedError("a node has a graph, a function or sparse weights")
+                if part in ATTRIBUTE_TENSORS:
+                    yield as_message(content)
+
+
+def _locations(tensors: list[memoryview]) -> Iterator[str]:
+    """Files that tensors refer to."""
+    for tensor in tensors:
+        for number, value in read_fields(tensor):
+            if number == TENSOR_EXTERNAL:
+                entry = dict(read_fields(as_message(value)))
+                if as_text(entry[ENTRY_KEY]) == "location":
+                    yield as_text(entry[ENTRY_VALUE])
