@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from embedpack.errors import InputError
-from embedpack.scoring.cosine import similarity
+from embedpack.scoring.cosine import are_bits, similarity
 from embedpack.scoring.hamming import hamming
 from embedpack.scoring.top_k import Distances, Int64, Nearest, smallest
 from embedpack.vectors.codes import Float32, quantize
@@ -93,24 +93,19 @@ def _check(queries: Embeddings, documents: Embeddings, rescore: Embeddings | Non
             raise InputError(f"search takes Embeddings, not {type(vectors).__name__}")
     if not len(documents):
         raise InputError("there are no documents to search")
-    _check_comparable(queries, documents)
-    if rescore is not None:
-        _check_comparable(queries, rescore)
-        if len(rescore) != len(documents):
-            raise InputError(
-                f"rescore has {len(rescore)} rows, documents {len(documents)}; it holds the same documents, row for row"
-            )
+    for vectors in (documents,) if rescore is None else (documents, rescore):
+        # Raises the errors of `similarity` before any vector is read.
+        similarity(queries[:0], vectors[:0])
+    if rescore is not None and len(rescore) != len(documents):
+        raise InputError(
+            f"rescore has {len(rescore)} rows, documents {len(documents)}; it holds the same documents, row for row"
+        )
     with np.errstate(invalid="ignore"):
         lengths = np.linalg.norm(queries.decode(), axis=1)
     # A decoded vector has length 1, unless it has no direction.
     unusable = np.flatnonzero(~(lengths > 0))
     if len(unusable):
         raise InputError(f"query {unusable[0]} is zero or not finite, so it has no nearest documents; embed it again")
-
-
-def _check_comparable(queries: Embeddings, documents: Embeddings) -> None:
-    """Raise the errors of `similarity` before any vector is read."""
-    similarity(queries[:0], documents[:0])
 
 
 def _check_number(name: str, number: int) -> None:
@@ -146,16 +141,12 @@ def _rescored(queries: Embeddings, documents: Embeddings, candidates: Int64, k: 
     return Hits(indices, _scores(distances, queries, documents))
 
 
-def _are_bits(queries: Embeddings, documents: Embeddings) -> bool:
-    return queries.precision == documents.precision == "binary"
-
-
 def _distances(queries: Embeddings, documents: Embeddings, rows: Sequence[int] | Int64) -> Distances:
     """Hamming distances between binary codes, else negated similarities: [queries, documents].
 
     `rows` are the indices of these documents among all, for error messages.
     """
-    if _are_bits(queries, documents):
+    if are_bits(queries, documents):
         return hamming(queries.codes, documents.codes)
     with np.errstate(invalid="ignore"):
         scores = similarity(queries, documents)
@@ -167,6 +158,6 @@ def _distances(queries: Embeddings, documents: Embeddings, rows: Sequence[int] |
 
 def _scores(distances: Float32, queries: Embeddings, documents: Embeddings) -> Float32:
     """Similarities that belong to distances, equal to those of `similarity` bit for bit."""
-    if _are_bits(queries, documents):
+    if are_bits(queries, documents):
         return (queries.dimensions - 2 * distances) / np.float32(queries.dimensions)
     return -distances

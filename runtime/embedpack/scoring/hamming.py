@@ -25,25 +25,15 @@ logger = logging.getLogger("embedpack")
 
 
 def hamming(queries: Bits, documents: Bits) -> Distances:
-    """Number of bits in which every query differs from every document.
+    """Number of bits in which every query, uint8 [n, width], differs from every document, uint8 [m, width].
 
-    The result is one array; for many documents pass some rows at a time.
-
-    Args:
-        queries: packed bits, uint8 [n, width].
-        documents: packed bits, uint8 [m, width].
-
-    Returns:
-        uint32 [n, m].
-
-    Raises:
-        InputError: they are not uint8 arrays with rows of the same length.
+    The result, uint32 [n, m], is one array; for many documents pass some rows at a time. InputError for arrays of
+    another kind or of different widths.
     """
     for bits in (queries, documents):
         if bits.ndim != 2 or bits.dtype != np.uint8:
-            raise InputError(
-                f"packed bits are an array [n, width] of type uint8, not {list(bits.shape)} of type {bits.dtype}"
-            )
+            found = f"{list(bits.shape)} of type {bits.dtype}"
+            raise InputError(f"packed bits are an array [n, width] of type uint8, not {found}")
     if queries.shape[1] != documents.shape[1]:
         raise InputError(
             f"queries have {queries.shape[1]} bytes, documents {documents.shape[1]}; "
@@ -68,13 +58,14 @@ def kernel() -> Kernel:
 
 def with_numpy(queries: Bits, documents: Bits) -> Distances:
     """Compute the distances by numpy, for contiguous arrays that are not empty."""
-    word = _widest_word(queries.shape[1])
+    words: tuple[type[np.unsignedinteger], ...] = (np.uint64, np.uint32, np.uint16)
+    word = next((word for word in words if queries.shape[1] % np.dtype(word).itemsize == 0), np.uint8)
     left, right = queries.view(word), documents.view(word)
-    words = left.shape[1]
+    width = left.shape[1]
     rows = min(len(documents), max(1, BLOCK_BYTES // queries.shape[1]))
-    differing = np.empty((rows, words), word)
+    differing = np.empty((rows, width), word)
     # A matrix product sums float counts at twice the speed of np.sum. It is exact below 2 ** 24 bits.
-    counts, ones = np.empty((rows, words), np.float32), np.ones(words, np.float32)
+    counts, ones = np.empty((rows, width), np.float32), np.ones(width, np.float32)
     distances = np.empty((len(queries), len(documents)), np.uint32)
     for query, row in zip(left, distances, strict=True):
         # Repeated, because numpy broadcasts a row in loops as short as the row.
@@ -100,9 +91,3 @@ def with_numkong(queries: Bits, documents: Bits) -> Distances:
     distances = np.empty((len(queries), len(documents)), np.float32 if single else np.uint32)
     numkong.cdist(queries, documents, "hamming", dtype="uint1", out=distances)
     return distances.astype(np.uint32, copy=False)
-
-
-def _widest_word(width: int) -> type[np.unsignedinteger]:
-    """Widest unsigned integer dtype that divides rows of that many bytes."""
-    words: tuple[type[np.unsignedinteger], ...] = (np.uint64, np.uint32, np.uint16)
-    return next((word for word in words if width % np.dtype(word).itemsize == 0), np.uint8)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 
 import numpy as np
 
 from embedpack.errors import InputError
-from embedpack.vectors.bit_packing import signs
-from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import Float32, decode_in_codebook_space
+from embedpack.scoring.cosine import are_bits, factors
+from embedpack.vectors.codes import Float32
 from embedpack.vectors.metadata import check_comparable
 from embedpack.vectors.multi_embeddings import Int64, MultiEmbeddings
 
@@ -51,17 +49,15 @@ def _query_blocks(offsets: Int64) -> Iterator[tuple[int, int]]:
     """Yield bounds of consecutive blocks of whole queries."""
     first = 0
     while first < len(offsets) - 1:
-        last = int(np.searchsorted(offsets, offsets[first] + QUERY_ROWS, "right")) - 1
-        last = max(last, first + 1)
+        last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + QUERY_ROWS, "right")) - 1)
         yield first, last
         first = last
 
 
 def _score(queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32) -> None:
     """Compute the scores of some queries, one block of document rows at a time."""
-    exact = queries.precision == documents.precision == "binary"
-    vectors = _signs if exact else functools.partial(_vectors, codebook=documents.codebook)
-    left = vectors(queries, 0, len(queries.codes))
+    bits = are_bits(queries, documents)
+    left = factors(queries, slice(None), documents.codebook, bits)
     rows = max(1, BLOCK // max(len(left), documents.dimensions))
     carried = np.empty(0, np.float32)
     for start in range(0, len(documents.codes), rows):
@@ -69,27 +65,16 @@ def _score(queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32
         first = int(np.searchsorted(documents.offsets, start, "right")) - 1
         last = int(np.searchsorted(documents.offsets, stop, "left"))
         begins = np.maximum(documents.offsets[first:last] - start, 0)
-        best = np.maximum.reduceat(left @ vectors(documents, start, stop).T, begins, axis=1)
+        products = left @ factors(documents, slice(start, stop), documents.codebook, bits).T
+        best = np.maximum.reduceat(products, begins, axis=1)
         if documents.offsets[first] < start:
             np.maximum(best[:, 0], carried, out=best[:, 0])
         # The last document may continue in the next block, which then overwrites its score.
         carried = best[:, -1].copy()
-        scores[:, first:last] = _sums(best, queries, exact)
+        scores[:, first:last] = _sums(best, queries, bits)
 
 
-def _vectors(embeddings: MultiEmbeddings, start: int, stop: int, codebook: Codebook | None) -> Float32:
-    """Rows as unit vectors in the coordinates of the documents' codebook."""
-    return decode_in_codebook_space(embeddings.codes[start:stop], embeddings.precision, embeddings.dimensions, codebook)
-
-
-def _signs(embeddings: MultiEmbeddings, start: int, stop: int) -> Float32:
-    """Rows as +1 and -1, whose dot products are integers."""
-    return signs(embeddings.codes[start:stop], embeddings.dimensions)
-
-
-def _sums(best: Float32, queries: MultiEmbeddings, exact: bool) -> Float32:
-    begins = queries.offsets[:-1]
-    if not exact:
-        return np.add.reduceat(best, begins, axis=0)
-    # The sum over a long query exceeds the integers that float32 represents exactly.
-    return (np.add.reduceat(best, begins, axis=0, dtype=np.float64) / queries.dimensions).astype(np.float32)
+def _sums(best: Float32, queries: MultiEmbeddings, bits: bool) -> Float32:
+    # The sum over a long query of bits exceeds the integers that float32 represents exactly.
+    sums = np.add.reduceat(best, queries.offsets[:-1], axis=0, dtype=np.float64 if bits else np.float32)
+    return (sums / queries.dimensions).astype(np.float32) if bits else sums

@@ -11,15 +11,7 @@ Distances = npt.NDArray[np.uint32] | npt.NDArray[np.float32]
 
 
 def smallest(distances: Distances, k: int) -> Int64:
-    """Indices of the k smallest distances in the order of a stable sort.
-
-    Args:
-        distances: distances, [n].
-        k: number of indices, at least 1.
-
-    Returns:
-        int64 [min(k, n)].
-    """
+    """Indices, int64 [min(k, n)], of the k smallest of n distances in the order of a stable sort; k is at least 1."""
     indices = np.arange(len(distances))
     if k < len(distances):
         # Only the k-th value is taken from the partition, which leaves the order of ties undefined.

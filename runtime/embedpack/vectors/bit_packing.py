@@ -36,11 +36,7 @@ def fills_bytes(precision: LowBit, dimensions: int) -> bool:
 
 
 def packed_width(precision: LowBit, dimensions: int) -> int:
-    """Number of bytes of a code.
-
-    Raises:
-        InputError: the dimensions do not fill whole bytes; ternary codes need not.
-    """
+    """Number of bytes of a code; InputError if the dimensions do not fill them, as ternary codes need not."""
     per_byte = DIGITS_PER_BYTE[precision]
     if not fills_bytes(precision, dimensions):
         raise InputError(f"{precision} codes need a multiple of {per_byte} dimensions, not {dimensions}")
@@ -48,11 +44,7 @@ def packed_width(precision: LowBit, dimensions: int) -> int:
 
 
 def pack(digits: Digits, precision: LowBit) -> Bytes:
-    """Pack digits, uint8 [n, d], into bytes, uint8 [n, width].
-
-    Raises:
-        InputError: as `packed_width`.
-    """
+    """Pack digits, uint8 [n, d], into bytes, uint8 [n, width]; InputError as `packed_width`."""
     per_byte, base = DIGITS_PER_BYTE[precision], np.uint8(LEVEL_COUNTS[precision])
     padding = packed_width(precision, digits.shape[1]) * per_byte - digits.shape[1]
     if padding:
@@ -65,11 +57,7 @@ def pack(digits: Digits, precision: LowBit) -> Bytes:
 
 
 def unpack(packed: Bytes, precision: LowBit, dimensions: int, values: npt.NDArray[Value]) -> npt.NDArray[Value]:
-    """Unpack bytes and replace each digit by its entry in `values`; [n, dimensions].
-
-    Raises:
-        InputError: a byte is not a valid code.
-    """
+    """Unpack bytes and replace each digit by its entry in `values`; InputError if a byte is not a valid code."""
     codes = LEVEL_COUNTS[precision] ** DIGITS_PER_BYTE[precision]
     if packed.max(initial=0) >= codes:
         row = int((packed >= codes).any(axis=1).argmax())
@@ -82,11 +70,7 @@ def unpack(packed: Bytes, precision: LowBit, dimensions: int, values: npt.NDArra
 
 
 def cut(packed: Bytes, precision: LowBit, dimensions: int) -> Bytes:
-    """Truncate codes to their first dimensions.
-
-    Raises:
-        InputError: as `packed_width`.
-    """
+    """Truncate codes to their first dimensions; InputError as `packed_width`."""
     shorter = np.ascontiguousarray(packed[:, : packed_width(precision, dimensions)])
     rest = dimensions % DIGITS_PER_BYTE[precision]
     if rest:

@@ -77,11 +77,7 @@ class Codebook:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]], prefix: str = "") -> Codebook:
-        """Read a codebook from the tensors whose names begin with `prefix`; the inverse of `tensors`.
-
-        Raises:
-            InputError: a tensor is missing, or does not belong to a codebook.
-        """
+        """Invert `tensors`; InputError if names with this prefix are not those of a codebook."""
         own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         blocks = sum(name.startswith("rotation.") for name in own)
         names = _names(blocks)
@@ -116,11 +112,7 @@ class Codebook:
         return len(self.center)
 
     def check_dimensions(self, dimensions: int) -> None:
-        """Check that vectors can be truncated to a number of dimensions.
-
-        Raises:
-            InputError: it is larger than `dimensions`, or no block of the rotation ends there.
-        """
+        """Raise InputError for a truncation beyond the full dimensions, or within a block of the rotation."""
         if not 1 <= dimensions <= self.dimensions:
             raise InputError(f"the codebook has {self.dimensions} dimensions, not {dimensions}")
         ends = self._ends
@@ -129,11 +121,7 @@ class Codebook:
             raise InputError(f"the codebook's rotation can be truncated to {allowed} dimensions, not to {dimensions}")
 
     def rotate(self, vectors: Float32) -> Float32:
-        """Rotate full or truncated vectors, float32 [n, d], by R; float32 [n, d].
-
-        Raises:
-            InputError: as `check_dimensions`.
-        """
+        """Rotate full or truncated vectors, float32 [n, d], by R; InputError as `check_dimensions`."""
         return self._turn(vectors, [block.T for block in self.rotation])
 
     def rotate_back(self, vectors: Float32) -> Float32:
@@ -141,15 +129,10 @@ class Codebook:
         return self._turn(vectors, list(self.rotation))
 
     def digits(self, vectors: Float32, precision: LowBit) -> Digits:
-        """Digits of full or truncated vectors, float32 [n, d]: uint8 [n, d].
-
-        Raises:
-            InputError: as `check_dimensions`.
-        """
+        """Digits, uint8 [n, d], of full or truncated vectors, float32 [n, d]; InputError as `check_dimensions`."""
         centered = self.rotate(vectors) - self.center[: vectors.shape[1]]
-        levels = self.levels[precision]
         digits = np.zeros(centered.shape, np.uint8)
-        for lower, upper in pairwise(levels):
+        for lower, upper in pairwise(self.levels[precision]):
             digits += centered > (lower + upper) / 2
         return digits
 
@@ -161,10 +144,7 @@ class Codebook:
         """Expected length of a unit vector after truncation to `dimensions`; 1 for full vectors.
 
         Codes of truncated vectors are those of unnormalized prefixes. Multiply a truncated and normalized vector by
-        this number before its digits are computed.
-
-        Raises:
-            InputError: as `check_dimensions`.
+        this number before its digits are computed. InputError as `check_dimensions`.
         """
         self.check_dimensions(dimensions)
         if dimensions == self.dimensions:
@@ -221,10 +201,8 @@ def _tensor_errors(codebook: Codebook) -> Iterator[str]:
     shapes += [(LEVEL_COUNTS[precision],) for precision in LOW_BIT]
     for (name, tensor), shape in zip(codebook.tensors().items(), shapes, strict=True):
         if tensor.dtype != np.float32 or tensor.shape != shape:
-            yield (
-                f"{name} is an array {list(tensor.shape)} of type {tensor.dtype}, "
-                f"expected {list(shape)} of type float32"
-            )
+            found = f"an array {list(tensor.shape)} of type {tensor.dtype}"
+            yield f"{name} is {found}, expected {list(shape)} of type float32"
         # Written so that NaN is an error, too.
         if not (np.abs(tensor) <= MAX_VALUE).all():
             yield f"{name} holds values that are not finite or beyond {MAX_VALUE:g}"

@@ -47,11 +47,7 @@ Float32 = npt.NDArray[np.float32]
 
 
 def check_precision(precision: str) -> Precision:
-    """Check the name of a precision, and return it.
-
-    Raises:
-        InputError: the name is unknown.
-    """
+    """Return a checked name of a precision; InputError if it is unknown."""
     for name in PRECISIONS:
         if precision == name:
             return name
@@ -64,21 +60,12 @@ def is_low_bit(precision: Precision) -> TypeGuard[LowBit]:
 
 
 def code_width(precision: Precision, dimensions: int) -> int:
-    """Number of columns of the code array for a number of dimensions.
-
-    Raises:
-        InputError: the precision needs whole bytes, and the dimensions do not fill them.
-    """
+    """Number of columns of the code array; InputError if the precision needs whole bytes that are not filled."""
     return packed_width(precision, dimensions) if is_low_bit(precision) else dimensions
 
 
 def check_codes(codes: Codes, precision: str, dimensions: int, codebook: Codebook | None) -> None:
-    """Check dtype and width of a code array, and that its codebook fits.
-
-    Raises:
-        InputError: the array differs from the table of this module, or the codebook is missing, superfluous or too
-            short.
-    """
+    """Raise InputError if an array differs from the table of this module, or the codebook does not belong to it."""
     checked = check_precision(precision)
     width = code_width(checked, dimensions)
     if codes.ndim != 2 or codes.shape[1] != width or codes.dtype != DTYPES[checked]:
@@ -97,15 +84,7 @@ def check_codes(codes: Codes, precision: str, dimensions: int, codebook: Codeboo
 
 
 def check_vectors(vectors: Float32, first: int = 0) -> None:
-    """Check that vectors, float32 [n, d], have a direction.
-
-    Args:
-        vectors: vectors to check.
-        first: index of the first one, for the error message.
-
-    Raises:
-        InputError: a vector is zero or not finite.
-    """
+    """Raise InputError if a vector of float32 [n, d] is zero or not finite; `first` is the number of the first one."""
     largest = np.abs(vectors).max(axis=1, initial=0)
     # Comparisons with NaN are false.
     unusable = np.flatnonzero(~((largest > 0) & (largest < np.inf)))
@@ -121,10 +100,7 @@ def unit(vectors: Float32) -> Float32:
 
 
 def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None = None, first: int = 0) -> Codes:
-    """Codes of unit vectors at full dimensions.
-
-    The heads of the graphs return the same int8 codes, and the same binary codes except for coordinates on the
-    threshold.
+    """Codes of unit vectors at full dimensions, as the graphs return them (binary: but for values on the threshold).
 
     Args:
         vectors: float32 [n, d].

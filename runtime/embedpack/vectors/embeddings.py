@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +12,13 @@ import numpy.typing as npt
 from embedpack.errors import InputError
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Codes, Float32, Precision, check_codes, decode, truncate
-from embedpack.vectors.metadata import check_same_metadata, load_vectors, save_vectors
+from embedpack.vectors.metadata import CodedVectors, check_same_metadata
 
 FILE_FORMAT = "embedpack-embeddings-2"
 
 
 @dataclass(frozen=True, eq=False)
-class Embeddings:
+class Embeddings(CodedVectors):
     """Single vectors in one precision.
 
     Attributes:
@@ -37,6 +36,9 @@ class Embeddings:
     space: str
     max_pixels: int | None = None
     codebook: Codebook | None = None
+
+    file_format: ClassVar[str] = FILE_FORMAT
+    tensor_names: ClassVar[tuple[str, ...]] = ("codes",)
 
     def __post_init__(self) -> None:
         check_codes(self.codes, self.precision, self.dimensions, self.codebook)
@@ -60,11 +62,6 @@ class Embeddings:
             raise ValueError("embeddings are decoded into a new array, which copy=False forbids")
         return self.decode() if dtype is None else self.decode().astype(dtype)
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the codes in bytes."""
-        return self.codes.nbytes
-
     def decode(self) -> Float32:
         """Unit vectors, float32 [n, dimensions].
 
@@ -84,33 +81,8 @@ class Embeddings:
             raise InputError(f"cannot truncate {self.dimensions} dimensions to {dimensions}")
         return replace(self, codes=truncate(self.codes, self.precision, dimensions), dimensions=dimensions)
 
-    def save(self, path: str | Path) -> None:
-        """Write a safetensors file, atomically.
-
-        Raises:
-            InputError, CapacityError: the file cannot be written.
-        """
-        save_vectors(path, FILE_FORMAT, {"codes": self.codes}, self)
-
-    @classmethod
-    def load(cls, path: str | Path, mapped: bool = False) -> Embeddings:
-        """Read a file that `save` wrote.
-
-        Args:
-            path: path of the file.
-            mapped: whether the codes are memory-mapped: read from disk when they are used.
-
-        Raises:
-            InputError: the file is missing or truncated, or has other content.
-        """
-        return load_vectors(path, FILE_FORMAT, ("codes",), cls, mapped=mapped)
-
 
 def concatenate(parts: list[Embeddings]) -> Embeddings:
-    """Concatenate Embeddings.
-
-    Raises:
-        InputError: the list is empty, or they differ in precision, dimensions, space, max_pixels or codebook.
-    """
+    """Concatenate Embeddings of equal metadata; InputError if it differs, or the list is empty."""
     check_same_metadata(parts)
     return replace(parts[0], codes=np.concatenate([part.codes for part in parts]))

@@ -3,53 +3,90 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import numpy.typing as npt
+from typing import ClassVar, Self
 
 from embedpack.errors import InputError
 from embedpack.storage.safetensors import BIT_PATTERNS, SafetensorsFile, open_safetensors, write_safetensors
 from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import Precision, check_precision, is_low_bit
+from embedpack.vectors.codes import Codes, Precision, check_precision, is_low_bit
 
 # Prefix of the names of a codebook's tensors in files.
 CODEBOOK_PREFIX = "codebook."
 
-Vectors = TypeVar("Vectors")
 
+class CodedVectors:
+    """Base of `Embeddings` and `MultiEmbeddings`: the fields that both have, and their file."""
 
-class VectorMetadata(Protocol):
-    """Metadata that all vectors have; see `embedpack.vectors.embeddings.Embeddings` for the attributes."""
+    # "format" in the metadata of a file, and the names of its tensors: fields of the class, the codes first.
+    file_format: ClassVar[str]
+    tensor_names: ClassVar[tuple[str, ...]]
 
-    @property
-    def precision(self) -> Precision:
-        """Precision of the codes."""
-
-    @property
-    def dimensions(self) -> int:
-        """Number of dimensions of the vectors."""
-
-    @property
-    def space(self) -> str:
-        """Name of the vector space."""
+    codes: Codes
+    precision: Precision
+    dimensions: int
+    space: str
+    max_pixels: int | None
+    codebook: Codebook | None
 
     @property
-    def max_pixels(self) -> int | None:
-        """Largest area of an image after resizing; None: the model's own limit."""
+    def nbytes(self) -> int:
+        """Size of the codes in bytes."""
+        return self.codes.nbytes
 
-    @property
-    def codebook(self) -> Codebook | None:
-        """Codebook of low-bit codes; None for other precisions."""
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, atomically.
+
+        Raises:
+            InputError, CapacityError: the file cannot be written.
+        """
+        metadata = {
+            "format": self.file_format,
+            "precision": self.precision,
+            "dimensions": str(self.dimensions),
+            "space": self.space,
+        }
+        if self.max_pixels is not None:
+            metadata["max_pixels"] = str(self.max_pixels)
+        codebook = {} if self.codebook is None else self.codebook.tensors(CODEBOOK_PREFIX)
+        write_safetensors(Path(path), {name: getattr(self, name) for name in self.tensor_names} | codebook, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path, mapped: bool = False) -> Self:
+        """Read a file that `save` wrote.
+
+        Args:
+            path: path of the file.
+            mapped: whether the codes are memory-mapped: read from disk when they are used.
+
+        Raises:
+            InputError: the file is missing or truncated, or has other content.
+        """
+        path = Path(path)
+        file = open_safetensors(path)
+        make: Callable[..., Self] = cls
+        try:
+            _check_format(file, cls.file_format, cls.tensor_names)
+            dimensions = _number(file.metadata.get("dimensions", ""), 65_536, "dimensions")
+            if "space" not in file.metadata:
+                raise InputError("the metadata has no 'space'")
+            precision = check_precision(file.metadata.get("precision", ""))
+            max_pixels = None
+            if "max_pixels" in file.metadata:
+                max_pixels = _number(file.metadata["max_pixels"], 2**31, "pixels")
+        except InputError as cause:
+            raise InputError(f"{path}: {cause}") from cause
+        first, *others = (file.tensors[name] for name in cls.tensor_names)
+        arrays = [first.mapped() if mapped else first.raw(), *(tensor.raw() for tensor in others)]
+        try:
+            return make(*arrays, precision, dimensions, file.metadata["space"], max_pixels, _codebook(file))
+        except InputError as cause:
+            raise InputError(f"{path}: {cause}") from cause
 
 
-def check_same_metadata(parts: Sequence[VectorMetadata]) -> None:
-    """Check that parts can be concatenated.
-
-    Raises:
-        InputError: there are none, or they differ in precision, dimensions, space, max_pixels or codebook.
-    """
+def check_same_metadata(parts: Sequence[CodedVectors]) -> None:
+    """Raise InputError for parts that cannot be concatenated: none, or of different metadata."""
     if not parts:
         raise InputError("there are no embeddings to concatenate")
     if len({(part.precision, part.dimensions, part.space, part.max_pixels) for part in parts}) > 1:
@@ -61,17 +98,10 @@ def check_same_metadata(parts: Sequence[VectorMetadata]) -> None:
         )
 
 
-def check_comparable(queries: VectorMetadata, documents: VectorMetadata, *, if_dimensions: str) -> None:
-    """Check that scores between queries and documents are defined.
+def check_comparable(queries: CodedVectors, documents: CodedVectors, *, if_dimensions: str) -> None:
+    """Raise InputError if scores are not defined; `if_dimensions` is the remedy for different dimensions.
 
-    Args:
-        queries: vectors of the queries.
-        documents: vectors of the documents.
-        if_dimensions: remedy in the error message if their dimensions differ.
-
-    Raises:
-        InputError: they differ in space or dimensions; or the queries are low-bit codes, and the documents of another
-            precision or codebook.
+    Space and dimensions must be equal. Low-bit queries need documents of the same precision and codebook.
     """
     if queries.space != documents.space:
         raise InputError(f"vectors of different models or tasks: {queries.space!r} and {documents.space!r}")
@@ -96,60 +126,6 @@ def check_comparable(queries: VectorMetadata, documents: VectorMetadata, *, if_d
         )
 
 
-def save_vectors(
-    path: str | Path, file_format: str, tensors: Mapping[str, npt.NDArray[Any]], vectors: VectorMetadata
-) -> None:
-    """Write tensors and the metadata of `vectors` to a safetensors file, atomically.
-
-    Raises:
-        InputError, CapacityError: the file cannot be written.
-    """
-    metadata = {
-        "format": file_format,
-        "precision": vectors.precision,
-        "dimensions": str(vectors.dimensions),
-        "space": vectors.space,
-    }
-    if vectors.max_pixels is not None:
-        metadata["max_pixels"] = str(vectors.max_pixels)
-    codebook = {} if vectors.codebook is None else vectors.codebook.tensors(CODEBOOK_PREFIX)
-    write_safetensors(Path(path), {**tensors, **codebook}, metadata)
-
-
-def load_vectors(
-    path: str | Path, file_format: str, names: Sequence[str], make: Callable[..., Vectors], *, mapped: bool
-) -> Vectors:
-    """Read a file that `save_vectors` wrote.
-
-    Args:
-        path: path of the file.
-        file_format: expected value of "format" in its metadata.
-        names: names of the tensors, the codes first.
-        make: constructor of the result; takes the tensors, then the fields of `VectorMetadata` in their order.
-        mapped: whether the codes are memory-mapped.
-
-    Raises:
-        InputError: the file is missing or truncated, has other content, or `make` rejects the content.
-    """
-    path = Path(path)
-    file = open_safetensors(path)
-    try:
-        _check_format(file, file_format, names)
-        dimensions = _dimensions(file.metadata.get("dimensions", ""))
-        if "space" not in file.metadata:
-            raise InputError("the metadata has no 'space'")
-        precision = check_precision(file.metadata.get("precision", ""))
-        max_pixels = _max_pixels(file.metadata.get("max_pixels"))
-    except InputError as cause:
-        raise InputError(f"{path}: {cause}") from cause
-    first, *others = (file.tensors[name] for name in names)
-    arrays = [first.mapped() if mapped else first.raw(), *(tensor.raw() for tensor in others)]
-    try:
-        return make(*arrays, precision, dimensions, file.metadata["space"], max_pixels, _codebook(file))
-    except InputError as cause:
-        raise InputError(f"{path}: {cause}") from cause
-
-
 def _check_format(file: SafetensorsFile, file_format: str, names: Sequence[str]) -> None:
     expected = f"expected embeddings saved by embedpack ({file_format})"
     stored = file.metadata.get("format")
@@ -169,15 +145,8 @@ def _codebook(file: SafetensorsFile) -> Codebook | None:
     return Codebook.from_tensors(tensors, CODEBOOK_PREFIX) if tensors else None
 
 
-def _dimensions(text: str) -> int:
-    if not (re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= 65_536):
-        raise InputError(f"{text!r} is not a number of dimensions")
-    return int(text)
-
-
-def _max_pixels(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (re.fullmatch("[0-9]{1,10}", text) and 1 <= int(text) <= 2**31):
-        raise InputError(f"{text!r} is not a number of pixels")
+def _number(text: str, largest: int, unit: str) -> int:
+    # No more digits than the largest number has, as the text of a hostile file may be long.
+    if not (re.fullmatch(f"[0-9]{{1,{len(str(largest))}}}", text) and 1 <= int(text) <= largest):
+        raise InputError(f"{text!r} is not a number of {unit}")
     return int(text)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from embedpack.errors import InputError
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Codes, Float32, Precision, check_codes, decode
-from embedpack.vectors.metadata import check_same_metadata, load_vectors, save_vectors
+from embedpack.vectors.metadata import CodedVectors, check_same_metadata
 
 FILE_FORMAT = "embedpack-multi-embeddings-2"
 
@@ -22,7 +21,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class MultiEmbeddings:
+class MultiEmbeddings(CodedVectors):
     """Multi-vectors of several inputs in one precision, as rows of one array.
 
     Attributes:
@@ -43,6 +42,9 @@ class MultiEmbeddings:
     space: str
     max_pixels: int | None = None
     codebook: Codebook | None = None
+
+    file_format: ClassVar[str] = FILE_FORMAT
+    tensor_names: ClassVar[tuple[str, ...]] = ("codes", "offsets")
 
     def __post_init__(self) -> None:
         check_codes(self.codes, self.precision, self.dimensions, self.codebook)
@@ -78,11 +80,6 @@ class MultiEmbeddings:
         """Number of rows of each input, int64 [n]."""
         return np.diff(self.offsets)
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the codes in bytes."""
-        return self.codes.nbytes
-
     def decode(self) -> list[Float32]:
         """Unit vectors of each input, float32 [rows of the input, dimensions].
 
@@ -91,27 +88,6 @@ class MultiEmbeddings:
         """
         vectors = decode(self.codes, self.precision, self.dimensions, self.codebook)
         return [vectors[start:stop] for start, stop in pairwise(self.offsets.tolist())]
-
-    def save(self, path: str | Path) -> None:
-        """Write a safetensors file, atomically.
-
-        Raises:
-            InputError, CapacityError: the file cannot be written.
-        """
-        save_vectors(path, FILE_FORMAT, {"codes": self.codes, "offsets": self.offsets}, self)
-
-    @classmethod
-    def load(cls, path: str | Path, mapped: bool = False) -> MultiEmbeddings:
-        """Read a file that `save` wrote.
-
-        Args:
-            path: path of the file.
-            mapped: whether the codes are memory-mapped: read from disk when they are used.
-
-        Raises:
-            InputError: the file is missing or truncated, or has other content.
-        """
-        return load_vectors(path, FILE_FORMAT, ("codes", "offsets"), cls, mapped=mapped)
 
     def _between(self, start: int, stop: int) -> MultiEmbeddings:
         """Multi-vectors of consecutive inputs; a view of the codes."""
@@ -134,11 +110,7 @@ def offsets_of(counts: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Int64:
 
 
 def concatenate_multi(parts: Sequence[MultiEmbeddings]) -> MultiEmbeddings:
-    """Concatenate MultiEmbeddings.
-
-    Raises:
-        InputError: the list is empty, or they differ in precision, dimensions, space, max_pixels or codebook.
-    """
+    """Concatenate MultiEmbeddings of equal metadata; InputError if it differs, or the list is empty."""
     check_same_metadata(parts)
     offsets = offsets_of(np.concatenate([part.counts for part in parts]))
     return replace(parts[0], codes=np.concatenate([part.codes for part in parts]), offsets=offsets)
@@ -146,9 +118,9 @@ def concatenate_multi(parts: Sequence[MultiEmbeddings]) -> MultiEmbeddings:
 
 def _check_offsets(offsets: Int64, rows: int) -> None:
     if offsets.ndim != 1 or len(offsets) == 0 or offsets.dtype != np.int64:
-        expected = "[inputs + 1] of type int64"
         raise InputError(
-            f"offsets of multi-vectors are an array {expected}, not {list(offsets.shape)} of type {offsets.dtype}"
+            "offsets of multi-vectors are an array [inputs + 1] of type int64, "
+            f"not {list(offsets.shape)} of type {offsets.dtype}"
         )
     if offsets[0] != 0:
         raise InputError(f"offsets of multi-vectors start at 0, not at {offsets[0]}")

@@ -43,19 +43,13 @@ def pool_rows(vectors: Float32, alone: npt.NDArray[np.bool_], factor: int) -> Fl
 
 
 def _pool_run(vectors: Float32, factor: int) -> Float32:
-    parts = np.array_split(vectors, -(-len(vectors) // MAX_ROWS))
-    return np.concatenate([_means(part, ward_groups(part, _groups(len(part), factor))) for part in parts])
-
-
-def _groups(rows: int, factor: int) -> int:
-    return max(-(-rows // factor), min(rows, MIN_ROWS))
-
-
-def _means(vectors: Float32, groups: npt.NDArray[np.intp]) -> Float32:
-    """Normalized mean of each group."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    return unit(np.add.reduceat(vectors[order], starts, axis=0))
+    means = []
+    for part in np.array_split(vectors, -(-len(vectors) // MAX_ROWS)):
+        groups = ward_groups(part, max(-(-len(part) // factor), min(len(part), MIN_ROWS)))
+        order = np.argsort(groups, kind="stable")
+        starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+        means.append(unit(np.add.reduceat(part[order], starts, axis=0)))
+    return np.concatenate(means)
 
 
 def ward_groups(vectors: Float32, count: int) -> npt.NDArray[np.intp]:

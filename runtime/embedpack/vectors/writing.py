@@ -20,11 +20,7 @@ SUFFIXES = (".jsonl", ".npz", ".safetensors")
 
 
 def check_suffix(path: Path) -> None:
-    """Check the suffix of an output file.
-
-    Raises:
-        InputError: the suffix is not in SUFFIXES.
-    """
+    """Raise InputError if the suffix of an output file is not in SUFFIXES."""
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: {unknown('ending', path.suffix, SUFFIXES)}")
 
@@ -34,7 +30,7 @@ def is_stream(path: Path | None) -> bool:
     return path is None or path.suffix == ".jsonl"
 
 
-def write_stream(path: Path | None, parts: Iterable[tuple[list[str], Embeddings]]) -> None:
+def write_stream(path: Path | None, parts: Iterable[tuple[list[str], Embeddings | MultiEmbeddings]]) -> None:
     """Write embeddings with their ids as JSON lines, part by part, to a file or (None) standard output.
 
     Raises:
@@ -42,8 +38,7 @@ def write_stream(path: Path | None, parts: Iterable[tuple[list[str], Embeddings]
     """
     lines = (line for ids, embeddings in parts for line in _json_lines(ids, embeddings))
     if path is None:
-        for line in lines:
-            sys.stdout.buffer.write(line)
+        sys.stdout.buffer.writelines(lines)
         sys.stdout.buffer.flush()
         return
     with atomic_file(path) as stream:
@@ -61,32 +56,25 @@ def write_vectors(path: Path | None, ids: list[str], embeddings: Embeddings | Mu
     Raises:
         InputError, CapacityError: the file cannot be written; no partial file remains.
     """
-    if path is None:
-        for line in _json_lines(ids, embeddings):
-            sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
-        return
-    check_suffix(path)
-    if path.suffix == ".safetensors":
+    if path is not None:
+        check_suffix(path)
+    if path is None or path.suffix == ".jsonl":
+        write_stream(path, [(ids, embeddings)])
+    elif path.suffix == ".safetensors":
         embeddings.save(path)
-        return
-    with atomic_file(path) as stream:
-        if path.suffix == ".jsonl":
-            stream.writelines(_json_lines(ids, embeddings))
-        else:
+    else:
+        with atomic_file(path) as stream:
             np.savez(stream, **_arrays(ids, embeddings))
 
 
 def _arrays(ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> dict[str, Any]:
     arrays: dict[str, Any] = {
         "ids": np.array(ids),
-        "codes": embeddings.codes,
+        **{name: getattr(embeddings, name) for name in embeddings.tensor_names},
         "precision": np.array(embeddings.precision),
         "dimensions": np.array(embeddings.dimensions),
         "space": np.array(embeddings.space),
     }
-    if isinstance(embeddings, MultiEmbeddings):
-        arrays["offsets"] = embeddings.offsets
     if embeddings.max_pixels is not None:
         arrays["max_pixels"] = np.array(embeddings.max_pixels)
     if embeddings.codebook is not None:

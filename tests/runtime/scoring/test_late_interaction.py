@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from embedpack import Embeddings, InputError, similarity
 from embedpack.scoring import late_interaction
+from embedpack.scoring.cosine import factors
 from embedpack.scoring.late_interaction import maxsim
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Precision, check_precision, quantize, unit
@@ -114,13 +115,11 @@ def test_many_vectors_over_several_blocks(left: str, right: str) -> None:
 @pytest.mark.parametrize("query_rows", [1, 40])
 def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch, query_rows: int) -> None:
     taken: list[int] = []
-    vectors = late_interaction._vectors
+    def spy(multi: MultiEmbeddings, rows: slice, codebook: Codebook | None, bits: bool) -> Any:
+        taken.append(len(multi.codes[rows]))
+        return factors(multi, rows, codebook, bits)
 
-    def spy(multi: MultiEmbeddings, start: int, stop: int, codebook: Codebook | None) -> Any:
-        taken.append(stop - start)
-        return vectors(multi, start, stop, codebook)
-
-    monkeypatch.setattr(late_interaction, "_vectors", spy)
+    monkeypatch.setattr(late_interaction, "factors", spy)
     monkeypatch.setattr(late_interaction, "BLOCK", 160)
     maxsim(make([query_rows]), make([1, 30, 2]))
     assert taken[0] == query_rows
