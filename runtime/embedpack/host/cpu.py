@@ -16,26 +16,18 @@ X86_FLAGS = ("sse", "ssse", "avx", "amx", "fma", "f16c")
 def cpu_identity(root: Path = Path("/")) -> str:
     """Vendor, family, model, stepping and vector instructions of the first processor.
 
-    Without /proc/cpuinfo it is the system's name of the processor.
-
-    Args:
-        root: folder that contains /proc.
+    Without `root`/proc/cpuinfo it is the system's name of the processor.
     """
     fields = cpu_fields(root)
     if fields is None:
         return f"{platform.machine()} {platform.processor()}"
     flags = [flag for flag in fields.get("flags", "").split() if flag.startswith(X86_FLAGS)]
     flags += fields.get("Features", "").split()
-    parts = [platform.machine(), *(fields[name] for name in FIELDS if name in fields), *sorted(flags)]
-    return " ".join(parts)
+    return " ".join([platform.machine(), *(fields[name] for name in FIELDS if name in fields), *sorted(flags)])
 
 
 def cpu_fields(root: Path = Path("/")) -> dict[str, str] | None:
-    """Fields of the first processor in /proc/cpuinfo by name; None: the system has no such file.
-
-    Args:
-        root: folder that contains /proc.
-    """
+    """Fields of the first processor in `root`/proc/cpuinfo by name; None: the system has no such file."""
     try:
         lines = (root / "proc/cpuinfo").read_text().splitlines()
     except OSError:

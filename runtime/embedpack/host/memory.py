@@ -7,24 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from embedpack.errors import CapacityError
-from embedpack.host.cores import cgroup_folders
+from embedpack.host.cores import cgroup_folders, read_text
 
 MEGABYTE = 1_000_000
 KIBIBYTE = 1024
 
 
 def check_memory(needed: int, what: str, remedy: str, root: Path = Path("/")) -> None:
-    """Check that work fits the memory, before anything is allocated.
-
-    Args:
-        needed: bytes that the work allocates.
-        what: name of the work, the subject of the error message.
-        remedy: end of the error message.
-        root: folder that contains /proc and /sys.
-
-    Raises:
-        CapacityError: more bytes are needed than available.
-    """
+    """Raise CapacityError, with a remedy, if the work `what` needs more bytes than available; before allocating."""
     available = available_memory(root)
     if available is not None and needed > available:
         raise CapacityError(
@@ -35,28 +25,23 @@ def check_memory(needed: int, what: str, remedy: str, root: Path = Path("/")) ->
 def available_memory(root: Path = Path("/")) -> int | None:
     """Bytes that can be allocated without swapping; None if the system does not report them.
 
-    Args:
-        root: folder that contains /proc and /sys.
+    `root` contains /proc and /sys.
     """
-    return min((*_system(root), *_cgroups(root)), default=None)
+    lines = read_text(root / "proc/meminfo").splitlines()
+    system = (int(line.split()[1]) * KIBIBYTE for line in lines if line.startswith("MemAvailable:"))
+    return min((*system, *_cgroups(root)), default=None)
 
 
 def peak_memory() -> int:
     """Largest number of bytes of this process that were resident at any time, mapped files included."""
     status = Path("/proc/self/status")
     if status.is_file():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        (line,) = (line for line in status.readread_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * KIBIBYTE
     # Not for Linux, where a new process inherits the figure of its parent. Windows has no such module.
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else KIBIBYTE)
-
-
-def _system(root: Path) -> Iterator[int]:
-    for line in _text(root / "proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            yield int(line.split()[1]) * KIBIBYTE
 
 
 def _cgroups(root: Path) -> Iterator[int]:
@@ -68,9 +53,9 @@ def _cgroups(root: Path) -> Iterator[int]:
                 ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"))  # fmt: skip
     for controller, mount, limit_file, usage_file, prefix in versions:
         for folder in cgroup_folders(root, controller, mount):
-            limit, usage = _text(folder / limit_file).strip(), _text(folder / usage_file).strip()
+            limit, usage = read_text(folder / limit_file).strip(), read_text(folder / usage_file).strip()
             if limit.isdigit() and usage.isdigit():
-                cached = _cached_file_bytes(_text(folder / "memory.stat"), prefix)
+                cached = _cached_file_bytes(read_text(folder / "memory.stat"), prefix)
                 yield max(0, int(limit) - max(0, int(usage) - cached))
 
 
@@ -79,10 +64,3 @@ def _cached_file_bytes(statistics: str, prefix: str) -> int:
     names = {f"{prefix}active_file", f"{prefix}inactive_file"}
     pairs = (line.split() for line in statistics.splitlines())
     return sum(int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0] in names)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

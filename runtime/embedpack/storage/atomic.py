@@ -15,12 +15,7 @@ from embedpack.errors import CapacityError, InputError
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a CapacityError (disk full) or an InputError that names the path.
-
-    Raises:
-        CapacityError: the disk or the quota is full.
-        InputError: the path cannot be written for any other reason.
-    """
+    """Turn an OSError of the block into a CapacityError (disk or quota full) or an InputError that names the path."""
     try:
         yield
     except OSError as cause:
@@ -31,29 +26,20 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
-    """Open a binary file that takes its name only when the block ends without an error.
+    """Open a binary file that takes its name only when the block ends without an error; errors as of `disk_errors`.
 
-    Args:
-        path: final path of the file.
-        mode: permissions of the file, before the process's umask.
-
-    Raises:
-        CapacityError, InputError: see `disk_errors`.
+    `mode` are the permissions of the file, before the process's umask.
     """
     with disk_errors(path):
         stream = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
         try:
             with stream:
                 yield stream
-            os.chmod(stream.name, mode & ~_umask())
+            # There is no way to ask for the mask without setting it.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(stream.name, mode & ~umask)
             os.replace(stream.name, path)
         except BaseException:
             os.unlink(stream.name)
             raise
-
-
-def _umask() -> int:
-    # There is no way to ask for the mask without setting it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -35,15 +35,7 @@ FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Entry of a tensor in a safetensors file, without its data.
-
-    Attributes:
-        path: path of the file.
-        name: name of the tensor.
-        dtype: its dtype in safetensors' notation, e.g. "F32".
-        shape: its shape.
-        start: offset of its first byte in the file.
-    """
+    """Entry of a tensor in a file, without its data; `dtype` as in the file, e.g. "F32", `start` its first byte."""
 
     path: Path
     name: str
@@ -59,17 +51,13 @@ class StoredTensor:
         """All values as a read-only memory map: read from disk when used, shared between processes.
 
         If the file becomes shorter while it is mapped, an access ends the process; a file that `write_safetensors`
-        replaces stays valid.
-
-        Raises:
-            InputError: the file cannot be read, or has become shorter since its header was checked.
+        replaces stays valid. InputError if it cannot be read, or has become shorter since its header was checked.
         """
-        dtype = np.dtype(NUMPY_DTYPES[self.dtype])
         if 0 in self.shape:
             # Empty ranges cannot be mapped.
             return self.raw()
         try:
-            return np.memmap(self.path, dtype, "r", self.start, self.shape)
+            return np.memmap(self.path, np.dtype(NUMPY_DTYPES[self.dtype]), "r", self.start, self.shape)
         except ValueError as cause:
             raise self._too_short() from cause
         except OSError as cause:
@@ -84,11 +72,7 @@ class StoredTensor:
         return _to_float32(self.dtype, values).reshape(stop - start, *self.shape[1:])
 
     def rows_at(self, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        """Rows `indices` of the first axis of a floating-point tensor, as float32.
-
-        Raises:
-            InputError: as `mapped`.
-        """
+        """Rows `indices` of the first axis of a floating-point tensor, as float32; InputError as `mapped`."""
         return _to_float32(self.dtype, np.asarray(self.mapped()[indices]))
 
     def float32(self) -> npt.NDArray[np.float32]:
@@ -133,15 +117,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def open_safetensors(path: Path, error: type[EmbedpackError] = InputError) -> SafetensorsFile:
-    """Read and check the header of a file.
-
-    Args:
-        path: path of the file.
-        error: class of the error.
-
-    Raises:
-        error: the file is missing or truncated, or its header does not describe its bytes exactly.
-    """
+    """Read the header of a file; `error` if the file is missing, or the header does not describe its bytes exactly."""
     try:
         return _read_header(path)
     except OSError as cause:
@@ -166,13 +142,12 @@ def _read_header(path: Path) -> SafetensorsFile:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("__metadata__ is not a JSON object of strings")
     begin = 8 + length
-    spans: list[tuple[int, int]] = []
-    tensors: dict[str, StoredTensor] = {}
-    for name, entry in header.items():
-        first, last = _checked_span(name, entry)
-        spans.append((first, last))
-        tensors[name] = StoredTensor(path, name, entry["dtype"], tuple(entry["shape"]), begin + first)
-    _check_cover(sorted(spans), size - begin)
+    spans = {name: _checked_span(name, entry) for name, entry in header.items()}
+    _check_cover(sorted(spans.values()), size - begin)
+    tensors = {
+        name: StoredTensor(path, name, header[name]["dtype"], tuple(header[name]["shape"]), begin + first)
+        for name, (first, _) in spans.items()
+    }
     return SafetensorsFile(tensors, metadata)
 
 
@@ -212,21 +187,14 @@ def _check_cover(spans: list[tuple[int, int]], data_bytes: int) -> None:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write arrays and metadata to a file, atomically; dtypes are those of numpy.
-
-    Raises:
-        InputError, CapacityError: the file cannot be written.
-    """
+    """Write arrays and metadata to a file, atomically; InputError or CapacityError if it cannot be written."""
     names = {np.dtype(numpy): name for name, numpy in NUMPY_DTYPES.items() if name not in BIT_PATTERNS}
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for name, array in tensors.items():
-        header[name] = {
-            "dtype": names[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [offset, offset + array.nbytes],
-        }
-        offset += array.nbytes
+        end = offset + array.nbytes
+        header[name] = {"dtype": names[array.dtype], "shape": list(array.shape), "data_offsets": [offset, end]}
+        offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with atomic_file(path) as stream:

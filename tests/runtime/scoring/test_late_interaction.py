@@ -115,6 +115,7 @@ def test_many_vectors_over_several_blocks(left: str, right: str) -> None:
 @pytest.mark.parametrize("query_rows", [1, 40])
 def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch, query_rows: int) -> None:
     taken: list[int] = []
+
     def spy(multi: MultiEmbeddings, rows: slice, codebook: Codebook | None, bits: bool) -> Any:
         taken.append(len(multi.codes[rows]))
         return factors(multi, rows, codebook, bits)
