@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from embedpack.cli.options import add_pack, add_texts, add_variant, add_vectors
+from embedpack.cli.options import add_pack, add_texts, add_variant, add_vectors, open_embedder, texts_of
 
 if TYPE_CHECKING:
     from embedpack.embedder import Embedder
@@ -69,12 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Embed the texts, images and pages of files."""
-    from functools import partial
-
-    from embedpack.embedder import Embedder
     from embedpack.errors import InputError
     from embedpack.inputs.files import read_parts
-    from embedpack.inputs.text_files import read_texts
+    from embedpack.vectors.embeddings import concatenate
+    from embedpack.vectors.multi_embeddings import concatenate_multi
     from embedpack.vectors.writing import check_suffix, is_stream, write_stream, write_vectors
 
     if options.output is not None:
@@ -83,80 +82,32 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("--truncate-dim cannot be used with --multi: multi-vectors are not truncated")
     if options.pool_factor != 1 and not options.multi:
         raise InputError("--pool-factor needs --multi: only token vectors are pooled")
-    parts = read_parts(
-        options.files,
-        partial(read_texts, format=options.format, column=options.column, id_column=options.id_column),
-    )
-    model = Embedder(
-        options.pack, task=options.task, weights=options.weights, adapters=options.adapters, threads=options.threads
-    )
-    _check_images(model, parts)
+    parts = read_parts(options.files, partial(texts_of, options))
+    model = open_embedder(options)
+    for part in parts:
+        # Before any work is done.
+        if part.images and model.pack.manifest.image is None:
+            raise InputError(f"{part.source}: {model.pack.folder} reads texts only, no images")
+    names = ("prompt_name", "precision", "on_long", "max_pixels", "pool_factor" if options.multi else "truncate_dim")
+    chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
     if is_stream(options.output) and not options.multi:
-        write_stream(options.output, _encode_stream(model, parts, options))
+        write_stream(options.output, _encode_parts(model, parts, chosen))
         return 0
-    embeddings = _encode_multi(model, parts, options) if options.multi else _encode(model, parts, options)
-    write_vectors(options.output, [name for part in parts for name in part.ids], embeddings)
+    vectors: Embeddings | MultiEmbeddings
+    if options.multi:
+        vectors = concatenate_multi([model.encode_multi(part.items, **chosen) for part in parts])
+    else:
+        vectors = concatenate([model.encode(part.items, **chosen) for part in parts])
+    write_vectors(options.output, [name for part in parts for name in part.ids], vectors)
     return 0
 
 
-def _check_images(model: Embedder, parts: list[InputPart]) -> None:
-    """Raise an error for images before any work is done if the pack reads texts only."""
-    from embedpack.errors import InputError
-
-    for part in parts:
-        if part.images and model.pack.manifest.image is None:
-            raise InputError(f"{part.source}: {model.pack.folder} reads texts only, no images")
-
-
-def _encode_stream(
-    model: Embedder, parts: list[InputPart], options: argparse.Namespace
+def _encode_parts(
+    model: Embedder, parts: list[InputPart], chosen: dict[str, Any]
 ) -> Iterator[tuple[list[str], Embeddings]]:
     """Yield ids and vectors, part by part."""
     for part in parts:
         first = 0
-        for embeddings in model.encode_iter(
-            part.items,
-            prompt_name=options.prompt_name,
-            truncate_dim=options.truncate_dim,
-            precision=options.precision,
-            on_long=options.on_long,
-            max_pixels=options.max_pixels,
-        ):
+        for embeddings in model.encode_iter(part.items, **chosen):
             yield part.ids[first : first + len(embeddings)], embeddings
             first += len(embeddings)
-
-
-def _encode(model: Embedder, parts: list[InputPart], options: argparse.Namespace) -> Embeddings:
-    from embedpack.vectors.embeddings import concatenate
-
-    return concatenate(
-        [
-            model.encode(
-                part.items,
-                prompt_name=options.prompt_name,
-                truncate_dim=options.truncate_dim,
-                precision=options.precision,
-                on_long=options.on_long,
-                max_pixels=options.max_pixels,
-            )
-            for part in parts
-        ]
-    )
-
-
-def _encode_multi(model: Embedder, parts: list[InputPart], options: argparse.Namespace) -> MultiEmbeddings:
-    from embedpack.vectors.multi_embeddings import concatenate_multi
-
-    return concatenate_multi(
-        [
-            model.encode_multi(
-                part.items,
-                prompt_name=options.prompt_name,
-                precision=options.precision,
-                pool_factor=options.pool_factor,
-                on_long=options.on_long,
-                max_pixels=options.max_pixels,
-            )
-            for part in parts
-        ]
-    )

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embedpack.embedder import Embedder
+    from embedpack.inputs.text_files import Texts
 
 
 def add_pack(parser: argparse.ArgumentParser) -> None:
@@ -43,3 +48,19 @@ def add_texts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", help="format of text files: lines, jsonl or csv (default: by suffix, else lines)")
     parser.add_argument("--column", default="text", help="JSON key or CSV column of the text (default: %(default)s)")
     parser.add_argument("--id-column", default="id", help="JSON key or CSV column of the id (default: %(default)s)")
+
+
+def open_embedder(options: argparse.Namespace) -> Embedder:
+    """Open the pack with the options of `add_variant`."""
+    from embedpack.embedder import Embedder
+
+    return Embedder(
+        options.pack, task=options.task, weights=options.weights, adapters=options.adapters, threads=options.threads
+    )
+
+
+def texts_of(options: argparse.Namespace, source: str) -> Texts:
+    """Read a file of texts with the options of `add_texts`."""
+    from embedpack.inputs.text_files import read_texts
+
+    return read_texts(source, format=options.format, column=options.column, id_column=options.id_column)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from embedpack.cli.options import add_json, add_pack, add_texts, add_variant, add_vectors
+from embedpack.cli.options import add_json, add_pack, add_texts, add_variant, add_vectors, open_embedder, texts_of
 
 if TYPE_CHECKING:
     from embedpack.embedder import Embedder
@@ -36,17 +36,13 @@ def run(options: argparse.Namespace) -> int:
     """Embed a corpus in --precision and queries in float32, and print the best texts for each query."""
     import msgspec
 
-    from embedpack.embedder import Embedder
     from embedpack.errors import InputError
-    from embedpack.inputs.text_files import read_texts
     from embedpack.scoring.exact_search import search
 
     if options.top_k < 1:
         raise InputError(f"--top-k is {options.top_k}; it must be at least 1")
-    corpus = read_texts(options.corpus, format=options.format, column=options.column, id_column=options.id_column)
-    model = Embedder(
-        options.pack, task=options.task, weights=options.weights, adapters=options.adapters, threads=options.threads
-    )
+    corpus = texts_of(options, options.corpus)
+    model = open_embedder(options)
     documents = model.encode(
         corpus.texts,
         prompt_name=_prompt_name(model, "passage"),

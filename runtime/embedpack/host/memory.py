@@ -36,7 +36,7 @@ def peak_memory() -> int:
     """Largest number of bytes of this process that were resident at any time, mapped files included."""
     status = Path("/proc/self/status")
     if status.is_file():
-        (line,) = (line for line in status.readread_text().splitlines() if line.startswith("VmHWM:"))
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * KIBIBYTE
     # Not for Linux, where a new process inherits the figure of its parent. Windows has no such module.
     import resource

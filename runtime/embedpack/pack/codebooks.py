@@ -29,11 +29,7 @@ def write_codebooks(path: Path, codebooks: Codebooks) -> None:
 
 
 def open_codebooks(pack: Pack, task: str) -> Codebooks:
-    """Read the codebooks of a task of a pack, and check the file's digest.
-
-    Raises:
-        PackError: the file is missing or changed, or its codebooks do not fit the manifest.
-    """
+    """Read the codebooks of a task; PackError if the file is missing or changed, or does not fit the manifest."""
     manifest = pack.manifest
     file = manifest.tasks[task].codes.file
     pack.read(file)
@@ -47,21 +43,15 @@ def open_codebooks(pack: Pack, task: str) -> Codebooks:
 
 
 def read_codebooks(path: Path, dimensions: int, token_dimensions: int | None) -> Codebooks:
-    """Read a file that `write_codebooks` wrote.
+    """Read a file that `write_codebooks` wrote; PackError if its content or the dimensions are others.
 
-    Args:
-        path: path of the file.
-        dimensions: expected dimensions of single vectors.
-        token_dimensions: expected dimensions of multi-vectors; None: there are none.
-
-    Raises:
-        PackError: the file has other content, or its codebooks have other dimensions.
+    `token_dimensions` None: no codebook of multi-vectors.
     """
     tensors = {name: tensor.raw() for name, tensor in open_safetensors(path, PackError).tensors.items()}
-    token_tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(TOKEN_PREFIX)}
-    single_tensors = {name: tensor for name, tensor in tensors.items() if name not in token_tensors}
+    token_names = [name for name in tensors if name.startswith(TOKEN_PREFIX)]
+    token_tensors = {name: tensors.pop(name) for name in token_names}
     try:
-        single = Codebook.from_tensors(single_tensors)
+        single = Codebook.from_tensors(tensors)
         token = Codebook.from_tensors(token_tensors, TOKEN_PREFIX) if token_tensors else None
     except InputError as cause:
         raise PackError(f"{path}: {cause}") from cause

@@ -32,11 +32,7 @@ class Pack:
     manifest: Manifest
 
     def path(self, name: str) -> Path:
-        """Path of a file of the pack; checks that it is a regular file of the listed size.
-
-        Raises:
-            PackError: the file is missing, a symbolic link, or has another size.
-        """
+        """Path of a file of the pack; PackError if it is missing, a symbolic link, or of another size than listed."""
         path = self.folder / name
         for part in (path, *path.parents):
             if part == self.folder:
@@ -50,11 +46,7 @@ class Pack:
         return path
 
     def read(self, name: str) -> bytes:
-        """Read a file of the pack, and check its digest.
-
-        Raises:
-            PackError: as `path`, or the digest differs.
-        """
+        """Read a file of the pack; PackError as `path`, or if the digest differs."""
         path = self.path(name)
         with _reading(path):
             content = path.read_bytes()
@@ -62,11 +54,7 @@ class Pack:
         return content
 
     def check_files(self) -> Iterator[str]:
-        """Check size and digest of every file, then that there are no others; yield each name after its check.
-
-        Raises:
-            PackError: a file is missing, changed, a symbolic link, or not listed in the manifest.
-        """
+        """Check every file as `read` does, then that there are no others (PackError); yield each name once checked."""
         for name in self.manifest.files:
             path = self.path(name)
             with _reading(path), path.open("rb") as stream:
@@ -85,28 +73,28 @@ class Pack:
 
 
 def read_pack(folder: str | Path) -> Pack:
-    """Open a pack: read and validate its manifest. Other files are checked when they are read.
-
-    Raises:
-        PackError: the folder is not a pack, or its manifest is invalid.
-    """
+    """Open a pack; PackError if its manifest is missing or invalid. Other files are checked when they are read."""
     folder = Path(folder)
     path = folder / MANIFEST_NAME
-    manifest = _convert(path, _read_json(folder, path))
+    value = _read_json(folder, path)
+    try:
+        manifest = msgspec.convert(value, Manifest)
+    except msgspec.ValidationError as cause:
+        version = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
+        newer = "" if version == FORMAT else f" (format {version}, this embedpack writes {FORMAT})"
+        raise PackError(f"{path}: {cause}{newer}") from cause
     for problem in contradictions(manifest):
         raise PackError(f"{path}: {problem}")
     return Pack(folder, manifest)
 
 
 def listed_files(folder: Path) -> frozenset[str]:
-    """Names of the files of a pack, also of one of another minor format version, whose other fields may differ.
+    """Names of the files of a pack, also of another minor format version, whose other fields may differ.
 
-    Raises:
-        PackError: the folder is not a pack.
+    PackError: the folder is not a pack.
     """
     path = folder / MANIFEST_NAME
     value = _read_json(folder, path)
-    _check_format(path, value)
     if not isinstance(value, dict) or not {"format", "files"} <= set(value):
         raise PackError(f"{path}: not the manifest of a pack")
     try:
@@ -145,7 +133,7 @@ def _check_no_link(path: Path, part: Path) -> None:
 
 
 def _read_json(folder: Path, path: Path) -> Any:
-    """Parse the JSON of a manifest, without validation."""
+    """Parse the JSON of a manifest; of its fields only `format` is checked."""
     if not path.is_file():
         raise PackError(f"{folder}: not a pack ({MANIFEST_NAME} is missing); create one with: embedpack export")
     _check_no_link(path, path)
@@ -154,7 +142,7 @@ def _read_json(folder: Path, path: Path) -> Any:
     with _reading(path):
         content = path.read_bytes()
     try:
-        return json.loads(
+        value = json.loads(
             content.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=_no_constant, parse_float=_finite
         )
     except UnicodeDecodeError as cause:
@@ -163,16 +151,8 @@ def _read_json(folder: Path, path: Path) -> Any:
         raise PackError(f"{path}: nested too deeply to be a manifest") from cause
     except ValueError as cause:
         raise PackError(f"{path}: not valid JSON: {cause}") from cause
-
-
-def _convert(path: Path, value: Any) -> Manifest:
     _check_format(path, value)
-    try:
-        return msgspec.convert(value, Manifest)
-    except msgspec.ValidationError as cause:
-        version = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
-        newer = "" if version == FORMAT else f" (format {version}, this embedpack writes {FORMAT})"
-        raise PackError(f"{path}: {cause}{newer}") from cause
+    return value
 
 
 def _no_constant(name: str) -> float:

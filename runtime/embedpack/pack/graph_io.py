@@ -83,10 +83,7 @@ class GraphInput:
     shape: tuple[int | str, ...]
 
 
-TEXT_INPUTS = (
-    GraphInput(INPUT_IDS, np.int64, TOKEN_AXES),
-    GraphInput(ATTENTION_MASK, np.int64, TOKEN_AXES),
-)
+TEXT_INPUTS = (GraphInput(INPUT_IDS, np.int64, TOKEN_AXES), GraphInput(ATTENTION_MASK, np.int64, TOKEN_AXES))
 # Inputs of a text graph that takes images, next to TEXT_INPUTS.
 IMAGE_INPUTS = (
     GraphInput(POSITION_IDS, np.int64, (3, *TOKEN_AXES)),
@@ -129,9 +126,8 @@ def lora_inputs(module: str) -> tuple[str, str]:
 
 
 def output_for(vectors: str, precision: Precision) -> str:
-    """Name of the output that vectors of a precision are made from.
+    """Name of the output that vectors of a precision are made from: float32 for all but int8.
 
-    It is float32 for all but int8. Of the low-bit codes a graph has only the binary ones, so the runtime makes them
-    all with the codebook.
+    Of the low-bit codes a graph has only the binary ones, so the runtime makes them all with the codebook.
     """
     return int8_output(vectors) if precision == "int8" else vectors

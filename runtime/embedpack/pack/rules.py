@@ -47,17 +47,15 @@ def _bad_variants(manifest: Manifest) -> Iterator[str]:
         if manifest.image is not None and variant.weights not in manifest.vision:
             yield f"there is no {variant.weights} vision graph - at `{path}.weights`"
         used |= tasks
-    for name in manifest.tasks:
-        if name not in used:
-            yield f"task {name!r} has no variant - at `$.tasks[{name!r}]`"
+    for name in (task for task in manifest.tasks if task not in used):
+        yield f"task {name!r} has no variant - at `$.tasks[{name!r}]`"
 
 
 def _bad_inputs_and_heads(manifest: Manifest) -> Iterator[str]:
     for name, task in manifest.tasks.items():
-        if (task.token_int8_scale is None) != (manifest.multi_vector_dimensions is None):
-            yield f"token_int8_scale and multi_vector_dimensions do not agree - at `$.tasks[{name!r}].token_int8_scale`"
-        if (task.token_codes is None) != (manifest.multi_vector_dimensions is None):
-            yield f"token_codes and multi_vector_dimensions do not agree - at `$.tasks[{name!r}].token_codes`"
+        for field, value in (("token_int8_scale", task.token_int8_scale), ("token_codes", task.token_codes)):
+            if (value is None) != (manifest.multi_vector_dimensions is None):
+                yield f"{field} and multi_vector_dimensions do not agree - at `$.tasks[{name!r}].{field}`"
         if task.token_codes is not None and task.token_codes.file != task.codes.file:
             yield f"the codebooks of a task must be in one file - at `$.tasks[{name!r}].token_codes.file`"
     image = manifest.image

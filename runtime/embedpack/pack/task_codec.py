@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import Pack
@@ -21,35 +21,21 @@ class TaskCodec:
 
     @classmethod
     def open(cls, pack: Pack, task: str) -> TaskCodec:
-        """Open the codec of a task of a pack.
-
-        Raises:
-            PackError: the file of the codebooks is missing or changed.
-        """
+        """Open the codec of a task; PackError as of `open_codebooks`."""
         return cls(pack.manifest.tasks[task], open_codebooks(pack, task))
 
     def single(self, vectors: Embeddings, precision: Precision, dimensions: int) -> Embeddings:
-        """Codes of single vectors (float32, full dimensions), truncated to `dimensions`.
-
-        Raises:
-            InputError: a vector is zero or not finite, or the precision cannot hold that many dimensions.
-        """
+        """Codes of single vectors (float32, full dimensions), truncated to `dimensions`; InputError as `quantize`."""
         codebook = self.codebooks.single if is_low_bit(precision) else None
         by = self.task.int8_scale if precision == "int8" else codebook
         # Truncation makes float16 of float32: rounding twice would give other values.
         codes = vectors.codes if by is None else quantize(vectors.codes, precision, by)
         codes = truncate(codes, precision, dimensions)
-        return Embeddings(codes, precision, dimensions, vectors.space, vectors.max_pixels, codebook)
+        return replace(vectors, codes=codes, precision=precision, dimensions=dimensions, codebook=codebook)
 
     def multi(self, vectors: MultiEmbeddings, precision: Precision) -> MultiEmbeddings:
-        """Codes of multi-vectors (float32).
-
-        Raises:
-            InputError: a vector is zero or not finite.
-        """
+        """Codes of multi-vectors (float32); InputError as `quantize`."""
         codebook = self.codebooks.token if is_low_bit(precision) else None
         by = self.task.token_int8_scale if precision == "int8" else codebook
         codes = quantize(vectors.codes, precision, by)
-        return MultiEmbeddings(
-            codes, vectors.offsets, precision, vectors.dimensions, vectors.space, vectors.max_pixels, codebook
-        )
+        return replace(vectors, codes=codes, precision=precision, codebook=codebook)
