@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embedpack.pack.manifest import Verdict, WeightsFormat
-from embedpack_export.planning.settings import MAX_LOSS, ExportSettings
+from embedpack_export.planning.settings import MAX_LOSS
 
 # Mean cosine of multi-vectors that quantization alone does not go below: a lower one means a damaged head. Rankings by
 # multi-vectors are not compared; damage to the layers below the head also shows in the single vectors.
@@ -14,20 +14,10 @@ MIN_TOKEN_COSINE: dict[WeightsFormat, float] = {"fp32": 0.9999, "int8": 0.98, "i
 
 @dataclass(frozen=True)
 class Budget:
-    """Loss that a variant may have, in points of nDCG@10.
+    """Loss that a variant may have, in points of nDCG@10."""
 
-    Attributes:
-        max_loss: budget of every weights format; None: that of MAX_LOSS for its format.
-        allow_loss: loss over the budget that is accepted; None: none is.
-    """
-
-    max_loss: float | None = None
-    allow_loss: float | None = None
-
-    @classmethod
-    def of(cls, settings: ExportSettings) -> Budget:
-        """The budget of an export."""
-        return cls(settings.max_loss, settings.allow_loss)
+    max_loss: float | None = None  # budget of every weights format; None: that of MAX_LOSS for its format
+    allow_loss: float | None = None  # loss over the budget that is accepted; None: none is
 
     def points(self, weights: WeightsFormat) -> float:
         """The budget of a weights format."""
@@ -36,10 +26,7 @@ class Budget:
     def verdict(self, weights: WeightsFormat, loss: float | None, token_cosine: float | None) -> Verdict:
         """The manifest's verdict on a variant.
 
-        Args:
-            weights: weights format of the variant.
-            loss: points of nDCG@10; None: there were too few texts to rank.
-            token_cosine: mean cosine of multi-vectors; None: there are none.
+        `loss` is None if there were too few texts to rank, `token_cosine` (the mean) if there are no multi-vectors.
         """
         damaged = token_cosine is not None and token_cosine < MIN_TOKEN_COSINE[weights]
         if loss is None and not damaged:

@@ -32,53 +32,30 @@ MAX_MULTI_VECTOR_TEXTS = 64
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Result of the check of a pack.
+    """Result of the check of a pack."""
 
-    Attributes:
-        texts: number of texts that were compared.
-        variants: figures by variant name.
-        failures: a message for each task of a variant that fails.
-    """
-
-    texts: int
-    variants: Mapping[str, VariantAccuracy]
-    failures: Sequence[str]
+    texts: int  # number of texts that were compared
+    variants: Mapping[str, VariantAccuracy]  # figures by variant name
+    failures: Sequence[str]  # a message for each task of a variant that fails
 
     def raise_failures(self, pack: Path) -> None:
-        """Refuse a pack with failures.
-
-        Raises:
-            AccuracyError: a variant failed; the message has the figures, and the cause if it was found.
-        """
+        """Raise AccuracyError with the figures of the variants that failed, and the cause if it was found."""
         if self.failures:
             raise AccuracyError("\n".join([f"{pack}: the export fails its accuracy check", *self.failures]))
 
 
 @dataclass(frozen=True)
 class _Expected:
-    """Vectors of the reference for a task.
+    """Vectors of the reference for a task."""
 
-    Attributes:
-        texts: texts under the prompts of the plan.
-        single: unit vectors [texts, dimensions].
-        multi: multi-vectors of the texts of `_multi_vector_rows`; None: the model has none.
-        ranking: rankings of the texts; None: there are too few.
-    """
-
-    texts: Sequence[PromptedText]
-    single: Float32
-    multi: Sequence[Float32] | None
-    ranking: ReferenceRanking | None
+    texts: Sequence[PromptedText]  # texts under the prompts of the plan
+    single: Float32  # unit vectors [texts, dimensions]
+    multi: Sequence[Float32] | None  # multi-vectors of the texts of `_multi_vector_rows`; None: the model has none
+    ranking: ReferenceRanking | None  # rankings of the texts; None: there are too few
 
 
 def check_pack(folder: Path, plan: ExportPlan, reference: Reference, budget: Budget) -> CheckResult:
-    """Compare every task of every variant of a finished pack with the reference.
-
-    Args:
-        folder: folder of the pack.
-        plan: plan of the export.
-        reference: reference for this plan.
-        budget: loss that a variant may have.
+    """Compare every task of every variant of the finished pack in a folder with the reference.
 
     Raises:
         PackError: the pack is broken.

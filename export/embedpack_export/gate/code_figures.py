@@ -16,11 +16,7 @@ from embedpack_export.gate.self_retrieval import ReferenceRanking
 def code_accuracies(pack: Pack, task: str, vectors: Float32, ranking: ReferenceRanking) -> Iterator[CodeAccuracy]:
     """Compare every precision and truncation with the reference's ranking.
 
-    Args:
-        pack: the opened pack.
-        task: task of the vectors.
-        vectors: unit vectors of a variant, [texts, dimensions]: as float32 queries, and as documents to be coded.
-        ranking: the reference's rankings of the same texts.
+    The unit vectors of a variant, [texts, dimensions], are queries in float32, and documents that are coded.
     """
     manifest = pack.manifest
     codec = TaskCodec.open(pack, task)
@@ -31,15 +27,12 @@ def code_accuracies(pack: Pack, task: str, vectors: Float32, ranking: ReferenceR
         documents = codec.single(queries, precision, manifest.dimensions)
         for dimensions in reversed(manifest.truncate_dims):
             if not is_low_bit(precision) or fills_bytes(precision, dimensions):
-                yield _accuracy(queries.truncate(dimensions), documents.truncate(dimensions), ranking)
-
-
-def _accuracy(queries: Embeddings, documents: Embeddings, ranking: ReferenceRanking) -> CodeAccuracy:
-    loss = ranking.compare(similarity(queries, documents))
-    return CodeAccuracy(
-        truncate_dim=documents.dimensions,
-        precision=documents.precision,
-        bytes=documents.nbytes // len(documents),
-        ranking_loss=loss.loss,
-        top_10_overlap=loss.overlap,
-    )
+                truncated = documents.truncate(dimensions)
+                loss = ranking.compare(similarity(queries.truncate(dimensions), truncated))
+                yield CodeAccuracy(
+                    truncate_dim=dimensions,
+                    precision=precision,
+                    bytes=truncated.nbytes // len(truncated),
+                    ranking_loss=loss.loss,
+                    top_10_overlap=loss.overlap,
+                )

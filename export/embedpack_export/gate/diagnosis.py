@@ -30,32 +30,20 @@ MAX_TEXTS = 32
 
 @dataclass(frozen=True)
 class Suspicion:
-    """A mistake that an export may have made.
+    """A mistake that an export may have made."""
 
-    Attributes:
-        message: description of the mistake.
-        texts: texts under the prompts of the mistake.
-        task: task whose adapter was used; None: no adapter.
-        pooling: pooling that was used; None: that of the plan.
-    """
-
-    message: str
-    texts: Sequence[PromptedText]
-    task: str | None
-    pooling: Pooling | None = None
+    message: str  # description of the mistake
+    texts: Sequence[PromptedText]  # texts under the prompts of the mistake
+    task: str | None  # task whose adapter was used; None: no adapter
+    pooling: Pooling | None = None  # pooling that was used; None: that of the plan
 
 
 def find_cause(
     plan: ExportPlan, reference: Reference, task: str, texts: Sequence[PromptedText], vectors: Float32
 ) -> str | None:
-    """Find the mistake that explains the vectors of a pack better than rounding does; None: none of those known.
+    """Find the mistake that explains the unit vectors of a pack, [texts, dimensions], better than rounding does.
 
-    Args:
-        plan: plan of the export.
-        reference: source of the vectors of each suspicion that it covers.
-        task: task of the vectors.
-        texts: texts under the prompts of the plan.
-        vectors: unit vectors of the pack, [texts, dimensions].
+    Suspicions that the reference does not cover are not tested. None: none of the known mistakes does.
     """
     rows = np.linspace(0, len(texts) - 1, min(len(texts), MAX_TEXTS)).astype(int).tolist()
     texts, vectors = [texts[row] for row in rows], vectors[rows]
@@ -78,17 +66,9 @@ def find_cause(
 def _suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText]) -> Iterator[Suspicion]:
     for other in plan.tasks:
         if other != task:
-            yield Suspicion(
-                f"its vectors are those of the task {other!r}: the adapters were swapped",
-                texts,
-                other,
-            )
+            yield Suspicion(f"its vectors are those of the task {other!r}: the adapters were swapped", texts, other)
     if plan.tasks[task].adapter is not None:
-        yield Suspicion(
-            "its vectors are those of the model without an adapter: the adapter was left out",
-            texts,
-            None,
-        )
+        yield Suspicion("its vectors are those of the model without an adapter: the adapter was left out", texts, None)
     yield from _prompt_suspicions(plan, task, texts)
     for pooling in get_args(Pooling):
         if pooling != plan.pooling:

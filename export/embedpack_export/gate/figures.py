@@ -15,21 +15,13 @@ FORMAT = "embedpack-accuracy-1"
 
 
 class CodeAccuracy(Strict, frozen=True):
-    """Coded, truncated documents with float32 queries, both of a variant, compared with the reference's ranking.
+    """Coded, truncated documents with float32 queries, both of a variant, compared with the reference's ranking."""
 
-    Attributes:
-        truncate_dim: dimensions of queries and documents.
-        precision: precision of the documents.
-        bytes: bytes of one document's code.
-        ranking_loss: points of nDCG@10, truncation included.
-        top_10_overlap: mean share of the reference's first ten texts that are among the first ten.
-    """
-
-    truncate_dim: int
-    precision: Precision
-    bytes: int
-    ranking_loss: float
-    top_10_overlap: float
+    truncate_dim: int  # dimensions of queries and documents
+    precision: Precision  # precision of the documents
+    bytes: int  # bytes of one document's code
+    ranking_loss: float  # points of nDCG@10, truncation included
+    top_10_overlap: float  # mean share of the reference's first ten texts that are among the first ten
 
 
 class TaskAccuracy(Strict, frozen=True):
@@ -49,29 +41,17 @@ class VariantAccuracy(Strict, frozen=True):
 
 
 class AccuracyFigures(Strict, frozen=True):
-    """Content of the file.
+    """Content of the file."""
 
-    Attributes:
-        format: name and version of the format of the file.
-        model: name of the model.
-        fingerprint: fingerprint of its weights, adapters and prompts.
-        reference: kind of the reference.
-        texts: number of calibration texts that were compared.
-        calibration: sha256 of the calibration file.
-        seed: seed of the bootstrap.
-        max_loss, allow_loss: settings of the export; null: the budget of the weights format.
-        tools: versions of the packages that computed the vectors.
-        variants: figures by variant name.
-    """
-
-    format: str
+    format: str  # name and version of the format of the file
     model: str
-    fingerprint: Sha256
-    reference: str
-    texts: int
+    fingerprint: Sha256  # fingerprint of its weights, adapters and prompts
+    reference: str  # kind of the reference
+    texts: int  # number of calibration texts that were compared
     calibration: Sha256
-    seed: int
+    seed: int  # seed of the bootstrap
+    # Settings of the export; null: the budget of the weights format.
     max_loss: float | None
     allow_loss: float | None
-    tools: dict[str, str]
+    tools: dict[str, str]  # versions of the packages that computed the vectors
     variants: dict[str, VariantAccuracy]

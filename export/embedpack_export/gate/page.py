@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from embedpack.pack.manifest import Check, Manifest, Verdict
 from embedpack_export.gate.figures import AccuracyFigures, TaskAccuracy
 from embedpack_export.html.axis import Axis
-from embedpack_export.html.page import Badge, Column, Heading, Page, Paragraph, Part, Table
+from embedpack_export.html.page import Badge, Heading, Page, Paragraph, Part, Table, columns
 from embedpack_export.html.plot import Point, Scatter, pareto_front
 
 LOSS = Axis("ranking loss, points of nDCG@10", better="low")
 NO_FIGURE = "–"
+BADGES: dict[Verdict, Badge] = {
+    "within budget": Badge("within budget", "good"),
+    "over budget": Badge("over budget", "bad"),
+    "allowed": Badge("allowed", "open"),
+    "not judged": Badge("not judged", "open"),
+}
 REFERENCES = {
     "torch": "the model before export, computed by transformers in float32 with unmerged adapters",
     "fp32 graph": "the merged weights in float32, computed by the exporter before quantization",
@@ -20,6 +26,9 @@ REFERENCES = {
 
 def accuracy_page(manifest: Manifest, figures: AccuracyFigures) -> Page:
     """Build the page of a pack."""
+    allowed = []
+    if figures.allow_loss is not None:
+        allowed = [f"The export accepted losses of up to {figures.allow_loss:g} points (--allow-loss)."]
     return Page(
         f"Accuracy of {manifest.name}",
         [
@@ -29,7 +38,7 @@ def accuracy_page(manifest: Manifest, figures: AccuracyFigures) -> Page:
             f"The accuracy check at the end of the export compared vectors of the finished pack with those of the "
             f"reference on {_counted(figures.texts, 'calibration text')}. The reference is "
             f"{REFERENCES[figures.reference]}.",
-            *_allowed(figures),
+            *allowed,
         ],
         [
             Heading("Variants"),
@@ -42,11 +51,6 @@ def accuracy_page(manifest: Manifest, figures: AccuracyFigures) -> Page:
     )
 
 
-def _allowed(figures: AccuracyFigures) -> Iterator[str]:
-    if figures.allow_loss is not None:
-        yield f"The export accepted losses of up to {figures.allow_loss:g} points (--allow-loss)."
-
-
 def _checks(figures: AccuracyFigures) -> Iterator[tuple[str, str, TaskAccuracy]]:
     for name, variant in figures.variants.items():
         for task, accuracy in variant.tasks.items():
@@ -54,25 +58,15 @@ def _checks(figures: AccuracyFigures) -> Iterator[tuple[str, str, TaskAccuracy]]
 
 
 def _variants(figures: AccuracyFigures) -> Table:
-    names = ("ranking loss", "95 % interval", "budget", "top 10 kept", "cosine mean", "1 %", "lowest", "MB")
-    header = [Column("variant"), Column("task"), Column("verdict"), *(Column(name, number=True) for name in names)]
+    numbers = ("ranking loss", "95 % interval", "budget", "top 10 kept", "cosine mean", "1 %", "lowest", "MB")
+    header = columns(("variant", "task", "verdict"), numbers)
     rows: list[list[str | Badge]] = []
     for name, task, accuracy in _checks(figures):
         check = accuracy.check
         size = f"{figures.variants[name].bytes / 1e6:.1f}"
         cosines = [f"{value:.5f}" for value in (check.cosine_mean, check.cosine_p1, check.cosine_min)]
-        rows.append([name, task, _badge(check.verdict), *_ranking(check), *cosines, size])
+        rows.append([name, task, BADGES[check.verdict], *_ranking(check), *cosines, size])
     return Table("Vectors of the pack compared with those of the reference; losses in points of nDCG@10", header, rows)
-
-
-def _badge(verdict: Verdict) -> Badge:
-    match verdict:
-        case "within budget":
-            return Badge(verdict, "good")
-        case "over budget":
-            return Badge(verdict, "bad")
-        case _:
-            return Badge(verdict, "open")
 
 
 def _ranking(check: Check) -> list[str]:
@@ -90,8 +84,7 @@ def _tokens(figures: AccuracyFigures) -> Iterator[Part]:
         if (tokens := accuracy.check.tokens) is not None
     ]
     if rows:
-        names = ("tokens", "cosine mean", "1 %")
-        header = [Column("variant"), Column("task"), *(Column(name, number=True) for name in names)]
+        header = columns(("variant", "task"), ("tokens", "cosine mean", "1 %"))
         yield Table("Multi-vectors, token by token", header, rows)
 
 
@@ -127,8 +120,7 @@ def _codes(manifest: Manifest, figures: AccuracyFigures) -> Iterator[Part]:
             "includes the weights format, the truncation and the precision. The budget does not apply to codes."
         )
         yield Scatter("Bytes and loss", size, LOSS, points, pareto_front(points, size, LOSS))
-        names = ("dimensions", "bytes", "ranking loss", "top 10 kept")
-        header = [Column("variant"), Column("precision"), *(Column(name, number=True) for name in names)]
+        header = columns(("variant", "precision"), ("dimensions", "bytes", "ranking loss", "top 10 kept"))
         yield Table("Variants, precisions and truncations", header, rows)
 
 
@@ -150,7 +142,7 @@ def _method(figures: AccuracyFigures) -> Iterator[Part]:
         ["seed", str(figures.seed)],
         *([name, version] for name, version in figures.tools.items()),
     ]
-    yield Table("Provenance", [Column("item"), Column("value")], rows)
+    yield Table("Provenance", columns(("item", "value")), rows)
 
 
 def _counted(count: int, noun: str) -> str:

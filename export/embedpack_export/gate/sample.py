@@ -35,13 +35,13 @@ class PromptedText:
 
 def sampled(plan: ExportPlan, reference: Reference) -> list[CalibrationText]:
     """Evenly spaced calibration texts that the reference covers; fewer for a larger model."""
-    covered = [text for text in plan.calibration.texts if _is_covered(plan, reference, text)]
+    covered = [
+        text
+        for text in plan.calibration.texts
+        if all(reference.covers(task, [prompted(plan, task, [text])[0].whole]) for task in plan.tasks)
+    ]
     count = min(len(covered), max(MIN_TEXTS, int(WORK / max(1, plan.parameters))))
     return [covered[row] for row in np.linspace(0, len(covered) - 1, count).astype(int)]
-
-
-def _is_covered(plan: ExportPlan, reference: Reference, text: CalibrationText) -> bool:
-    return all(reference.covers(task, [prompted(plan, task, [text])[0].whole]) for task in plan.tasks)
 
 
 def prompted(plan: ExportPlan, task: str, texts: Sequence[CalibrationText]) -> list[PromptedText]:

@@ -31,17 +31,11 @@ LOSS_DIGITS = 4
 
 @dataclass(frozen=True)
 class RankingLoss:
-    """A ranking compared with the reference's.
+    """A ranking compared with the reference's."""
 
-    Attributes:
-        loss: points of nDCG@10.
-        interval: 95 % interval of the loss, over resamples of the queries.
-        overlap: mean share of the reference's first ten texts that are among the first ten.
-    """
-
-    loss: float
-    interval: Interval
-    overlap: float
+    loss: float  # points of nDCG@10
+    interval: Interval  # 95 % interval of the loss, over resamples of the queries
+    overlap: float  # mean share of the reference's first ten texts that are among the first ten
 
 
 class ReferenceRanking:

@@ -34,7 +34,7 @@ def report_accuracy(
         AccuracyError: a variant is over its budget, or its vectors are those of another model.
         CheckpointError: the reference cannot be loaded.
     """
-    result = check_pack(folder, plan, reference, Budget.of(settings))
+    result = check_pack(folder, plan, reference, Budget(settings.max_loss, settings.allow_loss))
     result.raise_failures(settings.output)
     _log(result)
     tools = manifest.export.tools | {name: importlib.metadata.version(name) for name in reference.packages}
@@ -85,23 +85,9 @@ def _log(result: CheckResult) -> None:
         for task, accuracy in variant.tasks.items():
             check = accuracy.check
             if check.ranking_loss is None:
-                logger.warning(
-                    "%s, %s: %s, %d texts are too few to rank; cosine to %s %.5f",
-                    name,
-                    task,
-                    check.verdict,
-                    check.texts,
-                    check.reference,
-                    check.cosine_mean,
-                )
-                continue
-            logger.log(
-                logging.WARNING if check.verdict == "allowed" else logging.INFO,
-                "%s, %s: %s; loses %.2f points of nDCG@10 compared with %s, the budget is %g",
-                name,
-                task,
-                check.verdict,
-                check.ranking_loss,
-                check.reference,
-                check.budget,
-            )
+                reason = f"{check.texts} texts are too few to rank; cosine to {check.reference} {check.cosine_mean:.5f}"
+            else:
+                loss = f"{check.ranking_loss:.2f} points of nDCG@10"
+                reason = f"loses {loss} compared with {check.reference}, the budget is {check.budget:g}"
+            level = logging.INFO if check.verdict == "within budget" else logging.WARNING
+            logger.log(level, "%s, %s: %s; %s", name, task, check.verdict, reason)

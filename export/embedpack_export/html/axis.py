@@ -16,17 +16,11 @@ MARGIN = 0.08
 
 @dataclass(frozen=True)
 class Axis:
-    """Quantity of an axis.
+    """Quantity of an axis."""
 
-    Attributes:
-        label: label with the unit.
-        better: the end of the good values.
-        log: logarithmic; all values are above 0.
-    """
-
-    label: str
-    better: Literal["low", "high"] = "low"
-    log: bool = False
+    label: str  # label with the unit
+    better: Literal["low", "high"] = "low"  # the end of the good values
+    log: bool = False  # logarithmic; all values are above 0
 
 
 @dataclass(frozen=True)

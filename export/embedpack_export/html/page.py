@@ -46,6 +46,11 @@ class Column:
     number: bool = False
 
 
+def columns(texts: Sequence[str], numbers: Sequence[str] = ()) -> list[Column]:
+    """Headers of columns of texts, then of columns of numbers."""
+    return [*(Column(name) for name in texts), *(Column(name, number=True) for name in numbers)]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of formatted texts, one cell for each column; the first cell is the header of its row."""
@@ -133,13 +138,9 @@ def _table(table: Table, key: str) -> str:
 
 
 def _row(table: Table, row: Sequence[str | Badge]) -> str:
-    cells = [
-        f'<th scope="row"{_numeric(column)}>{_cell(cell)}</th>'
-        if number == 0
-        else f"<td{_numeric(column)}>{_cell(cell)}</td>"
-        for number, (column, cell) in enumerate(zip(table.header, row, strict=True))
-    ]
-    return f"<tr>{''.join(cells)}</tr>"
+    head, *cells = [(_numeric(column), _cell(cell)) for column, cell in zip(table.header, row, strict=True)]
+    data = "".join(f"<td{numeric}>{text}</td>" for numeric, text in cells)
+    return f'<tr><th scope="row"{head[0]}>{head[1]}</th>{data}</tr>'
 
 
 def _numeric(column: Column) -> str:
@@ -162,16 +163,7 @@ def _figure(plot: Scatter, key: str) -> str:
             f"<figcaption>{escape(plot.caption)}</figcaption>",
             svg(plot, key),
             *(['<ul class="legend">', *legend, "</ul>"] if len(groups) > 1 else []),
-            *(
-                [
-                    _paragraph(FRONT),
-                    "<ol>",
-                    *best,
-                    "</ol>",
-                ]
-                if best
-                else []
-            ),
+            *([_paragraph(FRONT), "<ol>", *best, "</ol>"] if best else []),
             "</figure>",
         ]
     )

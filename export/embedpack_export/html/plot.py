@@ -36,20 +36,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A plot.
+    """A plot."""
 
-    Attributes:
-        caption: title of the plot.
-        x, y: the axes.
-        points: one or more points.
-        front: indices of the points of the Pareto front (see `pareto_front`); they are numbered, joined by a line and
-            named below the plot.
-    """
-
-    caption: str
+    caption: str  # title of the plot
+    # The axes.
     x: Axis
     y: Axis
-    points: Sequence[Point]
+    points: Sequence[Point]  # one or more points
+    # Indices of the points of the Pareto front (see `pareto_front`); they are numbered, joined by a line and named
+    # below the plot.
     front: Sequence[int] = ()
 
 

@@ -32,15 +32,9 @@ def set_generator(name: str, seed: int) -> np.random.Generator:
 
 
 def resampled_means(values: Float64, generator: np.random.Generator, resamples: int = RESAMPLES) -> Float64:
-    """Means over resamples of the rows, all columns on the same draws.
+    """Means over resamples of the queries of one set, all models on the same draws.
 
-    Args:
-        values: figures of the queries of one set, a column for each model, [queries, models].
-        generator: source of the draws; its state moves on.
-        resamples: number of resamples.
-
-    Returns:
-        float64 [resamples, models].
+    `values` has the figures of each query, [queries, models]; the result is float64 [resamples, models].
     """
     count, means = len(values), []
     for start in range(0, resamples, CHUNK):

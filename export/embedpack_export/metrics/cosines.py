@@ -13,14 +13,10 @@ from embedpack_export.metrics.rankings import Float64
 
 @dataclass(frozen=True)
 class CosineSummary:
-    """Cosines of vectors with the reference's.
+    """Cosines of vectors with the reference's."""
 
-    Attributes:
-        count: number of vectors.
-        mean, p1, min: mean, 1 % quantile and lowest cosine.
-    """
-
-    count: int
+    count: int  # number of vectors
+    # Mean, 1 % quantile and lowest cosine.
     mean: float
     p1: float
     min: float

@@ -31,24 +31,17 @@ NORMAL_95 = 1.96
 
 @dataclass(frozen=True)
 class NonInferiority:
-    """Result of a non-inferiority test.
+    """Result of a non-inferiority test."""
 
-    Attributes:
-        outcome: one of the three.
-        difference: mean difference in points, negative for a loss.
-        low, high: bounds of its 95 % interval.
-        margin: the loss that is allowed, in points.
-        queries: number of queries (or pairs) in the sample.
-        needed: estimated number of queries that would resolve the difference as measured; None if it is resolved, or
-            lies on the margin.
-    """
-
-    outcome: Outcome
-    difference: float
+    outcome: Outcome  # one of the three
+    difference: float  # mean difference in points, negative for a loss
+    # Bounds of its 95 % interval.
     low: float
     high: float
-    margin: float
-    queries: int
+    margin: float  # the loss that is allowed, in points
+    queries: int  # number of queries (or pairs) in the sample
+    # Estimated number of queries that would resolve the difference as measured; None if it is resolved, or lies on the
+    # margin.
     needed: int | None
 
     def __str__(self) -> str:
@@ -59,13 +52,9 @@ class NonInferiority:
 
 
 def non_inferiority(difference: float, bounds: Interval, counts: Sequence[int], margin: float) -> NonInferiority:
-    """Test a mean difference over sets.
+    """Test the mean of the sets' mean differences, in points, with its 95 % interval `bounds`.
 
-    Args:
-        difference: mean of the sets' mean differences, in points.
-        bounds: its 95 % interval, from `bootstrap.interval`.
-        counts: number of queries of each set.
-        margin: the loss that is allowed in points, above 0.
+    `counts` has the number of queries of each set; `margin` is the loss that is allowed in points, above 0.
     """
     # Standard error of a mean of means.
     min_width = NORMAL_95 * MIN_STANDARD_DEVIATION * math.sqrt(sum(1 / count for count in counts)) / len(counts)

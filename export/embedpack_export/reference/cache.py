@@ -39,19 +39,12 @@ def default_cache() -> Path | None:
 
 @dataclass(frozen=True)
 class CacheKey:
-    """Everything that determines a list of vectors.
+    """Everything that determines a list of vectors."""
 
-    Attributes:
-        fingerprint: fingerprint of the checkpoint, adapters, prompts and pooling.
-        task: task whose adapter is applied.
-        prompt: text prefix of every text.
-        inputs: texts and files of images.
-    """
-
-    fingerprint: str
-    task: str
-    prompt: str
-    inputs: Sequence[Input]
+    fingerprint: str  # fingerprint of the checkpoint, adapters, prompts and pooling
+    task: str  # task whose adapter is applied
+    prompt: str  # text prefix of every text
+    inputs: Sequence[Input]  # texts and files of images
 
     def digest(self, kind: str) -> str:
         """SHA-256 of the key for "single" or "multi" vectors, in hex; images by their content, not their path."""

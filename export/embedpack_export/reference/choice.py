@@ -27,10 +27,7 @@ def choose_reference(
 ) -> Reference:
     """Choose torch, or the recorded vectors if torch cannot compute this model; log the choice and its reason.
 
-    Args:
-        plan: plan of the export.
-        recorded: calibration inputs of each task with their vectors in float32.
-        kind: the only choice; None: either.
+    `recorded` has the float32 vectors of the calibration inputs of each task. `kind` is the only choice; None: either.
 
     Raises:
         MissingExtraError, InputError: `kind` is "torch", which is not installed or cannot compute this model.

@@ -32,14 +32,9 @@ class Fp32VariantReference:
         self._loaded: tuple[str, Embedder] | None = None
         self._variants: dict[str | None, str] = {task: _variant(pack, task) for task in pack.manifest.tasks}
 
-    def covers(
-        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
-    ) -> bool:
-        """True if this is a task of the pack, under one of its prompts, with the pooling of the pack."""
-        manifest = self._pack.manifest
-        if task not in manifest.tasks or pooling not in (None, manifest.pooling):
-            return False
-        return prompt in ("", *manifest.tasks[task].prompts.values())
+    def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
+        """True if this is a task of the pack, with the pooling of the pack."""
+        return task in self._pack.manifest.tasks and pooling in (None, self._pack.manifest.pooling)
 
     def single(
         self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None

@@ -17,17 +17,12 @@ from embedpack_export.reference.torch_reference import TorchReference
 
 @dataclass(frozen=True)
 class ReferenceSource:
-    """Files of a reference.
+    """Files of a reference."""
 
-    Attributes:
-        checkpoint: folder that the pack was exported from; None: the fp32 variants of the pack are the reference.
-        adapters: task to the folder of its PEFT adapter.
-        cache: folder for vectors of the torch reference; None: they are not kept.
-    """
-
+    # Folder that the pack was exported from; None: the fp32 variants of the pack are the reference.
     checkpoint: Path | None
-    adapters: Mapping[str, Path]
-    cache: Path | None
+    adapters: Mapping[str, Path]  # task to the folder of its PEFT adapter
+    cache: Path | None  # folder for vectors of the torch reference; None: they are not kept
 
 
 def open_reference(pack: Pack, source: ReferenceSource, threads: int | None) -> Reference:

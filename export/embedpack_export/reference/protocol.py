@@ -31,9 +31,7 @@ class Reference(Protocol):
     kind: ReferenceKind
     packages: tuple[str, ...]
 
-    def covers(
-        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
-    ) -> bool:
+    def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
         """True if `single` can return the vectors of all these inputs."""
 
     def single(

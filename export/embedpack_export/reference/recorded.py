@@ -21,12 +21,7 @@ class RecordedReference:
     packages: tuple[str, ...] = ()
 
     def __init__(self, plan: ExportPlan, recorded: Mapping[str, RecordedVectors]) -> None:
-        """Index the vectors.
-
-        Args:
-            plan: plan of the export.
-            recorded: calibration inputs of each task with their vectors in float32.
-        """
+        """Index the vectors of the calibration inputs of each task."""
         self._plan = plan
         self._single: dict[str | None, dict[bytes, Float32]] = {}
         self._multi: dict[str | None, dict[bytes, Float32]] = {}
@@ -40,12 +35,10 @@ class RecordedReference:
                 ends = np.cumsum([len(item.ids) for item in items])[:-1]
                 self._multi[task] = dict(zip(keys, np.split(vectors.tokens, ends), strict=True))
 
-    def covers(
-        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
-    ) -> bool:
+    def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
         """True if all inputs are calibration texts of an exported task, under their prompts."""
         recorded = self._single.get(task, {})
-        return pooling in (None, self._plan.pooling) and all(key in recorded for key in self._keys(inputs, prompt))
+        return pooling in (None, self._plan.pooling) and all(key in recorded for key in self._keys(inputs, ""))
 
     def single(
         self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None

@@ -27,9 +27,7 @@ class TorchReference:
         self._cache = cache
         self._loaded: tuple[tuple[str | None, Pooling | None], TorchModel] | None = None
 
-    def covers(
-        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
-    ) -> bool:
+    def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
         """Always true: vectors are computed."""
         return True
 

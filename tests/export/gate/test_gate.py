@@ -391,7 +391,7 @@ def test_few_texts_are_not_judged(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         manifest = export(quick(checkpoint, tmp_path / "pack", weights=("int8",)))
     check = manifest.variants["default-int8"].checks["default"]
     assert (check.verdict, check.ranking_loss, check.texts) == ("not judged", None, len(TEXTS))
-    assert f"default-int8, default: not judged, {len(TEXTS)} texts are too few to rank" in caplog.text
+    assert f"default-int8, default: not judged; {len(TEXTS)} texts are too few to rank" in caplog.text
     figures = json.loads((tmp_path / "pack" / "report" / "accuracy.json").read_text())
     assert figures["variants"]["default-int8"]["tasks"]["default"]["codes"] == []
     page = (tmp_path / "pack" / "report" / "index.html").read_text("utf-8")

@@ -37,12 +37,7 @@ def reads_images(source: ModelSource) -> bool:
 
 
 def open_torch_model(source: ModelSource, task: str | None, pooling: Pooling | None = None) -> TorchModel:
-    """Load a checkpoint with the adapter of a task, unmerged.
-
-    Args:
-        source: checkpoint and adapters.
-        task: task of the source; None: no adapter.
-        pooling: pooling of single vectors; None: that of the source.
+    """Load a checkpoint with the unmerged adapter of a task (None: no adapter); `pooling` None: that of the source.
 
     Raises:
         CheckpointError: transformers or PEFT would not use the files exactly as they are, or there is no reference for

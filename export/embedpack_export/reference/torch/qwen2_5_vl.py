@@ -44,15 +44,11 @@ class V4Input:
 
 @dataclass(frozen=True, eq=False)
 class V4Vectors:
-    """Unit vectors of a list of inputs.
+    """Unit vectors of a list of inputs."""
 
-    Attributes:
-        single: single vectors, float32 [inputs, hidden].
-        multi: multi-vectors, for each input float32 [tokens, dimensions of the projector]; empty if the checkpoint has
-            no projector.
-    """
-
-    single: Float32
+    single: Float32  # single vectors, float32 [inputs, hidden]
+    # Multi-vectors, for each input float32 [tokens, dimensions of the projector]; empty if the checkpoint has no
+    # projector.
     multi: list[Float32]
 
 

@@ -42,12 +42,7 @@ class TextModel:
 
     @classmethod
     def load(cls, source: ModelSource, task: str | None, pooling: Pooling | None = None) -> TextModel:
-        """Load the files that an export merges and quantizes.
-
-        Args:
-            source: checkpoint and adapters.
-            task: task of the source; None: no adapter.
-            pooling: pooling of single vectors; None: that of the source.
+        """Load the files that an export merges and quantizes; arguments as for `open_torch_model`.
 
         Raises:
             InputError: the source has no such task.
@@ -59,10 +54,7 @@ class TextModel:
         return cls(load_model(source, task), tokenizer, pooling or source.pooling)
 
     def encode(self, inputs: Sequence[Input], prompt: str = "") -> Float32:
-        """Single vectors of `prompt + text` for each text, in their order; long texts are cut as the pack cuts them.
-
-        Returns:
-            float32 [texts, dimensions], of unit length.
+        """Unit vectors of `prompt + text`, float32 [texts, dimensions]; long texts are cut as the pack cuts them.
 
         Raises:
             InputError: there are no texts, one is an image, or one cannot be used (see
@@ -74,10 +66,7 @@ class TextModel:
         )
 
     def encode_multi(self, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
-        """Multi-vectors: one vector for each token of each text, special tokens included.
-
-        Returns:
-            For each text float32 [tokens, dimensions of the projector], of unit length.
+        """For each text unit vectors float32 [tokens, dimensions of the projector], special tokens included.
 
         Raises:
             InputError: the model has no projector, or as `encode`.
