@@ -38,17 +38,11 @@ def fill_columns(transposed: npt.NDArray[Scalar], chunks: Iterable[npt.NDArray[S
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix float32 [rows, columns] that is read in chunks of rows, never whole.
+    """A matrix float32 [rows, columns] that is read in chunks of rows, never whole."""
 
-    Attributes:
-        name: name of the tensor.
-        shape: rows and columns.
-        read: function that reads rows.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    read: ReadRows
+    name: str  # name of the tensor
+    shape: tuple[int, int]  # rows and columns
+    read: ReadRows  # function that reads rows
 
     def chunks(self) -> Iterator[Float32]:
         """Yield successive chunks of rows, float32 [n, columns].

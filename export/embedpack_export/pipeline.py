@@ -71,17 +71,11 @@ def export(settings: ExportSettings) -> Manifest:
 
 @dataclass(frozen=True)
 class _Group:
-    """Tasks that share graphs: a merged one alone, or all of them where adapters are switchable.
+    """Tasks that share graphs: a merged one alone, or all of them where adapters are switchable."""
 
-    Attributes:
-        name: first part of the names of the variants.
-        weights: weights in the graphs.
-        branches: adapter branches of the graph of each weights format; empty: the adapter is merged.
-        runs: runs of each task.
-    """
-
-    name: str
-    weights: Weights
+    name: str  # first part of the names of the variants
+    weights: Weights  # weights in the graphs
+    # Adapter branches of the graph of each weights format; empty: the adapter is merged.
     branches: Mapping[WeightsFormat, AdapterBranches]
     runs: Mapping[str, TaskRun]
 

@@ -64,42 +64,26 @@ class WrittenGraph:
 
 @dataclass(frozen=True)
 class VariantKind:
-    """Kind of a variant.
+    """Kind of a variant."""
 
-    Attributes:
-        task: task of a merged variant; None: switchable.
-        weights: weights format.
-        adapter_files: adapter files of a switchable variant by task.
-    """
-
-    task: str | None
+    task: str | None  # task of a merged variant; None: switchable
     weights: WeightsFormat
-    adapter_files: Mapping[str, str]
+    adapter_files: Mapping[str, str]  # adapter files of a switchable variant by task
 
 
 @dataclass
 class PackBuilder:
-    """A pack that is being written.
-
-    Attributes:
-        folder: folder of the pack.
-        scratch: folder of temporary files.
-        weights: weights formats of the variants.
-        tasks: tasks of the manifest.
-        variants: variants of the manifest.
-        vision: vision graphs of the manifest.
-        recorded: calibration inputs of each task, with their vectors in float32.
-        golden: golden cases and vectors.
-    """
+    """A pack that is being written."""
 
     folder: Path
-    scratch: Path
-    weights: tuple[WeightsFormat, ...]
-    tasks: dict[str, Task] = field(default_factory=dict)
-    variants: dict[str, Variant] = field(default_factory=dict)
-    vision: dict[WeightsFormat, VisionGraph] = field(default_factory=dict)
+    scratch: Path  # folder of temporary files
+    weights: tuple[WeightsFormat, ...]  # weights formats of the variants
+    tasks: dict[str, Task] = field(default_factory=dict)  # tasks of the manifest
+    variants: dict[str, Variant] = field(default_factory=dict)  # variants of the manifest
+    vision: dict[WeightsFormat, VisionGraph] = field(default_factory=dict)  # vision graphs of the manifest
+    # Calibration inputs of each task, with their vectors in float32.
     recorded: dict[str, RecordedVectors] = field(default_factory=dict)
-    golden: Golden = field(default_factory=lambda: Golden(cases={}, vectors={}))
+    golden: Golden = field(default_factory=lambda: Golden(cases={}, vectors={}))  # golden cases and vectors
 
     @cached_property
     def store(self) -> WeightStore:

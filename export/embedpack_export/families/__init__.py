@@ -32,17 +32,11 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Vision:
-    """Vision tower.
+    """Vision tower."""
 
-    Attributes:
-        model: stages of the tower; the last one returns the vectors of image tokens.
-        image: processing of images to the tower's inputs.
-        tensors: pattern of the names of the tower's tensors.
-    """
-
-    model: StagedModel
-    image: ImageInput
-    tensors: re.Pattern[str]
+    model: StagedModel  # stages of the tower; the last one returns the vectors of image tokens
+    image: ImageInput  # processing of images to the tower's inputs
+    tensors: re.Pattern[str]  # pattern of the names of the tower's tensors
 
 
 @dataclass(frozen=True)
@@ -55,41 +49,25 @@ class TokenHead:
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint as its family reads it.
+    """A checkpoint as its family reads it."""
 
-    Attributes:
-        dimensions: size of a hidden state.
-        max_tokens: maximum length of a text in tokens, special tokens included.
-        pad_token_id: id of the padding token.
-        vocabulary: rows of the embedding table.
-        truncate_dims: truncations that the model was trained for, if its configuration names them.
-        rules: names of the tensors in the checkpoint and in adapters.
-        text: text graph; with `vision` it also takes the vectors of images.
-        text_alone: text graph without images, if that is another one.
-        pooling: pooling of the family, if it has one.
-        prompts: prompts of each task, if the family has its own; under "" those of any other task.
-        adapters: folder of the adapters in the checkpoint, for the tasks in `prompts`.
-        adapted: names of the modules that each of those adapters must change.
-        vision: vision tower, if there is one.
-        other_tensors: patterns of tensors outside of the text graph, also of parts that are not exported.
-        tokens: head of multi-vectors, if there is one.
-    """
-
-    dimensions: int
-    max_tokens: int
-    pad_token_id: int
-    vocabulary: int
-    truncate_dims: tuple[int, ...]
-    rules: NameRules
-    text: StagedModel
-    text_alone: StagedModel | None = None
-    pooling: Pooling | None = None
+    dimensions: int  # size of a hidden state
+    max_tokens: int  # maximum length of a text in tokens, special tokens included
+    pad_token_id: int  # id of the padding token
+    vocabulary: int  # rows of the embedding table
+    truncate_dims: tuple[int, ...]  # truncations that the model was trained for, if its configuration names them
+    rules: NameRules  # names of the tensors in the checkpoint and in adapters
+    text: StagedModel  # text graph; with `vision` it also takes the vectors of images
+    text_alone: StagedModel | None = None  # text graph without images, if that is another one
+    pooling: Pooling | None = None  # pooling of the family, if it has one
+    # Prompts of each task, if the family has its own; under "" those of any other task.
     prompts: Mapping[str, Prompts] = field(default_factory=dict)
-    adapters: Path | None = None
-    adapted: frozenset[str] = frozenset()
-    vision: Vision | None = None
+    adapters: Path | None = None  # folder of the adapters in the checkpoint, for the tasks in `prompts`
+    adapted: frozenset[str] = frozenset()  # names of the modules that each of those adapters must change
+    vision: Vision | None = None  # vision tower, if there is one
+    # Patterns of tensors outside of the text graph, also of parts that are not exported.
     other_tensors: tuple[re.Pattern[str], ...] = ()
-    tokens: TokenHead | None = None
+    tokens: TokenHead | None = None  # head of multi-vectors, if there is one
 
 
 @dataclass(frozen=True)

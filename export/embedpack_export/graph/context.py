@@ -64,20 +64,13 @@ class Activation:
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """A linear layer y = ((x @ weight.T + bias) / divisor)[order].
+    """A linear layer y = ((x @ weight.T + bias) / divisor)[order]."""
 
-    Attributes:
-        weight: weight [out, in].
-        bias: bias [out], if there is one.
-        divisor: divisor of each output [out]; None: 1.
-        order: order of the outputs [out]; None: that of the weight's rows.
-        residual: the activation that the output of the layer is added to, if nothing is applied in between.
-    """
-
-    weight: Matrix
-    bias: Float32 | None
-    divisor: Float32 | None = None
-    order: npt.NDArray[np.intp] | None = None
+    weight: Matrix  # weight [out, in]
+    bias: Float32 | None  # bias [out], if there is one
+    divisor: Float32 | None = None  # divisor of each output [out]; None: 1
+    order: npt.NDArray[np.intp] | None = None  # order of the outputs [out]; None: that of the weight's rows
+    # The activation that the output of the layer is added to, if nothing is applied in between.
     residual: Activation | None = None
 
     @property
@@ -135,27 +128,17 @@ class WrittenActivations(Protocol):
 
 @dataclass
 class GraphContext:
-    """The graph under construction.
+    """The graph under construction."""
 
-    Attributes:
-        graph: builder of nodes and weights.
-        inputs: inputs of the graph, by name.
-        weights: weights of the task, merged with its adapter.
-        format: weights format of the matrices.
-        statistics: calibration statistics by site; empty if the format needs none.
-        branches: branches of the linear layers; None if the adapter is merged.
-        written: activations of the stage that is being written, which `GraphWriter.append` sets; None: it is not run.
-        shared: values that several stages use (`once`), by name.
-    """
-
-    graph: GraphBuilder
-    inputs: Mapping[str, ir.Value]
-    weights: Weights
-    format: LinearFormat
-    statistics: Mapping[str, SiteStatistics]
-    branches: Branches | None = None
+    graph: GraphBuilder  # builder of nodes and weights
+    inputs: Mapping[str, ir.Value]  # inputs of the graph, by name
+    weights: Weights  # weights of the task, merged with its adapter
+    format: LinearFormat  # weights format of the matrices
+    statistics: Mapping[str, SiteStatistics]  # calibration statistics by site; empty if the format needs none
+    branches: Branches | None = None  # branches of the linear layers; None if the adapter is merged
+    # Activations of the stage that is being written, which `GraphWriter.append` sets; None: it is not run.
     written: WrittenActivations | None = None
-    shared: dict[str, ir.Value] = field(default_factory=dict)
+    shared: dict[str, ir.Value] = field(default_factory=dict)  # values that several stages use (`once`), by name
 
     def linears(self, x: Activation, *layers: LinearLayer) -> list[ir.Value]:
         """Append linear layers that read the same activation, with their branches."""
@@ -197,17 +180,11 @@ Stage: TypeAlias = Callable[[GraphContext, ir.Value | None], ir.Value]
 
 @dataclass(frozen=True)
 class StagedModel:
-    """A model as a sequence of stages, so that an export holds the weights of only one stage at a time.
+    """A model as a sequence of stages, so that an export holds the weights of only one stage at a time."""
 
-    Attributes:
-        inputs: inputs of the model, which every stage may read.
-        hidden: shape of the hidden states between stages, float32.
-        stages: the stages, in order.
-    """
-
-    inputs: tuple[GraphInput, ...]
-    hidden: tuple[int | str, ...]
-    stages: tuple[Stage, ...]
+    inputs: tuple[GraphInput, ...]  # inputs of the model, which every stage may read
+    hidden: tuple[int | str, ...]  # shape of the hidden states between stages, float32
+    stages: tuple[Stage, ...]  # the stages, in order
 
 
 def declare(graph: GraphBuilder, specs: Sequence[GraphInput]) -> dict[str, ir.Value]:

@@ -43,20 +43,13 @@ POOL: Mapping[Pooling, Callable[[GraphBuilder, ir.Value, ir.Value], ir.Value]] =
 
 @dataclass(frozen=True)
 class VectorOutput:
-    """A vector output and its codes.
+    """A vector output and its codes."""
 
-    Attributes:
-        name: name of the vector, and prefix of the names of its codes.
-        axes: symbolic axes in front of the dimensions.
-        dimensions: dimensions of the vector.
-        int8_scale: step of int8 codes; None: float32 only, no codes.
-        codebook: codebook of binary codes; None: no rotation, the center is an input (`center_input`) with default 0.
-    """
-
-    name: str
-    axes: tuple[str, ...]
+    name: str  # name of the vector, and prefix of the names of its codes
+    axes: tuple[str, ...]  # symbolic axes in front of the dimensions
     dimensions: int
-    int8_scale: float | None = None
+    int8_scale: float | None = None  # step of int8 codes; None: float32 only, no codes
+    # Codebook of binary codes; None: no rotation, the center is an input (`center_input`) with default 0.
     codebook: Codebook | None = None
 
 

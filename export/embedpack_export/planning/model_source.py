@@ -27,25 +27,15 @@ PROCESSOR_CONFIG = "preprocessor_config.json"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A checkpoint with its adapters; `read_model_source` opens it.
+    """A checkpoint with its adapters; `read_model_source` opens it."""
 
-    Attributes:
-        checkpoint: the checkpoint, with the projector for multi-vectors if only the adapters have one.
-        model: the checkpoint as its family reads it.
-        tasks: tasks by name.
-        pooling: pooling of single vectors.
-        max_tokens: maximum length of an input, special tokens included.
-        truncate_dims: truncations; of a source those that every task was trained for.
-        tokenizer_json: content of tokenizer.json.
-    """
-
-    checkpoint: Checkpoint
-    model: Model
-    tasks: Mapping[str, TaskPlan]
-    pooling: Pooling
-    max_tokens: int
-    truncate_dims: tuple[int, ...]
-    tokenizer_json: bytes
+    checkpoint: Checkpoint  # the checkpoint, with the projector for multi-vectors if only the adapters have one
+    model: Model  # the checkpoint as its family reads it
+    tasks: Mapping[str, TaskPlan]  # tasks by name
+    pooling: Pooling  # pooling of single vectors
+    max_tokens: int  # maximum length of an input, special tokens included
+    truncate_dims: tuple[int, ...]  # truncations; of a source those that every task was trained for
+    tokenizer_json: bytes  # content of tokenizer.json
 
     @property
     def parameters(self) -> int:

@@ -18,19 +18,12 @@ from embedpack_export.planning.settings import ExportSettings
 
 @dataclass(frozen=True)
 class ExportPlan(ModelSource):
-    """A model source with the decisions of an export; `truncate_dims` are the truncations that the pack allows.
+    """A model source with the decisions of an export; `truncate_dims` are the truncations that the pack allows."""
 
-    Attributes:
-        calibration: calibration texts.
-        source: record of the source for the manifest.
-        formats: weights formats by name.
-        seed: seed of all random choices.
-    """
-
-    calibration: CalibrationSet
-    source: Source
-    formats: Mapping[WeightsFormat, LinearFormat]
-    seed: int
+    calibration: CalibrationSet  # calibration texts
+    source: Source  # record of the source for the manifest
+    formats: Mapping[WeightsFormat, LinearFormat]  # weights formats by name
+    seed: int  # seed of all random choices
 
     @property
     def name(self) -> str:

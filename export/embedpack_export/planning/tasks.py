@@ -22,17 +22,11 @@ TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """A task.
+    """A task."""
 
-    Attributes:
-        adapter: adapter; None: the backbone alone.
-        prompts: text prefixes by prompt name.
-        default_prompt_name: prompt of inputs without a prompt name; None: no prefix.
-    """
-
-    adapter: PeftAdapter | None
-    prompts: Mapping[str, str]
-    default_prompt_name: str | None
+    adapter: PeftAdapter | None  # adapter; None: the backbone alone
+    prompts: Mapping[str, str]  # text prefixes by prompt name
+    default_prompt_name: str | None  # prompt of inputs without a prompt name; None: no prefix
 
     def prompt_name(self, wanted: str | None) -> str | None:
         """Name of the prompt `wanted` if the task has it, else of the default prompt; None: no prompt."""

@@ -13,15 +13,10 @@ from embedpack_export.arrays import Float32
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of a batch, without padding.
+    """The tokens of a batch, without padding."""
 
-    Attributes:
-        values: activations, float32 [n, channels].
-        token_weights: weight of each token in means: 1 / number of tokens of its text, so that texts weigh the same;
-            float32 [n, 1].
-    """
-
-    values: Float32
+    values: Float32  # activations, float32 [n, channels]
+    # Weight of each token in means: 1 / number of tokens of its text, so that texts weigh the same; float32 [n, 1].
     token_weights: Float32
 
 

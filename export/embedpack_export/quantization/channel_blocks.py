@@ -34,20 +34,13 @@ class ErrorTerms:
     to a constant factor,
 
         mean_r(max_abs_r(b)^2) * sum_{k in b} gain_k + sum_n max_{k in b}(weights_nk)^2 * sum_{k in b} variance_k
-
-    Attributes:
-        tokens: activations as they are quantized, each relative to the size of its outputs, float32 [tokens, k].
-        centered: max_abs_r is half the range of token r in the block if true, else its largest absolute value.
-        weights: absolute weights as they are quantized, float32 [rows, k].
-        gain: squared error of the outputs per squared rounding error of a channel, float32 [k].
-        variance: squared error of the outputs per squared rounding error of a weight of the channel, float32 [k].
     """
 
-    tokens: Float32
-    centered: bool
-    weights: Float32
-    gain: Float32
-    variance: Float32
+    tokens: Float32  # activations as they are quantized, each relative to the size of its outputs, float32 [tokens, k]
+    centered: bool  # max_abs_r is half the range of token r in the block if true, else its largest absolute value
+    weights: Float32  # absolute weights as they are quantized, float32 [rows, k]
+    gain: Float32  # squared error of the outputs per squared rounding error of a channel, float32 [k]
+    variance: Float32  # squared error of the outputs per squared rounding error of a weight of the channel, float32 [k]
 
     def ordered(self, order: npt.NDArray[np.intp]) -> ErrorTerms:
         """The terms with the channels in another order."""

@@ -12,14 +12,10 @@ from embedpack_export.arrays import Float32
 
 @dataclass(frozen=True)
 class ChannelLayout:
-    """Divisors, order and blocks of the k channels of an activation.
+    """Divisors, order and blocks of the k channels of an activation."""
 
-    Attributes:
-        divisors: divisor of each channel, in the original order, float32 [k].
-        blocks: indices of the channels in their new order; each block is quantized with its own scale.
-    """
-
-    divisors: Float32
+    divisors: Float32  # divisor of each channel, in the original order, float32 [k]
+    # Indices of the channels in their new order; each block is quantized with its own scale.
     blocks: tuple[npt.NDArray[np.intp], ...]
 
     @property
@@ -33,16 +29,11 @@ class ChannelGroups:
     """Channels with common divisors, e.g. of the query heads that read one value head; they keep their order.
 
     Channels are numbered [group, member, channel of a member]; the members of a group have the same divisors.
-
-    Attributes:
-        groups: number of groups.
-        members: number of members of a group.
-        size: channels of a member.
     """
 
-    groups: int
-    members: int
-    size: int
+    groups: int  # number of groups
+    members: int  # number of members of a group
+    size: int  # channels of a member
 
     def maximum(self, values: Float32) -> Float32:
         """Replace each of `values` [k] by the largest of its group's members."""

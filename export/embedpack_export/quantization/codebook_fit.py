@@ -35,18 +35,13 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CodebookFit:
-    """A codebook with the evidence for its parts.
+    """A codebook with the evidence for its parts."""
 
-    Attributes:
-        codebook: fitted to all vectors.
-        kept: parts of it that are in use, of "center" and "rotation".
-        agreement: mean recall of the exact nearest neighbours among codes (`neighbour_recall`) on held-out vectors, for
-            each combination of parts ("none", "center", "center+rotation") and each precision; empty if there were too
-            few vectors.
-    """
-
-    codebook: Codebook
-    kept: Steps
+    codebook: Codebook  # fitted to all vectors
+    kept: Steps  # parts of it that are in use, of "center" and "rotation"
+    # Mean recall of the exact nearest neighbours among codes (`neighbour_recall`) on held-out vectors, for each
+    # combination of parts ("none", "center", "center+rotation") and each precision; empty if there were too few
+    # vectors.
     agreement: dict[str, dict[LowBit, float]]
 
 

@@ -33,17 +33,11 @@ DAMPING = 0.3
 
 @dataclass(frozen=True)
 class LayerBatch:
-    """The tokens of a calibration batch at a linear layer.
+    """The tokens of a calibration batch at a linear layer."""
 
-    Attributes:
-        exact: input of the layer in float32, [n, k].
-        quantized: input of the layer after the quantized layers before it, float32 [n, k].
-        residual_error: exact minus quantized residual stream, [n, outputs]; zero columns if the layer has no residual
-            connection.
-    """
-
-    exact: Tokens
-    quantized: Float32
+    exact: Tokens  # input of the layer in float32, [n, k]
+    quantized: Float32  # input of the layer after the quantized layers before it, float32 [n, k]
+    # Exact minus quantized residual stream, [n, outputs]; zero columns if the layer has no residual connection.
     residual_error: Float32
 
 
@@ -52,24 +46,15 @@ class QuantizedInputStats:
     """Means and covariances of the exact input x, the quantized input y and the residual error r of a layer.
 
     The weight of a token is its token weight (`Tokens`) over the squared length of x (as in `SiteStatistics`).
-
-    Attributes:
-        exact_mean: mean of x, float32 [k].
-        mean: mean of y, float32 [k].
-        covariance: cov(y) of each block of channels (`channel_blocks`), float64 [b, b].
-        input_error_cov: cov(x - y, y) of each block of channels, float64 [b, b].
-        residual_error: mean of r, float32 [outputs].
-        residual_error_cov: cov(r, y), float32 [outputs, k].
-        tokens: number of tokens.
     """
 
-    exact_mean: Float32
-    mean: Float32
-    covariance: tuple[Float64, ...]
-    input_error_cov: tuple[Float64, ...]
-    residual_error: Float32
-    residual_error_cov: Float32
-    tokens: int
+    exact_mean: Float32  # mean of x, float32 [k]
+    mean: Float32  # mean of y, float32 [k]
+    covariance: tuple[Float64, ...]  # cov(y) of each block of channels (`channel_blocks`), float64 [b, b]
+    input_error_cov: tuple[Float64, ...]  # cov(x - y, y) of each block of channels, float64 [b, b]
+    residual_error: Float32  # mean of r, float32 [outputs]
+    residual_error_cov: Float32  # cov(r, y), float32 [outputs, k]
+    tokens: int  # number of tokens
 
     @classmethod
     def of(cls, origin: Float32, batches: Iterable[LayerBatch]) -> QuantizedInputStats:

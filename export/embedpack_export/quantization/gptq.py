@@ -29,15 +29,10 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Rounding:
-    """GPTQ for one block of channels of an activation.
+    """GPTQ for one block of channels of an activation."""
 
-    Attributes:
-        order: columns in the order in which they are rounded, int [k].
-        factor: upper Cholesky factor of the inverse covariance of the ordered columns, float32 [k, k].
-    """
-
-    order: npt.NDArray[np.intp]
-    factor: Float32
+    order: npt.NDArray[np.intp]  # columns in the order in which they are rounded, int [k]
+    factor: Float32  # upper Cholesky factor of the inverse covariance of the ordered columns, float32 [k, k]
 
     @classmethod
     def for_covariance(cls, covariance: npt.NDArray[np.floating[Any]], damping: float = DAMPING) -> Rounding:

@@ -98,15 +98,10 @@ def block_scales(rows: Float32, bits: int, block: int) -> Float32:
 
 @dataclass(frozen=True)
 class CodedScales:
-    """Scales of blocks, one byte each: scale = code * step of the row.
+    """Scales of blocks, one byte each: scale = code * step of the row."""
 
-    Attributes:
-        codes: int8 [n, blocks], never 0.
-        steps: float32 [n, 1].
-    """
-
-    codes: npt.NDArray[np.int8]
-    steps: Float32
+    codes: npt.NDArray[np.int8]  # int8 [n, blocks], never 0
+    steps: Float32  # float32 [n, 1]
 
     @classmethod
     def of(cls, scales: Float32) -> CodedScales:

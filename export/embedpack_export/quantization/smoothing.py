@@ -50,19 +50,12 @@ ROWS = 1024
 
 @dataclass(frozen=True)
 class SmoothingChoice:
-    """Transformation of an activation's channels before they are quantized, (x - shift) / divisors, in blocks.
+    """Transformation of an activation's channels before they are quantized, (x - shift) / divisors, in blocks."""
 
-    Attributes:
-        shift: shift of each channel, float32 [k].
-        layout: divisors and blocks.
-        max_abs: largest value of the static step; None: each row has a step of its own.
-        error: expected squared error, up to a factor that is the same for all candidates.
-    """
-
-    shift: Float32
-    layout: ChannelLayout
-    max_abs: np.float32 | None
-    error: float
+    shift: Float32  # shift of each channel, float32 [k]
+    layout: ChannelLayout  # divisors and blocks
+    max_abs: np.float32 | None  # largest value of the static step; None: each row has a step of its own
+    error: float  # expected squared error, up to a factor that is the same for all candidates
 
 
 @dataclass(frozen=True)

@@ -33,22 +33,17 @@ class SiteStatistics:
     text, have values a hundred times those of the others (massive activations, Sun et al. 2024, arXiv 2402.17762), and
     would dominate both, although the next norm brings them back to the size of the others. (Weighting unusually short
     tokens down as well was tried on a decoder and is worse.)
-
-    Attributes:
-        mean, low, high: mean, minimum and maximum of each channel, float32 [k].
-        covariance: covariance of each block of channels (`channel_blocks`), float64 [b, b].
-        sample: evenly spaced tokens, float32 [n, k].
-        tokens: number of tokens.
-        activations: file of all tokens; None: they were not kept.
     """
 
+    # Mean, minimum and maximum of each channel, float32 [k].
     mean: Float32
     low: Float32
     high: Float32
+    # Covariance of each block of channels (`channel_blocks`), float64 [b, b].
     covariance: tuple[npt.NDArray[np.float64], ...]
-    sample: Float32
-    tokens: int
-    activations: ActivationFile | None = None
+    sample: Float32  # evenly spaced tokens, float32 [n, k]
+    tokens: int  # number of tokens
+    activations: ActivationFile | None = None  # file of all tokens; None: they were not kept
 
 
 def inverse_squared_lengths(tokens: Float32) -> Float32:

@@ -29,19 +29,12 @@ class _Index(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder; no tensor is in memory.
-
-    Attributes:
-        folder: the folder.
-        config: content of config.json.
-        tensors: tensors by name.
-        weight_files: names of the safetensors files.
-    """
+    """A checkpoint folder; no tensor is in memory."""
 
     folder: Path
-    config: Mapping[str, Any]
-    tensors: Mapping[str, StoredTensor]
-    weight_files: tuple[str, ...]
+    config: Mapping[str, Any]  # content of config.json
+    tensors: Mapping[str, StoredTensor]  # tensors by name
+    weight_files: tuple[str, ...]  # names of the safetensors files
 
     @property
     def model_type(self) -> str:

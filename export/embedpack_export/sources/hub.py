@@ -52,17 +52,11 @@ XET_DISK_FULL = f"(os error {errno.ENOSPC})"
 
 @dataclass(frozen=True)
 class Downloaded:
-    """Downloaded files of a repository.
+    """Downloaded files of a repository."""
 
-    Attributes:
-        folder: folder of the files in the hub's cache.
-        name: name of the repository.
-        revision: full hash of their commit.
-    """
-
-    folder: Path
-    name: str
-    revision: str
+    folder: Path  # folder of the files in the hub's cache
+    name: str  # name of the repository
+    revision: str  # full hash of their commit
 
 
 def is_repository(name: str) -> bool:

@@ -21,25 +21,15 @@ from embedpack_export.arrays import Float32, ReadRows, RowIndex, row_chunks
 
 @dataclass(frozen=True)
 class LowRankUpdate:
-    """Low-rank update of one module.
+    """Low-rank update of one module."""
 
-    Attributes:
-        path: name of the module, for messages.
-        a: A, [r, in], or [r, vocabulary] of an embedding.
-        b: B, [out, r], or [hidden, r] of an embedding.
-        scale: factor of the product.
-        embedding: whether the module is an embedding.
-        magnitude: DoRA's magnitude vector, [channels] or [1, channels].
-        b_bias: bias of B (`lora_bias`), [out].
-    """
-
-    path: str
-    a: StoredTensor
-    b: StoredTensor
-    scale: float
-    embedding: bool
-    magnitude: StoredTensor | None
-    b_bias: StoredTensor | None
+    path: str  # name of the module, for messages
+    a: StoredTensor  # A, [r, in], or [r, vocabulary] of an embedding
+    b: StoredTensor  # B, [out, r], or [hidden, r] of an embedding
+    scale: float  # factor of the product
+    embedding: bool  # whether the module is an embedding
+    magnitude: StoredTensor | None  # DoRA's magnitude vector, [channels] or [1, channels]
+    b_bias: StoredTensor | None  # bias of B (`lora_bias`), [out]
 
     def check_shape(self, shape: tuple[int, int]) -> None:
         """Refuse an update that does not fit the matrix.

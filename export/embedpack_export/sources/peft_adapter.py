@@ -51,34 +51,22 @@ class LoraConfig(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class PeftAdapter:
-    """Adapter of one task.
-
-    Attributes:
-        folder: folder of the adapter.
-        updates: low-rank updates by module name.
-        replacements: tensors that replace those of the backbone, by name (trained biases, `modules_to_save`).
-    """
+    """Adapter of one task."""
 
     folder: Path
-    updates: Mapping[str, LowRankUpdate]
+    updates: Mapping[str, LowRankUpdate]  # low-rank updates by module name
+    # Tensors that replace those of the backbone, by name (trained biases, `modules_to_save`).
     replacements: Mapping[str, StoredTensor]
 
 
 @dataclass(frozen=True)
 class _Key:
-    """A parsed key of the file.
+    """A parsed key of the file."""
 
-    Attributes:
-        module: name of the module.
-        part: one of PARTS; "" for a tensor that replaces one of the model.
-        task: the task; "" in a file of one adapter.
-        leaf: "weight", "bias" or "".
-    """
-
-    module: str
-    part: str
-    task: str
-    leaf: str
+    module: str  # name of the module
+    part: str  # one of PARTS; "" for a tensor that replaces one of the model
+    task: str  # the task; "" in a file of one adapter
+    leaf: str  # "weight", "bias" or ""
 
     @property
     def slot(self) -> str:

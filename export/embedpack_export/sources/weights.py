@@ -25,17 +25,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class NameRules:
-    """Names of a family's tensors in checkpoints and adapters.
+    """Names of a family's tensors in checkpoints and adapters."""
 
-    Attributes:
-        prefixes: prefixes of wrapper classes, which are removed ("bert." of a BertForMaskedLM).
-        renames: older endings and their present form.
-        unused: pattern of tensors that no embedding needs (pretraining heads, buffers).
-    """
-
-    prefixes: tuple[str, ...]
-    renames: Mapping[str, str]
-    unused: re.Pattern[str]
+    prefixes: tuple[str, ...]  # prefixes of wrapper classes, which are removed ("bert." of a BertForMaskedLM)
+    renames: Mapping[str, str]  # older endings and their present form
+    unused: re.Pattern[str]  # pattern of tensors that no embedding needs (pretraining heads, buffers)
 
     def normal(self, name: str) -> str:
         """Name that the family's graph uses."""
@@ -49,17 +43,11 @@ class NameRules:
 
 @dataclass
 class RelativeChange:
-    """||W' - W|| / ||W|| of a matrix that an adapter changes, summed while its rows are read for the first time.
+    """||W' - W|| / ||W|| of a matrix that an adapter changes, summed while its rows are read for the first time."""
 
-    Attributes:
-        rows: number of rows that are in the sums, from the first.
-        change: sum of (W' - W)^2.
-        size: sum of W^2.
-    """
-
-    rows: int = 0
-    change: float = 0.0
-    size: float = 0.0
+    rows: int = 0  # number of rows that are in the sums, from the first
+    change: float = 0.0  # sum of (W' - W)^2
+    size: float = 0.0  # sum of W^2
 
     def reader(self, base: ReadRows, merged: ReadRows) -> ReadRows:
         """A reader of merged rows that adds to the sums the rows that follow those already in them."""

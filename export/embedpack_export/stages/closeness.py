@@ -21,17 +21,12 @@ REFERENCE: ReferenceKind = "fp32 graph"
 
 @dataclass(frozen=True)
 class Vectors:
-    """Vectors of a task's inputs, all of length 1.
+    """Vectors of a task's inputs, all of length 1."""
 
-    Attributes:
-        single: single vectors of the calibration inputs, float32 [inputs, dimensions].
-        tokens: vectors of all tokens of these inputs, float32 [tokens, dimensions]; None without multi-vectors.
-        golden: single vectors of the golden inputs, float32 [inputs, dimensions].
-    """
-
-    single: Float32
+    single: Float32  # single vectors of the calibration inputs, float32 [inputs, dimensions]
+    # Vectors of all tokens of these inputs, float32 [tokens, dimensions]; None without multi-vectors.
     tokens: Float32 | None
-    golden: Float32
+    golden: Float32  # single vectors of the golden inputs, float32 [inputs, dimensions]
 
     def golden_lists(self) -> list[list[float]]:
         """Golden vectors as in the pack, rounded to six digits."""

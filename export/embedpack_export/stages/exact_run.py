@@ -33,18 +33,12 @@ Feeds = dict[str, npt.NDArray[Any]]
 
 @dataclass
 class ExactRun:
-    """State of calibration inputs that pass through a model in float32 with the weights of one task.
+    """State of calibration inputs that pass through a model in float32 with the weights of one task."""
 
-    Attributes:
-        weights: weights of the task.
-        feeds: inputs of the model, batch by batch.
-        observed: number of batches, from the first, that are part of the statistics.
-        hidden: hidden states of each batch after the last stage that was run; empty before the first.
-    """
-
-    weights: Weights
-    feeds: Sequence[Feeds]
-    observed: int
+    weights: Weights  # weights of the task
+    feeds: Sequence[Feeds]  # inputs of the model, batch by batch
+    observed: int  # number of batches, from the first, that are part of the statistics
+    # Hidden states of each batch after the last stage that was run; empty before the first.
     hidden: list[Float32] = field(default_factory=list)
 
 

@@ -29,19 +29,12 @@ from embedpack_export.stages.exact_run import Feeds
 
 @dataclass(frozen=True)
 class WrittenStage:
-    """A stage, or its first part, as a runnable graph.
-
-    Attributes:
-        session: session of the graph.
-        inputs: names of the inputs.
-        before: name of the hidden states that it reads; None for the first stage.
-        count: number of outputs.
-    """
+    """A stage, or its first part, as a runnable graph."""
 
     session: GraphSession
-    inputs: frozenset[str]
-    before: str | None
-    count: int
+    inputs: frozenset[str]  # names of the inputs
+    before: str | None  # name of the hidden states that it reads; None for the first stage
+    count: int  # number of outputs
 
     def run(self, feeds: Feeds, hidden: Float32 | None) -> list[Float32]:
         """Outputs of the stage; feeds that are no inputs of it are left out."""

@@ -38,15 +38,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Inputs that pass through a model while it is written.
+    """Inputs that pass through a model while it is written."""
 
-    Attributes:
-        calibration: batches of calibration inputs.
-        golden: golden inputs, each alone.
-    """
-
-    calibration: Sequence[Batch]
-    golden: Sequence[Batch]
+    calibration: Sequence[Batch]  # batches of calibration inputs
+    golden: Sequence[Batch]  # golden inputs, each alone
 
     def feeds(self, embeds: Sequence[Float32]) -> list[Feeds]:
         """Inputs of the graph, those of the calibration first; `embeds` are the vectors of the images in this order."""

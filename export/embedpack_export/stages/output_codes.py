@@ -23,17 +23,12 @@ HEADROOM = 1.15
 
 @dataclass(frozen=True)
 class TaskCodes:
-    """Codes of a task, by output: `SENTENCE_EMBEDDING`, and `TOKEN_EMBEDDINGS` if the model has multi-vectors.
+    """Codes of a task, by output: `SENTENCE_EMBEDDING`, and `TOKEN_EMBEDDINGS` if the model has multi-vectors."""
 
-    Attributes:
-        int8_scales: step of the int8 codes.
-        fits: codebook of the low-bit codes; empty in a graph of several tasks, which takes the centers as inputs.
-        inputs: number of texts and images that they were fitted to.
-    """
-
-    int8_scales: Mapping[str, float]
+    int8_scales: Mapping[str, float]  # step of the int8 codes
+    # Codebook of the low-bit codes; empty in a graph of several tasks, which takes the centers as inputs.
     fits: Mapping[str, CodebookFit]
-    inputs: int
+    inputs: int  # number of texts and images that they were fitted to
 
     @property
     def shared(self) -> TaskCodes:

@@ -25,15 +25,10 @@ from embedpack_export.stages.written_run import AdapterFeeds, WrittenRun
 
 @dataclass(frozen=True)
 class ImageVectors:
-    """Outputs of the vision tower for the images among the inputs.
+    """Outputs of the vision tower for the images among the inputs."""
 
-    Attributes:
-        exact: vectors of each image in float32.
-        written: the same from the vision graph of each weights format.
-    """
-
-    exact: Sequence[Float32]
-    written: Mapping[WeightsFormat, Sequence[Float32]]
+    exact: Sequence[Float32]  # vectors of each image in float32
+    written: Mapping[WeightsFormat, Sequence[Float32]]  # the same from the vision graph of each weights format
 
 
 @dataclass(frozen=True)
@@ -54,19 +49,12 @@ class TaskVectors:
 
 @dataclass(frozen=True)
 class TaskRun:
-    """Inputs of a task with the state of their runs.
+    """Inputs of a task with the state of their runs."""
 
-    Attributes:
-        golden: golden cases among the inputs.
-        inputs: calibration inputs and golden inputs.
-        exact: run through the model in float32.
-        written: run through the graph of each weights format.
-    """
-
-    golden: list[GoldenCase]
-    inputs: Inputs
-    exact: ExactRun
-    written: Mapping[WeightsFormat, WrittenRun]
+    golden: list[GoldenCase]  # golden cases among the inputs
+    inputs: Inputs  # calibration inputs and golden inputs
+    exact: ExactRun  # run through the model in float32
+    written: Mapping[WeightsFormat, WrittenRun]  # run through the graph of each weights format
 
     @classmethod
     def start(

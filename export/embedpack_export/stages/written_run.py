@@ -19,17 +19,11 @@ from embedpack_export.stages.graph_writer import GraphWriter, WrittenStage
 
 @dataclass
 class AdapterFeeds:
-    """The adapter of a task as inputs of a switchable graph, stage by stage.
+    """The adapter of a task as inputs of a switchable graph, stage by stage."""
 
-    Attributes:
-        branches: branches of the graph.
-        adapter: adapter of the task.
-        rules: names of the adapter's modules.
-    """
-
-    branches: AdapterBranches
-    adapter: PeftAdapter
-    rules: NameRules
+    branches: AdapterBranches  # branches of the graph
+    adapter: PeftAdapter  # adapter of the task
+    rules: NameRules  # names of the adapter's modules
     # Number of branches in the stages before.
     _done: int = 0
 
@@ -44,16 +38,11 @@ class AdapterFeeds:
 
 @dataclass
 class WrittenRun:
-    """State of calibration inputs that pass through the written stages of one weights format.
+    """State of calibration inputs that pass through the written stages of one weights format."""
 
-    Attributes:
-        feeds: inputs of the model, batch by batch.
-        adapter: adapter of the task if it is an input of the graph.
-        hidden: hidden states of each batch after the last stage that was run; empty before the first.
-    """
-
-    feeds: Sequence[Feeds]
-    adapter: AdapterFeeds | None = None
+    feeds: Sequence[Feeds]  # inputs of the model, batch by batch
+    adapter: AdapterFeeds | None = None  # adapter of the task if it is an input of the graph
+    # Hidden states of each batch after the last stage that was run; empty before the first.
     hidden: list[Float32] = field(default_factory=list)
 
     def run(self, stage: WrittenStage, batches: int) -> Iterator[tuple[Feeds, list[Float32]]]:

@@ -46,12 +46,9 @@ class Fp32:
 
 @dataclass
 class ObservedFp32(Fp32):
-    """float32 with the inputs and residuals of all linear layers as outputs of the graph.
+    """float32 with the inputs and residuals of all linear layers as outputs of the graph."""
 
-    Attributes:
-        sites: names of these outputs, the sites of the activations; filled while the graph is built.
-    """
-
+    # Names of these outputs, the sites of the activations; filled while the graph is built.
     sites: list[str] = field(default_factory=list)
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:

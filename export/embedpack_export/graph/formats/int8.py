@@ -47,41 +47,26 @@ TINY = 1e-10
 
 @dataclass(frozen=True)
 class _QuantizedBlock:
-    """A quantized block of an activation's channels; the values stand for (value - zero) * step * largest + center.
+    """A quantized block of an activation's channels; the values stand for (value - zero) * step * largest + center."""
 
-    Attributes:
-        channels: indices of the channels.
-        values: u8 values.
-        largest: largest size in each row; None: 1, the step is static.
-        step: scale of the values relative to `largest`.
-        zero: value that stands for 0.
-        center: what was subtracted from each row; None: 0.
-    """
-
-    channels: npt.NDArray[np.intp]
-    values: ir.Value
-    largest: ir.Value | None
-    step: ir.Value
-    zero: ir.Value
-    center: ir.Value | None
+    channels: npt.NDArray[np.intp]  # indices of the channels
+    values: ir.Value  # u8 values
+    largest: ir.Value | None  # largest size in each row; None: 1, the step is static
+    step: ir.Value  # scale of the values relative to `largest`
+    zero: ir.Value  # value that stands for 0
+    center: ir.Value | None  # what was subtracted from each row; None: 0
 
 
 @dataclass(frozen=True)
 class _Input:
-    """A quantized activation: the blocks of (x - shift) / divisors.
+    """A quantized activation: the blocks of (x - shift) / divisors."""
 
-    Attributes:
-        blocks: blocks of all k channels.
-        shift, divisors: shift and divisor of each channel, float32 [k].
-        roundings: GPTQ for weights that read it.
-        mean: mean of x, float32 [k].
-    """
-
-    blocks: tuple[_QuantizedBlock, ...]
+    blocks: tuple[_QuantizedBlock, ...]  # blocks of all k channels
+    # Shift and divisor of each channel, float32 [k].
     shift: Float32
     divisors: Float32
-    roundings: Sequence[Rounding]
-    mean: Float32
+    roundings: Sequence[Rounding]  # GPTQ for weights that read it
+    mean: Float32  # mean of x, float32 [k]
 
 
 class Int8:
@@ -152,19 +137,12 @@ def _static_block(
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows before quantization.
+    """Rows before quantization."""
 
-    Attributes:
-        value: the rows, from which `center` was subtracted.
-        largest: largest size in each row, by which it is divided.
-        zero: u8 value that stands for 0.
-        center: center of each row; None: 0.
-    """
-
-    value: ir.Value
-    largest: ir.Value
-    zero: int
-    center: ir.Value | None = None
+    value: ir.Value  # the rows, from which `center` was subtracted
+    largest: ir.Value  # largest size in each row, by which it is divided
+    zero: int  # u8 value that stands for 0
+    center: ir.Value | None = None  # center of each row; None: 0
 
     @classmethod
     def symmetric(cls, g: GraphBuilder, value: ir.Value) -> _Rows:
@@ -195,17 +173,11 @@ def _reduce(g: GraphBuilder, kind: str, value: ir.Value) -> ir.Value:
 
 @dataclass(frozen=True)
 class _RoundedMatrix:
-    """A weight in integers.
+    """A weight in integers."""
 
-    Attributes:
-        values: integers, int8 [in, out].
-        scales: scale of each output for each block of inputs, float32 [blocks, out].
-        bias: product of the weights and the shift, plus the mean error from rounding, float32 [out].
-    """
-
-    values: npt.NDArray[np.int8]
-    scales: Float32
-    bias: Float32
+    values: npt.NDArray[np.int8]  # integers, int8 [in, out]
+    scales: Float32  # scale of each output for each block of inputs, float32 [blocks, out]
+    bias: Float32  # product of the weights and the shift, plus the mean error from rounding, float32 [out]
 
 
 def _round(context: GraphContext, x: _Input, matrix: Matrix) -> _RoundedMatrix:

@@ -37,14 +37,7 @@ LINEARS_OF_A_LAYER = (
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """Sizes and options of a decoder.
-
-    Attributes:
-        biases: true if q, k and v have a bias.
-        sections: number of rotary frequencies for the positions in time, height and width (M-RoPE, Qwen2-VL,
-            arXiv 2409.12191); empty for plain positions.
-        images: true if rows may contain image tokens.
-    """
+    """Sizes and options of a decoder."""
 
     vocabulary: int
     hidden: int
@@ -55,9 +48,11 @@ class DecoderShape:
     intermediate: int
     epsilon: float
     rope_theta: float
-    biases: bool
+    biases: bool  # true if q, k and v have a bias
+    # Number of rotary frequencies for the positions in time, height and width (M-RoPE, Qwen2-VL, arXiv 2409.12191);
+    # empty for plain positions.
     sections: tuple[int, ...] = ()
-    images: bool = False
+    images: bool = False  # true if rows may contain image tokens
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,7 @@ ACTIVATIONS: Mapping[str, str] = {"gelu": "none", "gelu_new": "tanh", "gelu_pyto
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """Sizes and options of an encoder.
-
-    Attributes:
-        positions: rows of the position table.
-        first_position: row of the first token in the position table.
-    """
+    """Sizes and options of an encoder."""
 
     vocabulary: int
     hidden: int
@@ -40,8 +35,8 @@ class EncoderShape:
     intermediate: int
     activation: str
     epsilon: float
-    positions: int
-    first_position: int
+    positions: int  # rows of the position table
+    first_position: int  # row of the first token in the position table
     token_types: int
 
 

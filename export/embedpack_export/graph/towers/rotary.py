@@ -13,16 +13,11 @@ from embedpack_export.graph.builder import GraphBuilder
 
 @dataclass(frozen=True)
 class RotaryTable:
-    """Assignment of rotary frequencies to axes of the positions.
+    """Assignment of rotary frequencies to axes of the positions."""
 
-    Attributes:
-        head_size: channels of a head; there are half as many frequencies theta^(-2j / head_size).
-        theta: base of the frequencies.
-        sections: number of successive frequencies of each axis; empty: there is one axis, with all of them.
-    """
-
-    head_size: int
-    theta: float
+    head_size: int  # channels of a head; there are half as many frequencies theta^(-2j / head_size)
+    theta: float  # base of the frequencies
+    # Number of successive frequencies of each axis; empty: there is one axis, with all of them.
     sections: tuple[int, ...]
 
     def frequencies(self) -> Float32:
