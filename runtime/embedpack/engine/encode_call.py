@@ -17,12 +17,8 @@ from embedpack.vectors.codes import Precision
 class EncodeCall:
     """Options of a call, resolved against the pack.
 
-    Attributes:
-        precision: precision of the result.
-        dimensions: dimensions of the result.
-        options: options that all tasks share.
-        by_task: these with the prompt and the adapter of each task.
-        tasks: task of each input; None: all inputs have the only task.
+    `by_task` are the options with the prompt and the adapter of each task; `tasks` has the task of each input, None:
+    all inputs have the only task.
     """
 
     precision: Precision

@@ -41,12 +41,7 @@ Feeds = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Model inputs that run together.
-
-    Attributes:
-        rows: their positions among the items of the run, [n].
-        inputs: the model inputs, n of them.
-    """
+    """Model inputs that run together, and their positions among the items of the run, `rows` [n]."""
 
     rows: npt.NDArray[np.intp]
     inputs: list[ModelInput]
@@ -74,7 +69,6 @@ class LoadedGraph:
         session: session with `threads` threads.
         token_budget: fastest token budget on this host; None: not measured.
         weight_sizes: reads the sizes of the graph's weights from its file; None: unknown.
-        threads: number of threads of a run.
         one_thread_session: opens the same graph with one thread; None: a second copy of the weights would take too
             much memory.
     """
@@ -98,11 +92,8 @@ class Encoder:
     ) -> None:
         """Put the parts of a variant together.
 
-        Args:
-            text: text graph.
-            processor: processor of the pack.
-            vision: opens the vision graph; None: the pack reads texts only.
-            adapters: adapters of a switchable variant by task.
+        `vision` opens the vision graph; None: the pack reads texts only. `adapters` of a switchable variant are by
+        task.
         """
         self._text = text
         self._vision = vision
@@ -112,19 +103,9 @@ class Encoder:
     def run(
         self, items: Sequence[Item], output: str, options: EncodeOptions, stats: CallStats | None = None
     ) -> npt.NDArray[Any]:
-        """Compute an output of the text graph for every item.
+        """Compute an output with one row per item: [len(items), ...] in the order of the items.
 
-        Args:
-            items: texts and images.
-            output: name of an output with one row per item.
-            options: options of the run.
-            stats: counts of the call; None: not counted.
-
-        Returns:
-            Array [len(items), ...] with the dtype of the output, in the order of the items.
-
-        Raises:
-            InputError, CapacityError: an item cannot be used, or there are none.
+        InputError or CapacityError if an item cannot be used, or there are none. Without `stats` nothing is counted.
         """
         result: npt.NDArray[Any] | None = None
         for batch, values in self._outputs(items, output, options, stats):
@@ -138,19 +119,9 @@ class Encoder:
     def run_tokens(
         self, items: Sequence[Item], output: str, options: EncodeOptions, stats: CallStats | None = None
     ) -> list[npt.NDArray[Any]]:
-        """Compute an output of the text graph for every token of every item, and pool like tokens.
+        """Compute an output with one row per token, and pool like tokens: an array [tokens, ...] for every item.
 
-        Args:
-            items: texts and images.
-            output: name of an output with one row per token; float32 if `options.pool_factor` is not 1.
-            options: options of the run.
-            stats: counts of the call; None: not counted.
-
-        Returns:
-            Arrays [tokens, ...] with the dtype of the output, one per item.
-
-        Raises:
-            InputError, CapacityError: an item cannot be used, or there are none.
+        The output is float32 if `options.pool_factor` is not 1. Errors and `stats` as of `run`.
         """
         result: dict[int, npt.NDArray[Any]] = {}
         for batch, outputs in self._outputs(items, output, options, stats):
@@ -162,11 +133,7 @@ class Encoder:
         return [result[row] for row in range(len(items))]
 
     def batches(self, items: Sequence[Item], options: EncodeOptions, stats: CallStats | None = None) -> Iterator[Batch]:
-        """Process items window by window and batch each window by length.
-
-        Raises:
-            InputError, CapacityError: an item cannot be used.
-        """
+        """Process items window by window and batch each window by length; errors as of `run`."""
         budget = self._budget
         start = 0
         for window in windows(items):

@@ -44,13 +44,9 @@ class Golden(Strict, frozen=True):
 
 
 def check_golden(pack: Pack, variant: str) -> float:
-    """Compare a variant with its golden vectors.
+    """Compare a variant with its golden vectors: the largest 1 - cosine.
 
-    Returns:
-        Largest 1 - cosine to the recorded vectors.
-
-    Raises:
-        PackError: the recorded vectors are missing, or differ from those of the variant.
+    PackError if the recorded vectors are missing, or differ more than TOLERANCE.
     """
     chosen = pack.manifest.variants[variant]
     golden = _read(pack)

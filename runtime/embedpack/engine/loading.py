@@ -29,14 +29,7 @@ MAX_COPIED_BYTES = 200_000_000
 
 @dataclass(frozen=True)
 class PackGraph:
-    """A graph of a pack.
-
-    Attributes:
-        pack: pack that it belongs to.
-        name: file name of the graph.
-        external_data: file names of its weights.
-        operators: operators in the manifest.
-    """
+    """A graph of a pack by its file name, the file names of its weights, and its operators in the manifest."""
 
     pack: Pack
     name: str
@@ -68,16 +61,10 @@ class PackGraph:
         return read_weight_sizes(self.pack.read(self.name), str(self.pack.folder / self.name))
 
     def open(self, threads: int, cache: Path | None, tokens: int) -> LoadedGraph:
-        """Load the prepacked graph of `embedpack prepare` if there is one, else the graph of the pack.
+        """Load the prepacked graph of `embedpack prepare` if `cache` has one, else the graph of the pack.
 
-        Args:
-            threads: number of threads of a run.
-            cache: folder of the prepacked graphs; None: load the graph of the pack.
-            tokens: batch size to plan memory for.
-
-        Raises:
-            PackError: a file is missing or changed, or cannot be loaded.
-            CapacityError: it does not fit the memory.
+        Memory is planned for a batch of `tokens`. PackError if a file is missing or changed, or cannot be loaded;
+        CapacityError if it does not fit the memory.
         """
         path = self.path
         prepared = None if cache is None else find_prepared(cache, self.identity)
@@ -105,17 +92,9 @@ def _one_thread_session(path: Path, threads: int) -> Callable[[], GraphSession] 
 
 
 def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None = None) -> Encoder:
-    """Load the graphs of a variant and the pack's tokenizer; checks their digests, and the sizes of the weights.
+    """Load the graphs of a variant, prepacked ones from `cache`, and the pack's tokenizer.
 
-    Args:
-        pack: the pack.
-        variant: one of its variants.
-        threads: number of threads of a run.
-        cache: folder of the prepacked graphs; None: load the graphs of the pack.
-
-    Raises:
-        PackError: a file is missing or changed, or cannot be loaded.
-        CapacityError: the variant does not fit the memory.
+    Digests and the sizes of the weights are checked; errors as of `PackGraph.open`.
     """
     check_onnxruntime(variant.min_onnxruntime)
     # Checked only if the message is logged: the check itself takes time.
@@ -142,11 +121,7 @@ def _log_slow_int8() -> None:
 
 
 def open_adapters(pack: Pack, variant: Variant) -> dict[str, Adapter]:
-    """Open the adapters of a switchable variant, by task; a merged variant has none.
-
-    Raises:
-        PackError: a file is missing or changed, or is not an adapter.
-    """
+    """Open the adapters of a switchable variant by task; PackError if a file is changed, or not an adapter."""
     return {task: Adapter(checked_path(pack, name)) for task, name in variant.adapter_files.items()}
 
 
@@ -157,11 +132,7 @@ def checked_path(pack: Pack, name: str) -> Path:
 
 
 def open_processor(pack: Pack) -> Processor:
-    """Open the processor of a pack.
-
-    Raises:
-        PackError: the tokenizer is missing or changed, or does not fit the graphs.
-    """
+    """Open the processor of a pack; PackError if the tokenizer is changed, or does not fit the graphs."""
     text = pack.manifest.text
     content = pack.read(text.tokenizer)
     try:

@@ -34,30 +34,17 @@ def load_bytes(weights: WeightSizes, *, prepared: bool) -> int:
 
 
 def batch_bytes(weights: WeightSizes, rows: int, longest: int) -> int:
-    """Bytes of memory that computing a batch takes.
-
-    Args:
-        weights: sizes of the graph's weights.
-        rows: number of texts of the batch.
-        longest: number of tokens of its longest text.
-    """
+    """Bytes of memory that computing a batch takes: `rows` texts, padded to `longest` tokens."""
     linear = ACTIVATION_FACTOR * FLOAT_BYTES * weights.widest * rows * longest
     # Scores of every token with every other, if an attention does not compute them block by block.
     return linear + FLOAT_BYTES * weights.materialized_score_heads * rows * longest**2
 
 
 def check_load(where: str, stored: int, weights: Callable[[], WeightSizes], *, prepared: bool, tokens: int) -> None:
-    """Refuse a graph that does not fit the memory together with a batch.
+    """Raise CapacityError if a graph does not fit the memory together with a batch of `tokens`.
 
-    Args:
-        where: name of the graph for the error message.
-        stored: size of its weights on disk in bytes.
-        weights: reads the sizes of its weights; called only if memory may be short.
-        prepared: whether its prepacked graph is loaded.
-        tokens: batch size to plan memory for.
-
-    Raises:
-        CapacityError: more memory is needed than available.
+    `where` is the graph's name, `stored` the bytes of its weights on disk. `weights` is called only if memory may be
+    short.
     """
     available = available_memory()
     if available is None or (stored + BASE_BYTES) * 2 * NBITS_MATMUL_FACTOR < available:

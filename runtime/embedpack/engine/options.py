@@ -14,15 +14,7 @@ OnLongText = Literal["truncate", "error"]
 class EncodeOptions:
     """Options of a run of the encoder: those of a call, with the prompt and the adapter of a task.
 
-    Attributes:
-        prompt: prefix of every text.
-        adapter: task of a switchable variant whose adapter is active; None: no adapter.
-        on_long: "truncate" or "error" for texts above the model's limit of tokens.
-        max_pixels: area to which larger images are resized; None: the model's own limit.
-        pool_factor: token vectors of the model for each one returned (see `embedpack.vectors.token_pooling`).
-
-    Raises:
-        InputError: a value that no pack accepts.
+    `adapter` is a task of a switchable variant. InputError for a value that no pack accepts.
     """
 
     prompt: str = ""

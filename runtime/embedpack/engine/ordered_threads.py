@@ -11,17 +11,10 @@ Result = TypeVar("Result")
 
 
 def run_ordered(calls: Iterable[Callable[[], Result]], workers: int) -> Generator[Result, None, None]:
-    """Run calls on a pool of threads and yield their results in the order of the calls.
+    """Run independent calls on a pool of threads and yield their results in the order of the calls.
 
     The caller's own thread takes the calls from the iterable, at most one more than there are workers. After an error,
-    or if the generator is closed, running calls are completed and no others start.
-
-    Args:
-        calls: independent calls.
-        workers: number of threads, at least 1.
-
-    Raises:
-        BaseException: the exception of the first call that failed, or of the iterable.
+    or if the generator is closed, running calls are completed and no others start; the first error is raised.
     """
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="embedpack")

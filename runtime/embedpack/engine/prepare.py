@@ -58,15 +58,7 @@ Feeds = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class PreparedFile:
-    """A prepacked graph in the cache.
-
-    Attributes:
-        graph: file name of the graph in the pack.
-        folder: folder in the cache.
-        bytes: size of its files; 0: the graph cannot be saved.
-        written: whether the files were written now, not found in the cache.
-        seconds: duration of its preparation.
-    """
+    """A prepacked graph in the cache; 0 bytes: it cannot be saved. `written` is false if it was found there."""
 
     graph: str
     folder: str
@@ -77,15 +69,7 @@ class PreparedFile:
 
 @dataclass(frozen=True)
 class PreparedVariant:
-    """Result of preparing a variant.
-
-    Attributes:
-        variant: name of the variant.
-        graphs: its prepacked graphs, the text graph first.
-        threads: number of threads of the measurement.
-        token_budget: fastest token budget with this number of threads.
-        tokens_per_second: speed by token budget.
-    """
+    """Graphs of a prepared variant, the text graph first, and its speeds by token budget on `threads` threads."""
 
     variant: str
     graphs: tuple[PreparedFile, ...]
@@ -125,16 +109,8 @@ def graphs_of(pack: Pack, variant: str) -> list[PackGraph]:
 def prepare_variant(pack: Pack, variant: str, threads: int, cache: Path) -> PreparedVariant:
     """Write the prepacked graphs of a variant and measure its token budgets; intact graphs in the cache are kept.
 
-    Args:
-        pack: the pack.
-        variant: one of its variants.
-        threads: number of threads of the measurement.
-        cache: folder of the prepacked graphs; created if it is missing.
-
-    Raises:
-        PackError: a file of the pack is missing or changed, or others may write to the cache.
-        CapacityError: a graph does not fit the disk or the memory.
-        InputError: the cache cannot be written.
+    PackError if a file of the pack is missing or changed, or others may write to the cache; CapacityError if a graph
+    does not fit the disk or the memory; InputError if the cache cannot be written.
     """
     chosen = pack.manifest.variants[variant]
     check_onnxruntime(chosen.min_onnxruntime)

@@ -40,14 +40,7 @@ PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
 
 class Identity(Strict, frozen=True):
-    """Source and host of a prepacked graph.
-
-    Attributes:
-        graph: sha256 of the graph in the pack.
-        weights: sha256 of its weights files by name, as graphs refer to them by name.
-        onnxruntime: release of onnxruntime.
-        cpu: identity of the CPU, see `embedpack.host.cpu`.
-    """
+    """Source and host of a prepacked graph: the digests of graph and weights, onnxruntime's release, the CPU."""
 
     graph: Sha256
     weights: dict[str, Sha256]
@@ -61,13 +54,7 @@ class Identity(Strict, frozen=True):
 
 
 class Record(Strict, frozen=True):
-    """Content of prepared.json.
-
-    Attributes:
-        identity: source and host of the graph.
-        files: files of the folder by name; none if the graph cannot be saved.
-        token_budgets: fastest token budget by number of threads.
-    """
+    """Content of prepared.json; without `files` the graph cannot be saved. `token_budgets` are by number of threads."""
 
     identity: Identity
     files: dict[str, FileEntry]
@@ -126,8 +113,7 @@ def find_prepared(cache: Path, identity: Identity) -> PreparedGraph | None:
 def read_prepared(folder: Path, identity: Identity) -> PreparedGraph:
     """Open a prepacked graph; checks all but the content of its weights, as `Pack` does.
 
-    Raises:
-        PackError: it is damaged, was made for another host or graph, or others may write to it.
+    PackError if it is damaged, was made for another host or graph, or others may write to it.
     """
     for path in (folder.parent, folder, folder / RECORD):
         check_private(path)
@@ -147,11 +133,7 @@ def read_prepared(folder: Path, identity: Identity) -> PreparedGraph:
 
 
 def check_private(path: Path) -> None:
-    """Refuse a file or folder that other users could have written.
-
-    Raises:
-        PackError: it is missing, a link, owned by another user, or writable by others.
-    """
+    """Raise PackError for a file or folder that is missing, a link, or that other users could have written."""
     try:
         status = path.lstat()
     except OSError as cause:

@@ -31,11 +31,7 @@ LOAD_ERRORS: tuple[type[Exception], ...] = (RuntimeError, *RUN_ERRORS)
 
 
 def check_onnxruntime(minimum: str) -> None:
-    """Refuse an onnxruntime without the operators of a graph.
-
-    Raises:
-        PackError: the installed release is older than `minimum`.
-    """
+    """Raise PackError if the installed onnxruntime is older than `minimum`."""
     installed = re.findall(r"\d+", ort.__version__)[:3]
     if [int(part) for part in installed] < [int(part) for part in minimum.split(".")]:
         raise PackError(
@@ -47,11 +43,7 @@ class Adapter:
     """A low-rank adapter of a switchable graph, mapped from its file."""
 
     def __init__(self, path: Path) -> None:
-        """Open an adapter file.
-
-        Raises:
-            PackError: the file is not an adapter.
-        """
+        """Open an adapter file; PackError if it is not one."""
         self._adapter = ort.LoraAdapter()
         try:
             self._adapter.Load(str(path.resolve()))
@@ -67,7 +59,7 @@ class GraphSession:
     """A loaded graph."""
 
     def __init__(self, graph: Path, threads: int, *, mapped: bool = False, save_to: Path | None = None) -> None:
-        """Load a graph.
+        """Load a graph; PackError if onnxruntime cannot load it.
 
         Args:
             graph: path of the graph file.
@@ -75,9 +67,6 @@ class GraphSession:
             mapped: leave the weights in mapped files, instead of packed copies that matrix products read faster.
             save_to: path to save the prepacked graph at, with SAVED_WEIGHTS next to it: all weights and the packed
                 copies. Loaded again, both are mapped; they fit this CPU and this onnxruntime only.
-
-        Raises:
-            PackError: onnxruntime cannot load it.
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -109,19 +98,10 @@ class GraphSession:
         *,
         release_memory: bool = False,
     ) -> list[npt.NDArray[Any]]:
-        """Compute outputs of the graph.
+        """Compute outputs of the graph, in the order of their names; `embedpack.pack.graph_io` has dtypes and shapes.
 
-        Args:
-            outputs: names of the outputs.
-            feeds: inputs by name.
-            adapter: adapter of a switchable graph; None: its backbone.
-            release_memory: whether to return the memory of this run to the system instead of keeping it for the next.
-
-        Returns:
-            Arrays in the order of `outputs`; `embedpack.pack.graph_io` has their dtypes and shapes.
-
-        Raises:
-            PackError: the graph has no such output, or fails on these inputs.
+        `release_memory` returns the memory of this run to the system instead of keeping it for the next. PackError if
+        the graph has no such output, or fails on these inputs.
         """
         options = ort.RunOptions()
         if adapter is not None:

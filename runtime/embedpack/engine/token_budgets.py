@@ -32,12 +32,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class BudgetTimes:
-    """Result of a measurement.
-
-    Attributes:
-        best: best token budget.
-        tokens_per_second: speed by token budget.
-    """
+    """Best token budget of a measurement, and the speed by budget."""
 
     best: int
     tokens_per_second: dict[int, float]
@@ -46,14 +41,7 @@ class BudgetTimes:
 def measure_budgets(
     session: GraphSession, processor: Processor, vocabulary: int, adapter: Adapter | None = None
 ) -> BudgetTimes:
-    """Time passes over texts of mixed lengths with every budget in turn, and compare the medians.
-
-    Args:
-        session: session of a text graph.
-        processor: processor of the pack.
-        vocabulary: number of token ids.
-        adapter: adapter of a switchable graph.
-    """
+    """Time passes over texts of mixed lengths with every budget in turn, and compare the medians."""
     rng = np.random.default_rng(SEED)
     longest = min(MAX_TOKENS, processor.tokenizer.max_tokens)
     one = [_text(rng, vocabulary, longest)]

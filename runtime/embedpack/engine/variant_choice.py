@@ -10,14 +10,7 @@ from embedpack.pack.folder import Pack
 
 @dataclass(frozen=True)
 class VariantQuery:
-    """Options of `Embedder` that choose a variant; None: left out.
-
-    Attributes:
-        task: one of the pack's tasks.
-        weights: weights format, "fp32", "int8" or "int4".
-        adapters: adapter mode, "merged" or "switchable".
-        variant: name of a variant, in place of the other three.
-    """
+    """Options of `Embedder` that choose a variant; None: left out. `variant` replaces the other three."""
 
     task: str | None = None
     weights: str | None = None
@@ -26,11 +19,7 @@ class VariantQuery:
 
 
 def choose_variant(pack: Pack, query: VariantQuery) -> str:
-    """Name of the variant that a query describes.
-
-    Raises:
-        InputError: no variant or several variants fit.
-    """
+    """Name of the variant that a query describes; InputError if no variant or several fit."""
     variants = pack.manifest.variants
     if query.variant is not None:
         if (query.task, query.weights, query.adapters) != (None, None, None):

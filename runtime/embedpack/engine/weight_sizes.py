@@ -30,8 +30,6 @@ class WeightSizes:
     """Sizes of a graph's external weights in bytes, by operator.
 
     Attributes:
-        matmul_bytes: weights of matrix products.
-        nbits_matmul_bytes: weights of matrix products with 4-bit blocks.
         other_bytes: embedding tables, norms and biases.
         widest: inputs plus outputs of the widest matrix product; 0: no matrix products.
         materialized_score_heads: largest number of heads of an attention that materializes its scores; 0: none does.
@@ -47,8 +45,7 @@ class WeightSizes:
     def can_be_saved(self) -> bool:
         """True if the graph can be saved prepacked.
 
-        onnxruntime 1.31 saves only a part of the packed 4-bit blocks: the loaded graph computes wrong numbers or
-        crashes.
+        onnxruntime 1.31 saves only a part of packed 4-bit blocks: the loaded graph computes wrong numbers or crashes.
         """
         return self.nbits_matmul_bytes == 0
 
@@ -73,15 +70,7 @@ class _Tensor:
 
 
 def read_weight_sizes(content: bytes, where: str) -> WeightSizes:
-    """Read the sizes of the weights from an ONNX file.
-
-    Args:
-        content: content of the file.
-        where: its name for the error message.
-
-    Raises:
-        PackError: it is not an ONNX file.
-    """
+    """Read the sizes of the weights from an ONNX file; PackError, with its name `where`, if it is not one."""
     try:
         (graph,) = (value for number, value in read_fields(memoryview(content)) if number == MODEL_GRAPH)
         parts = [(number, as_message(value)) for number, value in read_fields(as_message(graph))

@@ -34,12 +34,7 @@ def windows(items: Iterable[Item], size: int | None = None) -> Iterator[list[Ite
 def token_budget_batches(lengths: Sequence[int], budget: int) -> Iterator[npt.NDArray[np.intp]]:
     """Group texts so that rows x longest row stays within a budget; a longer text is a batch of its own.
 
-    Args:
-        lengths: number of tokens of each text.
-        budget: largest number of tokens of one batch, padding included.
-
-    Yields:
-        Indices of the texts of one batch, longest first over all batches, so that the first batch has the memory peak.
+    Yields indices of the texts of one batch, longest first over all batches, so that the first has the memory peak.
     """
     order = np.argsort(-np.asarray(lengths, np.intp), kind="stable")
     start = 0

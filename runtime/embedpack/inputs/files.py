@@ -17,13 +17,9 @@ PDF_SUFFIX = ".pdf"
 
 @dataclass(frozen=True)
 class InputPart:
-    """Consecutive inputs, all texts or all images.
+    """Consecutive inputs of the file `source`, or of several images from it on: all texts or all images.
 
-    Attributes:
-        source: path of the file, or of the first of several images.
-        items: inputs for `Embedder.encode`; an iterator if they must not be in memory all at once.
-        ids: ids of the items; the id of an item of an iterator is added when the item is taken.
-        images: whether the items are images.
+    `items` is an iterator if they must not be in memory all at once; their ids are then added as items are taken.
     """
 
     source: str
@@ -35,14 +31,9 @@ class InputPart:
 def read_parts(sources: Iterable[str], read_texts: Callable[[str], Texts]) -> list[InputPart]:
     """Collect the inputs of files. Texts are read at once; images and the pages of a PDF when they are taken.
 
-    The id of an image is its path as given in `sources`, the id of the first page of a PDF is `path.pdf#1`.
-
-    Args:
-        sources: paths; images and PDFs are recognized by their endings, all other files contain texts.
-        read_texts: reads a file of texts.
-
-    Raises:
-        InputError: a file cannot be found, or a file of texts cannot be read or is empty.
+    Images and PDFs are recognized by their endings. The id of an image is its path as given in `sources`, the id of the
+    first page of a PDF is `path.pdf#1`. InputError if a file cannot be found, or a file of texts cannot be read or is
+    empty.
     """
     parts: list[InputPart] = []
     for source in sources:

@@ -37,11 +37,7 @@ Item: TypeAlias = Text | Image
 
 
 def as_list_or_iterator(inputs: Inputs) -> list[Input] | Iterator[Input]:
-    """Inputs of a call as a list; an iterator stays as it is.
-
-    Raises:
-        InputError: they are of another type, or an empty sequence.
-    """
+    """List of the inputs of a call, or their iterator; InputError for another type, or an empty sequence."""
     if isinstance(inputs, str) or is_image(inputs):
         return [inputs]
     # An open file iterates over its lines, but was meant as an image.
@@ -58,11 +54,7 @@ def as_list_or_iterator(inputs: Inputs) -> list[Input] | Iterator[Input]:
 
 
 def as_iterable(inputs: Input | Iterable[Input]) -> Iterable[Input]:
-    """Inputs of a call that takes any iterable; one text or image becomes a list of one.
-
-    Raises:
-        InputError: they are of another type.
-    """
+    """Inputs of a call that takes any iterable; one text or image becomes a list. InputError for another type."""
     if isinstance(inputs, str) or is_image(inputs):
         return [inputs]
     if not isinstance(inputs, Iterable) or isinstance(inputs, (Mapping, bytes, bytearray, io.IOBase)):
@@ -73,12 +65,7 @@ def as_iterable(inputs: Input | Iterable[Input]) -> Iterable[Input]:
 def number_items(inputs: Iterable[Input], *, images: bool) -> Iterator[Item]:
     """Number inputs from 0 and check them one by one, without opening files.
 
-    Args:
-        inputs: texts and images.
-        images: whether images are allowed.
-
-    Raises:
-        InputError: an input is of another type, an image that is not allowed, or a text that cannot be tokenized.
+    InputError for an input of another type, an image unless `images` are allowed, or a text that cannot be tokenized.
     """
     for number, value in enumerate(inputs):
         if not is_image(value):
@@ -90,10 +77,9 @@ def number_items(inputs: Iterable[Input], *, images: bool) -> Iterator[Item]:
 
 
 def check_text(text: object, number: int) -> str:
-    """Refuse what is not a text that can be tokenized; `number` is its position for the error message.
+    """Refuse a text that cannot be tokenized; `number` is its position for the error message.
 
-    Raises:
-        InputError: it is not a str, is blank, has more than `MAX_CHARACTERS`, a NUL or a lone surrogate.
+    InputError: it is not a str, is blank, has more than `MAX_CHARACTERS`, a NUL or a lone surrogate.
     """
     if not isinstance(text, str):
         raise InputError(f"item {number} is of type {type(text).__name__}; a text must be a str")

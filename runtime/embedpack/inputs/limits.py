@@ -11,11 +11,7 @@ MAX_FILE_BYTES = 256_000_000
 
 
 def check_size(width: int, height: int, name: str) -> None:
-    """Refuse an image of too many pixels; `name` is that of the image in the error message.
-
-    Raises:
-        CapacityError: the image has more than `MAX_PIXELS` pixels.
-    """
+    """Raise CapacityError for an image `name` of more than `MAX_PIXELS` pixels."""
     if width * height > MAX_PIXELS:
         raise CapacityError(
             f"{name} has {width} x {height} = {width * height} pixels, at most {MAX_PIXELS} are taken; make it smaller"

@@ -27,15 +27,10 @@ class ImagePatches:
 
 
 def image_patches(image: npt.NDArray[np.uint8], spec: ImageInput, max_pixels: int | None = None) -> ImagePatches:
-    """Resize an image, normalize it and cut it into patches.
+    """Resize an image, RGB uint8 [height, width, 3], normalize it and cut it into patches.
 
-    Args:
-        image: RGB uint8 [height, width, 3].
-        spec: image settings of the model.
-        max_pixels: largest area after resizing; None: that of `spec`.
-
-    Raises:
-        InputError: one side is more than 200 times the other, or `max_pixels` is below `spec.min_pixels`.
+    `max_pixels` is the largest area after resizing, by default that of `spec`. InputError if it is below
+    `spec.min_pixels`, or one side is more than 200 times the other.
     """
     limit = spec.max_pixels if max_pixels is None else max_pixels
     if limit < spec.min_pixels:

@@ -30,15 +30,7 @@ MAX_COUNTED_PAGES = 1000
 
 
 def decode(stream: IO[bytes], name: str) -> npt.NDArray[np.uint8]:
-    """Pixels of an image file, RGB uint8 [height, width, 3].
-
-    Args:
-        stream: the opened file.
-        name: name of the image in error messages.
-
-    Raises:
-        CapacityError, InputError: see `embedpack.inputs.images.read_image`.
-    """
+    """Pixels of the image file `name`, RGB uint8 [height, width, 3]; errors as of `images.read_image`."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise InputError(
             f"{name}: Pillow is set to fill the missing part of cut files with gray; "
@@ -49,15 +41,7 @@ def decode(stream: IO[bytes], name: str) -> npt.NDArray[np.uint8]:
 
 
 def pixels(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
-    """Pixels of a Pillow image, RGB uint8 [height, width, 3].
-
-    Args:
-        image: image, loaded or not.
-        name: name of the image in error messages.
-
-    Raises:
-        CapacityError, InputError: see `embedpack.inputs.images.read_image`.
-    """
+    """Pixels of a Pillow image, loaded or not, RGB uint8 [height, width, 3]; errors as of `images.read_image`."""
     check_size(image.width, image.height, name)
     # MPO, which many cameras write, is a JPEG followed by further pictures such as a preview.
     if image.format not in (None, "MPO", *FORMATS):

@@ -23,10 +23,7 @@ def rgb(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
     """Pixels as RGB uint8 [height, width, 3].
 
     Gray values of 16 bits (modes I;16 and I) range from 0 to 65535. Those of mode F range from 0 to 1, 255 or 65535,
-    the first that none of them exceeds, as files do not record the range.
-
-    Raises:
-        InputError: a gray value is outside these ranges.
+    the first that none of them exceeds, as files do not record the range. InputError for a value outside these ranges.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return np.repeat(_gray(image, name)[..., None], 3, axis=2)

@@ -50,11 +50,7 @@ class ModelInput:
 class Processor:
     """Texts and images to token ids, and these to the inputs of a graph.
 
-    Attributes:
-        tokenizer: tokenizer of texts.
-        pad_token_id: token id of padding.
-        image: image settings of the model; None: it reads texts only.
-        hidden: dimensions of the vectors of an image's tokens.
+    `image` None: the model reads texts only. `hidden` are the dimensions of the vectors of an image's tokens.
     """
 
     tokenizer: TextTokenizer
@@ -63,27 +59,11 @@ class Processor:
     hidden: int = 0
 
     def items(self, inputs: Iterable[Input]) -> Iterator[Item]:
-        """Number inputs from 0 and check them one by one, without opening files.
-
-        Raises:
-            InputError: an input cannot be used.
-        """
+        """Number inputs from 0 and check them one by one, without opening files; InputError as `number_items`."""
         return number_items(inputs, images=self.image is not None)
 
     def process(self, items: Iterable[Item], prompt: str, *, max_pixels: int | None = None) -> list[ModelInput]:
-        """Tokenize texts and read images.
-
-        Args:
-            items: texts and images.
-            prompt: prefix of every text.
-            max_pixels: area to which larger images are resized; None: the model's own limit.
-
-        Returns:
-            Model inputs in the order of the items.
-
-        Raises:
-            InputError, CapacityError: an image cannot be used.
-        """
+        """Tokenize texts and read images; InputError or CapacityError if an image cannot be used."""
         items = list(items)
         tokens = iter(self.tokenizer.encode([item.text for item in items if isinstance(item, Text)], prompt))
         return [
@@ -94,14 +74,9 @@ class Processor:
     def collate(
         self, batch: Sequence[ModelInput], image_embeds: Sequence[npt.NDArray[np.float32]]
     ) -> dict[str, npt.NDArray[Any]]:
-        """Inputs of the text graph, padded on the right.
+        """Inputs of the text graph by name, padded on the right, as `embedpack.pack.graph_io` defines them.
 
-        Args:
-            batch: model inputs.
-            image_embeds: vectors float32 [tokens, hidden] of the images among them, in their order.
-
-        Returns:
-            Arrays by name, as `embedpack.pack.graph_io` defines them.
+        `image_embeds` are the vectors, float32 [tokens, hidden], of the images of the batch in their order.
         """
         feeds: dict[str, npt.NDArray[Any]] = dict(pad([item.ids for item in batch], self.pad_token_id))
         if self.image is None:

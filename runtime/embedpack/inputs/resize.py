@@ -21,15 +21,8 @@ STRIP_BYTES = 16_000_000
 def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     """Height and width after resizing: multiples of `factor`, close to the aspect ratio of the image.
 
-    Args:
-        height: height of the image in pixels.
-        width: width of the image in pixels.
-        factor: pixels along each side of one token.
-        min_pixels: smallest area after resizing.
-        max_pixels: largest area after resizing. If the two limits are close or small, no multiple may lie between them.
-
-    Raises:
-        InputError: one side is more than 200 times the other.
+    The area lies between the two limits; if these are close or small, no multiple may do so. `factor` is the number of
+    pixels along each side of a token. InputError if one side is more than 200 times the other.
     """
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise InputError(

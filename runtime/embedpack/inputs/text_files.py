@@ -31,16 +31,11 @@ class Texts:
 
 
 def read_texts(source: str, *, format: str | None = None, column: str = "text", id_column: str = "id") -> Texts:
-    """Read the texts of a file.
+    """Read the texts of a file, "-" for standard input.
 
-    Args:
-        source: a path, or "-" for standard input.
-        format: "lines", "jsonl" or "csv"; default: by the ending of the file, "lines" for an unknown one.
-        column: JSON key or CSV column of the texts.
-        id_column: JSON key or CSV column of the ids; records without an id are numbered by line.
-
-    Raises:
-        InputError: the file cannot be read, is not UTF-8, or a record has no text.
+    `format` is "lines", "jsonl" or "csv"; default: by the ending of the file, "lines" for an unknown one. `column` and
+    `id_column` are JSON keys or CSV columns; records without an id are numbered by line. InputError if the file cannot
+    be read, is not UTF-8, or a record has no text.
     """
     content = _read(source)
     kind = format or SUFFIXES.get(Path(source).suffix.lower(), "lines")

@@ -14,13 +14,7 @@ from embedpack.errors import PackError
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of one text.
-
-    Attributes:
-        ids: token ids, int64 [length].
-        special: mask of the tokens that the tokenizer added, bool [length].
-        truncated: whether the text was longer and lost its end.
-    """
+    """Token ids of one text, int64 [length]; `special`, bool [length], marks those that the tokenizer added."""
 
     ids: npt.NDArray[np.int64]
     special: npt.NDArray[np.bool_]
@@ -31,15 +25,7 @@ class TextTokenizer:
     """A Hugging Face tokenizer that adds the model's special tokens and reads those in a text as plain characters."""
 
     def __init__(self, tokenizer_json: bytes, max_tokens: int) -> None:
-        """Load a tokenizer.
-
-        Args:
-            tokenizer_json: content of tokenizer.json.
-            max_tokens: length limit of a sequence, special tokens included.
-
-        Raises:
-            PackError: the tokenizer cannot be read.
-        """
+        """Load tokenizer.json; `max_tokens` includes special tokens. PackError if it cannot be read."""
         try:
             self._tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
         except Exception as cause:  # tokenizers raises bare Exception

@@ -24,11 +24,7 @@ def token_grid(patches: ImagePatches, spec: ImageInput) -> tuple[int, int]:
 
 
 def vision_feeds(patches: ImagePatches, spec: ImageInput) -> dict[str, npt.NDArray[Any]]:
-    """Inputs of the vision graph for one image.
-
-    Returns:
-        Arrays by name, as `embedpack.pack.graph_io` defines them.
-    """
+    """Inputs of the vision graph for one image by name, as `embedpack.pack.graph_io` defines them."""
     rows, columns = token_grid(patches, spec)
     windows = _windows(rows, columns, spec.window_size)
     tokens = windows[windows >= 0]
@@ -52,14 +48,7 @@ def token_positions(before: int, grid: tuple[int, int], after: int) -> Int64:
     """Rotary positions (time, row, column) of a text with one image in it (M-RoPE, Qwen2-VL, arXiv 2409.12191).
 
     All tokens of the image have the time of the first. The text after it continues after the longer side of the image.
-
-    Args:
-        before: number of text tokens before the image.
-        grid: number of rows and columns of the image's tokens.
-        after: number of text tokens after the image.
-
-    Returns:
-        int64 [3, before + rows * columns + after].
+    `before` and `after` count text tokens, `grid` rows and columns of image tokens; int64 [3, number of all tokens].
     """
     rows, columns = grid
     front = np.broadcast_to(np.arange(before), (3, before))

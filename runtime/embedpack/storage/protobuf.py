@@ -17,10 +17,7 @@ MAX_VARINT_BYTES = 10
 def read_fields(content: memoryview) -> Iterator[Field]:
     """Field numbers and values of a message: integers, or the bytes of strings, messages and packed lists.
 
-    Fields of 4 and 8 bytes are skipped.
-
-    Raises:
-        ValueError, IndexError: the content is not a message.
+    Fields of 4 and 8 bytes are skipped. ValueError or IndexError if the content is not a message.
     """
     place = 0
     while place < len(content):
@@ -42,11 +39,7 @@ def read_fields(content: memoryview) -> Iterator[Field]:
 
 
 def read_packed(content: memoryview) -> list[int]:
-    """Integers of a packed list.
-
-    Raises:
-        ValueError, IndexError: the content is not a list of integers.
-    """
+    """Integers of a packed list; errors as of `read_fields`."""
     place, values = 0, []
     while place < len(content):
         value, place = _varint(content, place)
@@ -55,22 +48,14 @@ def read_packed(content: memoryview) -> list[int]:
 
 
 def as_message(value: int | memoryview) -> memoryview:
-    """Bytes of a field that is a message.
-
-    Raises:
-        ValueError: it is a number.
-    """
+    """Bytes of a field that is a message; ValueError if it is a number."""
     if isinstance(value, int):
         raise ValueError("a number where a message should be")
     return value
 
 
 def as_text(value: int | memoryview) -> str:
-    """Text of a field that is a string.
-
-    Raises:
-        ValueError: it is a number, or not UTF-8.
-    """
+    """Text of a field that is a string; ValueError if it is a number, or not UTF-8."""
     return bytes(as_message(value)).decode()
 
 
