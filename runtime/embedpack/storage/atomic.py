@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from embedpack.errors import CapacityError, InputError
+from embedpack.storage.temporary import remove_leftovers, sync_folder, temporary_file
 
 
 @contextmanager
@@ -26,20 +26,20 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
-    """Open a binary file that takes its name only when the block ends without an error; errors as of `disk_errors`.
+    """Open a binary file that takes its name only once the block ends without an error and all bytes are on the disk.
 
-    `mode` are the permissions of the file, before the process's umask.
+    Errors are those of `disk_errors`. `mode` are the permissions of the file, before the process's umask.
     """
     with disk_errors(path):
-        stream = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
+        remove_leftovers(path.parent)
+        stream = temporary_file(path, mode)
         try:
             with stream:
                 yield stream
-            # There is no way to ask for the mask without setting it.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(stream.name, mode & ~umask)
-            os.replace(stream.name, path)
+                stream.flush()
+                os.fsync(stream.fileno())
+                os.replace(stream.name, path)
+            sync_folder(path.parent)
         except BaseException:
-            os.unlink(stream.name)
+            Path(stream.name).unlink(missing_ok=True)
             raise

@@ -289,7 +289,7 @@ def test_a_full_disk_when_the_manifest_is_written(
     checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = quick(checkpoint, packs / "toy", weights=("fp32",))
-    interrupt(monkeypatch, "embedpack.storage.atomic.tempfile.NamedTemporaryFile", FULL)
+    interrupt(monkeypatch, "embedpack.storage.atomic.temporary_file", FULL)
     message = rf"\A{packs}/\S+: the disk is full; free some space or write elsewhere\Z"
     with pytest.raises(CapacityError, match=message):
         export(settings)

@@ -87,10 +87,10 @@ def test_disk_that_fills_when_the_file_is_closed(path: Path, monkeypatch: pytest
 
 
 def test_folder_without_permission(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(**options: object) -> None:
+    def denied(*arguments: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", denied)
+    monkeypatch.setattr("embedpack.storage.atomic.temporary_file", denied)
     with pytest.raises(InputError) as caught, atomic_file(path):
         pass
     assert str(caught.value) == f"{path}: cannot be written: Permission denied"
