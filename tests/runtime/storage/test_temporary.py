@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from embedpack.storage import temporary
 from embedpack.storage.atomic import atomic_file
 from embedpack.storage.temporary import REPLACED, remove_leftovers, temporary_file, temporary_folder
 
@@ -107,7 +108,7 @@ def test_file_systems_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def no_locks(*arguments: object) -> None:
         raise OSError("no locks")
 
-    monkeypatch.setattr(temporary.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     left = dead_file(tmp_path)
     with atomic_file(tmp_path / "out.bin"):
         pass
@@ -119,15 +120,15 @@ def test_file_systems_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_folder_that_is_removed_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flock, first = temporary.fcntl.flock, threading.Event()
+    flock, first = fcntl.flock, threading.Event()
 
-    def late(stream: object, operation: int) -> None:
+    def late(stream: IO[bytes], operation: int) -> None:
         if not first.is_set():
             first.set()
             remove_leftovers(tmp_path)
         flock(stream, operation)
 
-    monkeypatch.setattr(temporary.fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     with temporary_folder(tmp_path / "pack") as folder:
         assert names(tmp_path) == [folder.name]
         assert names(folder) == ["lock"]
