@@ -69,6 +69,8 @@ def test_without_mteb_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         mteb_scores(pack, open_reference(pack, ReferenceSource(None, {}, None), 1), ["STS12"], (), 1)
 
 
+# Warnings of the packages below mteb are not ours to fix.
+@pytest.mark.filterwarnings("default")
 @pytest.mark.skipif(importlib.util.find_spec("mteb") is None, reason="needs pip install 'embedpack[mteb]'")
 def test_mteb_takes_it_for_an_encoder() -> None:
     from mteb.mocks.mock_tasks import MockRetrievalTask, MockSTSTask
