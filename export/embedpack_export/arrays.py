@@ -45,20 +45,12 @@ class Matrix:
     read: ReadRows  # function that reads rows
 
     def chunks(self) -> Iterator[Float32]:
-        """Yield successive chunks of rows, float32 [n, columns].
-
-        Raises:
-            CheckpointError: a value is not finite.
-        """
+        """Yield successive chunks of rows, float32 [n, columns]; raises CheckpointError if a value is not finite."""
         for start, stop in row_chunks(self.shape[0]):
             yield self._finite(slice(start, stop), f"{start} to {stop - 1}")
 
     def rows(self, indices: npt.NDArray[np.intp]) -> Float32:
-        """Rows at `indices` [n], float32 [n, columns].
-
-        Raises:
-            CheckpointError: a value is not finite.
-        """
+        """Rows at `indices` [n], float32 [n, columns]; raises CheckpointError if a value is not finite."""
         return self._finite(indices, f"among {len(indices)} of {self.shape[0]}")
 
     def _finite(self, index: RowIndex, place: str) -> Float32:

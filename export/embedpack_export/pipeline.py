@@ -65,7 +65,8 @@ def export(settings: ExportSettings) -> Manifest:
         manifest = write_manifest_and_files(settings, plan, pack)
         reference = choose_reference(plan, pack.recorded, settings.reference)
         manifest = report_accuracy(pack.folder, manifest, plan, reference, settings)
-    logger.info("%s: %d variants, %.1f MB", settings.output, len(manifest.variants), _megabytes(manifest))
+    megabytes = sum(entry.bytes for entry in manifest.files.values()) / 1e6
+    logger.info("%s: %d variants, %.1f MB", settings.output, len(manifest.variants), megabytes)
     return manifest
 
 
@@ -125,16 +126,9 @@ def _write_group(
 ) -> Mapping[str, TaskCodes]:
     """Write the graphs of a group with its tasks, variants, adapters and golden vectors.
 
-    Args:
-        plan: plan of the export.
-        group: tasks and their graphs.
-        codes: codes of each task that were fitted for another group, so that vectors of both can be compared; None:
-            there is no other.
-        pack: takes what is written.
-
-    Returns:
-        Codes of each task. Tasks of a switchable graph share the steps of int8 codes; centers travel with the adapters.
-        A rotation would have to as well, and is not worth its size.
+    Returns the codes of each task: `codes`, which were fitted for another group, so that vectors of both can be
+    compared, or else new ones. Tasks of a switchable graph share the steps of int8 codes; centers travel with the
+    adapters. A rotation would have to as well, and is not worth its size.
     """
     writers = _writers(plan, plan.model.text, group, pack)
     written = {name: [run.written[name] for run in group.runs.values()] for name in writers}
@@ -233,7 +227,3 @@ def _add_variant(
     )
     merged = None if branches is not None else next(iter(group.runs))
     pack.add_variant(name, VariantKind(merged, weights_format, files), measured)
-
-
-def _megabytes(manifest: Manifest) -> float:
-    return sum(entry.bytes for entry in manifest.files.values()) / 1e6

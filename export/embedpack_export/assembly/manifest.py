@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-from pathlib import Path
 
 import msgspec
 
 from embedpack.pack.folder import describe_file, write_manifest
-from embedpack.pack.manifest import FORMAT, ExportRecord, FileEntry, Manifest, TextInput
+from embedpack.pack.manifest import FORMAT, ExportRecord, Manifest, TextInput
 from embedpack_export.assembly.pack_builder import PackBuilder
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import DEFAULT_INT4_METHOD, ExportSettings
@@ -31,6 +30,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
     for name, content in contents.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
     model = plan.model
     manifest = Manifest(
         format=FORMAT,
@@ -66,12 +66,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
             calibration=plan.calibration.sha256,
             seed=settings.seed,
         ),
-        files=_describe_files(folder),
+        files={path.relative_to(folder).as_posix(): describe_file(path) for path in paths},
     )
     write_manifest(folder, manifest)
     return manifest
-
-
-def _describe_files(folder: Path) -> dict[str, FileEntry]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): describe_file(path) for path in paths}

@@ -38,11 +38,7 @@ def new_pack(output: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse an output that exists, unless it is a pack and may be overwritten.
-
-    Raises:
-        InputError: see above.
-    """
+    """Raise InputError if an output exists, unless it is a pack and may be overwritten."""
     with disk_errors(output):
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
             return

@@ -33,11 +33,7 @@ class WrittenGraph:
 
     @classmethod
     def check(cls, path: Path) -> WrittenGraph:
-        """Check a graph.
-
-        Raises:
-            PackError: it contains a pattern that is slow on CPUs.
-        """
+        """Check a graph; raises PackError if it contains a pattern that is slow on CPUs."""
         onnx.checker.check_model(str(path), full_check=True)
         model = ir.load(path)
         check_forms(model, path)
@@ -94,9 +90,7 @@ class PackBuilder:
         """Check the vision graph of a weights format and add it."""
         written = WrittenGraph.check(self.folder / f"vision-{weights}.onnx")
         self.vision[weights] = VisionGraph(
-            graph=written.path.name,
-            external_data=written.external_data,
-            operators=written.operators,
+            graph=written.path.name, external_data=written.external_data, operators=written.operators
         )
 
     def add_variant(self, name: str, kind: VariantKind, measured: Accuracy) -> None:

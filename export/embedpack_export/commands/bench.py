@@ -94,10 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add(commands: Any, name: str, summary: str, details: str) -> argparse.ArgumentParser:
     """Add a command with the options that both commands have."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary}\n\n{details}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        name, help=summary, description=f"{summary}\n\n{details}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_pack(parser)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the evaluation sets")

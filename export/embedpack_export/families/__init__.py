@@ -72,17 +72,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture; `read` builds the model of a checkpoint."""
+    """One architecture."""
 
+    # Builds the model of a checkpoint; raises CheckpointError if a value of config.json is missing or not supported.
     read: Callable[[Checkpoint], Model]
 
 
 def find_family(model_type: str) -> Family:
-    """Find the family of a model type.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """Find the family of a model type; raises CheckpointError if there is none."""
     families = [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)]
     if model_type.replace("_", "-") not in families:
         raise CheckpointError(f"config.json: {unknown('model_type', model_type, families)}")

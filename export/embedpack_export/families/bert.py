@@ -39,11 +39,7 @@ RULES = NameRules(
 
 
 def read(checkpoint: Checkpoint) -> Model:
-    """Build the model of a BERT checkpoint.
-
-    Raises:
-        CheckpointError: a value of config.json is missing or not supported.
-    """
+    """Build the model of a BERT checkpoint."""
     config = parse_config(checkpoint, BertConfig)
     shape = EncoderShape(
         vocabulary=config.vocab_size,

@@ -35,19 +35,11 @@ class LlamaConfig(msgspec.Struct, frozen=True):
     matryoshka_dims: tuple[int, ...] = ()
 
 
-RULES = NameRules(
-    prefixes=("model.",),
-    renames={},
-    unused=re.compile(r"^lm_head\.|rotary_emb\.inv_freq$"),
-)
+RULES = NameRules(prefixes=("model.",), renames={}, unused=re.compile(r"^lm_head\.|rotary_emb\.inv_freq$"))
 
 
 def read(checkpoint: Checkpoint) -> Model:
-    """Build the model of a Llama checkpoint.
-
-    Raises:
-        CheckpointError: a value of config.json is missing or not supported.
-    """
+    """Build the model of a Llama checkpoint."""
     config = parse_config(checkpoint, LlamaConfig)
     shape = DecoderShape(
         vocabulary=config.vocab_size,

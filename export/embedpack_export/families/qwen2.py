@@ -33,19 +33,11 @@ class Qwen2Config(msgspec.Struct, frozen=True):
     matryoshka_dims: tuple[int, ...] = ()
 
 
-RULES = NameRules(
-    prefixes=("model.",),
-    renames={},
-    unused=re.compile(r"^lm_head\.|rotary_emb\.inv_freq$"),
-)
+RULES = NameRules(prefixes=("model.",), renames={}, unused=re.compile(r"^lm_head\.|rotary_emb\.inv_freq$"))
 
 
 def read(checkpoint: Checkpoint) -> Model:
-    """Build the model of a Qwen2 checkpoint.
-
-    Raises:
-        CheckpointError: a value of config.json is missing or not supported.
-    """
+    """Build the model of a Qwen2 checkpoint."""
     config = parse_config(checkpoint, Qwen2Config)
     shape = DecoderShape(
         vocabulary=config.vocab_size,

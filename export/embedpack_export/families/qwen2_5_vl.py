@@ -114,11 +114,7 @@ class Processor(msgspec.Struct, frozen=True):
 
 
 def read(checkpoint: Checkpoint) -> Model:
-    """Build the model of a checkpoint.
-
-    Raises:
-        CheckpointError: a value of a configuration is missing or not supported.
-    """
+    """Build the model of a checkpoint."""
     config, text = parse_config(checkpoint, Config), _text_config(checkpoint)
     adapters = checkpoint.folder / "adapters"
     has_adapters = (adapters / "adapter_config.json").is_file()

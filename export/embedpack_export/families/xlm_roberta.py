@@ -31,18 +31,12 @@ class XlmRobertaConfig(msgspec.Struct, frozen=True):
 
 
 RULES = NameRules(
-    prefixes=("roberta.",),
-    renames={},
-    unused=re.compile(r"^(pooler\.|lm_head\.|embeddings\.position_ids$)"),
+    prefixes=("roberta.",), renames={}, unused=re.compile(r"^(pooler\.|lm_head\.|embeddings\.position_ids$)")
 )
 
 
 def read(checkpoint: Checkpoint) -> Model:
-    """Build the model of an XLM-RoBERTa checkpoint.
-
-    Raises:
-        CheckpointError: a value of config.json is missing or not supported.
-    """
+    """Build the model of an XLM-RoBERTa checkpoint."""
     config = parse_config(checkpoint, XlmRobertaConfig)
     # Row pad_token_id belongs to padding; the first real token has the next row.
     first_position = config.pad_token_id + 1

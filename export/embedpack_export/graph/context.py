@@ -114,15 +114,7 @@ class WrittenActivations(Protocol):
     """Activations of the calibration inputs in the part of a stage that is already written."""
 
     def __call__(self, values: Sequence[ir.Value], batches: Sequence[int], /) -> Iterator[list[Float32]]:
-        """Compute values of the graph, batch by batch.
-
-        Args:
-            values: values of the graph.
-            batches: number of batches of each run, from its first.
-
-        Yields:
-            For each batch the tokens of each value without padding, float32 [n, channels].
-        """
+        """For each of the first `batches` of every run the tokens per value without padding, float32 [n, channels]."""
         ...
 
 
@@ -152,10 +144,8 @@ class GraphContext:
     ) -> ChannelLayout | None:
         """Layout for the channels of a site with a small quantization error; None: that of the model.
 
-        Args:
-            site: name of the activation.
-            layers: all layers that read it.
-            groups: channels with common divisors; None: each channel may have its own, and the order may change.
+        `layers` are all that read it. `groups` have common divisors; None: each channel may have its own, and the order
+        may change.
         """
         return self.format.channel_layout(self, site, layers, groups)
 

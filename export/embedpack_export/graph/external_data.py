@@ -29,17 +29,9 @@ class WeightStore:
     def add(
         self, name: str, group: str, chunks: Iterable[npt.NDArray[Any]], dtype: npt.DTypeLike, shape: tuple[int, ...]
     ) -> ir.ExternalTensor:
-        """Append a tensor.
+        """Append the concatenated bytes of `chunks` as an initializer to a group, a file without folder and suffix.
 
-        Args:
-            name: name of the initializer.
-            group: name of the file, without folder and suffix.
-            chunks: arrays whose concatenated bytes are the tensor.
-            dtype: dtype of the tensor.
-            shape: shape of the tensor.
-
-        Returns:
-            A reference to the tensor, or to an equal tensor of the group that was written before.
+        Returns a reference to the tensor, or to an equal tensor of the group that was written before.
 
         Raises:
             CapacityError, InputError: the file cannot be written.

@@ -24,15 +24,7 @@ Rule = Callable[[ir.Node, Types], bool]
 
 
 def check_forms(model: ir.Model, path: Path) -> None:
-    """Refuse a graph with a slow form.
-
-    Args:
-        model: the graph.
-        path: path of its file, for the message.
-
-    Raises:
-        PackError: a node has a slow form; the message contains its name and the remedy.
-    """
+    """Raise PackError with the name of a node that has a slow form, and the remedy; `path` is the file of the graph."""
     types = dict(_element_types(model.graph))
     for node in model.graph:
         for text, rule in RULES.items():

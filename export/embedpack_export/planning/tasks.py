@@ -47,12 +47,8 @@ def plan_tasks(
 ) -> dict[str, TaskPlan]:
     """Plan the tasks: those of `adapters`, else those whose adapters come with the checkpoint, else a single one.
 
-    Args:
-        model: the checkpoint as its family reads it.
-        adapters: folders of adapters by task.
-        names: names of the tasks to keep, all if empty; the name of the task of a checkpoint without adapters.
-        config: sentence-transformers' configuration of the checkpoint.
-        by_task: that of each folder in `adapters`.
+    `names` are the tasks to keep, all if empty, or the name of the task of a checkpoint without adapters. `config` is
+    sentence-transformers' configuration of the checkpoint, `by_task` that of each folder in `adapters`.
 
     Raises:
         CheckpointError: a task has no usable name, adapter or default prompt, or is unknown.

@@ -82,10 +82,7 @@ def best_partition(terms: ErrorTerms, max_blocks: int) -> tuple[Blocks, float]:
 def shared_step_error(terms: ErrorTerms, max_abs: np.float32, outputs: float) -> float:
     """Error of all channels as one block if all rows share a step of `max_abs` / 127.
 
-    Args:
-        terms: terms of the channels.
-        max_abs: largest value that the step can represent.
-        outputs: mean of 1 / size of a token's outputs; `terms.tokens` are relative to these sizes, `max_abs` is not.
+    `outputs`: mean of 1 / size of a token's outputs; `terms.tokens` are relative to these sizes, `max_abs` is not.
     """
     activations = np.square(max_abs) * outputs * terms.gain.sum()
     return float(activations + np.square(terms.weights.max(axis=1)).sum() * terms.variance.sum())

@@ -25,15 +25,10 @@ Float64 = npt.NDArray[np.float64]
 
 
 def learn_rotation(vectors: Float32, ends: Sequence[int], seed: int) -> tuple[Float32, ...]:
-    """Learn the rotation of centered vectors [n, d].
+    """Learn the rotation of centered vectors float32 [n, d].
 
-    Args:
-        vectors: centered vectors, float32 [n, d].
-        ends: dimensions after each possible truncation, ascending, d last.
-        seed: seed of the first rotation.
-
-    Returns:
-        Orthogonal blocks, float32 [b, b], one for the dimensions up to each of `ends`.
+    `ends` are the dimensions after each possible truncation, ascending, d last. Returns orthogonal blocks, float32
+    [b, b], one for the dimensions up to each of `ends`.
     """
     return tuple(
         _learn_block(vectors[:, start:stop].astype(np.float64), np.random.default_rng([seed, start]))

@@ -46,13 +46,9 @@ class CodebookFit:
 
 
 def fit_codebook(vectors: Float32, ends: Sequence[int], *, rotate: bool, seed: int) -> CodebookFit:
-    """Fit a codebook to unit vectors, with the parts that raise recall on held-out vectors.
+    """Fit a codebook to unit vectors float32 [n, dimensions], with the parts that raise recall on held-out vectors.
 
-    Args:
-        vectors: float32 [n, dimensions].
-        ends: dimensions after each possible truncation, the full ones last.
-        rotate: true to try a rotation.
-        seed: seed of the first rotation.
+    `ends` are the dimensions after each possible truncation, the full ones last.
     """
     vectors = _sample(vectors)
     if len(vectors) < MIN_VECTORS:

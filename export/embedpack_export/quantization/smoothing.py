@@ -79,13 +79,10 @@ def choose_smoothing(
 ) -> SmoothingChoice:
     """Choose shift, divisors (of geometric mean 1), blocks and kind of step for an activation.
 
-    Args:
-        statistics: statistics of the activation.
-        weights: weights of all layers that read it, [out, k] each.
-        shifts: true if channels can be shifted, as after a norm: then a static step is an option, and there is one
-            block. If false, each row is centered at run time.
-        groups: channels with common divisors; None: each channel has its own, and if they are not shifted, channels can
-            be reordered into blocks.
+    `weights` are those of all layers that read the activation, [out, k] each. If `shifts`, channels can be shifted, as
+    after a norm: then a static step is an option, and there is one block. Else each row is centered at run time.
+    `groups` have common divisors; None: each channel has its own, and channels that are not shifted can be reordered
+    into blocks.
     """
     sample = _WeightSample.of(weights, statistics.sample)
     max_blocks = MAX_BLOCKS if groups is None and not shifts else 1

@@ -85,11 +85,7 @@ class ReferenceCache:
         return [vectors[start:stop] for start, stop in pairwise(offsets.tolist())]
 
     def _arrays(
-        self,
-        key: CacheKey,
-        kind: str,
-        names: Sequence[str],
-        compute: Callable[[], tuple[npt.NDArray[Any], ...]],
+        self, key: CacheKey, kind: str, names: Sequence[str], compute: Callable[[], tuple[npt.NDArray[Any], ...]]
     ) -> list[npt.NDArray[Any]]:
         if self._folder is None:
             return list(compute())
@@ -108,11 +104,7 @@ class ReferenceCache:
 
 
 def _read(path: Path, digest: str, names: Sequence[str], count: int) -> list[npt.NDArray[Any]]:
-    """Read the arrays of a file.
-
-    Raises:
-        InputError: the file was not written for this digest, or is damaged.
-    """
+    """Read the arrays of a file; raises InputError if the file was not written for this digest, or is damaged."""
     file = open_safetensors(path)
     if set(file.tensors) != set(names) or file.metadata.get("key") != digest:
         raise InputError(f"{path}: its vectors do not belong to its name")

@@ -22,11 +22,7 @@ class Fp32VariantReference:
     packages: tuple[str, ...] = ()
 
     def __init__(self, pack: Pack, threads: int | None) -> None:
-        """Choose the variants.
-
-        Raises:
-            InputError: a task has no fp32 variant.
-        """
+        """Choose the variants; raises InputError if a task has no fp32 variant."""
         self._pack = pack
         self._threads = threads
         self._loaded: tuple[str, Embedder] | None = None

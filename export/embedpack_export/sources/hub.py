@@ -71,9 +71,7 @@ def download(repository: str, revision: str | None) -> Downloaded:
     The revision is resolved to a commit once, and every file is requested by that commit. If the hub does not answer,
     the last known commit of `revision` is taken from the cache, provided that it is complete.
 
-    Args:
-        repository: `owner/name`.
-        revision: branch, tag or commit; None for the main branch.
+    `revision` is a branch, tag or commit; None: the main branch.
 
     Raises:
         CheckpointError: the files are neither available from the hub nor complete in the cache.

@@ -58,9 +58,7 @@ class SentenceTransformersConfig:
 def read_sentence_transformers(folder: Path, override: Pooling | None = None) -> SentenceTransformersConfig:
     """Read modules.json, the Pooling module, sentence_bert_config.json and config_sentence_transformers.json.
 
-    Args:
-        folder: folder of a checkpoint or an adapter.
-        override: pooling that replaces that of the Pooling module.
+    `folder` is that of a checkpoint or an adapter; `override` replaces the pooling of the Pooling module.
 
     Raises:
         CheckpointError: a file is damaged, or asks for a step that the graphs do not have.

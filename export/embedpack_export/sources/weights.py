@@ -79,14 +79,7 @@ class Weights:
         rules: NameRules,
         belongs: Callable[[str], object] = lambda name: True,
     ) -> None:
-        """Index the tensors.
-
-        Args:
-            checkpoint: the checkpoint.
-            adapter: adapter of the task; None: the backbone alone.
-            rules: names of the tensors.
-            belongs: predicate of the names of this graph's tensors; all others belong to another graph.
-        """
+        """Index the tensors whose names fulfil `belongs`; all others belong to another graph."""
         where = str(checkpoint.folder)
         self._rules = rules
         self._where = where
@@ -156,11 +149,7 @@ class Weights:
         return vector
 
     def check_all_used(self) -> None:
-        """Refuse unused tensors, unused adapter keys and an adapter that changes nothing.
-
-        Raises:
-            CheckpointError: see above.
-        """
+        """Raise CheckpointError for unused tensors, unused adapter keys and an adapter that changes nothing."""
         tensors = self._unused(self._tensors)
         if tensors:
             raise CheckpointError(

@@ -45,17 +45,10 @@ class ExactRun:
 def run_exact_stage(
     model: StagedModel, index: int, runs: Sequence[ExactRun], scratch: Path
 ) -> dict[str, SiteStatistics]:
-    """Run the next stage for all tasks and collect statistics of its activations.
+    """Run the next stage for all tasks and collect statistics of its activations, by site.
 
-    Args:
-        model: the model.
-        index: index of the stage; stages must be run in order.
-        runs: runs of the tasks that share their statistics; their hidden states are updated.
-        scratch: folder with room for the weights of a stage in float32 and for the inputs of its linear layers.
-
-    Returns:
-        Statistics of the inputs of each group of linear layers, by site. Their activation files are valid until the
-        next stage is run.
+    Stages must be run in order; the hidden states of the runs are updated. The weights of a stage in float32 and the
+    inputs of its linear layers go into `scratch`. The activation files are valid until the next stage is run.
     """
     sums: dict[str, StatisticsSum] = {}
     files: dict[str, ActivationFile] = {}

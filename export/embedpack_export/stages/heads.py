@@ -31,10 +31,8 @@ Heads: TypeAlias = Callable[[GraphContext, ir.Value], None]
 def text_heads(plan: ExportPlan, codes: TaskCodes | None, offset: Float32 | None = None) -> Heads:
     """Heads of a text graph: single vectors, and multi-vectors if the model has a head for them.
 
-    Args:
-        plan: plan of the export.
-        codes: codes of the outputs; None: float32 vectors only.
-        offset: float32 [dimensions], added to all last hidden states; corrects the mean error of the layers before.
+    Without `codes` they return float32 vectors only. `offset`, float32 [dimensions], is added to all last hidden states
+    and corrects the mean error of the layers before.
     """
 
     def output(name: str, axes: tuple[str, ...], dimensions: int) -> VectorOutput:

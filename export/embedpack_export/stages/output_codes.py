@@ -45,11 +45,7 @@ class TaskCodes:
         """Entry of the manifest for the codebook of an output, which is in `file`."""
         fit = self.fits[output]
         return CodeCalibration(
-            file=file,
-            texts=self.inputs,
-            sha256=plan.calibration.sha256,
-            kept=fit.kept,
-            agreement=fit.agreement,
+            file=file, texts=self.inputs, sha256=plan.calibration.sha256, kept=fit.kept, agreement=fit.agreement
         )
 
     def write(self, path: Path) -> None:

@@ -202,11 +202,7 @@ def _total(part: DecoderPart) -> ir.Value:
 
 
 def causal_decoder(shape: DecoderShape) -> StagedModel:
-    """Build the decoder with its last norm.
-
-    Raises:
-        CheckpointError: the sizes contradict each other.
-    """
+    """Build the decoder with its last norm; raises CheckpointError if the sizes contradict each other."""
     if shape.heads % shape.kv_heads:
         raise CheckpointError(f"config.json: {shape.heads} heads cannot share {shape.kv_heads} key and value heads")
     if shape.head_size % 8:

@@ -144,11 +144,7 @@ def _merge(context: GraphContext, shape: VisionShape, x: ir.Value) -> ir.Value:
 
 
 def vision_tower(shape: VisionShape) -> StagedModel:
-    """Build the tower.
-
-    Raises:
-        CheckpointError: the sizes contradict each other.
-    """
+    """Build the tower; raises CheckpointError if the sizes contradict each other."""
     if shape.hidden % shape.heads or (shape.hidden // shape.heads) % 8:
         raise CheckpointError(
             f"config.json: {shape.heads} vision heads of {shape.hidden} channels; heads of a multiple of 8 are built"

@@ -50,11 +50,7 @@ class Patches:
 
 
 def read_image_settings(folder: Path) -> ImageSettings:
-    """Read preprocessor_config.json.
-
-    Raises:
-        CheckpointError: the file or a setting is missing.
-    """
+    """Read preprocessor_config.json; raises CheckpointError if the file or a setting is missing."""
     return read_json(folder / "preprocessor_config.json", ImageSettings)
 
 

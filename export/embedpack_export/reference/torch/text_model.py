@@ -100,11 +100,7 @@ class TextModel:
 
 
 def texts_of(inputs: Sequence[Input]) -> list[str]:
-    """Inputs that are all texts.
-
-    Raises:
-        InputError: one is an image.
-    """
+    """Inputs that are all texts; raises InputError if one is an image."""
     texts = [item for item in inputs if isinstance(item, str)]
     if len(texts) < len(inputs):
         raise InputError("the torch reference of this family reads texts only; leave out sets with images")
