@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.engine.call_stats import CallStats
-from embedpack.engine.encode_call import EncodeCall
 from embedpack.engine.loading import open_encoder
-from embedpack.engine.options import EncodeOptions, OnLongText
+from embedpack.engine.options import EncodeCall, EncodeOptions, OnLongText
 from embedpack.engine.prepared import cache_folder
-from embedpack.engine.variant_choice import VariantQuery, choose_variant
+from embedpack.engine.variant_choice import choose_variant
 from embedpack.errors import InputError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.host.memory import check_memory
@@ -81,7 +80,7 @@ class Embedder:
             CapacityError: the variant does not fit the memory.
         """
         opened = read_pack(pack)
-        name = choose_variant(opened, VariantQuery(task, weights, adapters, variant))
+        name = choose_variant(opened, variant, task, weights, adapters)
         chosen = opened.manifest.variants[name]
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise InputError(f"threads is {threads!r}; it must be a whole number of at least 1")
@@ -144,8 +143,7 @@ class Embedder:
             CapacityError: an image does not fit the memory at this resolution.
         """
         options = EncodeOptions(on_long=on_long, max_pixels=max_pixels)
-        chosen = check_precision(precision)
-        call = self._call(task, prompt_name, chosen, self._dimensions(truncate_dim, chosen), options)
+        call = self._single_call(task, prompt_name, truncate_dim, precision, options)
         items = self._items(inputs, call)
         parts = list(self._parts(_windows(items), call, _count(items)))
         if not parts:
@@ -178,8 +176,7 @@ class Embedder:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
         options = EncodeOptions(on_long=on_long, max_pixels=max_pixels)
-        chosen = check_precision(precision)
-        call = self._call(task, prompt_name, chosen, self._dimensions(truncate_dim, chosen), options)
+        call = self._single_call(task, prompt_name, truncate_dim, precision, options)
         items = self._encoder.processor.items(as_iterable(inputs))
         return self._parts(windows(items, batch_size), call, None)
 
@@ -209,10 +206,8 @@ class Embedder:
                 f"{self.pack.folder}: this pack has no multi-vectors; its checkpoint came without a multi-vector "
                 "projector"
             )
-        chosen = check_precision(precision)
-        code_width(chosen, dimensions)
         options = EncodeOptions(on_long=on_long, max_pixels=max_pixels, pool_factor=pool_factor)
-        call = self._call(task, prompt_name, chosen, dimensions, options)
+        call = self._call(task, prompt_name, check_precision(precision), dimensions, options)
         items = self._items(inputs, call)
         with CallStats(_count(items)) as stats:
             parts = [self._multi(window, call, stats) for window in _windows(items)]
@@ -220,10 +215,21 @@ class Embedder:
             raise InputError(NO_INPUTS)
         return parts[0] if len(parts) == 1 else concatenate_multi(parts)
 
+    def _single_call(
+        self, task: Tasks, prompt_name: str | None, truncate_dim: int | None, precision: str, options: EncodeOptions
+    ) -> EncodeCall:
+        """Resolve the options of a call for single vectors against the pack."""
+        dimensions = self.dimensions if truncate_dim is None else truncate_dim
+        chosen = check_precision(precision)
+        if isinstance(dimensions, float) or dimensions not in self.truncate_dims:
+            raise InputError(unknown("truncate_dim", dimensions, self.truncate_dims))
+        return self._call(task, prompt_name, chosen, dimensions, options)
+
     def _call(
         self, task: Tasks, prompt_name: str | None, precision: Precision, dimensions: int, options: EncodeOptions
     ) -> EncodeCall:
         """Resolve the options of a call against the pack."""
+        code_width(precision, dimensions)
         task = self.task if task is None else task
         if task is None:
             raise InputError(f"pass task=, one of: {', '.join(self.tasks)}")
@@ -246,20 +252,10 @@ class Embedder:
 
     def _prompt(self, task: str, name: str | None) -> str:
         """Prefix of a task's texts under a prompt name; None: the task's default."""
-        prompts = self.pack.manifest.tasks[task].prompts
-        name = self.pack.manifest.tasks[task].default_prompt_name if name is None else name
-        if name is None:
-            return ""
-        if not isinstance(name, str) or name not in prompts:
-            raise InputError(f"{unknown('prompt_name', name, prompts)} (task {task!r})")
-        return prompts[name]
-
-    def _dimensions(self, truncate_dim: int | None, precision: Precision) -> int:
-        dimensions = self.dimensions if truncate_dim is None else truncate_dim
-        if isinstance(dimensions, float) or dimensions not in self.truncate_dims:
-            raise InputError(unknown("truncate_dim", dimensions, self.truncate_dims))
-        code_width(precision, dimensions)
-        return dimensions
+        chosen = self.pack.manifest.tasks[task]
+        if name is not None and (not isinstance(name, str) or name not in chosen.prompts):
+            raise InputError(f"{unknown('prompt_name', name, chosen.prompts)} (task {task!r})")
+        return chosen.prompt(name)
 
     def _items(self, inputs: Inputs, call: EncodeCall) -> list[Item] | Iterator[Item]:
         """Numbered and checked inputs; those of an iterator are checked as they are taken."""
@@ -285,9 +281,8 @@ class Embedder:
         output = output_for(SENTENCE_EMBEDDING, call.precision)
         results = [self._encoder.run(group, output, options, stats) for group, options in call.groups(items)]
         values = results[0] if len(results) == 1 else np.concatenate(results)[call.order]
-        codes = truncate(
-            _to_precision(values, call.precision, codebook, items[0].number), call.precision, call.dimensions
-        )
+        full = _to_precision(values, call.precision, codebook, items[0].number)
+        codes = truncate(full, call.precision, call.dimensions)
         return Embeddings(codes, call.precision, call.dimensions, self._space(call), call.options.max_pixels, codebook)
 
     def _multi(self, items: list[Item], call: EncodeCall, stats: CallStats) -> MultiEmbeddings:

@@ -14,12 +14,7 @@ class Progress:
     """Counter of finished items, drawn once the work has lasted `SILENT_SECONDS`."""
 
     def __init__(self, label: str, total: int | None) -> None:
-        """Start at no items.
-
-        Args:
-            label: text in front of the bar.
-            total: number of all items; None: unknown, so only the count and the rate are drawn.
-        """
+        """Start at no items; without a `total` only the count and the rate are drawn."""
         self._label = label
         self._total = total
         self._done = 0

@@ -13,10 +13,7 @@ logger = logging.getLogger("embedpack")
 
 
 class CallStats:
-    """Counts over all runs of one call: finished items for a progress bar, truncated texts for one warning at its end.
-
-    `total` is the number of items of the call; None: unknown.
-    """
+    """Progress bar over all runs of a call, and one warning at its end for truncated texts; `total` None: unknown."""
 
     def __init__(self, total: int | None) -> None:
         self._progress = Progress("embedding", total)

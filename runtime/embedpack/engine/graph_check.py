@@ -36,17 +36,9 @@ TENSOR_EXTERNAL, ENTRY_KEY, ENTRY_VALUE = 13, 1, 2
 
 
 def check_graph(content: bytes, where: str, operators: Collection[str], external_data: Collection[str]) -> None:
-    """Compare a graph with the manifest of its pack.
+    """Compare the graph file `where` with the operators, as domain.operator, and weights files in its pack's manifest.
 
-    Args:
-        content: content of the ONNX file.
-        where: its name for the error message.
-        operators: operators in the manifest, as domain.operator.
-        external_data: names of the weights files in the manifest.
-
-    Raises:
-        PackError: the file is not an ONNX graph, has operators that embedpack does not write, or differs from the
-            manifest in its operators or weights files.
+    PackError if it is not an ONNX graph, has operators that embedpack does not write, or differs from the manifest.
     """
     try:
         nodes, tensors = _read_graph(memoryview(content))

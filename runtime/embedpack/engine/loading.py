@@ -60,11 +60,10 @@ class PackGraph:
         """Sizes of its weights, from the graph file."""
         return read_weight_sizes(self.pack.read(self.name), str(self.pack.folder / self.name))
 
-    def open(self, threads: int, cache: Path | None, tokens: int) -> LoadedGraph:
+    def open(self, threads: int, cache: Path | None) -> LoadedGraph:
         """Load the prepacked graph of `embedpack prepare` if `cache` has one, else the graph of the pack.
 
-        Memory is planned for a batch of `tokens`. PackError if a file is missing or changed, or cannot be loaded;
-        CapacityError if it does not fit the memory.
+        PackError if a file is missing or changed, or cannot be loaded; CapacityError if it does not fit the memory.
         """
         path = self.path
         prepared = None if cache is None else find_prepared(cache, self.identity)
@@ -72,7 +71,7 @@ class PackGraph:
         budget = None if prepared is None else prepared.token_budget(threads)
         stored = sum(self.pack.manifest.files[name].bytes for name in self.external_data)
         weight_sizes = functools.cache(lambda: self.weight_sizes)
-        check_load(str(path), stored, weight_sizes, prepared=saved is not None, tokens=tokens)
+        check_load(str(path), stored, weight_sizes, prepared=saved is not None, tokens=TOKEN_BUDGET)
         if saved is not None:
             try:
                 session = GraphSession(saved, threads)
@@ -105,8 +104,8 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None 
     if pack.manifest.image is not None:
         image_graph = pack.manifest.vision[variant.weights]
         # Opened at the first image: it is large, and not needed for texts.
-        vision = functools.cache(lambda: PackGraph.of(pack, image_graph).open(threads, cache, TOKEN_BUDGET).session)
-    text = PackGraph.of(pack, variant).open(threads, cache, TOKEN_BUDGET)
+        vision = functools.cache(lambda: PackGraph.of(pack, image_graph).open(threads, cache).session)
+    text = PackGraph.of(pack, variant).open(threads, cache)
     return Encoder(text, processor, vision, open_adapters(pack, variant))
 
 

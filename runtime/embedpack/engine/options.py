@@ -1,11 +1,17 @@
-"""Options of a run of the encoder."""
+"""Options of a call of `Embedder`, and of each run of the encoder that it takes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from embedpack.errors import InputError, unknown
+from embedpack.inputs.items import Item
+from embedpack.vectors.codes import Precision
 
 OnLongText = Literal["truncate", "error"]
 
@@ -30,3 +36,32 @@ class EncodeOptions:
             raise InputError(f"max_pixels is {self.max_pixels!r}; it must be a whole number of at least 1")
         if not isinstance(self.pool_factor, int) or self.pool_factor < 1:
             raise InputError(f"pool_factor is {self.pool_factor!r}; it must be a whole number of at least 1")
+
+
+@dataclass(frozen=True)
+class EncodeCall:
+    """Options of a call, resolved against the pack.
+
+    `by_task` are the options with the prompt and the adapter of each task; `tasks` has the task of each input, None:
+    all inputs have the only task.
+    """
+
+    precision: Precision
+    dimensions: int
+    options: EncodeOptions
+    by_task: Mapping[str, EncodeOptions]
+    tasks: Sequence[str] | None
+
+    def groups(self, items: list[Item]) -> Iterator[tuple[list[Item], EncodeOptions]]:
+        """Items of each task with its options."""
+        for name, options in self.by_task.items():
+            if self.tasks is None:
+                yield items, options
+            else:
+                yield [item for item, task in zip(items, self.tasks, strict=True) if task == name], options
+
+    @property
+    def order(self) -> npt.NDArray[np.intp]:
+        """Position of each input in the concatenation of `groups`."""
+        names = list(self.by_task)
+        return np.argsort(np.argsort([names.index(task) for task in self.tasks or names], kind="stable"))

@@ -92,9 +92,7 @@ class _Probe:
 
 def disk_bytes(sizes: WeightSizes) -> int:
     """Size of a prepacked graph on disk, its weights and their packed copies; 0: it cannot be saved."""
-    if not sizes.can_be_saved:
-        return 0
-    return int(DISK_MARGIN * (sizes.total + sizes.matmul_bytes))
+    return int(DISK_MARGIN * (sizes.total + sizes.matmul_bytes)) if sizes.can_be_saved else 0
 
 
 def graphs_of(pack: Pack, variant: str) -> list[PackGraph]:
@@ -120,9 +118,11 @@ def prepare_variant(pack: Pack, variant: str, threads: int, cache: Path) -> Prep
     probes = [_text_probe(processor, adapter), *([] if processor.image is None else [_vision_probe(processor)])]
     graphs = graphs_of(pack, variant)
     files = [_prepare_graph(graph, probe, threads, cache) for graph, probe in zip(graphs, probes, strict=True)]
-    session = graphs[0].open(threads, cache, TOKEN_BUDGET).session
+    session = graphs[0].open(threads, cache).session
     times = measure_budgets(session, processor, pack.manifest.text.vocabulary, adapter)
-    _add_budget(read_prepared(Path(files[0].folder), graphs[0].identity), threads, times.best)
+    prepared = read_prepared(Path(files[0].folder), graphs[0].identity)
+    budgets = prepared.record.token_budgets | {str(threads): times.best}
+    _write_record(prepared.folder, msgspec.structs.replace(prepared.record, token_budgets=budgets))
     return PreparedVariant(variant, tuple(files), threads, times.best, times.tokens_per_second)
 
 
@@ -132,12 +132,6 @@ def _prepare_graph(graph: PackGraph, probe: _Probe, threads: int, cache: Path) -
     prepared = cached or _write(graph, probe, threads, cache)
     size = sum(entry.bytes for entry in prepared.record.files.values())
     return PreparedFile(graph.name, str(prepared.folder), size, cached is None, time.perf_counter() - begin)
-
-
-def _add_budget(prepared: PreparedGraph, threads: int, budget: int) -> None:
-    """Add the fastest token budget of a text graph to its record."""
-    budgets = prepared.record.token_budgets | {str(threads): budget}
-    _write_record(prepared.folder, msgspec.structs.replace(prepared.record, token_budgets=budgets))
 
 
 def _make_cache(cache: Path) -> None:
@@ -175,7 +169,9 @@ def _write(graph: PackGraph, probe: _Probe, threads: int, cache: Path) -> Prepar
             "space, or choose another folder with --cache"
         )
     check_load(str(path), sizes.total, lambda: sizes, prepared=False, tokens=TOKEN_BUDGET)
-    _check_weights(graph)
+    for name in graph.external_data:
+        # The prepacked graph outlives the pack, so the content of the weights is checked too.
+        graph.pack.check_file(name)
     with disk_errors(cache), tempfile.TemporaryDirectory(dir=cache, prefix=STAGING) as staging:
         folder = Path(staging) / "graph"
         folder.mkdir(mode=PRIVATE_FOLDER)
@@ -209,17 +205,6 @@ def _publish(folder: Path, cache: Path, identity: Identity) -> PreparedGraph:
 def _write_record(folder: Path, record: Record) -> None:
     with atomic_file(folder / RECORD, PRIVATE_FILE) as stream:
         stream.write(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
-
-
-def _check_weights(graph: PackGraph) -> None:
-    """Refuse weights that differ from the manifest, as the prepacked graph outlives the pack."""
-    for name in graph.external_data:
-        entry, expected = describe_file(graph.pack.path(name)), graph.pack.manifest.files[name]
-        if entry != expected:
-            raise PackError(
-                f"{graph.pack.folder / name}: expected sha256 {expected.sha256[:16]}…, found {entry.sha256[:16]}…; "
-                "copy the pack again"
-            )
 
 
 def _text_probe(processor: Processor, adapter: Adapter | None) -> _Probe:

@@ -44,12 +44,12 @@ def measure_budgets(
     """Time passes over texts of mixed lengths with every budget in turn, and compare the medians."""
     rng = np.random.default_rng(SEED)
     longest = min(MAX_TOKENS, processor.tokenizer.max_tokens)
-    one = [_text(rng, vocabulary, longest)]
+    one = [rng.integers(0, vocabulary, longest)]
     _pass(session, processor, one, longest, adapter)
     slow = _pass(session, processor, one, longest, adapter) / longest > MAX_SECONDS_PER_TOKEN
     low, high = np.log(min(MIN_TOKENS, longest)), np.log(longest)
     lengths = np.rint(np.exp(rng.uniform(low, high, TEXTS_IF_SLOW if slow else TEXTS))).astype(int)
-    texts = [_text(rng, vocabulary, length) for length in lengths]
+    texts = [rng.integers(0, vocabulary, length) for length in lengths]
     # Larger budgets than that of all texts would make no difference.
     budgets = [budget for budget in CANDIDATES if budget <= lengths.sum()]
     times: dict[int, list[float]] = {budget: [] for budget in budgets}
@@ -68,10 +68,6 @@ def best_budget(seconds: dict[int, float]) -> int:
     """Smallest budget that is within TIME_TOLERANCE of the fastest, from the seconds of a pass by budget."""
     limit = min(seconds.values()) * (1 + TIME_TOLERANCE)
     return min(budget for budget, duration in seconds.items() if duration <= limit)
-
-
-def _text(rng: np.random.Generator, vocabulary: int, length: int) -> npt.NDArray[np.int64]:
-    return rng.integers(0, vocabulary, length)
 
 
 def _pass(

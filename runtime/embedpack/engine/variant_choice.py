@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from embedpack.errors import InputError, unknown
 from embedpack.pack.folder import Pack
 
 
-@dataclass(frozen=True)
-class VariantQuery:
-    """Options of `Embedder` that choose a variant; None: left out. `variant` replaces the other three."""
-
-    task: str | None = None
-    weights: str | None = None
-    adapters: str | None = None
-    variant: str | None = None
-
-
-def choose_variant(pack: Pack, query: VariantQuery) -> str:
-    """Name of the variant that a query describes; InputError if no variant or several fit."""
+def choose_variant(pack: Pack, variant: str | None, task: str | None, weights: str | None, adapters: str | None) -> str:
+    """Name of the variant that the options of `Embedder` describe, None if left out; InputError if not exactly one."""
     variants = pack.manifest.variants
-    if query.variant is not None:
-        if (query.task, query.weights, query.adapters) != (None, None, None):
+    if variant is not None:
+        if (task, weights, adapters) != (None, None, None):
             raise InputError("pass either variant, or task, weights and adapters")
-        if not isinstance(query.variant, str) or query.variant not in variants:
-            raise InputError(unknown("variant", query.variant, variants))
-        return query.variant
-    mode, task = _choose_mode_and_task(pack, query)
+        if not isinstance(variant, str) or variant not in variants:
+            raise InputError(unknown("variant", variant, variants))
+        return variant
+    mode, task = _choose_mode_and_task(pack, task, adapters)
     by_weights: dict[str, str] = {
-        variant.weights: name
-        for name, variant in variants.items()
-        if variant.adapters == mode and variant.task in (task, None)
+        each.weights: name for name, each in variants.items() if each.adapters == mode and each.task in (task, None)
     }
-    weights = query.weights
     if weights is None:
         weights = "int8" if "int8" in by_weights else next(iter(by_weights))
     if not isinstance(weights, str) or weights not in by_weights:
@@ -41,15 +26,15 @@ def choose_variant(pack: Pack, query: VariantQuery) -> str:
     return by_weights[weights]
 
 
-def _choose_mode_and_task(pack: Pack, query: VariantQuery) -> tuple[str, str | None]:
+def _choose_mode_and_task(pack: Pack, task: str | None, adapters: str | None) -> tuple[str, str | None]:
     """Adapter mode and task of the variant; task None: chosen call by call."""
-    tasks, task = tuple(pack.manifest.tasks), query.task
+    tasks = tuple(pack.manifest.tasks)
     if task is not None and task not in tasks:
         raise InputError(unknown("task", task, tasks))
     modes = {
         variant.adapters for variant in pack.manifest.variants.values() if task is None or variant.task in (task, None)
     }
-    mode: str = ("merged" if "merged" in modes else "switchable") if query.adapters is None else query.adapters
+    mode: str = ("merged" if "merged" in modes else "switchable") if adapters is None else adapters
     if mode not in modes:
         raise InputError(unknown("adapters", mode, sorted(modes)))
     if task is None and mode == "merged":

@@ -6,19 +6,17 @@ Pillow is imported at the first image that is not an array.
 from __future__ import annotations
 
 import io
-import stat
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import IO, TYPE_CHECKING, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import CapacityError, InputError, MissingExtraError
-from embedpack.inputs.limits import MAX_FILE_BYTES, check_size
+from embedpack.inputs.limits import MAX_FILE_BYTES, check_empty, check_size, open_file
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -56,7 +54,10 @@ def read_image(source: object, number: int) -> npt.NDArray[np.uint8]:
         return _pillow().decode(io.BytesIO(source), name)
     if isinstance(source, Path):
         name = f"image {number} ({source})"
-        with _file(source, name) as stream:
+        if source.suffix.lower() == ".pdf":
+            raise InputError(f"{name} is a PDF; pass its pages: embedpack.pdf_pages({str(source)!r})")
+        with open_file(source, name, "a file") as stream:
+            _check_bytes(os.fstat(stream.fileno()).st_size, name)
             return _pillow().decode(stream, name)
     if is_image(source):
         return _pillow().pixels(source, name)
@@ -84,23 +85,6 @@ def _checked_array(array: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.
 
 
 def _check_bytes(size: int, name: str) -> None:
-    if not size:
-        raise InputError(f"{name} is empty (0 bytes); leave it out, or write it again")
+    check_empty(size, name)
     if size > MAX_FILE_BYTES:
         raise CapacityError(f"{name} has {size} bytes, at most {MAX_FILE_BYTES} are taken; make it smaller")
-
-
-@contextmanager
-def _file(path: Path, name: str) -> Iterator[IO[bytes]]:
-    if path.suffix.lower() == ".pdf":
-        raise InputError(f"{name} is a PDF; pass its pages: embedpack.pdf_pages({str(path)!r})")
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{name} is a folder or a device; pass the path of a file")
-        stream = path.open("rb")
-    except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
-        raise InputError(f"{name} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
-    with stream:
-        _check_bytes(status.st_size, name)
-        yield stream

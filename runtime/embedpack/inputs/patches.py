@@ -14,12 +14,10 @@ from embedpack.pack.manifest import ImageInput
 
 @dataclass(frozen=True)
 class ImagePatches:
-    """Patches of one image.
+    """Patches of one image: `grid` of them along the height and along the width.
 
-    Attributes:
-        rows: normalized pixel values, float32 [patches, values], of a patch in the order channel, frame, y, x. The
-            patches of a token are consecutive; tokens, and patches within a token, are in row-major order.
-        grid: number of patches along the height and along the width.
+    `rows` are normalized pixel values, float32 [patches, values], of a patch in the order channel, frame, y, x. The
+    patches of a token are consecutive; tokens, and patches within a token, are in row-major order.
     """
 
     rows: npt.NDArray[np.float32]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import stat
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import CapacityError, InputError, MissingExtraError
-from embedpack.inputs.limits import MAX_PIXELS
+from embedpack.inputs.limits import MAX_PIXELS, check_empty, open_file
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -62,7 +62,8 @@ def _document(path: Path) -> Iterator[PdfDocument]:
         import pypdfium2
     except ImportError as cause:
         raise MissingExtraError("pdf", "pypdfium2") from cause
-    _check_file(path)
+    with open_file(path, str(path), "a PDF file") as stream:
+        check_empty(os.fstat(stream.fileno()).st_size, str(path))
     with _PDFIUM:
         try:
             # Absolute: pypdfium2 would expand a leading ~ to the home folder.
@@ -75,19 +76,6 @@ def _document(path: Path) -> Iterator[PdfDocument]:
     finally:
         with _PDFIUM:
             document.close()
-
-
-def _check_file(path: Path) -> None:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path} is a folder or a device; pass the path of a PDF file")
-        with path.open("rb"):
-            pass
-    except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
-        raise InputError(f"{path} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
-    if not status.st_size:
-        raise InputError(f"{path} is empty (0 bytes); leave it out, or write it again")
 
 
 def _reason() -> str:

@@ -16,7 +16,7 @@ from embedpack.inputs.images import read_image
 from embedpack.inputs.items import Image, Input, Item, Text, number_items
 from embedpack.inputs.patches import ImagePatches, image_patches
 from embedpack.inputs.resize import smart_resize
-from embedpack.inputs.tokenizer import TextTokenizer, Tokens
+from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.inputs.vision_layout import token_grid, token_positions
 from embedpack.pack.graph_io import IMAGE_EMBEDS, IMAGE_INDEX, INPUT_IDS, POOL_MASK, POSITION_IDS
 from embedpack.pack.manifest import ImageInput
@@ -65,11 +65,9 @@ class Processor:
     def process(self, items: Iterable[Item], prompt: str, *, max_pixels: int | None = None) -> list[ModelInput]:
         """Tokenize texts and read images; InputError or CapacityError if an image cannot be used."""
         items = list(items)
-        tokens = iter(self.tokenizer.encode([item.text for item in items if isinstance(item, Text)], prompt))
-        return [
-            _text_input(next(tokens)) if isinstance(item, Text) else self._process_image(item, max_pixels)
-            for item in items
-        ]
+        texts = self.tokenizer.encode([item.text for item in items if isinstance(item, Text)], prompt)
+        inputs = (ModelInput(text.ids, slice(0, len(text.ids)), text.special, text.truncated) for text in texts)
+        return [next(inputs) if isinstance(item, Text) else self._process_image(item, max_pixels) for item in items]
 
     def collate(
         self, batch: Sequence[ModelInput], image_embeds: Sequence[npt.NDArray[np.float32]]
@@ -138,7 +136,3 @@ class Processor:
         assert self.image is not None
         grid = token_grid(item.image, self.image)
         return token_positions(item.image_start, grid, len(item.ids) - item.image_start - grid[0] * grid[1])
-
-
-def _text_input(tokens: Tokens) -> ModelInput:
-    return ModelInput(tokens.ids, slice(0, len(tokens.ids)), tokens.special, tokens.truncated)

@@ -51,10 +51,8 @@ def resize_bicubic(image: npt.NDArray[np.uint8], height: int, width: int) -> npt
 class Filter:
     """A filter: output i is sum_k weights[i, k] * input[starts[i] + k] / 2 ** precision.
 
-    Attributes:
-        starts: first input of each output, int64 [outputs].
-        weights: fixed-point weights, int64 [outputs, taps].
-        precision: fractional bits of the weights.
+    `starts` is int64 [outputs], `weights` are fixed-point numbers, int64 [outputs, taps], of `precision` fractional
+    bits.
     """
 
     starts: npt.NDArray[np.int64]

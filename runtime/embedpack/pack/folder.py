@@ -53,13 +53,17 @@ class Pack:
         self._check_digest(path, name, hashlib.sha256(content).hexdigest())
         return content
 
+    def check_file(self, name: str) -> None:
+        """Check a file as `read` does, without holding it in memory."""
+        path = self.path(name)
+        with _reading(path), path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        self._check_digest(path, name, digest)
+
     def check_files(self) -> Iterator[str]:
         """Check every file as `read` does, then that there are no others (PackError); yield each name once checked."""
         for name in self.manifest.files:
-            path = self.path(name)
-            with _reading(path), path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            self._check_digest(path, name, digest)
+            self.check_file(name)
             yield name
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
@@ -91,7 +95,7 @@ def read_pack(folder: str | Path) -> Pack:
 def listed_files(folder: Path) -> frozenset[str]:
     """Names of the files of a pack, also of another minor format version, whose other fields may differ.
 
-    PackError: the folder is not a pack.
+    PackError if the folder is not a pack.
     """
     path = folder / MANIFEST_NAME
     value = _read_json(folder, path)

@@ -64,11 +64,8 @@ class License(Strict, frozen=True):
 class TextInput(Strict, frozen=True):
     """Conversion of texts to token ids, padded on the right.
 
-    Attributes:
-        tokenizer: file of the tokenizer.
-        vocabulary: number of rows of the embedding table; every token id is below it.
-        max_tokens: number of tokens to which a text is truncated, special tokens included.
-        pad_token_id: token id of padding.
+    `tokenizer` is the file of the tokenizer; every token id is below `vocabulary`, the number of rows of the embedding
+    table. Texts are truncated to `max_tokens`, special tokens included.
     """
 
     tokenizer: str
@@ -130,8 +127,7 @@ class CodeCalibration(Strict, frozen=True):
 
     Attributes:
         file: file of the codebooks; the same for single vectors and multi-vectors of a task.
-        texts: number of calibration texts and images.
-        sha256: digest of the file of these texts.
+        texts, sha256: number of calibration texts and images, and digest of their file.
         kept: steps that raised the recall on held-out texts; the others are neutral in the codebook.
         agreement: recall of the ten nearest float32 vectors by codes, mean over held-out texts, by tried steps ("none",
             "center", "center+rotation") and precision.
@@ -248,13 +244,9 @@ class Variant(Strict, frozen=True):
 
     Attributes:
         task: task of a merged variant; null for switchable ones.
-        weights: weights format.
-        adapters: adapter mode.
         adapter_files: adapters of a switchable variant by task, in onnxruntime's format; graph inputs at run time.
-        graph: file of the graph.
-        external_data: files of its weights.
-        opset: ONNX opset.
-        operators: operators of the graph.
+        graph, external_data: file of the graph, files of its weights.
+        opset, operators: ONNX opset and operators of the graph.
         min_onnxruntime: oldest release that runs the graph.
         accuracy: accuracy measured while the graph was written.
         static_activations: activations with a static scale; the others have one for each row.

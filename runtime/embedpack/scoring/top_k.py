@@ -22,11 +22,9 @@ def smallest(distances: Distances, k: int) -> Int64:
 
 
 class Nearest:
-    """The k smallest of all distances added so far, in blocks.
+    """The k smallest of all distances added so far, in blocks, the smallest first.
 
-    Attributes:
-        indices: their indices among all distances, int64 [min(k, number added)], the smallest distance first.
-        distances: the distances at these indices.
+    `indices`, int64 [min(k, number added)], are their positions among all distances.
     """
 
     def __init__(self, k: int) -> None:

@@ -100,16 +100,11 @@ def unit(vectors: Float32) -> Float32:
 
 
 def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None = None, first: int = 0) -> Codes:
-    """Codes of unit vectors at full dimensions, as the graphs return them (binary: but for values on the threshold).
+    """Codes of unit vectors, float32 [n, d], at full dimensions.
 
-    Args:
-        vectors: float32 [n, d].
-        precision: precision of the codes.
-        by: the scale for int8, the codebook for low-bit codes, else None.
-        first: index of the first one, for the error message.
-
-    Raises:
-        InputError: a vector is zero or not finite, or `by` does not go with the precision.
+    The graphs return the same int8 codes, and the same binary codes except for coordinates on the threshold. `by` is
+    the scale for int8, the codebook for low-bit codes, else None; `first` the number of the first vector, for the error
+    message. InputError if a vector is zero or not finite, or `by` does not go with the precision.
     """
     check_vectors(vectors, first)
     if isinstance(by, Codebook):
@@ -143,8 +138,7 @@ def truncate(codes: Codes, precision: Precision, dimensions: int) -> Codes:
 def decode(codes: Codes, precision: Precision, dimensions: int, codebook: Codebook | None = None) -> Float32:
     """Decode to unit vectors, float32 [n, dimensions]; int8 needs no scale, as the result has length 1.
 
-    Raises:
-        InputError: a byte is not a valid code.
+    InputError if a byte is not a valid code.
     """
     if codebook is not None and is_low_bit(precision):
         return codebook.rotate_back(decode_in_codebook_space(codes, precision, dimensions, codebook))
@@ -155,10 +149,7 @@ def decode_in_codebook_space(codes: Codes, precision: Precision, dimensions: int
     """Decode to unit vectors in the rotated coordinates of a codebook; float32 [n, dimensions].
 
     Scores are the same in these coordinates, and low-bit codes are already in them, so only the other side of a score
-    has to be rotated. Without a codebook the coordinates are those of the model.
-
-    Raises:
-        InputError: as `decode`.
+    has to be rotated. Without a codebook the coordinates are those of the model. InputError as `decode`.
     """
     if is_low_bit(precision):
         assert codebook is not None, precision

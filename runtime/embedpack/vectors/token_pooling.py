@@ -21,16 +21,10 @@ MAX_ROWS = 1024
 
 
 def pool_rows(vectors: Float32, alone: npt.NDArray[np.bool_], factor: int) -> Float32:
-    """Pool the rows of one input to about 1 / `factor` of them, groups in the order of their first rows.
+    """Pool unit vectors, float32 [n, d], of one input to about 1 / `factor` of them, in the order of their first rows.
 
-    Args:
-        vectors: unit vectors, float32 [n, d].
-        alone: rows that are not pooled, bool [n]: special tokens and tokens around an image. Groups do not extend
-            across them.
-        factor: reduction of the number of rows; 1 returns `vectors`.
-
-    Returns:
-        Unit vectors, float32 [m, d] with m <= n.
+    Rows marked in `alone`, bool [n], are not pooled, and groups do not extend across them: special tokens and tokens
+    around an image.
     """
     if factor == 1:
         return vectors
@@ -55,14 +49,8 @@ def _pool_run(vectors: Float32, factor: int) -> Float32:
 def ward_groups(vectors: Float32, count: int) -> npt.NDArray[np.intp]:
     """Group rows by Ward's method (Ward 1963): minimize the squared distances to the means of the groups.
 
-    The two groups whose merger adds least are merged until `count` remain; ties go to the first.
-
-    Args:
-        vectors: float32 [n, d].
-        count: number of groups, 1 to n.
-
-    Returns:
-        First row of each row's group, int [n].
+    The two groups whose merger adds least are merged until `count` remain; ties go to the first. The result, int [n],
+    is the first row of each row's group.
     """
     rows = np.arange(len(vectors))
     groups, sizes = rows.copy(), np.ones(len(rows))
