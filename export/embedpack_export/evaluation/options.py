@@ -12,33 +12,19 @@ from embedpack_export.reference.opening import ReferenceSource
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """Options that `bench accuracy` and `bench sweep` have in common.
+    """Options that `bench accuracy` and `bench sweep` have in common."""
 
-    Attributes:
-        pack: folder of the pack.
-        data: folder of the evaluation sets.
-        reference: source of the reference.
-        sets: names of sets; empty: all.
-        tasks: tasks to measure every set with; empty: each set with the task of its kind.
-        variants: names of variants; empty: all.
-        multi: measure multi-vectors, too, if the pack has them.
-        margin: loss in points that is allowed, above 0.
-        limit: number of queries or pairs of each set; None: all.
-        seed: seed of the bootstrap.
-        threads: number of threads of the pack's graphs; None: all cores.
-    """
-
-    pack: Path
-    data: Path
+    pack: Path  # folder of the pack
+    data: Path  # folder of the evaluation sets
     reference: ReferenceSource
-    sets: Sequence[str] = ()
-    tasks: Sequence[str] = ()
-    variants: Sequence[str] = ()
-    multi: bool = True
-    margin: float
-    limit: int | None = None
-    seed: int
-    threads: int | None = None
+    sets: Sequence[str] = ()  # names of sets; empty: all
+    tasks: Sequence[str] = ()  # tasks to measure every set with; empty: each set with the task of its kind
+    variants: Sequence[str] = ()  # names of variants; empty: all
+    multi: bool = True  # measure multi-vectors, too, if the pack has them
+    margin: float  # loss in points that is allowed, above 0
+    limit: int | None = None  # number of queries or pairs of each set; None: all
+    seed: int  # seed of the bootstrap
+    threads: int | None = None  # number of threads of the pack's graphs; None: all cores
 
     def __post_init__(self) -> None:
         if not self.margin > 0:

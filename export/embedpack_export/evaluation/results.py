@@ -26,21 +26,13 @@ Measure = Literal["nDCG@10", "Spearman"]
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """A variant and the vectors that documents are stored as; queries are float32.
+    """A variant and the vectors that documents are stored as; queries are float32."""
 
-    Attributes:
-        variant: name of the variant.
-        vectors: single vectors, compared by cosine, or multi-vectors, compared by MaxSim.
-        dimensions: number of dimensions.
-        precision: precision of documents; of the second text of pairs.
-        pool_factor: token pooling of documents.
-    """
-
-    variant: str
-    vectors: VectorKind
-    dimensions: int
-    precision: Precision
-    pool_factor: int = 1
+    variant: str  # name of the variant
+    vectors: VectorKind  # single vectors, compared by cosine, or multi-vectors, compared by MaxSim
+    dimensions: int  # number of dimensions
+    precision: Precision  # precision of documents; of the second text of pairs
+    pool_factor: int = 1  # token pooling of documents
 
     @property
     def stored(self) -> str:
@@ -55,24 +47,16 @@ class Setting:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class QueryScores:
-    """Scores of the single queries (or pairs) behind a `SetResult`.
+    """Scores of the single queries (or pairs) behind a `SetResult`."""
 
-    Attributes:
-        setting: the setting that was measured.
-        measure: measure of all scores.
-        scores, reference: score of each query, with the setting and with the reference, in points, [queries].
-        languages: language of each query.
-        full_reference: mean score of the reference in float32 at full dimensions.
-        bytes: mean bytes of a document.
-    """
-
-    setting: Setting
-    measure: Measure
+    setting: Setting  # the setting that was measured
+    measure: Measure  # measure of all scores
+    # Score of each query, with the setting and with the reference, in points, [queries].
     scores: Float64
     reference: Float64
     languages: Sequence[str]
-    full_reference: float
-    bytes: float
+    full_reference: float  # mean score of the reference in float32 at full dimensions
+    bytes: float  # mean bytes of a document
 
     @property
     def differences(self) -> Float64:
@@ -81,34 +65,25 @@ class QueryScores:
 
 
 class SetResult(msgspec.Struct, frozen=True, kw_only=True, eq=False, rename={"score": "found"}):
-    """Result of a setting on one set.
+    """Result of a setting on one set."""
 
-    Attributes:
-        set: name of the set.
-        queries: number of queries or pairs.
-        reference, score: score of the reference in float32 at the same dimensions, and of the setting.
-        difference: score - reference.
-        low, high: bounds of the 95 % interval of the difference; NaN until `summary` computes them.
-        recall_at_100: mean Recall@100; None for pairs.
-        top_10_overlap: share of the reference's first ten documents that are among the first ten; None for pairs.
-        rank_biased_overlap: overlap with the reference's ranking (p = 0.9); None for pairs.
-        cosine: cosines with the reference's vectors: of queries and documents, or of coded documents alone; of each
-            token for multi-vectors; None for pooled multi-vectors.
-        per_query: scores of single queries; not written to JSON.
-    """
-
-    set: str
-    queries: int
+    set: str  # name of the set
+    queries: int  # number of queries or pairs
+    # Score of the reference in float32 at the same dimensions, and of the setting.
     reference: float
     score: float
-    difference: float
+    difference: float  # score - reference
+    # Bounds of the 95 % interval of the difference; NaN until `summary` computes them.
     low: float = math.nan
     high: float = math.nan
-    recall_at_100: float | None
+    recall_at_100: float | None  # mean Recall@100; None for pairs
+    # Share of the reference's first ten documents that are among the first ten; None for pairs.
     top_10_overlap: float | None
-    rank_biased_overlap: float | None
+    rank_biased_overlap: float | None  # overlap with the reference's ranking (p = 0.9); None for pairs
+    # Cosines with the reference's vectors: of queries and documents, or of coded documents alone; of each token for
+    # multi-vectors; None for pooled multi-vectors.
     cosine: CosineSummary | None
-    per_query: QueryScores | UnsetType = UNSET
+    per_query: QueryScores | UnsetType = UNSET  # scores of single queries; not written to JSON
 
     @property
     def by_query(self) -> QueryScores:
@@ -119,18 +94,12 @@ class SetResult(msgspec.Struct, frozen=True, kw_only=True, eq=False, rename={"sc
 
 @dataclass(frozen=True)
 class WorstGroup:
-    """The set or the language with the largest loss.
+    """The set or the language with the largest loss."""
 
-    Attributes:
-        name: name of the set or language.
-        queries: number of its queries.
-        difference: mean difference in points.
-        low, high: bounds of its 95 % interval.
-    """
-
-    name: str
-    queries: int
-    difference: float
+    name: str  # name of the set or language
+    queries: int  # number of its queries
+    difference: float  # mean difference in points
+    # Bounds of its 95 % interval.
     low: float
     high: float
 
@@ -138,31 +107,21 @@ class WorstGroup:
 class SettingResult(
     msgspec.Struct, frozen=True, kw_only=True, eq=False, rename={"decides_exit_status": "counts", "score": "found"}
 ):
-    """Result of a setting over all sets of a task that have the same measure; every set has the same weight.
-
-    Attributes:
-        setting: the setting.
-        measure: nDCG@10 of rankings, or Spearman's correlation of cosines with human scores.
-        decides_exit_status: the exit status depends on the outcome.
-        bytes: mean bytes of a document.
-        reference, score: mean over the sets, of the reference in float32 at the same dimensions, and of the setting.
-        retention: score divided by the reference's at full dimensions; None if that is 0.
-        verdict: non-inferiority test of score - reference.
-        worst_set, worst_language: groups with the largest loss.
-        sets: result on each set.
-    """
+    """Result of a setting over all sets of a task that have the same measure; every set has the same weight."""
 
     setting: Setting
-    measure: Measure
-    decides_exit_status: bool
-    bytes: int
+    measure: Measure  # nDCG@10 of rankings, or Spearman's correlation of cosines with human scores
+    decides_exit_status: bool  # the exit status depends on the outcome
+    bytes: int  # mean bytes of a document
+    # Mean over the sets, of the reference in float32 at the same dimensions, and of the setting.
     reference: float
     score: float
-    retention: float | None
-    verdict: NonInferiority
+    retention: float | None  # score divided by the reference's at full dimensions; None if that is 0
+    verdict: NonInferiority  # non-inferiority test of score - reference
+    # Groups with the largest loss.
     worst_set: WorstGroup
     worst_language: WorstGroup
-    sets: Sequence[SetResult]
+    sets: Sequence[SetResult]  # result on each set
 
 
 @dataclass(frozen=True)
@@ -176,25 +135,15 @@ class CosineGroups:
 
 @dataclass(frozen=True, kw_only=True)
 class SetDescription:
-    """Size of a set and the reference's scores on it.
-
-    Attributes:
-        name: name of the set.
-        kind: kind of the set.
-        documents: number of documents; 0 for pairs.
-        queries: number of queries or pairs.
-        unjudged: number of queries without a relevant document, which are not measured.
-        reference: score of the reference at full dimensions.
-        recall_at_100: Recall@100 of the reference; None for pairs.
-    """
+    """Size of a set and the reference's scores on it."""
 
     name: str
     kind: Kind
-    documents: int
-    queries: int
-    unjudged: int
-    reference: float
-    recall_at_100: float | None
+    documents: int  # number of documents; 0 for pairs
+    queries: int  # number of queries or pairs
+    unjudged: int  # number of queries without a relevant document, which are not measured
+    reference: float  # score of the reference at full dimensions
+    recall_at_100: float | None  # Recall@100 of the reference; None for pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,64 +161,38 @@ class PooledResult:
     """Result of the same weights format and stored vectors over the sets of all tasks.
 
     Every set has the same weight. Both measures, nDCG@10 and Spearman's correlation, are in points.
-
-    Attributes:
-        weights: weights format.
-        stored: dimensions and precision of documents.
-        sets: number of sets.
-        verdict: non-inferiority test of the mean difference.
     """
 
-    weights: str
-    stored: str
-    sets: int
-    verdict: NonInferiority
+    weights: str  # weights format
+    stored: str  # dimensions and precision of documents
+    sets: int  # number of sets
+    verdict: NonInferiority  # non-inferiority test of the mean difference
 
 
 class MtebResult(msgspec.Struct, frozen=True, kw_only=True, rename={"score": "found"}):
-    """Main scores of a task of mteb in points.
+    """Main scores of a task of mteb in points."""
 
-    Attributes:
-        name: name of the task in mteb.
-        task: task of the pack.
-        variant: variant of the pack.
-        reference, score: main score of the reference and of the variant.
-        difference: score - reference.
-    """
-
-    name: str
-    task: str
-    variant: str
+    name: str  # name of the task in mteb
+    task: str  # task of the pack
+    variant: str  # variant of the pack
+    # Main score of the reference and of the variant.
     reference: float
     score: float
-    difference: float
+    difference: float  # score - reference
 
 
 class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, eq=False, rename={"skipped": "left_out"}):
-    """Results of `bench accuracy`.
+    """Results of `bench accuracy`."""
 
-    Attributes:
-        pack: name of the model.
-        fingerprint: fingerprint of the pack's source.
-        reference: kind of the reference.
-        margin: loss in points that is allowed.
-        limit: number of queries of each set; None: all.
-        seed: seed of the bootstrap.
-        passed: every outcome that decides the exit status is non-inferior.
-        tasks: results of the tasks that have sets.
-        pooled: results over several tasks; informational, as the loss of one task can be hidden by the others.
-        skipped: sets that were not measured, with the reason.
-        mteb: scores of mteb; informational.
-    """
-
-    pack: str
-    fingerprint: str
+    pack: str  # name of the model
+    fingerprint: str  # fingerprint of the pack's source
     reference: ReferenceKind
-    margin: float
-    limit: int | None
-    seed: int
-    passed: bool
-    tasks: Sequence[TaskResult]
+    margin: float  # loss in points that is allowed
+    limit: int | None  # number of queries of each set; None: all
+    seed: int  # seed of the bootstrap
+    passed: bool  # every outcome that decides the exit status is non-inferior
+    tasks: Sequence[TaskResult]  # results of the tasks that have sets
+    # Results over several tasks; informational, as the loss of one task can be hidden by the others.
     pooled: Sequence[PooledResult]
-    skipped: Mapping[str, str]
-    mteb: Sequence[MtebResult]
+    skipped: Mapping[str, str]  # sets that were not measured, with the reason
+    mteb: Sequence[MtebResult]  # scores of mteb; informational

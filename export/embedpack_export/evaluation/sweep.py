@@ -26,39 +26,25 @@ from embedpack_export.reference.protocol import Reference
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRow:
-    """Cost and loss of a setting.
-
-    Attributes:
-        setting: the setting.
-        bytes: mean bytes of a document.
-        cost: cost of the variant.
-        ndcg_at_10: mean over the sets, in points.
-        verdict: non-inferiority test of the difference to the reference's full float32 vectors.
-        on_front: no other setting of the same kind of vectors is at least as good in bytes, speed and nDCG@10, and
-            better in one of them.
-    """
+    """Cost and loss of a setting."""
 
     setting: Setting
-    bytes: int
-    cost: Cost
-    ndcg_at_10: float
-    verdict: NonInferiority
+    bytes: int  # mean bytes of a document
+    cost: Cost  # cost of the variant
+    ndcg_at_10: float  # mean over the sets, in points
+    verdict: NonInferiority  # non-inferiority test of the difference to the reference's full float32 vectors
+    # No other setting of the same kind of vectors is at least as good in bytes, speed and nDCG@10, and better in one of
+    # them.
     on_front: bool
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The cheapest settings of one kind of vectors.
+    """The cheapest settings of one kind of vectors."""
 
-    Attributes:
-        vectors: single or multi-vectors.
-        by_estimate: cheapest setting whose measured loss is within the margin; None if there is none.
-        by_bound: cheapest setting that is non-inferior; None if there is none.
-    """
-
-    vectors: VectorKind
-    by_estimate: Setting | None
-    by_bound: Setting | None
+    vectors: VectorKind  # single or multi-vectors
+    by_estimate: Setting | None  # cheapest setting whose measured loss is within the margin; None if there is none
+    by_bound: Setting | None  # cheapest setting that is non-inferior; None if there is none
 
 
 @dataclass(frozen=True)
@@ -73,10 +59,7 @@ class TaskSweep:
 
 
 class SweepReport(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    rename={"margin": "max_loss", "passed": "found", "skipped": "left_out"},
+    msgspec.Struct, frozen=True, kw_only=True, rename={"margin": "max_loss", "passed": "found", "skipped": "left_out"}
 ):
     """Results of `bench sweep`; `passed`: each task and kind of vectors has a setting within the margin.
 

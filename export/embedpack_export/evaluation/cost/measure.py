@@ -42,17 +42,11 @@ class CostSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a variant.
-
-    Attributes:
-        file_bytes: bytes of its files.
-        peak_rss_bytes: peak resident memory of a process, mapped files included.
-        tokens_per_s: median speed.
-    """
+    """Cost of a variant."""
 
     file_bytes: int
-    peak_rss_bytes: int
-    tokens_per_s: float
+    peak_rss_bytes: int  # peak resident memory of a process, mapped files included
+    tokens_per_s: float  # median speed
 
 
 def measure_costs(

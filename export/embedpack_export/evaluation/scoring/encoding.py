@@ -70,17 +70,11 @@ def encode_set_multi(model: Embedder, task: str, evaluation_set: RetrievalSet) -
 
 @dataclass(frozen=True)
 class InputInfo:
-    """Tokens of an input.
+    """Tokens of an input."""
 
-    Attributes:
-        tokens: number of tokens after truncation, prompt and special tokens included.
-        image: the input is an image.
-        unpooled: tokens whose vectors token pooling keeps as they are, bool [tokens].
-    """
-
-    tokens: int
-    image: bool
-    unpooled: npt.NDArray[np.bool_]
+    tokens: int  # number of tokens after truncation, prompt and special tokens included
+    image: bool  # the input is an image
+    unpooled: npt.NDArray[np.bool_]  # tokens whose vectors token pooling keeps as they are, bool [tokens]
 
     @property
     def length(self) -> str:

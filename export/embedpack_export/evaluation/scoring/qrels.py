@@ -13,11 +13,7 @@ class QrelsScorer:
     """Scores rankings of one set by its relevance judgements."""
 
     def __init__(self, evaluation_set: RetrievalSet) -> None:
-        """Read the judgements.
-
-        Raises:
-            MissingExtraError: ir-measures is not installed.
-        """
+        """Read the judgements; raises MissingExtraError if ir-measures is not installed."""
         try:
             import ir_measures
         except ModuleNotFoundError as missing:

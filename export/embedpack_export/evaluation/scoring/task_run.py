@@ -25,11 +25,7 @@ from embedpack_export.evaluation.scoring.encoding import (
 )
 from embedpack_export.evaluation.scoring.grid import Grid
 from embedpack_export.evaluation.scoring.qrels import QrelsScorer
-from embedpack_export.evaluation.scoring.set_scorers import (
-    MultiVectorScorer,
-    PairScorer,
-    RetrievalScorer,
-)
+from embedpack_export.evaluation.scoring.set_scorers import MultiVectorScorer, PairScorer, RetrievalScorer
 from embedpack_export.evaluation.sets.data import AnySet, PairSet, Side
 from embedpack_export.metrics.cosines import row_cosines, summarise_by_label
 from embedpack_export.metrics.rankings import Float64
@@ -40,41 +36,25 @@ logger = logging.getLogger("embedpack")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TaskRun:
-    """Settings of the run of a task.
+    """Settings of the run of a task."""
 
-    Attributes:
-        pack: the opened pack.
-        task: one of its tasks.
-        variants: names of the variants to measure.
-        grid: settings of each variant.
-        threads: number of threads of the graphs; None: all cores.
-        against_full: compare truncated vectors with the reference's full ones.
-        cosine_groups: report cosines by language and length.
-    """
-
-    pack: Pack
+    pack: Pack  # the opened pack
     task: str
-    variants: Sequence[str]
-    grid: Grid
-    threads: int | None
-    against_full: bool = False
-    cosine_groups: bool = True
+    variants: Sequence[str]  # names of the variants to measure
+    grid: Grid  # settings of each variant
+    threads: int | None  # number of threads of the graphs; None: all cores
+    against_full: bool = False  # compare truncated vectors with the reference's full ones
+    cosine_groups: bool = True  # report cosines by language and length
 
 
 @dataclass(frozen=True, eq=False)
 class SetRun:
-    """A set with its scorers, which hold the reference's vectors.
-
-    Attributes:
-        evaluation_set: the set.
-        single: scorer of single vectors.
-        multi: scorer of multi-vectors; None: they are not measured.
-        left_infos, right_infos: tokens of the inputs of both sides; empty if nothing needs them.
-    """
+    """A set with its scorers, which hold the reference's vectors."""
 
     evaluation_set: AnySet
-    single: RetrievalScorer | PairScorer
-    multi: MultiVectorScorer | None
+    single: RetrievalScorer | PairScorer  # scorer of single vectors
+    multi: MultiVectorScorer | None  # scorer of multi-vectors; None: they are not measured
+    # Tokens of the inputs of both sides; empty if nothing needs them.
     left_infos: Sequence[InputInfo]
     right_infos: Sequence[InputInfo]
 

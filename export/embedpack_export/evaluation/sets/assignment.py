@@ -23,15 +23,10 @@ logger = logging.getLogger("embedpack")
 
 @dataclass(frozen=True)
 class Assignment:
-    """Evaluation sets by task.
+    """Evaluation sets by task."""
 
-    Attributes:
-        by_task: sets of each task, in the order of the pack's tasks.
-        skipped: sets that are not measured, with the reason.
-    """
-
-    by_task: Mapping[str, Sequence[AnySet]]
-    skipped: Mapping[str, str]
+    by_task: Mapping[str, Sequence[AnySet]]  # sets of each task, in the order of the pack's tasks
+    skipped: Mapping[str, str]  # sets that are not measured, with the reason
 
 
 def assign(sets: Sequence[AnySet], manifest: Manifest, tasks: Sequence[str], variants: Sequence[str]) -> Assignment:

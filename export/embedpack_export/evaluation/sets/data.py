@@ -21,25 +21,15 @@ class Side:
 
 @dataclass(frozen=True)
 class RetrievalSet:
-    """Queries, documents and relevance judgements, all by id.
+    """Queries, documents and relevance judgements, all by id."""
 
-    Attributes:
-        name: path of the set's folder below the data folder.
-        kind: "visual" if documents are images, "code" for sets below the folder `code`, else "retrieval".
-        documents: texts (title and text, if there is a title) or image files.
-        queries: texts of the queries that have a relevant document.
-        qrels: for each query the grades (above 0) of its relevant documents.
-        languages: languages of `queries`, then of `documents`, in their order.
-        unjudged: number of queries in the file that have no relevant document and are not in `queries`.
-    """
-
-    name: str
-    kind: Kind
-    documents: Mapping[str, Input]
-    queries: Mapping[str, str]
-    qrels: Mapping[str, Mapping[str, int]]
-    languages: Sequence[str]
-    unjudged: int = 0
+    name: str  # path of the set's folder below the data folder
+    kind: Kind  # "visual" if documents are images, "code" for sets below the folder `code`, else "retrieval"
+    documents: Mapping[str, Input]  # texts (title and text, if there is a title) or image files
+    queries: Mapping[str, str]  # texts of the queries that have a relevant document
+    qrels: Mapping[str, Mapping[str, int]]  # for each query the grades (above 0) of its relevant documents
+    languages: Sequence[str]  # languages of `queries`, then of `documents`, in their order
+    unjudged: int = 0  # number of queries in the file that have no relevant document and are not in `queries`
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -70,20 +60,14 @@ class RetrievalSet:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs of texts, each with a human score of their similarity.
+    """Pairs of texts, each with a human score of their similarity."""
 
-    Attributes:
-        name: path of the set's folder below the data folder.
-        scores: human score of each pair.
-        first, second: texts of each pair.
-        language: language of all texts.
-    """
-
-    name: str
-    scores: Sequence[float]
+    name: str  # path of the set's folder below the data folder
+    scores: Sequence[float]  # human score of each pair
+    # Texts of each pair.
     first: Sequence[str]
     second: Sequence[str]
-    language: str
+    language: str  # language of all texts
 
     @property
     def kind(self) -> Kind:

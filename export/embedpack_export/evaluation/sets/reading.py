@@ -32,19 +32,12 @@ UNKNOWN_LANGUAGE = "und"
 
 @dataclass(frozen=True)
 class SetFolder:
-    """Folder of an evaluation set.
-
-    Attributes:
-        path: the folder.
-        name: name of the set.
-        corpus: file of documents; None for pair sets.
-        pairs: file of pairs; None for retrieval sets.
-    """
+    """Folder of an evaluation set."""
 
     path: Path
     name: str
-    corpus: Path | None
-    pairs: Path | None
+    corpus: Path | None  # file of documents; None for pair sets
+    pairs: Path | None  # file of pairs; None for retrieval sets
 
 
 @dataclass(frozen=True)
