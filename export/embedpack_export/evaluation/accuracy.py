@@ -26,12 +26,8 @@ def measure_accuracy(
 ) -> AccuracyReport:
     """Measure the accuracy of a pack.
 
-    Args:
-        options: pack, sets, reference and margin.
-        precisions: precisions to measure; they then decide the exit status.
-        truncate_dims: truncations to measure; they then decide the exit status. Both empty: all settings, of which full
-            float32 vectors decide (see `Grid`).
-        mteb: names of tasks of mteb to score, too.
+    Named precisions and truncations decide the exit status. If there are none, all settings are measured, and full
+    float32 vectors decide (see `Grid`). `mteb` has the names of tasks of mteb to score, too.
 
     Raises:
         InputError: an option or a set cannot be used, or the pack does not belong to the reference.

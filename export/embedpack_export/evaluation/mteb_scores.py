@@ -31,12 +31,7 @@ class MtebEncoder:
     """Encoder in the sense of mteb (its `EncoderProtocol`)."""
 
     def __init__(self, name: str, encode_texts: Encode) -> None:
-        """Wrap a function.
-
-        Args:
-            name: name that mteb prints.
-            encode_texts: function that returns unit vectors.
-        """
+        """Wrap a function that returns unit vectors, under a name that mteb prints."""
         self._name = name
         self._encode = encode_texts
 
@@ -80,14 +75,7 @@ class MtebEncoder:
 def mteb_scores(
     pack: Pack, reference: Reference, names: Sequence[str], variants: Sequence[str], threads: int | None
 ) -> list[MtebResult]:
-    """Score full float32 vectors of variants.
-
-    Args:
-        pack: the opened pack.
-        reference: the reference.
-        names: names of mteb's tasks.
-        variants: names of the variants to measure; empty: all.
-        threads: number of threads of the graphs; None: all cores.
+    """Score full float32 vectors of variants (all, if none is named) on the named tasks of mteb.
 
     Raises:
         InputError: mteb has no such task, its data cannot be loaded, or the pack has no task for it.

@@ -24,14 +24,7 @@ SettingKey = tuple[Setting, str]
 def summarise(
     results: Sequence[SetResult], *, margin: float, seed: int, decides_exit_status: Callable[[Setting], bool]
 ) -> list[SettingResult]:
-    """Summarise the results of each setting and measure over their sets.
-
-    Args:
-        results: results of any number of settings on any number of sets.
-        margin: loss in points that is allowed.
-        seed: seed of the bootstrap.
-        decides_exit_status: predicate of settings.
-    """
+    """Summarise the results of each setting and measure over their sets; `margin` is in points."""
     groups: dict[SettingKey, list[SetResult]] = {}
     for result in results:
         groups.setdefault((result.by_query.setting, result.by_query.measure), []).append(result)
@@ -57,11 +50,7 @@ def summarise_tasks(
 ) -> list[PooledResult]:
     """Summarise the results of each weights format and kind of stored vectors over the sets of all tasks.
 
-    Args:
-        results: results of several tasks.
-        weights: weights format of each variant.
-        margin: loss in points that is allowed.
-        seed: seed of the bootstrap.
+    `weights` has the weights format of each variant; `margin` is in points.
     """
     groups: dict[tuple[str, str], list[SetResult]] = {}
     for result in results:
@@ -140,12 +129,7 @@ def _rounded_result(result: SetResult, means: Float64) -> SetResult:
 def _worst_languages(
     groups: Mapping[SettingKey, Sequence[SetResult]], seed: int
 ) -> Iterator[tuple[SettingKey, WorstGroup]]:
-    """Yield the language with the largest loss of each setting, over the queries of all sets.
-
-    Args:
-        groups: results of settings that were measured on the same sets.
-        seed: seed of the bootstrap.
-    """
+    """Yield the language with the largest loss of each setting; all were measured on the queries of the same sets."""
     first, *_ = groups.values()
     languages = np.array([language for result in first for language in result.by_query.languages])
     columns = np.stack(

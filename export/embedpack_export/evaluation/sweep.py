@@ -176,12 +176,7 @@ def _price(row: SweepRow) -> tuple[str, int, float]:
 
 
 def recommend(rows: Sequence[SweepRow], vectors: VectorKind) -> Recommendation:
-    """Choose the cheapest settings within the margin, by the measured loss and by the bound of its interval.
-
-    Args:
-        rows: settings of all kinds of vectors.
-        vectors: kind of vectors to choose from.
-    """
+    """Choose the cheapest settings within the margin, by the measured loss and by the bound of its interval."""
     cheapest = sorted((row for row in rows if row.setting.vectors == vectors), key=_price)
 
     def first(fits: Callable[[NonInferiority], bool]) -> Setting | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from embedpack_export.evaluation.accuracy_text import span
 from embedpack_export.evaluation.results import VectorKind
 from embedpack_export.evaluation.sweep import SweepReport, SweepRow, TaskSweep
-from embedpack_export.evaluation.sweep_text import recommendation_text
+from embedpack_export.evaluation.sweep_text import FIGURES, cells, recommendation_text
 from embedpack_export.html.axis import Axis
-from embedpack_export.html.page import Badge, Column, Heading, Page, Paragraph, Part, Table
+from embedpack_export.html.page import Badge, Column, Heading, Page, Paragraph, Part, Table, columns
 from embedpack_export.html.plot import Point, Scatter, pareto_front
 from embedpack_export.metrics.non_inferiority import Outcome
 
@@ -19,12 +18,7 @@ BADGES: dict[Outcome, Badge] = {
     "inferior": Badge("inferior", "bad"),
     "not resolvable": Badge("not resolvable", "open"),
 }
-COLUMNS = (
-    Column("setting"),
-    *(Column(name, number=True) for name in ("bytes", "files MB", "peak MB", "tokens/s", "nDCG@10", "difference")),
-    Column("95 % interval", number=True),
-    Column("outcome"),
-)
+COLUMNS = (*columns(("setting",), ("bytes", *FIGURES)), Column("outcome"))
 
 
 def sweep_page(report: SweepReport) -> Page:
@@ -45,10 +39,8 @@ def _task(task: TaskSweep, margin: float) -> list[Part]:
     for choice in task.recommended:
         parts.append(Paragraph(recommendation_text(task, choice, margin)))
         parts += _plots(task, choice.vectors)
-    return [
-        *parts,
-        Table(f"All settings of {task.task}, the cheapest first", COLUMNS, [_row(row) for row in task.rows]),
-    ]
+    table = Table(f"All settings of {task.task}, the cheapest first", COLUMNS, [_row(row) for row in task.rows])
+    return [*parts, table]
 
 
 def _plots(task: TaskSweep, vectors: VectorKind) -> list[Scatter]:
@@ -56,33 +48,12 @@ def _plots(task: TaskSweep, vectors: VectorKind) -> list[Scatter]:
     rows = [row for row in task.rows if row.setting.vectors == vectors]
     by_bytes = [Point(str(row.setting), row.bytes, row.ndcg_at_10, row.setting.variant) for row in rows]
     by_speed = [Point(str(row.setting), row.cost.tokens_per_s, row.ndcg_at_10, row.setting.variant) for row in rows]
+    caption = f"{task.task}, {vectors} vectors: nDCG@10 and"
     return [
-        Scatter(
-            f"{task.task}, {vectors} vectors: nDCG@10 and bytes",
-            BYTES,
-            NDCG,
-            by_bytes,
-            pareto_front(by_bytes, BYTES, NDCG),
-        ),
-        Scatter(
-            f"{task.task}, {vectors} vectors: nDCG@10 and speed",
-            SPEED,
-            NDCG,
-            by_speed,
-            pareto_front(by_speed, SPEED, NDCG),
-        ),
+        Scatter(f"{caption} bytes", BYTES, NDCG, by_bytes, pareto_front(by_bytes, BYTES, NDCG)),
+        Scatter(f"{caption} speed", SPEED, NDCG, by_speed, pareto_front(by_speed, SPEED, NDCG)),
     ]
 
 
 def _row(row: SweepRow) -> list[str | Badge]:
-    return [
-        str(row.setting),
-        f"{row.bytes:,}",
-        f"{row.cost.file_bytes / 1e6:.1f}",
-        f"{row.cost.peak_rss_bytes / 1e6:.0f}",
-        f"{row.cost.tokens_per_s:,.0f}",
-        f"{row.ndcg_at_10:.2f}",
-        f"{row.verdict.difference:+.3f}",
-        span(row.verdict.low, row.verdict.high),
-        BADGES[row.verdict.outcome],
-    ]
+    return [str(row.setting), f"{row.bytes:,}", *cells(row), BADGES[row.verdict.outcome]]

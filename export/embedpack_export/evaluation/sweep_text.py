@@ -7,9 +7,8 @@ from embedpack_export.evaluation.results import Setting
 from embedpack_export.evaluation.sweep import Recommendation, SweepReport, SweepRow, TaskSweep
 from embedpack_export.evaluation.text_table import text_table
 
-HEADER = (
-    "setting", "bytes", "files MB", "peak MB", "tokens/s", "nDCG@10", "difference", "95 % interval", "front", "outcome",
-)  # fmt: skip
+FIGURES = ("files MB", "peak MB", "tokens/s", "nDCG@10", "difference", "95 % interval")
+HEADER = ("setting", "bytes", *FIGURES, "front", "outcome")
 
 
 def sweep_text(report: SweepReport) -> str:
@@ -49,12 +48,19 @@ def _row(row: SweepRow) -> tuple[object, ...]:
     return (
         row.setting,
         row.bytes,
+        *cells(row),
+        "*" if row.on_front else "",
+        row.verdict,
+    )
+
+
+def cells(row: SweepRow) -> list[str]:
+    """Format the figures of `FIGURES`."""
+    return [
         f"{row.cost.file_bytes / 1e6:.1f}",
         f"{row.cost.peak_rss_bytes / 1e6:.0f}",
         f"{row.cost.tokens_per_s:,.0f}",
         f"{row.ndcg_at_10:.2f}",
         f"{row.verdict.difference:+.3f}",
         span(row.verdict.low, row.verdict.high),
-        "*" if row.on_front else "",
-        row.verdict,
-    )
+    ]

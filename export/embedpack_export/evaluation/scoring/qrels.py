@@ -25,9 +25,7 @@ class QrelsScorer:
     def scores(self, ranks: Ranks) -> tuple[Float64, Float64]:
         """nDCG@10 and Recall@100 of every query, [queries] each, in points (100 is perfect).
 
-        Args:
-            ranks: column numbers of the best documents of each query, [queries, up to 100], in the set's order of
-                queries and documents.
+        `ranks` are [queries, up to 100], in the set's order of queries and documents.
         """
         # Falling scores, one apart: ir-measures would break ties by the documents' names.
         run = {

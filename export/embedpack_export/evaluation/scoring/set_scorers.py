@@ -109,13 +109,7 @@ class RetrievalScorer(_RankingScorer):
         return float(self._at(dimensions).ndcg.mean())
 
     def score(self, setting: Setting, left: Embeddings, right: Embeddings) -> SetResult:
-        """Score a setting.
-
-        Args:
-            setting: the setting.
-            left: queries, not yet truncated.
-            right: documents in the setting's dimensions and precision.
-        """
+        """Score a setting: queries, not yet truncated, and documents in the setting's dimensions and precision."""
         cut = self.reference.truncate(setting.dimensions)
         queries = left.truncate(setting.dimensions)
         compared = [(right.decode(), cut.right.codes)]

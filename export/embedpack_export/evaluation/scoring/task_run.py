@@ -145,14 +145,7 @@ def _reference_multi_vectors(run: TaskRun, reference: Reference, side: Side) -> 
 def single_results(
     scorer: RetrievalScorer | PairScorer, settings: Sequence[Setting], vectors: VectorPair, codec: TaskCodec
 ) -> Iterator[SetResult]:
-    """Score settings of single vectors.
-
-    Args:
-        scorer: scorer of the set.
-        settings: settings of one variant.
-        vectors: its float32 vectors at full dimensions.
-        codec: codec of the task.
-    """
+    """Score settings of a variant with its float32 single vectors at full dimensions."""
     with Progress(f"scoring {scorer.evaluation_set.name}", len(settings)) as progress:
         for setting in settings:
             coded = codec.single(vectors.right, setting.precision, setting.dimensions)
@@ -167,15 +160,7 @@ def multi_results(
     infos: Sequence[InputInfo],
     codec: TaskCodec,
 ) -> Iterator[SetResult]:
-    """Score settings of multi-vectors.
-
-    Args:
-        scorer: scorer of the set.
-        settings: settings of one variant.
-        vectors: its float32 multi-vectors.
-        infos: tokens of the documents.
-        codec: codec of the task.
-    """
+    """Score settings of a variant with its float32 multi-vectors; `infos` are those of the documents."""
     by_factor = {
         factor: pooled(vectors.right, infos, factor) for factor in {setting.pool_factor for setting in settings}
     }

@@ -32,11 +32,7 @@ class Assignment:
 def assign(sets: Sequence[AnySet], manifest: Manifest, tasks: Sequence[str], variants: Sequence[str]) -> Assignment:
     """Choose the tasks that each set is measured with.
 
-    Args:
-        sets: sets to measure.
-        manifest: manifest of the pack.
-        tasks: tasks to measure every set with; empty: each set with the task of its kind.
-        variants: names of the variants to measure; empty: all.
+    Without `tasks` each set is measured with the task of its kind; without `variants`, all variants are measured.
 
     Raises:
         InputError: the pack has no such task or variant, or no set is left.
@@ -86,16 +82,7 @@ def task_of(kind: Kind, tasks: Sequence[str]) -> str | None:
 
 
 def variants_of(manifest: Manifest, task: str, named: Sequence[str]) -> list[str]:
-    """Return the variants of a task, switchable ones included.
-
-    Args:
-        manifest: manifest of the pack.
-        task: one of its tasks.
-        named: variants to choose from; empty: all of the pack.
-
-    Raises:
-        InputError: the pack has no variant of a name.
-    """
+    """Return the variants of a task, of all or of the named ones; raises InputError if there is no such variant."""
     for variant in named:
         if variant not in manifest.variants:
             raise InputError(unknown("variant", variant, manifest.variants))

@@ -40,12 +40,7 @@ def find_sets(data: Path) -> dict[str, SetFolder]:
 
 
 def read_sets(data: Path, names: Sequence[str] = (), limit: int | None = None) -> list[AnySet]:
-    """Read sets.
-
-    Args:
-        data: folder of the sets.
-        names: names of the sets to read; empty: all.
-        limit: number of queries or pairs of each set; None: all.
+    """Read the named sets of a folder, all without names; `limit` is the number of queries or pairs of each set.
 
     Raises:
         InputError: a set does not exist or cannot be read, or the limit is below 2.
