@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -52,11 +50,8 @@ def export(settings: ExportSettings) -> Manifest:
     """
     check_output(settings.output, overwrite=settings.overwrite)
     plan = make_plan(settings)
-    with (
-        new_pack(settings.output, overwrite=settings.overwrite) as folder,
-        tempfile.TemporaryDirectory(prefix=".calibration.", dir=settings.output.parent) as scratch,
-    ):
-        pack = PackBuilder(folder, Path(scratch), settings.weights)
+    with new_pack(settings.output, overwrite=settings.overwrite) as new:
+        pack = PackBuilder(new.folder, new.scratch, settings.weights)
         images = _write_vision(plan, pack)
         switchable = "switchable" in settings.adapter_modes
         codes = _write_group(plan, _switchable(plan, images), None, pack) if switchable else None

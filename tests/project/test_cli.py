@@ -485,19 +485,34 @@ def test_export_refuses_unclear_adapters(
     assert capsys.readouterr().err == f"embedpack: {message}\n"
 
 
-def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "SIGHUP")],
+)
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, number: signal.Signals, message: str) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy", num_hidden_layers=6)
     script = (
         "import signal, sys; from embedpack_export.assembly import manifest; from embedpack.cli.main import main;"
         # A job in the background inherits that SIGINT is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "manifest.write_manifest = lambda *_: signal.raise_signal(signal.SIGINT);"
+        f"manifest.write_manifest = lambda *_: signal.raise_signal({int(number)});"
         f"sys.exit(main(['export', {str(checkpoint)!r}, '-o', {str(tmp_path / 'pack')!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 128 + signal.SIGINT
-    assert "interrupted; no partial file remains" in done.stderr
+    assert done.returncode == 128 + number
+    assert f"embedpack: {message}; no partial file remains" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_signals_that_are_ignored_stay_ignored(lines: str) -> None:
+    script = (
+        "import signal, sys; from embedpack.cli import embed, main;"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN);"
+        "run = embed.run; embed.run = lambda options: (signal.raise_signal(signal.SIGHUP), run(options))[1];"
+        f"sys.exit(main.main(['embed', {PACK!r}, {lines!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.count("\n")) == (0, len(TEXTS))
 
 
 def test_a_reader_that_stops_early_is_no_error(lines: str) -> None:

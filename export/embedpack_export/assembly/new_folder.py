@@ -2,69 +2,96 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.errors import InputError, PackError
 from embedpack.pack.folder import listed_files
 from embedpack.pack.manifest import MANIFEST_NAME
 from embedpack.storage.atomic import disk_errors
+from embedpack.storage.temporary import REPLACED, remove_leftovers, sync_folder, sync_tree, temporary_folder
+
+OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+
+
+@dataclass(frozen=True)
+class NewPack:
+    """Folders of an export: the new pack, and one for temporary files on the same disk."""
+
+    folder: Path
+    scratch: Path
 
 
 @contextmanager
-def new_pack(output: Path, *, overwrite: bool) -> Iterator[Path]:
+def new_pack(output: Path, *, overwrite: bool) -> Iterator[NewPack]:
     """Make a temporary folder next to `output`, and rename it to `output` if the block ends without an error.
 
     Raises:
-        InputError: `output` exists and may not be replaced, or the folder cannot be written.
+        InputError: `output` exists and may not be replaced, also if it appears during the block; or the folder cannot
+            be written.
         CapacityError: the disk is full.
     """
     check_output(output, overwrite=overwrite)
     with disk_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-        try:
-            yield partial
-            # Temporary folders are private; a pack should be as readable as any new folder.
-            os.chmod(partial, 0o755)
-            _take_place(partial, output)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        place = output.resolve()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(place) as temporary:
+            new = NewPack(temporary / "pack", temporary / "scratch")
+            new.folder.mkdir()
+            new.scratch.mkdir()
+            yield new
+            sync_tree(new.folder)
+            _take_place(new.folder, place, temporary / REPLACED, overwrite=overwrite)
+            sync_folder(place.parent)
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Raise InputError if an output exists, unless it is a pack and may be overwritten."""
+    """Remove what killed exports left next to an output; refuse one that exists, unless it is a pack to overwrite.
+
+    Raises:
+        InputError: see above.
+    """
     with disk_errors(output):
+        remove_leftovers(output.resolve().parent)
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
             return
-        try:
-            names = listed_files(output)
-        except PackError as cause:
-            raise InputError(f"{output}: exists and is no pack; choose another folder") from cause
+        _check_files(output, output)
         if not overwrite:
             raise InputError(f"{output}: exists; choose another folder, or pass --overwrite")
-        for path in sorted(output.rglob("*")):
-            name = path.relative_to(output).as_posix()
-            if not path.is_dir() and name != MANIFEST_NAME and name not in names:
-                raise InputError(f"{output}: contains {name!r}, which is not part of the pack; move it away first")
 
 
-def _take_place(partial: Path, output: Path) -> None:
-    if not output.exists():
-        os.rename(partial, output)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
+def _check_files(folder: Path, output: Path) -> None:
+    """Refuse a folder that is no pack, or has other files than its pack; `output` is its name in messages."""
     try:
-        os.rename(output, old / output.name)
-        os.rename(partial, output)
-    except BaseException:
-        if not output.exists():
-            os.rename(old / output.name, output)
+        names = listed_files(folder)
+    except PackError as cause:
+        raise InputError(f"{output}: exists and is no pack; choose another folder") from cause
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name != MANIFEST_NAME and name not in names:
+            raise InputError(f"{output}: contains {name!r}, which is not part of the pack; move it away first")
+
+
+def _take_place(pack: Path, output: Path, replaced: Path, *, overwrite: bool) -> None:
+    """Rename a pack to its output; a pack in that place steps aside into `replaced` first."""
+    previous = replaced / output.name
+    if overwrite and output.is_dir() and any(output.iterdir()):
+        replaced.mkdir()
+        os.rename(output, previous)
+    try:
+        if previous.exists():
+            # Nobody adds files to it any more.
+            _check_files(previous, output)
+        os.rename(pack, output)
+    except BaseException as cause:
+        if previous.exists() and not output.exists():
+            os.rename(previous, output)
+        if isinstance(cause, OSError) and cause.errno in OCCUPIED:
+            raise InputError(
+                f"{output}: appeared while the pack was written, and is kept; choose another folder, and export again"
+            ) from cause
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

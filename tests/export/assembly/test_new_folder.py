@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from embedpack.errors import CapacityError, EmbedpackError, InputError
 from embedpack.pack.folder import read_pack
+from embedpack_export.assembly import new_folder
 from embedpack_export.families.bert import RULES
 from embedpack_export.pipeline import export
 from embedpack_export.sources.checkpoint import read_checkpoint
@@ -123,6 +125,110 @@ def test_an_overwrite_that_fails_at_the_last_step_keeps_the_old_pack(
     assert tree(packs) == before
 
 
+# --- what appears during the export
+
+
+def appear(monkeypatch: pytest.MonkeyPatch, output: Path, content: Path) -> None:
+    """Let a copy of a folder appear at the output when the pack is complete."""
+    take_place = new_folder._take_place
+
+    def late(*arguments: Any, **options: Any) -> None:
+        shutil.copytree(content, output, dirs_exist_ok=True)
+        take_place(*arguments, **options)
+
+    monkeypatch.setattr(new_folder, "_take_place", late)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("there_before", [False, True], ids=["absent", "empty folder"])
+def test_what_appears_at_the_output_meanwhile_is_kept(
+    checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool, there_before: bool
+) -> None:
+    thesis = packs.parent / "thesis"
+    thesis.mkdir()
+    (thesis / "chapter.tex").write_text("years of work")
+    if there_before:
+        (packs / "toy").mkdir()
+    appear(monkeypatch, packs / "toy", thesis)
+    message = "exists and is no pack" if overwrite else "appeared while the pack was written, and is kept"
+    with pytest.raises(InputError, match=f"{packs / 'toy'}: {message}; choose another folder"):
+        export(quick(checkpoint, packs / "toy", weights=("fp32",), overwrite=overwrite))
+    assert tree(packs) == {"toy/chapter.tex": b"years of work"}
+
+
+def test_files_added_to_a_pack_that_is_overwritten_are_kept(
+    checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(quick(checkpoint, packs / "toy", weights=("fp32",)))
+    thesis = packs.parent / "thesis"
+    thesis.mkdir()
+    (thesis / "chapter.tex").write_text("years of work")
+    before = tree(packs)
+    appear(monkeypatch, packs / "toy", thesis)
+    with pytest.raises(InputError, match=r"contains 'chapter\.tex', which is not part of the pack"):
+        export(quick(checkpoint, packs / "toy", weights=("int8",), overwrite=True))
+    assert tree(packs) == before | {"toy/chapter.tex": b"years of work"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_of_two_exports_to_one_output_the_first_or_the_overwriting_one_wins(
+    checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    take_place = new_folder._take_place
+
+    def late(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(new_folder, "_take_place", take_place)
+        export(quick(checkpoint, packs / "toy", weights=("int8",)))
+        take_place(*arguments, **options)
+
+    monkeypatch.setattr(new_folder, "_take_place", late)
+    second = quick(checkpoint, packs / "toy", weights=("fp32",), overwrite=overwrite)
+    if overwrite:
+        export(second)
+    else:
+        with pytest.raises(InputError, match="appeared while the pack was written"):
+            export(second)
+    assert [path.name for path in packs.iterdir()] == ["toy"]
+    assert list(read_pack(packs / "toy").manifest.variants) == ["default-fp32" if overwrite else "default-int8"]
+
+
+# --- folders of dead processes
+
+
+def test_a_killed_export_is_cleaned_up_by_the_next_one(checkpoint: Path, packs: Path) -> None:
+    export(quick(checkpoint, packs / "toy", weights=("fp32",)))
+    dead = packs / ".toy.0123456789abcdef.embedpack"
+    (dead / "replaced").mkdir(parents=True)
+    (dead / "scratch").mkdir()
+    before = tree(packs)
+    os.rename(packs / "toy", dead / "replaced" / "toy")
+    refuse_message = f"{packs / 'toy'}: exists; choose another folder, or pass --overwrite"
+    with pytest.raises(InputError, match=exactly(refuse_message)):
+        export(quick(checkpoint, packs / "toy", weights=("fp32",)))
+    assert tree(packs) == before
+    assert [path.name for path in packs.iterdir()] == ["toy"]
+
+
+def test_an_output_that_is_a_link_stays_one(checkpoint: Path, packs: Path) -> None:
+    (packs / "current").symlink_to(packs / "toy")
+    export(quick(checkpoint, packs / "current", weights=("fp32",)))
+    export(quick(checkpoint, packs / "current", weights=("int8",), overwrite=True))
+    assert (packs / "current").readlink() == packs / "toy"
+    assert list(read_pack(packs / "toy").manifest.variants) == ["default-int8"]
+
+
+def test_a_new_pack_is_on_the_disk_before_it_has_its_name(
+    checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    sync_tree, rename, sync_folder = new_folder.sync_tree, os.rename, new_folder.sync_folder
+    monkeypatch.setattr(new_folder, "sync_tree", lambda folder: (steps.append("files"), sync_tree(folder)))
+    monkeypatch.setattr(os, "rename", lambda *paths: (steps.append("name"), rename(*paths)))
+    monkeypatch.setattr(new_folder, "sync_folder", lambda folder: (steps.append("folder"), sync_folder(folder)))
+    export(quick(checkpoint, packs / "toy", weights=("fp32",)))
+    assert steps == ["files", "name", "folder"]
+
+
 # --- where a pack may be written
 
 
@@ -225,7 +331,7 @@ def test_refused_places_are_told_before_the_work(
 
 
 def test_no_permission_to_write(checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(monkeypatch, "embedpack_export.assembly.new_folder.tempfile.mkdtemp", DENIED)
+    interrupt(monkeypatch, "embedpack_export.assembly.new_folder.temporary_folder", DENIED)
     message = f"{packs / 'toy'}: cannot be written: Permission denied"
     refuse(InputError, message, checkpoint, packs / "toy")
 
@@ -297,7 +403,7 @@ def test_a_full_disk_when_the_manifest_is_written(
 
 
 def test_a_full_quota_counts_as_a_full_disk(checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt(monkeypatch, "embedpack_export.assembly.new_folder.tempfile.mkdtemp", OSError(errno.EDQUOT, "quota"))
+    interrupt(monkeypatch, "embedpack_export.assembly.new_folder.temporary_folder", OSError(errno.EDQUOT, "quota"))
     message = f"{packs / 'toy'}: the disk is full; free some space or write elsewhere"
     refuse(CapacityError, message, checkpoint, packs / "toy")
 
