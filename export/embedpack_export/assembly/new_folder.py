@@ -50,11 +50,7 @@ def new_pack(output: Path, *, overwrite: bool) -> Iterator[NewPack]:
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Remove what killed exports left next to an output; refuse one that exists, unless it is a pack to overwrite.
-
-    Raises:
-        InputError: see above.
-    """
+    """Remove what killed exports left next to an output; raise InputError if it exists and is no pack to overwrite."""
     with disk_errors(output):
         remove_leftovers(output.resolve().parent)
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):

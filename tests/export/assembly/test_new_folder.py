@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import importlib
 import io
 import json
 import os
@@ -221,10 +222,19 @@ def test_a_new_pack_is_on_the_disk_before_it_has_its_name(
     checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    sync_tree, rename, sync_folder = new_folder.sync_tree, os.rename, new_folder.sync_folder
-    monkeypatch.setattr(new_folder, "sync_tree", lambda folder: (steps.append("files"), sync_tree(folder)))
-    monkeypatch.setattr(os, "rename", lambda *paths: (steps.append("name"), rename(*paths)))
-    monkeypatch.setattr(new_folder, "sync_folder", lambda folder: (steps.append("folder"), sync_folder(folder)))
+
+    def log(module: str, name: str, step: str) -> None:
+        function = getattr(importlib.import_module(module), name)
+
+        def logged(*arguments: Any) -> None:
+            steps.append(step)
+            function(*arguments)
+
+        monkeypatch.setattr(f"{module}.{name}", logged)
+
+    log("embedpack_export.assembly.new_folder", "sync_tree", "files")
+    log("os", "rename", "name")
+    log("embedpack_export.assembly.new_folder", "sync_folder", "folder")
     export(quick(checkpoint, packs / "toy", weights=("fp32",)))
     assert steps == ["files", "name", "folder"]
 
