@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmarks.arguments import add_number, program
 from benchmarks.host import footprint, prepared, soak
 from benchmarks.quality import accuracy, census, codes, decoders, multi, weights
 from benchmarks.search import search
@@ -98,7 +99,7 @@ def _show(path: Path) -> int:
     report = json.loads(path.read_text("utf-8"))
     conditions = report["provenance"]
     dirty = " with local changes" if conditions["git"]["dirty"] else ""
-    print(f"{report['command']}")
+    print(report["command"])
     print(
         f"{conditions['cpu']['model']}, {conditions['cpu']['cores']} cores, load {conditions['load_average']}; "
         f"embedpack {conditions['embedpack']}, commit {str(conditions['git']['commit'])[:10]}{dirty}; "
@@ -109,12 +110,8 @@ def _show(path: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Measure packs. benchmarks/README.md describes every benchmark.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = "Measure packs. benchmarks/README.md describes every benchmark."
+    parser = program("benchmarks", description, EXAMPLES)
     commands = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True, dest="benchmark")
     for name, benchmark in BENCHMARKS.items():
         sub = commands.add_parser(
@@ -126,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         benchmark.add_arguments(sub)
         sub.add_argument("--threads", type=int, metavar="N", help="number of threads; default: available cores")
-        sub.add_argument("--seed", type=int, default=SEED, metavar="N", help="random seed; default: %(default)s")
+        add_number(sub, "--seed", SEED, "random seed")
         sub.add_argument("--name", metavar="NAME", help=f"name of the file in benchmarks/results; default: {name}")
     summary = "Print the table of a results file."
     show = commands.add_parser(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from benchmarks.jobs import Job
 from embedpack import EmbedpackError
 from embedpack_export.evaluation.provenance import ROOT
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class WorkerError(EmbedpackError):
@@ -24,25 +26,21 @@ class WorkerError(EmbedpackError):
 
 
 def in_fresh_process(
-    job: Job,
-    worker: str,
+    measure: Callable[[AnyJob], Any],
+    job: AnyJob,
     environment: Mapping[str, str] | None = None,
     python: str = sys.executable,
     timeout: float | None = None,
 ) -> Any:
-    """Run a worker module on a job in a new process and return its result.
+    """Call a function of a module, whose argument is named `job`, in a new process and return its result.
 
-    Args:
-        job: job, passed as JSON.
-        worker: name of the module, run with `python -m`.
-        environment: environment variables to add.
-        python: path of the interpreter.
-        timeout: seconds after which the process is stopped.
+    `environment` has variables to add, `timeout` is in seconds.
 
     Raises:
         WorkerError: the process failed or timed out.
     """
-    command = [python, "-m", worker, msgspec.json.encode(job).decode()]
+    function = f"{measure.__module__}:{measure.__name__}"
+    command = [python, "-m", Job.__module__, function, msgspec.json.encode(job).decode()]
     variables = {**os.environ, **(environment or {})}
     try:
         done = subprocess.run(

@@ -1,38 +1,39 @@
-"""Jobs: a worker process reads one as JSON on its command line, and prints its results as JSON.
+"""Jobs of worker processes: `python -m benchmarks.jobs MODULE:FUNCTION JOB` prints the function's result as JSON.
 
 Needs nothing but msgspec: peers' environments import it, and so do cold starts.
 """
 
 from __future__ import annotations
 
-import operator
+import os
+import pkgutil
 import sys
-from collections.abc import Callable, Mapping
-from functools import reduce
-from typing import Any, TextIO
+from typing import get_type_hints
 
 import msgspec
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
+class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all jobs."""
 
 
 class VariantJob(Job, frozen=True, kw_only=True):
-    """Base of jobs on a variant of a pack.
-
-    Attributes:
-        pack: folder of the pack.
-        variant: name of the variant.
-        threads: number of threads of a call.
-    """
+    """A variant of a pack, whose folder is `pack`, to measure with some threads a call."""
 
     pack: str
     variant: str
     threads: int
 
 
-def do_job(measures: Mapping[type[Job], Callable[[Any], object]], output: TextIO = sys.stdout) -> None:
-    """Read the job on the command line, run the function of its type, write the result as JSON."""
-    job = msgspec.json.decode(sys.argv[1], type=reduce(operator.or_, measures))
-    output.write(msgspec.json.encode(measures[type(job)](job)).decode())
+def main() -> None:
+    """Do the job; stdout is for its result alone, and what libraries print goes to stderr."""
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    measure = pkgutil.resolve_name(sys.argv[1])
+    job = msgspec.json.decode(sys.argv[2], type=get_type_hints(measure)["job"])
+    results.write(msgspec.json.encode(measure(job)))
+    results.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -5,13 +5,13 @@ Each table is a block between two comments that name it; BLOCKS has the file of 
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from benchmarks.arguments import program
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -42,7 +42,7 @@ def headline() -> list[str]:
         "three tasks. Cosine to torch on the worst retrieval set. Speed on "
         f"one thread of {_cpu(speed)}, batches of 1 x 16 and 32 x 128 tokens."
     )
-    return [*_header(header), _row(cells), "", note]
+    return _table(header, [cells], note)
 
 
 def variants() -> list[str]:
@@ -53,30 +53,29 @@ def variants() -> list[str]:
     names = [entry["set"].rsplit("/", 1)[-1] for entry in sets]
     shapes = [f"{rows}x{tokens}" for rows, tokens in SHAPES]
     header = ["variant", "MB", *(f"nDCG@10 {name}" for name in names), "cosine, lowest 1 %", *shapes]
-    lines = [*_header(header)]
     reference = [f"{entry['reference_ndcg_at_10']:.2f}" for entry in sets]
-    lines.append(_row(["torch, adapter unmerged", "", *reference, "", "", ""]))
+    rows = [["torch, adapter unmerged", "", *reference, "", "", ""]]
     for variant in sets[0]["variants"]:
         scores = [entry["variants"][variant] for entry in sets]
         ndcg = [f"{score['ndcg_at_10']:.2f} ({score['difference']:+.2f})" for score in scores]
         worst = min(score["cosine"]["p1"] for score in scores)
-        lines.append(_row([variant, f"{megabytes[variant]:.0f}", *ndcg, f"{worst:.5f}", *_speedups(speed, variant)]))
+        rows.append([variant, f"{megabytes[variant]:.0f}", *ndcg, f"{worst:.5f}", *_speedups(speed, variant)])
     note = (
         "all-MiniLM-L6-v2 with the default retrieval adapter. nDCG@10 in points, in brackets the difference from "
         f"torch; the lowest 1 % of cosines on the worst set. {_pooled_differences(accuracy['results'])} "
         f"{_gain_of_int4()} Last columns: speed relative to fp32 for batches of texts x tokens, one thread of "
         f"{_cpu(speed)}. Files: `benchmarks/results/`."
     )
-    return [*lines, "", note]
+    return _table(header, rows, note)
 
 
 def _pooled_differences(results: Mapping[str, Any]) -> str:
-    """Mean differences from the reference over the sets of all tasks, with their intervals."""
-    differences = [(row["weights"], row["verdict"]) for row in results["accuracy"]["pooled"]]
-    listed = ", ".join(
-        f"{weights} {row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]" for weights, row in differences
-    )
-    return f"Mean difference over the sets of all three tasks: {listed}."
+    differences = []
+    for row in results["accuracy"]["pooled"]:
+        verdict = row["verdict"]
+        interval = f"[{verdict['low']:+.2f}, {verdict['high']:+.2f}]"
+        differences.append(f"{row['weights']} {verdict['difference']:+.2f} {interval}")
+    return f"Mean difference over the sets of all three tasks: {', '.join(differences)}."
 
 
 def _gain_of_int4() -> str:
@@ -125,7 +124,7 @@ def peers() -> list[str]:
     )
     if report["provenance"]["cpu"]["int8_products_saturate"]:
         note += " On this CPU the int8 products of `quantize_dynamic` saturate."
-    return [*_peer_table(report, PEER_SHAPES), "", note]
+    return _peer_table(report, PEER_SHAPES, note)
 
 
 def decoder_peers() -> list[str]:
@@ -139,10 +138,10 @@ def decoder_peers() -> list[str]:
         f"reaches {min(shares):.0%} to {max(shares):.0%} of the int8 peak of a core of this CPU, which is "
         f"{peak['int8']['gops'] / peak['fp32']['gops']:.1f} times its fp32 peak."
     )
-    return [*_peer_table(report, DECODER_SHAPES), "", note]
+    return _peer_table(report, DECODER_SHAPES, note)
 
 
-def _peer_table(report: Mapping[str, Any], shapes: Sequence[tuple[int, int]]) -> list[str]:
+def _peer_table(report: Mapping[str, Any], shapes: Sequence[tuple[int, int]], note: str) -> list[str]:
     results = report["results"]["peers"]
     columns = [[row for row in results["shapes"] if (row["rows"], row["tokens"]) == shape] for shape in shapes]
     names = [f"{rows}x{tokens}" for rows, tokens in shapes]
@@ -154,19 +153,18 @@ def _peer_table(report: Mapping[str, Any], shapes: Sequence[tuple[int, int]]) ->
     for row in chain(*columns):
         speedups[row["peer"]].append(f"{row['int8_speedup']['median']:.2f}x")
         lowest[row["peer"]] = min(lowest[row["peer"]], row["cosine"]["min"])
-    lines = _header(["int8 compared with", *names, "program's lowest cosine"])
-    return lines + [_row([name, *cells, f"{lowest[name]:.4f}"]) for name, cells in speedups.items() if cells]
+    rows = [[name, *cells, f"{lowest[name]:.4f}"] for name, cells in speedups.items() if cells]
+    return _table(["int8 compared with", *names, "program's lowest cosine"], rows, note)
 
 
 def codes() -> list[str]:
     """Bytes and retention of every precision."""
     models = _report("codes")["results"]["models"]
-    rows = [{row["precision"]: row for row in model["rows"] if row["dimensions"] == _full(model)} for model in models]
-    names = [model["model"] for model in models]
-    lines = _header(["`precision`", "bytes", *names])
-    for precision, first in rows[0].items():
-        cells = [f"{row[precision]['retention']:.1%} ({row[precision]['worst_retention']:.1%})" for row in rows]
-        lines.append(_row([precision, str(first["bytes"]), *cells]))
+    full = [{row["precision"]: row for row in model["rows"] if row["dimensions"] == _full(model)} for model in models]
+    rows = []
+    for precision, first in full[0].items():
+        cells = [f"{row[precision]['retention']:.1%} ({row[precision]['worst_retention']:.1%})" for row in full]
+        rows.append([precision, str(first["bytes"]), *cells])
     dimensions = " and ".join(sorted({str(_full(model)) for model in models}))
     sets = max(sum(entry["counts"] for entry in model["sets"]) for model in models)
     note = (
@@ -174,19 +172,18 @@ def codes() -> list[str]:
         f"Mean of up to {sets} retrieval sets, in brackets the worst. Intervals and truncations: "
         "`python -m benchmarks show benchmarks/results/codes.json`."
     )
-    return [*lines, "", note]
+    return _table(["`precision`", "bytes", *(model["model"] for model in models)], rows, note)
 
 
 def multi() -> list[str]:
     """Bytes and retention of multi-vectors, by pool factor and precision."""
     results = _report("multi")["results"]
-    rows = {(row["pool_factor"], row["precision"]): row for row in results["rows"]}
-    factors = list(dict.fromkeys(factor for factor, _ in rows))
-    lines = _header(["`pool_factor`", *MULTI_PRECISIONS])
-    for factor in factors:
-        by_precision = [rows[factor, precision] for precision in MULTI_PRECISIONS]
-        cells = [f"{row['retention']:.1%}, {row['bytes_a_document'] / 1000:.1f} kB" for row in by_precision]
-        lines.append(_row([str(factor), *cells]))
+    cells = {
+        (row["pool_factor"], row["precision"]): f"{row['retention']:.1%}, {row['bytes_a_document'] / 1000:.1f} kB"
+        for row in results["rows"]
+    }
+    factors = dict.fromkeys(factor for factor, _ in cells)
+    rows = [[str(factor), *(cells[factor, precision] for precision in MULTI_PRECISIONS)] for factor in factors]
     gains = ", ".join(
         f"{entry['set']} {entry['multi_vector_ndcg_at_10'] - entry['single_vector_ndcg_at_10']:+.1f}"
         for entry in results["sets"]
@@ -197,7 +194,7 @@ def multi() -> list[str]:
         f"compared with single vectors, in points of nDCG@10: {gains}. Intervals: "
         "`python -m benchmarks show benchmarks/results/multi.json`."
     )
-    return [*lines, "", note]
+    return _table(["`pool_factor`", *MULTI_PRECISIONS], rows, note)
 
 
 def decoder() -> list[str]:
@@ -211,14 +208,8 @@ def decoder() -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class Block:
-    """A table in a document.
-
-    Attributes:
-        file: path of the document, relative to the repository's root.
-        lines: function that returns the lines of the table, in Markdown.
-    """
+class Block(NamedTuple):
+    """A table in a document, whose path is relative to the repository's root, and the function of its lines."""
 
     file: str
     lines: Callable[[], list[str]]
@@ -272,22 +263,14 @@ def _speedups(report: Mapping[str, Any], variant: str) -> list[str]:
     return [f"{rows[variant, 1, *shape]['speedup_over_fp32']['median']:.1f}x" for shape in SHAPES]
 
 
-def _header(cells: Sequence[str]) -> list[str]:
-    return [_row(cells), _row(["---"] + ["--:"] * (len(cells) - 1))]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], note: str) -> list[str]:
+    rule = ["---"] + ["--:"] * (len(header) - 1)
+    return [*(f"| {' | '.join(row)} |" for row in (header, rule, *rows)), "", note]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Rewrite the blocks of all documents."""
-    argparse.ArgumentParser(
-        prog="python -m benchmarks.readme",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(arguments)
+    program("benchmarks.readme", __doc__, EXAMPLES).parse_args(arguments)
     for file in FILES:
         path = ROOT / file
         path.write_text(updated(file, path.read_text("utf-8")), "utf-8")

@@ -6,8 +6,6 @@ those of a trained model; image tower, projector and adapters stay random.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.checkpoints.v4.configs import adapter_config, model_config, preprocessor_config, tokenizer_config
+from benchmarks.arguments import add_number, program
+from benchmarks.checkpoints.v4.configs import (
+    adapter_config,
+    model_config,
+    preprocessor_config,
+    tokenizer_config,
+    write_json,
+)
 from benchmarks.checkpoints.v4.layout import (
     Entry,
     Spelling,
@@ -127,9 +132,9 @@ def make_v4(folder: Path, options: V4Options | None = None) -> Path:
         if adapters:
             _write_adapters(folder / "adapters", recipe, adapters, progress)
     ids = recipe.tokenizer.ids
-    _write_json(folder / "config.json", model_config(recipe.shape, ids, recipe.dtype))
-    _write_json(folder / "preprocessor_config.json", preprocessor_config(recipe.shape))
-    _write_json(folder / "tokenizer_config.json", tokenizer_config(ids))
+    write_json(folder / "config.json", model_config(recipe.shape, ids, recipe.dtype))
+    write_json(folder / "preprocessor_config.json", preprocessor_config(recipe.shape))
+    write_json(folder / "tokenizer_config.json", tokenizer_config(ids))
     recipe.tokenizer.tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "README.md").write_text(README, "utf-8")
     return folder
@@ -172,7 +177,7 @@ def _write_base(
         shards[shard].append(Tensor(name, entry.shape, recipe.dtype, partial(recipe.chunks, entry)))
     for shard, tensors in shards.items():
         write_tensors(folder / shard, tensors, progress)
-    _write_json(
+    write_json(
         folder / "model.safetensors.index.json",
         {
             "metadata": {"total_size": sum(tensor.size for tensors in shards.values() for tensor in tensors)},
@@ -185,21 +190,12 @@ def _write_adapters(folder: Path, recipe: _Recipe, entries: Sequence[Entry], pro
     folder.mkdir(exist_ok=True)
     tensors = [Tensor(entry.name, entry.shape, "BF16", partial(recipe.update, entry)) for entry in entries]
     write_tensors(folder / "adapter_model.safetensors", tensors, progress)
-    _write_json(folder / "adapter_config.json", adapter_config(recipe.shape))
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    write_json(folder / "adapter_config.json", adapter_config(recipe.shape))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.checkpoints.make_v4",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program("benchmarks.checkpoints.make_v4", __doc__, EXAMPLES)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to write; files in it are replaced")
     parser.add_argument("--size", choices=SHAPES, default="tiny", help="size of the random parts; default: %(default)s")
     parser.add_argument(
@@ -208,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="folder of a Qwen2 or Llama model with the decoder and the tokenizer",
     )
-    parser.add_argument("--seed", type=int, default=7, metavar="N", help="random seed; default: %(default)s")
+    add_number(parser, "--seed", 7, "random seed")
     options = parser.parse_args(arguments)
     try:
         make_v4(options.folder, V4Options(size=options.size, text_from=options.text_from, seed=options.seed))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,14 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from benchmarks.jobs import Job, VariantJob, do_job
-from benchmarks.speed.products import product_weights
+from benchmarks.jobs import Job, VariantJob
+from benchmarks.speed.peak import product_weights
 from benchmarks.spreads import Spread, spread
 from benchmarks.timing import memory, once, repeated
 from embedpack.embedder import Embedder
 from embedpack.engine.loading import open_processor
 from embedpack.engine.session import GraphSession
 
-WORKER = "benchmarks.host.embedder_worker"
 MAX_WORDS = 128
 TEXT_TOKENS = (16, 128, 512)
 # Height and width of a sheet of paper under the default limit of pixels.
@@ -32,30 +30,14 @@ PRODUCT = (128, 2048, 11008)
 PRODUCT_CALLS = 9
 
 
-class OpenJob(VariantJob, frozen=True):
-    """Time of opening a variant, and memory after each step."""
-
-
 class PageJob(VariantJob, frozen=True):
-    """Time of texts and of a page, compared with int8 products alone.
-
-    Attributes:
-        seed: seed of the page's pixels.
-    """
+    """A variant, and the seed of a page's pixels."""
 
     seed: int
 
 
 class AdapterJob(Job, frozen=True, kw_only=True):
-    """Time of texts with switchable adapters relative to a merged one, interleaved.
-
-    Attributes:
-        merged: folder of the pack with merged adapters.
-        switchable: folder of the pack with switchable adapters.
-        task: task of both.
-        threads: number of threads of a call.
-        repetitions: number of calls.
-    """
+    """Folders of two packs, with merged and with switchable adapters, to measure in some repetitions."""
 
     merged: str
     switchable: str
@@ -64,7 +46,7 @@ class AdapterJob(Job, frozen=True, kw_only=True):
     repetitions: int
 
 
-def measure_open(job: OpenJob) -> dict[str, Any]:
+def measure_open(job: VariantJob) -> dict[str, Any]:
     """Measure seconds and memory of opening a variant, and memory after texts of 1 to MAX_WORDS words."""
     after_import = memory()
     start = time.perf_counter()
@@ -100,7 +82,7 @@ def measure_page(job: PageJob) -> dict[str, Any]:
 
 
 def measure_adapters(job: AdapterJob) -> dict[str, dict[str, Spread]]:
-    """Measure CPU and wall time of a text with switchable adapters, relative to a merged one."""
+    """Measure CPU and wall time of a text with switchable adapters, relative to a merged one, interleaved."""
     merged = Embedder(job.merged, task=job.task, weights="int8", threads=job.threads)
     switchable = Embedder(job.switchable, task=job.task, weights="int8", adapters="switchable", threads=job.threads)
     ratios = {}
@@ -151,14 +133,3 @@ def product_gops(threads: int) -> float:
         x = rng.integers(1, 256, PRODUCT[:2]).astype(np.uint8)
         wall = repeated(lambda: session.run(["y"], {"x": x}), min_calls=PRODUCT_CALLS)["wall_s"]
         return 2 * math.prod(PRODUCT) / wall / 1e9
-
-
-MEASURES: Mapping[type[Job], Callable[[Any], object]] = {
-    OpenJob: measure_open,
-    PageJob: measure_page,
-    AdapterJob: measure_adapters,
-}
-
-
-if __name__ == "__main__":
-    do_job(MEASURES)

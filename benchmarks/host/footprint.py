@@ -7,7 +7,7 @@ import importlib.metadata
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import embedpack
+from benchmarks.arguments import add_number
 from benchmarks.fresh_process import in_fresh_process
 from benchmarks.host import real_size
-from benchmarks.host.embedder_worker import WORKER, OpenJob
+from benchmarks.host.embedder_worker import measure_open
+from benchmarks.jobs import VariantJob
 from embedpack.errors import InputError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack, read_pack
-from embedpack.pack.manifest import MANIFEST_NAME, Variant
+from embedpack.pack.manifest import MANIFEST_NAME
 from embedpack_export.evaluation.text_table import text_table
 
 SUMMARY = "Bytes on disk, time to import and to load, memory."
@@ -44,19 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="in place of a pack: write a checkpoint of the size of jina-embeddings-v4 there, 8 GB, export and open it",
     )
-    parser.add_argument(
-        "--size",
-        choices=("wide", "real"),
-        default="real",
-        help="with --make-v4: all layers, or 4; default: real",
-    )
+    sizes = "with --make-v4: all layers, or 4; default: real"
+    parser.add_argument("--size", choices=("wide", "real"), default="real", help=sizes)
     parser.add_argument("--switchable", action="store_true", help="with --make-v4: export switchable adapters too")
     parser.add_argument(
         "--calibrate", type=Path, metavar="FILE", help="with --make-v4: calibration texts of the export"
     )
-    parser.add_argument(
-        "--repetitions", type=int, default=5, metavar="N", help="repetitions of every time; default: %(default)s"
-    )
+    add_number(parser, "--repetitions", 5, "repetitions of every time")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -86,28 +82,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _variant(pack: Pack, name: str, options: argparse.Namespace) -> dict[str, Any]:
-    job = OpenJob(pack=str(pack.folder.resolve()), variant=name, threads=options.threads or available_cores())
-    measured = [in_fresh_process(job, WORKER) for _ in range(options.repetitions)]
-    memory = {step: _median_memory([each[step] for each in measured]) for step in STEPS}
+    job = VariantJob(pack=str(pack.folder.resolve()), variant=name, threads=options.threads or available_cores())
+    measured = [in_fresh_process(measure_open, job) for _ in range(options.repetitions)]
+    files, variant = pack.manifest.files, pack.manifest.variants[name]
     return {
         "variant": name,
-        **_file_bytes(pack, pack.manifest.variants[name]),
-        "load_s": round(statistics.median(each["load_s"] for each in measured), 4),
-        "memory": memory,
-    }
-
-
-def _file_bytes(pack: Pack, variant: Variant) -> dict[str, int]:
-    """Bytes of the weights, which variants may share, and of the graph."""
-    files = pack.manifest.files
-    return {
-        "weights_bytes": sum(files[name].bytes for name in variant.external_data),
+        # Variants may share weights.
+        "weights_bytes": sum(files[file].bytes for file in variant.external_data),
         "graphs_bytes": files[variant.graph].bytes,
+        "load_s": round(statistics.median(each["load_s"] for each in measured), 4),
+        "memory": {
+            step: {kind: int(statistics.median(each[step][kind] for each in measured)) for kind in measured[0][step]}
+            for step in STEPS
+        },
     }
-
-
-def _median_memory(measured: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    return {name: int(statistics.median(each[name] for each in measured)) for name in measured[0]}
 
 
 def _median_import(repetitions: int) -> float:
@@ -165,15 +153,8 @@ def table(results: Mapping[str, Any]) -> str:
     installed = sorted(results["install_bytes"].items(), key=lambda pair: -pair[1])
     packages = [(name, _megabytes(size)) for name, size in installed]
     packages.append(("all", _megabytes(sum(results["install_bytes"].values()))))
-    header = (
-        "variant",
-        "weights MB",
-        "graphs kB",
-        "load s",
-        "imported, MB resident / anonymous",
-        "loaded",
-        "after texts",
-    )
+    memory = ("imported, MB resident / anonymous", "loaded", "after texts")
+    header = ("variant", "weights MB", "graphs kB", "load s", *memory)
     summary = f"pack {_megabytes(results['pack_bytes'])} MB, import {results['import_s']:.2f} s"
     return "\n\n".join([text_table(header, variants), summary, text_table(("installed", "MB"), packages)])
 

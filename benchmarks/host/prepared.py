@@ -7,23 +7,23 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import add_number, add_pack, add_variant, variant_of
 from benchmarks.fresh_process import in_fresh_process
-from benchmarks.host.variant import add_variant, variant_of
 from benchmarks.host.worker import (
     TEXTS,
     TOKENS,
-    WORKER,
     ColdJob,
-    IdleJob,
-    LimitedJob,
-    PrepareJob,
-    RunJob,
     ShareJob,
+    measure_cold,
+    measure_idle,
+    measure_limited,
+    measure_prepare,
+    measure_run,
+    measure_share,
 )
-from benchmarks.jobs import Job
+from benchmarks.jobs import VariantJob
 from benchmarks.speed.peak import measured_peak
 from benchmarks.spreads import cell, spread
 from embedpack.engine.loading import PackGraph
@@ -40,17 +40,15 @@ EXAMPLES = """\
 TIMES = ("start_s", "import_s", "load_s", "first_s")
 MEMORY = ("after_import", "after_load", "after_texts")
 
-# Runs a job in a fresh process, with a plain or with a prepared pack.
-Measure = Callable[[Job], Any]
+# Calls a function on a job in a fresh process, with a plain or with a prepared pack.
+InProcess = Callable[..., Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
-    parser.add_argument("pack", type=Path, metavar="PACK", help="folder of the pack")
+    add_pack(parser)
     add_variant(parser)
-    parser.add_argument(
-        "--repetitions", type=int, default=7, metavar="N", help="repetitions of every time; default: %(default)s"
-    )
+    add_number(parser, "--repetitions", 7, "repetitions of every time")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -68,8 +66,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "threads": options.threads or available_cores(),
     }
     with tempfile.TemporaryDirectory() as cache:
-        forms = {"plain": partial(_measure, cache=""), "prepared": partial(_measure, cache=cache)}
-        prepared = forms["prepared"]
+        prepared = partial(in_fresh_process, environment={CACHE_VARIABLE: cache})
+        forms: dict[str, InProcess] = {
+            "plain": partial(in_fresh_process, environment={CACHE_VARIABLE: ""}),
+            "prepared": prepared,
+        }
         return {
             "model": pack.manifest.name,
             "fingerprint": pack.manifest.source.fingerprint,
@@ -77,25 +78,21 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "graph": graph.name,
             "weights_bytes": graph.weight_sizes.total,
             "repetitions": options.repetitions,
-            "prepare": prepared(PrepareJob(**job)),
+            "prepare": prepared(measure_prepare, VariantJob(**job)),
             "cold": _cold_starts(forms, job, options.repetitions),
-            "two_processes": {form: measure(ShareJob(**job)) for form, measure in forms.items()},
+            "two_processes": {form: call(measure_share, ShareJob(**job)) for form, call in forms.items()},
             **_threads_and_peak(prepared, job, options.repetitions),
-            "idle": prepared(IdleJob(**job)),
-            "one_cpu": prepared(LimitedJob(**job)),
+            "idle": prepared(measure_idle, VariantJob(**job)),
+            "one_cpu": prepared(measure_limited, VariantJob(**job)),
         }
 
 
-def _measure(job: Job, cache: str) -> Any:
-    return in_fresh_process(job, WORKER, {CACHE_VARIABLE: cache})
-
-
-def _cold_starts(forms: Mapping[str, Measure], job: Mapping[str, Any], repetitions: int) -> dict[str, Any]:
+def _cold_starts(forms: Mapping[str, InProcess], job: Mapping[str, Any], repetitions: int) -> dict[str, Any]:
     """Cold starts of each form, interleaved; the first of each fills the system's file cache and does not count."""
     starts: dict[str, list[dict[str, Any]]] = {form: [] for form in forms}
     for _ in range(repetitions + 1):
-        for form, measure in forms.items():
-            starts[form].append(measure(ColdJob(**job, started=time.time())))
+        for form, call in forms.items():
+            starts[form].append(call(measure_cold, ColdJob(**job, started=time.time())))
     return {form: _cold_start(measured[1:]) for form, measured in starts.items()}
 
 
@@ -110,14 +107,14 @@ def _cold_start(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**times, "memory": memory, "peak_after_load": peak}
 
 
-def _threads_and_peak(measure: Measure, job: Mapping[str, Any], repetitions: int) -> dict[str, Any]:
+def _threads_and_peak(call: InProcess, job: Mapping[str, Any], repetitions: int) -> dict[str, Any]:
     """Times on one thread and on all, interleaved with the peak of as many cores."""
     counts = sorted({1, int(job["threads"])})
     runs: dict[int, list[dict[str, float]]] = {count: [] for count in counts}
     peaks: dict[int, list[dict[str, Any]]] = {count: [] for count in counts}
     for _ in range(repetitions):
         for count in counts:
-            runs[count].append(measure(RunJob(**{**job, "threads": count})))
+            runs[count].append(call(measure_run, VariantJob(**{**job, "threads": count})))
             peaks[count].append(measured_peak(count))
     return {
         "threads": {
@@ -161,29 +158,18 @@ def _sharing(results: Mapping[str, Any]) -> str:
         (form, *(f"{memory[process][kind] / 1e6:.1f}" for process in ("first", "second") for kind in ("rss", "pss")))
         for form, memory in results["two_processes"].items()
     ]
-    return text_table(
-        ("two processes", "first: resident MB", "Pss MB", "second: resident MB", "Pss MB"),
-        rows,
-    )
+    return text_table(("two processes", "first: resident MB", "Pss MB", "second: resident MB", "Pss MB"), rows)
 
 
 def _threads(results: Mapping[str, Any]) -> str:
     threads = results["threads"]
-    rows = [
-        (
-            count,
-            *(
-                text
-                for kind in ("", "texts_")
-                for text in (
-                    cell(times[f"{kind}wall_s"], 1e3, 1),
-                    cell(times[f"{kind}cpu_s"], 1e3, 1),
-                    f"{threads['1'][f'{kind}wall_s']['median'] / times[f'{kind}wall_s']['median']:.2f}",
-                )
-            ),
-        )
-        for count, times in threads.items()
-    ]
+    rows = []
+    for count, times in threads.items():
+        row = [count]
+        for kind in ("", "texts_"):
+            speed_up = threads["1"][f"{kind}wall_s"]["median"] / times[f"{kind}wall_s"]["median"]
+            row += [cell(times[f"{kind}{clock}"], 1e3, 1) for clock in ("wall_s", "cpu_s")] + [f"{speed_up:.2f}"]
+        rows.append(row)
     header = ("threads", f"a text of {TOKENS} tokens: wall ms", "CPU ms", "speed-up",
               f"{TEXTS} of them: wall ms", "CPU ms", "speed-up")  # fmt: skip
     return "\n".join([text_table(header, rows), *concurrent_peak(results["peak"])])

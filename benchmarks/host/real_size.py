@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fresh_process import in_fresh_process
-from benchmarks.host.embedder_worker import WORKER, AdapterJob, PageJob
+from benchmarks.host.embedder_worker import AdapterJob, PageJob, measure_adapters, measure_page
 from benchmarks.spreads import cell
 from benchmarks.timing import KIBIBYTE
 from embedpack import EmbedpackError
@@ -46,9 +46,15 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         steps["export switchable, three tasks"] = _export(checkpoint, folder / "switchable", "switchable", options)
         pack_bytes["switchable, three tasks"] = _pack_bytes(folder / "switchable")
     threads = options.threads or available_cores()
-    adapters = _adapters(folder, threads, options.repetitions) if options.switchable else None
+    adapters = None
+    if options.switchable:
+        merged, switchable = (str((folder / mode).resolve()) for mode in ("merged", "switchable"))
+        pair = AdapterJob(
+            merged=merged, switchable=switchable, task=TASK, threads=threads, repetitions=options.repetitions
+        )
+        adapters = in_fresh_process(measure_adapters, pair)
     job = PageJob(pack=str((folder / "merged").resolve()), variant=f"{TASK}-int8", threads=threads, seed=options.seed)
-    opened = in_fresh_process(job, WORKER)
+    opened = in_fresh_process(measure_page, job)
     return {
         "checkpoint_bytes": sum(path.stat().st_size for path in checkpoint.rglob("*.safetensors")),
         "steps": steps,
@@ -66,13 +72,6 @@ def _export(checkpoint: Path, pack: Path, mode: str, options: argparse.Namespace
     command += ["--task", TASK] if mode == "merged" else []
     command += ["--calibrate", str(options.calibrate)] if options.calibrate else []
     return _step(command)
-
-
-def _adapters(folder: Path, threads: int, repetitions: int) -> Any:
-    """Times with switchable adapters relative to a merged one."""
-    merged, switchable = (str((folder / mode).resolve()) for mode in ("merged", "switchable"))
-    job = AdapterJob(merged=merged, switchable=switchable, task=TASK, threads=threads, repetitions=repetitions)
-    return in_fresh_process(job, WORKER)
 
 
 def _step(command: Sequence[str]) -> dict[str, float]:
@@ -104,19 +103,13 @@ def table(results: Mapping[str, Any]) -> str:
         f"after a page {opened['after_page']['rss'] / 1e9:.2f} GB",
         f"int8 products alone: {opened['product_gops']:.0f} GOPS",
     ]
-    speeds = [
-        (
-            name,
-            item["tokens"],
-            f"{item['wall_s']:.2f}",
-            f"{item['tokens'] / item['wall_s']:.1f}",
-            f"{item['share']:.0%}",
-        )
-        for name, item in opened["runs"].items()
-    ]
+    speeds = []
+    for name, run in opened["runs"].items():
+        tokens, seconds = run["tokens"], run["wall_s"]
+        speeds.append((name, tokens, f"{seconds:.2f}", f"{tokens / seconds:.1f}", f"{run['share']:.0%}"))
     adapters = [
-        (name, cell(item["cpu"], 1, 3), cell(item["wall"], 1, 3))
-        for name, item in (results.get("switchable_over_merged") or {}).items()
+        (name, cell(ratios["cpu"], 1, 3), cell(ratios["wall"], 1, 3))
+        for name, ratios in (results.get("switchable_over_merged") or {}).items()
     ]
     return "\n\n".join(
         [

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.arguments import add_number, add_pack, add_variant, variant_of
 from benchmarks.fresh_process import in_fresh_process
-from benchmarks.host.variant import add_variant, variant_of
-from benchmarks.host.worker import WORKER, SoakJob
+from benchmarks.host.worker import SoakJob, measure_soak
 from embedpack.errors import InputError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import read_pack
@@ -31,10 +30,10 @@ PER_TEXTS = 10_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
-    parser.add_argument("pack", type=Path, metavar="PACK", help="folder of the pack")
+    add_pack(parser)
     add_variant(parser)
-    parser.add_argument("--texts", type=int, default=10_000, metavar="N", help="number of texts; default: %(default)s")
-    parser.add_argument("--every", type=int, default=500, metavar="N", help="texts of a call; default: %(default)s")
+    add_number(parser, "--texts", 10_000, "number of texts")
+    add_number(parser, "--every", 500, "texts of a call")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         every=options.every,
         seed=options.seed,
     )
-    measured = in_fresh_process(job, WORKER)
+    measured = in_fresh_process(measure_soak, job)
     return {
         "model": pack.manifest.name,
         "fingerprint": pack.manifest.source.fingerprint,

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from benchmarks.jobs import Job, VariantJob, do_job
+from benchmarks.jobs import VariantJob
 from benchmarks.timing import Timing, count_threads, memory, repeated
 
 if TYPE_CHECKING:
     from embedpack import Embedder
 
-WORKER = "benchmarks.host.worker"
 TOKENS = 128
 TEXTS = 16
 IDLE_TEXTS = 8
@@ -29,49 +27,19 @@ MIN_SOAK_TOKENS, MAX_SOAK_TOKENS = 6, 512
 
 
 class ColdJob(VariantJob, frozen=True):
-    """Time from the start of the process to the first vector, and memory after each step.
-
-    Attributes:
-        started: `time.time()` just before the process was started.
-    """
+    """A variant, and `time.time()` just before the process was started."""
 
     started: float
 
 
-class PrepareJob(VariantJob, frozen=True):
-    """Time, disk space and peak memory of preparing the variant."""
-
-
 class ShareJob(VariantJob, frozen=True):
-    """Memory of two processes that have the same pack open.
-
-    Attributes:
-        other: process id of the first one; None in the first one, which starts the second.
-    """
+    """A variant to open in two processes; `other` is the id of the first one, None in that one."""
 
     other: int | None = None
 
 
-class IdleJob(VariantJob, frozen=True):
-    """CPU time of a loaded pack between calls."""
-
-
-class RunJob(VariantJob, frozen=True):
-    """Wall and CPU time of a call with one text of TOKENS tokens, and of a call with TEXTS of them."""
-
-
-class LimitedJob(VariantJob, frozen=True):
-    """Number of threads of a process that is limited to one CPU; `threads` is not used."""
-
-
 class SoakJob(VariantJob, frozen=True):
-    """Memory while texts of mixed lengths are embedded.
-
-    Attributes:
-        texts: number of texts.
-        every: texts of a call; memory is read after each call.
-        seed: seed of the lengths.
-    """
+    """A variant, the number of texts to embed, `every` of them a call, and the seed of their lengths."""
 
     texts: int
     every: int
@@ -101,8 +69,8 @@ def measure_cold(job: ColdJob) -> dict[str, Any]:
     }
 
 
-def measure_prepare(job: PrepareJob) -> dict[str, Any]:
-    """Measure seconds, disk space and memory of preparing."""
+def measure_prepare(job: VariantJob) -> dict[str, Any]:
+    """Measure seconds, disk space and peak memory of preparing."""
     from embedpack.engine.prepare import prepare_variant
     from embedpack.engine.prepared import cache_folder
     from embedpack.pack.folder import read_pack
@@ -127,12 +95,12 @@ def measure_share(job: ShareJob) -> dict[str, Any]:
     model = open_model(job)
     model.encode(text_of(TOKENS))
     if job.other is None:
-        shared: dict[str, Any] = in_fresh_process(msgspec.structs.replace(job, other=os.getpid()), WORKER)
+        shared: dict[str, Any] = in_fresh_process(measure_share, msgspec.structs.replace(job, other=os.getpid()))
         return shared
     return {"first": memory(job.other), "second": memory()}
 
 
-def measure_idle(job: IdleJob) -> dict[str, float]:
+def measure_idle(job: VariantJob) -> dict[str, float]:
     """Measure the share of one CPU that a waiting process uses."""
     model = open_model(job)
     model.encode([text_of(TOKENS)] * IDLE_TEXTS)
@@ -141,8 +109,8 @@ def measure_idle(job: IdleJob) -> dict[str, float]:
     return {"cpu_share": (time.process_time() - cpu) / (time.perf_counter() - wall)}
 
 
-def measure_run(job: RunJob) -> Timing:
-    """Measure a call with one text, and with several (keys with "texts_")."""
+def measure_run(job: VariantJob) -> Timing:
+    """Measure a call with one text of TOKENS tokens, and with TEXTS of them (keys with "texts_")."""
     model = open_model(job)
     one = repeated(partial(model.encode, text_of(TOKENS)), min_calls=CALLS)
     several = repeated(partial(model.encode, [text_of(TOKENS)] * TEXTS), min_calls=CALLS)
@@ -150,8 +118,8 @@ def measure_run(job: RunJob) -> Timing:
     return {key: one[key] for key in keys} | {f"texts_{key}": several[key] for key in keys}
 
 
-def measure_limited(job: LimitedJob) -> dict[str, int]:
-    """Count the threads that loading and encoding add on one CPU; those of tokenizers are switched off."""
+def measure_limited(job: VariantJob) -> dict[str, int]:
+    """Count the threads that loading and encoding add on one CPU; `threads` is not used, tokenizers add none."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from embedpack import Embedder
@@ -189,18 +157,3 @@ def open_model(job: VariantJob) -> Embedder:
 def text_of(tokens: int) -> str:
     """Text of about that many tokens in any vocabulary: one letter a token."""
     return " ".join("a" for _ in range(max(1, tokens - 2)))
-
-
-MEASURES: Mapping[type[Job], Callable[[Any], object]] = {
-    ColdJob: measure_cold,
-    PrepareJob: measure_prepare,
-    ShareJob: measure_share,
-    IdleJob: measure_idle,
-    RunJob: measure_run,
-    LimitedJob: measure_limited,
-    SoakJob: measure_soak,
-}
-
-
-if __name__ == "__main__":
-    do_job(MEASURES)

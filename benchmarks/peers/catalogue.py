@@ -21,14 +21,8 @@ class Step:
 class Peer:
     """A program that runs the model.
 
-    Attributes:
-        name: name in tables.
-        environment: name of its environment.
-        module: module of this package that opens it.
-        format: format that the module is asked for.
-        arithmetic: arithmetic of most of its products, whose peak its speed is compared with.
-        reads: kind of its inputs: token ids, or texts that it tokenizes itself.
-        steps: conversions, in order.
+    A module of this package opens it for one format. `arithmetic` is that of most of its products, whose peak its speed
+    is compared with; its inputs are token ids, or texts that it tokenizes itself.
     """
 
     name: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -12,6 +13,9 @@ import numpy.typing as npt
 from benchmarks.jobs import Job
 
 Vectors = npt.NDArray[np.float32]
+Rows = Sequence[Sequence[int]]
+# Texts of a batch of peers that do not batch by themselves.
+FIXED_BATCH = 64
 
 
 class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,14 +26,9 @@ class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The model that all peers run.
+    """The model that all peers run: folders of the merged checkpoint and of its conversions, file of calibration texts.
 
-    Attributes:
-        checkpoint: folder of the merged checkpoint.
-        models: folder of the models that peers convert it to.
-        calibration: file of calibration inputs.
-        pooling: "mean", "cls" or "last".
-        pad_token_id: id of the padding token.
+    `pooling` is "mean", "cls" or "last".
     """
 
     checkpoint: str
@@ -40,13 +39,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ConvertJob(Job, frozen=True, kw_only=True):
-    """Conversion of the model into a peer's format.
-
-    Attributes:
-        module: module of benchmarks.peers with a function `convert`.
-        format: format, one that the module has.
-        source: the model.
-    """
+    """Conversion of the model into a format by the function `convert` of a module of benchmarks.peers."""
 
     module: str
     format: str
@@ -54,17 +47,9 @@ class ConvertJob(Job, frozen=True, kw_only=True):
 
 
 class PeerJob(Job, frozen=True, kw_only=True):
-    """Time of a peer: repeated calls with one batch, or one pass over texts of mixed lengths.
+    """Time of a peer: calls with one batch, repeated for some seconds, or one pass over texts of mixed lengths.
 
-    Attributes:
-        module: module of benchmarks.peers with a function `open_model`.
-        format: format, one that the module has.
-        source: the model.
-        threads: number of threads of a call.
-        inputs: file of the inputs.
-        mixed: whether the inputs have mixed lengths.
-        seconds: time of repeated calls.
-        vectors: file to write the vectors to.
+    `module` is one of benchmarks.peers with a function `open_model`; `vectors` is a file to write.
     """
 
     module: str
@@ -77,14 +62,27 @@ class PeerJob(Job, frozen=True, kw_only=True):
     vectors: str
 
 
-class Model(Protocol):
-    """A loaded peer."""
+@dataclass(frozen=True)
+class Model:
+    """A loaded peer; both functions return unit vectors float32 [rows, dimensions] in the order of the inputs.
 
-    def batch(self, inputs: Inputs) -> Vectors:
-        """Vectors float32 [rows, dimensions] of unit length; all inputs in one batch, of equal length."""
+    Attributes:
+        batch: encodes inputs of equal length in one batch.
+        corpus: encodes any number of inputs of any length, in the peer's usual batches.
+    """
 
-    def corpus(self, inputs: Inputs) -> Vectors:
-        """Vectors of any number of inputs of any length in their order, in the peer's usual batches."""
+    batch: Callable[[Inputs], Vectors]
+    corpus: Callable[[Inputs], Vectors]
+
+    @classmethod
+    def of_ids(cls, run: Callable[[Rows], Vectors]) -> Model:
+        """Model that encodes a batch of token ids with `run`; longer inputs FIXED_BATCH rows at a time."""
+
+        def corpus(inputs: Inputs) -> Vectors:
+            starts = range(0, len(inputs.ids), FIXED_BATCH)
+            return np.concatenate([run(inputs.ids[start : start + FIXED_BATCH]) for start in starts])
+
+        return cls(lambda inputs: run(inputs.ids), corpus)
 
 
 def read_inputs(path: str) -> Inputs:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import llama_cpp
 import numpy as np
 
 from benchmarks.peers import llama_gguf
-from benchmarks.peers.job import ConvertJob, Inputs, PeerJob, Vectors, read_inputs
+from benchmarks.peers.job import Model, PeerJob, Rows, Vectors, read_inputs
 from benchmarks.peers.pooled import unit
 
 # Limits of a batch of texts of mixed lengths, which llama.cpp concatenates without padding.
@@ -18,41 +18,31 @@ MAX_TOKENS = 2048
 MAX_SEQUENCES = 64
 
 
-@dataclass(frozen=True)
-class LlamaModel:
-    """A context of llama.cpp, and the dimensions of its vectors."""
-
-    context: Any
-    dimensions: int
-
-    def batch(self, inputs: Inputs) -> Vectors:
-        return self._run(inputs.ids)
-
-    def corpus(self, inputs: Inputs) -> Vectors:
-        return np.concatenate([self._run(rows) for rows in _groups(inputs.ids)])
-
-    def _run(self, rows: Sequence[Sequence[int]]) -> Vectors:
-        """Encode one batch.
-
-        Raises:
-            ValueError: llama.cpp refuses the batch.
-        """
-        memory = llama_cpp.llama_get_memory(self.context)
-        if memory:
-            llama_cpp.llama_memory_clear(memory, True)
-        batch = llama_cpp.llama_batch_init(sum(map(len, rows)), 0, 1)
-        try:
-            _fill(batch, rows)
-            status = llama_cpp.llama_decode(self.context, batch)
-            if status:
-                raise ValueError(f"llama.cpp refuses a batch of {len(rows)} texts: status {status}")
-            vectors = [llama_cpp.llama_get_embeddings_seq(self.context, row) for row in range(len(rows))]
-            return unit(np.stack([np.array(vector[: self.dimensions], np.float32) for vector in vectors]))
-        finally:
-            llama_cpp.llama_batch_free(batch)
+convert = llama_gguf.convert
 
 
-def _fill(batch: Any, rows: Sequence[Sequence[int]]) -> None:
+def _encode(context: Any, dimensions: int, rows: Rows) -> Vectors:
+    """Encode one batch.
+
+    Raises:
+        ValueError: llama.cpp refuses the batch.
+    """
+    memory = llama_cpp.llama_get_memory(context)
+    if memory:
+        llama_cpp.llama_memory_clear(memory, True)
+    batch = llama_cpp.llama_batch_init(sum(map(len, rows)), 0, 1)
+    try:
+        _fill(batch, rows)
+        status = llama_cpp.llama_decode(context, batch)
+        if status:
+            raise ValueError(f"llama.cpp refuses a batch of {len(rows)} texts: status {status}")
+        vectors = [llama_cpp.llama_get_embeddings_seq(context, row) for row in range(len(rows))]
+        return unit(np.stack([np.array(vector[:dimensions], np.float32) for vector in vectors]))
+    finally:
+        llama_cpp.llama_batch_free(batch)
+
+
+def _fill(batch: Any, rows: Rows) -> None:
     number = 0
     for row, ids in enumerate(rows):
         for position, token in enumerate(ids):
@@ -65,7 +55,7 @@ def _fill(batch: Any, rows: Sequence[Sequence[int]]) -> None:
     batch.n_tokens = number
 
 
-def _groups(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
+def _groups(rows: Rows) -> Iterator[Rows]:
     """Successive rows, as many as fit the limits."""
     group: list[Sequence[int]] = []
     for row in rows:
@@ -76,7 +66,7 @@ def _groups(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
     yield group
 
 
-def open_model(job: PeerJob) -> LlamaModel:
+def open_model(job: PeerJob) -> Model:
     """Load the quantized model, with a context for the largest call.
 
     Raises:
@@ -98,9 +88,8 @@ def open_model(job: PeerJob) -> LlamaModel:
     context = llama_cpp.llama_init_from_model(model, parameters)
     if not context:
         raise ValueError(f"llama.cpp cannot create a context of {tokens} tokens for {path.name}")
-    return LlamaModel(context, llama_cpp.llama_model_n_embd(model))
-
-
-def convert(job: ConvertJob) -> None:
-    """Convert with `llama_gguf`."""
-    llama_gguf.convert(job)
+    encode = partial(_encode, context, llama_cpp.llama_model_n_embd(model))
+    return Model(
+        lambda inputs: encode(inputs.ids),
+        lambda inputs: np.concatenate([encode(rows) for rows in _groups(inputs.ids)]),
+    )

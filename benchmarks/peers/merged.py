@@ -6,14 +6,13 @@ Runs in a process of its own, in the benchmarks' environment.
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from benchmarks.jobs import Job, do_job
+from benchmarks.jobs import Job
 from benchmarks.peers.job import Inputs, read_inputs
-from benchmarks.speed.inputs import write_inputs
 from embedpack import EmbedpackError
 from embedpack.errors import InputError
 from embedpack.inputs.tokenizer import TextTokenizer
@@ -31,16 +30,10 @@ MAX_TOKENS = 128
 
 
 class MergeJob(Job, frozen=True, kw_only=True):
-    """Merge a checkpoint, and encode inputs with torch.
+    """Checkpoint and adapters of a pack, the task to merge, and files to write.
 
-    Attributes:
-        checkpoint: folder of the checkpoint that the pack was exported from.
-        adapters: folders of the adapters by task, as at the export.
-        task: task of the adapter to merge.
-        fingerprint: fingerprint of the pack.
-        merged: folder of the merged checkpoint to write.
-        calibration: file of calibration inputs to write.
-        vectors: file of the vectors to write, by file of inputs.
+    `merged` is the folder of the merged checkpoint, `calibration` the file of calibration inputs, `vectors` has a file
+    of vectors by file of inputs.
     """
 
     checkpoint: str
@@ -52,12 +45,19 @@ class MergeJob(Job, frozen=True, kw_only=True):
     vectors: dict[str, str]
 
 
-def merge(job: MergeJob) -> dict[str, str]:
+def merge(job: MergeJob) -> None:
     """Do the job; a merged checkpoint that exists stays.
 
     Raises:
-        EmbedpackError: the pack was exported from other files, or they cannot be read.
+        SystemExit: the pack was exported from other files, or they cannot be read.
     """
+    try:
+        _merge(job)
+    except EmbedpackError as error:
+        raise SystemExit(str(error)) from error
+
+
+def _merge(job: MergeJob) -> None:
     from embedpack_export.reference.torch.loading import load_model
     from embedpack_export.reference.torch.text_model import TextModel
 
@@ -72,14 +72,13 @@ def merge(job: MergeJob) -> dict[str, str]:
     reference = TextModel(model, TextTokenizer(plan.tokenizer_json, plan.max_tokens), plan.pooling)
     for inputs, vectors in job.vectors.items():
         np.save(vectors, reference.encode(read_inputs(inputs).texts))
-    write_inputs(Path(job.calibration), _calibration(plan))
+    Path(job.calibration).write_bytes(msgspec.json.encode(_calibration(plan)))
     target = Path(job.merged)
     if not target.exists():
         partial = target.with_name(f"{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         _save(plan, model, partial)
         partial.rename(target)
-    return {}
 
 
 def _calibration(plan: ExportPlan) -> Inputs:
@@ -101,17 +100,3 @@ def _save(plan: ExportPlan, model: object, target: Path) -> None:
         if source.exists():
             (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source, target / name)
-
-
-def main() -> int:
-    """Do the job and return the exit status."""
-    try:
-        do_job({MergeJob: merge})
-    except EmbedpackError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,51 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openvino as ov
 
-from benchmarks.peers.job import ConvertJob, Inputs, PeerJob, Vectors, read_inputs
-from benchmarks.peers.pooled import in_fixed_batches, padded, pooled
+from benchmarks.peers.job import ConvertJob, Model, PeerJob, Rows, Vectors, read_inputs
+from benchmarks.peers.pooled import padded, pooled
 
 # Values of an activation that share a scale; a quarter faster than the default.
 GROUP = "128"
 
 
-@dataclass(frozen=True)
-class OpenVinoModel:
-    """Model that pools the hidden states of token ids."""
-
-    request: Any
-    pooling: str
-    pad_token_id: int
-
-    def batch(self, inputs: Inputs) -> Vectors:
-        return self._run(inputs.ids)
-
-    def corpus(self, inputs: Inputs) -> Vectors:
-        return in_fixed_batches(inputs.ids, self._run)
-
-    def _run(self, rows: Sequence[Sequence[int]]) -> Vectors:
-        ids, mask = padded(rows, self.pad_token_id)
-        (states,) = self.request.infer([ids, mask]).values()
-        return pooled(states, mask, self.pooling)
-
-
-def open_model(job: PeerJob) -> OpenVinoModel:
+def open_model(job: PeerJob) -> Model:
     """Compile for the CPU, for one call at a time, with OpenVINO's default precision of float parts."""
-    settings = {
-        "INFERENCE_NUM_THREADS": job.threads,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
+    settings = {"INFERENCE_NUM_THREADS": job.threads, "PERFORMANCE_HINT": "LATENCY"}
     if job.format == "weights":
         settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = GROUP
     compiled = ov.Core().compile_model(_path(job.source.models, job.format), "CPU", settings)
-    return OpenVinoModel(compiled.create_infer_request(), job.source.pooling, job.source.pad_token_id)
+    request = compiled.create_infer_request()
+
+    def run(rows: Rows) -> Vectors:
+        ids, mask = padded(rows, job.source.pad_token_id)
+        (states,) = request.infer([ids, mask]).values()
+        return pooled(states, mask, job.source.pooling)
+
+    return Model.of_ids(run)
 
 
 def convert(job: ConvertJob) -> None:

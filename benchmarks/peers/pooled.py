@@ -1,17 +1,13 @@
-"""Pooling and batching for peers that return hidden states."""
+"""Pooling and padding for peers that return hidden states."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.peers.job import Vectors
+from benchmarks.peers.job import Rows, Vectors
 
 Ids = npt.NDArray[np.int64]
-# Texts of a batch.
-FIXED_BATCH = 64
 
 
 def pooled(states: npt.NDArray[np.float32], mask: Ids, pooling: str) -> Vectors:
@@ -36,7 +32,7 @@ def unit(vectors: npt.NDArray[np.float32]) -> Vectors:
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def padded(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Ids, Ids]:
+def padded(rows: Rows, pad_token_id: int) -> tuple[Ids, Ids]:
     """Token ids and mask, int64 [rows, longest], padded on the right."""
     ids = np.full((len(rows), max(map(len, rows))), pad_token_id, np.int64)
     mask = np.zeros_like(ids)
@@ -44,13 +40,3 @@ def padded(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Ids, Ids]:
         ids[number, : len(row)] = row
         mask[number, : len(row)] = 1
     return ids, mask
-
-
-def in_fixed_batches(rows: Sequence[Sequence[int]], run: Callable[[Sequence[Sequence[int]]], Vectors]) -> Vectors:
-    """Vectors of all rows in their order, computed FIXED_BATCH rows at a time."""
-    return np.concatenate([run(batch) for batch in _batches(rows)])
-
-
-def _batches(rows: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
-    for start in range(0, len(rows), FIXED_BATCH):
-        yield rows[start : start + FIXED_BATCH]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fresh_process import in_fresh_process
-from benchmarks.jobs import Job
+from benchmarks.fresh_process import AnyJob, in_fresh_process
 from benchmarks.peers.catalogue import PEERS, Peer, Step
 from benchmarks.peers.environments import ENVIRONMENTS, python_of
 from benchmarks.peers.job import ConvertJob, PeerJob, Source
-from benchmarks.peers.merged import MergeJob
+from benchmarks.peers.merged import MergeJob, merge
+from benchmarks.peers.worker import convert, measure
 from benchmarks.speed.runs import Run, reason_of
 from benchmarks.speed.workloads import Workload
 from embedpack import EmbedpackError
@@ -22,8 +22,6 @@ from embedpack.errors import InputError, unknown
 from embedpack.pack.folder import Pack
 from embedpack.progress import Progress
 
-WORKER = "benchmarks.peers.worker"
-MERGE_WORKER = "benchmarks.peers.merged"
 OWN_BATCHING = "its own"
 # Seconds; a conversion or a measurement that takes longer hangs.
 TIMEOUT = 1800
@@ -31,14 +29,10 @@ TIMEOUT = 1800
 
 @dataclass(frozen=True)
 class PeerOptions:
-    """Options of the command line about peers.
+    """Options of the command line about peers; without names of peers all are measured.
 
-    Attributes:
-        peers: names of the peers to measure; empty for all.
-        environments: folder of the environments and of the converted models.
-        checkpoint: folder of the checkpoint that the pack was exported from.
-        adapters: folders of the adapters by task, as at the export.
-        task: task to measure.
+    `environments` is the folder of the environments and of the converted models; checkpoint and adapters, by task, are
+    those that the pack was exported from.
     """
 
     peers: Sequence[str]
@@ -50,13 +44,9 @@ class PeerOptions:
 
 @dataclass(frozen=True)
 class PeerSetup:
-    """Peers that are ready to be measured.
+    """Peers with the interpreters of their environments, and the reasons of missing ones, by name.
 
-    Attributes:
-        peers: interpreter of every peer's environment.
-        source: the model that they run.
-        missing: reason of every peer that could not be set up, by its name.
-        reference: files of the vectors of torch in float32, by workload.
+    `reference` has the files of the vectors of torch in float32, by workload.
     """
 
     peers: Mapping[Peer, Path]
@@ -82,9 +72,9 @@ class PeerSetup:
                         seconds=seconds,
                         vectors=vectors,
                     )
-                    measure = partial(_run_worker, job, python, count)
+                    call = partial(_run_worker, measure, job, python, count)
                     batching = "" if workload.shape else OWN_BATCHING
-                    yield Run(peer.name, True, workload, count, batching, vectors, measure)
+                    yield Run(peer.name, True, workload, count, batching, vectors, call)
 
     def describe(self) -> dict[str, Any]:
         """Names, versions and missing peers, for the results file."""
@@ -104,7 +94,11 @@ def set_up_peers(options: PeerOptions, pack: Pack, workloads: Sequence[Workload]
     Raises:
         EmbedpackError: a peer's name is unknown, the pack is of another checkpoint, or torch cannot load it.
     """
-    selected = _selected(options.peers)
+    by_name = {peer.name: peer for peer in PEERS}
+    for name in options.peers:
+        if name not in by_name:
+            raise InputError(unknown("--peer", name, by_name))
+    selected = [peer for peer in PEERS if not options.peers or peer.name in options.peers]
     environments = options.environments.resolve()
     models = environments / "models" / pack.manifest.source.fingerprint[:16] / options.task
     models.mkdir(parents=True, exist_ok=True)
@@ -125,7 +119,7 @@ def set_up_peers(options: PeerOptions, pack: Pack, workloads: Sequence[Workload]
         calibration=source.calibration,
         vectors={workload.path: reference[workload.name] for workload in workloads},
     )
-    in_fresh_process(job, MERGE_WORKER)
+    in_fresh_process(merge, job)
     peers: dict[Peer, Path] = {}
     missing: dict[str, str] = {}
     with Progress("setting up peers", len(selected)) as progress:
@@ -136,14 +130,6 @@ def set_up_peers(options: PeerOptions, pack: Pack, workloads: Sequence[Workload]
                 missing[peer.name] = reason_of(error)
             progress.advance(1)
     return PeerSetup(peers, source, missing, reference)
-
-
-def _selected(names: Sequence[str]) -> list[Peer]:
-    by_name = {peer.name: peer for peer in PEERS}
-    for name in names:
-        if name not in by_name:
-            raise InputError(unknown("--peer", name, by_name))
-    return [peer for peer in PEERS if not names or peer.name in names]
 
 
 def _set_up(peer: Peer, source: Source, environments: Path) -> Path:
@@ -162,17 +148,12 @@ def _convert(step: Step, source: Source, python: Path) -> None:
     if stamp.is_file() and stamp.read_text("utf-8") == digest:
         return
     stamp.unlink(missing_ok=True)
-    _run_worker(ConvertJob(module=step.module, format=step.format, source=source), python, 1)
+    _run_worker(convert, ConvertJob(module=step.module, format=step.format, source=source), python, 1)
     stamp.write_text(digest, "utf-8")
 
 
-def _run_worker(job: Job, python: Path, threads: int) -> Any:
+def _run_worker(measure: Callable[[AnyJob], Any], job: AnyJob, python: Path, threads: int) -> Any:
     """Run a job with no packages but the environment's, no model hub, and a fixed number of threads."""
-    variables = {
-        "PYTHONPATH": "",
-        "PYTHONNOUSERSITE": "1",
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-    }
-    return in_fresh_process(job, WORKER, variables, str(python), TIMEOUT)
+    variables = {"PYTHONPATH": "", "PYTHONNOUSERSITE": "1", "HF_HUB_OFFLINE": "1"}
+    variables |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return in_fresh_process(measure, job, variables, str(python), TIMEOUT)

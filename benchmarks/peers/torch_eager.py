@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AutoModel
 
-from benchmarks.peers.job import Inputs, PeerJob, Vectors
-from benchmarks.peers.pooled import in_fixed_batches, padded, pooled
+from benchmarks.peers.job import Model, PeerJob, Rows, Vectors
+from benchmarks.peers.pooled import padded, pooled
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-@dataclass(frozen=True)
-class TorchModel:
-    """Model that pools the hidden states of token ids."""
-
-    model: Any
-    pooling: str
-    pad_token_id: int
-
-    def batch(self, inputs: Inputs) -> Vectors:
-        return self._run(inputs.ids)
-
-    def corpus(self, inputs: Inputs) -> Vectors:
-        return in_fixed_batches(inputs.ids, self._run)
-
-    def _run(self, rows: Sequence[Sequence[int]]) -> Vectors:
-        ids, mask = padded(rows, self.pad_token_id)
-        with torch.inference_mode():
-            states = self.model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
-        return pooled(states.last_hidden_state.float().numpy(), mask, self.pooling)
-
-
-def open_model(job: PeerJob) -> TorchModel:
+def open_model(job: PeerJob) -> Model:
     """Load the checkpoint, with the default attention of transformers (sdpa)."""
     torch.set_num_threads(job.threads)
-    return TorchModel(load(job.source.checkpoint, job.format), job.source.pooling, job.source.pad_token_id)
+    model = load(job.source.checkpoint, job.format)
+
+    def run(rows: Rows) -> Vectors:
+        ids, mask = padded(rows, job.source.pad_token_id)
+        with torch.inference_mode():
+            states = model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
+        return pooled(states.last_hidden_state.float().numpy(), mask, job.source.pooling)
+
+    return Model.of_ids(run)
 
 
 def load(checkpoint: str, dtype: str) -> Any:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnxruntime as ort
 
-from benchmarks.peers.job import ConvertJob, Inputs, PeerJob, Vectors
-from benchmarks.peers.pooled import in_fixed_batches, padded, pooled
+from benchmarks.peers.job import ConvertJob, Model, PeerJob, Rows, Vectors
+from benchmarks.peers.pooled import padded, pooled
 
 FILE = "model.onnx"
 # Names and files that other programs expect of an ONNX model.
@@ -20,33 +17,19 @@ OUTPUT = "last_hidden_state"
 TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
-@dataclass(frozen=True)
-class OnnxModel:
-    """Model that pools the hidden states of token ids."""
-
-    session: Any
-    pooling: str
-    pad_token_id: int
-
-    def batch(self, inputs: Inputs) -> Vectors:
-        return self._run(inputs.ids)
-
-    def corpus(self, inputs: Inputs) -> Vectors:
-        return in_fixed_batches(inputs.ids, self._run)
-
-    def _run(self, rows: Sequence[Sequence[int]]) -> Vectors:
-        ids, mask = padded(rows, self.pad_token_id)
-        (states,) = self.session.run([OUTPUT], {"input_ids": ids, "attention_mask": mask})
-        return pooled(states, mask, self.pooling)
-
-
-def open_model(job: PeerJob) -> OnnxModel:
+def open_model(job: PeerJob) -> Model:
     """Open a session with the default optimizations of onnxruntime."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = job.threads
     path = folder(job.source.models, job.format) / FILE
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return OnnxModel(session, job.source.pooling, job.source.pad_token_id)
+
+    def run(rows: Rows) -> Vectors:
+        ids, mask = padded(rows, job.source.pad_token_id)
+        (states,) = session.run([OUTPUT], {"input_ids": ids, "attention_mask": mask})
+        return pooled(states, mask, job.source.pooling)
+
+    return Model.of_ids(run)
 
 
 def folder(models: str, name: str) -> Path:
@@ -62,7 +45,12 @@ def convert(job: ConvertJob) -> None:
     if job.format == "fp32":
         _export(job.source.checkpoint, target)
     else:
-        _quantize(folder(job.source.models, "fp32"), target)
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        source = folder(job.source.models, "fp32")
+        # Files of more than 2 GB do not fit in one protobuf file.
+        large = sum(path.stat().st_size for path in source.iterdir()) > 1 << 31
+        quantize_dynamic(source / FILE, target / FILE, weight_type=QuantType.QInt8, use_external_data_format=large)
 
 
 def _export(checkpoint: str, target: Path) -> None:
@@ -88,16 +76,3 @@ def _export(checkpoint: str, target: Path) -> None:
     for name in TOKENIZER:
         if (Path(checkpoint) / name).exists():
             shutil.copyfile(Path(checkpoint) / name, target / name)
-
-
-def _quantize(source: Path, target: Path) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(
-        source / FILE, target / FILE, weight_type=QuantType.QInt8, use_external_data_format=_is_large(source)
-    )
-
-
-def _is_large(source: Path) -> bool:
-    """Report whether the files exceed the 2 GB of one protobuf file."""
-    return sum(path.stat().st_size for path in source.iterdir()) > 1 << 31

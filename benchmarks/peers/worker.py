@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.jobs import do_job
 from benchmarks.peers.job import ConvertJob, Inputs, Model, PeerJob, Vectors, read_inputs
 from benchmarks.timing import memory, once, repeated
 
@@ -42,15 +40,3 @@ def measure(job: PeerJob) -> dict[str, Any]:
         vectors = model.batch(inputs)
     np.save(job.vectors, vectors)
     return {**timing, "load_s": loaded, "memory": memory()}
-
-
-def main() -> None:
-    """Do the job; stdout is for its result alone, and what libraries print goes to stderr."""
-    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    do_job({ConvertJob: convert, PeerJob: measure}, results)
-    results.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.arguments import add_number
 from benchmarks.fresh_process import in_fresh_process
 from benchmarks.search.worker import (
     BATCHES,
@@ -14,9 +15,10 @@ from benchmarks.search.worker import (
     OVERSAMPLES,
     SLOPE,
     SPREAD,
-    WORKER,
     ScanJob,
     StagesJob,
+    measure_scan,
+    measure_stages,
 )
 from benchmarks.spreads import cell, spread
 from embedpack.errors import InputError
@@ -45,9 +47,7 @@ Seconds = Mapping[str, Mapping[str, Mapping[str, list[float]]]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
-    parser.add_argument(
-        "--rows", type=int, default=1_000_000, metavar="N", help="number of documents; default: %(default)s"
-    )
+    add_number(parser, "--rows", 1_000_000, "number of documents")
     parser.add_argument(
         "--dimensions",
         type=int,
@@ -56,9 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="D",
         help="dimensions of the two-stage search; default: 384 1024 2048",
     )
-    parser.add_argument(
-        "--repetitions", type=int, default=5, metavar="N", help="repetitions of every call; default: %(default)s"
-    )
+    add_number(parser, "--repetitions", 5, "repetitions of every call")
     parser.set_defaults(threads=1)
 
 
@@ -85,25 +83,23 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     ]
     measured = []
     with Progress("measuring", 1 + len(stages)) as progress:
-        for job in (scan, *stages):
-            measured.append(in_fresh_process(job, WORKER, ONE_THREAD))
+        scanned = in_fresh_process(measure_scan, scan, ONE_THREAD)
+        progress.advance(1)
+        for job in stages:
+            measured.append(_stages_row(job, in_fresh_process(measure_stages, job, ONE_THREAD)))
             progress.advance(1)
     return {
         "rows": options.rows,
         "repetitions": options.repetitions,
-        "scan": _scan_row(measured[0]),
+        "scan": {
+            "bits": SCAN_BITS,
+            "k": SCAN_K,
+            "codes": "random",
+            "calls": _calls(scanned["seconds"], "faiss"),
+            "peak_bytes": scanned["peak_bytes"],
+        },
         "vectors": VECTORS,
-        "stages": [_stages_row(job, results) for job, results in zip(stages, measured[1:], strict=True)],
-    }
-
-
-def _scan_row(results: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "bits": SCAN_BITS,
-        "k": SCAN_K,
-        "codes": "random",
-        "calls": _calls(results["seconds"], "faiss"),
-        "peak_bytes": results["peak_bytes"],
+        "stages": measured,
     }
 
 

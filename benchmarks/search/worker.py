@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.jobs import Job, do_job
+from benchmarks.jobs import Job
 from benchmarks.timing import memory
 from embedpack import Embeddings, Hits, search
 from embedpack.scoring import hamming
@@ -23,7 +23,6 @@ from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Float32, Precision, code_width, quantize, unit
 from embedpack_export.stages.output_codes import int8_scale
 
-WORKER = "benchmarks.search.worker"
 # Queries of a call.
 BATCHES = (1, 16)
 # Calls of a repetition with the smaller batch, each with other queries; their mean counts.
@@ -57,13 +56,7 @@ class ScanJob(Job, frozen=True, kw_only=True):
 class StagesJob(Job, frozen=True, kw_only=True):
     """Two-stage search compared with float32 brute force, among clustered vectors.
 
-    Attributes:
-        rows: number of documents.
-        dimensions: dimensions of the vectors.
-        k: number of hits.
-        recall: share of brute force's hits that the timed oversample reaches, if the codes can.
-        repetitions: number of repetitions.
-        seed: seed of the vectors.
+    `recall` is the share of brute force's hits that the timed oversample reaches, if the codes can.
     """
 
     rows: int
@@ -76,14 +69,7 @@ class StagesJob(Job, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Queries and documents of the two-stage search.
-
-    Attributes:
-        queries: float32 [RECALL_QUERIES, dimensions].
-        vectors: the documents, float32 [rows, dimensions].
-        bits: binary codes of the documents.
-        rescores: the documents to rescore with, by precision.
-    """
+    """Queries and documents of the two-stage search: float32 [n, dimensions], bits, and by precision of rescoring."""
 
     queries: Float32
     vectors: Float32
@@ -150,16 +136,13 @@ def measure_stages(job: StagesJob) -> dict[str, Any]:
     recalls: dict[str, dict[int, float]] = {}
     chosen: dict[str, int] = {}
     for name, rescore in corpus.rescores.items():
-        recalls[name] = {
-            oversample: _recall(
-                exact, search(queries, corpus.bits, job.k, rescore=rescore, oversample=oversample).indices
-            )
-            for oversample in OVERSAMPLES
-        }
+        stages = partial(_two_stages, queries, corpus.bits, job.k, rescore)
+        every = slice(None)
+        recalls[name] = {oversample: _recall(exact, stages(oversample, every).indices) for oversample in OVERSAMPLES}
         # Rescoring with int8 has a highest recall, which may be lower than the wanted one.
         wanted = min(job.recall, max(recalls[name].values()))
         chosen[name] = next(oversample for oversample, recall in recalls[name].items() if recall >= wanted)
-        two_stages = partial(_two_stages, queries, corpus.bits, job.k, rescore, chosen[name])
+        two_stages = partial(stages, chosen[name])
         methods |= {f"{label}, {name}": _with_kernel(kernel, two_stages) for label, kernel in kernels().items()}
     methods[BRUTE_FORCE] = lambda rows: brute_force(corpus.queries[rows], corpus.vectors, job.k)
     return {
@@ -255,7 +238,3 @@ def _seconds(methods: Mapping[str, Method], repetitions: int) -> Seconds:
                 seconds[name][batch]["wall_s"].append((time.perf_counter() - wall) / calls)
                 seconds[name][batch]["cpu_s"].append((time.process_time() - cpu) / calls)
     return seconds
-
-
-if __name__ == "__main__":
-    do_job({ScanJob: measure_scan, StagesJob: measure_stages})

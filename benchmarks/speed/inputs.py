@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -69,8 +68,3 @@ def _words(tokenizer: TextTokenizer, tokens: Sequence[str]) -> list[str]:
     if not words:
         raise PackError("no word of the tokenizer is one token in a text, which the benchmark's texts are made of")
     return words[:MAX_WORDS]
-
-
-def write_inputs(path: Path, inputs: Inputs) -> None:
-    """Write inputs as JSON for the workers."""
-    path.write_text(json.dumps({"texts": inputs.texts, "ids": inputs.ids}), "utf-8")

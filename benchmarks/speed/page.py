@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import program
 from benchmarks.speed.rows import OURS, QUANTIZED
-from benchmarks.speed.table import cosine, peaks_text, share
-from benchmarks.spreads import cell
+from benchmarks.speed.table import compared, missing_peers, peak_text
 from embedpack.errors import EmbedpackError, InputError
 from embedpack.storage.atomic import atomic_file
 from embedpack_export.html.axis import Axis
@@ -50,8 +49,7 @@ def page(report: Mapping[str, Any]) -> Page:
     for (inputs, threads), rows in _groups(results).items():
         title = f"{inputs}, {threads} thread{'s' * (threads > 1)}"
         parts += [Heading(title), Table(title, HEADER, [_cells(row) for row in rows]), _plot(title, rows)]
-    missing = _missing(results)
-    if missing:
+    if results["peers"] and (missing := missing_peers(results["peers"])):
         parts += [Heading("Missing"), *(Paragraph(text) for text in missing)]
     return Page(f"Speed of {results['model']}", list(_intro(report)), parts)
 
@@ -66,11 +64,8 @@ def _intro(report: Mapping[str, Any]) -> Iterator[str]:
         "brackets."
     )
     yield report["command"]
-    peak = results["peak_of_a_core"]
-    if "not_measured" in peak:
-        yield f"The peak of a core was not measured: {peak['not_measured']}."
-    else:
-        yield f"Peak of a core, 10^9 operations per second: {peaks_text(peak)}."
+    peak = peak_text(results["peak_of_a_core"])
+    yield f"{peak[0].upper()}{peak[1:]}."
     versions = results["peers"]["environments"] if results["peers"] else {}
     for name, packages in versions.items():
         yield f"Environment {name}: {', '.join(packages)}."
@@ -96,12 +91,7 @@ def _name(row: Row) -> str:
 def _cells(row: Row) -> list[str]:
     return [
         _name(row),
-        cell(row["wall_s"], 1000, 2),
-        cell(row["tokens_per_s"], 1, 0),
-        cell(row.get(f"{QUANTIZED}_speedup"), 1, 2),
-        cell(row.get(f"{QUANTIZED}_cpu_speedup"), 1, 2),
-        share(row),
-        cosine(row),
+        *compared(row),
         f"{row['peak_bytes']['median'] / 1e6:.0f}",
         f"{row['anonymous_bytes']['median'] / 1e6:.0f}",
     ]
@@ -121,19 +111,9 @@ def _plot(title: str, rows: Sequence[Row]) -> Scatter:
     return Scatter(f"{title}: speed and memory", x, y, points)
 
 
-def _missing(results: Mapping[str, Any]) -> list[str]:
-    peers = results["peers"]
-    return [f"{name}: {reason}" for name, reason in {**peers["missing"], **peers["failed"]}.items()] if peers else []
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.page",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program("benchmarks.speed.page", __doc__, EXAMPLES)
     parser.add_argument("results", type=Path, metavar="RESULTS", help="file that `python -m benchmarks speed` wrote")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="HTML file to write")
     options = parser.parse_args(arguments)

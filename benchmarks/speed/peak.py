@@ -1,13 +1,17 @@
-"""Peak of a core of this CPU in operations per second, measured by a small C program."""
+"""Peak of a core of this CPU in operations per second, measured by a small C program, and operations of a graph."""
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import onnx
+
+from embedpack.pack.folder import Pack
 
 SOURCE = Path(__file__).with_name("peak.c")
 
@@ -30,25 +34,19 @@ def measured_peak(copies: int = 1) -> dict[str, Any]:
         built = subprocess.run(command, capture_output=True, text=True, check=False)
         if built.returncode:
             # This CPU has no -march=native, no immintrin.h or other instructions.
-            return {"not_measured": f"cc cannot compile {SOURCE.name}: {_first_error(built.stderr)}"}
+            errors = [line for line in built.stderr.splitlines() if "error" in line.lower()]
+            reason = errors[0].rpartition("rror: ")[2] if errors else "no message"
+            return {"not_measured": f"cc cannot compile {SOURCE.name}: {reason}"}
         running = [subprocess.Popen([program], stdout=subprocess.PIPE, text=True) for _ in range(copies)]
         printed = [process.communicate()[0] for process in running]
     failed = [process.returncode for process in running if process.returncode]
     if failed:
         return {"not_measured": f"{SOURCE.name} ended with status {failed[0]}"}
-    return _added([_parsed(text) for text in printed])
-
-
-def _parsed(printed: str) -> dict[str, tuple[str, float]]:
-    lines = map(str.split, printed.splitlines())
-    return {name: (instructions, float(rate)) for name, instructions, rate in lines}
-
-
-def _added(copies: Sequence[Mapping[str, tuple[str, float]]]) -> dict[str, Any]:
-    return {
-        name: {"instructions": instructions, "gops": round(sum(copy[name][1] for copy in copies), 2)}
-        for name, (instructions, _) in copies[0].items()
-    }
+    peaks: dict[str, Any] = {}
+    for name, instructions, gops in (line.split() for text in printed for line in text.splitlines()):
+        peak = peaks.setdefault(name, {"instructions": instructions, "gops": 0.0})
+        peak["gops"] = round(peak["gops"] + float(gops), 2)
+    return peaks
 
 
 def best(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -58,6 +56,9 @@ def best(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return {name: max(one[name], other[name], key=lambda entry: float(entry["gops"])) for name in one}
 
 
-def _first_error(message: str) -> str:
-    lines = [line for line in message.splitlines() if "error" in line.lower()]
-    return lines[0].rpartition("rror: ")[2] if lines else "no message"
+def product_weights(pack: Pack, graph: str) -> int:
+    """Number of values of all weight matrices in int8 products of a graph."""
+    model = onnx.load(str(pack.path(graph)), load_external_data=False)
+    shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    names = [node.input[1] for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"]
+    return sum(math.prod(shapes[name]) for name in names)

@@ -21,14 +21,9 @@ ARITHMETIC = {"fp32": "fp32", "int8": "int8", "int4": "int8"}
 
 @dataclass(frozen=True)
 class Rows:
-    """All measurements of the benchmark.
+    """All measurements, variants by weights format, and the peak of a core, from `measured_peak`.
 
-    Attributes:
-        measured: measurements by run.
-        variants: names of the variants by weights format.
-        peers: the peers; None if they are not measured.
-        operations: multiplications and additions of the products of one token; None if not known.
-        peak: peak of a core by arithmetic, from `measured_peak`.
+    `operations` is the number of multiplications and additions of the products of one token, None if not known.
     """
 
     measured: Mapping[Run, Sequence[Measurement]]
@@ -57,7 +52,8 @@ class Rows:
                 f"{name}_over_{BASELINE}": ratios(baseline, measurements, key),
                 f"{QUANTIZED}_{name}": ratios(measurements, quantized, key),
             })  # fmt: skip
-        return row | _without_none({"share_of_peak": self._share(run, measurements), "cosine": self._cosine(run)})
+        cosine = None if self.peers is None else cosines(run, self.peers.reference[run.workload.name])
+        return row | _without_none({"share_of_peak": self._share(run, measurements), "cosine": cosine})
 
     def _same_inputs(self, run: Run, weights: str) -> Sequence[Measurement] | None:
         """Measurements of the same inputs in a variant of the pack; None if it has no such variant."""
@@ -81,9 +77,6 @@ class Rows:
             assert self.peers is not None
             return next(peer.arithmetic for peer in self.peers.peers if peer.name == run.who)
         return next(ARITHMETIC[weights] for weights, name in self.variants.items() if name == run.who)
-
-    def _cosine(self, run: Run) -> dict[str, float] | None:
-        return None if self.peers is None else cosines(run, self.peers.reference[run.workload.name])
 
 
 def _without_none(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,16 +22,9 @@ Measurement = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """A measurement to repeat.
+    """A measurement of a variant or of a peer to repeat; the failure of a peer does not end the benchmark.
 
-    Attributes:
-        who: name of the variant or of the peer.
-        is_peer: whether it is a peer, whose failure does not end the benchmark.
-        workload: the inputs.
-        threads: number of threads of a call.
-        batching: batching of texts of mixed lengths; empty for fixed shapes.
-        vectors: file that the vectors are written to.
-        measure: function that measures once.
+    `batching` is that of texts of mixed lengths, empty for fixed shapes; `vectors` the file that `measure` writes.
     """
 
     who: str

@@ -11,15 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import add_number, add_pack
 from benchmarks.fresh_process import in_fresh_process
 from benchmarks.peers.catalogue import PEERS
-from benchmarks.peers.setup import PeerOptions, PeerSetup, set_up_peers
+from benchmarks.peers.setup import PeerOptions, set_up_peers
 from benchmarks.speed import table as speed_table
-from benchmarks.speed.peak import best, measured_peak
-from benchmarks.speed.products import product_weights
+from benchmarks.speed.peak import best, measured_peak, product_weights
 from benchmarks.speed.rows import FIXED, OURS, Rows
 from benchmarks.speed.runs import Run, run_interleaved
-from benchmarks.speed.worker import WORKER, Batching, SpeedJob
+from benchmarks.speed.worker import Batching, SpeedJob, measure
 from benchmarks.speed.workloads import Workload, shape, write_workloads
 from embedpack.errors import InputError, unknown
 from embedpack.host.cores import available_cores
@@ -47,30 +47,16 @@ table = speed_table.table
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
-    parser.add_argument("pack", type=Path, metavar="PACK", help="folder of the pack")
+    add_pack(parser)
     parser.add_argument("--task", metavar="TASK", help="task whose variants are measured; default: the only one")
-    parser.add_argument(
-        "--repetitions", type=int, default=5, metavar="N", help="repetitions of every measurement; default: %(default)s"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=1.0, metavar="S", help="seconds of calls in a process; default: %(default)s"
-    )
-    parser.add_argument(
-        "--shape",
-        type=shape,
-        action="append",
-        metavar="RxT",
-        help="rows x tokens of a batch, may be repeated; default: 1x16 to 32x128",
-    )
+    add_number(parser, "--repetitions", 5, "repetitions of every measurement")
+    add_number(parser, "--seconds", 1.0, "seconds of calls in a process", metavar="S")
+    shapes = "rows x tokens of a batch, may be repeated; default: 1x16 to 32x128"
+    parser.add_argument("--shape", type=shape, action="append", metavar="RxT", help=shapes)
     parser.add_argument("--without-mixed", action="store_true", help="do not measure texts of mixed lengths")
     parser.add_argument("--peers", action="store_true", help="measure other programs too")
-    parser.add_argument(
-        "--peer",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help=f"peer to measure, may be repeated; default: all of {', '.join(p.name for p in PEERS)}",
-    )
+    peers = f"peer to measure, may be repeated; default: all of {', '.join(peer.name for peer in PEERS)}"
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME", help=peers)
     parser.add_argument(
         "--environments",
         type=Path,
@@ -81,14 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="with --peers: checkpoint that the pack was exported from"
     )
-    parser.add_argument(
-        "--adapter",
-        type=_adapter,
-        action="append",
-        default=[],
-        metavar="TASK=DIR",
-        help="with --peers: adapter, as at the export",
-    )
+    adapters = "with --peers: adapter, as at the export"
+    parser.add_argument("--adapter", type=_adapter, action="append", default=[], metavar="TASK=DIR", help=adapters)
 
 
 def _adapter(text: str) -> tuple[str, Path]:
@@ -112,20 +92,29 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     pack = read_pack(options.pack)
     task = _task(pack, options.task)
     variants: dict[str, str] = {
-        item.weights: name for name, item in pack.manifest.variants.items() if item.task == task
+        variant.weights: name for name, variant in pack.manifest.variants.items() if variant.task == task
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder, shapes = Path(scratch), options.shape or SHAPES
         workloads = write_workloads(pack, folder, shapes, mixed=not options.without_mixed, seed=options.seed)
-        peers = _peers(options, pack, task, workloads, folder) if options.peers else None
-        _warn_if_busy()
+        peers = None
+        if options.peers:
+            adapters = dict(options.adapter)
+            chosen = PeerOptions(options.peer, options.environments, options.checkpoint, adapters, task)
+            peers = set_up_peers(chosen, pack, workloads, folder)
+        load = os.getloadavg()[0]
+        if load > MAX_LOAD:
+            logger.warning("this host is busy (load %.1f): times are unreliable, ratios less so", load)
         peak = measured_peak()
         runs = list(_runs(options, list(variants.values()), workloads, folder))
         if peers is not None:
             runs += peers.runs(workloads, _threads(options), options.seconds, folder)
         measured, failed = run_interleaved(runs, options.repetitions)
         peak = best(peak, measured_peak())
-        rows = Rows(measured, variants, peers, _operations(pack, variants), peak).all()
+        operations = None
+        if "int8" in variants:
+            operations = 2 * product_weights(pack, pack.manifest.variants[variants["int8"]].graph)
+        rows = Rows(measured, variants, peers, operations, peak).all()
     return {
         "model": pack.manifest.name,
         "fingerprint": pack.manifest.source.fingerprint,
@@ -137,13 +126,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if peers is None
         else {**peers.describe(), "failed": failed, **_by_kind([row for row in rows if "peer" in row])},
     }
-
-
-def _peers(
-    options: argparse.Namespace, pack: Pack, task: str, workloads: Sequence[Workload], folder: Path
-) -> PeerSetup:
-    peers = PeerOptions(options.peer, options.environments, options.checkpoint, dict(options.adapter), task)
-    return set_up_peers(peers, pack, workloads, folder)
 
 
 def _threads(options: argparse.Namespace) -> list[int]:
@@ -159,19 +141,6 @@ def _task(pack: Pack, task: str | None) -> str:
     if task not in tasks and (task is not None or len(tasks) > 1):
         raise InputError(unknown("--task", task, tasks))
     return task or tasks[0]
-
-
-def _warn_if_busy() -> None:
-    load = os.getloadavg()[0]
-    if load > MAX_LOAD:
-        logger.warning("this host is busy (load %.1f): times are unreliable, ratios less so", load)
-
-
-def _operations(pack: Pack, variants: Mapping[str, str]) -> int | None:
-    """Multiplications and additions of the products of a token; None for a pack without int8."""
-    if "int8" not in variants:
-        return None
-    return 2 * product_weights(pack, pack.manifest.variants[variants["int8"]].graph)
 
 
 def _runs(
@@ -193,6 +162,5 @@ def _runs(
                         seconds=options.seconds,
                         batching=BATCHING[batching],
                     )
-                    yield Run(
-                        variant, False, workload, count, batching, vectors, partial(in_fresh_process, job, WORKER)
-                    )
+                    call = partial(in_fresh_process, measure, job)
+                    yield Run(variant, False, workload, count, batching, vectors, call)

@@ -15,9 +15,8 @@ RATIO, CPU_RATIO = f"speedup_over_{BASELINE}", f"cpu_speedup_over_{BASELINE}"
 def table(results: Mapping[str, Any]) -> str:
     """Tables of fixed shapes, mixed lengths and peers, and the peak of a core."""
     parts = [_shapes(results), _mixed(results)]
-    peak = results.get("peak_of_a_core")
-    if peak is not None:
-        parts.append(_peak(peak))
+    if results.get("peak_of_a_core") is not None:
+        parts.append(peak_text(results["peak_of_a_core"]))
     if results.get("peers") is not None:
         parts += _peers(results["peers"])
     return "\n\n".join(part for part in parts if part)
@@ -33,8 +32,8 @@ def _shapes(results: Mapping[str, Any]) -> str:
             f"{1000 * row['cpu_s']['median']:.2f}",
             cell(row.get(RATIO), 1, 2),
             cell(row.get(CPU_RATIO), 1, 2),
-            share(row),
-            cosine(row),
+            _share(row),
+            _cosine(row),
         )
         for row in results["shapes"]
     ]
@@ -53,7 +52,7 @@ def _mixed(results: Mapping[str, Any]) -> str:
             f"{row['cpu_s']['median']:.2f}",
             cell(row.get(RATIO), 1, 2),
             cell(row.get(CPU_RATIO), 1, 2),
-            cosine(row),
+            _cosine(row),
         )
         for row in results["mixed"]
     ]
@@ -61,15 +60,12 @@ def _mixed(results: Mapping[str, Any]) -> str:
     return text_table((*header, "cosine"), rows) if rows else ""
 
 
-def _peak(peak: Mapping[str, Any]) -> str:
+def peak_text(peak: Mapping[str, Any]) -> str:
+    """Peaks of a core by arithmetic, with their instructions."""
     if "not_measured" in peak:
         return f"peak of a core: not measured, {peak['not_measured']}"
-    return f"peak of a core, 10^9 operations per second: {peaks_text(peak)}"
-
-
-def peaks_text(peak: Mapping[str, Any]) -> str:
-    """Peaks of a core by arithmetic, with their instructions."""
-    return ", ".join(f"{name} {entry['gops']:.0f} ({entry['instructions']})" for name, entry in peak.items())
+    peaks = (f"{name} {entry['gops']:.0f} ({entry['instructions']})" for name, entry in peak.items())
+    return f"peak of a core, 10^9 operations per second: {', '.join(peaks)}"
 
 
 def _peers(peers: Mapping[str, Any]) -> list[str]:
@@ -78,27 +74,38 @@ def _peers(peers: Mapping[str, Any]) -> list[str]:
             f"{row['rows']} x {row['tokens']}" if "rows" in row else "mixed lengths",
             row["threads"],
             row["peer"],
-            cell(row["wall_s"], 1000, 2),
-            cell(row["tokens_per_s"], 1, 0),
-            cell(row.get(f"{QUANTIZED}_speedup"), 1, 2),
-            cell(row.get(f"{QUANTIZED}_cpu_speedup"), 1, 2),
-            share(row),
-            cosine(row),
+            *compared(row),
             f"{row['peak_bytes']['median'] / 1e6:.0f} / {row['anonymous_bytes']['median'] / 1e6:.0f}",
         )
         for row in [*peers["shapes"], *peers["mixed"]]
     ]
     ratio = f"{QUANTIZED} speed / peer"
     header = ("inputs", "threads", "peer", "ms per call", "tokens/s", ratio, "by CPU time", "of peak", "cosine")
-    missing = [f"missing: {name}: {reason}" for name, reason in {**peers["missing"], **peers["failed"]}.items()]
-    return [text_table((*header, "MB peak / anonymous"), rows), "\n".join(missing)]
+    missing = "\n".join(f"missing: {text}" for text in missing_peers(peers))
+    return [text_table((*header, "MB peak / anonymous"), rows), missing]
 
 
-def share(row: Mapping[str, Any]) -> str:
-    """Share of the CPU's peak; empty if it was not measured."""
+def compared(row: Mapping[str, Any]) -> list[str]:
+    """Time, speed, speed of the quantized variant relative to it, share of the peak, and cosine."""
+    return [
+        cell(row["wall_s"], 1000, 2),
+        cell(row["tokens_per_s"], 1, 0),
+        cell(row.get(f"{QUANTIZED}_speedup"), 1, 2),
+        cell(row.get(f"{QUANTIZED}_cpu_speedup"), 1, 2),
+        _share(row),
+        _cosine(row),
+    ]
+
+
+def missing_peers(peers: Mapping[str, Any]) -> list[str]:
+    """Names of peers that were not set up or failed, with the reasons."""
+    return [f"{name}: {reason}" for name, reason in {**peers["missing"], **peers["failed"]}.items()]
+
+
+def _share(row: Mapping[str, Any]) -> str:
     return f"{row['share_of_peak']['median']:.0%}" if "share_of_peak" in row else ""
 
 
-def cosine(row: Mapping[str, Any]) -> str:
+def _cosine(row: Mapping[str, Any]) -> str:
     """Mean and lowest cosine with torch in float32; empty if it was not measured."""
     return f"{row['cosine']['mean']:.5f}, {row['cosine']['min']:.5f}" if "cosine" in row else ""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.jobs import VariantJob, do_job
-from benchmarks.peers.job import read_inputs
-from benchmarks.peers.pooled import FIXED_BATCH
+from benchmarks.jobs import VariantJob
+from benchmarks.peers.job import FIXED_BATCH, read_inputs
 from benchmarks.timing import memory, once, repeated
 from embedpack.engine.encoder import Encoder
 from embedpack.engine.loading import open_encoder
@@ -22,7 +21,6 @@ from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.graph_io import INPUT_IDS, SENTENCE_EMBEDDING
 from embedpack.pack.manifest import Variant
 
-WORKER = "benchmarks.speed.worker"
 OUTPUT = [SENTENCE_EMBEDDING]
 
 Batching = Literal["one", "ours", "fixed"]
@@ -31,14 +29,10 @@ Ids = npt.NDArray[np.int64]
 
 
 class SpeedJob(VariantJob, frozen=True, kw_only=True):
-    """Time of calls on a file of inputs.
+    """Time of calls on a file of inputs, and file to write the vectors to.
 
-    Attributes:
-        inputs: file of the inputs.
-        vectors: file to write the vectors to.
-        seconds: time of repeated calls, for `batching` "one".
-        batching: "one", repeated calls with all inputs in one batch without padding; "ours", one pass over inputs of
-            mixed lengths, batched as `Embedder` does; "fixed", one pass in their order, FIXED_BATCH at a time.
+    `batching` is "one", calls repeated for some seconds with all inputs in one batch; "ours", one pass over inputs of
+    mixed lengths, batched as `Embedder` does; or "fixed", one pass in their order, FIXED_BATCH at a time.
     """
 
     inputs: str
@@ -74,7 +68,8 @@ def measure_mixed(job: SpeedJob) -> dict[str, Any]:
         _encode(encoder, texts[:FIXED_BATCH])
     else:
         session = open_graph(pack, variant, job.threads)
-        batches = list(fixed_batches(ids, pack.manifest.text.pad_token_id))
+        starts = range(0, len(ids), FIXED_BATCH)
+        batches = [pad(ids[start : start + FIXED_BATCH], pack.manifest.text.pad_token_id) for start in starts]
         computed = [feeds[INPUT_IDS].size for feeds in batches]
         run = partial(_run_all, session, batches)
         session.run(OUTPUT, batches[0])
@@ -90,12 +85,6 @@ def open_graph(pack: Pack, variant: Variant, threads: int) -> GraphSession:
     return GraphSession(pack.path(variant.graph), threads)
 
 
-def fixed_batches(texts: Sequence[Ids], pad_token_id: int) -> Iterator[Feeds]:
-    """Batches of FIXED_BATCH texts in their order, padded to the longest."""
-    for start in range(0, len(texts), FIXED_BATCH):
-        yield pad(texts[start : start + FIXED_BATCH], pad_token_id)
-
-
 def _encode(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[Any]:
     return encoder.run(list(encoder.processor.items(texts)), SENTENCE_EMBEDDING, EncodeOptions())
 
@@ -107,7 +96,3 @@ def _run_all(session: GraphSession, batches: Sequence[Feeds]) -> npt.NDArray[Any
 def _ids(path: str) -> list[Ids]:
     """Token ids int64 [length] of each input."""
     return [np.array(row, np.int64) for row in read_inputs(path).ids]
-
-
-if __name__ == "__main__":
-    do_job({SpeedJob: measure})

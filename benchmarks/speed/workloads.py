@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.speed.inputs import inputs_of_lengths, mixed_lengths, write_inputs
+import msgspec
+
+from benchmarks.speed.inputs import inputs_of_lengths, mixed_lengths
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack
 
@@ -17,14 +19,7 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True)
 class Workload:
-    """Inputs of a measurement, in a JSON file.
-
-    Attributes:
-        name: "ROWSxTOKENS" or "mixed".
-        path: path of the file.
-        tokens: number of tokens of all inputs.
-        shape: rows and tokens of the batch; None for mixed lengths.
-    """
+    """Inputs of a measurement in a JSON file, and the number of all tokens; `shape` is None for mixed lengths."""
 
     name: str
     path: str
@@ -51,7 +46,7 @@ def write_workloads(pack: Pack, folder: Path, shapes: Sequence[Shape], *, mixed:
 def _written(pack: Pack, folder: Path, lengths: Sequence[int], shape: Shape | None, seed: int) -> Workload:
     name = "mixed" if shape is None else f"{shape[0]}x{shape[1]}"
     path = folder / f"{name}.json"
-    write_inputs(path, inputs_of_lengths(pack, lengths, seed))
+    path.write_bytes(msgspec.json.encode(inputs_of_lengths(pack, lengths, seed)))
     return Workload(name, str(path), sum(lengths), shape)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from benchmarks.checkpoints.v4.layout import TASKS, decoder_linears
@@ -13,6 +15,11 @@ from embedpack_export.families import PROJECTOR
 TORCH_DTYPES: Mapping[Dtype, str] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a file with indentation and a final newline."""
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
 def model_config(shape: V4Shape, ids: Mapping[str, int], dtype: Dtype) -> dict[str, Any]:
@@ -121,28 +128,36 @@ def adapter_config(shape: V4Shape) -> dict[str, Any]:
     }
 
 
-def _text_config(text: TextShape) -> dict[str, Any]:
-    return {
-        "attention_dropout": 0.0,
+def sorted_decoder_config(text: TextShape, others: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a Qwen2 decoder and others, in alphabetical order."""
+    settings = {
         "hidden_act": "silu",
         "hidden_size": text.hidden,
-        "initializer_range": 0.02,
         "intermediate_size": text.inner,
         "max_position_embeddings": text.max_positions,
-        "max_window_layers": text.layers,
-        "model_type": "qwen2_5_vl_text",
         "num_attention_heads": text.heads,
         "num_hidden_layers": text.layers,
         "num_key_value_heads": text.kv_heads,
         "rms_norm_eps": text.rms_norm_eps,
-        "rope_scaling": {"mrope_section": list(text.mrope_section), "rope_type": "default", "type": "default"},
         "rope_theta": text.rope_theta,
-        "sliding_window": 32_768,
         "tie_word_embeddings": True,
-        "use_cache": True,
         "use_sliding_window": False,
         "vocab_size": text.vocabulary,
     }
+    return dict(sorted({**settings, **others}.items()))
+
+
+def _text_config(text: TextShape) -> dict[str, Any]:
+    others = {
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "max_window_layers": text.layers,
+        "model_type": "qwen2_5_vl_text",
+        "rope_scaling": {"mrope_section": list(text.mrope_section), "rope_type": "default", "type": "default"},
+        "sliding_window": 32_768,
+        "use_cache": True,
+    }
+    return sorted_decoder_config(text, others)
 
 
 def _vision_config(vision: VisionShape) -> dict[str, Any]:

@@ -64,15 +64,10 @@ class V4Shape:
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviations of random weights.
+    """Standard deviations of random weights, by kind of tensor; the mean is 1 for norms, else 0.
 
-    Attributes:
-        linear: standard deviation of matrices.
-        embedding: standard deviation of the embedding.
-        features: standard deviation of the image tower's last matrix, whose outputs replace embeddings.
-        bias: standard deviation of biases.
-        norm: standard deviation of the weights of norms, whose mean is 1.
-        update: standard deviation of an adapter's B A relative to the matrix that it changes.
+    `features` is that of the image tower's last matrix, whose outputs replace embeddings; `update` is that of an
+    adapter's B A relative to the matrix that it changes.
     """
 
     linear: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,25 +15,10 @@ WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-SPECIALS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
+NAMES = ("endoftext", "im_start", "im_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad")
+SPECIALS = tuple(f"<|{name}|>" for name in NAMES)
 # Between <|im_end|> and <|vision_start|> in Qwen2.5's vocabulary.
-UNUSED_SPECIALS = (
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-)
+UNUSED_SPECIALS = tuple(f"<|{name}_{side}|>" for name in ("object_ref", "box", "quad") for side in ("start", "end"))
 WORD_PIECES = 592
 REAL_WORD_PIECES = 151_643
 
@@ -59,7 +44,8 @@ def train_tokenizer() -> V4Tokenizer:
         show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
-    tokenizer.train_from_iterator(_texts(), trainer)
+    lines = (files("embedpack_export") / "data" / "calibration.jsonl").read_text("utf-8").splitlines()
+    tokenizer.train_from_iterator((json.loads(line)["text"] for line in lines), trainer)
     return _with_specials(tokenizer, SPECIALS)
 
 
@@ -80,13 +66,8 @@ def load_tokenizer(path: Path) -> V4Tokenizer:
 def _with_specials(tokenizer: Tokenizer, names: tuple[str, ...]) -> V4Tokenizer:
     missing = [name for name in names if tokenizer.token_to_id(name) is None]
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
-    return V4Tokenizer(tokenizer, {name: _id(tokenizer, name) for name in SPECIALS})
-
-
-def _id(tokenizer: Tokenizer, name: str) -> int:
-    number = tokenizer.token_to_id(name)
-    assert number is not None
-    return number
+    vocabulary = tokenizer.get_vocab()
+    return V4Tokenizer(tokenizer, {name: vocabulary[name] for name in SPECIALS})
 
 
 def _qwen2(model: models.BPE) -> Tokenizer:
@@ -99,9 +80,3 @@ def _qwen2(model: models.BPE) -> Tokenizer:
     tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
-
-
-def _texts() -> Iterator[str]:
-    lines = (files("embedpack_export") / "data" / "calibration.jsonl").read_text("utf-8").splitlines()
-    for line in lines:
-        yield json.loads(line)["text"]

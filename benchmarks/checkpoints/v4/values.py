@@ -17,7 +17,7 @@ BLOCK = 1 << 24
 
 
 class RandomValues:
-    """Random values by entry."""
+    """Random values by entry, whose kind names its standard deviation."""
 
     def __init__(self, seed: int, spread: Spread) -> None:
         self._seed = seed
@@ -30,7 +30,7 @@ class RandomValues:
             return
         mean = 1.0 if entry.kind == "norm" else 0.0
         for values in self._normal(entry.name, math.prod(entry.shape)):
-            scaled = values * np.float32(self._deviation(entry))
+            scaled = values * np.float32(getattr(self._spread, entry.kind))
             scaled += np.float32(mean)
             yield scaled
 
@@ -48,15 +48,6 @@ class RandomValues:
             scale = self._spread.update * deviation / (scale * entry.shape[1] ** 0.5)
         for values in self._normal(entry.name, math.prod(entry.shape)):
             yield values * np.float32(scale)
-
-    def _deviation(self, entry: Entry) -> float:
-        return {
-            "linear": self._spread.linear,
-            "features": self._spread.features,
-            "embedding": self._spread.embedding,
-            "bias": self._spread.bias,
-            "norm": self._spread.norm,
-        }[entry.kind]
 
     def _orthogonal(self, entry: Entry) -> Float32:
         values = np.concatenate(list(self._normal(entry.name, math.prod(entry.shape))))
