@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -86,7 +86,7 @@ class Embedder:
             raise InputError(f"threads is {threads!r}; it must be a whole number of at least 1")
         self.pack = opened
         self.variant = name
-        self.task = chosen.task or task or _only(opened.manifest.tasks)
+        self.task = chosen.task or task or (self.tasks[0] if len(self.tasks) == 1 else None)
         self._switchable = chosen.task is None
         self._encoder = open_encoder(opened, chosen, threads or available_cores(), cache_folder() if prepared else None)
         self._codebooks: dict[str, Codebooks] = {}
@@ -347,10 +347,6 @@ def _to_precision(values: Codes, precision: Precision, codebook: Codebook | None
         return quantize(values, precision, codebook, first)
     check_vectors(values, first)
     return values
-
-
-def _only(names: Mapping[str, object]) -> str | None:
-    return next(iter(names)) if len(names) == 1 else None
 
 
 def _count(items: list[Item] | Iterator[Item]) -> int | None:

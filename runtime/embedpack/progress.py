@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
+from typing import Self
 
 SILENT_SECONDS = 1.0
 WIDTH = 30
@@ -21,12 +21,10 @@ class Progress:
         self._begin = self._drawn = time.monotonic()
         self._visible = False
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._visible:
             self._draw()
             sys.stderr.write("\n")

@@ -157,7 +157,7 @@ class Encoder:
             for batch, values in run(batches, output, adapter):
                 yield batch, values
                 if stats is not None:
-                    stats.finish(len(batch.rows))
+                    stats.advance(len(batch.rows))
 
     def _one_by_one(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
         """Run batches one by one, each on all threads.

@@ -49,7 +49,10 @@ def check_golden(pack: Pack, variant: str) -> float:
     PackError if the recorded vectors are missing, or differ more than TOLERANCE.
     """
     chosen = pack.manifest.variants[variant]
-    golden = _read(pack)
+    try:
+        golden = msgspec.json.decode(pack.read(pack.manifest.golden), type=Golden)
+    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
+        raise PackError(f"{pack.folder / pack.manifest.golden}: {cause}") from cause
     encoder = open_encoder(pack, chosen, available_cores())
     tasks = chosen.adapter_files if chosen.task is None else {chosen.task: ""}
     worst = float(np.max([_worst_loss(pack, golden, variant, task, encoder) for task in tasks]))
@@ -66,14 +69,6 @@ def golden_key(variant: str, task: str) -> str:
     return f"{variant}:{task}"
 
 
-def _read(pack: Pack) -> Golden:
-    path = pack.folder / pack.manifest.golden
-    try:
-        return msgspec.json.decode(pack.read(pack.manifest.golden), type=Golden)
-    except (msgspec.DecodeError, UnicodeDecodeError) as cause:
-        raise PackError(f"{path}: {cause}") from cause
-
-
 def _worst_loss(pack: Pack, golden: Golden, variant: str, task: str, encoder: Encoder) -> float:
     """Largest 1 - cosine of a variant to its recorded vectors for one task."""
     path = pack.folder / pack.manifest.golden
@@ -85,9 +80,8 @@ def _worst_loss(pack: Pack, golden: Golden, variant: str, task: str, encoder: En
             f"{path}: {len(cases)} inputs and {len(recorded)} vectors for {variant!r}; export the pack again"
         )
     worst = 0.0
-    for vector, expected in zip(
-        golden_vectors(encoder, cases, task if switchable else None), map(np.asarray, recorded), strict=True
-    ):
+    vectors = golden_vectors(encoder, cases, task if switchable else None)
+    for vector, expected in zip(vectors, map(np.asarray, recorded), strict=True):
         if expected.shape != vector.shape:
             raise PackError(f"{path}: a vector of {variant!r} has {expected.size} values, not {vector.size}")
         with np.errstate(invalid="ignore"):

@@ -11,11 +11,13 @@ from pathlib import Path
 from embedpack.engine.encoder import TOKEN_BUDGET, Encoder, LoadedGraph
 from embedpack.engine.graph_check import check_graph
 from embedpack.engine.memory_plan import check_load
-from embedpack.engine.prepared import Identity, find_prepared, identity_of
+from embedpack.engine.prepared import Identity, find_prepared
 from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
 from embedpack.engine.weight_sizes import WeightSizes, read_weight_sizes
 from embedpack.errors import PackError
+from embedpack.host.cpu import cpu_identity
 from embedpack.host.int8_support import products_saturate
+from embedpack.host.onnxruntime import ort
 from embedpack.inputs.processor import Processor
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.folder import Pack
@@ -44,7 +46,9 @@ class PackGraph:
     @property
     def identity(self) -> Identity:
         """Identity of the prepacked graph for this host."""
-        return identity_of(self.pack, self.name, self.external_data)
+        files = self.pack.manifest.files
+        weights = {name: files[name].sha256 for name in sorted(self.external_data)}
+        return Identity(graph=files[self.name].sha256, weights=weights, onnxruntime=ort.__version__, cpu=cpu_identity())
 
     @property
     def path(self) -> Path:

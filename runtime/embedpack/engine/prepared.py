@@ -14,7 +14,6 @@ import hashlib
 import logging
 import os
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +21,8 @@ import msgspec
 
 from embedpack.engine.session import SAVED_WEIGHTS
 from embedpack.errors import PackError
-from embedpack.host.cpu import cpu_identity
-from embedpack.host.onnxruntime import ort
 from embedpack.host.user_cache import user_cache
-from embedpack.pack.folder import Pack, describe_file
+from embedpack.pack.folder import describe_file
 from embedpack.pack.manifest import FileEntry, Sha256, Strict
 
 logger = logging.getLogger("embedpack")
@@ -85,17 +82,6 @@ def cache_folder() -> Path | None:
         return Path(chosen) / "prepared" if chosen else None
     cache = user_cache()
     return None if cache is None else cache / "prepared"
-
-
-def identity_of(pack: Pack, graph: str, external_data: Iterable[str]) -> Identity:
-    """Identity of the prepacked graph of a pack's graph on this host."""
-    files = pack.manifest.files
-    return Identity(
-        graph=files[graph].sha256,
-        weights={name: files[name].sha256 for name in sorted(external_data)},
-        onnxruntime=ort.__version__,
-        cpu=cpu_identity(),
-    )
 
 
 def find_prepared(cache: Path, identity: Identity) -> PreparedGraph | None:

@@ -12,8 +12,8 @@ from embedpack.errors import PackError
 from embedpack.storage.protobuf import as_message, as_text, read_fields, read_packed
 
 # Operators that keep a packed copy of their weights in memory; others read mapped weights.
-MATMULS = frozenset({"MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat"})
-NBITS_MATMUL = "MatMulNBits"
+KINDS = dict.fromkeys(("MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat"), "matmul_bytes")
+KINDS["MatMulNBits"] = "nbits_matmul_bytes"
 # The only attention operator of our graphs that materializes the scores of every token with every other.
 MATERIALIZED_ATTENTION, HEADS_ATTRIBUTE = "Attention", "q_num_heads"
 
@@ -87,12 +87,7 @@ def _sum_by_operator(tensors: list[_Tensor], nodes: list[_Node]) -> WeightSizes:
     bytes_of = dict.fromkeys(("matmul_bytes", "nbits_matmul_bytes", "other_bytes"), 0)
     widest = 0
     for tensor in tensors:
-        reader = readers.get(tensor.name, "")
-        kind = "other_bytes"
-        if reader in MATMULS:
-            kind = "matmul_bytes"
-        elif reader == NBITS_MATMUL:
-            kind = "nbits_matmul_bytes"
+        kind = KINDS.get(readers.get(tensor.name, ""), "other_bytes")
         bytes_of[kind] += tensor.external_bytes
         if kind == "matmul_bytes" and len(tensor.dimensions) == 2:
             widest = max(widest, sum(tensor.dimensions))

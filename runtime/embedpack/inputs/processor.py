@@ -101,7 +101,7 @@ class Processor:
         assert spec is not None
         pixels = read_image(item.source, item.number)
         try:
-            self._check_image_size(pixels.shape, max_pixels)
+            self._check_image_size(pixels.shape, spec, max_pixels)
             patches = image_patches(pixels, spec, max_pixels)
         except EmbedpackError as cause:
             raise type(cause)(f"image {item.number}: {cause}") from cause
@@ -113,10 +113,8 @@ class Processor:
         alone[start : start + tokens] = False
         return ModelInput(ids, pooled, alone, image=patches, image_start=start)
 
-    def _check_image_size(self, shape: tuple[int, ...], max_pixels: int | None) -> None:
+    def _check_image_size(self, shape: tuple[int, ...], spec: ImageInput, max_pixels: int | None) -> None:
         """Refuse an image with more tokens than the model accepts, or one that does not fit the memory."""
-        spec = self.image
-        assert spec is not None
         limit = spec.max_pixels if max_pixels is None else max_pixels
         side = spec.patch_size * spec.merge_size
         height, width = smart_resize(shape[0], shape[1], side, spec.min_pixels, limit)

@@ -19,21 +19,10 @@ BLOCK = 1 << 22
 
 
 def maxsim(queries: MultiEmbeddings, documents: MultiEmbeddings) -> Float32:
-    """MaxSim of every decoded query with every decoded document.
+    """MaxSim of every decoded query with every decoded document, float32 [len(queries), len(documents)].
 
-    It is the sum over the query's vectors of the largest dot product with a vector of the document. Asymmetric scores
-    (float queries, coded documents) are more exact, as only the documents are rounded.
-
-    Args:
-        queries: vectors in float32, float16 or int8; or low-bit codes of the documents' precision and codebook.
-        documents: vectors in any precision.
-
-    Returns:
-        float32 [len(queries), len(documents)].
-
-    Raises:
-        InputError: they differ in model, task or dimensions; or the queries are low-bit codes, and the documents of
-            another precision or codebook.
+    It is the sum over the query's vectors of the largest dot product with a vector of the document. Precisions and
+    errors are those of `similarity`.
     """
     for vectors in (queries, documents):
         if not isinstance(vectors, MultiEmbeddings):

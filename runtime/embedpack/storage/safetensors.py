@@ -158,7 +158,10 @@ def _checked_span(name: str, entry: Any) -> tuple[int, int]:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if dtype not in tuple(NUMPY_DTYPES):
         raise ValueError(f"tensor {name!r} has the data type {dtype}; known: {', '.join(NUMPY_DTYPES)}")
-    if not all(isinstance(numbers, list) and all(map(_is_natural, numbers)) for numbers in (shape, offsets)):
+    if not all(
+        isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers)
+        for numbers in (shape, offsets)
+    ):
         raise ValueError(f"tensor {name!r} has a shape or offset that is not a natural number")
     if len(offsets) != 2:
         raise ValueError(f"tensor {name!r} has {len(offsets)} data_offsets, not 2")
@@ -170,10 +173,6 @@ def _checked_span(name: str, entry: Any) -> tuple[int, int]:
     if len(shape) > 64 or math.prod(length or 1 for length in shape) * itemsize >= 2**63:
         raise ValueError(f"tensor {name!r} has the shape {shape}, which no array can have")
     return first, last
-
-
-def _is_natural(number: object) -> bool:
-    return type(number) is int and number >= 0
 
 
 def _check_cover(spans: list[tuple[int, int]], data_bytes: int) -> None:

@@ -33,14 +33,9 @@ Precision = Literal["float32", "float16", "int8", "4bit", "2bit", "ternary", "bi
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 DTYPES: dict[Precision, type[np.generic]] = {
-    "float32": np.float32,
-    "float16": np.float16,
-    "int8": np.int8,
-    "4bit": np.uint8,
-    "2bit": np.uint8,
-    "ternary": np.uint8,
-    "binary": np.uint8,
-}
+    "float32": np.float32, "float16": np.float16, "int8": np.int8,
+    "4bit": np.uint8, "2bit": np.uint8, "ternary": np.uint8, "binary": np.uint8,
+}  # fmt: skip
 
 Codes = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]

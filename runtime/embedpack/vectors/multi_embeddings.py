@@ -28,11 +28,7 @@ class MultiEmbeddings(CodedVectors):
         codes: array [rows, width], the vectors of all inputs in order; dtype and width as in the table of
             `embedpack.vectors.codes`.
         offsets: int64 [n + 1]; rows `offsets[i]:offsets[i + 1]`, at least one, belong to input i.
-        precision: "float32", "float16", "int8", "4bit", "2bit", "ternary" or "binary".
-        dimensions: number of dimensions of the vectors.
-        space: name of the vector space (model, task, source of the weights); only vectors of one space can be compared.
-        max_pixels: largest area of an image after resizing; None: the model's own limit.
-        codebook: codebook of low-bit codes; None for float32, float16 and int8.
+        precision, dimensions, space, max_pixels, codebook: as of `Embeddings`.
     """
 
     codes: Codes
