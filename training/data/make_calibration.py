@@ -6,7 +6,6 @@ calibration on them would bias the figures that are measured on them. Needs noth
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import hashlib
 import json
@@ -16,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+
+from training.program import add_training_sets, program
 
 OUT = Path(__file__).parents[2] / "export/embedpack_export/data/calibration.jsonl"
 EXAMPLES = """example:
@@ -134,13 +135,8 @@ def packages(texts: Sequence[Text], data: Path) -> list[str]:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.data.make_calibration",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="TRAIN_DIR", help="folder of the training sets")
+    parser = program("data.make_calibration", __doc__, EXAMPLES)
+    add_training_sets(parser)
     options = parser.parse_args()
 
     texts = [text for source in SOURCES for text in draw(source, options.data)]

@@ -6,7 +6,6 @@ nothing but Python.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import hashlib
 import json
@@ -15,6 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from training.program import add_training_sets, program
 
 OUT = Path(__file__).parents[2] / "export/embedpack_export/data/demo-corpus/corpus.jsonl"
 EXAMPLES = """example:
@@ -104,13 +105,8 @@ def choose(descriptions: Sequence[Description], size: int) -> list[Description]:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.data.make_demo_corpus",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="TRAIN_DIR", help="folder of the training sets")
+    parser = program("data.make_demo_corpus", __doc__, EXAMPLES)
+    add_training_sets(parser)
     options = parser.parse_args()
 
     chosen = choose(read(options.data / "debian-desc-en" / "pairs.jsonl.gz"), SIZE)

@@ -27,10 +27,14 @@ PROJECTOR = "multi_vector_projector"
 def fresh_adapter(encoder: Encoder, task: str, seed: int) -> Encoder:
     """Add a new LoRA to the six linear layers of every block."""
     torch.manual_seed(seed)
-    config = LoraConfig(
-        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=TARGETS, task_type="FEATURE_EXTRACTION"
+    return replace(encoder, model=get_peft_model(encoder.model, lora(TARGETS), adapter_name=task).eval())
+
+
+def lora(targets: list[str]) -> LoraConfig:
+    """Configuration of the LoRA of some modules."""
+    return LoraConfig(
+        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=targets, task_type="FEATURE_EXTRACTION"
     )
-    return replace(encoder, model=get_peft_model(encoder.model, config, adapter_name=task).eval())
 
 
 def load_adapter(encoder: Encoder, folder: Path, task: str) -> Encoder:
@@ -78,10 +82,7 @@ def load_projector(folder: Path) -> Projector:
 def projector_tensors(projector: Projector) -> dict[str, Tensor]:
     """Tensors of the projector, by their names in the file."""
     stem = f"base_model.model.{PROJECTOR}"
-    named: dict[str, Tensor] = {
-        f"{stem}.base_layer.weight": projector.weight,
-        f"{stem}.base_layer.bias": projector.bias,
-    }
+    named: dict[str, Tensor] = {f"{stem}.base_layer.{name}": getattr(projector, name) for name in ("weight", "bias")}
     for task in TASKS:
         named[f"{stem}.lora_A.{task}.weight"] = projector.down[task]
         named[f"{stem}.lora_B.{task}.weight"] = projector.up[task]
@@ -110,15 +111,8 @@ def save(tensors: Mapping[str, Tensor], out: Path) -> None:
 
 def write_config(targets: list[str], out: Path) -> None:
     """Write adapter_config.json as PEFT does, with the modules in a fixed order: PEFT saves a set."""
-    config = LoraConfig(
-        r=RANK,
-        lora_alpha=ALPHA,
-        lora_dropout=0.0,
-        target_modules=targets,
-        task_type="FEATURE_EXTRACTION",
-        base_model_name_or_path=BACKBONE,
-        inference_mode=True,
-    )
+    config = lora(targets)
+    config.base_model_name_or_path, config.inference_mode = BACKBONE, True
     config.save_pretrained(str(out))
     written = json.loads((out / CONFIG).read_text(encoding="utf-8"))
     write_json(out / CONFIG, {**written, "target_modules": targets})

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from peft import PeftModel
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -47,6 +48,17 @@ class States(NamedTuple):
         mask = self.mask.unsqueeze(-1).to(self.values.dtype)
         return (self.values * mask).sum(1) / mask.sum(1)
 
+    def rows(self) -> list[Tensor]:
+        """Values [tokens, 384] of each text, without padding."""
+        lengths = self.mask.sum(1).tolist()
+        return [values[:length] for values, length in zip(self.values, lengths, strict=True)]
+
+    @classmethod
+    def padded(cls, rows: Sequence[Tensor]) -> States:
+        """States of texts, padded to the longest."""
+        masks = [torch.ones(len(row), dtype=torch.int64) for row in rows]
+        return cls(pad_sequence(list(rows), batch_first=True), pad_sequence(masks, batch_first=True))
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -60,9 +72,7 @@ class Encoder:
         """Mean-pooled vectors [texts, 384] in the order of the texts, not normalized."""
         order = by_length(texts)
         vectors = torch.cat([self.states(batch).mean() for batch in batches([texts[index] for index in order])])
-        positions = torch.empty(len(order), dtype=torch.int64)
-        positions[order] = torch.arange(len(order))
-        return vectors[positions]
+        return vectors[torch.tensor(order).argsort()]
 
     def states(self, texts: Sequence[str]) -> States:
         """Token states of a batch."""

@@ -6,7 +6,6 @@ prompts, as it was trained. Texts are truncated to 256 tokens.
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 from collections.abc import Mapping
@@ -19,11 +18,13 @@ from torch import Tensor
 
 from training.default_model.adapters import load_adapter, load_projector, write_json
 from training.default_model.encoder import PROMPTS, TASKS, Encoder, load_backbone
-from training.default_model.evaluation_sets import GRADED_SETS, SEARCH_SETS, read_search, read_similarity
+from training.default_model.evaluation_sets import GRADED_SETS, SEARCH_SETS, read_search
 from training.default_model.metrics import mean_interval, rank_interval, search_base, search_task, similarities
 from training.default_model.scoring import spearman
 from training.default_model.settings import SEED
 from training.default_model.tables import table
+from training.default_model.training_sets import read_graded
+from training.program import add_backbone, program
 
 OUT = Path(__file__).resolve().parent / "results.json"
 MAX_TOKENS = 256
@@ -44,18 +45,16 @@ class Folders:
     adapter: Path
     data: Path
 
-    def bare(self) -> Encoder:
-        """Load the backbone anew: PEFT modifies the model that it wraps."""
-        return load_backbone(self.backbone, MAX_TOKENS)
-
-    def adapted(self, task: str) -> Encoder:
-        """Load the backbone with the adapter of one task."""
-        return load_adapter(self.bare(), self.adapter, task)
+    def encoders(self, task: str) -> tuple[Encoder, Encoder]:
+        """Load the backbone, and anew with the adapter of one task: PEFT modifies the model that it wraps."""
+        bare, wrapped = (load_backbone(self.backbone, MAX_TOKENS) for _ in range(2))
+        return bare, load_adapter(wrapped, self.adapter, task)
 
 
 def search_metrics(task: str, folders: Folders) -> dict[str, Metrics]:
     """nDCG@10 of a search task by set; "multi" is compared with the adapter's single vectors of 384 dimensions."""
-    bare, adapted, projector = folders.bare(), folders.adapted(task), load_projector(folders.adapter)
+    bare, adapted = folders.encoders(task)
+    projector = load_projector(folders.adapter)
     results = {}
     for name in SEARCH_SETS[task]:
         data = read_search(folders.data / name)
@@ -72,11 +71,7 @@ def search_metrics(task: str, folders: Folders) -> dict[str, Metrics]:
 
 def compared(base: Tensor, adapter: Tensor) -> dict[str, object]:
     """Means of backbone and adapter, with the 95 % interval of their difference."""
-    return {
-        "base": mean(base),
-        "adapter": mean(adapter),
-        "difference_95": mean_interval(adapter - base, SEED),
-    }
+    return {"base": mean(base), "adapter": mean(adapter), "difference_95": mean_interval(adapter - base, SEED)}
 
 
 def mean(values: Tensor) -> float:
@@ -86,10 +81,10 @@ def mean(values: Tensor) -> float:
 
 def graded_metrics(task: str, folders: Folders) -> dict[str, Metrics]:
     """Spearman's correlation with people's grades by set, both texts with the query's or with the passage's prompt."""
-    bare, adapted = folders.bare(), folders.adapted(task)
+    bare, adapted = folders.encoders(task)
     results: dict[str, Metrics] = {}
     for name in GRADED_SETS:
-        pairs = read_similarity(folders.data / name)
+        pairs = read_graded(folders.data / name / "pairs.tsv")
         grades = torch.tensor([pair.grade for pair in pairs])
         base = similarities(bare, pairs, "")
         adapter = similarities(adapted, pairs, PROMPTS.query)
@@ -123,25 +118,15 @@ def write(path: Path, measured: Mapping[str, dict[str, Metrics]]) -> dict[str, o
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.default_model.evaluate",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("backbone", type=Path, metavar="BACKBONE_DIR", help="folder of all-MiniLM-L6-v2")
+    parser = program("default_model.evaluate", __doc__, EXAMPLES)
+    add_backbone(parser)
     parser.add_argument("adapter", type=Path, metavar="ADAPTER_DIR", help="adapter folder with the projector")
     parser.add_argument("--data", type=Path, required=True, metavar="EVAL_DIR", help="folder of the evaluation sets")
-    parser.add_argument(
-        "--task",
-        choices=TASKS,
-        action="append",
-        help="task to measure, may be repeated; the metrics of others stay; default: all",
-    )
+    tasks = "task to measure, may be repeated; the metrics of others stay; default: all"
+    parser.add_argument("--task", choices=TASKS, action="append", help=tasks)
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="number of threads; default: %(default)s")
-    parser.add_argument(
-        "-o", "--out", type=Path, default=OUT, metavar="FILE", help="default: training/default_model/results.json"
-    )
+    out = "default: training/default_model/results.json"
+    parser.add_argument("-o", "--out", type=Path, default=OUT, metavar="FILE", help=out)
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)

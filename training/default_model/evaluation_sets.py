@@ -5,32 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.default_model.training_sets import Graded, read_graded, read_records
+from training.default_model.training_sets import read_records
 
 SEARCH_SETS = {
     "retrieval": ("retrieval/debian-desc-en", "retrieval/xquad-en", "long/manpages-en"),
     "code": ("code/cosqa-dev", "code/nl2bash", "code/java-cs-test"),
 }
-GRADED_SETS = (
-    "sts/jsts-valid",
-    "sts/stsb-en-dev",
-    "sts/stsb-de-dev",
-    "sts/stsb-fr-dev",
-    "sts/stsb-ja-dev",
-    "sts/stsb-ru-dev",
-    "sts/stsb-zh-dev",
-)
+GRADED_SETS = ("sts/jsts-valid", *(f"sts/stsb-{name}-dev" for name in ("en", "de", "fr", "ja", "ru", "zh")))
 
 
 @dataclass(frozen=True)
 class SearchSet:
-    """Queries, passages, and relevance judgements.
-
-    Attributes:
-        queries: texts of the queries.
-        passages: texts of the passages.
-        relevant: indices of the right passages of every query.
-    """
+    """Texts of queries and passages, and the indices of the right passages of every query."""
 
     queries: list[str]
     passages: list[str]
@@ -55,8 +41,3 @@ def read_search(folder: Path) -> SearchSet:
     return SearchSet(
         [query["text"] for query in queries], [passage["text"] for passage in passages], list(relevant.values())
     )
-
-
-def read_similarity(folder: Path) -> list[Graded]:
-    """Graded pairs of one set."""
-    return read_graded(folder / "pairs.tsv")

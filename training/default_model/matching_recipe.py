@@ -27,6 +27,7 @@ from training.default_model.training_sets import (
     read_graded,
     read_pairs,
     shuffled,
+    with_prompts,
 )
 
 GRADED = "jsts-train"
@@ -41,8 +42,9 @@ ENGLISH_WEIGHT = 3  # of a set in English among the batches of teacher-graded te
 MIN_ALIKE_GRADE = 4.0  # grade of pairs that mean nearly the same
 REPORTED_DIMENSIONS = (384, 64)
 # The task is symmetric and used with the query's prompt; other combinations of prompts must work too.
+SYMMETRIC = Prompts(query=PROMPTS.query, passage=PROMPTS.query)
 SIDES = (
-    Prompts(query=PROMPTS.query, passage=PROMPTS.query),
+    SYMMETRIC,
     Prompts(query=PROMPTS.passage, passage=PROMPTS.passage),
     PROMPTS,
 )
@@ -97,22 +99,12 @@ def without_repeats(pairs: Sequence[Pair]) -> list[Pair]:
     return distinct
 
 
-def with_prompts(pairs: Sequence[Pair]) -> list[Pair]:
-    """Pairs with the query's prompt on both sides."""
-    return [Pair(PROMPTS.query + pair.query, PROMPTS.query + pair.passage) for pair in pairs]
-
-
 @dataclass(frozen=True)
 class MatchingRecipe:
     """Sets of the task, split into training and held-out texts.
 
-    Attributes:
-        settings: hyperparameters.
-        train: pairs graded by people, for training.
-        held_out: pairs graded by people, held out.
-        taught: teacher's grades for training, by set; empty without a teacher.
-        taught_held_out: teacher's grades of held-out texts, by set; empty without a teacher.
-        descriptions: pairs of short and long description, by set; for the projector.
+    `train` and `held_out` are graded by people, `taught` and `taught_held_out` by the teacher, by set, empty without
+    one; `descriptions` are pairs of short and long description, by set, for the projector.
     """
 
     settings: Settings
@@ -163,12 +155,11 @@ class MatchingRecipe:
         """
         alike = [Pair(pair.left, pair.right) for pair in self.train if pair.grade >= MIN_ALIKE_GRADE]
         held_out = [Pair(pair.left, pair.right) for pair in self.held_out if pair.grade >= MIN_ALIKE_GRADE]
-        yield PromptedSet(
-            GRADED, with_prompts(without_repeats(alike)[: count // 2]), with_prompts(without_repeats(held_out))
-        )
+        train, held_out = without_repeats(alike)[: count // 2], without_repeats(held_out)
+        yield PromptedSet(GRADED, with_prompts(train, SYMMETRIC), with_prompts(held_out, SYMMETRIC))
         share = count // 2 // len(self.descriptions)
         for name, pairs in self.descriptions.items():
-            yield PromptedSet(name, with_prompts(pairs[:share]), [])
+            yield PromptedSet(name, with_prompts(pairs[:share], SYMMETRIC), [])
 
     def report(self, encoder: Encoder) -> Iterator[str]:
         """Spearman's correlation with grades of people, and with the teacher's grades of held-out texts."""

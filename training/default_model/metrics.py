@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from training.default_model.encoder import Encoder, Prompts, States, batches, by_length, encode
 from training.default_model.evaluation_sets import SearchSet
@@ -35,27 +34,19 @@ def embed(encoder: Encoder, projector: Projector, task: str, texts: Sequence[str
     for batch in batches([texts[index] for index in order]):
         states = encoder.states(batch)
         single.append(states.mean())
-        projected = projector(states, task)
-        lengths = states.mask.sum(1).tolist()
-        multi += [rows[:length] for rows, length in zip(projected.values, lengths, strict=True)]
+        multi += projector(states, task).rows()
     positions = sorted(range(len(order)), key=order.__getitem__)
     return Embedded(torch.cat(single)[positions], [multi[position] for position in positions])
 
 
-def padded(rows: Sequence[Tensor]) -> States:
-    """Multi-vectors of some texts, padded to the longest."""
-    masks = [torch.ones(len(row), dtype=torch.int64) for row in rows]
-    return States(pad_sequence(list(rows), batch_first=True), pad_sequence(masks, batch_first=True))
-
-
 def late_scores(queries: Sequence[Tensor], passages: Sequence[Tensor]) -> Tensor:
     """MaxSim scores [queries, passages], computed for passages of similar length together."""
-    padded_queries = padded(queries)
+    padded_queries = States.padded(queries)
     order = sorted(range(len(passages)), key=lambda index: len(passages[index]))
     result = torch.empty(len(queries), len(passages))
     for start in range(0, len(order), DOCUMENTS):
         indices = order[start : start + DOCUMENTS]
-        result[:, indices] = maxsim(padded_queries, padded([passages[index] for index in indices]))
+        result[:, indices] = maxsim(padded_queries, States.padded([passages[index] for index in indices]))
     return result
 
 

@@ -14,7 +14,7 @@ from training.default_model.encoder import NO_PROMPTS, PROMPTS, Encoder, encode
 from training.default_model.losses import contrastive, similarity_change
 from training.default_model.scoring import ndcg_at_10, scores
 from training.default_model.settings import Settings
-from training.default_model.training_sets import Pair, PromptedSet, endless, read_pairs, shuffled
+from training.default_model.training_sets import Pair, PromptedSet, endless, read_pairs, shuffled, with_prompts
 
 MAX_WEB_WORDS = 10
 WEB_FORMS = ("{}", "{}", "python {}", "{} python", "{} in python", "how to {} in python")
@@ -23,17 +23,11 @@ REPORTED_DIMENSIONS = (384, 64)
 
 @dataclass(frozen=True)
 class Source:
-    """A training set of a task.
-
-    Attributes:
-        folder: name of its folder.
-        share: share of the batches.
-        web: share of its pairs whose query is rewritten as a web query.
-    """
+    """A training set of a task."""
 
     folder: str
-    share: float
-    web: float = 0.0
+    share: float  # of the batches
+    web: float = 0.0  # share of the pairs whose query is rewritten as a web query
 
 
 SOURCES = {
@@ -64,9 +58,9 @@ def web_query(pair: Pair, rng: random.Random) -> Pair:
     return Pair(query, pair.passage)
 
 
-def with_prompts(pairs: Sequence[Pair]) -> list[Pair]:
-    """Pairs with the prompts of query and passage."""
-    return [Pair(PROMPTS.query + pair.query, PROMPTS.passage + pair.passage) for pair in pairs]
+def web_queries(pairs: Sequence[Pair], share: float, rng: random.Random) -> list[Pair]:
+    """Rewrite a share of the pairs."""
+    return [web_query(pair, rng) if share and rng.random() < share else pair for pair in pairs]
 
 
 @dataclass(frozen=True)
@@ -95,21 +89,14 @@ class SearchRecipe:
         while True:
             index = rng.choices(indices, weights=[source.share for source in self.sources])[0]
             share = self.sources[index].web
-            batch = [
-                web_query(pair, rewriting) if share and rewriting.random() < share else pair
-                for pair in next(streams[index])
-            ]
-            yield self.loss(encoder, batch)
+            yield self.loss(encoder, web_queries(next(streams[index]), share, rewriting))
 
     def prompted(self, count: int) -> Iterator[PromptedSet]:
         """Pairs for the projector: `count` for training, divided by the shares, and the held-out ones."""
         rng = random.Random(self.settings.seed)
         for source, pairs, held_out in zip(self.sources, self.train, self.held_out, strict=True):
-            drawn = [
-                web_query(pair, rng) if source.web and rng.random() < source.web else pair
-                for pair in pairs[: round(count * source.share)]
-            ]
-            yield PromptedSet(source.folder, with_prompts(drawn), with_prompts(held_out))
+            drawn = web_queries(pairs[: round(count * source.share)], source.web, rng)
+            yield PromptedSet(source.folder, with_prompts(drawn, PROMPTS), with_prompts(held_out, PROMPTS))
 
     def loss(self, encoder: Encoder, batch: Sequence[Pair]) -> Tensor:
         """InfoNCE, plus the change of similarities from the backbone, which encodes without prompts."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from training.program import program
 
 EXAMPLES = """example:
   python -m training.default_model.tables training/default_model/results.json"""
@@ -39,13 +40,8 @@ def graded_rows(results: dict[str, Any]) -> Iterator[str]:
     """Rows of Spearman's correlation: backbone and adapter at each number of dimensions; the last row is the mean."""
     yield "| set | backbone, 384 | adapter, 384 | adapter, 384, `Passage: ` | backbone, 64 | adapter, 64 |"
     yield "|---|--:|--:|--:|--:|--:|"
-    columns = (
-        ("384", "base"),
-        ("384", "adapter"),
-        ("384", "adapter_passage_prompt"),
-        ("64", "base"),
-        ("64", "adapter"),
-    )
+    columns = [("384", side) for side in ("base", "adapter", "adapter_passage_prompt")]
+    columns += [("64", side) for side in ("base", "adapter")]
     sets = results["tasks"].get("text-matching", {})
     rows = {name: [metrics[size][side] for size, side in columns] for name, metrics in sets.items()}
     for name, row in rows.items():
@@ -57,12 +53,7 @@ def graded_rows(results: dict[str, Any]) -> Iterator[str]:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.default_model.tables",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program("default_model.tables", __doc__, EXAMPLES)
     parser.add_argument("results", type=Path, metavar="RESULTS", help="file that training.default_model.evaluate wrote")
     print(table(json.loads(parser.parse_args().results.read_text(encoding="utf-8"))))
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from training.default_model.encoder import Encoder, States, batches, by_length
 
@@ -25,17 +24,13 @@ class TokenStates:
         rows = []
         order = by_length(texts)
         for batch in batches([texts[index] for index in order]):
-            states = encoder.states(batch)
-            lengths = states.mask.sum(1).tolist()
-            rows += [values[:length].half() for values, length in zip(states.values, lengths, strict=True)]
+            rows += [row.half() for row in encoder.states(batch).rows()]
         positions = sorted(range(len(order)), key=order.__getitem__)
         return cls([rows[position] for position in positions])
 
     def batch(self, indices: Sequence[int]) -> States:
         """Float32 states of some texts, padded to the longest."""
-        rows = [self.rows[index] for index in indices]
-        masks = [torch.ones(len(row), dtype=torch.int64) for row in rows]
-        return States(pad_sequence(rows, batch_first=True).float(), pad_sequence(masks, batch_first=True))
+        return States.padded([self.rows[index].float() for index in indices])
 
     def means(self) -> Tensor:
         """Single vectors [texts, 384], not normalized."""

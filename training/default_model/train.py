@@ -6,7 +6,6 @@ texts. OUT_DIR becomes an adapter folder; tensors of other tasks in it stay.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from dataclasses import replace
@@ -20,6 +19,7 @@ from training.default_model.adapters import fresh_adapter, save, task_tensors
 from training.default_model.encoder import TASKS, Encoder, load_backbone
 from training.default_model.recipes import Recipe, read_recipe
 from training.default_model.settings import SETTINGS, Settings
+from training.program import add_backbone, add_training_sets, program
 
 EXAMPLES = """examples:
   python -m training.default_model.train BACKBONE_DIR --task retrieval --data TRAIN_DIR -o OUT_DIR
@@ -62,18 +62,13 @@ def interpolate(encoder: Encoder, share: float) -> None:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.default_model.train",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("backbone", type=Path, metavar="BACKBONE_DIR", help="folder of all-MiniLM-L6-v2")
+    parser = program("default_model.train", __doc__, EXAMPLES)
+    add_backbone(parser)
     parser.add_argument("--task", choices=TASKS, required=True, help="task of the adapter")
     parser.add_argument(
         "--teacher", type=Path, metavar="TEACHER_DIR", help="folder of multilingual-e5-small, for --task text-matching"
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="TRAIN_DIR", help="folder of the training sets")
+    add_training_sets(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT_DIR", help="adapter folder to write")
     parser.add_argument("--steps", type=int, metavar="N", help="number of steps; default: that of settings.py")
     options = parser.parse_args()

@@ -6,7 +6,6 @@ same file. The model does not change: its token states are computed once.
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from training.default_model.scoring import ndcg_at_10, scores
 from training.default_model.settings import PROJECTOR, SETTINGS, ProjectorSettings
 from training.default_model.token_states import TokenStates
 from training.default_model.training_sets import Pair, endless
+from training.program import add_backbone, add_training_sets, program
 
 EXAMPLES = """example:
   python -m training.default_model.train_projector BACKBONE_DIR --data TRAIN_DIR -o ADAPTER_DIR"""
@@ -145,14 +145,9 @@ def report(projector: Projector, states: Sequence[TaskStates]) -> None:
 
 def main() -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.default_model.train_projector",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("backbone", type=Path, metavar="BACKBONE_DIR", help="folder of all-MiniLM-L6-v2")
-    parser.add_argument("--data", type=Path, required=True, metavar="TRAIN_DIR", help="folder of the training sets")
+    parser = program("default_model.train_projector", __doc__, EXAMPLES)
+    add_backbone(parser)
+    add_training_sets(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="ADAPTER_DIR", help="adapter folder to extend")
     options = parser.parse_args()
 

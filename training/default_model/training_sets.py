@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from training.default_model.encoder import Prompts
+
 Item = TypeVar("Item")
 
 
@@ -61,6 +63,11 @@ def read_graded(path: Path) -> list[Graded]:
     text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
     rows = [row.split("\t") for row in text.rstrip("\n").split("\n")[1:]]
     return [Graded(left, right, float(grade)) for grade, left, right in rows]
+
+
+def with_prompts(pairs: Sequence[Pair], prompts: Prompts) -> list[Pair]:
+    """Pairs with the prompts of both sides."""
+    return [Pair(prompts.query + pair.query, prompts.passage + pair.passage) for pair in pairs]
 
 
 def shuffled(items: Sequence[Item], seed: int) -> list[Item]:
