@@ -27,8 +27,8 @@ from benchmarks.jobs import VariantJob
 from benchmarks.speed.peak import measured_peak
 from benchmarks.spreads import cell, spread
 from embedpack.engine.loading import PackGraph
-from embedpack.engine.prepared import CACHE_VARIABLE
 from embedpack.host.cores import available_cores
+from embedpack.host.user_cache import CACHE_VARIABLE
 from embedpack.pack.folder import read_pack
 from embedpack_export.evaluation.text_table import text_table
 

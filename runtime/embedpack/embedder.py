@@ -15,7 +15,7 @@ from embedpack.engine.loading import open_encoder
 from embedpack.engine.options import EncodeCall, EncodeOptions, OnLongText
 from embedpack.engine.prepared import cache_folder
 from embedpack.engine.variant_choice import choose_variant
-from embedpack.errors import InputError, unknown
+from embedpack.errors import InputError, PackError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import WINDOW, windows
@@ -281,7 +281,7 @@ class Embedder:
         output = output_for(SENTENCE_EMBEDDING, call.precision)
         results = [self._encoder.run(group, output, options, stats) for group, options in call.groups(items)]
         values = results[0] if len(results) == 1 else np.concatenate(results)[call.order]
-        full = _to_precision(values, call.precision, codebook, items[0].number)
+        full = self._to_precision(values, call.precision, codebook, items[0].number)
         codes = truncate(full, call.precision, call.dimensions)
         return Embeddings(codes, call.precision, call.dimensions, self._space(call), call.options.max_pixels, codebook)
 
@@ -300,7 +300,7 @@ class Embedder:
         if pooled and call.precision == "int8":
             # All tasks of a pack share the scale.
             values = quantize(values, "int8", self.pack.manifest.tasks[next(iter(call.by_task))].token_int8_scale)
-        codes = _to_precision(values, call.precision, codebook).astype(DTYPES[call.precision], copy=False)
+        codes = self._to_precision(values, call.precision, codebook).astype(DTYPES[call.precision], copy=False)
         offsets = offsets_of([len(rows) for rows in vectors])
         return MultiEmbeddings(
             codes, offsets, call.precision, call.dimensions, self._space(call), call.options.max_pixels, codebook
@@ -328,6 +328,23 @@ class Embedder:
             )
         return by_id.popitem()[1]
 
+    def _to_precision(self, values: Codes, precision: Precision, codebook: Codebook | None, first: int = 0) -> Codes:
+        """Convert graph output to the requested precision; `first` is the number of its first row, for error messages.
+
+        Raises:
+            PackError: a vector has no direction, though every text and image has one.
+        """
+        try:
+            if codebook is not None:
+                return quantize(values, precision, codebook, first)
+            check_vectors(values, first)
+        except InputError as cause:
+            raise PackError(
+                f"{self.pack.folder}: {self.variant} computed a vector that is zero or not finite; "
+                f"run: embedpack verify {self.pack.folder}"
+            ) from cause
+        return values
+
     def _check_result_size(self, items: Sequence[Item], call: EncodeCall) -> None:
         """Refuse images whose multi-vectors would not fit the memory, before the first is opened."""
         image = self.pack.manifest.image
@@ -337,16 +354,6 @@ class Embedder:
         tokens = (call.options.max_pixels or image.max_pixels) // (image.patch_size * image.merge_size) ** 2
         needed = count * tokens * call.dimensions * np.dtype(np.float32).itemsize
         check_memory(needed, f"the multi-vectors of {count} images", "embed them in several calls")
-
-
-def _to_precision(values: Codes, precision: Precision, codebook: Codebook | None, first: int = 0) -> Codes:
-    """Convert graph output to the requested precision; `first` is the number of its first row, for error messages."""
-    if precision == "int8":
-        return values
-    if codebook is not None:
-        return quantize(values, precision, codebook, first)
-    check_vectors(values, first)
-    return values
 
 
 def _count(items: list[Item] | Iterator[Item]) -> int | None:

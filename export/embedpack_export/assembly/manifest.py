@@ -6,7 +6,8 @@ import importlib.metadata
 
 import msgspec
 
-from embedpack.pack.folder import describe_file, write_manifest
+from embedpack.pack.digests import describe_file
+from embedpack.pack.folder import write_manifest
 from embedpack.pack.manifest import FORMAT, ExportRecord, Manifest, TextInput
 from embedpack_export.assembly.pack_builder import PackBuilder
 from embedpack_export.planning.plan import ExportPlan

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from embedpack.pack.folder import describe_file, write_manifest
+from embedpack.pack.digests import describe_file
+from embedpack.pack.folder import write_manifest
 from embedpack.pack.manifest import Manifest, Report
 from embedpack_export.gate.budget import Budget
 from embedpack_export.gate.check import CheckResult, check_pack

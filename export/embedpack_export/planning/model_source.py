@@ -13,7 +13,7 @@ from pathlib import Path
 from embedpack.errors import CheckpointError, PackError
 from embedpack.inputs.processor import Processor
 from embedpack.inputs.tokenizer import TextTokenizer
-from embedpack.pack.folder import describe_file
+from embedpack.pack.digests import describe_file
 from embedpack.pack.manifest import Modality, Pooling
 from embedpack_export.families import Model, find_family
 from embedpack_export.planning.tasks import TaskPlan, plan_tasks

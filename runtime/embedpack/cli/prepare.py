@@ -70,8 +70,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _cache(folder: Path | None) -> Path:
-    from embedpack.engine.prepared import CACHE_VARIABLE, cache_folder
+    from embedpack.engine.prepared import cache_folder
     from embedpack.errors import InputError
+    from embedpack.host.user_cache import CACHE_VARIABLE
 
     cache = cache_folder() if folder is None else folder.absolute() / "prepared"
     if cache is None:

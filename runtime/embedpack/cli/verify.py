@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedpack.cli.options import add_json, add_pack
 
-SUMMARY = "Check the digest of every file, and compare the vectors of golden inputs with the recorded ones."
+if TYPE_CHECKING:
+    from embedpack.pack.folder import Pack
+
+SUMMARY = "Check the digest of every file and prepared graph, and compare golden vectors with the recorded ones."
 EXAMPLES = """\
   embedpack verify packs/minilm
   embedpack verify packs/minilm --json
@@ -24,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     import msgspec
 
     from embedpack.engine.golden import check_golden
+    from embedpack.engine.prepared import cache_folder
     from embedpack.pack.folder import read_pack
     from embedpack.progress import Progress
 
@@ -32,9 +38,29 @@ def run(options: argparse.Namespace) -> int:
         for _ in pack.check_files():
             progress.advance(1)
     worst = {name: check_golden(pack, name) for name in pack.manifest.variants}
+    cache = cache_folder()
+    prepared = 0 if cache is None else sum(_check_prepared(pack, name, cache) for name in pack.manifest.variants)
+    files = len(pack.manifest.files)
     if options.json:
-        print(msgspec.json.encode({"files": len(pack.manifest.files), "golden": worst}).decode())
+        print(msgspec.json.encode({"files": files, "prepared": prepared, "golden": worst}).decode())
     else:
         golden = ", ".join(f"{name} {difference:.0e}" for name, difference in worst.items())
-        print(f"{options.pack}: OK; {len(pack.manifest.files)} files; 1 - cosine to the golden vectors: {golden}")
+        cached = f" and {prepared} prepared graphs" if prepared else ""
+        print(f"{options.pack}: OK; {files} files{cached}; 1 - cosine to the golden vectors: {golden}")
     return 0
+
+
+def _check_prepared(pack: Pack, variant: str, cache: Path) -> int:
+    """Check the prepacked graphs of a variant in the cache; return their number."""
+    from embedpack.engine.golden import check_golden
+    from embedpack.engine.prepare import graphs_of
+    from embedpack.engine.prepared import check_prepared
+    from embedpack.errors import PackError
+
+    try:
+        number = sum(check_prepared(cache, graph.identity) is not None for graph in graphs_of(pack, variant))
+        if number:
+            check_golden(pack, variant, cache)
+    except PackError as cause:
+        raise PackError(f"{cause}; the prepared graph is damaged: run embedpack prepare again") from cause
+    return number

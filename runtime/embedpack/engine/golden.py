@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -43,8 +44,8 @@ class Golden(Strict, frozen=True):
     vectors: dict[str, list[list[float]]]
 
 
-def check_golden(pack: Pack, variant: str) -> float:
-    """Compare a variant with its golden vectors: the largest 1 - cosine.
+def check_golden(pack: Pack, variant: str, cache: Path | None = None) -> float:
+    """Compare a variant with its golden vectors: the largest 1 - cosine. Prepacked graphs are those in `cache`.
 
     PackError if the recorded vectors are missing, or differ more than TOLERANCE.
     """
@@ -53,7 +54,7 @@ def check_golden(pack: Pack, variant: str) -> float:
         golden = msgspec.json.decode(pack.read(pack.manifest.golden), type=Golden)
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:
         raise PackError(f"{pack.folder / pack.manifest.golden}: {cause}") from cause
-    encoder = open_encoder(pack, chosen, available_cores())
+    encoder = open_encoder(pack, chosen, available_cores(), cache)
     tasks = chosen.adapter_files if chosen.task is None else {chosen.task: ""}
     worst = float(np.max([_worst_loss(pack, golden, variant, task, encoder) for task in tasks]))
     if not worst <= TOLERANCE[chosen.weights]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from embedpack.engine.encoder import TOKEN_BUDGET, Encoder, LoadedGraph
 from embedpack.engine.graph_check import check_graph
 from embedpack.engine.memory_plan import check_load
-from embedpack.engine.prepared import Identity, find_prepared
+from embedpack.engine.prepared import Identity, PreparedGraph, find_prepared, read_prepared
 from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
 from embedpack.engine.weight_sizes import WeightSizes, read_weight_sizes
 from embedpack.errors import PackError
@@ -76,7 +76,7 @@ class PackGraph:
         stored = sum(self.pack.manifest.files[name].bytes for name in self.external_data)
         weight_sizes = functools.cache(lambda: self.weight_sizes)
         check_load(str(path), stored, weight_sizes, prepared=saved is not None, tokens=TOKEN_BUDGET)
-        if saved is not None:
+        if prepared is not None and saved is not None:
             try:
                 session = GraphSession(saved, threads)
             except PackError as cause:
@@ -84,20 +84,42 @@ class PackGraph:
             else:
                 logger.info("%s: loaded as prepared for this host, from %s", self.name, saved.parent)
                 # The weights are mapped, so a second session shares them.
-                return LoadedGraph(session, budget, weight_sizes, threads, _one_thread_session(saved, threads))
-        one_thread_session = _one_thread_session(path, threads) if stored <= MAX_COPIED_BYTES else None
-        return LoadedGraph(GraphSession(path, threads), budget, weight_sizes, threads, one_thread_session)
+                one_thread_session = _one_thread(threads, functools.partial(_reopen, prepared, session))
+                return LoadedGraph(session, budget, weight_sizes, threads, one_thread_session)
+        copied = stored <= MAX_COPIED_BYTES
+        one_thread_session = _one_thread(threads, functools.partial(self.session, 1)) if copied else None
+        return LoadedGraph(self.session(threads), budget, weight_sizes, threads, one_thread_session)
+
+    def session(self, threads: int) -> GraphSession:
+        """Load the graph of the pack. The digests of its files are checked before, their states afterwards."""
+        files = (*self.external_data, self.name)
+        for name in files:
+            self.pack.checked_path(name)
+        session = GraphSession(self.path, threads)
+        for name in files:
+            self.pack.checked_path(name)
+        return session
 
 
-def _one_thread_session(path: Path, threads: int) -> Callable[[], GraphSession] | None:
-    """A cached function that opens a graph with one thread; None if `threads` is 1 anyway."""
-    return functools.cache(lambda: GraphSession(path, 1)) if threads > 1 else None
+def _one_thread(threads: int, load: Callable[[], GraphSession]) -> Callable[[], GraphSession] | None:
+    """A cached function that loads a graph with one thread; None if `threads` is 1 anyway."""
+    return functools.cache(load) if threads > 1 else None
+
+
+def _reopen(prepared: PreparedGraph, session: GraphSession) -> GraphSession:
+    """Load a prepacked graph again with one thread; if it is gone, `session` takes its place."""
+    try:
+        path = read_prepared(prepared.folder, prepared.record.identity).path
+        return session if path is None else GraphSession(path, 1)
+    except (PackError, OSError) as cause:
+        logger.warning("%s; batches are run one by one: run embedpack prepare again", cause)
+        return session
 
 
 def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None = None) -> Encoder:
     """Load the graphs of a variant, prepacked ones from `cache`, and the pack's tokenizer.
 
-    Digests and the sizes of the weights are checked; errors as of `PackGraph.open`.
+    The digests of all files are checked; errors as of `PackGraph.open`.
     """
     check_onnxruntime(variant.min_onnxruntime)
     # Checked only if the message is logged: the check itself takes time.
@@ -125,13 +147,7 @@ def _log_slow_int8() -> None:
 
 def open_adapters(pack: Pack, variant: Variant) -> dict[str, Adapter]:
     """Open the adapters of a switchable variant by task; PackError if a file is changed, or not an adapter."""
-    return {task: Adapter(checked_path(pack, name)) for task, name in variant.adapter_files.items()}
-
-
-def checked_path(pack: Pack, name: str) -> Path:
-    """Path of a file after a check of its digest, as onnxruntime does not validate the files that it maps."""
-    pack.read(name)
-    return pack.path(name)
+    return {task: Adapter(pack.checked_path(name)) for task, name in variant.adapter_files.items()}
 
 
 def open_processor(pack: Pack) -> Processor:

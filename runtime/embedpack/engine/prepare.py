@@ -26,23 +26,22 @@ from embedpack.engine.memory_plan import check_load
 from embedpack.engine.prepared import (
     FILES,
     GRAPH,
-    PRIVATE_FILE,
-    PRIVATE_FOLDER,
     RECORD,
     Identity,
     PreparedGraph,
     Record,
-    check_private,
-    find_prepared,
+    check_prepared,
     read_prepared,
 )
 from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
 from embedpack.engine.token_budgets import measure_budgets
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import CapacityError, PackError
+from embedpack.host.user_cache import PRIVATE_FILE, PRIVATE_FOLDER, check_private
 from embedpack.inputs.processor import Processor
 from embedpack.inputs.vision_layout import vision_feeds
-from embedpack.pack.folder import Pack, describe_file
+from embedpack.pack.digests import describe_file
+from embedpack.pack.folder import Pack
 from embedpack.pack.graph_io import IMAGE_EMBEDS, SENTENCE_EMBEDDING
 from embedpack.storage.atomic import atomic_file, disk_errors
 
@@ -149,14 +148,11 @@ def _make_cache(cache: Path) -> None:
 
 def _find_intact(cache: Path, identity: Identity) -> PreparedGraph | None:
     """Find a prepacked graph in the cache and check the digests of all its files."""
-    prepared = find_prepared(cache, identity)
-    if prepared is None:
+    try:
+        return check_prepared(cache, identity)
+    except (PackError, OSError) as cause:
+        logger.warning("%s; it is written again", cause)
         return None
-    for name, entry in prepared.record.files.items():
-        if describe_file(prepared.folder / name) != entry:
-            logger.warning("%s: changed since it was prepared; it is written again", prepared.folder / name)
-            return None
-    return prepared
 
 
 def _write(graph: PackGraph, probe: _Probe, threads: int, cache: Path) -> PreparedGraph:

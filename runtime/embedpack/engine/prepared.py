@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +20,16 @@ import msgspec
 
 from embedpack.engine.session import SAVED_WEIGHTS
 from embedpack.errors import PackError
-from embedpack.host.user_cache import user_cache
-from embedpack.pack.folder import describe_file
+from embedpack.host.user_cache import check_private, runtime_cache
+from embedpack.pack.digests import checked_entry, describe_file
 from embedpack.pack.manifest import FileEntry, Sha256, Strict
 
 logger = logging.getLogger("embedpack")
 
-# Environment variable with another cache folder; empty: no cache.
-CACHE_VARIABLE = "EMBEDPACK_CACHE"
 RECORD = "prepared.json"
 GRAPH = "graph.onnx"
 FILES = (GRAPH, SAVED_WEIGHTS)
 MAX_RECORD_BYTES = 100_000
-PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
 
 class Identity(Strict, frozen=True):
@@ -77,10 +73,7 @@ class PreparedGraph:
 
 def cache_folder() -> Path | None:
     """Folder of prepared graphs: below $EMBEDPACK_CACHE, else below the user's cache; None: there is none."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen is not None:
-        return Path(chosen) / "prepared" if chosen else None
-    cache = user_cache()
+    cache = runtime_cache()
     return None if cache is None else cache / "prepared"
 
 
@@ -96,8 +89,20 @@ def find_prepared(cache: Path, identity: Identity) -> PreparedGraph | None:
         return None
 
 
+def check_prepared(cache: Path, identity: Identity) -> PreparedGraph | None:
+    """Find a prepacked graph and read all its files to check their digests; None if there is none."""
+    folder = cache / identity.key
+    if not os.path.lexists(folder):
+        return None
+    prepared = read_prepared(folder, identity)
+    for name, entry in prepared.record.files.items():
+        if describe_file(folder / name) != entry:
+            raise PackError(f"{folder / name}: changed since it was prepared")
+    return prepared
+
+
 def read_prepared(folder: Path, identity: Identity) -> PreparedGraph:
-    """Open a prepacked graph; checks all but the content of its weights, as `Pack` does.
+    """Open a prepacked graph; checks the digests of its files (see `embedpack.pack.digests`).
 
     PackError if it is damaged, was made for another host or graph, or others may write to it.
     """
@@ -113,25 +118,9 @@ def read_prepared(folder: Path, identity: Identity) -> PreparedGraph:
         size = (folder / name).stat().st_size
         if size != entry.bytes:
             raise PackError(f"{folder / name}: expected {entry.bytes} bytes, found {size}")
-    if record.files and describe_file(folder / GRAPH) != record.files[GRAPH]:
-        raise PackError(f"{folder / GRAPH}: changed since it was prepared")
+        if checked_entry(folder / name, entry) != entry:
+            raise PackError(f"{folder / name}: changed since it was prepared")
     return PreparedGraph(folder, record)
-
-
-def check_private(path: Path) -> None:
-    """Raise PackError for a file or folder that is missing, a link, or that other users could have written."""
-    try:
-        status = path.lstat()
-    except OSError as cause:
-        raise PackError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
-    if stat.S_ISLNK(status.st_mode):
-        raise PackError(f"{path}: a symbolic link")
-    # Windows has neither owners nor modes of this kind.
-    if hasattr(os, "geteuid"):
-        if status.st_uid != os.geteuid():
-            raise PackError(f"{path}: belongs to another user")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PackError(f"{path}: others may write to it")
 
 
 def _read_record(path: Path) -> Record:

@@ -32,8 +32,9 @@ def open_codebooks(pack: Pack, task: str) -> Codebooks:
     """Read the codebooks of a task; PackError if the file is missing or changed, or does not fit the manifest."""
     manifest = pack.manifest
     file = manifest.tasks[task].codes.file
-    pack.read(file)
-    codebooks = read_codebooks(pack.path(file), manifest.dimensions, manifest.multi_vector_dimensions)
+    codebooks = read_codebooks(pack.checked_path(file), manifest.dimensions, manifest.multi_vector_dimensions)
+    # It was opened by name a second time.
+    pack.checked_path(file)
     try:
         for dimensions in manifest.truncate_dims:
             codebooks.single.check_dimensions(dimensions)

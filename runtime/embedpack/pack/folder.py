@@ -11,13 +11,14 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from embedpack.errors import PackError
+from embedpack.pack.digests import FileState, checked_entry, describe_file
 from embedpack.pack.manifest import FORMAT, MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry, Manifest
 from embedpack.pack.rules import bad_paths, contradictions
 from embedpack.storage.atomic import atomic_file
@@ -26,10 +27,22 @@ from embedpack.storage.safetensors import unique_keys
 
 @dataclass(frozen=True)
 class Pack:
-    """An opened pack: its folder and its validated manifest."""
+    """An opened pack.
+
+    Files are opened at different times, the graph of images at the first image. If the pack is replaced meanwhile, they
+    no longer have the digests of the manifest, which is read once: so files of two packs are never mixed.
+
+    Attributes:
+        folder: its folder, an absolute path without links.
+        manifest: its validated manifest.
+        manifest_sha256: digest of pack.json.
+        states: states of the files whose digests have been checked, by name.
+    """
 
     folder: Path
     manifest: Manifest
+    manifest_sha256: str
+    states: dict[str, FileState] = field(default_factory=dict, compare=False, repr=False)
 
     def path(self, name: str) -> Path:
         """Path of a file of the pack; PackError if it is missing, a symbolic link, or of another size than listed."""
@@ -38,11 +51,12 @@ class Pack:
             if part == self.folder:
                 break
             _check_no_link(path, part)
-        if not path.is_file():
-            raise PackError(f"{path}: missing, though listed in {MANIFEST_NAME}; copy the pack again")
-        expected, size = self.manifest.files[name].bytes, path.stat().st_size
+        with _reading(path):
+            if not path.is_file():
+                raise self._error(f"{path}: missing, though listed in {MANIFEST_NAME}; copy the pack again")
+            expected, size = self.manifest.files[name].bytes, path.stat().st_size
         if size != expected:
-            raise PackError(f"{path}: expected {expected} bytes, found {size}; copy the pack again")
+            raise self._error(f"{path}: expected {expected} bytes, found {size}; copy the pack again")
         return path
 
     def read(self, name: str) -> bytes:
@@ -53,12 +67,21 @@ class Pack:
         self._check_digest(path, name, hashlib.sha256(content).hexdigest())
         return content
 
+    def checked_path(self, name: str) -> Path:
+        """Path of a file after a check of its digest, which is computed again only if the file has changed."""
+        path, expected = self.path(name), self.manifest.files[name]
+        with _reading(path):
+            state = FileState.of(path)
+            if self.states.get(name) != state:
+                self._check_digest(path, name, checked_entry(path, expected).sha256)
+                self.states[name] = state
+        return path
+
     def check_file(self, name: str) -> None:
         """Check a file as `read` does, without holding it in memory."""
         path = self.path(name)
-        with _reading(path), path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        self._check_digest(path, name, digest)
+        with _reading(path):
+            self._check_digest(path, name, describe_file(path).sha256)
 
     def check_files(self) -> Iterator[str]:
         """Check every file as `read` does, then that there are no others (PackError); yield each name once checked."""
@@ -73,14 +96,27 @@ class Pack:
     def _check_digest(self, path: Path, name: str, digest: str) -> None:
         expected = self.manifest.files[name].sha256
         if digest != expected:
-            raise PackError(f"{path}: expected sha256 {expected[:16]}…, found {digest[:16]}…; copy the pack again")
+            raise self._error(f"{path}: expected sha256 {expected[:16]}…, found {digest[:16]}…; copy the pack again")
+
+    def _error(self, message: str) -> PackError:
+        """Error for a file that differs from the manifest: the message, or that the pack was replaced since."""
+        try:
+            replaced = describe_file(self.folder / MANIFEST_NAME).sha256 != self.manifest_sha256
+        except OSError:
+            replaced = True
+        if replaced:
+            message = f"{self.folder}: the pack was replaced or removed while it was open; open it again"
+        return PackError(message)
 
 
 def read_pack(folder: str | Path) -> Pack:
-    """Open a pack; PackError if its manifest is missing or invalid. Other files are checked when they are read."""
-    folder = Path(folder)
+    """Open a pack; PackError if its manifest is missing or invalid. Other files are checked when they are opened."""
+    with _reading(Path(folder)):
+        # The pack stays open if the working directory changes, or a link to its folder.
+        folder = Path(folder).resolve()
     path = folder / MANIFEST_NAME
-    value = _read_json(folder, path)
+    content = _read_content(folder, path)
+    value = _parse(path, content)
     try:
         manifest = msgspec.convert(value, Manifest)
     except msgspec.ValidationError as cause:
@@ -89,7 +125,7 @@ def read_pack(folder: str | Path) -> Pack:
         raise PackError(f"{path}: {cause}{newer}") from cause
     for problem in contradictions(manifest):
         raise PackError(f"{path}: {problem}")
-    return Pack(folder, manifest)
+    return Pack(folder, manifest, hashlib.sha256(content).hexdigest())
 
 
 def listed_files(folder: Path) -> frozenset[str]:
@@ -98,7 +134,7 @@ def listed_files(folder: Path) -> frozenset[str]:
     PackError if the folder is not a pack.
     """
     path = folder / MANIFEST_NAME
-    value = _read_json(folder, path)
+    value = _parse(path, _read_content(folder, path))
     if not isinstance(value, dict) or not {"format", "files"} <= set(value):
         raise PackError(f"{path}: not the manifest of a pack")
     try:
@@ -117,40 +153,47 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         stream.write(text.encode() + b"\n")
 
 
-def describe_file(path: Path) -> FileEntry:
-    """Digest and size of a file."""
-    with path.open("rb") as stream:
-        return FileEntry(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=path.stat().st_size)
-
-
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as cause:
         raise PackError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+    except (ValueError, RuntimeError) as cause:  # a null character; a loop of links
+        raise PackError(f"{str(path)!r}: cannot be read: {cause}") from cause
 
 
 def _check_no_link(path: Path, part: Path) -> None:
-    if part.is_symlink():
+    with _reading(path):
+        is_link = part.is_symlink()
+    if is_link:
         raise PackError(f"{path}: {part.name!r} is a symbolic link; copy the pack with its links resolved")
 
 
-def _read_json(folder: Path, path: Path) -> Any:
-    """Parse the JSON of a manifest; of its fields only `format` is checked."""
-    if not path.is_file():
-        raise PackError(f"{folder}: not a pack ({MANIFEST_NAME} is missing); create one with: embedpack export")
-    _check_no_link(path, path)
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise PackError(f"{path}: {path.stat().st_size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}")
+def _read_content(folder: Path, path: Path) -> bytes:
+    """Content of a manifest."""
     with _reading(path):
-        content = path.read_bytes()
+        if not path.is_file():
+            raise PackError(f"{folder}: not a pack ({MANIFEST_NAME} is missing); create one with: embedpack export")
+        _check_no_link(path, path)
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise PackError(f"{path}: {path.stat().st_size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}")
+        return path.read_bytes()
+
+
+def _parse(path: Path, content: bytes) -> Any:
+    """Parse the JSON of a manifest; of its fields only `format` is checked."""
     try:
         value = json.loads(
             content.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=_no_constant, parse_float=_finite
         )
+        if re.search(rb"\\u[dD][89a-fA-F]", content):
+            # A half of a surrogate pair cannot be printed, written or be a file name.
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as cause:
         raise PackError(f"{path}: not UTF-8 at byte {cause.start}; copy the pack again") from cause
+    except UnicodeEncodeError as cause:
+        raise PackError(f"{path}: a string has half of a surrogate pair; copy the pack again") from cause
     except RecursionError as cause:
         raise PackError(f"{path}: nested too deeply to be a manifest") from cause
     except ValueError as cause:

@@ -71,7 +71,7 @@ class TextInput(Strict, frozen=True):
     tokenizer: str
     vocabulary: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
     max_tokens: TokenCount
-    pad_token_id: Annotated[int, msgspec.Meta(ge=0)]
+    pad_token_id: TokenId
 
 
 class ImageInput(Strict, frozen=True):

@@ -8,6 +8,9 @@ from pathlib import PurePosixPath
 from embedpack.errors import unknown
 from embedpack.pack.manifest import MANIFEST_NAME, FileEntry, Manifest
 
+# Longest name of a file or folder on common file systems.
+MAX_NAME_BYTES = 255
+
 
 def contradictions(manifest: Manifest) -> Iterator[str]:
     """Contradictions between the parts of a manifest, each with its JSON path."""
@@ -94,3 +97,5 @@ def bad_paths(files: Mapping[str, FileEntry]) -> Iterator[str]:
         plain = path.parts and path.as_posix() == name and name.isprintable() and not any(c in name for c in "\\:")
         if not plain or path.is_absolute() or ".." in path.parts or name == MANIFEST_NAME:
             yield f"{name!r} is not a plain path inside the pack - at `$.files`"
+        if any(len(part.encode()) > MAX_NAME_BYTES for part in path.parts):
+            yield f"{name[:40]!r}... has a part of more than {MAX_NAME_BYTES} bytes - at `$.files`"

@@ -20,7 +20,8 @@ from onnx import numpy_helper
 
 from embedpack import AccuracyError, InputError, MissingExtraError
 from embedpack.cli.main import main
-from embedpack.pack.folder import describe_file, read_pack
+from embedpack.pack.digests import describe_file
+from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import Manifest, Task
 from embedpack_export.families import PROJECTOR
 from embedpack_export.gate.budget import Budget

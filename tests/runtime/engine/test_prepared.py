@@ -26,7 +26,8 @@ from embedpack.engine.prepare import disk_bytes, graphs_of, prepare_variant
 from embedpack.engine.prepared import GRAPH, RECORD, cache_folder, find_prepared, read_prepared
 from embedpack.engine.session import SAVED_WEIGHTS, GraphSession
 from embedpack.engine.token_budgets import BudgetTimes, best_budget
-from embedpack.pack.folder import describe_file, read_pack
+from embedpack.pack.digests import describe_file
+from embedpack.pack.folder import read_pack
 
 # onnxruntime cannot save products of 4-bit blocks.
 SAVED = ("fp32", "int8")
@@ -177,6 +178,7 @@ def link(folder: Path, name: str) -> None:
         (lambda folder: shorten(folder / GRAPH), "graph.onnx: expected "),
         (lambda folder: flip(folder / GRAPH), "graph.onnx: changed since it was prepared"),
         (lambda folder: shorten(folder / SAVED_WEIGHTS), "weights.bin: expected "),
+        (lambda folder: flip(folder / SAVED_WEIGHTS), "weights.bin: changed since it was prepared"),
         (lambda folder: (folder / SAVED_WEIGHTS).unlink(), "weights.bin: cannot be read: No such file"),
         (lambda folder: (folder / RECORD).unlink(), "prepared.json: cannot be read: No such file"),
         (lambda folder: (folder / RECORD).write_bytes(b"{"), "prepared.json: "),
@@ -393,3 +395,22 @@ print(threads() - before)
     command = [sys.executable, "-c", code, str(tiny)]
     found = subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout
     assert int(found) == 0
+
+
+def test_verify_checks_the_prepared_graphs_too(tiny: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = prepare(tiny, cache, "int8")
+    assert main(["verify", str(tiny), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["prepared"] == 1
+    flip(folder / SAVED_WEIGHTS)
+    assert main(["verify", str(tiny)]) == 1
+    message = f"embedpack: {folder / SAVED_WEIGHTS}: changed since it was prepared; the prepared graph is damaged: run"
+    assert message in capsys.readouterr().err
+
+
+def test_prepared_graph_that_goes_away_below_an_open_pack(tiny: Path, cache: Path) -> None:
+    folder = prepare(tiny, cache)
+    model = Embedder(tiny, weights="fp32", threads=2)
+    shutil.rmtree(folder)
+    texts = ["read every label " * count for count in range(1, 100)]
+    expected = Embedder(tiny, weights="fp32", threads=1, prepared=False).encode(texts).codes
+    assert np.allclose(model.encode(texts).codes, expected, atol=1e-6)

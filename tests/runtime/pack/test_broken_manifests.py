@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedpack import Embedder
-from embedpack.pack.folder import read_pack
+from embedpack.pack.folder import listed_files, read_pack
 from tests.helpers.broken_packs import (
     Change,
     Edit,
@@ -431,7 +431,6 @@ def test_contradiction(pack: Path, edit: Edit, change: Change, message: str) -> 
         "C:secret",
         "LICENSE\0.txt",
         "LICENSE\n",
-        "\ud800",
         "pack.json",
     ],
 )
@@ -439,3 +438,59 @@ def test_path_that_leaves_the_pack_or_is_ambiguous(pack: Path, edit: Edit, name:
     edit(rename_file("LICENSE", name))
     message = f"PACK/pack.json: {name!r} is not a plain path inside the pack - at `$.files`"
     assert refusal(pack, lambda: read_pack(pack)) == message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        rename_file("LICENSE", "\ud800"),
+        put("name", "\udfff"),
+        put("tasks", "default", "prompts", {"query": "\ud800"}),
+        put("variants", "default-fp32", "weights", "\ud83d"),
+    ],
+)
+def test_half_of_a_surrogate_pair(pack: Path, edit: Edit, change: Change) -> None:
+    edit(change)
+    message = "PACK/pack.json: a string has half of a surrogate pair; copy the pack again"
+    assert refusal(pack, lambda: read_pack(pack)) == message
+    assert refusal(pack, lambda: listed_files(pack)) == message
+
+
+def test_escaped_pairs_are_characters(pack: Path, edit: Edit) -> None:
+    edit(put("name", "\U0001f600"))
+    assert b"\\ud83d" in (pack / "pack.json").read_bytes()
+    assert read_pack(pack).manifest.name == "\U0001f600"
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "weights/" + "é" * 128, "x" * 300 + "/file"])
+def test_names_longer_than_file_systems_allow(pack: Path, edit: Edit, name: str) -> None:
+    edit(rename_file("LICENSE", name))
+    message = f"PACK/pack.json: {name[:40]!r}... has a part of more than 255 bytes - at `$.files`"
+    assert refusal(pack, lambda: read_pack(pack)) == message
+
+
+@pytest.mark.parametrize("token", [2**31 + 1, 2**63, 2**64])
+def test_pad_token_beyond_token_ids(pack: Path, edit: Edit, token: int) -> None:
+    edit(put("text", "pad_token_id", token))
+    assert refusal(pack, lambda: read_pack(pack)).endswith(" - at `$.text.pad_token_id`")
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [("\0", "embedded null byte"), ("x" * 300, "File name too long"), ("pack.json/x", "Not a directory")],
+)
+def test_folder_that_cannot_exist(pack: Path, folder: str, reason: str) -> None:
+    message = refusal(pack, lambda: read_pack(pack / folder))
+    assert reason in message or message.startswith("PACK/pack.json/x: not a pack")
+
+
+def test_folder_without_permission(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised by hand: the tests may run as root, who may read everything."""
+
+    def deny(path: Path, **_: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    opened = read_pack(pack)
+    monkeypatch.setattr(Path, "stat", deny)
+    assert refusal(pack, lambda: read_pack(pack)).endswith(": cannot be read: Permission denied")
+    assert refusal(pack, lambda: opened.path("LICENSE")) == "PACK/LICENSE: cannot be read: Permission denied"

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from embedpack.pack.folder import describe_file, read_pack, write_manifest
+from embedpack.pack.digests import describe_file
+from embedpack.pack.folder import read_pack, write_manifest
 from embedpack.pack.manifest import VisionGraph
 
 
