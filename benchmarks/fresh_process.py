@@ -18,10 +18,10 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class WorkerError(EmbedpackError):
-    """A worker process failed on a job; `reason` is the last line that it printed."""
+    """A function failed on a job in its process; `reason` is the last line that it printed."""
 
-    def __init__(self, job: Job, reason: str) -> None:
-        super().__init__(f"a worker failed on {job}: {reason}")
+    def __init__(self, function: str, job: Job, reason: str) -> None:
+        super().__init__(f"{function} failed on {job}: {reason}")
         self.reason = reason
 
 
@@ -47,7 +47,7 @@ def in_fresh_process(
             command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=timeout
         )
     except subprocess.TimeoutExpired as cause:
-        raise WorkerError(job, f"no answer within {timeout:.0f} seconds") from cause
+        raise WorkerError(function, job, f"no answer within {timeout:.0f} seconds") from cause
     if done.returncode:
-        raise WorkerError(job, (done.stderr.splitlines() or ["no message"])[-1])
+        raise WorkerError(function, job, (done.stderr.splitlines() or ["no message"])[-1])
     return msgspec.json.decode(done.stdout)

@@ -17,7 +17,6 @@ from benchmarks.peers.pooled import unit
 MAX_TOKENS = 2048
 MAX_SEQUENCES = 64
 
-
 convert = llama_gguf.convert
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +89,9 @@ def by_length(texts: Sequence[str]) -> list[int]:
     return sorted(range(len(texts)), key=lambda index: len(texts[index]))
 
 
-def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+def batches(texts: Sequence[str]) -> list[Sequence[str]]:
     """Successive texts, BATCH at a time."""
-    for start in range(0, len(texts), BATCH):
-        yield texts[start : start + BATCH]
+    return [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
 
 
 def load_backbone(folder: Path, max_tokens: int) -> Encoder:

@@ -28,7 +28,5 @@ def similarity_change(vectors: Tensor, reference: Tensor) -> Tensor:
 
 def correlation_loss(left: Tensor, right: Tensor, grades: Tensor) -> Tensor:
     """One minus Pearson's correlation of the pairs' cosines with their grades, which may have any scale."""
-    losses = []
-    for dimensions in MATRYOSHKA_DIMS:
-        losses.append(1 - torch.corrcoef(torch.stack([paired(left, right, dimensions), grades]))[0, 1])
-    return torch.stack(losses).mean()
+    cosines = [paired(left, right, dimensions) for dimensions in MATRYOSHKA_DIMS]
+    return torch.stack([1 - torch.corrcoef(torch.stack([each, grades]))[0, 1] for each in cosines]).mean()

@@ -61,12 +61,9 @@ class GradedBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class TeacherGrades:
-    """Texts of one set with the teacher's similarities.
+    """Texts of one set with the cosines of the teacher's vectors, float32 [n, n].
 
-    Attributes:
-        texts: n texts.
-        cosines: float32 [n, n], of the teacher's vectors.
-        nearest: int64 [n, n], indices of all texts for each text, the nearest, which is itself, first.
+    `nearest`, int64 [n, n], has the indices of all texts for each text, the nearest, which is itself, first.
     """
 
     texts: list[str]
