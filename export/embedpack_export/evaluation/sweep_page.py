@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embedpack_export.evaluation.results import VectorKind
-from embedpack_export.evaluation.sweep import SweepReport, SweepRow, TaskSweep
+from embedpack_export.evaluation.sweep import SweepReport, TaskSweep
 from embedpack_export.evaluation.sweep_text import FIGURES, cells, recommendation_text
 from embedpack_export.html.axis import Axis
 from embedpack_export.html.page import Badge, Column, Heading, Page, Paragraph, Part, Table, columns
@@ -39,8 +39,10 @@ def _task(task: TaskSweep, margin: float) -> list[Part]:
     for choice in task.recommended:
         parts.append(Paragraph(recommendation_text(task, choice, margin)))
         parts += _plots(task, choice.vectors)
-    table = Table(f"All settings of {task.task}, the cheapest first", COLUMNS, [_row(row) for row in task.rows])
-    return [*parts, table]
+    rows: list[list[str | Badge]] = [
+        [str(row.setting), f"{row.bytes:,}", *cells(row), BADGES[row.verdict.outcome]] for row in task.rows
+    ]
+    return [*parts, Table(f"All settings of {task.task}, the cheapest first", COLUMNS, rows)]
 
 
 def _plots(task: TaskSweep, vectors: VectorKind) -> list[Scatter]:
@@ -53,7 +55,3 @@ def _plots(task: TaskSweep, vectors: VectorKind) -> list[Scatter]:
         Scatter(f"{caption} bytes", BYTES, NDCG, by_bytes, pareto_front(by_bytes, BYTES, NDCG)),
         Scatter(f"{caption} speed", SPEED, NDCG, by_speed, pareto_front(by_speed, SPEED, NDCG)),
     ]
-
-
-def _row(row: SweepRow) -> list[str | Badge]:
-    return [str(row.setting), f"{row.bytes:,}", *cells(row), BADGES[row.verdict.outcome]]

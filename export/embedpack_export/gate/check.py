@@ -20,12 +20,12 @@ from embedpack_export.gate.diagnosis import MAX_MEAN_DISTANCE, find_cause
 from embedpack_export.gate.figures import TaskAccuracy, VariantAccuracy
 from embedpack_export.gate.sample import PromptedText, pack_multi_vectors, pack_vectors, prompted, sampled
 from embedpack_export.gate.self_retrieval import MIN_TEXTS, RankingLoss, ReferenceRanking
-from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
+from embedpack_export.metrics.cosines import CosineSummary
 from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.protocol import Reference
+from embedpack_export.stages.closeness import cosine_summary, token_accuracy
 
-COSINE_DIGITS = 6
 # Some hundred tokens each: enough for the mean and the 1 % quantile of their cosines.
 MAX_MULTI_VECTOR_TEXTS = 64
 
@@ -110,7 +110,7 @@ class _VariantCheck:
             vectors, tokens = pack_vectors(model, task, texts), None
             if expected.multi is not None:
                 rows = _multi_vector_rows(len(texts))
-                tokens = _token_accuracy(expected.multi, pack_multi_vectors(model, task, [texts[row] for row in rows]))
+                tokens = token_accuracy(expected.multi, pack_multi_vectors(model, task, [texts[row] for row in rows]))
         except InputError as cause:
             # The reference accepted these texts.
             raise AccuracyError(f"{self.name}, task {task!r}: no vectors: {cause}; the weights are damaged") from cause
@@ -118,7 +118,7 @@ class _VariantCheck:
         if expected.ranking is not None:
             loss = expected.ranking.compare(vectors @ vectors.T)
             codes = list(code_accuracies(model.pack, task, vectors, expected.ranking))
-        check = self._check(_summary(expected.single, vectors), loss, tokens)
+        check = self._check(cosine_summary([expected.single], [vectors]), loss, tokens)
         return TaskAccuracy(check=check, codes=tuple(codes)), self._failure(task, check, expected.texts, vectors)
 
     def _check(self, cosines: CosineSummary, loss: RankingLoss | None, tokens: TokenAccuracy | None) -> Check:
@@ -173,12 +173,3 @@ def _described(check: Check) -> str:
         f"it loses {check.ranking_loss:.2f} points of nDCG@10 (95 %: {low:.2f} to {high:.2f}; "
         f"{100 * check.top_10_overlap:.1f} % of the top 10 kept; {cosines})"
     )
-
-
-def _token_accuracy(expected: Sequence[Float32], vectors: Sequence[Float32]) -> TokenAccuracy:
-    cosines = _summary(np.concatenate(expected), np.concatenate(vectors))
-    return TokenAccuracy(tokens=cosines.count, cosine_mean=cosines.mean, cosine_p1=cosines.p1)
-
-
-def _summary(expected: Float32, vectors: Float32) -> CosineSummary:
-    return summarise_cosines(row_cosines(expected, vectors), COSINE_DIGITS)

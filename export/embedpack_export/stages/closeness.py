@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from embedpack.pack.manifest import Accuracy, TokenAccuracy
 from embedpack_export.arrays import Float32
-from embedpack_export.metrics.cosines import row_cosines, summarise_cosines
+from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
 from embedpack_export.planning.settings import ReferenceKind
 
 # Digits of cosines in the manifest.
@@ -35,7 +34,7 @@ class Vectors:
 
 def accuracy(exact: Sequence[Vectors], written: Sequence[Vectors]) -> Accuracy:
     """Cosines between exact vectors and those of a variant, for one or several tasks, as the manifest records them."""
-    single = summarise_cosines(_cosines([task.single for task in exact], [task.single for task in written]), DIGITS)
+    single = cosine_summary([task.single for task in exact], [task.single for task in written])
     tokens = [task.tokens for task in exact if task.tokens is not None]
     written_tokens = [task.tokens for task in written if task.tokens is not None]
     return Accuracy(
@@ -44,14 +43,16 @@ def accuracy(exact: Sequence[Vectors], written: Sequence[Vectors]) -> Accuracy:
         cosine_mean=single.mean,
         cosine_p1=single.p1,
         cosine_min=single.min,
-        tokens=_token_accuracy(tokens, written_tokens) if tokens else None,
+        tokens=token_accuracy(tokens, written_tokens) if tokens else None,
     )
 
 
-def _token_accuracy(exact: Sequence[Float32], written: Sequence[Float32]) -> TokenAccuracy:
-    cosines = summarise_cosines(_cosines(exact, written), DIGITS)
+def token_accuracy(exact: Sequence[Float32], written: Sequence[Float32]) -> TokenAccuracy:
+    """Cosines between multi-vectors, token by token, as the manifest records them."""
+    cosines = cosine_summary(exact, written)
     return TokenAccuracy(tokens=cosines.count, cosine_mean=cosines.mean, cosine_p1=cosines.p1)
 
 
-def _cosines(exact: Sequence[Float32], written: Sequence[Float32]) -> npt.NDArray[np.float64]:
-    return row_cosines(np.concatenate(exact), np.concatenate(written))
+def cosine_summary(exact: Sequence[Float32], written: Sequence[Float32]) -> CosineSummary:
+    """Summary of the cosines between rows, with the digits of the manifest."""
+    return summarise_cosines(row_cosines(np.concatenate(exact), np.concatenate(written)), DIGITS)

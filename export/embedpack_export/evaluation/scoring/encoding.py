@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 from embedpack import Embedder, Embeddings, MultiEmbeddings
 from embedpack.engine.loading import open_processor
 from embedpack.inputs.batching import windows
-from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.pack.folder import Pack
 from embedpack.progress import Progress
 from embedpack.vectors.multi_embeddings import offsets_of
@@ -88,18 +87,14 @@ class InputInfo:
 
 def inspect_inputs(pack: Pack, task: str, inputs: Sequence[Input], prompt_name: str) -> list[InputInfo]:
     """Process inputs without running a graph; arguments as for `encode`."""
-    prompt = pack.manifest.tasks[task].prompt(prompt_name)
+    processor, prompt = open_processor(pack), pack.manifest.tasks[task].prompt(prompt_name)
     infos = []
     with Progress("counting tokens", len(inputs)) as progress:
-        for model_input in _processed(open_processor(pack), inputs, prompt):
-            infos.append(InputInfo(len(model_input.ids), model_input.image is not None, model_input.alone))
-            progress.advance(1)
+        for window in windows(processor.items(inputs), WINDOW):
+            for model_input in processor.process(window, prompt):
+                infos.append(InputInfo(len(model_input.ids), model_input.image is not None, model_input.alone))
+                progress.advance(1)
     return infos
-
-
-def _processed(processor: Processor, inputs: Sequence[Input], prompt: str) -> Iterator[ModelInput]:
-    for window in windows(processor.items(inputs), WINDOW):
-        yield from processor.process(window, prompt)
 
 
 def pooled(vectors: MultiEmbeddings, infos: Sequence[InputInfo], factor: int) -> MultiEmbeddings:
