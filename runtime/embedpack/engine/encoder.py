@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby, islice
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from embedpack.engine.call_stats import CallStats
 from embedpack.engine.memory_plan import batch_bytes
 from embedpack.engine.options import EncodeOptions
 from embedpack.engine.ordered_threads import run_ordered
-from embedpack.engine.session import Adapter, GraphSession
+from embedpack.engine.session import Adapter, Array, Feeds, GraphSession
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import InputError
 from embedpack.host.memory import check_memory
@@ -35,8 +34,6 @@ from embedpack.vectors.token_pooling import pool_rows
 TOKEN_BUDGET = 256
 # Above it, a batch is one very long text; its memory is checked before and released after the run.
 LONG_TOKENS = 4096
-
-Feeds = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Batch:
 
 
 # A batch and its output.
-Computed = tuple[Batch, npt.NDArray[Any]]
+Computed = tuple[Batch, Array]
 
 
 @dataclass(frozen=True)
@@ -100,14 +97,12 @@ class Encoder:
         self._adapters = adapters or {}
         self.processor = processor
 
-    def run(
-        self, items: Sequence[Item], output: str, options: EncodeOptions, stats: CallStats | None = None
-    ) -> npt.NDArray[Any]:
+    def run(self, items: Sequence[Item], output: str, options: EncodeOptions, stats: CallStats | None = None) -> Array:
         """Compute an output with one row per item: [len(items), ...] in the order of the items.
 
         InputError or CapacityError if an item cannot be used, or there are none. Without `stats` nothing is counted.
         """
-        result: npt.NDArray[Any] | None = None
+        result: Array | None = None
         for batch, values in self._outputs(items, output, options, stats):
             if result is None:
                 result = np.empty((len(items), *values.shape[1:]), values.dtype)
@@ -118,12 +113,12 @@ class Encoder:
 
     def run_tokens(
         self, items: Sequence[Item], output: str, options: EncodeOptions, stats: CallStats | None = None
-    ) -> list[npt.NDArray[Any]]:
+    ) -> list[Array]:
         """Compute an output with one row per token, and pool like tokens: an array [tokens, ...] for every item.
 
         The output is float32 if `options.pool_factor` is not 1. Errors and `stats` as of `run`.
         """
-        result: dict[int, npt.NDArray[Any]] = {}
+        result: dict[int, Array] = {}
         for batch, outputs in self._outputs(items, output, options, stats):
             for row, values, model_input in zip(batch.rows, outputs, batch.inputs, strict=True):
                 vectors = values[: len(model_input.ids)]

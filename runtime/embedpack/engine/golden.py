@@ -17,6 +17,7 @@ from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING
 from embedpack.pack.manifest import Strict, WeightsFormat
+from embedpack.vectors.codes import Float32
 
 # Largest 1 - cosine by weights format. CPUs round intermediate values differently, and quantization amplifies it.
 TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-6, "int8": 1e-3, "int4": 1e-3}
@@ -98,9 +99,7 @@ def golden_cases(prompts: Iterable[str], *, images: bool) -> list[GoldenCase]:
     return [*cases, *[GoldenCase(prompt="", text=None)] * images]
 
 
-def golden_vectors(
-    encoder: Encoder, cases: Sequence[GoldenCase], adapter: str | None = None
-) -> list[npt.NDArray[np.float32]]:
+def golden_vectors(encoder: Encoder, cases: Sequence[GoldenCase], adapter: str | None = None) -> list[Float32]:
     """Single vectors of golden cases, float32 [dimensions] each; every case runs alone."""
     vectors = []
     for case in cases:

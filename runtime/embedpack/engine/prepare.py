@@ -11,13 +11,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import numpy.typing as npt
 
 from embedpack.engine.encoder import TOKEN_BUDGET
 from embedpack.engine.golden import TEXTS, golden_image
@@ -33,7 +31,7 @@ from embedpack.engine.prepared import (
     check_prepared,
     read_prepared,
 )
-from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
+from embedpack.engine.session import Adapter, Feeds, GraphSession, check_onnxruntime
 from embedpack.engine.token_budgets import measure_budgets
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import CapacityError, PackError
@@ -52,7 +50,6 @@ STAGING = ".preparing-"
 MAX_STAGING_SECONDS = 86_400.0
 # Factor for the graph itself, alignment and headers.
 DISK_MARGIN = 1.05
-Feeds = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ import numpy.typing as npt
 from embedpack.errors import PackError
 from embedpack.host.onnxruntime import ort, ort_errors
 
+Array = npt.NDArray[Any]
+Feeds = Mapping[str, Array]
+
 # onnxruntime raises one class per status code and gives them no common base.
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     error for error in vars(ort_errors).values() if isinstance(error, type) and issubclass(error, Exception)
@@ -93,11 +96,11 @@ class GraphSession:
     def run(
         self,
         outputs: Sequence[str],
-        feeds: Mapping[str, npt.NDArray[Any]],
+        feeds: Feeds,
         adapter: Adapter | None = None,
         *,
         release_memory: bool = False,
-    ) -> list[npt.NDArray[Any]]:
+    ) -> list[Array]:
         """Compute outputs of the graph, in the order of their names; `embedpack.pack.graph_io` has dtypes and shapes.
 
         `release_memory` returns the memory of this run to the system instead of keeping it for the next. PackError if

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from embedpack.engine.session import Adapter, GraphSession
 from embedpack.inputs.batching import token_budget_batches
@@ -44,12 +43,12 @@ def measure_budgets(
     """Time passes over texts of mixed lengths with every budget in turn, and compare the medians."""
     rng = np.random.default_rng(SEED)
     longest = min(MAX_TOKENS, processor.tokenizer.max_tokens)
-    one = [rng.integers(0, vocabulary, longest)]
+    one = [_random_text(rng, vocabulary, longest)]
     _pass(session, processor, one, longest, adapter)
     slow = _pass(session, processor, one, longest, adapter) / longest > MAX_SECONDS_PER_TOKEN
     low, high = np.log(min(MIN_TOKENS, longest)), np.log(longest)
     lengths = np.rint(np.exp(rng.uniform(low, high, TEXTS_IF_SLOW if slow else TEXTS))).astype(int)
-    texts = [rng.integers(0, vocabulary, length) for length in lengths]
+    texts = [_random_text(rng, vocabulary, length) for length in lengths]
     # Larger budgets than that of all texts would make no difference.
     budgets = [budget for budget in CANDIDATES if budget <= lengths.sum()]
     times: dict[int, list[float]] = {budget: [] for budget in budgets}
@@ -71,17 +70,16 @@ def best_budget(seconds: dict[int, float]) -> int:
 
 
 def _pass(
-    session: GraphSession,
-    processor: Processor,
-    texts: Sequence[npt.NDArray[np.int64]],
-    budget: int,
-    adapter: Adapter | None,
+    session: GraphSession, processor: Processor, inputs: Sequence[ModelInput], budget: int, adapter: Adapter | None
 ) -> float:
     """Seconds of one pass over all texts."""
-    inputs = [ModelInput(ids, slice(0, len(ids)), np.zeros(len(ids), np.bool_)) for ids in texts]
-    batches = token_budget_batches([len(ids) for ids in texts], budget)
+    batches = token_budget_batches([len(text.ids) for text in inputs], budget)
     feeds = [processor.collate([inputs[row] for row in rows], []) for rows in batches]
     begin = time.perf_counter()
     for feed in feeds:
         session.run([SENTENCE_EMBEDDING], feed, adapter)
     return time.perf_counter() - begin
+
+
+def _random_text(rng: np.random.Generator, vocabulary: int, length: int) -> ModelInput:
+    return ModelInput(rng.integers(0, vocabulary, length), slice(0, length), np.zeros(length, np.bool_))

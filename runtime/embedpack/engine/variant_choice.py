@@ -31,9 +31,8 @@ def _choose_mode_and_task(pack: Pack, task: str | None, adapters: str | None) ->
     tasks = tuple(pack.manifest.tasks)
     if task is not None and task not in tasks:
         raise InputError(unknown("task", task, tasks))
-    modes = {
-        variant.adapters for variant in pack.manifest.variants.values() if task is None or variant.task in (task, None)
-    }
+    variants = pack.manifest.variants.values()
+    modes = {variant.adapters for variant in variants if task is None or variant.task in (task, None)}
     mode: str = ("merged" if "merged" in modes else "switchable") if adapters is None else adapters
     if mode not in modes:
         raise InputError(unknown("adapters", mode, sorted(modes)))

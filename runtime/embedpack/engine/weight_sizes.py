@@ -94,9 +94,8 @@ def _sum_by_operator(tensors: list[_Tensor], nodes: list[_Node]) -> WeightSizes:
         elif kind == "nbits_matmul_bytes" and len(tensor.dimensions) == 3:
             # [out, blocks, bytes of a block]: two values a byte.
             widest = max(widest, tensor.dimensions[0] + 2 * math.prod(tensor.dimensions[1:]))
-    return WeightSizes(
-        **bytes_of, widest=widest, materialized_score_heads=max((node.heads for node in nodes), default=0)
-    )
+    heads = max((node.heads for node in nodes), default=0)
+    return WeightSizes(**bytes_of, widest=widest, materialized_score_heads=heads)
 
 
 def _node(content: memoryview) -> _Node:

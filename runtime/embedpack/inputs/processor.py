@@ -20,6 +20,7 @@ from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.inputs.vision_layout import token_grid, token_positions
 from embedpack.pack.graph_io import IMAGE_EMBEDS, IMAGE_INDEX, INPUT_IDS, POOL_MASK, POSITION_IDS
 from embedpack.pack.manifest import ImageInput
+from embedpack.vectors.codes import Float32
 
 # Peak memory of the vision tower's activations, as a multiple of its input.
 ACTIVATIONS = 12
@@ -69,9 +70,7 @@ class Processor:
         inputs = (ModelInput(text.ids, slice(0, len(text.ids)), text.special, text.truncated) for text in texts)
         return [next(inputs) if isinstance(item, Text) else self._process_image(item, max_pixels) for item in items]
 
-    def collate(
-        self, batch: Sequence[ModelInput], image_embeds: Sequence[npt.NDArray[np.float32]]
-    ) -> dict[str, npt.NDArray[Any]]:
+    def collate(self, batch: Sequence[ModelInput], image_embeds: Sequence[Float32]) -> dict[str, npt.NDArray[Any]]:
         """Inputs of the text graph by name, padded on the right, as `embedpack.pack.graph_io` defines them.
 
         `image_embeds` are the vectors, float32 [tokens, hidden], of the images of the batch in their order.

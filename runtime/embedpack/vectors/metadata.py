@@ -91,11 +91,9 @@ def check_same_metadata(parts: Sequence[CodedVectors]) -> None:
         raise InputError("there are no embeddings to concatenate")
     if len({(part.precision, part.dimensions, part.space, part.max_pixels) for part in parts}) > 1:
         raise InputError("embeddings of different precision, dimensions, space or max_pixels cannot be concatenated")
-    codebooks = sorted({part.codebook.id for part in parts if part.codebook is not None})
-    if len(codebooks) > 1:
-        raise InputError(
-            f"codes of different codebooks ({', '.join(codebooks)}) cannot be concatenated; embed them again"
-        )
+    ids = sorted({part.codebook.id for part in parts if part.codebook is not None})
+    if len(ids) > 1:
+        raise InputError(f"codes of different codebooks ({', '.join(ids)}) cannot be concatenated; embed them again")
 
 
 def check_comparable(queries: CodedVectors, documents: CodedVectors, *, if_dimensions: str) -> None:
