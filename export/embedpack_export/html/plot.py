@@ -39,7 +39,6 @@ class Scatter:
     """A plot."""
 
     caption: str  # title of the plot
-    # The axes.
     x: Axis
     y: Axis
     points: Sequence[Point]  # one or more points
