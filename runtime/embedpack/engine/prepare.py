@@ -6,10 +6,10 @@ and compared bit by bit with the graph of the pack before it is renamed to its f
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,12 +42,12 @@ from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import Pack
 from embedpack.pack.graph_io import IMAGE_EMBEDS, SENTENCE_EMBEDDING
 from embedpack.storage.atomic import atomic_file, disk_errors
+from embedpack.storage.temporary import remove_leftovers, temporary_folder
 
 logger = logging.getLogger("embedpack")
 
-STAGING = ".preparing-"
-# Age at which the temporary folder of a killed run is removed.
-MAX_STAGING_SECONDS = 86_400.0
+# Attempts to give a folder its name while other processes do the same.
+MAX_ATTEMPTS = 5
 # Factor for the graph itself, alignment and headers.
 DISK_MARGIN = 1.05
 
@@ -138,9 +138,7 @@ def _make_cache(cache: Path) -> None:
         check_private(cache)
     except PackError as cause:
         raise PackError(f"{cause}; make it yours alone (chmod go-w), or choose another folder with --cache") from cause
-    for folder in cache.glob(f"{STAGING}*"):
-        if time.time() - folder.stat().st_mtime > MAX_STAGING_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+    remove_leftovers(cache)
 
 
 def _find_intact(cache: Path, identity: Identity) -> PreparedGraph | None:
@@ -165,8 +163,8 @@ def _write(graph: PackGraph, probe: _Probe, threads: int, cache: Path) -> Prepar
     for name in graph.external_data:
         # The prepacked graph outlives the pack, so the content of the weights is checked too.
         graph.pack.check_file(name)
-    with disk_errors(cache), tempfile.TemporaryDirectory(dir=cache, prefix=STAGING) as staging:
-        folder = Path(staging) / "graph"
+    with disk_errors(cache), temporary_folder(cache / graph.identity.key) as temporary:
+        folder = temporary / "graph"
         folder.mkdir(mode=PRIVATE_FOLDER)
         names = FILES if sizes.can_be_saved else ()
         if names:
@@ -183,16 +181,24 @@ def _write(graph: PackGraph, probe: _Probe, threads: int, cache: Path) -> Prepar
 
 
 def _publish(folder: Path, cache: Path, identity: Identity) -> PreparedGraph:
+    """Give a finished folder its name in the cache, unless another process has put an intact one there meanwhile."""
     target = cache / identity.key
-    if target.is_symlink() or target.is_file():
-        target.unlink()
-    elif target.exists():
-        shutil.rmtree(target)
-    try:
-        os.rename(folder, target)
-    except FileExistsError:
-        logger.info("%s: another process has prepared it meanwhile", target)
-    return read_prepared(target, identity)
+    for attempt in range(MAX_ATTEMPTS):
+        try:
+            os.rename(folder, target)
+            return read_prepared(target, identity)
+        except OSError:
+            # On POSIX the error is that of a folder that is not empty; others exist, and it may be gone by now.
+            if attempt == MAX_ATTEMPTS - 1:
+                raise
+        with contextlib.suppress(PackError, OSError):
+            if (prepared := check_prepared(cache, identity)) is not None:
+                logger.info("%s: another process has prepared it meanwhile", target)
+                return prepared
+        # Damaged: it steps aside, and is removed together with the temporary folder.
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(target, folder.parent / f"damaged-{attempt}")
+    raise AssertionError
 
 
 def _write_record(folder: Path, record: Record) -> None:

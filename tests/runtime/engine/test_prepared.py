@@ -28,6 +28,7 @@ from embedpack.engine.session import SAVED_WEIGHTS, GraphSession
 from embedpack.engine.token_budgets import BudgetTimes, best_budget
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import read_pack
+from embedpack.storage.temporary import temporary_folder
 
 # onnxruntime cannot save products of 4-bit blocks.
 SAVED = ("fp32", "int8")
@@ -289,14 +290,57 @@ def test_nothing_is_kept_of_an_interrupted_run(tiny: Path, cache: Path, monkeypa
     assert list(cache.iterdir()) == []
 
 
-def test_what_a_killed_run_left_is_removed_a_day_later(tiny: Path, cache: Path) -> None:
-    cache.mkdir(parents=True)
-    for name, age in (("old", 100_000), ("new", 100)):
-        left = cache / f".preparing-{name}"
-        left.mkdir()
-        os.utime(left, (left.stat().st_mtime - age,) * 2)
+def test_what_a_killed_run_left_is_removed(tiny: Path, cache: Path) -> None:
+    """Whatever the clock is: only the folder of a process that lives stays."""
+    (cache / ".key.0123456789abcdef.embedpack").mkdir(parents=True)
+    with temporary_folder(cache / "key") as live:
+        os.utime(live, (0, 0))
+        folder = prepare(tiny, cache)
+        assert sorted(path.name for path in cache.iterdir()) == sorted([live.name, folder.name])
+
+
+def test_intact_graph_of_another_process_is_kept(
+    tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if it had appeared after the look into the cache."""
     folder = prepare(tiny, cache)
-    assert sorted(path.name for path in cache.iterdir()) == [".preparing-new", folder.name]
+    state = (folder / GRAPH).stat()
+    monkeypatch.setattr(prepare_module, "_find_intact", lambda *_: None)
+    with caplog.at_level("INFO"):
+        assert prepare(tiny, cache) == folder
+    assert f"{folder}: another process has prepared it meanwhile" in caplog.messages
+    assert (folder / GRAPH).stat().st_ino == state.st_ino
+    assert [path.name for path in cache.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "folder", "empty"])
+def test_anything_else_at_the_place_of_a_graph_makes_way(tiny: Path, cache: Path, kind: str) -> None:
+    place = cache / graph_of(tiny, "fp32").identity.key
+    cache.mkdir(parents=True, mode=0o700)
+    if kind == "file":
+        place.write_text("?")
+    elif kind == "link":
+        place.symlink_to(tiny)
+    else:
+        place.mkdir(mode=0o700)
+        if kind == "folder":
+            (place / "other").write_text("?")
+    assert prepare(tiny, cache) == place
+    assert sorted(path.name for path in place.iterdir()) == sorted([GRAPH, RECORD, SAVED_WEIGHTS])
+    assert (tiny / "pack.json").exists()
+
+
+def test_three_processes_at_the_same_time(tiny: Path, tmp_path: Path) -> None:
+    """All of them succeed, and one graph is left."""
+    command = [sys.executable, "-m", "embedpack", "prepare", str(tiny), "--variant", "default-fp32", "--threads", "1"]
+    running = [
+        subprocess.Popen([*command, "--cache", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    errors = [process.communicate()[1].decode() for process in running]
+    assert [process.returncode for process in running] == [0] * 3, errors
+    (folder,) = (tmp_path / "prepared").iterdir()
+    assert read_prepared(folder, graph_of(tiny, "fp32").identity).record.files
 
 
 def test_too_little_disk_is_told_before_anything_is_written(
