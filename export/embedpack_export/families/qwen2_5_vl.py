@@ -20,6 +20,7 @@ from embedpack_export.families import PROJECTOR, Family, Model, Prompts, TokenHe
 from embedpack_export.graph.towers.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
 from embedpack_export.graph.towers.qwen_vision import VisionShape, vision_tower
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config, read_json, with_rope_scaling
+from embedpack_export.sources.files import exists
 from embedpack_export.sources.weights import NameRules
 
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
@@ -117,7 +118,7 @@ def read(checkpoint: Checkpoint) -> Model:
     """Build the model of a checkpoint."""
     config, text = parse_config(checkpoint, Config), _text_config(checkpoint)
     adapters = checkpoint.folder / "adapters"
-    has_adapters = (adapters / "adapter_config.json").is_file()
+    has_adapters = exists(adapters / "adapter_config.json")
     return Model(
         dimensions=text.hidden_size,
         max_tokens=min(MAX_TOKENS, text.max_position_embeddings),

@@ -19,6 +19,7 @@ from embedpack_export.families import Model, find_family
 from embedpack_export.planning.tasks import TaskPlan, plan_tasks
 from embedpack_export.planning.token_head import take_token_head
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
+from embedpack_export.sources.files import MAX_JSON_BYTES, read_file
 from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig, read_sentence_transformers
 
 # Resizing and normalization of images decide their vectors as much as the weights do.
@@ -96,7 +97,7 @@ def read_model_source(
     checkpoint, model, plans = take_token_head(checkpoint, model, plan_tasks(model, adapters, tasks, config, by_task))
     pooling = pooling or model.pooling or _pooling(by_folder)
     length = _max_tokens(max_tokens, config, model)
-    tokenizer_json = (folder / "tokenizer.json").read_bytes()
+    tokenizer_json = read_file(folder / "tokenizer.json", folder, MAX_JSON_BYTES)
     _check_tokenizer(folder, model, tokenizer_json)
     return ModelSource(
         checkpoint=checkpoint,

@@ -12,12 +12,17 @@ import msgspec
 
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import FLOATS, StoredTensor, open_safetensors, unique_keys
+from embedpack_export.sources.files import MAX_JSON_BYTES, check_file, exists, read_file
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 Json = TypeVar("Json")
 # A count in config.json.
 Size = Annotated[int, msgspec.Meta(ge=1)]
 
+# Names of the numbers of layers, also in text_config and vision_config.
+LAYER_COUNTS = ("num_hidden_layers", "depth")
+# So few cost nothing, and the first missing tensor is named.
+MAX_UNCHECKED_LAYERS = 1000
 INDEX = "model.safetensors.index.json"
 
 
@@ -51,7 +56,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; pass the folder that a model was downloaded to")
     config = read_json(folder / "config.json", dict[str, Any])
-    if not (folder / "tokenizer.json").is_file():
+    if not exists(folder / "tokenizer.json"):
         raise CheckpointError(
             f"{folder}: tokenizer.json is missing; save one with transformers: "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
@@ -59,6 +64,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     files = _weight_files(folder)
     tensors = _read_tensors(folder, files)
     _check_index(folder, tensors)
+    _check_layers(folder / "config.json", config, len(tensors))
     return Checkpoint(folder, config, tensors, files)
 
 
@@ -101,19 +107,18 @@ def with_rope_scaling(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**config, **theta, "rope_scaling": None if plain else scaling}
 
 
-def read_json(path: Path, kind: type[Json]) -> Json:
-    """Read a JSON file as a value of type `kind`.
+def read_json(path: Path, kind: type[Json], folder: Path | None = None) -> Json:
+    """Read a JSON file as a value of type `kind`; it must lie in `folder`, by default its own.
 
     Raises:
         CheckpointError: the file is missing, unreadable, not valid JSON, or of another type.
     """
     try:
-        value = json.loads(path.read_text("utf-8"), object_pairs_hook=unique_keys)
+        if not exists(path):
+            raise CheckpointError(f"{path}: missing; is {path.parent} the folder of a model?")
+        content = read_file(path, folder or path.parent, MAX_JSON_BYTES)
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=unique_keys)
         return msgspec.convert(value, kind)
-    except FileNotFoundError as cause:
-        raise CheckpointError(f"{path}: missing; is {path.parent} the folder of a model?") from cause
-    except OSError as cause:
-        raise CheckpointError(f"{path}: cannot be read: {cause.strerror}") from cause
     except msgspec.ValidationError as cause:
         raise CheckpointError(f"{path}: {cause}") from cause
     except (ValueError, RecursionError) as cause:
@@ -121,15 +126,17 @@ def read_json(path: Path, kind: type[Json]) -> Json:
 
 
 def _weight_files(folder: Path) -> tuple[str, ...]:
-    if (folder / INDEX).is_file():
+    if exists(folder / INDEX):
         names = sorted(set(read_json(folder / INDEX, _Index).weight_map.values()))
         for name in names:
             if Path(name).name != name or name in ("", ".."):
                 raise CheckpointError(f"{folder / INDEX}: {name!r} is not a file name")
-            if not (folder / name).is_file():
+            if not exists(folder / name):
                 raise CheckpointError(f"{folder / name}: this shard is missing; download the model again")
+            check_file(folder / name, folder)
         return tuple(names)
-    if (folder / "model.safetensors").is_file():
+    if exists(folder / "model.safetensors"):
+        check_file(folder / "model.safetensors", folder)
         return ("model.safetensors",)
     raise CheckpointError(
         f"{folder}: no model.safetensors or {INDEX}; other formats are not read "
@@ -150,8 +157,18 @@ def _read_tensors(folder: Path, files: Sequence[str]) -> dict[str, StoredTensor]
 
 
 def _check_index(folder: Path, tensors: Mapping[str, StoredTensor]) -> None:
-    if not (folder / INDEX).is_file():
+    if not exists(folder / INDEX):
         return
     for name, file in read_json(folder / INDEX, _Index).weight_map.items():
         if name not in tensors or tensors[name].path != folder / file:
             raise CheckpointError(f"{folder / file}: tensor {name!r} is in the index, but not in this shard")
+
+
+def _check_layers(path: Path, config: Mapping[str, Any], tensors: int) -> None:
+    """Refuse numbers of layers beyond the tensors of the file: all that follows is proportional to them."""
+    for key, value in config.items():
+        for name, count in value.items() if isinstance(value, dict) else [(key, value)]:
+            if name in LAYER_COUNTS and isinstance(count, int) and count > max(tensors, MAX_UNCHECKED_LAYERS):
+                raise CheckpointError(
+                    f"{path}: {name} is {count}, the checkpoint has {tensors} tensors; are both of one model?"
+                )

@@ -17,7 +17,9 @@ import msgspec
 from embedpack.errors import CheckpointError, unknown
 from embedpack.storage.safetensors import StoredTensor, open_safetensors
 from embedpack_export.sources.checkpoint import check_is_float, read_json
+from embedpack_export.sources.files import check_file, exists
 from embedpack_export.sources.lora import LowRankUpdate
+from embedpack_export.sources.patterns import check_patterns, ends_with
 
 Number = TypeVar("Number", int, float)
 
@@ -80,14 +82,16 @@ def read_adapter(folder: Path, task: str) -> PeftAdapter:
     Raises:
         CheckpointError: the folder holds no LoRA adapter, no such task, or an unknown key or setting.
     """
-    config = _read_config(folder / "adapter_config.json")
+    config_path = folder / "adapter_config.json"
+    config = _read_config(config_path)
     path = folder / "adapter_model.safetensors"
-    if not path.is_file():
+    if not exists(path):
         raise CheckpointError(
             f"{folder}: no {path.name}; other formats are not read (pickled weights run code when they are loaded)"
         )
-    tensors = open_safetensors(path, CheckpointError).tensors
+    tensors = open_safetensors(check_file(path, folder), CheckpointError).tensors
     keys = {name: _take_apart(path, name) for name in tensors}
+    check_patterns(config_path, read_json(config_path, dict[str, Any]), {key.module for key in keys.values()})
     tasks = sorted({key.task for key in keys.values() if key.task})
     if tasks and task not in tasks:
         raise CheckpointError(f"{path}: {unknown('task', task, tasks)}")
@@ -170,9 +174,9 @@ def _by_pattern(path: Path, patterns: Mapping[str, Number] | None, module: str, 
     """Value of the first pattern that matches the end of the module's name, as in PEFT (utils/other.py)."""
     for pattern, value in (patterns or {}).items():
         try:
-            if re.match(rf"(.*\.)?({pattern})$", module):
+            if re.match(ends_with(pattern), module):
                 return value
-        except re.error as cause:
+        except (re.error, RecursionError) as cause:
             raise CheckpointError(
                 f"{path}: {pattern!r} in rank_pattern or alpha_pattern is no regular expression: {cause}"
             ) from cause

@@ -12,6 +12,7 @@ import msgspec
 from embedpack.errors import CheckpointError, unknown
 from embedpack.pack.manifest import Pooling
 from embedpack_export.sources.checkpoint import read_json
+from embedpack_export.sources.files import exists
 
 # Modules of sentence-transformers that the graphs' heads cover.
 KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
@@ -65,27 +66,27 @@ def read_sentence_transformers(folder: Path, override: Pooling | None = None) ->
     """
     transformer, pooling = folder, None
     modules = folder / "modules.json"
-    for module in read_json(modules, list[_Module]) if modules.is_file() else []:
+    for module in read_json(modules, list[_Module]) if exists(modules) else []:
         kind = module.type.rsplit(".", 1)[-1]
         if kind not in KNOWN_MODULES:
             raise CheckpointError(f"{modules}: {unknown('module', kind, KNOWN_MODULES)}")
         if kind == "Transformer":
             transformer = folder / module.path
         if kind == "Pooling":
-            pooling = _pooling(folder / module.path / "config.json", override)
+            path = folder / module.path / "config.json"
+            pooling = _pooling(read_json(path, dict[str, Any], folder), path, override)
     limits, path = transformer / "sentence_bert_config.json", folder / "config_sentence_transformers.json"
-    settings = read_json(path, _Settings) if path.is_file() else _Settings()
+    settings = read_json(path, _Settings) if exists(path) else _Settings()
     return SentenceTransformersConfig(
         pooling=pooling,
-        max_tokens=read_json(limits, _Limits).max_seq_length if limits.is_file() else None,
+        max_tokens=read_json(limits, _Limits, folder).max_seq_length if exists(limits) else None,
         prompts={name: text for name, text in settings.prompts.items() if text is not None},
         default_prompt_name=settings.default_prompt_name,
         truncate_dims=settings.matryoshka_dims,
     )
 
 
-def _pooling(path: Path, override: Pooling | None) -> Pooling:
-    config = read_json(path, dict[str, Any])
+def _pooling(config: Mapping[str, Any], path: Path, override: Pooling | None) -> Pooling:
     if config.get("include_prompt") is False:
         raise CheckpointError(f"{path}: include_prompt is false; pooling without the prompt is not supported")
     if override is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,10 @@ def open_safetensors(path: Path, error: type[EmbedpackError] = InputError) -> Sa
 
 
 def _read_header(path: Path) -> SafetensorsFile:
-    size = path.stat().st_size
+    status = path.stat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise ValueError("it is no regular file")  # opening a pipe would wait for a writer
+    size = status.st_size
     with path.open("rb") as stream:
         prefix = stream.read(8)
         length = int.from_bytes(prefix, "little")

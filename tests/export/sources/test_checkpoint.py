@@ -11,7 +11,7 @@ import pytest
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import write_safetensors
 from embedpack_export.pipeline import export
-from embedpack_export.sources.checkpoint import INDEX
+from embedpack_export.sources.checkpoint import INDEX, read_checkpoint
 from tests.helpers.exports import (
     Arrays,
     edit_json,
@@ -362,3 +362,15 @@ def test_a_tokenizer_with_more_ids_than_the_table_has_rows(checkpoint: Path) -> 
         checkpoint,
         f"{path}: has ids up to {rows}, the embedding table only {rows} rows; the tokenizer belongs to another model",
     )
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_numbers_of_layers_beyond_the_tensors_are_refused_before_anything_is_built(
+    tmp_path: Path, nested: bool
+) -> None:
+    checkpoint = make_checkpoint(tmp_path / "toy")
+    count = {"num_hidden_layers": 10**8}
+    edit_json(checkpoint / "config.json", **({"text_config": count} if nested else count))
+    message = r"config\.json: num_hidden_layers is 100000000, the checkpoint has \d+ tensors; are both of one model\?"
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(checkpoint)

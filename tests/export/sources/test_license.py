@@ -34,6 +34,20 @@ def checkpoint(tmp_path: Path) -> Path:
         ("---\nlicense: other\nlicense_name: qwen-research\n---\n", License(id="qwen-research", non_commercial=True)),
         ("---\nlicense: other\n---\n", License(id="other", non_commercial=False)),
         ("---\nlicense: qwen-research\n---\n", License(id="qwen-research", non_commercial=True)),
+        ("---\nlicense: CC-BY-NC-4.0\n---\n", License(id="CC-BY-NC-4.0", non_commercial=True)),
+        ("---\nlicense: cc-by-nc-sa-4.0 # as the data\n---\n", License(id="cc-by-nc-sa-4.0", non_commercial=True)),
+        (
+            "---\nlicense: Other\nlicense_name: My Non-Commercial\n---\n",
+            License(id="My Non-Commercial", non_commercial=True),
+        ),
+        ("---\nlicense: other\nlicense_name: noncommercial\n---\n", License(id="noncommercial", non_commercial=True)),
+        ("---\nlicense: openrail\n---\n", License(id="openrail", non_commercial=False)),
+        ("---\nlicense: inc-vnc-license\n---\n", License(id="inc-vnc-license", non_commercial=False)),
+        (
+            "---\nlicense:\n- mit\n- cc-by-nc-4.0\ntags:\n- x\n---\n",
+            License(id="mit AND cc-by-nc-4.0", non_commercial=True),
+        ),
+        ("---\nlicense: [mit, 'cc-by-nc-4.0']\n---\n", License(id="mit AND cc-by-nc-4.0", non_commercial=True)),
         ("---\nlanguage: en\n---\nlicense: mit\n", License(id=None, non_commercial=False)),
         ("license: mit\n", License(id=None, non_commercial=False)),
         ("", License(id=None, non_commercial=False)),
@@ -67,3 +81,22 @@ def test_the_licence_of_an_adapter_counts_too(tmp_path: Path, checkpoint: Path) 
     found, text = pack_license(checkpoint, [tmp_path / "silent", tmp_path])
     assert found == License(id="apache-2.0 AND cc-by-nc-4.0", non_commercial=True)
     assert "cc-by-nc-4.0" in text
+
+
+def test_the_text_of_an_adapter_without_a_card_is_kept(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "LICENSE").write_text("For non-commercial use by the makers' friends.\n")
+    license, text = pack_license(checkpoint, [tmp_path / "adapter"])
+    assert license == License(id="apache-2.0", non_commercial=True)
+    assert text.endswith("\nOf an adapter:\n\nFor non-commercial use by the makers' friends.\n")
+
+
+def test_the_text_of_an_adapter_of_the_same_licence_is_kept_once(tmp_path: Path, checkpoint: Path) -> None:
+    adapters = [tmp_path / "first", tmp_path / "second"]
+    for adapter in adapters:
+        adapter.mkdir()
+        (adapter / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+        (adapter / "LICENSE").write_text("Copyright of somebody else.\n")
+    license, text = pack_license(checkpoint, adapters)
+    assert license == License(id="apache-2.0", non_commercial=False)
+    assert text.count("Copyright of somebody else.") == 1

@@ -19,7 +19,8 @@ from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import open_safetensors
 from embedpack_export.families import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
-from embedpack_export.sources.checkpoint import Checkpoint
+from embedpack_export.sources.checkpoint import Checkpoint, read_json
+from embedpack_export.sources.patterns import check_patterns
 from embedpack_export.sources.peft_adapter import KEY_PREFIX
 from embedpack_export.sources.weights import NameRules
 
@@ -107,6 +108,8 @@ def add_adapter(model: torch.nn.Module, folder: Path, state: Mapping[str, torch.
     config.inference_mode = True
     # A task type would add the call of a head; the base name only serves a look-up on the hub.
     config.task_type = config.base_model_name_or_path = None
+    path = folder / "adapter_config.json"
+    check_patterns(path, read_json(path, dict[str, Any]), (name for name, _ in model.named_modules()))
     adapted = get_peft_model(model, config)
     expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     if set(expected) != set(state):
