@@ -331,8 +331,7 @@ class Embedder:
     def _to_precision(self, values: Codes, precision: Precision, codebook: Codebook | None, first: int = 0) -> Codes:
         """Convert graph output to the requested precision; `first` is the number of its first row, for error messages.
 
-        Raises:
-            PackError: a vector has no direction, though every text and image has one.
+        PackError if a vector has no direction, though every text and image has one.
         """
         try:
             if codebook is not None:

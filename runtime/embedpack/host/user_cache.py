@@ -39,11 +39,7 @@ def runtime_cache() -> Path | None:
 
 
 def check_private(path: Path) -> None:
-    """Refuse a file or folder that other users could have written.
-
-    Raises:
-        PackError: it is missing, a link, owned by another user, or writable by others.
-    """
+    """Raise PackError for a file or folder that is missing, a link, or that other users could have written."""
     try:
         status = path.lstat()
     except OSError as cause:

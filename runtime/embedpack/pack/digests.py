@@ -29,10 +29,7 @@ MIN_AGE_SECONDS = 2.0
 class FileState:
     """Identity of the content of a file as far as the system knows it without reading.
 
-    Attributes:
-        device, inode: identity of the file.
-        modified, changed: times of its last change and of that of its status, in nanoseconds.
-        bytes: its size.
+    `modified` and `changed` are the times of the last change of the content and of the status, in nanoseconds.
     """
 
     device: int

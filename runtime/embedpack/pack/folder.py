@@ -27,16 +27,11 @@ from embedpack.storage.safetensors import unique_keys
 
 @dataclass(frozen=True)
 class Pack:
-    """An opened pack.
+    """An opened pack: its folder, an absolute path without links, and its validated manifest.
 
     Files are opened at different times, the graph of images at the first image. If the pack is replaced meanwhile, they
-    no longer have the digests of the manifest, which is read once: so files of two packs are never mixed.
-
-    Attributes:
-        folder: its folder, an absolute path without links.
-        manifest: its validated manifest.
-        manifest_sha256: digest of pack.json.
-        states: states of the files whose digests have been checked, by name.
+    no longer have the digests of the manifest, which is read once: so files of two packs are never mixed. `states` are
+    those of the files whose digests have been checked, by name.
     """
 
     folder: Path

@@ -30,12 +30,7 @@ REPLACED = "replaced"
 
 
 def temporary_file(path: Path, mode: int) -> IO[bytes]:
-    """Create a locked binary file next to `path`; its name is in `name`.
-
-    Args:
-        path: final path of the file.
-        mode: permissions of the file, before the process's umask.
-    """
+    """Create a locked binary file next to `path`; `mode` are its permissions before the process's umask."""
     while True:
         temporary = _temporary_path(path)
         stream = open(temporary, "x+b", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115
@@ -113,11 +108,7 @@ def _is_at(stream: IO[bytes], path: Path) -> bool:
 
 
 def _remove_dead(path: Path) -> None:
-    """Remove a temporary file or folder unless its process lives.
-
-    Raises:
-        OSError: the process lives, or the file system has no locks.
-    """
+    """Remove a temporary file or folder; OSError if its process lives, or the file system has no locks."""
     status = os.lstat(path)
     is_folder = stat.S_ISDIR(status.st_mode)
     if sys.platform == "win32" or status.st_uid != os.geteuid() or not (is_folder or stat.S_ISREG(status.st_mode)):
