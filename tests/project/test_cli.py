@@ -21,6 +21,7 @@ from embedpack.pack.folder import read_pack
 from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import PRECISIONS
 from embedpack_export.sources.hub import Downloaded
+from tests.helpers.exports import tree
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_pack import TINY_PACK
 
@@ -134,6 +135,68 @@ def test_bad_texts_are_refused_and_nothing_is_written(
     assert main(["embed", PACK, str(tmp_path / name), "-o", str(tmp_path / "out.npz")]) == 1
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*arguments: object) -> None:
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr("embedpack.inputs.files.read_parts", work)
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize("ending", [".npz", ".safetensors", ".jsonl"])
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("missing/out", "cannot be written: No such file or directory"),
+        ("/proc/out", "cannot be written: "),  # root may write to every other read-only folder
+        ("existing", "exists; choose another file, or pass --overwrite"),
+        ("dangling", "exists; choose another file, or pass --overwrite"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    ending: str, place: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / f"{place}{ending}"
+    if place == "existing":
+        output.write_text("years of work")
+    if place == "dangling":
+        output.symlink_to("nowhere")
+    before = tree(tmp_path)
+    assert main(["embed", PACK, "-", "-o", str(output)]) == 1
+    assert capsys.readouterr().err.startswith(f"embedpack: {output}: {message}")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_an_input_is_never_the_output(
+    overwrite: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus.jsonl").write_text('{"text": "years of work"}\n')
+    (tmp_path / "link.jsonl").hardlink_to(tmp_path / "corpus.jsonl")
+    for output in ("corpus.jsonl", str(tmp_path / "corpus.jsonl"), "link.jsonl"):
+        assert main(["embed", PACK, "-", "corpus.jsonl", "-o", output, *overwrite]) == 1
+        assert capsys.readouterr().err == f"embedpack: {output}: is one of the inputs; write to another file\n"
+    assert (tmp_path / "corpus.jsonl").read_text() == '{"text": "years of work"}\n'
+
+
+def test_an_output_is_replaced_when_asked(lines: str, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("old")
+    assert main(["embed", PACK, lines, "-o", str(tmp_path / "out.jsonl"), "--overwrite"]) == 0
+    assert (tmp_path / "out.jsonl").read_text().count("\n") == len(TEXTS)
+
+
+@pytest.mark.parametrize("options", [["accuracy", "--json"], ["sweep", "--json"], ["sweep", "--html"]])
+def test_an_output_of_bench_that_cannot_be_written_is_refused_before_the_work(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, option = options
+    path = tmp_path / "missing" / "out"
+    assert main(["bench", command, "/no/pack", "--data", "/no/data", option, str(path)]) == 1
+    assert capsys.readouterr().err == f"embedpack: {path}: cannot be written: No such file or directory\n"
 
 
 def test_an_unknown_ending_is_refused_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:

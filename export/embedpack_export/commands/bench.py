@@ -126,6 +126,10 @@ def _add(commands: Any, name: str, summary: str, details: str) -> argparse.Argum
 
 def run(options: argparse.Namespace) -> int:
     """Run `accuracy` or `sweep`; returns the exit status."""
+    from embedpack.storage.atomic import check_new_file
+
+    for path in filter(None, (options.json, vars(options).get("html"))):
+        check_new_file(path)  # before hours of work
     try:
         status: int = options.measure(options)
     except ModuleNotFoundError as missing:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="output file: .npz, .safetensors or .jsonl (default: JSON lines on standard output)",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output file")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,10 +76,10 @@ def run(options: argparse.Namespace) -> int:
     from embedpack.inputs.files import read_parts
     from embedpack.vectors.embeddings import concatenate
     from embedpack.vectors.multi_embeddings import concatenate_multi
-    from embedpack.vectors.writing import check_suffix, is_stream, write_stream, write_vectors
+    from embedpack.vectors.writing import is_stream, write_stream, write_vectors
 
     if options.output is not None:
-        check_suffix(options.output)
+        _check_output(options.output, options.files, overwrite=options.overwrite)
     if options.multi and options.truncate_dim is not None:
         raise InputError("--truncate-dim cannot be used with --multi: multi-vectors are not truncated")
     if options.pool_factor != 1 and not options.multi:
@@ -100,6 +102,21 @@ def run(options: argparse.Namespace) -> int:
         vectors = concatenate([model.encode(part.items, **chosen) for part in parts])
     write_vectors(options.output, [name for part in parts for name in part.ids], vectors)
     return 0
+
+
+def _check_output(output: Path, inputs: Sequence[str], *, overwrite: bool) -> None:
+    """Refuse an output that cannot be written, exists, or is an input, before any work."""
+    from embedpack.errors import InputError
+    from embedpack.storage.atomic import check_new_file
+    from embedpack.vectors.writing import check_suffix
+
+    check_suffix(output)
+    if os.path.lexists(output):
+        if output.exists() and any(output.samefile(each) for each in inputs if Path(each).exists()):
+            raise InputError(f"{output}: is one of the inputs; write to another file")
+        if not overwrite:
+            raise InputError(f"{output}: exists; choose another file, or pass --overwrite")
+    check_new_file(output)
 
 
 def _encode_parts(

@@ -24,6 +24,16 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
 
 
+def check_new_file(path: Path) -> None:
+    """Try to create a file that is to be written later, to fail before the work; errors are those of `disk_errors`."""
+    with disk_errors(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        remove_leftovers(path.parent)
+        with temporary_file(path, 0o600) as stream:
+            Path(stream.name).unlink()
+
+
 @contextmanager
 def atomic_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Open a binary file that takes its name only once the block ends without an error and all bytes are on the disk.

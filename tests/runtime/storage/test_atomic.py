@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedpack import CapacityError, EmbedpackError, InputError, PackError
-from embedpack.storage.atomic import atomic_file, disk_errors
+from embedpack.storage.atomic import atomic_file, check_new_file, disk_errors
 
 
 def names(folder: Path) -> list[str]:
@@ -109,6 +109,24 @@ def test_folder_at_the_place_of_the_file(path: Path) -> None:
         stream.write(b"whole")
     assert str(caught.value) == f"{path}: cannot be written: Is a directory"
     assert names(path.parent) == ["out.bin"]
+
+
+def test_a_new_file_is_tried_before_the_work(path: Path) -> None:
+    check_new_file(path)
+    path.write_bytes(b"old")
+    check_new_file(path)
+    assert path.read_bytes() == b"old"
+    assert names(path.parent) == ["out.bin"]
+
+
+def test_files_that_cannot_be_written_are_refused_before_the_work(path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing/out\.bin: cannot be written: No such file or directory"):
+        check_new_file(path.parent / "missing" / "out.bin")
+    path.mkdir()
+    with pytest.raises(InputError, match=r"out\.bin: cannot be written: Is a directory"):
+        check_new_file(path)
+    with pytest.raises(InputError, match=r"cannot be written"):
+        check_new_file(Path("/proc/out.bin"))
 
 
 def test_error_without_a_number_is_told_as_it_is(path: Path) -> None:
