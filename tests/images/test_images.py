@@ -322,6 +322,15 @@ def test_memory_that_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text == "image 7 does not fit the memory; make it smaller"
 
 
+def test_a_webp_without_memory_is_not_only_blamed_on_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError("could not create decoder object")
+
+    monkeypatch.setattr("PIL.WebPImagePlugin._webp.WebPAnimDecoder", refuse)
+    text = message(encoded(Image.new("RGB", (2, 2)), "WEBP"))
+    assert text.endswith("could not create decoder object; save it again, or free some memory")
+
+
 def test_huge_file(write: Callable[[bytes], Path]) -> None:
     path = write(b"")
     os.truncate(path, MAX_FILE_BYTES + 1)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from tokenizers import Tokenizer
 
-from embedpack.errors import CheckpointError
+from embedpack.errors import CapacityError, CheckpointError
 from embedpack.pack.manifest import ImageInput, ImageSize
 from embedpack_export.families import PROJECTOR, Family, Model, Prompts, TokenHead, Vision
 from embedpack_export.graph.towers.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
@@ -235,6 +235,8 @@ def _split_prompt(folder: Path, config: Config) -> tuple[tuple[int, ...], tuple[
     path = folder / "tokenizer.json"
     try:
         ids: Sequence[int] = Tokenizer.from_file(str(path)).encode(IMAGE_PROMPT, add_special_tokens=False).ids
+    except MemoryError as cause:
+        raise CapacityError(f"{path}: does not fit the memory; free some") from cause
     except Exception as cause:  # tokenizers raises bare Exception
         raise CheckpointError(f"{path}: the tokenizers library cannot read it: {cause}") from cause
     start, image, end = config.vision_start_token_id, config.image_token_id, config.vision_end_token_id

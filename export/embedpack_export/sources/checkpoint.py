@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from embedpack.errors import CheckpointError
+from embedpack.errors import CapacityError, CheckpointError
 from embedpack.storage.safetensors import FLOATS, StoredTensor, open_safetensors, unique_keys
 from embedpack_export.sources.files import MAX_JSON_BYTES, check_file, exists, read_file
 
@@ -121,6 +121,8 @@ def read_json(path: Path, kind: type[Json], folder: Path | None = None) -> Json:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as cause:
         raise CheckpointError(f"{path}: {cause}") from cause
+    except MemoryError as cause:
+        raise CapacityError(f"{path}: does not fit the memory; free some") from cause
     except (ValueError, RecursionError) as cause:
         raise CheckpointError(f"{path}: not valid JSON: {cause}") from cause
 

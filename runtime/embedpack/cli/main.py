@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
+from embedpack.cli.terminal import VisibleFormatter, visible, visible_output
 from embedpack.errors import EmbedpackError
 
 BUILT_IN = {name: f"embedpack.cli.{name}" for name in ("embed", "search", "inspect", "verify", "prepare")}
@@ -48,13 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter("%(message)s"))
+    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, handlers=[handler])
     try:
         run: Callable[[argparse.Namespace], int] = options.run
-        with _stop_signals():
+        with _stop_signals(), visible_output():
             return run(options)
     except EmbedpackError as error:
-        print(f"embedpack: {error}", file=sys.stderr)
+        print(f"embedpack: {visible(str(error))}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("embedpack: the memory is full; free some, or pass fewer or smaller inputs", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("embedpack: interrupted; no partial file remains", file=sys.stderr)

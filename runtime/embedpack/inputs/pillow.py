@@ -28,6 +28,9 @@ from embedpack.inputs.pillow_modes import rgb, upright
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_COUNTED_PAGES = 1000
 
+# Pillow's error for a WebP whose decoder gets no memory, as well as for some damaged ones.
+WEBP_MEMORY = "could not create decoder object"
+
 
 def decode(stream: IO[bytes], name: str) -> npt.NDArray[np.uint8]:
     """Pixels of the image file `name`, RGB uint8 [height, width, 3]; errors as of `images.read_image`."""
@@ -92,4 +95,5 @@ def _pillow_errors(name: str) -> Iterator[None]:
     except MemoryError as cause:
         raise CapacityError(f"{name} does not fit the memory; make it smaller") from cause
     except Exception as cause:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others
-        raise InputError(f"{name} cannot be decoded, it is damaged or cut off: {cause}; save it again") from cause
+        remedy = "save it again, or free some memory" if WEBP_MEMORY in str(cause) else "save it again"
+        raise InputError(f"{name} cannot be decoded, it is damaged or cut off: {cause}; {remedy}") from cause

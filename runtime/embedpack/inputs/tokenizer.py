@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from embedpack.errors import PackError
+from embedpack.errors import CapacityError, PackError
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class TextTokenizer:
         """Load tokenizer.json; `max_tokens` includes special tokens. PackError if it cannot be read."""
         try:
             self._tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
+        except MemoryError as cause:
+            raise CapacityError("tokenizer.json: does not fit the memory; free some") from cause
         except Exception as cause:  # tokenizers raises bare Exception
             raise PackError(f"tokenizer.json: the tokenizers library cannot read it: {cause}; copy it again") from cause
         special = self._tokenizer.num_special_tokens_to_add(False)

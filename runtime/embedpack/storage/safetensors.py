@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.errors import EmbedpackError, InputError
+from embedpack.errors import CapacityError, EmbedpackError, InputError
 from embedpack.storage.atomic import atomic_file
 
 MAX_HEADER_BYTES = 100_000_000
@@ -123,6 +123,8 @@ def open_safetensors(path: Path, error: type[EmbedpackError] = InputError) -> Sa
         return _read_header(path)
     except OSError as cause:
         raise error(f"{path}: cannot be read: {cause.strerror}") from cause
+    except MemoryError as cause:
+        raise CapacityError(f"{path}: its header does not fit the memory; free some") from cause
     except (ValueError, KeyError, TypeError, RecursionError) as cause:
         raise error(f"{path}: not a valid safetensors file: {cause}; copy or download it again") from cause
 

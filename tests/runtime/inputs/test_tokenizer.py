@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedpack import CapacityError
 from embedpack.inputs.tokenizer import TextTokenizer
 
 PAD, UNK, CLS, SEP = range(4)
@@ -24,6 +25,17 @@ def tokenizer(tiny: Path) -> TextTokenizer:
 def test_special_tokens_are_those_of_the_tiny_pack(tiny: Path) -> None:
     vocabulary = json.loads((tiny / "tokenizer.json").read_bytes())["model"]["vocab"]
     assert [vocabulary[token] for token in SPECIAL_TOKENS] == [PAD, UNK, CLS, SEP]
+
+
+def test_a_full_memory_is_no_fault_of_the_file(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullMemory:
+        @staticmethod
+        def from_str(text: str) -> None:
+            raise MemoryError
+
+    monkeypatch.setattr("embedpack.inputs.tokenizer.Tokenizer", FullMemory)
+    with pytest.raises(CapacityError, match=r"tokenizer\.json: does not fit the memory; free some"):
+        TextTokenizer((tiny / "tokenizer.json").read_bytes(), max_tokens=32)
 
 
 @given(text=st.lists(PIECES).map("".join), prompt=st.sampled_from(["", "query: ", "[SEP] "]))
