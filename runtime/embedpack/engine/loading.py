@@ -91,11 +91,12 @@ class PackGraph:
         return LoadedGraph(self.session(threads), budget, weight_sizes, threads, one_thread_session)
 
     def session(self, threads: int) -> GraphSession:
-        """Load the graph of the pack. The digests of its files are checked before, their states afterwards."""
+        """Load the graph of the pack, which `path` has checked; the digests of all files are compared once more."""
         files = (*self.external_data, self.name)
         for name in files:
             self.pack.checked_path(name)
-        session = GraphSession(self.path, threads)
+        session = GraphSession(self.pack.folder / self.name, threads)
+        # onnxruntime opened them by name: they must still be those that were read.
         for name in files:
             self.pack.checked_path(name)
         return session
