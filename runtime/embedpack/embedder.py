@@ -28,6 +28,7 @@ from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import (
     DTYPES,
     Codes,
+    DirectionError,
     Precision,
     check_precision,
     check_vectors,
@@ -297,10 +298,11 @@ class Embedder:
         if len(call.by_task) > 1:
             vectors = [vectors[index] for index in call.order]
         values = np.concatenate(vectors)
+        by: float | Codebook | None = codebook
         if pooled and call.precision == "int8":
             # All tasks of a pack share the scale.
-            values = quantize(values, "int8", self.pack.manifest.tasks[next(iter(call.by_task))].token_int8_scale)
-        codes = self._to_precision(values, call.precision, codebook).astype(DTYPES[call.precision], copy=False)
+            by = self.pack.manifest.tasks[next(iter(call.by_task))].token_int8_scale
+        codes = self._to_precision(values, call.precision, by).astype(DTYPES[call.precision], copy=False)
         offsets = offsets_of([len(rows) for rows in vectors])
         return MultiEmbeddings(
             codes, offsets, call.precision, call.dimensions, self._space(call), call.options.max_pixels, codebook
@@ -328,16 +330,16 @@ class Embedder:
             )
         return by_id.popitem()[1]
 
-    def _to_precision(self, values: Codes, precision: Precision, codebook: Codebook | None, first: int = 0) -> Codes:
-        """Convert graph output to the requested precision; `first` is the number of its first row, for error messages.
+    def _to_precision(self, values: Codes, precision: Precision, by: float | Codebook | None, first: int = 0) -> Codes:
+        """Convert graph output to a precision `by` a scale or a codebook; `first` is the number of its first row.
 
-        PackError if a vector has no direction, though every text and image has one.
+        PackError if a vector has no direction, as every text and image has one.
         """
         try:
-            if codebook is not None:
-                return quantize(values, precision, codebook, first)
+            if by is not None:
+                return quantize(values, precision, by, first)
             check_vectors(values, first)
-        except InputError as cause:
+        except DirectionError as cause:
             raise PackError(
                 f"{self.pack.folder}: {self.variant} computed a vector that is zero or not finite; "
                 f"run: embedpack verify {self.pack.folder}"

@@ -29,6 +29,8 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
 Dimension = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 TokenCount = Annotated[int, msgspec.Meta(ge=1, le=1_048_576)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+# Values of a unit vector are at most 1, codes at most 127.
+Int8Scale = Annotated[float, msgspec.Meta(ge=1e-6, le=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 ImageSize = Annotated[int, msgspec.Meta(ge=1, le=1024)]
@@ -153,8 +155,8 @@ class Task(Strict, frozen=True):
 
     prompts: dict[str, str]
     default_prompt_name: str | None
-    int8_scale: Positive
-    token_int8_scale: Positive | None
+    int8_scale: Int8Scale
+    token_int8_scale: Int8Scale | None
     codes: CodeCalibration
     token_codes: CodeCalibration | None
     adapter: Adapter | None

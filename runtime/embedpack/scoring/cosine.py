@@ -7,7 +7,7 @@ import numpy as np
 from embedpack.errors import InputError
 from embedpack.vectors.bit_packing import signs
 from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import Float32, decode_in_codebook_space
+from embedpack.vectors.codes import DirectionError, Float32, decode_in_codebook_space
 from embedpack.vectors.embeddings import Embeddings
 from embedpack.vectors.metadata import CodedVectors, check_comparable
 
@@ -29,18 +29,18 @@ def similarity(queries: Embeddings, documents: Embeddings) -> Float32:
 
     Raises:
         InputError: they differ in model, task or dimensions; or the queries are low-bit codes, and the documents of
-            another precision or codebook.
+            another precision or codebook; or a vector is zero or not finite.
     """
     for vectors in (queries, documents):
         if not isinstance(vectors, Embeddings):
             raise InputError(f"similarity takes Embeddings, not {type(vectors).__name__}")
     check_comparable(queries, documents, if_dimensions="shorten the longer ones with .truncate()")
     bits = are_bits(queries, documents)
-    left = factors(queries, slice(None), documents.codebook, bits)
+    left = factors(queries, slice(0, len(queries)), documents.codebook, bits, "query")
     scores = np.empty((len(queries), len(documents)), np.float32)
     for start in range(0, len(documents), BLOCK):
         block = slice(start, start + BLOCK)
-        scores[:, block] = left @ factors(documents, block, documents.codebook, bits).T
+        scores[:, block] = left @ factors(documents, block, documents.codebook, bits, "document").T
     # Of bits they are dimensions - 2 * Hamming distance: integers, which float32 sums exactly.
     return scores / np.float32(queries.dimensions) if bits else scores
 
@@ -50,11 +50,16 @@ def are_bits(queries: CodedVectors, documents: CodedVectors) -> bool:
     return queries.precision == documents.precision == "binary"
 
 
-def factors(vectors: CodedVectors, rows: slice, codebook: Codebook | None, bits: bool) -> Float32:
+def factors(vectors: CodedVectors, rows: slice, codebook: Codebook | None, bits: bool, what: str) -> Float32:
     """Some rows as factors of dot products: +1 and -1 of `bits`, else unit vectors.
 
-    They are in the coordinates of the documents' codebook, so only the queries have to be rotated.
+    They are in the coordinates of the documents' codebook, so only the queries have to be rotated. DirectionError if a
+    vector has no direction; `what` is the name of the vectors for the message.
     """
+    codes = vectors.codes[rows]
     if bits:
-        return signs(vectors.codes[rows], vectors.dimensions)
-    return decode_in_codebook_space(vectors.codes[rows], vectors.precision, vectors.dimensions, codebook)
+        return signs(codes, vectors.dimensions)
+    try:
+        return decode_in_codebook_space(codes, vectors.precision, vectors.dimensions, codebook, may_be_zero=False)
+    except DirectionError as cause:
+        raise DirectionError(rows.start + cause.row, what) from cause

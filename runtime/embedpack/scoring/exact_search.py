@@ -11,7 +11,7 @@ from embedpack.errors import InputError
 from embedpack.scoring.cosine import are_bits, similarity
 from embedpack.scoring.hamming import hamming
 from embedpack.scoring.top_k import Distances, Int64, Nearest, smallest
-from embedpack.vectors.codes import Float32, quantize
+from embedpack.vectors.codes import DirectionError, Float32, quantize
 from embedpack.vectors.embeddings import Embeddings
 
 # Numbers of documents and queries of a block of distances: 16 MB.
@@ -100,12 +100,8 @@ def _check(queries: Embeddings, documents: Embeddings, rescore: Embeddings | Non
         raise InputError(
             f"rescore has {len(rescore)} rows, documents {len(documents)}; it holds the same documents, row for row"
         )
-    with np.errstate(invalid="ignore"):
-        lengths = np.linalg.norm(queries.decode(), axis=1)
-    # A decoded vector has length 1, unless it has no direction.
-    unusable = np.flatnonzero(~(lengths > 0))
-    if len(unusable):
-        raise InputError(f"query {unusable[0]} is zero or not finite, so it has no nearest documents; embed it again")
+    # Raises its error for queries without a direction.
+    similarity(queries, documents[:0])
 
 
 def _check_number(name: str, number: int) -> None:
@@ -148,11 +144,10 @@ def _distances(queries: Embeddings, documents: Embeddings, rows: Sequence[int] |
     """
     if are_bits(queries, documents):
         return hamming(queries.codes, documents.codes)
-    with np.errstate(invalid="ignore"):
+    try:
         scores = similarity(queries, documents)
-    unusable = np.flatnonzero(np.isnan(scores).any(axis=0))
-    if len(unusable):
-        raise InputError(f"document {rows[unusable[0]]} has values that are not finite; embed it again")
+    except DirectionError as cause:
+        raise DirectionError(int(rows[cause.row]), "document") from cause
     return np.negative(scores, out=scores)
 
 

@@ -30,7 +30,9 @@ def maxsim(queries: MultiEmbeddings, documents: MultiEmbeddings) -> Float32:
     check_comparable(queries, documents, if_dimensions="embed both with the same pack")
     scores = np.empty((len(queries), len(documents)), np.float32)
     for first, last in _query_blocks(queries.offsets):
-        _score(queries[first:last], documents, scores[first:last])
+        rows = slice(int(queries.offsets[first]), int(queries.offsets[last]))
+        left = factors(queries, rows, documents.codebook, are_bits(queries, documents), "row of the queries")
+        _score(left, queries[first:last], documents, scores[first:last])
     return scores
 
 
@@ -43,10 +45,9 @@ def _query_blocks(offsets: Int64) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _score(queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32) -> None:
-    """Compute the scores of some queries, one block of document rows at a time."""
+def _score(left: Float32, queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32) -> None:
+    """Compute the scores of some queries with the factors `left`, one block of document rows at a time."""
     bits = are_bits(queries, documents)
-    left = factors(queries, slice(None), documents.codebook, bits)
     rows = max(1, BLOCK // max(len(left), documents.dimensions))
     carried = np.empty(0, np.float32)
     for start in range(0, len(documents.codes), rows):
@@ -54,7 +55,8 @@ def _score(queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32
         first = int(np.searchsorted(documents.offsets, start, "right")) - 1
         last = int(np.searchsorted(documents.offsets, stop, "left"))
         begins = np.maximum(documents.offsets[first:last] - start, 0)
-        products = left @ factors(documents, slice(start, stop), documents.codebook, bits).T
+        rows_of_block = factors(documents, slice(start, stop), documents.codebook, bits, "row of the documents")
+        products = left @ rows_of_block.T
         best = np.maximum.reduceat(products, begins, axis=1)
         if documents.offsets[first] < start:
             np.maximum(best[:, 0], carried, out=best[:, 0])

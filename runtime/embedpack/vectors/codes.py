@@ -37,6 +37,9 @@ DTYPES: dict[Precision, type[np.generic]] = {
     "4bit": np.uint8, "2bit": np.uint8, "ternary": np.uint8, "binary": np.uint8,
 }  # fmt: skip
 
+# Shorter vectors are not normalized to length 1.
+MIN_LENGTH = np.float32(1e-12)
+
 Codes = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
 
@@ -78,20 +81,42 @@ def check_codes(codes: Codes, precision: str, dimensions: int, codebook: Codeboo
         codebook.check_dimensions(dimensions)
 
 
-def check_vectors(vectors: Float32, first: int = 0) -> None:
-    """Raise InputError if a vector of float32 [n, d] is zero or not finite; `first` is the number of the first one."""
-    largest = np.abs(vectors).max(axis=1, initial=0)
+class DirectionError(InputError):
+    """A vector has no direction: it is zero or not finite, or its length underflows or overflows.
+
+    Attributes:
+        row: its number.
+    """
+
+    def __init__(self, row: int, what: str = "vector") -> None:
+        super().__init__(f"{what} {row} is zero or not finite, so it has no direction; leave it out, or embed it again")
+        self.row = row
+
+
+def check_vectors(vectors: Codes, first: int = 0) -> None:
+    """Raise DirectionError if a vector of [n, d] has no direction; `first` is the number of the first one."""
+    _check_lengths(_lengths(vectors.astype(np.float32, copy=False)), first)
+
+
+def _lengths(vectors: Float32) -> npt.NDArray[Any]:
+    """Lengths of vectors [..., d], as [..., 1]."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths: npt.NDArray[Any] = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return lengths
+
+
+def _check_lengths(lengths: npt.NDArray[Any], first: int = 0, *, may_be_zero: bool = False) -> None:
     # Comparisons with NaN are false.
-    unusable = np.flatnonzero(~((largest > 0) & (largest < np.inf)))
-    if len(unusable):
-        row = first + unusable[0]
-        raise InputError(f"vector {row} is zero or not finite, so it has no direction to be coded; leave it out")
+    usable = (lengths >= MIN_LENGTH) & (lengths < np.inf)
+    if may_be_zero:
+        usable |= lengths == 0
+    if not usable.all():
+        raise DirectionError(first + int(np.argmin(usable)))
 
 
 def unit(vectors: Float32) -> Float32:
     """Normalize vectors [..., d] to length 1; a zero vector stays zero."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(length, np.float32(1e-12))
+    return vectors / np.maximum(_lengths(vectors), MIN_LENGTH)
 
 
 def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None = None, first: int = 0) -> Codes:
@@ -107,11 +132,18 @@ def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None
             return pack(by.digits(vectors, precision), precision)
     elif by is not None:
         if precision == "int8":
-            return np.clip(np.rint(vectors * inverse_scale(by)), -127, 127).astype(np.int8)
+            return _checked(np.clip(np.rint(vectors * inverse_scale(by)), -127, 127).astype(np.int8), first)
     elif precision in ("float32", "float16"):
-        return vectors.astype(DTYPES[precision])
+        with np.errstate(over="ignore"):
+            return _checked(vectors.astype(DTYPES[precision]), first)
     needed = "a scale" if precision == "int8" else "a codebook" if is_low_bit(precision) else "nothing"
     raise InputError(f"{precision} codes are made by {needed}, not by {type(by).__name__}")
+
+
+def _checked(codes: Codes, first: int) -> Codes:
+    """Codes of small vectors could be zeros, and large values infinite in float16."""
+    check_vectors(codes, first)
+    return codes
 
 
 def inverse_scale(scale: float) -> np.float32:
@@ -133,23 +165,30 @@ def truncate(codes: Codes, precision: Precision, dimensions: int) -> Codes:
 def decode(codes: Codes, precision: Precision, dimensions: int, codebook: Codebook | None = None) -> Float32:
     """Decode to unit vectors, float32 [n, dimensions]; int8 needs no scale, as the result has length 1.
 
-    InputError if a byte is not a valid code.
+    A zero vector, of int8 codes that were truncated for example, stays zero. InputError if a byte is not a valid code,
+    or a vector has no direction for another reason.
     """
     if codebook is not None and is_low_bit(precision):
         return codebook.rotate_back(decode_in_codebook_space(codes, precision, dimensions, codebook))
     return decode_in_codebook_space(codes, precision, dimensions, None)
 
 
-def decode_in_codebook_space(codes: Codes, precision: Precision, dimensions: int, codebook: Codebook | None) -> Float32:
+def decode_in_codebook_space(
+    codes: Codes, precision: Precision, dimensions: int, codebook: Codebook | None, *, may_be_zero: bool = True
+) -> Float32:
     """Decode to unit vectors in the rotated coordinates of a codebook; float32 [n, dimensions].
 
     Scores are the same in these coordinates, and low-bit codes are already in them, so only the other side of a score
-    has to be rotated. Without a codebook the coordinates are those of the model. InputError as `decode`.
+    has to be rotated. Without a codebook the coordinates are those of the model. InputError as `decode`, and for zeros
+    unless they `may_be_zero`.
     """
     if is_low_bit(precision):
         assert codebook is not None, precision
         values = unpack(codes, precision, dimensions, codebook.levels[precision])
         values += codebook.center[:dimensions]
-        return unit(values)
-    vectors = unit(codes.astype(np.float32))
-    return vectors if codebook is None else codebook.rotate(vectors)
+    else:
+        values = codes.astype(np.float32)
+    lengths = _lengths(values)
+    _check_lengths(lengths, may_be_zero=may_be_zero)
+    vectors: Float32 = values / np.maximum(lengths, MIN_LENGTH)
+    return vectors if codebook is None or is_low_bit(precision) else codebook.rotate(vectors)

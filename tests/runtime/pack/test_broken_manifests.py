@@ -194,7 +194,7 @@ WRONG_VALUES = [
     ),
     pytest.param(
         put("tasks", "default", "int8_scale", 0),
-        "Expected `float` > 0.0 - at `$.tasks[...].int8_scale`",
+        "Expected `float` >= 1e-06 - at `$.tasks[...].int8_scale`",
         id="zero_scale",
     ),
     pytest.param(
@@ -494,3 +494,11 @@ def test_folder_without_permission(pack: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Path, "stat", deny)
     assert refusal(pack, lambda: read_pack(pack)).endswith(": cannot be read: Permission denied")
     assert refusal(pack, lambda: opened.path("LICENSE")) == "PACK/LICENSE: cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize("scale", [1e300, 1.5, 1e-7, 5e-324])
+@pytest.mark.parametrize("name", ["int8_scale", "token_int8_scale"])
+def test_scale_beyond_unit_vectors(pack: Path, edit: Edit, name: str, scale: float) -> None:
+    edit(with_tokens())
+    edit(put("tasks", "default", name, scale))
+    assert refusal(pack, lambda: read_pack(pack)).endswith(f" - at `$.tasks[...].{name}`")

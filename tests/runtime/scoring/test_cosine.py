@@ -136,3 +136,18 @@ def test_arrays_are_no_embeddings(make_embeddings: Make) -> None:
         with pytest.raises(InputError) as caught:
             similarity(*arguments)
         assert str(caught.value) == "similarity takes Embeddings, not ndarray"
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("value", [0, np.nan, np.inf, 1e30, 1e-30])
+@pytest.mark.parametrize("side", ["query", "document"])
+def test_vector_without_a_direction(make_embeddings: Make, precision: str, value: float, side: str) -> None:
+    """In arrays and files alike; 1e30 overflows as a square, 1e-30 has no length of 1 in float32."""
+    queries, documents = make_embeddings(3), make_embeddings(cosine.BLOCK + 9, precision)
+    vectors, row = (queries, 1) if side == "query" else (documents, cosine.BLOCK + 5)
+    with np.errstate(all="ignore"):
+        vectors.codes[row] = 0 if vectors.codes.dtype == np.int8 else value
+    with pytest.raises(InputError) as caught:
+        similarity(queries, documents)
+    message = f"{side} {row} is zero or not finite, so it has no direction; leave it out, or embed it again"
+    assert str(caught.value) == message

@@ -295,7 +295,7 @@ def test_query_without_a_direction(make_embeddings: Make, value: float, precisio
     queries.codes[1] = value
     with pytest.raises(InputError) as caught:
         search(queries, make_embeddings(5, precision))
-    assert str(caught.value) == "query 1 is zero or not finite, so it has no nearest documents; embed it again"
+    assert str(caught.value) == "query 1 is zero or not finite, so it has no direction; leave it out, or embed it again"
 
 
 @pytest.mark.usefixtures("blocks")
@@ -307,4 +307,7 @@ def test_document_that_is_not_finite(make_embeddings: Make, value: float) -> Non
     for first, rescore in ((documents, None), (bits, documents)):
         with pytest.raises(InputError) as caught:
             search(make_embeddings(3, seed=1), first, rescore=rescore)
-        assert str(caught.value) == "document 13 has values that are not finite; embed it again"
+        assert (
+            str(caught.value)
+            == "document 13 is zero or not finite, so it has no direction; leave it out, or embed it again"
+        )

@@ -116,9 +116,9 @@ def test_many_vectors_over_several_blocks(left: str, right: str) -> None:
 def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch, query_rows: int) -> None:
     taken: list[int] = []
 
-    def spy(multi: MultiEmbeddings, rows: slice, codebook: Codebook | None, bits: bool) -> Any:
+    def spy(multi: MultiEmbeddings, rows: slice, codebook: Codebook | None, bits: bool, what: str) -> Any:
         taken.append(len(multi.codes[rows]))
-        return factors(multi, rows, codebook, bits)
+        return factors(multi, rows, codebook, bits, what)
 
     monkeypatch.setattr(late_interaction, "factors", spy)
     monkeypatch.setattr(late_interaction, "BLOCK", 160)
@@ -243,3 +243,14 @@ def test_only_multi_vectors_are_scored(make_embeddings: Callable[..., Embeddings
         with pytest.raises(InputError) as caught:
             maxsim(*arguments)
         assert str(caught.value) == "maxsim takes MultiEmbeddings, not Embeddings"
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf, 1e30, 1e-30])
+@pytest.mark.parametrize("side", ["queries", "documents"])
+def test_row_without_a_direction(value: float, side: str) -> None:
+    vectors = {"queries": make([2, 3]), "documents": make([4, 1, 7])}
+    vectors[side].codes[4] = value
+    with pytest.raises(InputError) as caught:
+        maxsim(**vectors)
+    message = f"row of the {side} 4 is zero or not finite, so it has no direction; leave it out, or embed it again"
+    assert str(caught.value) == message

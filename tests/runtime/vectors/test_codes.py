@@ -227,6 +227,26 @@ def test_zero_vector_stays_zero() -> None:
     assert not decode(zeros.astype(np.int8), "int8", 8).any()
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30, 1e-15])
+def test_vector_without_a_length_is_not_decoded(precision: Precision, value: float) -> None:
+    codes = np.ones((3, 8), DTYPES[precision])
+    with np.errstate(all="ignore"):
+        codes[2] = value
+    if codes[2].any():  # 1e-15 is zero in float16
+        assert refusal(lambda: decode(codes, precision, 8)).startswith("vector 2 is zero or not finite")
+
+
+@pytest.mark.parametrize(
+    ("precision", "by", "value"),
+    [("float16", None, 1e-9), ("float16", None, 1e6), ("int8", 0.01, 1e-3), ("float32", None, 1e30)],
+)
+def test_vector_that_has_no_direction_as_a_code(precision: Precision, by: float | None, value: float) -> None:
+    vectors = np.ones((3, 8), np.float32)
+    vectors[1] = value
+    assert refusal(lambda: quantize(vectors, precision, by)).startswith("vector 1 is zero or not finite")
+
+
 def test_no_vectors_are_no_codes() -> None:
     none = np.empty((0, 16), np.float32)
     for precision in PRECISIONS:
@@ -243,7 +263,7 @@ def test_no_vectors_are_no_codes() -> None:
 def test_vector_without_a_direction(precision: Precision, value: float) -> None:
     vectors = np.ones((5, DIMENSIONS), np.float32)
     vectors[3, :] = value
-    message = "vector 3 is zero or not finite, so it has no direction to be coded; leave it out"
+    message = "vector 3 is zero or not finite, so it has no direction; leave it out, or embed it again"
     assert refusal(lambda: quantize(vectors, precision, coder(precision, DIMENSIONS))) == message
     assert refusal(lambda: check_vectors(vectors, 100)) == message.replace("3", "103")
 
