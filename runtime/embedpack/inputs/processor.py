@@ -64,11 +64,10 @@ class Processor:
         return number_items(inputs, images=self.image is not None)
 
     def process(self, items: Iterable[Item], prompt: str, *, max_pixels: int | None = None) -> list[ModelInput]:
-        """Tokenize texts and read images; InputError or CapacityError if an image cannot be used."""
+        """Tokenize texts and read images; InputError or CapacityError if one of them cannot be used."""
         items = list(items)
-        texts = self.tokenizer.encode([item.text for item in items if isinstance(item, Text)], prompt)
-        inputs = (ModelInput(text.ids, slice(0, len(text.ids)), text.special, text.truncated) for text in texts)
-        return [next(inputs) if isinstance(item, Text) else self._process_image(item, max_pixels) for item in items]
+        texts = iter(self._process_texts([item for item in items if isinstance(item, Text)], prompt))
+        return [next(texts) if isinstance(item, Text) else self._process_image(item, max_pixels) for item in items]
 
     def collate(self, batch: Sequence[ModelInput], image_embeds: Sequence[Float32]) -> dict[str, npt.NDArray[Any]]:
         """Inputs of the text graph by name, padded on the right, as `embedpack.pack.graph_io` defines them.
@@ -94,6 +93,16 @@ class Processor:
             IMAGE_EMBEDS: np.concatenate([np.zeros((0, self.hidden), np.float32), *image_embeds]),
             IMAGE_INDEX: np.concatenate([np.zeros((0, 2), np.int64), *index]),
         }
+
+    def _process_texts(self, items: Sequence[Text], prompt: str) -> list[ModelInput]:
+        tokens = self.tokenizer.encode([item.text for item in items], prompt, [item.number for item in items])
+        for item, text in zip(items, tokens, strict=True):
+            if not len(text.ids):
+                raise InputError(
+                    f"text {item.number} has no token: the tokenizer drops all of its {len(item.text)} characters; "
+                    "leave it out, or give it a placeholder of your choice"
+                )
+        return [ModelInput(text.ids, slice(0, len(text.ids)), text.special, text.truncated) for text in tokens]
 
     def _process_image(self, item: Image, max_pixels: int | None) -> ModelInput:
         spec = self.image

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
-from embedpack.errors import CapacityError, PackError
+from embedpack.errors import CapacityError, InputError, PackError
+from embedpack.host.memory import check_memory
+
+# Characters of a long text that are tokenized first, per token of the limit; GROWTH times as many if they are too few.
+CHARACTERS_PER_TOKEN = 8
+GROWTH = 4
+# Last characters before a cut, whose tokens may differ from those of the whole text.
+MARGIN = 4096
+# Longer texts must have more tokens than the limit in as many characters: dropped characters take memory as well.
+MAX_CUT = 2_000_000
+# Characters that are tokenized in one call, and bytes of memory that a character takes meanwhile.
+GROUP_CHARACTERS = 250_000
+BYTES_PER_CHARACTER = 640
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,8 @@ class TextTokenizer:
     def __init__(self, tokenizer_json: bytes, max_tokens: int) -> None:
         """Load tokenizer.json; `max_tokens` includes special tokens. PackError if it cannot be read."""
         try:
-            self._tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
+            with _no_panic():
+                self._tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
         except MemoryError as cause:
             raise CapacityError("tokenizer.json: does not fit the memory; free some") from cause
         except Exception as cause:  # tokenizers raises bare Exception
@@ -53,14 +67,111 @@ class TextTokenizer:
             return count - 1
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
 
-    def encode(self, texts: Sequence[str], prompt: str) -> list[Tokens]:
-        """Tokenize `prompt + text` for each text that has passed `embedpack.inputs.items.check_text`."""
-        encodings = self._tokenizer.encode_batch([prompt + text for text in texts])
+    def encode(self, texts: Sequence[str], prompt: str, numbers: Sequence[int] | None = None) -> list[Tokens]:
+        """Tokenize `prompt + text` for each text that has passed `embedpack.inputs.items.check_text`.
+
+        Of a long text only a part is tokenized, see `_encode_long`. `numbers` are the positions of the texts for error
+        messages, default: 0, 1, ...
+
+        Raises:
+            InputError: the tokenizer fails at a text, or a text of millions of characters has few tokens.
+            CapacityError: a text does not fit the memory.
+        """
+        numbers = range(len(texts)) if numbers is None else numbers
+        tokens: list[Tokens] = []
+        for group in _groups(texts):
+            tokens += self._encode_group([prompt + text for text in texts[group]], numbers[group])
+        return tokens
+
+    @property
+    def _first_cut(self) -> int:
+        return CHARACTERS_PER_TOKEN * self.max_tokens + MARGIN
+
+    def _encode_group(self, texts: Sequence[str], numbers: Sequence[int]) -> list[Tokens]:
+        short = [text for text in texts if len(text) <= self._first_cut]
+        try:
+            with _no_panic():
+                encodings = iter(self._tokenizer.encode_batch(short))
+        except Exception:  # tokenizers raises bare Exception; one by one, to find the text
+            encodings = (self._encode(text, number) for text, number in zip(texts, numbers, strict=True)
+                         if len(text) <= self._first_cut)  # fmt: skip
         return [
-            Tokens(
-                np.array(encoding.ids, np.int64),
-                np.array(encoding.special_tokens_mask, np.bool_),
-                truncated=bool(encoding.overflowing),
-            )
-            for encoding in encodings
+            _tokens(next(encodings) if len(text) <= self._first_cut else self._encode_long(text, number))
+            for text, number in zip(texts, numbers, strict=True)
         ]
+
+    def _encode_long(self, text: str, number: int) -> Encoding:
+        """Tokenize as much of a text as its first `max_tokens` tokens, and whether there are more, depend on.
+
+        Tokenizers work from left to right on words (runs between spaces), so a cut changes at most the tokens of the
+        word that it divides. So tokens that end MARGIN characters before the cut are those of the whole text, unless a
+        word is longer than MARGIN. With more than `max_tokens` of them, the rest of the text is not needed.
+        """
+        cut, last = self._first_cut, max(MAX_CUT, GROWTH * self._first_cut)
+        while cut < len(text):
+            encoding = self._encode(text[:cut], number)
+            if _end_of_limit(encoding) <= cut - MARGIN:
+                return encoding
+            if cut == last:
+                raise InputError(
+                    f"text {number} has {len(text)} characters, but at most {self.max_tokens} tokens in the first "
+                    f"{cut}; remove runs of spaces, of control characters, or of letters without a space"
+                )
+            cut = min(cut * GROWTH, last)
+        return self._encode(text, number)
+
+    def _encode(self, text: str, number: int) -> Encoding:
+        what = f"text {number}: tokenizing {len(text)} characters"
+        check_memory(len(text) * BYTES_PER_CHARACTER, what, "split it, or free some memory")
+        try:
+            with _no_panic():
+                return self._tokenizer.encode(text)
+        except MemoryError as cause:
+            raise CapacityError(f"{what} does not fit the memory; split it, or free some") from cause
+        except Exception as cause:  # tokenizers raises bare Exception
+            raise InputError(
+                f"text {number}: the tokenizer fails at its {len(text)} characters: {cause}; split it, or leave it out"
+            ) from cause
+
+
+def _groups(texts: Sequence[str]) -> Iterator[slice]:
+    """Slices of consecutive texts of at most GROUP_CHARACTERS together; a longer text is alone."""
+    start = characters = 0
+    for index, text in enumerate(texts):
+        characters += len(text)
+        if characters > GROUP_CHARACTERS and index > start:
+            yield slice(start, index)
+            start, characters = index, len(text)
+    if texts:
+        yield slice(start, len(texts))
+
+
+def _tokens(encoding: Encoding) -> Tokens:
+    return Tokens(
+        np.array(encoding.ids, np.int64),
+        np.array(encoding.special_tokens_mask, np.bool_),
+        truncated=bool(encoding.overflowing),
+    )
+
+
+def _end_of_limit(encoding: Encoding) -> float:
+    """Position in the text, in characters, of the end of the first token beyond the limit; infinite without one."""
+    if not encoding.overflowing:
+        return float("inf")
+    beyond = encoding.overflowing[0]
+    return next(
+        (end for (_, end), special in zip(beyond.offsets, beyond.special_tokens_mask, strict=True) if not special),
+        float("inf"),
+    )
+
+
+@contextmanager
+def _no_panic() -> Iterator[None]:
+    """Turn the PanicException of the tokenizers library, which is no Exception, into a RuntimeError."""
+    try:
+        yield
+    except BaseException as cause:
+        # pyo3 defines the class anew in every library and exports it from none.
+        if type(cause).__name__ != "PanicException":
+            raise
+        raise RuntimeError(str(cause)) from cause
