@@ -10,13 +10,13 @@ import logging
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
 from embedpack.errors import CheckpointError
 from embedpack.host.user_cache import user_cache
 from embedpack.storage.atomic import disk_errors
+from embedpack.storage.temporary import remove_leftovers, temporary_folder
 
 logger = logging.getLogger("embedpack")
 
@@ -41,8 +41,9 @@ def minilm_folder() -> Path:
     if not folder.is_dir():
         with disk_errors(cache):
             cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache) as scratch:
-                unpacked = _unpack(_download(Path(scratch)), Path(scratch) / NAME)
+            remove_leftovers(cache)
+            with temporary_folder(folder) as scratch:
+                unpacked = _unpack(_download(scratch), scratch / NAME)
                 _take_place(unpacked, folder)
     _check(folder / "model.safetensors", WEIGHTS_SHA256, f"delete {folder} and try again")
     return folder

@@ -29,7 +29,7 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if 
 
 
 class Stopped(BaseException):
-    """Arrival of SIGTERM or SIGHUP; like KeyboardInterrupt, it lets everything clean up."""
+    """SIGTERM or SIGHUP was received; like KeyboardInterrupt, it lets everything clean up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
