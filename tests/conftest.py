@@ -20,7 +20,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Helpers that import onnxruntime directly collect no telemetry either.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Files that take longest begin first: a process works on a whole file, and none is to begin with a long one at the end.
-LONGEST = ("project/test_minilm.py", "gate/test_gate.py", "families/test_qwen2_5_vl.py", "benchmarks/test_speed.py")
+LONGEST = (
+    "project/test_minilm.py",
+    "test_accuracy_check.py",
+    "families/test_qwen2_5_vl.py",
+    "benchmarks/test_speed.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.sources.weights import Weights
-from embedpack_export.stages.exact_run import ExactRun, record_stage
+from embedpack_export.stages.calibration_run import ExactRun, record_stage
 from embedpack_export.stages.inputs import text_inputs
 
 SUMMARY = "Largest activations by layer, at the first token and at all others."

@@ -13,21 +13,21 @@ from embedpack.errors import CheckpointError
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.manifest import Manifest, Task, WeightsFormat
 from embedpack.progress import Progress
+from embedpack_export.accuracy_check.writing import report_accuracy
 from embedpack_export.arrays import Float32
 from embedpack_export.assembly.manifest import write_manifest_and_files
 from embedpack_export.assembly.new_folder import check_output, new_pack
 from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind
-from embedpack_export.gate.writing import report_accuracy
 from embedpack_export.graph.context import StagedModel
 from embedpack_export.graph.lora_branches import AdapterBranches, write_adapter
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.choice import choose_reference
 from embedpack_export.sources.weights import Weights
+from embedpack_export.stages.calibration_run import ExactRun, run_exact_stage
 from embedpack_export.stages.closeness import accuracy
-from embedpack_export.stages.exact_run import ExactRun, run_exact_stage
+from embedpack_export.stages.graph_heads import text_heads, vision_heads
 from embedpack_export.stages.graph_writer import GraphWriter
-from embedpack_export.stages.heads import text_heads, vision_heads
 from embedpack_export.stages.inputs import image_feeds
 from embedpack_export.stages.output_codes import TaskCodes, fit_codes
 from embedpack_export.stages.task_run import ImageVectors, RecordedVectors, TaskRun, TaskVectors

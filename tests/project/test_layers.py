@@ -31,7 +31,7 @@ FLOORS = {
         {"stages"},
         {"assembly"},
         {"reference"},
-        {"gate", "evaluation"},
+        {"accuracy_check", "evaluation"},
         {"pipeline"},
         {"commands"},
     ],

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from embedpack_export.arrays import Float32
 from embedpack_export.quantization.activation_file import Tokens
-from embedpack_export.quantization.gptq import Rounding
+from embedpack_export.quantization.rounding import Rounding
 from embedpack_export.quantization.statistics import channel_blocks, inverse_squared_lengths
 
 Float64 = npt.NDArray[np.float64]

@@ -19,7 +19,7 @@ from embedpack_export.arrays import Float32
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.tasks import TaskPlan
 from embedpack_export.stages.calibration_images import calibration_images
-from embedpack_export.stages.exact_run import Feeds
+from embedpack_export.stages.calibration_run import Feeds
 
 # Tokens of a batch: each batch costs a pass over the statistics, each token the memory of its activations.
 TOKEN_BUDGET = 1024

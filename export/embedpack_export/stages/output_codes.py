@@ -12,7 +12,7 @@ from embedpack.pack.codebooks import Codebooks, write_codebooks
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, center_input
 from embedpack.pack.manifest import CodeCalibration
 from embedpack_export.arrays import Float32
-from embedpack_export.graph.heads import has_bits
+from embedpack_export.graph.outputs import has_bits
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.quantization.codebook_fit import CodebookFit, fit_codebook
 from embedpack_export.stages.closeness import Vectors

@@ -13,7 +13,7 @@ from embedpack_export.graph.lora_branches import AdapterBranches
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.peft_adapter import PeftAdapter
 from embedpack_export.sources.weights import NameRules
-from embedpack_export.stages.exact_run import Feeds, real_tokens
+from embedpack_export.stages.calibration_run import Feeds, real_tokens
 from embedpack_export.stages.graph_writer import GraphWriter, WrittenStage
 
 

@@ -50,8 +50,8 @@ def packs(tmp_path: Path) -> Path:
 
 INTERRUPTIONS = {
     "calibration inputs": "embedpack_export.stages.task_run.text_inputs",
-    "calibration graph": "embedpack_export.stages.exact_run._write_stage",
-    "calibration": "embedpack_export.stages.exact_run.StatisticsSum.add",
+    "calibration graph": "embedpack_export.stages.calibration_run._write_stage",
+    "calibration": "embedpack_export.stages.calibration_run.StatisticsSum.add",
     "stage": "embedpack_export.stages.graph_writer.GraphWriter.append",
     "written stage": "embedpack_export.stages.graph_writer.WrittenStage.run",
     "exact vectors": "embedpack_export.stages.task_run.open_heads",
@@ -62,9 +62,9 @@ INTERRUPTIONS = {
     "measuring": "embedpack_export.pipeline.accuracy",
     "licence": "embedpack_export.assembly.manifest.pack_license",
     "manifest": "embedpack_export.assembly.manifest.write_manifest",
-    "comparison": "embedpack_export.gate.writing.check_pack",
-    "page": "embedpack_export.gate.writing.html",
-    "last manifest": "embedpack_export.gate.writing.write_manifest",
+    "comparison": "embedpack_export.accuracy_check.writing.check_pack",
+    "page": "embedpack_export.accuracy_check.writing.html",
+    "last manifest": "embedpack_export.accuracy_check.writing.write_manifest",
 }
 
 

@@ -32,8 +32,8 @@ from embedpack_export.quantization.codebook_fit import CodebookFit
 from embedpack_export.quantization.smoothing import MIN_TOKENS
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
+from embedpack_export.stages.graph_heads import text_heads
 from embedpack_export.stages.graph_writer import GraphWriter
-from embedpack_export.stages.heads import text_heads
 from embedpack_export.stages.output_codes import TaskCodes
 from tests.helpers.exports import distance, pooled, quick
 from tests.helpers.make_saturation_probe import probe

@@ -7,7 +7,7 @@ Calibration keeps the rounding error small:
 * The weights are first corrected for the errors of the quantized layers before
   (`embedpack_export.quantization.error_compensation`).
 * They are then rounded by GPTQ for the covariance of the quantized input, as the graph written so far computes it
-  (`embedpack_export.quantization.gptq`).
+  (`embedpack_export.quantization.rounding`).
 * The remaining mean error goes into the bias.
 
 A block of 32 weights has a scale of one byte, and a row one float32: 4.25 bits a weight, and 32 bits a row.
@@ -28,7 +28,6 @@ from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.blocks import BLOCK, block_table, coded_scales
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.error_compensation import LayerBatch, QuantizedInputStats
-from embedpack_export.quantization.gptq import Rounding, RoundingMethod, regression, round_columns
 from embedpack_export.quantization.integers import (
     CodedScales,
     ErrorSum,
@@ -37,6 +36,7 @@ from embedpack_export.quantization.integers import (
     pack_blocks,
     round_nearest,
 )
+from embedpack_export.quantization.rounding import Rounding, RoundingMethod, regression, round_columns
 
 BITS = 4
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from embedpack.pack.manifest import Pooling, WeightsFormat
 from embedpack.vectors.codes import Float32
-from embedpack_export.gate.sample import PromptedText
+from embedpack_export.accuracy_check.sample import PromptedText
 from embedpack_export.metrics.cosines import row_cosines
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.protocol import Reference

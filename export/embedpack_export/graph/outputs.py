@@ -1,8 +1,7 @@
-"""Heads: hidden states to the outputs of `embedpack.pack.graph_io`, so that a graph alone computes finished vectors."""
+"""Vectors and their codes as graph outputs (`embedpack.pack.graph_io`): a graph alone computes finished vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,32 +12,9 @@ from embedpack.pack.manifest import Pooling
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import inverse_scale
 from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.pooling import POOL, mask_column
 
 FLOAT = int(ir.DataType.FLOAT)
-
-
-def _mean(g: GraphBuilder, hidden: ir.Value, mask: ir.Value) -> ir.Value:
-    weight = _column(g, mask)
-    tokens = g.constant([1], np.int64)
-    total = g.op("ReduceSum", [g.op("Mul", [hidden, weight]), tokens], {"keepdims": 0})
-    return g.op("Div", [total, g.op("ReduceSum", [weight, tokens], {"keepdims": 0})])
-
-
-def _cls(g: GraphBuilder, hidden: ir.Value, mask: ir.Value) -> ir.Value:
-    return g.op("Gather", [hidden, g.constant(0, np.int64)], {"axis": 1})
-
-
-def _last(g: GraphBuilder, hidden: ir.Value, mask: ir.Value) -> ir.Value:
-    """The last token, at length - 1, since padding is on the right."""
-    length = g.op("ReduceSum", [mask, g.constant([1], np.int64)], {"keepdims": 1})
-    return g.op("GatherND", [hidden, g.op("Sub", [length, g.constant([1], np.int64)])], {"batch_dims": 1})
-
-
-POOL: Mapping[Pooling, Callable[[GraphBuilder, ir.Value, ir.Value], ir.Value]] = {
-    "mean": _mean,
-    "cls": _cls,
-    "last": _last,
-}
 
 
 @dataclass(frozen=True)
@@ -65,7 +41,7 @@ def sentence_vector(g: GraphBuilder, hidden: ir.Value, mask: ir.Value, pooling: 
 
 def token_vectors(g: GraphBuilder, projected: ir.Value, mask: ir.Value) -> ir.Value:
     """Append normalization to one vector of length 1 per token; zeros for padding."""
-    return g.op("Mul", [_unit(g, projected), _column(g, mask)])
+    return g.op("Mul", [_unit(g, projected), mask_column(g, mask)])
 
 
 def vector_outputs(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> None:
@@ -79,11 +55,6 @@ def vector_outputs(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> N
     if has_bits(output.dimensions):
         packed = _packed(g, _bits(g, vector, output), len(axes))
         g.output(packed, binary_output(output.name), ir.DataType.UINT8, [*axes, output.dimensions // 8])
-
-
-def _column(g: GraphBuilder, mask: ir.Value) -> ir.Value:
-    """A mask int64 [batch, sequence] as float32 [batch, sequence, 1]."""
-    return g.op("Unsqueeze", [g.op("Cast", [mask], {"to": FLOAT}), g.constant([-1], np.int64)])
 
 
 def _unit(g: GraphBuilder, vector: ir.Value) -> ir.Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from embedpack.pack.manifest import Check, Manifest, Verdict
-from embedpack_export.gate.figures import AccuracyFigures, TaskAccuracy
+from embedpack_export.accuracy_check.figures import AccuracyFigures, TaskAccuracy
 from embedpack_export.html.axis import Axis
 from embedpack_export.html.page import Badge, Heading, Page, Paragraph, Part, Table, columns
 from embedpack_export.html.plot import Point, Scatter, pareto_front

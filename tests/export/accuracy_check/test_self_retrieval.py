@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from embedpack_export.gate.self_retrieval import MIN_TEXTS, ReferenceRanking
+from embedpack_export.accuracy_check.self_retrieval import MIN_TEXTS, ReferenceRanking
 from embedpack_export.metrics.bootstrap import interval, resampled_means
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from embedpack_export.quantization.gptq import BLOCK, Rounding, round_columns, roundings
 from embedpack_export.quantization.integers import block_scales, int8_scales, round_nearest
+from embedpack_export.quantization.rounding import BLOCK, Rounding, round_columns, roundings
 from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
 
 Float32 = npt.NDArray[np.float32]
@@ -104,7 +104,7 @@ def test_blocks_only_save_time(monkeypatch: pytest.MonkeyPatch, block: int) -> N
     matrix, rounding = weights(6, 150), Rounding.for_covariance(correlated(150))
     scales = int8_scales(matrix)[:, None]
     plain = rounding.round(matrix, scales, -127, 127)
-    monkeypatch.setattr("embedpack_export.quantization.gptq.BLOCK", block)
+    monkeypatch.setattr("embedpack_export.quantization.rounding.BLOCK", block)
     np.testing.assert_array_equal(rounding.round(matrix, scales, -127, 127), plain)
 
 

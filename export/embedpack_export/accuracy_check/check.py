@@ -14,12 +14,12 @@ from embedpack import AccuracyError, Embedder, InputError
 from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import Check, TokenAccuracy, Variant
 from embedpack.vectors.codes import Float32
-from embedpack_export.gate.budget import Budget
-from embedpack_export.gate.code_figures import code_accuracies
-from embedpack_export.gate.diagnosis import MAX_MEAN_DISTANCE, find_cause
-from embedpack_export.gate.figures import TaskAccuracy, VariantAccuracy
-from embedpack_export.gate.sample import PromptedText, pack_multi_vectors, pack_vectors, prompted, sampled
-from embedpack_export.gate.self_retrieval import MIN_TEXTS, RankingLoss, ReferenceRanking
+from embedpack_export.accuracy_check.budget import Budget
+from embedpack_export.accuracy_check.code_figures import code_accuracies
+from embedpack_export.accuracy_check.diagnosis import MAX_MEAN_DISTANCE, find_cause
+from embedpack_export.accuracy_check.figures import TaskAccuracy, VariantAccuracy
+from embedpack_export.accuracy_check.sample import PromptedText, pack_multi_vectors, pack_vectors, prompted, sampled
+from embedpack_export.accuracy_check.self_retrieval import MIN_TEXTS, RankingLoss, ReferenceRanking
 from embedpack_export.metrics.cosines import CosineSummary
 from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan

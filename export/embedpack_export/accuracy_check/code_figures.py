@@ -9,8 +9,8 @@ from embedpack.pack.folder import Pack
 from embedpack.pack.task_codec import TaskCodec
 from embedpack.vectors.bit_packing import fills_bytes
 from embedpack.vectors.codes import PRECISIONS, Float32, is_low_bit
-from embedpack_export.gate.figures import CodeAccuracy
-from embedpack_export.gate.self_retrieval import ReferenceRanking
+from embedpack_export.accuracy_check.figures import CodeAccuracy
+from embedpack_export.accuracy_check.self_retrieval import ReferenceRanking
 
 
 def code_accuracies(pack: Pack, task: str, vectors: Float32, ranking: ReferenceRanking) -> Iterator[CodeAccuracy]:

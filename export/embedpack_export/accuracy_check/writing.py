@@ -11,10 +11,10 @@ import msgspec
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import write_manifest
 from embedpack.pack.manifest import Manifest, Report
-from embedpack_export.gate.budget import Budget
-from embedpack_export.gate.check import CheckResult, check_pack
-from embedpack_export.gate.figures import FIGURES_FILE, FORMAT, PAGE_FILE, AccuracyFigures
-from embedpack_export.gate.page import accuracy_page
+from embedpack_export.accuracy_check.budget import Budget
+from embedpack_export.accuracy_check.check import CheckResult, check_pack
+from embedpack_export.accuracy_check.figures import FIGURES_FILE, FORMAT, PAGE_FILE, AccuracyFigures
+from embedpack_export.accuracy_check.page import accuracy_page
 from embedpack_export.html.page import html
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import ExportSettings

@@ -20,7 +20,7 @@ from embedpack.pack.graph_io import (
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.fp32 import exact_linear
-from embedpack_export.graph.heads import VectorOutput, sentence_vector, token_vectors, vector_outputs
+from embedpack_export.graph.outputs import VectorOutput, sentence_vector, token_vectors, vector_outputs
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.stages.output_codes import TaskCodes
 

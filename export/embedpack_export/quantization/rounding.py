@@ -1,4 +1,4 @@
-"""GPTQ: weights rounded for the covariance of the activations that they are multiplied by.
+"""Rounding of weights by GPTQ, for the covariance of the activations that they are multiplied by.
 
 GPTQ (Frantar et al. 2022, arXiv 2210.17323, Algorithm 1) rounds one column (input channel) after the other and spreads
 the error of each over the columns that are not rounded yet, as far as the activations are correlated. The order is that
