@@ -22,7 +22,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Files that take longest begin first: a process works on a whole file, and none is to begin with a long one at the end.
 LONGEST = (
     "project/test_minilm.py",
-    "test_accuracy_check.py",
+    "accuracy_check/test_accuracy_check.py",
     "families/test_qwen2_5_vl.py",
     "benchmarks/test_speed.py",
 )

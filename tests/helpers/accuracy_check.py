@@ -29,7 +29,7 @@ def many_texts(folder: Path, count: int = 24) -> Path:
     return path
 
 
-def checked(checkpoint: Path, output: Path, adapters: Mapping[str, Path], **changes: Any) -> ExportSettings:
+def checked_export(checkpoint: Path, output: Path, adapters: Mapping[str, Path], **changes: Any) -> ExportSettings:
     """Settings of an export that is judged on those texts."""
     given = {
         "checkpoint": checkpoint,

@@ -32,7 +32,7 @@ from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import MAX_LOSS
 from embedpack_export.reference.torch_reference import TorchReference
-from tests.helpers.accuracy_check import checked, many_texts
+from tests.helpers.accuracy_check import checked_export, many_texts
 from tests.helpers.exports import TEXTS, calibration_file, edit_json, exactly, quick, tree
 from tests.helpers.peft_oracle import save_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
@@ -50,7 +50,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, task in enumerate(ADAPTERS):
         save_adapter(checkpoint, folder / task, seed=seed)
     export(
-        checked(checkpoint, folder / "pack", adapters(folder), adapter_modes=("merged", "switchable"), max_loss=None)
+        checked_export(
+            checkpoint, folder / "pack", adapters(folder), adapter_modes=("merged", "switchable"), max_loss=None
+        )
     )
     return folder
 
@@ -65,10 +67,10 @@ def pack(home: Path, tmp_path: Path) -> Path:
 
 
 def plan_of(home: Path, pack: Path, **changes: Any) -> ExportPlan:
-    return make_plan(checked(home / "toy", pack, adapters(home), **changes))
+    return make_plan(checked_export(home / "toy", pack, adapters(home), **changes))
 
 
-def checked(home: Path, pack: Path, **changes: Any) -> CheckResult:
+def checked_pack(home: Path, pack: Path, **changes: Any) -> CheckResult:
     plan = plan_of(home, pack, **changes)
     return check_pack(pack, plan, TorchReference(plan), Budget())
 
@@ -82,7 +84,7 @@ def failures_of(found: CheckResult) -> dict[str, str]:
 
 
 def test_a_good_pack_passes(home: Path) -> None:
-    found = checked(home, home / "pack")
+    found = checked_pack(home, home / "pack")
     assert found.failures == []
     assert found.texts == 24
     found.raise_failures(home / "pack")
@@ -185,7 +187,7 @@ def mix_up_prompts(manifest: dict[str, Any]) -> None:
 
 def test_doubled_scales_of_one_layer_fail_by_the_figures(home: Path, pack: Path) -> None:
     double_scales(pack)
-    found = checked(home, pack)
+    found = checked_pack(home, pack)
     failures = failures_of(found)
     assert "code-int8, task 'code'" in failures
     assert all("int8" in name for name in failures)
@@ -230,7 +232,7 @@ def test_damage_is_told_by_its_name(
     home: Path, pack: Path, damage: Callable[[dict[str, Any]], None], failing: dict[str, str], message: str
 ) -> None:
     edit_manifest(pack, damage)
-    found = checked(home, pack)
+    found = checked_pack(home, pack)
     failures = failures_of(found)
     for variant, task in failing.items():
         other = next(name for name in ADAPTERS if name != task)
@@ -240,16 +242,16 @@ def test_damage_is_told_by_its_name(
 
 
 def test_another_pooling_is_told(home: Path, tmp_path: Path) -> None:
-    export(checked(home / "toy", tmp_path / "cls", adapters(home), pooling="cls", weights=("int8",)))
-    failures = checked(home, tmp_path / "cls").failures
+    export(checked_export(home / "toy", tmp_path / "cls", adapters(home), pooling="cls", weights=("int8",)))
+    failures = checked_pack(home, tmp_path / "cls").failures
     assert len(failures) == 2
     for text in failures:
         assert "its vectors are those of cls pooling, not mean: the pooling was changed (" in text
 
 
 def test_an_adapter_that_was_left_out_is_told(home: Path, tmp_path: Path) -> None:
-    export(checked(home / "toy", tmp_path / "base", {}, tasks=("code",), weights=("fp32",)))
-    plan = make_plan(checked(home / "toy", tmp_path / "base", {"code": home / "code"}))
+    export(checked_export(home / "toy", tmp_path / "base", {}, tasks=("code",), weights=("fp32",)))
+    plan = make_plan(checked_export(home / "toy", tmp_path / "base", {"code": home / "code"}))
     (text,) = check_pack(tmp_path / "base", plan, TorchReference(plan), Budget()).failures
     assert "its vectors are those of the model without an adapter: the adapter was left out (" in text
 
@@ -279,7 +281,9 @@ def headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = make_checkpoint(folder / "toy")
     many_texts(folder)
     export(
-        checked(checkpoint, folder / "pack", {"code": save_tasks(checkpoint, folder / "adapters")}, weights=("fp32",))
+        checked_export(
+            checkpoint, folder / "pack", {"code": save_tasks(checkpoint, folder / "adapters")}, weights=("fp32",)
+        )
     )
     return folder
 
@@ -297,7 +301,7 @@ def edit_projector(pack: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None
 
 def test_a_damaged_projector_fails_by_its_tokens(headed: Path, tmp_path: Path) -> None:
     pack = shutil.copytree(headed / "pack", tmp_path / "pack")
-    plan = make_plan(checked(headed / "toy", pack, {"code": headed / "adapters"}))
+    plan = make_plan(checked_export(headed / "toy", pack, {"code": headed / "adapters"}))
     assert check_pack(pack, plan, TorchReference(plan), Budget()).failures == []
     edit_projector(pack, lambda values: values[::-1])
     (text,) = check_pack(pack, plan, TorchReference(plan), Budget()).failures
@@ -307,7 +311,7 @@ def test_a_damaged_projector_fails_by_its_tokens(headed: Path, tmp_path: Path) -
 
 def test_vectors_that_are_not_finite_are_damage(headed: Path, tmp_path: Path) -> None:
     pack = shutil.copytree(headed / "pack", tmp_path / "pack")
-    plan = make_plan(checked(headed / "toy", pack, {"code": headed / "adapters"}))
+    plan = make_plan(checked_export(headed / "toy", pack, {"code": headed / "adapters"}))
     edit_projector(pack, lambda values: values * np.float32(np.nan))
     message = "code-fp32, task 'code': no vectors: vector 0 is zero or not finite"
     with pytest.raises(AccuracyError, match=message):
@@ -319,7 +323,9 @@ def test_vectors_that_are_not_finite_are_damage(headed: Path, tmp_path: Path) ->
 
 def test_an_export_over_its_budget_fails_with_the_figures(home: Path, tmp_path: Path) -> None:
     output = tmp_path / "packs" / "toy"
-    settings = checked(home / "toy", output, adapters(home), weights=("int4",), max_loss=0.01, reference="fp32 graph")
+    settings = checked_export(
+        home / "toy", output, adapters(home), weights=("int4",), max_loss=0.01, reference="fp32 graph"
+    )
     with pytest.raises(AccuracyError) as raised:
         export(settings)
     assert list(output.parent.iterdir()) == []
@@ -331,7 +337,9 @@ def test_an_export_over_its_budget_fails_with_the_figures(home: Path, tmp_path: 
 
 def test_a_failed_overwrite_keeps_the_old_pack(home: Path, pack: Path) -> None:
     before = tree(pack)
-    settings = checked(home / "toy", pack, adapters(home), weights=("int4",), max_loss=0.01, reference="fp32 graph")
+    settings = checked_export(
+        home / "toy", pack, adapters(home), weights=("int4",), max_loss=0.01, reference="fp32 graph"
+    )
     with pytest.raises(AccuracyError):
         export(replace(settings, overwrite=True))
     assert tree(pack) == before
@@ -339,7 +347,7 @@ def test_a_failed_overwrite_keeps_the_old_pack(home: Path, pack: Path) -> None:
 
 def test_a_loss_that_is_allowed_is_recorded(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MAX_LOSS, "int4", 0.001)
-    settings = checked(
+    settings = checked_export(
         home / "toy", tmp_path / "pack", adapters(home), weights=("int4",), max_loss=None, allow_loss=50,
         reference="fp32 graph",
     )  # fmt: skip
@@ -359,7 +367,7 @@ def test_prompts_that_an_export_drops_stop_it(home: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr("embedpack_export.pipeline.Task", without_prompts)
     with pytest.raises(AccuracyError, match="the prompts were dropped"):
-        export(checked(home / "toy", tmp_path / "pack", adapters(home), weights=("int8",)))
+        export(checked_export(home / "toy", tmp_path / "pack", adapters(home), weights=("int8",)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -376,7 +384,7 @@ def test_budget_and_allowance_exclude_each_other(tmp_path: Path, capsys: pytest.
         main(["export", "x", "-o", "y", "--max-loss", "1", "--allow-loss", "2"])
     assert "not allowed with argument" in capsys.readouterr().err
     with pytest.raises(InputError, match="--max-loss and --allow-loss exclude each other"):
-        checked(tmp_path, tmp_path, {}, max_loss=1, allow_loss=2)
+        checked_export(tmp_path, tmp_path, {}, max_loss=1, allow_loss=2)
 
 
 @pytest.mark.parametrize("value", [-0.1, 101, float("nan")])
@@ -384,7 +392,7 @@ def test_a_budget_is_a_number_of_points(tmp_path: Path, value: float) -> None:
     with pytest.raises(
         InputError, match=exactly(f"--max-loss {value}: points of nDCG@10 that may be lost, from 0 to 100")
     ):
-        checked(tmp_path, tmp_path, {}, max_loss=value)
+        checked_export(tmp_path, tmp_path, {}, max_loss=value)
 
 
 # --- the reference
@@ -404,7 +412,7 @@ def test_few_texts_are_not_judged(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 
 def test_both_references_agree(home: Path, tmp_path: Path) -> None:
-    graph = export(checked(home / "toy", tmp_path / "pack", adapters(home), reference="fp32 graph"))
+    graph = export(checked_export(home / "toy", tmp_path / "pack", adapters(home), reference="fp32 graph"))
     torch = read_pack(home / "pack").manifest
     for name, variant in graph.variants.items():
         for task, check in variant.checks.items():
@@ -428,12 +436,12 @@ def test_the_log_tells_why_torch_does_not_judge(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(f"embedpack_export.reference.choice.{name}", lambda *_: value)
     with caplog.at_level(logging.WARNING, "embedpack"):
-        found = export(checked(home / "toy", tmp_path / "pack", adapters(home), weights=("fp32",)))
+        found = export(checked_export(home / "toy", tmp_path / "pack", adapters(home), weights=("fp32",)))
     assert found.variants["code-fp32"].checks["code"].reference == "fp32 graph"
     assert f"reference: the graph in float32, not torch: {reason}" in caplog.text
     if value is None:
         with pytest.raises(MissingExtraError, match="torch"):
-            export(checked(home / "toy", tmp_path / "other", adapters(home), reference="torch"))
+            export(checked_export(home / "toy", tmp_path / "other", adapters(home), reference="torch"))
 
 
 def test_an_adapter_that_peft_refuses_is_judged_by_the_graph(
@@ -442,7 +450,7 @@ def test_an_adapter_that_peft_refuses_is_judged_by_the_graph(
     adapter = shutil.copytree(home / "code", tmp_path / "adapter")
     edit_json(adapter / "adapter_config.json", target_modules=["query"])
     with caplog.at_level(logging.WARNING, "embedpack"):
-        found = export(checked(home / "toy", tmp_path / "pack", {"code": adapter}, weights=("fp32",)))
+        found = export(checked_export(home / "toy", tmp_path / "pack", {"code": adapter}, weights=("fp32",)))
     assert found.variants["code-fp32"].checks["code"].reference == "fp32 graph"
     assert "the keys of the file are not those that PEFT makes" in caplog.text
 
@@ -459,7 +467,7 @@ def test_large_models_are_compared_on_fewer_texts(
 
 def test_calibration_texts_of_a_few_are_all_taken(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "toy", tmp_path / "toy")
-    plan = make_plan(checked(tmp_path / "toy", tmp_path / "pack", {}, calibrate=calibration_file(tmp_path)))
+    plan = make_plan(checked_export(tmp_path / "toy", tmp_path / "pack", {}, calibrate=calibration_file(tmp_path)))
     assert len(sampled(plan, TorchReference(plan))) == len(TEXTS)
 
 
