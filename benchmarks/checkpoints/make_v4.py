@@ -29,7 +29,7 @@ from benchmarks.checkpoints.v4.layout import (
     in_first_shard,
     spell,
 )
-from benchmarks.checkpoints.v4.shape import REAL, REAL_SPREAD, TINY, TINY_SPREAD, Spread, V4Shape, VisionShape
+from benchmarks.checkpoints.v4.shape import REAL, REAL_SPREAD, TINY, TINY_SPREAD, Spread, V4Shape, V4VisionShape
 from benchmarks.checkpoints.v4.stream import Dtype, Float32, Tensor, write_tensors
 from benchmarks.checkpoints.v4.text_source import EMBEDDING, TextSource, read_text_source
 from benchmarks.checkpoints.v4.tokenizer import V4Tokenizer, fill_tokenizer, load_tokenizer, train_tokenizer
@@ -50,7 +50,7 @@ EXAMPLES = """examples:
   python -m benchmarks.checkpoints.make_v4 real-v4 --size real                8 GB, the size of the real model
 """
 # With a trained decoder a small tower is enough, since its features are random anyway.
-SMALL_VISION = VisionShape(depth=4, hidden=64, heads=4, inner=88, full_attention=(1, 3), out_hidden=0)
+SMALL_VISION = V4VisionShape(depth=4, hidden=64, heads=4, inner=88, full_attention=(1, 3), out_hidden=0)
 WIDE = replace(REAL, text=replace(REAL.text, layers=4), vision=replace(SMALL_VISION, out_hidden=REAL.vision.out_hidden))
 Size = Literal["tiny", "wide", "real"]
 SHAPES: Mapping[Size, V4Shape] = {"tiny": TINY, "wide": WIDE, "real": REAL}

@@ -8,24 +8,24 @@ from pathlib import Path
 import ctranslate2
 import numpy as np
 
-from benchmarks.peers.job import ConvertJob, Model, PeerJob, Rows, Vectors
+from benchmarks.peers.job import ConvertJob, PeerJob, PeerModel, PeerVectors, Rows
 from benchmarks.peers.pooled import padded, pooled
 
 ENCODERS = ("bert", "distilbert", "xlm-roberta", "roberta")
 
 
-def open_model(job: PeerJob) -> Model:
+def open_model(job: PeerJob) -> PeerModel:
     """Load the converted model."""
     encoder = ctranslate2.Encoder(
         _folder(job.source.models), device="cpu", compute_type="int8", inter_threads=1, intra_threads=job.threads
     )
 
-    def run(rows: Rows) -> Vectors:
+    def run(rows: Rows) -> PeerVectors:
         output = encoder.forward_batch(rows)
         _, mask = padded(rows, 0)
         return pooled(np.array(output.last_hidden_state), mask, job.source.pooling)
 
-    return Model.of_ids(run)
+    return PeerModel.of_ids(run)
 
 
 def convert(job: ConvertJob) -> None:

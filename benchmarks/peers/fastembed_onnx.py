@@ -8,14 +8,14 @@ import numpy as np
 from fastembed import TextEmbedding
 from fastembed.common.model_description import ModelSource, PoolingType
 
-from benchmarks.peers.job import Model, PeerJob
+from benchmarks.peers.job import PeerJob, PeerModel
 from benchmarks.peers.torch_onnx import FILE, folder
 
 NAME = "local/model"
 POOLING = {"mean": PoolingType.MEAN, "cls": PoolingType.CLS, "last": PoolingType.LAST_TOKEN}
 
 
-def open_model(job: PeerJob) -> Model:
+def open_model(job: PeerJob) -> PeerModel:
     """Register the local folder as a custom model and load it; the time of tokenization counts."""
     path = folder(job.source.models, "fp32")
     TextEmbedding.add_custom_model(
@@ -28,7 +28,7 @@ def open_model(job: PeerJob) -> Model:
         additional_files=[f"{FILE}.data"],
     )
     model = TextEmbedding(NAME, threads=job.threads, specific_model_path=str(path), local_files_only=True)
-    return Model(
+    return PeerModel(
         lambda inputs: np.stack(list(model.embed(inputs.texts, batch_size=len(inputs.texts)))),
         lambda inputs: np.stack(list(model.embed(inputs.texts))),
     )

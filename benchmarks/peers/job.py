@@ -12,20 +12,20 @@ import numpy.typing as npt
 
 from benchmarks.jobs import Job
 
-Vectors = npt.NDArray[np.float32]
+PeerVectors = npt.NDArray[np.float32]
 Rows = Sequence[Sequence[int]]
 # Texts of a batch of peers that do not batch by themselves.
 FIXED_BATCH = 64
 
 
-class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PeerInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Texts and their token ids, special ones included."""
 
     texts: list[str]
     ids: list[list[int]]
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PeerSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The model that all peers run: folders of the merged checkpoint and of its conversions, file of calibration texts.
 
     `pooling` is "mean", "cls" or "last".
@@ -43,7 +43,7 @@ class ConvertJob(Job, frozen=True, kw_only=True):
 
     module: str
     format: str
-    source: Source
+    source: PeerSource
 
 
 class PeerJob(Job, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class PeerJob(Job, frozen=True, kw_only=True):
 
     module: str
     format: str
-    source: Source
+    source: PeerSource
     threads: int
     inputs: str
     mixed: bool
@@ -63,7 +63,7 @@ class PeerJob(Job, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Model:
+class PeerModel:
     """A loaded peer; both functions return unit vectors float32 [rows, dimensions] in the order of the inputs.
 
     Attributes:
@@ -71,20 +71,20 @@ class Model:
         corpus: encodes any number of inputs of any length, in the peer's usual batches.
     """
 
-    batch: Callable[[Inputs], Vectors]
-    corpus: Callable[[Inputs], Vectors]
+    batch: Callable[[PeerInputs], PeerVectors]
+    corpus: Callable[[PeerInputs], PeerVectors]
 
     @classmethod
-    def of_ids(cls, run: Callable[[Rows], Vectors]) -> Model:
+    def of_ids(cls, run: Callable[[Rows], PeerVectors]) -> PeerModel:
         """Model that encodes a batch of token ids with `run`; longer inputs FIXED_BATCH rows at a time."""
 
-        def corpus(inputs: Inputs) -> Vectors:
+        def corpus(inputs: PeerInputs) -> PeerVectors:
             starts = range(0, len(inputs.ids), FIXED_BATCH)
             return np.concatenate([run(inputs.ids[start : start + FIXED_BATCH]) for start in starts])
 
         return cls(lambda inputs: run(inputs.ids), corpus)
 
 
-def read_inputs(path: str) -> Inputs:
+def read_inputs(path: str) -> PeerInputs:
     """Read a file of inputs."""
-    return msgspec.json.decode(Path(path).read_bytes(), type=Inputs)
+    return msgspec.json.decode(Path(path).read_bytes(), type=PeerInputs)

@@ -10,7 +10,7 @@ import llama_cpp
 import numpy as np
 
 from benchmarks.peers import llama_gguf
-from benchmarks.peers.job import Model, PeerJob, Rows, Vectors, read_inputs
+from benchmarks.peers.job import PeerJob, PeerModel, PeerVectors, Rows, read_inputs
 from benchmarks.peers.pooled import unit
 
 # Limits of a batch of texts of mixed lengths, which llama.cpp concatenates without padding.
@@ -20,7 +20,7 @@ MAX_SEQUENCES = 64
 convert = llama_gguf.convert
 
 
-def _encode(context: Any, dimensions: int, rows: Rows) -> Vectors:
+def _encode(context: Any, dimensions: int, rows: Rows) -> PeerVectors:
     """Encode one batch.
 
     Raises:
@@ -65,7 +65,7 @@ def _groups(rows: Rows) -> Iterator[Rows]:
     yield group
 
 
-def open_model(job: PeerJob) -> Model:
+def open_model(job: PeerJob) -> PeerModel:
     """Load the quantized model, with a context for the largest call.
 
     Raises:
@@ -88,7 +88,7 @@ def open_model(job: PeerJob) -> Model:
     if not context:
         raise ValueError(f"llama.cpp cannot create a context of {tokens} tokens for {path.name}")
     encode = partial(_encode, context, llama_cpp.llama_model_n_embd(model))
-    return Model(
+    return PeerModel(
         lambda inputs: encode(inputs.ids),
         lambda inputs: np.concatenate([encode(rows) for rows in _groups(inputs.ids)]),
     )

@@ -12,7 +12,7 @@ import llama_cpp
 import numpy as np
 from safetensors import safe_open
 
-from benchmarks.peers.job import ConvertJob, Source
+from benchmarks.peers.job import ConvertJob, PeerSource
 
 FILE_TYPES = {"Q8_0": "MOSTLY_Q8_0", "Q4_0": "MOSTLY_Q4_0", "Q4_K_M": "MOSTLY_Q4_K_M", "BF16": "MOSTLY_BF16"}
 POOLING = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS, "last": gguf.PoolingType.LAST}
@@ -42,7 +42,7 @@ def convert(job: ConvertJob) -> None:
         raise ValueError(f"llama.cpp cannot quantize {full.name} to {job.format}")
 
 
-def _write(source: Source, path: Path) -> None:
+def _write(source: PeerSource, path: Path) -> None:
     folder = Path(source.checkpoint)
     config = json.loads((folder / "config.json").read_text("utf-8"))
     if config["model_type"] not in DESCRIPTIONS:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.jobs import Job
-from benchmarks.peers.job import Inputs, read_inputs
+from benchmarks.peers.job import PeerInputs, read_inputs
 from embedpack import EmbedpackError
 from embedpack.errors import InputError
 from embedpack.inputs.tokenizer import TextTokenizer
@@ -81,10 +81,10 @@ def _merge(job: MergeJob) -> None:
         partial.rename(target)
 
 
-def _calibration(plan: ExportPlan) -> Inputs:
+def _calibration(plan: ExportPlan) -> PeerInputs:
     texts = [item.text for item in plan.calibration.texts]
     ids = TextTokenizer(plan.tokenizer_json, min(MAX_TOKENS, plan.max_tokens)).encode(texts, "")
-    return Inputs(texts=texts, ids=[item.ids.tolist() for item in ids])
+    return PeerInputs(texts=texts, ids=[item.ids.tolist() for item in ids])
 
 
 def _save(plan: ExportPlan, model: object, target: Path) -> None:

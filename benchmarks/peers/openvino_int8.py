@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
-from benchmarks.peers.job import ConvertJob, Model, PeerJob, Rows, Vectors, read_inputs
+from benchmarks.peers.job import ConvertJob, PeerJob, PeerModel, PeerVectors, Rows, read_inputs
 from benchmarks.peers.pooled import padded, pooled
 
 # Values of an activation that share a scale; a quarter faster than the default.
 GROUP = "128"
 
 
-def open_model(job: PeerJob) -> Model:
+def open_model(job: PeerJob) -> PeerModel:
     """Compile for the CPU, for one call at a time, with OpenVINO's default precision of float parts."""
     settings = {"INFERENCE_NUM_THREADS": job.threads, "PERFORMANCE_HINT": "LATENCY"}
     if job.format == "weights":
@@ -22,12 +22,12 @@ def open_model(job: PeerJob) -> Model:
     compiled = ov.Core().compile_model(_path(job.source.models, job.format), "CPU", settings)
     request = compiled.create_infer_request()
 
-    def run(rows: Rows) -> Vectors:
+    def run(rows: Rows) -> PeerVectors:
         ids, mask = padded(rows, job.source.pad_token_id)
         (states,) = request.infer([ids, mask]).values()
         return pooled(states, mask, job.source.pooling)
 
-    return Model.of_ids(run)
+    return PeerModel.of_ids(run)
 
 
 def convert(job: ConvertJob) -> None:

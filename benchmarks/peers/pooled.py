@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.peers.job import Rows, Vectors
+from benchmarks.peers.job import PeerVectors, Rows
 
 Ids = npt.NDArray[np.int64]
 
 
-def pooled(states: npt.NDArray[np.float32], mask: Ids, pooling: str) -> Vectors:
+def pooled(states: npt.NDArray[np.float32], mask: Ids, pooling: str) -> PeerVectors:
     """Unit vectors float32 [rows, dimensions] of hidden states [rows, tokens, dimensions], padded on the right.
 
     Raises:
@@ -27,7 +27,7 @@ def pooled(states: npt.NDArray[np.float32], mask: Ids, pooling: str) -> Vectors:
     return unit(vectors)
 
 
-def unit(vectors: npt.NDArray[np.float32]) -> Vectors:
+def unit(vectors: npt.NDArray[np.float32]) -> PeerVectors:
     """Rows normalized to length 1."""
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.fresh_process import AnyJob, in_fresh_process
 from benchmarks.peers.catalogue import PEERS, Peer, Step
 from benchmarks.peers.environments import ENVIRONMENTS, python_of
-from benchmarks.peers.job import ConvertJob, PeerJob, Source
+from benchmarks.peers.job import ConvertJob, PeerJob, PeerSource
 from benchmarks.peers.merged import MergeJob, merge
 from benchmarks.peers.worker import convert, measure
 from benchmarks.speed.runs import Run, reason_of
@@ -50,7 +50,7 @@ class PeerSetup:
     """
 
     peers: Mapping[Peer, Path]
-    source: Source
+    source: PeerSource
     missing: Mapping[str, str]
     reference: Mapping[str, str]
 
@@ -103,7 +103,7 @@ def set_up_peers(options: PeerOptions, pack: Pack, workloads: Sequence[Workload]
     models = environments / "models" / pack.manifest.source.fingerprint[:16] / options.task
     models.mkdir(parents=True, exist_ok=True)
     reference = {workload.name: str(folder / f"reference-{workload.name}.npy") for workload in workloads}
-    source = Source(
+    source = PeerSource(
         checkpoint=str(models / "checkpoint"),
         models=str(models),
         calibration=str(models / "calibration.json"),
@@ -132,14 +132,14 @@ def set_up_peers(options: PeerOptions, pack: Pack, workloads: Sequence[Workload]
     return PeerSetup(peers, source, missing, reference)
 
 
-def _set_up(peer: Peer, source: Source, environments: Path) -> Path:
+def _set_up(peer: Peer, source: PeerSource, environments: Path) -> Path:
     """Convert the model for a peer and return the interpreter of its environment."""
     for step in peer.steps:
         _convert(step, source, python_of(environments, step.environment))
     return python_of(environments, peer.environment)
 
 
-def _convert(step: Step, source: Source, python: Path) -> None:
+def _convert(step: Step, source: PeerSource, python: Path) -> None:
     """Convert the model, unless that was done with the same versions and code."""
     versions = "\n".join(ENVIRONMENTS[step.environment])
     code = Path(__file__).with_name(f"{step.module}.py").read_text("utf-8")

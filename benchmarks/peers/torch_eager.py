@@ -7,24 +7,24 @@ from typing import Any
 import torch
 from transformers import AutoModel
 
-from benchmarks.peers.job import Model, PeerJob, Rows, Vectors
+from benchmarks.peers.job import PeerJob, PeerModel, PeerVectors, Rows
 from benchmarks.peers.pooled import padded, pooled
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def open_model(job: PeerJob) -> Model:
+def open_model(job: PeerJob) -> PeerModel:
     """Load the checkpoint, with the default attention of transformers (sdpa)."""
     torch.set_num_threads(job.threads)
     model = load(job.source.checkpoint, job.format)
 
-    def run(rows: Rows) -> Vectors:
+    def run(rows: Rows) -> PeerVectors:
         ids, mask = padded(rows, job.source.pad_token_id)
         with torch.inference_mode():
             states = model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))
         return pooled(states.last_hidden_state.float().numpy(), mask, job.source.pooling)
 
-    return Model.of_ids(run)
+    return PeerModel.of_ids(run)
 
 
 def load(checkpoint: str, dtype: str) -> Any:

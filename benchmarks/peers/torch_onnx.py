@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from benchmarks.peers.job import ConvertJob, Model, PeerJob, Rows, Vectors
+from benchmarks.peers.job import ConvertJob, PeerJob, PeerModel, PeerVectors, Rows
 from benchmarks.peers.pooled import padded, pooled
 
 FILE = "model.onnx"
@@ -17,19 +17,19 @@ OUTPUT = "last_hidden_state"
 TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
-def open_model(job: PeerJob) -> Model:
+def open_model(job: PeerJob) -> PeerModel:
     """Open a session with the default optimizations of onnxruntime."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = job.threads
     path = folder(job.source.models, job.format) / FILE
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(rows: Rows) -> Vectors:
+    def run(rows: Rows) -> PeerVectors:
         ids, mask = padded(rows, job.source.pad_token_id)
         (states,) = session.run([OUTPUT], {"input_ids": ids, "attention_mask": mask})
         return pooled(states, mask, job.source.pooling)
 
-    return Model.of_ids(run)
+    return PeerModel.of_ids(run)
 
 
 def folder(models: str, name: str) -> Path:

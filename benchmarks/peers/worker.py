@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.job import ConvertJob, Inputs, Model, PeerJob, Vectors, read_inputs
+from benchmarks.peers.job import ConvertJob, PeerInputs, PeerJob, PeerModel, PeerVectors, read_inputs
 from benchmarks.timing import memory, once, repeated
 
 WARM_UP_TEXTS = 32
@@ -27,12 +27,12 @@ def convert(job: ConvertJob) -> dict[str, float]:
 def measure(job: PeerJob) -> dict[str, Any]:
     """Load the peer, time it, write its vectors."""
     start = time.perf_counter()
-    model: Model = importlib.import_module(f"benchmarks.peers.{job.module}").open_model(job)
+    model: PeerModel = importlib.import_module(f"benchmarks.peers.{job.module}").open_model(job)
     loaded = time.perf_counter() - start
     inputs = read_inputs(job.inputs)
     if job.mixed:
-        model.corpus(Inputs(texts=inputs.texts[:WARM_UP_TEXTS], ids=inputs.ids[:WARM_UP_TEXTS]))
-        passes: list[Vectors] = []
+        model.corpus(PeerInputs(texts=inputs.texts[:WARM_UP_TEXTS], ids=inputs.ids[:WARM_UP_TEXTS]))
+        passes: list[PeerVectors] = []
         timing = once(lambda: passes.append(model.corpus(inputs)))
         vectors = passes[0]
     else:

@@ -43,7 +43,7 @@ Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Vectors:
+class VariantVectors:
     """Vectors of a variant.
 
     Attributes:
@@ -112,7 +112,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _compare_switchable(
-    pack: Path, weights: str, exact: Vectors, merged: Vectors, texts: Sequence[str], options: argparse.Namespace
+    pack: Path,
+    weights: str,
+    exact: VariantVectors,
+    merged: VariantVectors,
+    texts: Sequence[str],
+    options: argparse.Namespace,
 ) -> dict[str, float]:
     switched = _vectors(pack, f"switchable-{weights}", texts, options)
     return compare(exact, switched) | {
@@ -138,7 +143,7 @@ def draw_texts(data: Path, count: int, seed: int) -> list[str]:
     return drawn[:count]
 
 
-def compare(exact: Vectors, quantized: Vectors) -> dict[str, float]:
+def compare(exact: VariantVectors, quantized: VariantVectors) -> dict[str, float]:
     """Compare quantized vectors with those in float32 by cosine and by nearest neighbours."""
     cosines, tokens = row_cosines(exact.single, quantized.single), row_cosines(exact.tokens, quantized.tokens)
     mean = exact.single.mean(axis=0)
@@ -155,14 +160,14 @@ def compare(exact: Vectors, quantized: Vectors) -> dict[str, float]:
     }
 
 
-def _vectors(pack: Path, variant: str, texts: Sequence[str], options: argparse.Namespace) -> Vectors:
+def _vectors(pack: Path, variant: str, texts: Sequence[str], options: argparse.Namespace) -> VariantVectors:
     model = Embedder(pack, variant=variant, threads=options.threads)
     task = TASK if variant.startswith("switchable") else None
     start = time.process_time()
     single = model.encode(texts, task=task, prompt_name="passage")
     seconds = time.process_time() - start
     tokens = model.encode_multi(texts[:: max(1, len(texts) // options.token_texts)], task=task, prompt_name="passage")
-    return Vectors(np.asarray(single, np.float64), np.asarray(tokens.codes, np.float64), seconds)
+    return VariantVectors(np.asarray(single, np.float64), np.asarray(tokens.codes, np.float64), seconds)
 
 
 def _nearest(vectors: Float64) -> Ranks:

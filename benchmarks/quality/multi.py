@@ -18,7 +18,7 @@ from embedpack_export.evaluation.results import SetResult, Setting
 from embedpack_export.evaluation.scoring.encoding import encode_set, encode_set_multi, inspect_inputs
 from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.scoring.set_scorers import MultiVectorScorer
-from embedpack_export.evaluation.scoring.task_run import multi_results
+from embedpack_export.evaluation.scoring.task_evaluation import multi_results
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.evaluation.text_table import text_table

@@ -47,7 +47,7 @@ logger = logging.getLogger("benchmarks")
 
 
 @dataclass(frozen=True)
-class Rounding:
+class RoundedFormat:
     """A weights format and a rounding method; `name` is its key in the results."""
 
     name: str
@@ -55,10 +55,10 @@ class Rounding:
     int4_method: RoundingMethod = DEFAULT_INT4_METHOD
 
 
-FP32 = Rounding("fp32", "fp32")
+FP32 = RoundedFormat("fp32", "fp32")
 # Format, scales and offsets of the three int4 roundings are the same: only the integers and the biases differ.
-RTN, SHIPPED = Rounding("int4, to the nearest", "int4", "rtn"), Rounding("int4", "int4")
-ROUNDINGS = (Rounding("int8", "int8"), RTN, Rounding("int4, fitted only", "int4", "gptq"), SHIPPED)
+RTN, SHIPPED = RoundedFormat("int4, to the nearest", "int4", "rtn"), RoundedFormat("int4", "int4")
+ROUNDINGS = (RoundedFormat("int8", "int8"), RTN, RoundedFormat("int4, fitted only", "int4", "gptq"), SHIPPED)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def _exported(rounding: Rounding, options: argparse.Namespace) -> Iterator[Path]:
+def _exported(rounding: RoundedFormat, options: argparse.Namespace) -> Iterator[Path]:
     """Yield the folder of a pack with one variant."""
     with tempfile.TemporaryDirectory() as folder:
         settings = ExportSettings(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.peers.job import Inputs
+from benchmarks.peers.job import PeerInputs
 from embedpack.errors import PackError
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.folder import Pack
@@ -20,7 +20,7 @@ MIXED_TEXTS = 512
 MIXED_TOKENS = (6, 128)
 
 
-def inputs_of_lengths(pack: Pack, lengths: Sequence[int], seed: int) -> Inputs:
+def inputs_of_lengths(pack: Pack, lengths: Sequence[int], seed: int) -> PeerInputs:
     """Draw texts with these numbers of tokens, special ones included.
 
     Raises:
@@ -38,7 +38,7 @@ def inputs_of_lengths(pack: Pack, lengths: Sequence[int], seed: int) -> Inputs:
             raise PackError(
                 f"{pack.folder}: a text that should have {length} tokens has {len(row)}; the tokenizer joins words"
             )
-    return Inputs(texts=texts, ids=ids)
+    return PeerInputs(texts=texts, ids=ids)
 
 
 def mixed_lengths(seed: int) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.checkpoints.v4.layout import TASKS, decoder_linears
-from benchmarks.checkpoints.v4.shape import TextShape, V4Shape, VisionShape
+from benchmarks.checkpoints.v4.shape import TextShape, V4Shape, V4VisionShape
 from benchmarks.checkpoints.v4.stream import Dtype
 from embedpack_export.families import PROJECTOR
 
@@ -160,7 +160,7 @@ def _text_config(text: TextShape) -> dict[str, Any]:
     return sorted_decoder_config(text, others)
 
 
-def _vision_config(vision: VisionShape) -> dict[str, Any]:
+def _vision_config(vision: V4VisionShape) -> dict[str, Any]:
     return {
         "depth": vision.depth,
         "fullatt_block_indexes": list(vision.full_attention),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.checkpoints.v4.shape import TextShape, V4Shape, VisionShape
+from benchmarks.checkpoints.v4.shape import TextShape, V4Shape, V4VisionShape
 from embedpack_export.families import PROJECTOR
 
 Kind = Literal["linear", "features", "embedding", "bias", "norm", "projector", "lora_A", "lora_B"]
@@ -93,7 +93,7 @@ def _text(text: TextShape) -> Iterator[Entry]:
     yield Entry("model.norm.weight", (text.hidden,), "norm")
 
 
-def _vision(vision: VisionShape) -> Iterator[Entry]:
+def _vision(vision: V4VisionShape) -> Iterator[Entry]:
     patch = (vision.hidden, vision.channels, vision.temporal, vision.patch, vision.patch)
     yield Entry("visual.patch_embed.proj.weight", patch, "linear")
     for block in range(vision.depth):

@@ -27,7 +27,7 @@ class TextShape:
 
 
 @dataclass(frozen=True)
-class VisionShape:
+class V4VisionShape:
     """Sizes of the image tower; `window` is in pixels, `full_attention` has the indices of blocks without windows."""
 
     depth: int
@@ -53,7 +53,7 @@ class V4Shape:
     """Sizes of a checkpoint."""
 
     text: TextShape
-    vision: VisionShape
+    vision: V4VisionShape
     projector_dim: int
     matryoshka: tuple[int, ...]
     rank: int
@@ -82,7 +82,7 @@ TINY = V4Shape(
     text=TextShape(
         layers=3, hidden=64, heads=4, kv_heads=2, inner=96, vocabulary=640, mrope_section=(2, 3, 3), max_positions=4096
     ),
-    vision=VisionShape(depth=4, hidden=32, heads=2, inner=44, full_attention=(1, 3), out_hidden=64),
+    vision=V4VisionShape(depth=4, hidden=32, heads=2, inner=44, full_attention=(1, 3), out_hidden=64),
     projector_dim=16,
     matryoshka=(16, 32, 64),
     rank=4,
@@ -92,7 +92,7 @@ REAL = V4Shape(
     text=TextShape(
         layers=36, hidden=2048, heads=16, kv_heads=2, inner=11008, vocabulary=151_936, mrope_section=(16, 24, 24)
     ),
-    vision=VisionShape(
+    vision=V4VisionShape(
         depth=32, hidden=1280, heads=16, inner=3420, full_attention=(7, 15, 23, 31), out_hidden=2048
     ),
     projector_dim=128,

@@ -9,7 +9,7 @@ from embedpack_export.evaluation.mteb_scores import mteb_scores
 from embedpack_export.evaluation.options import EvaluationOptions
 from embedpack_export.evaluation.results import AccuracyReport, SetDescription, TaskResult
 from embedpack_export.evaluation.scoring.grid import Grid
-from embedpack_export.evaluation.scoring.task_run import SetRun, TaskRun, TaskScores, run_task
+from embedpack_export.evaluation.scoring.task_evaluation import SetRun, TaskEvaluation, TaskScores, evaluate_task
 from embedpack_export.evaluation.sets.assignment import assign, variants_of
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_sets
@@ -44,8 +44,8 @@ def measure_accuracy(
     tasks, deciding = [], []
     for task, chosen in assigned.by_task.items():
         variants = variants_of(pack.manifest, task, options.variants)
-        run = TaskRun(pack=pack, task=task, variants=variants, grid=grid, threads=options.threads)
-        scores = run_task(run, chosen, reference)
+        evaluation = TaskEvaluation(pack=pack, task=task, variants=variants, grid=grid, threads=options.threads)
+        scores = evaluate_task(evaluation, chosen, reference)
         tasks.append(_task_result(task, scores, grid, options))
         deciding += [result for result in scores.results if grid.decides_exit_status(result.by_query.setting)]
     weights = {name: variant.weights for name, variant in pack.manifest.variants.items()}

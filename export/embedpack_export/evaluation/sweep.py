@@ -13,7 +13,7 @@ from embedpack_export.evaluation.cost.measure import Cost, measure_costs
 from embedpack_export.evaluation.options import EvaluationOptions
 from embedpack_export.evaluation.results import Setting, SettingResult, VectorKind
 from embedpack_export.evaluation.scoring.grid import Grid
-from embedpack_export.evaluation.scoring.task_run import TaskRun, run_task
+from embedpack_export.evaluation.scoring.task_evaluation import TaskEvaluation, evaluate_task
 from embedpack_export.evaluation.sets.assignment import assign, variants_of
 from embedpack_export.evaluation.sets.data import AnySet, RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_sets
@@ -111,7 +111,7 @@ def sweep(options: EvaluationOptions) -> SweepReport:
 
 
 def _task(options: EvaluationOptions, pack: Pack, task: str, sets: Sequence[AnySet], reference: Reference) -> TaskSweep:
-    run = TaskRun(
+    evaluation = TaskEvaluation(
         pack=pack,
         task=task,
         variants=variants_of(pack.manifest, task, options.variants),
@@ -120,13 +120,16 @@ def _task(options: EvaluationOptions, pack: Pack, task: str, sets: Sequence[AnyS
         against_full=True,
         cosine_groups=False,
     )
-    scores = run_task(run, sets, reference)
-    costs = measure_costs(pack, task, run.variants, _texts(sets), options.threads)
+    scores = evaluate_task(evaluation, sets, reference)
+    costs = measure_costs(pack, task, evaluation.variants, _texts(sets), options.threads)
     results = summarise(
-        scores.results, margin=options.margin, seed=options.seed, decides_exit_status=run.grid.decides_exit_status
+        scores.results,
+        margin=options.margin,
+        seed=options.seed,
+        decides_exit_status=evaluation.grid.decides_exit_status,
     )
     rows = sorted(_rows(results, costs), key=_price)
-    kinds: list[VectorKind] = ["single", "multi"] if run.grid.has_multi else ["single"]
+    kinds: list[VectorKind] = ["single", "multi"] if evaluation.grid.has_multi else ["single"]
     return TaskSweep(
         task=task,
         sets=[evaluation_set.name for evaluation_set in sets],

@@ -96,7 +96,7 @@ class Config(msgspec.Struct, frozen=True):
     bos_token_id: int | None = None
 
 
-class Processor(msgspec.Struct, frozen=True):
+class PreprocessorConfig(msgspec.Struct, frozen=True):
     """preprocessor_config.json."""
 
     image_mean: tuple[float, float, float]
@@ -182,7 +182,7 @@ def _token_head(checkpoint: Checkpoint, config: Config) -> TokenHead | None:
 
 def _vision(checkpoint: Checkpoint, config: Config, text: TextConfig) -> Vision:
     path = checkpoint.folder / "preprocessor_config.json"
-    vision, processor = config.vision_config, read_json(path, Processor)
+    vision, processor = config.vision_config, read_json(path, PreprocessorConfig)
     sides = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)
     if sides != (processor.patch_size, processor.temporal_patch_size, processor.merge_size):
         raise CheckpointError(f"{path}: patch, temporal patch and merge sizes are not those of config.json, {sides}")
@@ -206,7 +206,7 @@ def _vision(checkpoint: Checkpoint, config: Config, text: TextConfig) -> Vision:
     return Vision(vision_tower(shape), _image_input(checkpoint.folder, config, processor, window), VISION)
 
 
-def _image_input(folder: Path, config: Config, processor: Processor, window: int) -> ImageInput:
+def _image_input(folder: Path, config: Config, processor: PreprocessorConfig, window: int) -> ImageInput:
     before, after = _split_prompt(folder, config)
     smallest = processor.min_pixels or processor.size.get("shortest_edge")
     largest = processor.max_pixels or processor.size.get("longest_edge")

@@ -12,7 +12,7 @@ from embedpack_export.arrays import Float32
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenActivations:
     """The tokens of a batch, without padding."""
 
     values: Float32  # activations, float32 [n, channels]
@@ -36,18 +36,18 @@ class ActivationFile:
         """Number of batches of each run."""
         return tuple(len(batches) for batches in self._token_weights)
 
-    def add(self, run: int, tokens: Tokens) -> None:
+    def add(self, run: int, tokens: TokenActivations) -> None:
         """Append a batch; `run` is the number of its run, 0, 1, ... in ascending order."""
         self._token_weights += [[] for _ in range(len(self._token_weights), run + 1)]
         with self._path.open("ab") as stream:
             stream.write(np.ascontiguousarray(tokens.values, np.float32).data)
         self._token_weights[run].append(tokens.token_weights)
 
-    def __iter__(self) -> Iterator[Tokens]:
+    def __iter__(self) -> Iterator[TokenActivations]:
         """Iterate over the batches of all runs, in the order in which they were added."""
         offset = 0
         for weights in (weights for batches in self._token_weights for weights in batches):
             count = len(weights) * self._channels
             values = np.fromfile(self._path, np.float32, count, offset=4 * offset)
-            yield Tokens(values.reshape(len(weights), self._channels), weights)
+            yield TokenActivations(values.reshape(len(weights), self._channels), weights)
             offset += count

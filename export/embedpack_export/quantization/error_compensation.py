@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack_export.arrays import Float32
-from embedpack_export.quantization.activation_file import Tokens
+from embedpack_export.quantization.activation_file import TokenActivations
 from embedpack_export.quantization.rounding import Rounding
 from embedpack_export.quantization.statistics import channel_blocks, inverse_squared_lengths
 
@@ -35,7 +35,7 @@ DAMPING = 0.3
 class LayerBatch:
     """The tokens of a calibration batch at a linear layer."""
 
-    exact: Tokens  # input of the layer in float32, [n, k]
+    exact: TokenActivations  # input of the layer in float32, [n, k]
     quantized: Float32  # input of the layer after the quantized layers before it, float32 [n, k]
     # Exact minus quantized residual stream, [n, outputs]; zero columns if the layer has no residual connection.
     residual_error: Float32
@@ -45,7 +45,7 @@ class LayerBatch:
 class QuantizedInputStats:
     """Means and covariances of the exact input x, the quantized input y and the residual error r of a layer.
 
-    The weight of a token is its token weight (`Tokens`) over the squared length of x (as in `SiteStatistics`).
+    A token weighs its token weight (`TokenActivations`) over the squared length of x (as in `SiteStatistics`).
     """
 
     exact_mean: Float32  # mean of x, float32 [k]

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from embedpack.errors import CheckpointError
-from embedpack.pack.manifest import Adapter
+from embedpack.pack.manifest import AdapterRecord
 from embedpack.storage.safetensors import StoredTensor
 from embedpack_export.arrays import Float32, Matrix, ReadRows, RowIndex
 from embedpack_export.sources.checkpoint import Checkpoint, check_is_float
@@ -166,12 +166,12 @@ class Weights:
         if not self._largest_change() > 0:
             raise CheckpointError(f"{self._adapter.folder}: the adapter changes nothing (all its updates are zero)")
 
-    def adapter_record(self) -> Adapter | None:
+    def adapter_record(self) -> AdapterRecord | None:
         """Entry of the manifest for the merged adapter."""
         if self._adapter is None:
             return None
         modules = len(self._matrix_changes) + len(self._vector_changes)
-        return Adapter(modules=modules, relative_change=float(f"{self._largest_change():.3e}"))
+        return AdapterRecord(modules=modules, relative_change=float(f"{self._largest_change():.3e}"))
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> StoredTensor:
         tensor = self._tensors.get(name)

@@ -24,7 +24,7 @@ from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GraphContext, StagedModel, declare
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.fp32 import ObservedFp32
-from embedpack_export.quantization.activation_file import ActivationFile, Tokens
+from embedpack_export.quantization.activation_file import ActivationFile, TokenActivations
 from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
 from embedpack_export.sources.weights import Weights
 
@@ -119,11 +119,11 @@ def _count(feeds: Feeds) -> int:
     return int(feeds[ATTENTION_MASK].sum()) if ATTENTION_MASK in feeds else len(feeds[PATCHES])
 
 
-def real_tokens(feeds: Feeds, values: npt.NDArray[Any]) -> Tokens:
+def real_tokens(feeds: Feeds, values: npt.NDArray[Any]) -> TokenActivations:
     """Activations [..., channels] of the tokens that are no padding."""
     if ATTENTION_MASK in feeds and values.ndim == 3:
         mask = feeds[ATTENTION_MASK].astype(bool)
         lengths = np.broadcast_to(mask.sum(axis=1, keepdims=True), mask.shape)[mask]
-        return Tokens(values[mask].astype(np.float32), (1 / lengths[:, None]).astype(np.float32))
+        return TokenActivations(values[mask].astype(np.float32), (1 / lengths[:, None]).astype(np.float32))
     rows = values.reshape(-1, values.shape[-1]).astype(np.float32)
-    return Tokens(rows, np.full((len(rows), 1), 1 / len(rows), np.float32))
+    return TokenActivations(rows, np.full((len(rows), 1), 1 / len(rows), np.float32))

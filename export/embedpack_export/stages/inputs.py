@@ -29,7 +29,7 @@ MIN_TOKENS, MAX_TOKENS = 3_000, 25_000
 
 
 @dataclass(frozen=True)
-class Batch:
+class CollatedBatch:
     """Model inputs that run together, collated; an image runs alone."""
 
     items: tuple[ModelInput, ...]
@@ -37,11 +37,11 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class TaskInputs:
     """Inputs that pass through a model while it is written."""
 
-    calibration: Sequence[Batch]  # batches of calibration inputs
-    golden: Sequence[Batch]  # golden inputs, each alone
+    calibration: Sequence[CollatedBatch]  # batches of calibration inputs
+    golden: Sequence[CollatedBatch]  # golden inputs, each alone
 
     def feeds(self, embeds: Sequence[Float32]) -> list[Feeds]:
         """Inputs of the graph, those of the calibration first; `embeds` are the vectors of the images in this order."""
@@ -78,7 +78,7 @@ def image_feeds(plan: ExportPlan) -> list[Feeds]:
     return [vision_feeds(item.image, plan.model.vision.image) for item in images(plan) if item.image is not None]
 
 
-def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -> Inputs:
+def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -> TaskInputs:
     """Collate texts with the prompts of a task, and images, in batches; each golden case alone."""
     groups = sorted(plan.calibration.by_prompt(task.prompt).items())
     texts = _bounded(plan, [item for prompt, group in groups for item in _processed(plan, group, prompt)])
@@ -89,22 +89,22 @@ def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -
         pictures[-1] if case.text is None else _alone(plan, _processed(plan, [case.text], case.prompt)[0])
         for case in cases
     ]
-    calibration = [Batch(tuple(batch), plan.processor.collate(batch, [])) for batch in batches]
-    return Inputs([*calibration, *pictures[:-1]], golden)
+    calibration = [CollatedBatch(tuple(batch), plan.processor.collate(batch, [])) for batch in batches]
+    return TaskInputs([*calibration, *pictures[:-1]], golden)
 
 
 def _processed(plan: ExportPlan, inputs: Sequence[Input], prompt: str) -> list[ModelInput]:
     return plan.processor.process(plan.processor.items(inputs), prompt)
 
 
-def _alone(plan: ExportPlan, item: ModelInput) -> Batch:
-    """Batch of one input; `Inputs.feeds` replaces the zeros of an image by its vectors."""
+def _alone(plan: ExportPlan, item: ModelInput) -> CollatedBatch:
+    """Batch of one input; `TaskInputs.feeds` replaces the zeros of an image by its vectors."""
     spec = plan.processor.image
     embeds = []
     if item.image is not None and spec is not None:
         rows, columns = token_grid(item.image, spec)
         embeds = [np.zeros((rows * columns, plan.model.dimensions), np.float32)]
-    return Batch((item,), plan.processor.collate([item], embeds))
+    return CollatedBatch((item,), plan.processor.collate([item], embeds))
 
 
 def _bounded(plan: ExportPlan, texts: Sequence[ModelInput]) -> list[ModelInput]:

@@ -19,7 +19,7 @@ from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.calibration_run import ExactRun, open_heads
 from embedpack_export.stages.closeness import Vectors
 from embedpack_export.stages.graph_heads import text_heads
-from embedpack_export.stages.inputs import Inputs, text_inputs
+from embedpack_export.stages.inputs import TaskInputs, text_inputs
 from embedpack_export.stages.written_run import AdapterFeeds, WrittenRun
 
 
@@ -35,7 +35,7 @@ class ImageVectors:
 class RecordedVectors:
     """Inputs of a task with their exact vectors."""
 
-    inputs: Inputs
+    inputs: TaskInputs
     vectors: Vectors
 
 
@@ -52,7 +52,7 @@ class TaskRun:
     """Inputs of a task with the state of their runs."""
 
     golden: list[GoldenCase]  # golden cases among the inputs
-    inputs: Inputs  # calibration inputs and golden inputs
+    inputs: TaskInputs  # calibration inputs and golden inputs
     exact: ExactRun  # run through the model in float32
     written: Mapping[WeightsFormat, WrittenRun]  # run through the graph of each weights format
 

@@ -114,7 +114,7 @@ class ImageInput(Strict, frozen=True):
         return around + self.max_pixels // (self.patch_size * self.merge_size) ** 2
 
 
-class Adapter(Strict, frozen=True):
+class AdapterRecord(Strict, frozen=True):
     """Adapter of a task: the number of its matrices, and the size of its change.
 
     `relative_change` is the largest ||W' - W|| / ||W|| over the merged matrices (Frobenius norm).
@@ -159,7 +159,7 @@ class Task(Strict, frozen=True):
     token_int8_scale: Int8Scale | None
     codes: CodeCalibration
     token_codes: CodeCalibration | None
-    adapter: Adapter | None
+    adapter: AdapterRecord | None
 
     def prompt_name(self, wanted: str | None) -> str | None:
         """Name of the prompt `wanted` if the task has it, else of the default prompt; None: no prompt."""

@@ -16,7 +16,7 @@ from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.int4 import Int4
-from embedpack_export.quantization.activation_file import ActivationFile, Tokens
+from embedpack_export.quantization.activation_file import ActivationFile, TokenActivations
 from embedpack_export.quantization.rounding import RoundingMethod
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
@@ -53,7 +53,7 @@ class Case:
         exact, arrived = self.tokens()
         folder.mkdir()
         file = ActivationFile(folder / "site", self.columns)
-        file.add(0, Tokens(exact, np.full((TOKENS, 1), 1 / TOKENS, np.float32)))
+        file.add(0, TokenActivations(exact, np.full((TOKENS, 1), 1 / TOKENS, np.float32)))
         # Of the statistics, this format reads the mean and the file.
         seen = SiteStatistics(exact.mean(0), exact.min(0), exact.max(0), (), exact[:5], len(exact), file)
         graph = GraphBuilder("one", WeightStore(folder))

@@ -17,7 +17,7 @@ from embedpack_export import pipeline
 from embedpack_export.arrays import Float32
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.fp32 import Fp32
-from embedpack_export.quantization.activation_file import ActivationFile, Tokens
+from embedpack_export.quantization.activation_file import ActivationFile, TokenActivations
 from embedpack_export.quantization.error_compensation import LayerBatch, QuantizedInputStats
 from embedpack_export.quantization.rounding import regression
 from embedpack_export.stages.calibration_run import real_tokens
@@ -55,7 +55,7 @@ def statistics(exact: Float32, quantized: Float32, residual_error: Float32 | Non
         batches(exact), batches(text_weights(len(exact))), batches(quantized), batches(residual_error), strict=True
     )
     return QuantizedInputStats.of(
-        exact.mean(0), (LayerBatch(Tokens(values, share), *rest) for values, share, *rest in parts)
+        exact.mean(0), (LayerBatch(TokenActivations(values, share), *rest) for values, share, *rest in parts)
     )
 
 
@@ -69,7 +69,7 @@ def token_weights(exact: Float32) -> npt.NDArray[np.float64]:
 
 def test_a_file_gives_back_what_it_took(tmp_path: Path) -> None:
     file = ActivationFile(tmp_path / "site", 5)
-    given = [Tokens(random(rows, 5, seed), random(rows, 1, seed + 9)) for seed, rows in enumerate((3, 1, 7))]
+    given = [TokenActivations(random(rows, 5, seed), random(rows, 1, seed + 9)) for seed, rows in enumerate((3, 1, 7))]
     for flow, tokens in zip((0, 0, 1), given, strict=True):
         file.add(flow, tokens)
     assert file.batches == (2, 1)
@@ -80,9 +80,9 @@ def test_a_file_gives_back_what_it_took(tmp_path: Path) -> None:
 
 
 def test_a_file_begins_empty_where_another_was(tmp_path: Path) -> None:
-    ActivationFile(tmp_path / "site", 5).add(0, Tokens(random(3, 5), text_weights(3)))
+    ActivationFile(tmp_path / "site", 5).add(0, TokenActivations(random(3, 5), text_weights(3)))
     file = ActivationFile(tmp_path / "site", 2)
-    file.add(0, Tokens(random(4, 2), text_weights(4)))
+    file.add(0, TokenActivations(random(4, 2), text_weights(4)))
     (read,) = file
     np.testing.assert_array_equal(read.values, random(4, 2))
 

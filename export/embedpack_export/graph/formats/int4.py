@@ -113,7 +113,7 @@ class _WeightRounding:
 
 
 @dataclass
-class _RoundedMatrix:
+class _Int4Matrix:
     """Scales, mean errors and rounding error of a matrix in 4 bits, filled while its integers are streamed."""
 
     scales: list[CodedScales] = field(default_factory=list)
@@ -137,7 +137,7 @@ class _RoundedMatrix:
 
 
 def _product(context: GraphContext, x: Activation, layer: LinearLayer, rounding: _WeightRounding) -> ir.Value:
-    g, matrix, rounded = context.graph, layer.weight, _RoundedMatrix()
+    g, matrix, rounded = context.graph, layer.weight, _Int4Matrix()
     rows, columns = matrix.shape
     width = -(-columns // BLOCK)
     packed = rounded.chunks(matrix, rounding)

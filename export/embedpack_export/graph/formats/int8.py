@@ -172,7 +172,7 @@ def _reduce(g: GraphBuilder, kind: str, value: ir.Value) -> ir.Value:
 
 
 @dataclass(frozen=True)
-class _RoundedMatrix:
+class _Int8Matrix:
     """A weight in integers."""
 
     values: npt.NDArray[np.int8]  # integers, int8 [in, out]
@@ -180,7 +180,7 @@ class _RoundedMatrix:
     bias: Float32  # product of the weights and the shift, plus the mean error from rounding, float32 [out]
 
 
-def _round(context: GraphContext, x: _Input, matrix: Matrix) -> _RoundedMatrix:
+def _round(context: GraphContext, x: _Input, matrix: Matrix) -> _Int8Matrix:
     rows, columns = matrix.shape
     errors = ErrorSum()
     scales: list[Float32] = []
@@ -203,7 +203,7 @@ def _round(context: GraphContext, x: _Input, matrix: Matrix) -> _RoundedMatrix:
 
     transposed = fill_columns(np.empty((columns, rows), np.int8), quantized())
     context.report(matrix.name, errors.relative)
-    return _RoundedMatrix(transposed, np.concatenate(scales, axis=1), np.concatenate(bias))
+    return _Int8Matrix(transposed, np.concatenate(scales, axis=1), np.concatenate(bias))
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ logger = logging.getLogger("embedpack")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TaskRun:
+class TaskEvaluation:
     """Settings of the run of a task."""
 
     pack: Pack  # the opened pack
@@ -68,78 +68,78 @@ class TaskScores:
     cosines: Sequence[CosineGroups]
 
 
-def run_task(run: TaskRun, sets: Sequence[AnySet], reference: Reference) -> TaskScores:
+def evaluate_task(evaluation: TaskEvaluation, sets: Sequence[AnySet], reference: Reference) -> TaskScores:
     """Encode all sets with the reference, then with one variant after the other, with one model in memory at a time.
 
     Raises:
         InputError, CapacityError: an input cannot be used.
         PackError: the pack is broken.
     """
-    set_runs = [_set_run(run, reference, evaluation_set) for evaluation_set in sets]
+    set_runs = [_set_run(evaluation, reference, evaluation_set) for evaluation_set in sets]
     reference.close()
-    codec = TaskCodec.open(run.pack, run.task)
+    codec = TaskCodec.open(evaluation.pack, evaluation.task)
     results: list[SetResult] = []
     groups: list[CosineGroups] = []
-    for variant in run.variants:
-        model = Embedder(run.pack.folder, variant=variant, threads=run.threads)
+    for variant in evaluation.variants:
+        model = Embedder(evaluation.pack.folder, variant=variant, threads=evaluation.threads)
         cosines = []
         for set_run in set_runs:
             logger.info("%s: %s", variant, set_run.evaluation_set.name)
-            vectors = encode_set(model, run.task, set_run.evaluation_set)
-            results += single_results(set_run.single, run.grid.single(variant), vectors, codec)
-            if run.cosine_groups:
+            vectors = encode_set(model, evaluation.task, set_run.evaluation_set)
+            results += single_results(set_run.single, evaluation.grid.single(variant), vectors, codec)
+            if evaluation.cosine_groups:
                 cosines.append(_labeled_cosines(set_run, vectors))
             if set_run.multi is not None:
-                multi_vectors = encode_set_multi(model, run.task, set_run.multi.evaluation_set)
-                settings = run.grid.multi(variant)
+                multi_vectors = encode_set_multi(model, evaluation.task, set_run.multi.evaluation_set)
+                settings = evaluation.grid.multi(variant)
                 results += multi_results(set_run.multi, settings, multi_vectors, set_run.right_infos, codec)
-        if run.cosine_groups:
+        if evaluation.cosine_groups:
             groups.append(_grouped(variant, cosines))
     return TaskScores(set_runs, results, groups)
 
 
-def _set_run(run: TaskRun, reference: Reference, evaluation_set: AnySet) -> SetRun:
+def _set_run(evaluation: TaskEvaluation, reference: Reference, evaluation_set: AnySet) -> SetRun:
     """Open the scorers of a set with the vectors of the reference."""
-    logger.info("reference (%s) of %s: %s", reference.kind, run.task, evaluation_set.name)
+    logger.info("reference (%s) of %s: %s", reference.kind, evaluation.task, evaluation_set.name)
     left, right = evaluation_set.sides
     # Tokens are needed for the length groups, and those of documents for token pooling.
-    left_infos = _infos(run, left) if run.cosine_groups else []
-    right_infos = _infos(run, right) if run.cosine_groups or run.grid.has_multi else []
-    vectors = VectorPair(*(_reference_vectors(run, reference, side) for side in evaluation_set.sides))
+    left_infos = _infos(evaluation, left) if evaluation.cosine_groups else []
+    right_infos = _infos(evaluation, right) if evaluation.cosine_groups or evaluation.grid.has_multi else []
+    vectors = VectorPair(*(_reference_vectors(evaluation, reference, side) for side in evaluation_set.sides))
     if isinstance(evaluation_set, PairSet):
         return SetRun(
             evaluation_set,
-            PairScorer(evaluation_set, vectors, against_full=run.against_full),
+            PairScorer(evaluation_set, vectors, against_full=evaluation.against_full),
             None,
             left_infos,
             right_infos,
         )
     qrels = QrelsScorer(evaluation_set)
     multi = None
-    if run.grid.has_multi:
+    if evaluation.grid.has_multi:
         multi_vectors = MultiVectorPair(
-            *(_reference_multi_vectors(run, reference, side) for side in evaluation_set.sides)
+            *(_reference_multi_vectors(evaluation, reference, side) for side in evaluation_set.sides)
         )
         multi = MultiVectorScorer(evaluation_set, qrels, multi_vectors)
-    single = RetrievalScorer(evaluation_set, qrels, vectors, against_full=run.against_full)
+    single = RetrievalScorer(evaluation_set, qrels, vectors, against_full=evaluation.against_full)
     return SetRun(evaluation_set, single, multi, left_infos, right_infos)
 
 
-def _infos(run: TaskRun, side: Side) -> list[InputInfo]:
-    return inspect_inputs(run.pack, run.task, side.inputs, side.prompt_name)
+def _infos(evaluation: TaskEvaluation, side: Side) -> list[InputInfo]:
+    return inspect_inputs(evaluation.pack, evaluation.task, side.inputs, side.prompt_name)
 
 
-def _reference_vectors(run: TaskRun, reference: Reference, side: Side) -> Embeddings:
-    manifest = run.pack.manifest
-    codes = reference.single(run.task, side.inputs, manifest.tasks[run.task].prompt(side.prompt_name))
-    return Embeddings(codes, "float32", manifest.dimensions, manifest.space(run.task))
+def _reference_vectors(evaluation: TaskEvaluation, reference: Reference, side: Side) -> Embeddings:
+    manifest = evaluation.pack.manifest
+    codes = reference.single(evaluation.task, side.inputs, manifest.tasks[evaluation.task].prompt(side.prompt_name))
+    return Embeddings(codes, "float32", manifest.dimensions, manifest.space(evaluation.task))
 
 
-def _reference_multi_vectors(run: TaskRun, reference: Reference, side: Side) -> MultiEmbeddings:
-    manifest = run.pack.manifest
-    rows = reference.multi(run.task, side.inputs, manifest.tasks[run.task].prompt(side.prompt_name))
+def _reference_multi_vectors(evaluation: TaskEvaluation, reference: Reference, side: Side) -> MultiEmbeddings:
+    manifest = evaluation.pack.manifest
+    rows = reference.multi(evaluation.task, side.inputs, manifest.tasks[evaluation.task].prompt(side.prompt_name))
     offsets = offsets_of([len(vectors) for vectors in rows])
-    return MultiEmbeddings(np.concatenate(rows), offsets, "float32", rows[0].shape[1], manifest.space(run.task))
+    return MultiEmbeddings(np.concatenate(rows), offsets, "float32", rows[0].shape[1], manifest.space(evaluation.task))
 
 
 def single_results(
