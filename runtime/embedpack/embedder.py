@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from types import TracebackType
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from embedpack.engine.call_stats import CallStats
+from embedpack.engine.encoder import Encoder
 from embedpack.engine.loading import open_encoder
-from embedpack.engine.options import EncodeCall, EncodeOptions, OnLongText
+from embedpack.engine.options import EncodeCall, EncodeOptions, OnLongText, check_threads
 from embedpack.engine.prepared import cache_folder
 from embedpack.engine.variant_choice import choose_variant
 from embedpack.errors import InputError, PackError, unknown
 from embedpack.host.cores import available_cores
-from embedpack.host.memory import check_memory
+from embedpack.host.memory import check_memory, memory_errors
 from embedpack.inputs.batching import WINDOW, windows
 from embedpack.inputs.items import NO_INPUTS, Image, Input, Inputs, Item, as_iterable, as_list_or_iterator
 from embedpack.pack.codebooks import Codebooks, open_codebooks
@@ -52,6 +54,7 @@ class Embedder:
         task: its task; of a switchable variant the default of calls that name none, or None.
     """
 
+    @memory_errors()
     def __init__(  # noqa: PLR0913 - options have names, not an object, as those of `encode`
         self,
         pack: str | Path,
@@ -79,18 +82,45 @@ class Embedder:
             PackError: the pack is broken.
             InputError: it has no such task, weights or variant.
             CapacityError: the variant does not fit the memory.
+
+        A pack that is replaced while it is open is never mixed with the new one: files that are opened late, such as
+        the graph of images, are compared with the manifest that was read, and PackError is raised if they differ.
         """
         opened = read_pack(pack)
         name = choose_variant(opened, variant, task, weights, adapters)
         chosen = opened.manifest.variants[name]
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise InputError(f"threads is {threads!r}; it must be a whole number of at least 1")
+        check_threads(threads)
         self.pack = opened
         self.variant = name
         self.task = chosen.task or task or (self.tasks[0] if len(self.tasks) == 1 else None)
         self._switchable = chosen.task is None
-        self._encoder = open_encoder(opened, chosen, threads or available_cores(), cache_folder() if prepared else None)
+        cache = cache_folder() if prepared else None
+        self._loaded: Encoder | None = open_encoder(opened, chosen, threads or available_cores(), cache)
         self._codebooks: dict[str, Codebooks] = {}
+
+    def close(self) -> None:
+        """Return the memory of the graphs to the system; later calls raise InputError."""
+        self._loaded = None
+
+    def __enter__(self) -> Embedder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"an Embedder cannot be pickled or copied, as its graphs are loaded in this process; "
+            f"open the pack in each process: Embedder({str(self.pack.folder)!r})"
+        )
+
+    @property
+    def _encoder(self) -> Encoder:
+        if self._loaded is None:
+            raise InputError(f"{self.pack.folder}: this Embedder is closed; open the pack again")
+        return self._loaded
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -112,6 +142,7 @@ class Embedder:
         """Allowed values of `truncate_dim`, ascending; the last is `dimensions`."""
         return self.pack.manifest.truncate_dims
 
+    @memory_errors()
     def encode(  # noqa: PLR0913 - the one call that most users ever see: its options have names, not an object
         self,
         inputs: Inputs,
@@ -181,6 +212,7 @@ class Embedder:
         items = self._encoder.processor.items(as_iterable(inputs))
         return self._parts(windows(items, batch_size), call, None)
 
+    @memory_errors()
     def encode_multi(  # noqa: PLR0913 - as `encode`
         self,
         inputs: Inputs,
@@ -273,7 +305,7 @@ class Embedder:
 
     def _parts(self, groups: Iterable[list[Item]], call: EncodeCall, total: int | None) -> Iterator[Embeddings]:
         """Single vectors of groups of items; `total` is the number of all items, None: unknown."""
-        with CallStats(total) as stats:
+        with memory_errors(), CallStats(total) as stats:
             for items in groups:
                 yield self._single(items, call, stats)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import pickle
 import string
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack import Embedder, InputError, PackError, similarity
+from embedpack import CapacityError, Embedder, InputError, PackError, similarity
 from embedpack.engine.session import GraphSession
 from embedpack.pack.codebooks import Codebooks, open_codebooks, write_codebooks
 from embedpack.vectors.codebook import LOW_BIT
@@ -323,8 +325,8 @@ def test_variant_by_its_name_is_that_of_task_and_weights(tiny: Path) -> None:
         ({"variant": "default-int8", "adapters": "merged"}, "pass either variant, or task, weights and adapters"),
         ({"adapters": "switchable"}, "unknown adapters 'switchable'; known: merged"),
         ({"adapters": ""}, "unknown adapters ''; known: merged"),
-        ({"threads": 0}, "threads is 0; it must be a whole number of at least 1"),
-        ({"threads": -2}, "threads is -2; it must be a whole number of at least 1"),
+        ({"threads": 0}, "threads is 0; it must be a whole number from 1 to 1024"),
+        ({"threads": -2}, "threads is -2; it must be a whole number from 1 to 1024"),
     ],
     ids=option_name,
 )
@@ -390,3 +392,42 @@ def test_embeddings_of_a_pack_are_comparable(embedder: Open) -> None:
     scores = similarity(queries, embedder("int8").encode(texts, precision="binary"))
     assert scores.shape == (2, 2)
     assert (scores.diagonal() > 0.5).all()
+
+
+def test_closed_embedder(tiny: Path) -> None:
+    with Embedder(tiny, weights="fp32", threads=1) as model:
+        parts = model.encode_iter(["a cat", "the dog"], batch_size=1)
+        assert len(next(parts)) == 1
+    model.close()
+    message = f"{tiny}: this Embedder is closed; open the pack again"
+    actions: list[Callable[[], object]] = [
+        lambda: model.encode("a cat"),
+        lambda: model.encode_iter("a cat"),
+        lambda: next(parts),
+    ]
+    for action in actions:
+        assert refusal(action) == message
+    assert model.dimensions == 32
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_embedder_is_neither_pickled_nor_copied(fp32: Embedder, copied: Callable[[Embedder], object]) -> None:
+    with pytest.raises(TypeError) as caught:
+        copied(fp32)
+    assert str(caught.value) == (
+        "an Embedder cannot be pickled or copied, as its graphs are loaded in this process; "
+        f"open the pack in each process: Embedder({str(fp32.pack.folder)!r})"
+    )
+
+
+@pytest.mark.parametrize("method", ["encode", "encode_iter"])
+def test_full_memory_is_a_capacity_error(fp32: Embedder, method: str) -> None:
+    with mock.patch.object(GraphSession, "run", side_effect=MemoryError), pytest.raises(CapacityError) as caught:
+        list(getattr(fp32, method)(["a cat"]))
+    assert str(caught.value) == "the memory is full; free some, or pass fewer or smaller inputs at a time"
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 10**10, 1.5, "2"])
+def test_number_of_threads(tiny: Path, threads: Any) -> None:
+    message = f"threads is {threads!r}; it must be a whole number from 1 to 1024"
+    assert refusal(lambda: Embedder(tiny, threads=threads)) == message

@@ -15,7 +15,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 from embedpack.errors import CapacityError, CheckpointError
-from embedpack.pack.manifest import ImageInput, ImageSize
+from embedpack.pack.manifest import ImageInput, PatchSize, WindowSize
 from embedpack_export.families import PROJECTOR, Family, Model, Prompts, TokenHead, Vision
 from embedpack_export.graph.towers.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
 from embedpack_export.graph.towers.qwen_vision import VisionShape, vision_tower
@@ -71,9 +71,9 @@ class VisionConfig(msgspec.Struct, frozen=True):
     hidden_size: Size
     num_heads: Size
     intermediate_size: Size
-    patch_size: ImageSize
-    temporal_patch_size: ImageSize
-    spatial_merge_size: ImageSize
+    patch_size: PatchSize
+    temporal_patch_size: WindowSize
+    spatial_merge_size: WindowSize
     window_size: Size
     fullatt_block_indexes: tuple[int, ...]
     out_hidden_size: Size
@@ -101,9 +101,9 @@ class PreprocessorConfig(msgspec.Struct, frozen=True):
 
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
-    patch_size: ImageSize
-    temporal_patch_size: ImageSize
-    merge_size: ImageSize
+    patch_size: PatchSize
+    temporal_patch_size: WindowSize
+    merge_size: WindowSize
     min_pixels: int | None = None
     max_pixels: int | None = None
     size: dict[str, int] = {}

@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """Prepare the variants of a pack, and print the results."""
     import msgspec
 
+    from embedpack.engine.options import check_threads
     from embedpack.engine.prepare import prepare_variant
     from embedpack.errors import InputError, unknown
     from embedpack.host.cores import available_cores
@@ -54,8 +55,7 @@ def run(options: argparse.Namespace) -> int:
     for name in names:
         if name not in pack.manifest.variants:
             raise InputError(unknown("variant", name, pack.manifest.variants))
-    if options.threads is not None and options.threads < 1:
-        raise InputError(f"--threads is {options.threads}; it must be at least 1")
+    check_threads(options.threads, "--threads")
     cache = _cache(options.cache)
     if not options.json:
         _print_space(pack, names, cache)

@@ -27,6 +27,8 @@ logger = logging.getLogger("embedpack")
 
 # Largest size of weights of which a second copy is held for runs of one thread.
 MAX_COPIED_BYTES = 200_000_000
+# The largest tokenizers of published models have 33 MB.
+MAX_TOKENIZER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -154,14 +156,18 @@ def open_adapters(pack: Pack, variant: Variant) -> dict[str, Adapter]:
 def open_processor(pack: Pack) -> Processor:
     """Open the processor of a pack; PackError if the tokenizer is changed, or does not fit the graphs."""
     text = pack.manifest.text
+    size = pack.manifest.files[text.tokenizer].bytes
+    if size > MAX_TOKENIZER_BYTES:
+        raise PackError(f"{pack.folder / text.tokenizer}: {size} bytes; a tokenizer has at most {MAX_TOKENIZER_BYTES}")
     content = pack.read(text.tokenizer)
     try:
         tokenizer = TextTokenizer(content, text.max_tokens)
+        largest_id = tokenizer.largest_id
     except PackError as cause:
         raise PackError(f"{pack.folder}: {cause}") from cause
-    if tokenizer.largest_id >= text.vocabulary:
+    if largest_id >= text.vocabulary:
         raise PackError(
-            f"{pack.folder}: {text.tokenizer} has ids up to {tokenizer.largest_id}, the graphs' embedding table only "
+            f"{pack.folder}: {text.tokenizer} has ids up to {largest_id}, the graphs' embedding table only "
             f"{text.vocabulary} rows; it belongs to another model: copy the pack again"
         )
     return Processor(tokenizer, text.pad_token_id, pack.manifest.image, pack.manifest.dimensions)

@@ -13,6 +13,9 @@ from embedpack.errors import InputError, unknown
 from embedpack.inputs.items import Item
 from embedpack.vectors.codes import Precision
 
+# More threads than any host has cores; each takes memory for its stack.
+MAX_THREADS = 1024
+
 OnLongText = Literal["truncate", "error"]
 
 
@@ -65,3 +68,9 @@ class EncodeCall:
         """Position of each input in the concatenation of `groups`."""
         names = list(self.by_task)
         return np.argsort(np.argsort([names.index(task) for task in self.tasks or names], kind="stable"))
+
+
+def check_threads(threads: int | None, name: str = "threads") -> None:
+    """Raise InputError for a number of threads that no host has; None is the default number."""
+    if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS):
+        raise InputError(f"{name} is {threads!r}; it must be a whole number from 1 to {MAX_THREADS}")

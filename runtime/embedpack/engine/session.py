@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.errors import PackError
+from embedpack.errors import CapacityError, EmbedpackError, PackError
 from embedpack.host.onnxruntime import ort, ort_errors
 
 Array = npt.NDArray[Any]
@@ -29,7 +29,10 @@ SAVED_MIN_BYTES = 1024
 # Spin time before a worker sleeps, about the wake-up latency. 0 made two threads slower than one on short texts;
 # milliseconds did on busy hosts.
 SPIN_MICROSECONDS = "20"
-# onnxruntime raises RuntimeError for a file that is not an adapter.
+# Parts of onnxruntime's messages if memory is short.
+ALLOCATION_FAILURES = ("bad_alloc", "Failed to allocate memory", "bad allocation")
+# onnxruntime raises RuntimeError for a file that is not an adapter. Messages about names that are not UTF-8 are
+# ValueErrors.
 LOAD_ERRORS: tuple[type[Exception], ...] = (RuntimeError, *RUN_ERRORS)
 
 
@@ -51,7 +54,7 @@ class Adapter:
         try:
             self._adapter.Load(str(path.resolve()))
         except LOAD_ERRORS as cause:
-            raise PackError(f"{path}: onnxruntime cannot load this adapter: {str(cause).splitlines()[0]}") from cause
+            raise _error(f"{path}: onnxruntime cannot load this adapter", cause) from cause
 
     def activate(self, options: ort.RunOptions) -> None:
         """Make this the adapter of a run."""
@@ -88,9 +91,8 @@ class GraphSession:
         options.log_severity_level = 4
         try:
             self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        except ORT_ERRORS as cause:
-            reason = str(cause).splitlines()[0]
-            raise PackError(f"{graph}: onnxruntime {ort.__version__} cannot load it: {reason}") from cause
+        except LOAD_ERRORS as cause:
+            raise _error(f"{graph}: onnxruntime {ort.__version__} cannot load it", cause) from cause
         self._graph = graph
 
     def run(
@@ -114,9 +116,16 @@ class GraphSession:
         try:
             results = self._session.run(list(outputs), dict(feeds), options)
         except RUN_ERRORS as cause:
-            reason = str(cause).splitlines()[0]
-            raise PackError(f"{self._graph}: {', '.join(outputs)} cannot be computed: {reason}") from cause
+            raise _error(f"{self._graph}: {', '.join(outputs)} cannot be computed", cause) from cause
         return [np.asarray(result) for result in results]
+
+
+def _error(message: str, cause: Exception) -> EmbedpackError:
+    """PackError with the first line of a cause; CapacityError if onnxruntime could not allocate memory."""
+    reason = next(iter(str(cause).splitlines()), type(cause).__name__)
+    if any(sign in reason for sign in ALLOCATION_FAILURES):
+        return CapacityError(f"{message}: the memory is full ({reason}); free some, or pass smaller inputs")
+    return PackError(f"{message}: {reason}")
 
 
 def _save(options: ort.SessionOptions, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from embedpack.errors import CapacityError
@@ -20,6 +21,15 @@ def check_memory(needed: int, what: str, remedy: str, root: Path = Path("/")) ->
         raise CapacityError(
             f"{what} needs about {needed // MEGABYTE} MB of memory, {available // MEGABYTE} MB are available; {remedy}"
         )
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn a MemoryError of the block into a CapacityError."""
+    try:
+        yield
+    except MemoryError as cause:
+        raise CapacityError("the memory is full; free some, or pass fewer or smaller inputs at a time") from cause
 
 
 def available_memory(root: Path = Path("/")) -> int | None:

@@ -33,7 +33,9 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Int8Scale = Annotated[float, msgspec.Meta(ge=1e-6, le=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
-ImageSize = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+# Bounds of sides: the arrays of an attention window have (merge_size * window_size) ** 2 patches.
+PatchSize = Annotated[int, msgspec.Meta(ge=1, le=256)]
+WindowSize = Annotated[int, msgspec.Meta(ge=1, le=32)]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -93,10 +95,10 @@ class ImageInput(Strict, frozen=True):
             pooled to the single vector together with those of the image.
     """
 
-    patch_size: ImageSize
-    temporal_patch_size: ImageSize
-    merge_size: ImageSize
-    window_size: ImageSize
+    patch_size: PatchSize
+    temporal_patch_size: WindowSize
+    merge_size: WindowSize
+    window_size: WindowSize
     min_pixels: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
     max_pixels: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
     mean: tuple[float, float, float]

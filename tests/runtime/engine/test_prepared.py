@@ -404,7 +404,7 @@ def test_command_says_what_it_wrote(tiny: Path, tmp_path: Path, capsys: pytest.C
     ("options", "message"),
     [
         (["--variant", "default-int9"], "unknown variant 'default-int9'"),
-        (["--threads", "0"], "--threads is 0; it must be at least 1"),
+        (["--threads", "0"], "--threads is 0; it must be a whole number from 1 to 1024"),
         ([], "there is no cache ($EMBEDPACK_CACHE is empty, or the user has no home); pass --cache DIR"),
     ],
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
-from embedpack import PackError
+from embedpack import CapacityError, PackError
+from embedpack.engine import session as session_module
 from embedpack.engine.session import GraphSession
 from embedpack.host.int8_support import products_saturate
 
@@ -52,3 +54,27 @@ def test_missing_graph(tmp_path: Path) -> None:
 
 def test_cpu_says_whether_its_products_saturate() -> None:
     assert products_saturate() in (True, False)
+
+
+@pytest.mark.parametrize(
+    "cause", [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"), ValueError("x\ny"), RuntimeError()]
+)
+def test_error_of_any_class_while_loading(monkeypatch: pytest.MonkeyPatch, cause: Exception) -> None:
+    """Names in a graph that are not UTF-8 for example, within the message of an error."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise cause
+
+    monkeypatch.setattr(ort, "InferenceSession", fail)
+    with pytest.raises(PackError, match=r"^g\.onnx: onnxruntime .* cannot load it: .+$"):
+        GraphSession(Path("g.onnx"), threads=1)
+
+
+def test_allocation_that_fails_is_no_fault_of_the_pack(session: GraphSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[ONNXRuntimeError] : 6 : bfc_arena.cc Failed to allocate memory for requested buffer")
+
+    monkeypatch.setattr(session, "_session", SimpleNamespace(run=fail))
+    monkeypatch.setattr(session_module, "RUN_ERRORS", (RuntimeError,))
+    with pytest.raises(CapacityError, match=r"sentence_embedding cannot be computed: the memory is full "):
+        session.run(["sentence_embedding"], FEEDS)

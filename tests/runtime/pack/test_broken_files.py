@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import onnxruntime as ort
 import pytest
 
 from embedpack import Embedder
+from embedpack.engine import loading
 from embedpack.pack.folder import read_pack
 from tests.helpers.broken_packs import (
     Edit,
@@ -176,6 +178,41 @@ def test_tokenizer_that_is_no_tokenizer(pack: Path, replace_file: ReplaceFile, c
     message = refusal(pack, lambda: Embedder(pack, weights="fp32"))
     assert message.startswith("PACK: tokenizer.json: the tokenizers library cannot read it: ")
     assert message.endswith("; copy it again")
+
+
+def test_tokenizer_that_panics(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Panics of Rust code are BaseExceptions, so as not to be caught."""
+    panic = type("PanicException", (BaseException,), {})
+
+    def fail(*_: object, **__: object) -> None:
+        raise panic("index out of bounds")
+
+    for name in ("get_vocab_size", "num_special_tokens_to_add"):
+        with monkeypatch.context() as patch:
+            patch.setattr("embedpack.inputs.tokenizer.Tokenizer", PanickingTokenizer(name, fail))
+            message = refusal(pack, lambda: Embedder(pack, weights="fp32"))
+        expected = "PACK: tokenizer.json: the tokenizers library cannot read it: index out of bounds; copy it again"
+        assert message == expected
+
+
+class PanickingTokenizer:
+    """A tokenizer, one of whose methods fails."""
+
+    def __init__(self, name: str, method: Callable[..., object]) -> None:
+        setattr(self, name, method)
+
+    def from_str(self, content: str) -> PanickingTokenizer:
+        return self
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return lambda *_, **__: 1
+
+
+def test_tokenizer_that_is_too_large(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "MAX_TOKENIZER_BYTES", 10)
+    size = (pack / "tokenizer.json").stat().st_size
+    message = f"PACK/tokenizer.json: {size} bytes; a tokenizer has at most 10"
+    assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
 
 
 @pytest.mark.parametrize("weights", ["fp32", "int8", "int4"])

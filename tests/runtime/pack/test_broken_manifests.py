@@ -228,7 +228,9 @@ WRONG_VALUES += [
     )
     for name, value, problem, where in (
         ("patch_size", 0, "Expected `int` >= 1", ""),
-        ("merge_size", 5000, "Expected `int` <= 1024", ""),
+        ("merge_size", 1024, "Expected `int` <= 32", ""),
+        ("window_size", 1024, "Expected `int` <= 32", ""),
+        ("patch_size", 1024, "Expected `int` <= 256", ""),
         ("min_pixels", 0, "Expected `int` >= 1", ""),
         ("max_pixels", 2**40, "Expected `int` <= 2147483648", ""),
         ("mean", [0.5, 0.5], "Expected `array` of length 3, got 2", ""),
