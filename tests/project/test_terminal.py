@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -43,6 +44,22 @@ def test_everything_printed_is_visible(capsys: pytest.CaptureFixture[str]) -> No
         assert sys.stdout.isatty() is False
     sys.stdout.write("\x1b\n")
     assert capsys.readouterr().out == f"{SHOWN}\n\x1b\n"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_json_lines_are_visible_on_a_terminal_and_unchanged_elsewhere(
+    terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(json.dumps({"id": "a\x9b2J", "text": "a cat sleeps"}) + "\n", "utf-8")
+    assert main(["embed", str(TINY_PACK), str(corpus), "--precision", "binary"]) == 0
+    stream.seek(0)
+    line = stream.read()
+    assert ("\x9b" in line) is not terminal
+    assert json.loads(line)["id"] == "a\x9b2J"
 
 
 def test_everything_logged_is_visible() -> None:

@@ -22,7 +22,10 @@ from embedpack.vectors.codes import Float32
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.reference.torch.loading import add_adapter
 from embedpack_export.reference.torch.text_model import TextModel
+from embedpack_export.sources import patterns
+from tests.helpers.exports import query_update, write_adapter
 from tests.helpers.peft_oracle import save_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
@@ -240,3 +243,14 @@ def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, packag
         monkeypatch.delitem(sys.modules, f"embedpack_export.reference.torch.{module}")
     with pytest.raises(MissingExtraError, match=rf"needs '{package}'.*pip install 'embedpack\[reference\]'"):
         importlib.import_module("embedpack_export.reference.torch.text_model")
+
+
+def test_regular_expressions_are_tried_on_the_names_of_the_model_before_peft_uses_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patterns, "PROGRAM", patterns.PROGRAM.replace("(5, 5)", "(1, 1)"))
+    adapter = write_adapter(tmp_path / "adapter", query_update(), target_modules="(a+)+b")
+    model = torch.nn.Sequential()
+    model.add_module("a" * 60, torch.nn.Linear(2, 2))
+    with pytest.raises(CheckpointError, match=r"the regular expression '\(a\+\)\+b' takes more than"):
+        add_adapter(model, adapter, {})
