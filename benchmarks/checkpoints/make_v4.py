@@ -30,12 +30,13 @@ from benchmarks.checkpoints.v4.layout import (
     spell,
 )
 from benchmarks.checkpoints.v4.shape import REAL, REAL_SPREAD, TINY, TINY_SPREAD, Spread, V4Shape, V4VisionShape
-from benchmarks.checkpoints.v4.stream import Dtype, Float32, Tensor, write_tensors
+from benchmarks.checkpoints.v4.stream import Dtype, Tensor, write_tensors
 from benchmarks.checkpoints.v4.text_source import EMBEDDING, TextSource, read_text_source
 from benchmarks.checkpoints.v4.tokenizer import V4Tokenizer, fill_tokenizer, load_tokenizer, train_tokenizer
 from benchmarks.checkpoints.v4.values import RandomValues
 from embedpack import EmbedpackError
 from embedpack.progress import Progress
+from embedpack.vectors.arrays import Float32
 from embedpack_export.families import PROJECTOR
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

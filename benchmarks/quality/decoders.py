@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.checkpoints.make_v4 import V4Options, make_v4
 from embedpack import Embedder
+from embedpack_export.arrays import Float64
 from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.metrics.cosines import row_cosines
@@ -38,8 +38,6 @@ SETS = (
 )  # fmt: skip
 MAX_CHARACTERS = 300
 TASK = "retrieval"
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from embedpack import Embedder, InputError
 from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import WeightsFormat
+from embedpack_export.arrays import Float64
 from embedpack_export.commands.adapter_option import parse_adapters
 from embedpack_export.evaluation.results import SetResult, Setting
 from embedpack_export.evaluation.scoring.encoding import VectorPair, encode_set
@@ -27,7 +28,6 @@ from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.metrics.bootstrap import RESAMPLES, interval, resampled_means
 from embedpack_export.metrics.cosines import row_cosines, summarise_cosines
-from embedpack_export.metrics.rankings import Float64
 from embedpack_export.pipeline import export
 from embedpack_export.planning.settings import DEFAULT_INT4_METHOD, LARGEST_LOSS, ExportSettings
 from embedpack_export.quantization.rounding import RoundingMethod

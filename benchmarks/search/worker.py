@@ -19,8 +19,9 @@ from benchmarks.timing import memory
 from embedpack import Embeddings, Hits, search
 from embedpack.scoring import hamming
 from embedpack.scoring.hamming import Kernel, with_numkong, with_numpy
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import Float32, Precision, code_width, quantize, unit
+from embedpack.vectors.codes import Precision, code_width, quantize, unit
 from embedpack_export.stages.output_codes import int8_scale
 
 # Queries of a call.

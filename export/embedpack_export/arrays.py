@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import CheckpointError
+from embedpack.vectors.arrays import Float32
 
-Float32: TypeAlias = npt.NDArray[np.float32]
+Float64: TypeAlias = npt.NDArray[np.float64]
 RowIndex: TypeAlias = slice | npt.NDArray[np.intp]
 # Rows of a matrix: a slice start:stop or indices.
 ReadRows: TypeAlias = Callable[[RowIndex], Float32]

@@ -13,8 +13,8 @@ from embedpack.errors import CheckpointError
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.manifest import Manifest, Task, WeightsFormat
 from embedpack.progress import Progress
+from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.writing import report_accuracy
-from embedpack_export.arrays import Float32
 from embedpack_export.assembly.manifest import write_manifest_and_files
 from embedpack_export.assembly.new_folder import check_output, new_pack
 from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind

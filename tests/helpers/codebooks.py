@@ -7,10 +7,10 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.vectors.codebook import LOW_BIT, Codebook, Float32
+from embedpack.vectors.arrays import Float32
+from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import PRECISIONS, Codes, Precision, check_precision
-
-Float64 = npt.NDArray[np.float64]
+from embedpack_export.arrays import Float64
 
 SCALE = 0.004
 BLOCKS = (8, 8, 16)

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.storage.safetensors import open_safetensors, write_safetensors
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
-from embedpack_export.arrays import Float32
 from embedpack_export.families.bert import RULES
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.quantization.codebook_fit import CodebookFit

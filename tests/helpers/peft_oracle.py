@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 from transformers.utils import logging
 
+from embedpack.vectors.arrays import Float32
+
 torch.set_num_threads(1)
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-Float32 = npt.NDArray[np.float32]
 
 
 @contextmanager

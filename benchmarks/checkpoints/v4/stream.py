@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from embedpack.progress import Progress
 from embedpack.storage.atomic import atomic_file
+from embedpack.vectors.arrays import Float32
 
-Float32 = npt.NDArray[np.float32]
 Dtype = Literal["BF16", "F16", "F32"]
 
 CHUNK = 1 << 20

@@ -13,9 +13,10 @@ import numpy as np
 
 from benchmarks.checkpoints.v4.layout import Entry
 from benchmarks.checkpoints.v4.shape import TextShape
-from benchmarks.checkpoints.v4.stream import CHUNK, Dtype, Float32
+from benchmarks.checkpoints.v4.stream import CHUNK, Dtype
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import StoredTensor, open_safetensors
+from embedpack.vectors.arrays import Float32
 
 DTYPES: Mapping[str, Dtype] = {"BF16": "BF16", "F16": "F16", "F32": "F32"}
 EMBEDDING = "model.embed_tokens.weight"

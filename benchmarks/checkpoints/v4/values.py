@@ -11,7 +11,8 @@ import numpy as np
 
 from benchmarks.checkpoints.v4.layout import Entry
 from benchmarks.checkpoints.v4.shape import Spread
-from benchmarks.checkpoints.v4.stream import CHUNK, Float32
+from benchmarks.checkpoints.v4.stream import CHUNK
+from embedpack.vectors.arrays import Float32
 
 BLOCK = 1 << 24
 

@@ -13,7 +13,7 @@ import numpy as np
 from embedpack import AccuracyError, Embedder, InputError
 from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import Check, TokenAccuracy, Variant
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.budget import Budget
 from embedpack_export.accuracy_check.code_figures import code_accuracies
 from embedpack_export.accuracy_check.diagnosis import MAX_MEAN_DISTANCE, find_cause

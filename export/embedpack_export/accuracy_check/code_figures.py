@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from embedpack import Embeddings, similarity
 from embedpack.pack.folder import Pack
 from embedpack.pack.task_codec import TaskCodec
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.bit_packing import fills_bytes
-from embedpack.vectors.codes import PRECISIONS, Float32, is_low_bit
+from embedpack.vectors.codes import PRECISIONS, is_low_bit
 from embedpack_export.accuracy_check.figures import CodeAccuracy
 from embedpack_export.accuracy_check.self_retrieval import ReferenceRanking
 

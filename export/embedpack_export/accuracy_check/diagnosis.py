@@ -13,7 +13,7 @@ from typing import get_args
 import numpy as np
 
 from embedpack.pack.manifest import Pooling, WeightsFormat
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.sample import PromptedText
 from embedpack_export.metrics.cosines import row_cosines
 from embedpack_export.planning.plan import ExportPlan

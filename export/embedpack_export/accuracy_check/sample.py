@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from embedpack import Embedder
 from embedpack.pack.manifest import Task
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.self_retrieval import MIN_TEXTS
 from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan

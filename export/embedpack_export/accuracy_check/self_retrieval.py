@@ -18,9 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Float64
 from embedpack_export.metrics.bootstrap import Interval, interval, resampled_means
-from embedpack_export.metrics.rankings import Float64, Ranks, top_columns, top_k_overlap
+from embedpack_export.metrics.rankings import Ranks, top_columns, top_k_overlap
 
 # With fewer texts the first ten are nearly all of them, and one swap decides the loss.
 MIN_TEXTS = 16

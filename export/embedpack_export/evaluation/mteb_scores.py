@@ -14,7 +14,7 @@ import numpy as np
 from embedpack import Embedder
 from embedpack.errors import InputError, MissingExtraError
 from embedpack.pack.folder import Pack
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.evaluation.results import MtebResult
 from embedpack_export.evaluation.scoring.encoding import encode
 from embedpack_export.evaluation.sets.assignment import task_of, variants_of

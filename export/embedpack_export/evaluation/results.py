@@ -14,10 +14,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from embedpack.vectors.codes import Precision
+from embedpack_export.arrays import Float64
 from embedpack_export.evaluation.sets.data import Kind
 from embedpack_export.metrics.cosines import CosineSummary
 from embedpack_export.metrics.non_inferiority import NonInferiority
-from embedpack_export.metrics.rankings import Float64
 from embedpack_export.planning.settings import ReferenceKind
 
 VectorKind = Literal["single", "multi"]

@@ -9,10 +9,10 @@ import numpy as np
 from msgspec import UNSET
 
 from embedpack.progress import Progress
+from embedpack_export.arrays import Float64
 from embedpack_export.evaluation.results import PooledResult, SetResult, Setting, SettingResult, WorstGroup
 from embedpack_export.metrics.bootstrap import interval, resampled_means, set_generator
 from embedpack_export.metrics.non_inferiority import non_inferiority
-from embedpack_export.metrics.rankings import Float64
 
 # Digits of points and shares.
 DIGITS = 4

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from embedpack.pack.graph_io import GraphInput
-from embedpack_export.arrays import Float32, Matrix
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.statistics import SiteStatistics

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from embedpack.errors import CheckpointError
 from embedpack.host.onnxruntime import ort
 from embedpack.pack.graph_io import lora_inputs
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.quantization.channel_layout import ChannelLayout
 from embedpack_export.sources.peft_adapter import PeftAdapter

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embedpack_export.metrics.rankings import Float64
+from embedpack_export.arrays import Float64
 
 RESAMPLES = 10_000
 # Resamples drawn together: bounds the memory.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedpack_export.metrics.rankings import Float64
+from embedpack_export.arrays import Float64
 
 
 @dataclass(frozen=True)

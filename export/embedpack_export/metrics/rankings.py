@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import MissingExtraError
+from embedpack_export.arrays import Float64
 
 # Documents of a ranking: enough for Recall@100.
 DEPTH = 100
@@ -17,7 +18,6 @@ PERSISTENCE = 0.9
 # Rankings compared at a time: bounds the memory.
 ROWS = 64
 
-Float64 = npt.NDArray[np.float64]
 # Column numbers of the highest scores of each row, best first: [queries, depth].
 Ranks = npt.NDArray[np.int64]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Float64
 
 # Largest number of blocks. A further block must bring the error below MAX_ERROR_RATIO of the error without it.
 MAX_BLOCKS = 8
@@ -88,7 +89,7 @@ def shared_step_error(terms: ErrorTerms, max_abs: np.float32, outputs: float) ->
     return float(activations + np.square(terms.weights.max(axis=1)).sum() * terms.variance.sum())
 
 
-def _errors(terms: ErrorTerms, edges: list[int]) -> npt.NDArray[np.float64]:
+def _errors(terms: ErrorTerms, edges: list[int]) -> Float64:
     """Errors of the blocks between any two edges, [first, last]; infinite where last <= first."""
     between = [slice(start, stop) for start, stop in pairwise(edges)]
     high = np.stack([terms.tokens[:, part].max(axis=1) for part in between], axis=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.pack.manifest import CodeStep
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import LOW_BIT, Codebook, LowBit
 from embedpack.vectors.codes import unit
-from embedpack_export.arrays import Float32
+from embedpack_export.arrays import Float64
 from embedpack_export.quantization.code_rotation import learn_rotation
 
 logger = logging.getLogger("embedpack")
@@ -29,8 +30,6 @@ Steps = tuple[CodeStep, ...]
 NONE: Steps = ()
 CENTER: Steps = ("center",)
 ROTATION: Steps = ("center", "rotation")
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

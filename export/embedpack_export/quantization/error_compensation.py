@@ -17,14 +17,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Float64
 from embedpack_export.quantization.activation_file import TokenActivations
 from embedpack_export.quantization.rounding import Rounding
 from embedpack_export.quantization.statistics import channel_blocks, inverse_squared_lengths
-
-Float64 = npt.NDArray[np.float64]
 
 # Part of the mean variance added to each channel. A regression on a few hundred texts also fits correlations that are
 # chance: at a tenth of this damping, the vectors of texts outside the calibration get worse.

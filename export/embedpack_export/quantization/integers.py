@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 
 # x86 without VNNI adds the u8 x s8 products of two neighbouring columns in 16 bits, which saturate at 32,767. Two
 # weights of the same sign fit if their absolute sum is at most this (255 * 128 = 32,640); weights of different signs

@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Float64
 
 # "rtn": round to nearest. "gptq": this module. "gptaq": gptq of weights with error compensation.
 RoundingMethod: TypeAlias = Literal["rtn", "gptq", "gptaq"]
@@ -68,16 +69,16 @@ class Rounding:
         return solved
 
 
-def _inverse_factor(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _inverse_factor(matrix: Float64) -> Float64:
     """Upper factor U of the inverse, U.T @ U, of a positive definite matrix, without inverting the matrix itself.
 
     With all axes reversed, the lower Cholesky factor L of the matrix becomes an upper R with R @ R.T; U is its inverse.
     """
-    lower: npt.NDArray[np.float64] = np.linalg.cholesky(matrix[::-1, ::-1]).astype(np.float64)
+    lower: Float64 = np.linalg.cholesky(matrix[::-1, ::-1]).astype(np.float64)
     return _inverse_of_lower(lower)[::-1, ::-1]
 
 
-def _inverse_of_lower(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _inverse_of_lower(lower: Float64) -> Float64:
     """Invert a lower triangular matrix by halves: nearly all of the work is then in products, which are fast."""
     size = len(lower)
     if size <= BLOCK:
@@ -90,7 +91,7 @@ def _inverse_of_lower(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]
     return inverse
 
 
-def roundings(covariance: Sequence[npt.NDArray[np.float64]], divisors: Float32) -> list[Rounding]:
+def roundings(covariance: Sequence[Float64], divisors: Float32) -> list[Rounding]:
     """Prepare GPTQ for each block of channels, all channels divided by `divisors` [k]."""
     blocks, start = [], 0
     for block in covariance:

@@ -27,7 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedpack_export.arrays import Float32, Matrix, row_chunks
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Matrix, row_chunks
 from embedpack_export.quantization.channel_blocks import MAX_BLOCKS, ErrorTerms, best_partition, shared_step_error
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.statistics import SiteStatistics

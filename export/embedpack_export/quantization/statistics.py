@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Float64
 from embedpack_export.quantization.activation_file import ActivationFile
 
 # Channels of one covariance. That of all channels of a wide layer would neither fit into memory nor be inverted in
@@ -40,7 +40,7 @@ class SiteStatistics:
     low: Float32
     high: Float32
     # Covariance of each block of channels (`channel_blocks`), float64 [b, b].
-    covariance: tuple[npt.NDArray[np.float64], ...]
+    covariance: tuple[Float64, ...]
     sample: Float32  # evenly spaced tokens, float32 [n, k]
     tokens: int  # number of tokens
     activations: ActivationFile | None = None  # file of all tokens; None: they were not kept

@@ -21,7 +21,7 @@ from embedpack.errors import InputError
 from embedpack.host.user_cache import user_cache
 from embedpack.storage.atomic import disk_errors
 from embedpack.storage.safetensors import open_safetensors, write_safetensors
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.multi_embeddings import offsets_of
 from embedpack_export.reference.protocol import Input
 

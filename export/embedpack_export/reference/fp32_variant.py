@@ -10,7 +10,7 @@ from embedpack import Embedder
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack
 from embedpack.pack.manifest import Pooling
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.settings import ReferenceKind
 from embedpack_export.reference.protocol import Input
 

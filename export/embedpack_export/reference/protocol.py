@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from embedpack.pack.manifest import Pooling
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.settings import ReferenceKind
 
 # A text, or the file of an image.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from embedpack.pack.manifest import Pooling
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import ReferenceKind
 from embedpack_export.reference.protocol import Input

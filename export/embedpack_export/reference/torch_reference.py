@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from embedpack.pack.manifest import Pooling
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.planning.settings import ReferenceKind
 from embedpack_export.reference.cache import CacheKey, ReferenceCache

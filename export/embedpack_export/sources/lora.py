@@ -16,7 +16,8 @@ import numpy as np
 
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import StoredTensor
-from embedpack_export.arrays import Float32, ReadRows, RowIndex, row_chunks
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import ReadRows, RowIndex, row_chunks
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import numpy as np
 from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import AdapterRecord
 from embedpack.storage.safetensors import StoredTensor
-from embedpack_export.arrays import Float32, Matrix, ReadRows, RowIndex
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Matrix, ReadRows, RowIndex
 from embedpack_export.sources.checkpoint import Checkpoint, check_is_float
 from embedpack_export.sources.peft_adapter import PeftAdapter
 

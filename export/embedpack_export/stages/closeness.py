@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedpack.pack.manifest import Accuracy, TokenAccuracy
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
 from embedpack_export.planning.settings import ReferenceKind
 

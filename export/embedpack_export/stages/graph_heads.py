@@ -17,7 +17,7 @@ from embedpack.pack.graph_io import (
     TOKEN_AXES,
     TOKEN_EMBEDDINGS,
 )
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.fp32 import exact_linear
 from embedpack_export.graph.outputs import VectorOutput, sentence_vector, token_vectors, vector_outputs

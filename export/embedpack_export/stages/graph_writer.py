@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from embedpack.engine.session import GraphSession
 from embedpack.host.cores import available_cores
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import (
     Branches,

@@ -15,7 +15,8 @@ from embedpack.inputs.items import Input
 from embedpack.inputs.processor import ModelInput
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
 from embedpack.pack.graph_io import ATTENTION_MASK, IMAGE_EMBEDS
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Float64
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.tasks import TaskPlan
 from embedpack_export.stages.calibration_images import calibration_images
@@ -51,7 +52,7 @@ class TaskInputs:
             for batch in (*self.calibration, *self.golden)
         ]
 
-    def mean_vector(self, hidden: Sequence[Float32]) -> npt.NDArray[np.float64]:
+    def mean_vector(self, hidden: Sequence[Float32]) -> Float64:
         """Mean over the calibration inputs of the mean over their tokens, for hidden states [batch, sequence, size]."""
         means = []
         for batch, values in zip(self.calibration, hidden[: len(self.calibration)], strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 from embedpack.pack.codebooks import Codebooks, write_codebooks
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, center_input
 from embedpack.pack.manifest import CodeCalibration
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.outputs import has_bits
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.quantization.codebook_fit import CodebookFit, fit_codebook

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from embedpack.engine.golden import GoldenCase, golden_cases
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.manifest import WeightsFormat
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Float64
 from embedpack_export.graph.lora_branches import AdapterBranches
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.sources.weights import Weights
@@ -73,7 +73,7 @@ class TaskRun:
             written[name] = WrittenRun(inputs.feeds(vectors), adapter)
         return cls(golden, inputs, ExactRun(weights, inputs.feeds(images.exact), len(inputs.calibration)), written)
 
-    def mean_error(self, weights_format: WeightsFormat) -> npt.NDArray[np.float64]:
+    def mean_error(self, weights_format: WeightsFormat) -> Float64:
         """Mean of the exact last hidden states minus that of a weights format, float64 [dimensions]."""
         written = self.inputs.mean_vector(self.written[weights_format].hidden)
         return self.inputs.mean_vector(self.exact.hidden) - written

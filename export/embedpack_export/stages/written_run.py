@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from embedpack.pack.manifest import WeightsFormat
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.lora_branches import AdapterBranches
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.peft_adapter import PeftAdapter

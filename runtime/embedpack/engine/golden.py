@@ -17,7 +17,7 @@ from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING
 from embedpack.pack.manifest import Strict, WeightsFormat
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 
 # Largest 1 - cosine by weights format. CPUs round intermediate values differently, and quantization amplifies it.
 TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-6, "int8": 1e-3, "int4": 1e-3}

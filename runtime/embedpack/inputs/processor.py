@@ -20,7 +20,7 @@ from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.inputs.vision_layout import token_grid, token_positions
 from embedpack.pack.graph_io import IMAGE_EMBEDS, IMAGE_INDEX, INPUT_IDS, POOL_MASK, POSITION_IDS
 from embedpack.pack.manifest import ImageInput
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 
 # Peak memory of the vision tower's activations, as a multiple of its input.
 ACTIVATIONS = 12

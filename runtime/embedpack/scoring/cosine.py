@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from embedpack.errors import InputError
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.bit_packing import signs
 from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import DirectionError, Float32, decode_in_codebook_space
+from embedpack.vectors.codes import DirectionError, decode_in_codebook_space
 from embedpack.vectors.embeddings import Embeddings
 from embedpack.vectors.metadata import CodedVectors, check_comparable
 

@@ -11,7 +11,8 @@ from embedpack.errors import InputError
 from embedpack.scoring.cosine import are_bits, similarity
 from embedpack.scoring.hamming import hamming
 from embedpack.scoring.top_k import Distances, Int64, Nearest, smallest
-from embedpack.vectors.codes import DirectionError, Float32, quantize
+from embedpack.vectors.arrays import Float32
+from embedpack.vectors.codes import DirectionError, quantize
 from embedpack.vectors.embeddings import Embeddings
 
 # Numbers of documents and queries of a block of distances: 16 MB.

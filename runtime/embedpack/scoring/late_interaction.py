@@ -8,7 +8,7 @@ import numpy as np
 
 from embedpack.errors import InputError
 from embedpack.scoring.cosine import are_bits, factors
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.metadata import check_comparable
 from embedpack.vectors.multi_embeddings import Int64, MultiEmbeddings
 

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import InputError
-from embedpack.vectors.codebook import LEVEL_COUNTS, Digits, Float32, LowBit
+from embedpack.vectors.arrays import Float32
+from embedpack.vectors.codebook import LEVEL_COUNTS, Digits, LowBit
 
 DIGITS_PER_BYTE: Mapping[LowBit, int] = {"4bit": 2, "2bit": 4, "ternary": 5, "binary": 8}
 FILLER = 1

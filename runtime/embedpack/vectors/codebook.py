@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import InputError
+from embedpack.vectors.arrays import Float32
 
 LowBit = Literal["4bit", "2bit", "ternary", "binary"]
 LOW_BIT: tuple[LowBit, ...] = get_args(LowBit)
@@ -40,7 +41,6 @@ ORTHOGONALITY_TOLERANCE = 1e-3
 # Vectors have length 1, so a far larger value is damage. Squares of this one still fit float32.
 MAX_VALUE = 1e6
 
-Float32 = npt.NDArray[np.float32]
 Digits = npt.NDArray[np.uint8]
 
 

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import InputError, unknown
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.bit_packing import cut, pack, packed_width, unpack
 from embedpack.vectors.codebook import LOW_BIT, Codebook, LowBit
 
@@ -41,7 +42,6 @@ DTYPES: dict[Precision, type[np.generic]] = {
 MIN_LENGTH = np.float32(1e-12)
 
 Codes = npt.NDArray[Any]
-Float32 = npt.NDArray[np.float32]
 
 
 def check_precision(precision: str) -> Precision:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import InputError
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import Codes, Float32, Precision, check_codes, decode
+from embedpack.vectors.codes import Codes, Precision, check_codes, decode
 from embedpack.vectors.metadata import CodedVectors, check_same_metadata
 
 FILE_FORMAT = "embedpack-multi-embeddings-2"

@@ -12,7 +12,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.vectors.codes import Float32, unit
+from embedpack.vectors.arrays import Float32
+from embedpack.vectors.codes import unit
 
 # A run of rows is not pooled to fewer rows: short texts lose more by pooling, and take little space anyway.
 MIN_ROWS = 8

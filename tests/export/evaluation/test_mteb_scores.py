@@ -13,7 +13,7 @@ import pytest
 
 from embedpack.errors import InputError, MissingExtraError
 from embedpack.pack.folder import read_pack
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.evaluation.mteb_scores import MtebEncoder, kind_of, mteb_scores, scores_of
 from embedpack_export.reference.opening import ReferenceSource, open_reference
 from tests.helpers.tiny_pack import TINY_PACK

@@ -31,6 +31,7 @@ from embedpack.errors import CheckpointError, InputError
 from embedpack.pack.codebooks import Codebooks, read_codebooks
 from embedpack.pack.folder import read_pack
 from embedpack.storage.safetensors import open_safetensors, write_safetensors
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codes import quantize
 from embedpack_export.pipeline import export
 from embedpack_export.reference.torch.qwen2_5_vl import V4Input, V4Reference, V4Vectors
@@ -39,7 +40,6 @@ from tests.helpers.exports import center_helps, distance, edit_json, quick, tree
 torch.set_num_threads(1)
 
 Image = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
 Item = str | Image
 Floats = dict[str, Float32]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
@@ -18,13 +17,13 @@ from benchmarks.checkpoints.make_v4 import SHARDS, make_v4
 from benchmarks.checkpoints.v4.shape import TINY
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import open_safetensors, write_safetensors
+from embedpack.vectors.arrays import Float32
 from embedpack_export.pipeline import export
 from tests.helpers.exports import edit_json, quick
 from tests.helpers.tiny_checkpoint import make_tokenizer
 
 torch.set_num_threads(1)
 
-Float32 = npt.NDArray[np.float32]
 Floats = dict[str, Float32]
 
 ADAPTERS = "adapters/adapter_model.safetensors"

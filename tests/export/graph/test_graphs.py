@@ -17,6 +17,7 @@ from embedpack.host.int8_support import PROBE, products_saturate
 from embedpack.inputs.batching import pad
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, center_input
 from embedpack.pack.manifest import Manifest, WeightsFormat
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import quantize
 from embedpack_export.arrays import Matrix
@@ -41,7 +42,6 @@ from tests.helpers.onnx_probe import run_model
 from tests.helpers.peft_oracle import last_hidden_states, load_model
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
-Float32 = npt.NDArray[np.float32]
 Feeds = dict[str, npt.NDArray[np.int64]]
 
 FAMILIES = ("bert", "xlm-roberta")

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
-from embedpack_export.arrays import Float32, Matrix
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.external_data import WeightStore

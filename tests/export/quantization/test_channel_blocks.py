@@ -18,8 +18,6 @@ from embedpack_export.quantization.channel_blocks import (
     best_partition,
 )
 
-Float32 = npt.NDArray[np.float32]
-
 
 def sizes(channels: int, *, centered: bool = True, heavy: int = 0) -> ErrorTerms:
     """Random activations and weights; the first channels are a hundred times as large."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from embedpack.vectors.arrays import Float32
 from embedpack_export.quantization.code_rotation import learn_rotation
-
-Float32 = npt.NDArray[np.float32]
 
 
 def uneven(count: int, dimensions: int, seed: int = 0) -> Float32:

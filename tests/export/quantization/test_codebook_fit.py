@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import unit
 from embedpack_export.quantization import codebook_fit as code_calibration
 from embedpack_export.quantization.codebook_fit import MIN_VECTORS, CodebookFit, fit_codebook, neighbour_recall
-
-Float32 = npt.NDArray[np.float32]
 
 
 def vectors(count: int, dimensions: int = 32, *, offset: float = 0, decay: float = 1, seed: int = 0) -> Float32:

@@ -13,8 +13,8 @@ import onnx_ir as ir
 import pytest
 
 from benchmarks.checkpoints.make_v4 import make_v4
+from embedpack.vectors.arrays import Float32
 from embedpack_export import pipeline
-from embedpack_export.arrays import Float32
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.fp32 import Fp32
 from embedpack_export.quantization.activation_file import ActivationFile, TokenActivations

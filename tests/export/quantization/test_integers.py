@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
+from embedpack.vectors.arrays import Float32
 from embedpack_export.quantization.integers import (
     CodedScales,
     ErrorSum,
@@ -21,7 +21,6 @@ from embedpack_export.quantization.integers import (
 from tests.helpers.onnx_probe import run_node
 
 BLOCK = 32
-Float32 = npt.NDArray[np.float32]
 
 
 def matrix(rows: int, columns: int, seed: int = 0) -> Float32:

@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from embedpack.vectors.arrays import Float32
 from embedpack_export.quantization.integers import block_scales, int8_scales, round_nearest
 from embedpack_export.quantization.rounding import BLOCK, Rounding, round_columns, roundings
 from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
 
-Float32 = npt.NDArray[np.float32]
 LIMITS = (-127, 127)
 
 

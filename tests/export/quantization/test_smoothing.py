@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.smoothing import MIN_TOKENS, SmoothingChoice, choose_smoothing
 from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
-
-Float32 = npt.NDArray[np.float32]
 
 
 def normal(rows: int, columns: int, seed: int = 0) -> Float32:

@@ -12,7 +12,7 @@ import pytest
 from embedpack import Embedder
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack, read_pack
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.pipeline import export
 from embedpack_export.reference.cache import CacheKey, ReferenceCache, default_cache
 from embedpack_export.reference.opening import ReferenceSource, model_source_of, open_reference

@@ -18,7 +18,7 @@ from transformers import AutoModel
 
 from embedpack import CheckpointError, Embedder, InputError, MissingExtraError
 from embedpack.inputs.tokenizer import TextTokenizer
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings

@@ -14,11 +14,11 @@ from embedpack import Embeddings, InputError, similarity
 from embedpack.scoring import cosine
 from embedpack.vectors.codebook import LOW_BIT
 from embedpack.vectors.codes import PRECISIONS
+from embedpack_export.arrays import Float64
 from tests.helpers.codebooks import COMPARABLE, COSINES
 from tests.helpers.codebooks import by_definition as vectors_by_definition
 
 Make = Callable[..., Embeddings]
-Float64 = npt.NDArray[np.float64]
 
 
 def by_definition(embeddings: Embeddings) -> Float64:

@@ -17,11 +17,11 @@ from embedpack.scoring import exact_search
 from embedpack.scoring.top_k import Distances, Nearest, smallest
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Precision, quantize, unit
+from embedpack_export.arrays import Float64
 from tests.helpers.codebooks import COSINES, book, coder
 from tests.helpers.codebooks import by_definition as vectors_by_definition
 
 Make = Callable[..., Embeddings]
-Float64 = npt.NDArray[np.float64]
 
 
 def sorted_all(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.intp]:

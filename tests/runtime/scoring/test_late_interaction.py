@@ -19,10 +19,9 @@ from embedpack.scoring.late_interaction import maxsim
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Precision, check_precision, quantize, unit
 from embedpack.vectors.multi_embeddings import MultiEmbeddings, concatenate_multi, offsets_of
+from embedpack_export.arrays import Float64
 from tests.helpers.codebooks import COMPARABLE, COSINES, book, coder
 from tests.helpers.codebooks import by_definition as vectors_by_definition
-
-Float64 = npt.NDArray[np.float64]
 
 DIMENSIONS = 16
 COUNTS = st.lists(st.integers(1, 6), max_size=7)

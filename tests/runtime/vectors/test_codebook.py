@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from embedpack import InputError, PackError
 from embedpack.pack.codebooks import Codebooks, read_codebooks, write_codebooks
 from embedpack.storage.safetensors import write_safetensors
-from embedpack.vectors.codebook import GAUSSIAN_LEVELS, LEVEL_COUNTS, LOW_BIT, Codebook, Float32, LowBit
+from embedpack.vectors.arrays import Float32
+from embedpack.vectors.codebook import GAUSSIAN_LEVELS, LEVEL_COUNTS, LOW_BIT, Codebook, LowBit
 from embedpack.vectors.codes import unit
 from tests.helpers.codebooks import BLOCKS, DIMENSIONS, codebook_of, whole_rotation
 

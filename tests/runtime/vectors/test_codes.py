@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from embedpack import InputError
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import LOW_BIT, LowBit
 from embedpack.vectors.codes import (
     DTYPES,
     PRECISIONS,
-    Float32,
     Precision,
     check_precision,
     check_vectors,

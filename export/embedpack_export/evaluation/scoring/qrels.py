@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from embedpack.errors import MissingExtraError
+from embedpack_export.arrays import Float64
 from embedpack_export.evaluation.sets.data import RetrievalSet
-from embedpack_export.metrics.rankings import DEPTH, TOP, Float64, Ranks
+from embedpack_export.metrics.rankings import DEPTH, TOP, Ranks
 
 
 class QrelsScorer:

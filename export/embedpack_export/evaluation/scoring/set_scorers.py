@@ -9,21 +9,14 @@ import numpy as np
 
 from embedpack import Embeddings, MultiEmbeddings, maxsim, search
 from embedpack.scoring.top_k import smallest
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Float64
 from embedpack_export.evaluation.results import Measure, QueryScores, SetResult, Setting
 from embedpack_export.evaluation.scoring.encoding import MultiVectorPair, VectorPair
 from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.sets.data import PairSet, RetrievalSet
 from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
-from embedpack_export.metrics.rankings import (
-    DEPTH,
-    Float64,
-    Ranks,
-    rank_biased_overlap,
-    spearman,
-    spearman_parts,
-    top_k_overlap,
-)
+from embedpack_export.metrics.rankings import DEPTH, Ranks, rank_biased_overlap, spearman, spearman_parts, top_k_overlap
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from embedpack.pack.folder import Pack
 from embedpack.pack.task_codec import TaskCodec
 from embedpack.progress import Progress
 from embedpack.vectors.multi_embeddings import offsets_of
+from embedpack_export.arrays import Float64
 from embedpack_export.evaluation.results import CosineGroups, SetResult, Setting
 from embedpack_export.evaluation.scoring.encoding import (
     InputInfo,
@@ -28,7 +29,6 @@ from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.scoring.set_scorers import MultiVectorScorer, PairScorer, RetrievalScorer
 from embedpack_export.evaluation.sets.data import AnySet, PairSet, Side
 from embedpack_export.metrics.cosines import row_cosines, summarise_by_label
-from embedpack_export.metrics.rankings import Float64
 from embedpack_export.reference.protocol import Reference
 
 logger = logging.getLogger("embedpack")

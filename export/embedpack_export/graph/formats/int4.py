@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from embedpack_export.arrays import Float32, Matrix
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
 from embedpack_export.graph.formats.blocks import BLOCK, block_table, coded_scales

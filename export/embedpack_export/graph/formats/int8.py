@@ -29,7 +29,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from embedpack_export.arrays import Float32, Matrix, fill_columns
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.blocks import block_table

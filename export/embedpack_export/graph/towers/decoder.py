@@ -22,7 +22,7 @@ from embedpack.pack.graph_io import (
     TEXT_INPUTS,
     TOKEN_AXES,
 )
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, Stage, StagedModel
 from embedpack_export.graph.towers.rotary import RotaryTable, angles

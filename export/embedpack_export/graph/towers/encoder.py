@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from embedpack.errors import CheckpointError
 from embedpack.pack.graph_io import ATTENTION_MASK, INPUT_IDS, TEXT_INPUTS, TOKEN_AXES
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GELU_MINIMUM, Activation, GraphContext, LinearLayer, Stage, StagedModel
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from embedpack_export.arrays import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 
 

@@ -10,7 +10,7 @@ from embedpack.errors import CheckpointError, InputError
 from embedpack.inputs.images import read_image
 from embedpack.inputs.processor import Processor
 from embedpack.pack.manifest import Pooling
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.protocol import Input
 

@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 from embedpack.errors import InputError, MissingExtraError
 from embedpack.progress import Progress
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Float64
 
 try:
     import torch
@@ -150,14 +151,14 @@ class V4Reference:
         states: torch.Tensor = outputs.last_hidden_state[0]
         return states
 
-    def _pooled(self, item: _ModelInput, states: torch.Tensor) -> npt.NDArray[np.float64]:
+    def _pooled(self, item: _ModelInput, states: torch.Tensor) -> Float64:
         first, last = 0, len(item.ids) - 1
         if item.patches is not None:
             ids = item.ids.tolist()
             first, last = ids.index(self._config.vision_start_token_id), ids.index(self._config.vision_end_token_id)
         return states[first : last + 1].numpy().astype(np.float64).mean(0)
 
-    def _projected(self, states: torch.Tensor) -> npt.NDArray[np.float64]:
+    def _projected(self, states: torch.Tensor) -> Float64:
         with torch.inference_mode():
             return self._model.multi_vector_projector(states).numpy().astype(np.float64)
 
@@ -169,6 +170,6 @@ def _tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _unit(vectors: npt.NDArray[np.float64]) -> Float32:
+def _unit(vectors: Float64) -> Float32:
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.maximum(lengths, MIN_LENGTH)).astype(np.float32)

@@ -12,7 +12,8 @@ from embedpack.inputs.items import check_text
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.manifest import Pooling
 from embedpack.progress import Progress
-from embedpack.vectors.codes import Float32
+from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Float64
 from embedpack_export.families import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.protocol import Input
@@ -76,9 +77,7 @@ class TextModel:
         projector = self._projector
         return self._run(texts_of(inputs), prompt, lambda states: _unit(projector(states).numpy().astype(np.float64)))
 
-    def _run(
-        self, texts: Sequence[str], prompt: str, head: Callable[[torch.Tensor], npt.NDArray[np.float32]]
-    ) -> list[Float32]:
+    def _run(self, texts: Sequence[str], prompt: str, head: Callable[[torch.Tensor], Float32]) -> list[Float32]:
         """Apply a head to the last hidden states of each text."""
         checked = [check_text(text, number) for number, text in enumerate(texts)]
         tokens = [item.ids for item in self._tokenizer.encode(checked, prompt)]
@@ -117,12 +116,12 @@ def _same_length(tokens: Sequence[npt.NDArray[np.int64]]) -> Iterator[list[int]]
         yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _pool(states: npt.NDArray[np.float64], pooling: Pooling) -> npt.NDArray[np.float64]:
+def _pool(states: Float64, pooling: Pooling) -> Float64:
     """Pool hidden states [rows, length, hidden] to [rows, hidden]."""
     if pooling == "mean":
         return states.mean(1)
     return states[:, 0 if pooling == "cls" else -1]
 
 
-def _unit(vectors: npt.NDArray[np.float64]) -> Float32:
+def _unit(vectors: Float64) -> Float32:
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
