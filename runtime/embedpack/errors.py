@@ -48,6 +48,12 @@ class MissingExtraError(EmbedpackError):
         super().__init__(f"this needs {missing!r}, which is not installed. Run: pip install 'embedpack[{extra}]'")
 
 
+def failed(action: str, cause: Exception) -> str:
+    """Part of an error message for a file that cannot be read or written: the system's reason, and the remedy."""
+    reason = getattr(cause, "strerror", None) or cause
+    return f"cannot be {action}: {reason}; check the path, its permissions and the disk"
+
+
 def unknown(what: str, name: object, known: Iterable[object]) -> str:
     """Error message for a name that is not among the known ones, with the most similar of them."""
     names = [str(each) for each in known]

@@ -385,7 +385,10 @@ def test_empty_file(write: Callable[[bytes], Path]) -> None:
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     path = tmp_path / "none.png"
-    assert message(path) == f"image 7 ({path}) cannot be read: No such file or directory"
+    assert (
+        message(path)
+        == f"image 7 ({path}) cannot be read: No such file or directory; check the path, its permissions and the disk"
+    )
     assert message(tmp_path) == f"image 7 ({tmp_path}) is a folder or a device; pass the path of a file"
     assert message(Path("a\0b.png")).startswith("image 7 (a\0b.png) cannot be read: ")
 

@@ -201,7 +201,11 @@ def test_empty_file(write: Callable[[bytes], Path]) -> None:
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         list(pdf_pages(tmp_path / "none.pdf"))
-    assert str(caught.value) == f"{tmp_path / 'none.pdf'} cannot be read: No such file or directory"
+    path = tmp_path / "none.pdf"
+    assert (
+        str(caught.value)
+        == f"{path} cannot be read: No such file or directory; check the path, its permissions and the disk"
+    )
     with pytest.raises(InputError, match="is a folder or a device"):
         list(pdf_pages(tmp_path))
     with pytest.raises(InputError, match="cannot be read"):

@@ -196,7 +196,8 @@ def test_an_output_of_bench_that_cannot_be_written_is_refused_before_the_work(
     command, option = options
     path = tmp_path / "missing" / "out"
     assert main(["bench", command, "/no/pack", "--data", "/no/data", option, str(path)]) == 1
-    assert capsys.readouterr().err == f"embedpack: {path}: cannot be written: No such file or directory\n"
+    reason = "No such file or directory; check the path, its permissions and the disk"
+    assert capsys.readouterr().err == f"embedpack: {path}: cannot be written: {reason}\n"
 
 
 def test_an_unknown_ending_is_refused_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from embedpack.errors import InputError
+from embedpack.errors import InputError, failed
 
 SHIPPED = Path(__file__).parents[1] / "data" / "calibration.jsonl"
 
@@ -47,7 +47,7 @@ def read_calibration(path: Path | None) -> CalibrationSet:
     try:
         content = path.read_bytes()
     except OSError as cause:
-        raise InputError(f"{path}: cannot be read: {cause.strerror}") from cause
+        raise InputError(f"{path}: {failed('read', cause)}") from cause
     texts = tuple(_text(path, number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip())
     if not texts:
         raise InputError(f"{path}: has no calibration texts")

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from embedpack.errors import CheckpointError
+from embedpack.errors import CheckpointError, failed
 
 # Gemma's tokenizer.json has 34 MB.
 MAX_JSON_BYTES = 200_000_000
@@ -26,7 +26,7 @@ def check_file(path: Path, folder: Path, max_bytes: int | None = None) -> Path:
         status = path.stat()
         target = path.resolve()
     except OSError as cause:
-        raise CheckpointError(f"{path}: cannot be read: {cause.strerror}") from cause
+        raise CheckpointError(f"{path}: {failed('read', cause)}") from cause
     if not any(target.is_relative_to(place) for place in _places(folder)):
         raise CheckpointError(f"{path}: leads to {target}, outside of the folder; put a copy of the file in its place")
     if not stat.S_ISREG(status.st_mode):
@@ -51,7 +51,7 @@ def read_file(path: Path, folder: Path, max_bytes: int) -> bytes:
     try:
         return path.read_bytes()
     except OSError as cause:
-        raise CheckpointError(f"{path}: cannot be read: {cause.strerror}") from cause
+        raise CheckpointError(f"{path}: {failed('read', cause)}") from cause
 
 
 def _places(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from embedpack.errors import PackError
+from embedpack.errors import PackError, failed
 
 # Environment variable with another folder for what the runtime keeps; empty: nothing is kept.
 CACHE_VARIABLE = "EMBEDPACK_CACHE"
@@ -43,7 +43,7 @@ def check_private(path: Path) -> None:
     try:
         status = path.lstat()
     except OSError as cause:
-        raise PackError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+        raise PackError(f"{path}: {failed('read', cause)}") from cause
     if stat.S_ISLNK(status.st_mode):
         raise PackError(f"{path}: a symbolic link")
     # Windows has neither owners nor modes of this kind.

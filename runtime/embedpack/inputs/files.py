@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedpack.errors import InputError
+from embedpack.errors import InputError, failed
 from embedpack.inputs.items import Input
 from embedpack.inputs.pdf import pdf_pages
 from embedpack.inputs.text_files import Texts
@@ -55,7 +55,7 @@ def _existing(source: str) -> Path:
     try:
         path.stat()
     except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
-        raise InputError(f"{source}: cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
+        raise InputError(f"{source}: {failed('read', cause)}") from cause
     return path
 
 

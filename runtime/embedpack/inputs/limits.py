@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import IO
 
-from embedpack.errors import CapacityError, InputError
+from embedpack.errors import CapacityError, InputError, failed
 
 # Texts longer than this are not embedded whole; tokenizing one would take minutes and gigabytes.
 MAX_CHARACTERS = 20_000_000
@@ -29,7 +29,7 @@ def open_file(path: Path, name: str, kind: str) -> IO[bytes]:
             raise InputError(f"{name} is a folder or a device; pass the path of {kind}")
         return path.open("rb")
     except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
-        raise InputError(f"{name} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
+        raise InputError(f"{name} {failed('read', cause)}") from cause
 
 
 def check_empty(size: int, name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from embedpack.errors import InputError, unknown
+from embedpack.errors import InputError, failed, unknown
 
 # The limit of the csv module is too low for long documents.
 MAX_FIELD_CHARACTERS = 2**31 - 1
@@ -62,7 +62,7 @@ def _read(source: str) -> str:
         line = content.count(b"\n", 0, cause.start) + 1
         raise InputError(f"{source}, line {line}: not UTF-8; convert it, e.g. with iconv -t UTF-8") from cause
     except OSError as cause:
-        raise InputError(f"{source}: cannot be read: {cause.strerror}") from cause
+        raise InputError(f"{source}: {failed('read', cause)}") from cause
 
 
 def _lines(source: str, content: str, column: str) -> Records:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from embedpack.errors import PackError
+from embedpack.errors import PackError, failed
 from embedpack.pack.digests import FileState, checked_entry, describe_file
 from embedpack.pack.manifest import FORMAT, MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry, Manifest
 from embedpack.pack.rules import bad_paths, contradictions
@@ -153,9 +153,9 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as cause:
-        raise PackError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+        raise PackError(f"{path}: {failed('read', cause)}") from cause
     except (ValueError, RuntimeError) as cause:  # a null character; a loop of links
-        raise PackError(f"{str(path)!r}: cannot be read: {cause}") from cause
+        raise PackError(f"{str(path)!r}: {failed('read', cause)}") from cause
 
 
 def _check_no_link(path: Path, part: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from embedpack.errors import CapacityError, InputError
+from embedpack.errors import CapacityError, InputError, failed
 from embedpack.storage.temporary import remove_leftovers, sync_folder, temporary_file
 
 
@@ -21,7 +21,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as cause:
         if cause.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CapacityError(f"{path}: the disk is full; free some space or write elsewhere") from cause
-        raise InputError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
+        raise InputError(f"{path}: {failed('written', cause)}") from cause
 
 
 def check_new_file(path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.errors import CapacityError, EmbedpackError, InputError
+from embedpack.errors import CapacityError, EmbedpackError, InputError, failed
 from embedpack.storage.atomic import atomic_file
 
 MAX_HEADER_BYTES = 100_000_000
@@ -62,7 +62,7 @@ class StoredTensor:
         except ValueError as cause:
             raise self._too_short() from cause
         except OSError as cause:
-            raise InputError(f"{self.path}: cannot be read: {cause.strerror}") from cause
+            raise InputError(f"{self.path}: {failed('read', cause)}") from cause
 
     def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Rows `start:stop` of the first axis of a floating-point tensor, as float32."""
@@ -84,7 +84,7 @@ class StoredTensor:
         try:
             values = np.fromfile(self.path, np.dtype(NUMPY_DTYPES[self.dtype]), count, offset=offset)
         except OSError as cause:
-            raise InputError(f"{self.path}: cannot be read: {cause.strerror}") from cause
+            raise InputError(f"{self.path}: {failed('read', cause)}") from cause
         if len(values) != count:
             raise self._too_short()
         return values
@@ -122,7 +122,7 @@ def open_safetensors(path: Path, error: type[EmbedpackError] = InputError) -> Sa
     try:
         return _read_header(path)
     except OSError as cause:
-        raise error(f"{path}: cannot be read: {cause.strerror}") from cause
+        raise error(f"{path}: {failed('read', cause)}") from cause
     except MemoryError as cause:
         raise CapacityError(f"{path}: its header does not fit the memory; free some") from cause
     except (ValueError, KeyError, TypeError, RecursionError) as cause:

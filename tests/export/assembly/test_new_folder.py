@@ -323,7 +323,8 @@ def test_a_pack_with_files_of_the_user_is_not_replaced(checkpoint: Path, packs: 
 
 def test_a_place_below_a_file_is_refused(checkpoint: Path, packs: Path) -> None:
     (packs / "file").write_text("")
-    message = f"{packs / 'file' / 'toy'}: cannot be written: {os.strerror(errno.EEXIST)}"
+    reason = os.strerror(errno.EEXIST)
+    message = f"{packs / 'file' / 'toy'}: cannot be written: {reason}; check the path, its permissions and the disk"
     with pytest.raises(InputError, match=exactly(message)):
         export(quick(checkpoint, packs / "file" / "toy"))
 
@@ -342,7 +343,7 @@ def test_refused_places_are_told_before_the_work(
 
 def test_no_permission_to_write(checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt(monkeypatch, "embedpack_export.assembly.new_folder.temporary_folder", DENIED)
-    message = f"{packs / 'toy'}: cannot be written: Permission denied"
+    message = f"{packs / 'toy'}: cannot be written: Permission denied; check the path, its permissions and the disk"
     refuse(InputError, message, checkpoint, packs / "toy")
 
 
@@ -351,13 +352,18 @@ def test_no_permission_to_make_the_folders_above(
 ) -> None:
     settings = quick(checkpoint, packs / "of" / "today" / "toy")
     interrupt(monkeypatch, "pathlib.Path.mkdir", DENIED)
-    with pytest.raises(InputError, match=exactly(f"{settings.output}: cannot be written: Permission denied")):
+    with pytest.raises(
+        InputError,
+        match=exactly(
+            f"{settings.output}: cannot be written: Permission denied; check the path, its permissions and the disk"
+        ),
+    ):
         export(settings)
 
 
 def test_no_permission_to_rename(checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt(monkeypatch, "embedpack_export.assembly.new_folder.os.rename", DENIED)
-    message = f"{packs / 'toy'}: cannot be written: Permission denied"
+    message = f"{packs / 'toy'}: cannot be written: Permission denied; check the path, its permissions and the disk"
     refuse(InputError, message, checkpoint, packs / "toy")
 
 
@@ -365,7 +371,12 @@ def test_no_permission_to_look_at_the_place(checkpoint: Path, packs: Path, monke
     (packs / "toy").mkdir()
     settings = quick(checkpoint, packs / "toy")
     interrupt(monkeypatch, "pathlib.Path.iterdir", DENIED)
-    with pytest.raises(InputError, match=exactly(f"{packs / 'toy'}: cannot be written: Permission denied")):
+    with pytest.raises(
+        InputError,
+        match=exactly(
+            f"{packs / 'toy'}: cannot be written: Permission denied; check the path, its permissions and the disk"
+        ),
+    ):
         export(settings)
 
 
@@ -422,7 +433,8 @@ def test_a_checkpoint_that_cannot_be_read_is_not_blamed_on_the_pack(
     checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(monkeypatch, "numpy.fromfile", OSError(errno.EIO, os.strerror(errno.EIO)))
-    message = f"{checkpoint / 'model.safetensors'}: cannot be read: Input/output error"
+    path = checkpoint / "model.safetensors"
+    message = f"{path}: cannot be read: Input/output error; check the path, its permissions and the disk"
     refuse(EmbedpackError, message, checkpoint, packs / "toy")
 
 

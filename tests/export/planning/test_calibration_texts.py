@@ -106,7 +106,7 @@ def test_large_models_look_at_fewer_texts(
 
 def test_no_calibration_file(checkpoint: Path, packs: Path, tmp_path: Path) -> None:
     path = tmp_path / "nowhere.jsonl"
-    message = f"{path}: cannot be read: No such file or directory"
+    message = f"{path}: cannot be read: No such file or directory; check the path, its permissions and the disk"
     refuse(InputError, message, checkpoint, packs / "toy", calibrate=path)
 
 

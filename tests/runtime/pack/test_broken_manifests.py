@@ -99,14 +99,17 @@ def deny(*args: object, **kwargs: object) -> None:
 def test_manifest_that_may_not_be_read(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "open", deny)
     monkeypatch.setattr(Path, "read_bytes", deny)
-    assert refusal(pack, lambda: read_pack(pack)) == "PACK/pack.json: cannot be read: Permission denied"
+    assert (
+        refusal(pack, lambda: read_pack(pack))
+        == "PACK/pack.json: cannot be read: Permission denied; check the path, its permissions and the disk"
+    )
 
 
 def test_file_that_may_not_be_read(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = read_pack(pack)
     monkeypatch.setattr(Path, "open", deny)
     monkeypatch.setattr(Path, "read_bytes", deny)
-    message = "PACK/tokenizer.json: cannot be read: Permission denied"
+    message = "PACK/tokenizer.json: cannot be read: Permission denied; check the path, its permissions and the disk"
     assert refusal(pack, lambda: opened.read("tokenizer.json")) == message
     assert refusal(pack, lambda: list(opened.check_files())) == message.replace("tokenizer.json", "LICENSE")
 
@@ -494,8 +497,13 @@ def test_folder_without_permission(pack: Path, monkeypatch: pytest.MonkeyPatch) 
 
     opened = read_pack(pack)
     monkeypatch.setattr(Path, "stat", deny)
-    assert refusal(pack, lambda: read_pack(pack)).endswith(": cannot be read: Permission denied")
-    assert refusal(pack, lambda: opened.path("LICENSE")) == "PACK/LICENSE: cannot be read: Permission denied"
+    assert refusal(pack, lambda: read_pack(pack)).endswith(
+        ": cannot be read: Permission denied; check the path, its permissions and the disk"
+    )
+    assert (
+        refusal(pack, lambda: opened.path("LICENSE"))
+        == "PACK/LICENSE: cannot be read: Permission denied; check the path, its permissions and the disk"
+    )
 
 
 @pytest.mark.parametrize("scale", [1e300, 1.5, 1e-7, 5e-324])

@@ -93,21 +93,29 @@ def test_folder_without_permission(path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("embedpack.storage.atomic.temporary_file", denied)
     with pytest.raises(InputError) as caught, atomic_file(path):
         pass
-    assert str(caught.value) == f"{path}: cannot be written: Permission denied"
+    assert (
+        str(caught.value)
+        == f"{path}: cannot be written: Permission denied; check the path, its permissions and the disk"
+    )
 
 
 def test_missing_folder(path: Path) -> None:
     inside = path / "missing" / "out.bin"
     with pytest.raises(InputError) as caught, atomic_file(inside):
         pass
-    assert str(caught.value) == f"{inside}: cannot be written: No such file or directory"
+    assert (
+        str(caught.value)
+        == f"{inside}: cannot be written: No such file or directory; check the path, its permissions and the disk"
+    )
 
 
 def test_folder_at_the_place_of_the_file(path: Path) -> None:
     path.mkdir()
     with pytest.raises(InputError) as caught, atomic_file(path) as stream:
         stream.write(b"whole")
-    assert str(caught.value) == f"{path}: cannot be written: Is a directory"
+    assert (
+        str(caught.value) == f"{path}: cannot be written: Is a directory; check the path, its permissions and the disk"
+    )
     assert names(path.parent) == ["out.bin"]
 
 
@@ -132,7 +140,10 @@ def test_files_that_cannot_be_written_are_refused_before_the_work(path: Path) ->
 def test_error_without_a_number_is_told_as_it_is(path: Path) -> None:
     with pytest.raises(InputError) as caught, disk_errors(path):
         raise OSError("the network share went away")
-    assert str(caught.value) == f"{path}: cannot be written: the network share went away"
+    assert (
+        str(caught.value)
+        == f"{path}: cannot be written: the network share went away; check the path, its permissions and the disk"
+    )
 
 
 def test_error_of_another_kind_passes(path: Path) -> None:

@@ -197,13 +197,18 @@ def test_any_header_is_refused_or_its_tensors_can_be_read(
 def test_missing_file(path: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_safetensors(path)
-    assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
+    assert (
+        str(caught.value)
+        == f"{path}: cannot be read: No such file or directory; check the path, its permissions and the disk"
+    )
 
 
 def test_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         open_safetensors(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: cannot be read: Is a directory"
+    assert (
+        str(caught.value) == f"{tmp_path}: cannot be read: Is a directory; check the path, its permissions and the disk"
+    )
 
 
 def test_error_is_of_the_callers_kind(path: Path) -> None:
@@ -330,7 +335,10 @@ def test_file_that_vanishes_after_it_was_opened(path: Path) -> None:
     for read in (tensor.raw, tensor.mapped):
         with pytest.raises(InputError) as caught:
             read()
-        assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
+        assert (
+            str(caught.value)
+            == f"{path}: cannot be read: No such file or directory; check the path, its permissions and the disk"
+        )
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("BF16", 2), ("F8_E4M3", 1), ("F8_E5M2", 1)])

@@ -280,13 +280,16 @@ def test_saving_replaces_a_file_at_once_or_not_at_all(make_embeddings: Make, tmp
 
 def test_place_that_cannot_be_written(make_embeddings: Make, tmp_path: Path) -> None:
     path = tmp_path / "missing" / "vectors"
-    message = f"{path}: cannot be written: No such file or directory"
+    message = f"{path}: cannot be written: No such file or directory; check the path, its permissions and the disk"
     assert refusal(lambda: make_embeddings(3).save(path)) == message
 
 
 def test_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "vectors"
-    assert refusal(lambda: Embeddings.load(path)) == f"{path}: cannot be read: No such file or directory"
+    assert (
+        refusal(lambda: Embeddings.load(path))
+        == f"{path}: cannot be read: No such file or directory; check the path, its permissions and the disk"
+    )
 
 
 @pytest.mark.parametrize("mapped", [False, True])

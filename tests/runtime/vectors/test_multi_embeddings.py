@@ -300,12 +300,18 @@ def test_the_same_vectors_make_the_same_file(tmp_path: Path) -> None:
 
 def test_place_that_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "vectors"
-    assert refusal(lambda: make([3]).save(path)) == f"{path}: cannot be written: No such file or directory"
+    assert (
+        refusal(lambda: make([3]).save(path))
+        == f"{path}: cannot be written: No such file or directory; check the path, its permissions and the disk"
+    )
 
 
 def test_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "vectors"
-    assert refusal(lambda: MultiEmbeddings.load(path)) == f"{path}: cannot be read: No such file or directory"
+    assert (
+        refusal(lambda: MultiEmbeddings.load(path))
+        == f"{path}: cannot be read: No such file or directory; check the path, its permissions and the disk"
+    )
 
 
 def test_file_cut_short_at_any_byte(tmp_path: Path) -> None:

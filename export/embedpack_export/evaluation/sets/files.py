@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from embedpack.errors import InputError
+from embedpack.errors import InputError, failed
 
 
 def find_file(folder: Path, name: str) -> Path | None:
@@ -37,7 +37,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as cause:
         raise InputError(f"{path}: damaged: {cause}; copy it again") from cause
     except OSError as cause:
-        raise InputError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+        raise InputError(f"{path}: {failed('read', cause)}") from cause
     for number, line in enumerate(content.split(b"\n"), 1):
         location = f"{path}, line {number}"
         try:
