@@ -19,7 +19,7 @@ from embedpack_export.families import Model, find_family
 from embedpack_export.planning.tasks import TaskPlan, plan_tasks
 from embedpack_export.planning.token_head import take_token_head
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
-from embedpack_export.sources.files import MAX_JSON_BYTES, read_file
+from embedpack_export.sources.files import MAX_JSON_BYTES, check_file, exists, read_file
 from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig, read_sentence_transformers
 
 # Resizing and normalization of images decide their vectors as much as the weights do.
@@ -59,8 +59,8 @@ class ModelSource:
         """sha256 of each file of the checkpoint and its adapters, by name; reads them all."""
         folder = self.checkpoint.folder
         paths = {name: folder / name for name in ("config.json", "tokenizer.json", *self.checkpoint.weight_files)}
-        if (folder / PROCESSOR_CONFIG).is_file():
-            paths[PROCESSOR_CONFIG] = folder / PROCESSOR_CONFIG
+        if exists(folder / PROCESSOR_CONFIG):
+            paths[PROCESSOR_CONFIG] = check_file(folder / PROCESSOR_CONFIG, folder, MAX_JSON_BYTES)
         adapters = {task: plan.adapter.folder for task, plan in self.tasks.items() if plan.adapter is not None}
         for task, adapter in adapters.items():
             for name in ("adapter_config.json", "adapter_model.safetensors"):

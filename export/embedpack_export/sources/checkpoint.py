@@ -61,6 +61,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             f"{folder}: tokenizer.json is missing; save one with transformers: "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
+    check_file(folder / "tokenizer.json", folder, MAX_JSON_BYTES)
     files = _weight_files(folder)
     tensors = _read_tensors(folder, files)
     _check_index(folder, tensors)

@@ -46,6 +46,13 @@ def test_pipes_are_refused_before_they_are_opened(checkpoint: Path, name: str) -
         read_everything(checkpoint)
 
 
+def test_a_tokenizer_that_is_a_pipe_is_refused_before_a_family_opens_it(checkpoint: Path) -> None:
+    (checkpoint / "tokenizer.json").unlink()
+    os.mkfifo(checkpoint / "tokenizer.json")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: not a regular file"):
+        read_checkpoint(checkpoint)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
 def test_links_out_of_the_folder_are_refused(checkpoint: Path, name: str, relative: bool) -> None:
