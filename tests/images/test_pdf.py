@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pypdfium2
 import pytest
 
 from embedpack import CapacityError, InputError
+from embedpack.inputs import pdf_worker
 from embedpack.inputs.limits import MAX_PIXELS
 from embedpack.inputs.pdf import pdf_pages
 
@@ -48,10 +55,6 @@ def write(tmp_path: Path) -> Callable[[bytes], Path]:
         return path
 
     return apply
-
-
-def open_files() -> set[str]:
-    return {str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
 
 
 def test_pages_are_rendered_in_rgb(write: Callable[[bytes], Path]) -> None:
@@ -133,22 +136,98 @@ def test_every_page_is_closed_before_the_next(write: Callable[[bytes], Path], mo
         return opened[-1]
 
     monkeypatch.setattr(pypdfium2.PdfDocument, "get_page", spy)
-    for number, _ in enumerate(pdf_pages(write(pdf(page_tree([RED] * 100))), dpi=72), 1):
-        assert len(opened) == number
-        assert all(page.raw is None for page in opened)
-    assert len(opened) == 100
+    with closing(pdf_worker.open_document(str(write(pdf(page_tree([RED] * 100)))))) as document:
+        for number in range(100):
+            pdf_worker.write_page(document, number, 72, MAX_PIXELS, io.BytesIO())
+            assert len(opened) == number + 1
+            assert all(page.raw is None for page in opened)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at open files the way Linux shows them")
-def test_file_is_closed_with_the_iterator(write: Callable[[bytes], Path]) -> None:
-    path = write(pdf(page_tree([RED, BLUE])))
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """Processes that were started to render."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Spy(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr("embedpack.inputs.pdf.subprocess.Popen", Spy)
+    return started
+
+
+def test_document_has_one_process_that_ends_with_the_iterator(
+    write: Callable[[bytes], Path], processes: list[subprocess.Popen[bytes]]
+) -> None:
+    path = write(pdf(page_tree([RED] * 3)))
     pages = pdf_pages(path)
+    assert not processes
     next(pages)
-    assert str(path) in open_files()
-    pages.close()  # type: ignore[attr-defined]
-    assert str(path) not in open_files()
-    list(pdf_pages(path))
-    assert str(path) not in open_files()
+    next(pages)
+    assert [process.poll() for process in processes] == [None]
+    del pages
+    assert processes[0].returncode is not None
+    for stream in (processes[0].stdin, processes[0].stdout):
+        assert stream is not None
+        assert stream.closed
+    assert len(list(pdf_pages(path))) == 3
+    assert len(processes) == 2
+    assert processes[1].returncode is not None
+
+
+def form_that_draws_itself_twice() -> bytes:
+    objects = page_tree([RED, "/A Do"])
+    resources = "/Resources << /XObject << /A 7 0 R >> >>"
+    objects[4] = objects[4].replace("/Contents", f"{resources} /Contents")
+    form = f"<< /Type /XObject /Subtype /Form /BBox [0 0 72 36] {resources} /Length 11 >>"
+    objects.append(f"{form}\nstream\n/A Do /A Do\nendstream")
+    return pdf(objects)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the limits are those of Unix")
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [
+        ("MAX_SECONDS", 1, "is not finished after 1 seconds"),
+        ("MAX_MEMORY", 500_000_000, "needs more than 500 MB of memory, or crashes PDFium (exit code "),
+    ],
+)
+def test_page_without_end(
+    write: Callable[[bytes], Path],
+    processes: list[subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    value: int,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(f"embedpack.inputs.pdf.{limit}", value)
+    path = write(form_that_draws_itself_twice())
+    pages = pdf_pages(path, dpi=72)
+    next(pages)
+    with pytest.raises(InputError) as caught:
+        next(pages)
+    assert str(caught.value).startswith(f"{path}, page 2 {reason}")
+    assert str(caught.value).endswith("; leave it out with `pages`")
+    assert processes[0].returncode is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes the way Linux shows them")
+def test_ctrl_c_ends_a_page_without_end(write: Callable[[bytes], Path]) -> None:
+    code = "import sys, embedpack; print(flush=True); list(embedpack.pdf_pages(sys.argv[1], pages=[2]))"
+    path = write(form_that_draws_itself_twice())
+    caller = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
+    )
+    assert caller.stdout is not None
+    caller.stdout.readline()
+    while not (children := Path(f"/proc/{caller.pid}/task/{caller.pid}/children").read_text().split()):
+        time.sleep(0.05)
+    time.sleep(1)
+    os.killpg(caller.pid, signal.SIGINT)
+    _, errors = caller.communicate(timeout=60)
+    assert errors.endswith(b"KeyboardInterrupt\n")
+    assert not Path(f"/proc/{children[0]}").exists()
 
 
 def test_huge_page_is_rendered_smaller(write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,12 +303,10 @@ def test_broken_page_is_named_and_the_others_are_rendered(write: Callable[[bytes
     assert len(list(pdf_pages(path, pages=[1, 3]))) == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the limits are those of Unix")
 def test_page_that_does_not_fit_the_memory(write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(page: pypdfium2.PdfPage, **options: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(pypdfium2.PdfPage, "render", full)
-    path = write(pdf(page_tree([RED])))
+    monkeypatch.setattr("embedpack.inputs.pdf.MAX_MEMORY", 270_000_000)
+    path = write(pdf(page_tree([RED], box="0 0 14400 14400")))
     with pytest.raises(CapacityError) as caught:
         list(pdf_pages(path))
     assert str(caught.value) == f"{path}, page 1 does not fit the memory; lower dpi"

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import math
+import io
+import json
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import CapacityError, InputError, MissingExtraError
+from embedpack.inputs import pdf_worker
 from embedpack.inputs.limits import MAX_PIXELS, check_empty, open_file
 
-if TYPE_CHECKING:
-    from pypdfium2 import PdfDocument, PdfPage
-
-POINTS_PER_INCH = 72
-# PDFium must not run in two threads at a time. Reentrant: garbage collection may close an unfinished generator.
-_PDFIUM = threading.RLock()
+# Limits of opening a document, and of a page.
+MAX_SECONDS = 60
+MAX_MEMORY = 1_500_000_000
+# Signal of Unix for RLIMIT_CPU.
+SIGXCPU = getattr(signal, "SIGXCPU", 0)
+# Run with the caller's path of modules, and not with the folder of the program before it.
+START = (
+    "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[2]); runpy.run_path(sys.argv[1], run_name='__main__')"
+)
 
 
 def pdf_pages(
@@ -29,8 +39,9 @@ def pdf_pages(
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Render the pages of a PDF one at a time, with annotations and filled-in forms.
 
-    Errors are raised when a page is taken, those of the file with the first page. The file stays open until the last
-    page was taken or the iterator is closed.
+    They are rendered in a process of its own, with limits of time and memory. It starts with the first page, and ends
+    after the last one or when the iterator is closed. Errors are raised when a page is taken, those of the file with
+    the first page.
 
     Args:
         path: path of the file.
@@ -41,67 +52,109 @@ def pdf_pages(
         RGB uint8 [height, width, 3].
 
     Raises:
-        InputError: the file cannot be read, is encrypted or damaged, or a page does not exist or cannot be rendered.
+        InputError: the file cannot be read, is encrypted or damaged, or a page does not exist, cannot be rendered, or
+            takes more than `MAX_SECONDS` or `MAX_MEMORY`.
         CapacityError: a page does not fit the memory.
         MissingExtraError: pypdfium2 is not installed.
     """
     if dpi < 1:
         raise InputError(f"dpi is {dpi}; it must be positive, 150 is usual")
-    with _document(Path(path)) as document:
-        with _PDFIUM:
-            count = len(document)
+    if find_spec("pypdfium2") is None:
+        raise MissingExtraError("pdf", "pypdfium2")
+    path = Path(path)
+    with open_file(path, str(path), "a PDF file") as stream:
+        check_empty(os.fstat(stream.fileno()).st_size, str(path))
+    renderer = _Renderer()
+    try:
+        count = renderer.open(path, dpi)
         for number in range(1, count + 1) if pages is None else pages:
             if not 1 <= number <= count:
                 raise InputError(f"{path}: there is no page {number}; the pages are 1 to {count}")
-            yield _rendered(document, number, dpi, f"{path}, page {number}")
-
-
-@contextmanager
-def _document(path: Path) -> Iterator[PdfDocument]:
-    try:
-        import pypdfium2
-    except ImportError as cause:
-        raise MissingExtraError("pdf", "pypdfium2") from cause
-    with open_file(path, str(path), "a PDF file") as stream:
-        check_empty(os.fstat(stream.fileno()).st_size, str(path))
-    with _PDFIUM:
-        try:
-            # Absolute: pypdfium2 would expand a leading ~ to the home folder.
-            document = pypdfium2.PdfDocument(path.absolute())
-            document.init_forms()  # else filled-in fields stay blank
-        except pypdfium2.PdfiumError as cause:
-            raise InputError(f"{path} {_reason()}") from cause
-    try:
-        yield document
+            yield renderer.page(number, f"{path}, page {number}")
     finally:
-        with _PDFIUM:
-            document.close()
+        renderer.close()
 
 
-def _reason() -> str:
-    """Reason of PDFium's last error, and the remedy."""
-    from pypdfium2 import raw
+class _Renderer:
+    """Process of `pdf_worker` for one document."""
 
-    if raw.FPDF_GetLastError() in (raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY):
-        return "is encrypted; remove its password first, e.g. with qpdf --decrypt"
-    return "is damaged or no PDF; open it in a viewer and save it again"
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", START, pdf_worker.__file__, json.dumps(sys.path)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
 
+    def open(self, path: Path, dpi: int) -> int:
+        """Open a document; number of its pages."""
+        opening: pdf_worker.Opening = {
+            "path": str(path.absolute()),
+            "dpi": dpi,
+            "max_pixels": MAX_PIXELS,
+            "seconds": MAX_SECONDS,
+            "memory": MAX_MEMORY,
+        }
+        with self._time_limit(str(path), "open it in a viewer and save it again"):
+            answer = self._ask(opening)
+        match answer.get("error"):
+            case None:
+                return int(answer["count"])
+            case "memory":
+                raise CapacityError(f"{path} does not fit the memory")
+            case "encrypted":
+                raise InputError(f"{path} is encrypted; remove its password first, e.g. with qpdf --decrypt")
+            case _:
+                raise InputError(f"{path} is damaged or no PDF; open it in a viewer and save it again")
 
-def _rendered(document: PdfDocument, number: int, dpi: int, name: str) -> npt.NDArray[np.uint8]:
-    try:
-        with _PDFIUM, closing(document[number - 1]) as page:
-            scale = min(dpi / POINTS_PER_INCH, _largest_scale(page))
-            with closing(page.render(scale=scale, rev_byteorder=True)) as bitmap:
-                return np.ascontiguousarray(bitmap.to_numpy()).copy()
-    except MemoryError as cause:
-        raise CapacityError(f"{name} does not fit the memory; lower dpi") from cause
-    except Exception as cause:  # pypdfium2 raises PdfiumError, ValueError, ctypes.ArgumentError and others
-        raise InputError(f"{name} cannot be rendered: {cause}; leave it out with `pages`") from cause
+    def page(self, number: int, name: str) -> npt.NDArray[np.uint8]:
+        """Pixels of a page, RGB uint8 [height, width, 3]; `name` for error messages."""
+        with self._time_limit(name, "leave it out with `pages`"):
+            answer = self._ask(number)
+            if answer.get("error") == "memory":
+                raise CapacityError(f"{name} does not fit the memory; lower dpi")
+            if "error" in answer:
+                raise InputError(f"{name} cannot be rendered: {answer['message']}; leave it out with `pages`")
+            pixels = np.empty((answer["height"], answer["width"], pdf_worker.CHANNELS), np.uint8)
+            self._read_into(pixels.data.cast("B"))
+        return pixels
 
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        with suppress(BrokenPipeError), self._process:  # waits, and closes the pipes
+            pass
 
-def _largest_scale(page: PdfPage) -> float:
-    """Scale at which a page has MAX_PIXELS pixels."""
-    width, height = page.get_size()
-    # The root of (width s + 1)(height s + 1) = MAX_PIXELS: the renderer rounds both sides up.
-    both = width + height
-    return 2 * (MAX_PIXELS - 1) / (both + math.sqrt(both**2 + 4 * width * height * (MAX_PIXELS - 1)))
+    def _ask(self, request: object) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise BrokenPipeError
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _read_into(self, buffer: memoryview) -> None:
+        assert isinstance(self._process.stdout, io.BufferedReader)
+        # A buffered reader fills the buffer, unless the process has ended.
+        if self._process.stdout.readinto(buffer) < len(buffer):
+            raise BrokenPipeError
+
+    @contextmanager
+    def _time_limit(self, name: str, remedy: str) -> Iterator[None]:
+        """Kill the process after MAX_SECONDS; an InputError instead of the pipe's error if it has ended."""
+        timer = threading.Timer(MAX_SECONDS, self._process.kill)
+        timer.start()
+        start = time.monotonic()
+        try:
+            yield
+        except BrokenPipeError as cause:
+            code = self._process.wait()
+            if time.monotonic() - start >= MAX_SECONDS or code == -SIGXCPU:
+                raise InputError(f"{name} is not finished after {MAX_SECONDS} seconds; {remedy}") from cause
+            raise InputError(
+                f"{name} needs more than {MAX_MEMORY // 10**6} MB of memory, or crashes PDFium (exit code {code}); "
+                f"{remedy}"
+            ) from cause
+        finally:
+            timer.cancel()
