@@ -27,7 +27,7 @@ MIN_AGE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class FileState:
-    """Identity of the content of a file as far as the system knows it without reading.
+    """Identity of the content of a file as far as the system reports it without reading.
 
     `modified` and `changed` are the times of the last change of the content and of the status, in nanoseconds.
     """

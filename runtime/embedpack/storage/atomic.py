@@ -26,6 +26,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def check_new_file(path: Path) -> None:
     """Try to create a file that is to be written later, to fail before the work; errors are those of `disk_errors`."""
+    _check_name(path)
     with disk_errors(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -40,6 +41,7 @@ def atomic_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
 
     Errors are those of `disk_errors`. `mode` are the permissions of the file, before the process's umask.
     """
+    _check_name(path)
     with disk_errors(path):
         remove_leftovers(path.parent)
         stream = temporary_file(path, mode)
@@ -53,3 +55,8 @@ def atomic_file(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
         except BaseException:
             Path(stream.name).unlink(missing_ok=True)
             raise
+
+
+def _check_name(path: Path) -> None:
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r}: a path cannot have a null character; choose another name")

@@ -150,3 +150,11 @@ def test_error_of_another_kind_passes(path: Path) -> None:
     with pytest.raises(EmbedpackError) as caught, disk_errors(path):
         raise EmbedpackError("own")
     assert str(caught.value) == "own"
+
+
+def test_null_character_in_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "a\0b"
+    with pytest.raises(InputError, match=r"null character; choose another name$"), atomic_file(path):
+        pass
+    with pytest.raises(InputError, match=r"null character; choose another name$"):
+        check_new_file(path)
