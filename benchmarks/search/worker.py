@@ -35,7 +35,7 @@ RECALL_QUERIES = 256
 # exponent of the variances of the principal axes.
 MEMBERS, SPREAD, SLOPE = 100, 0.8, 0.8
 # Documents drawn at a time.
-BLOCK = 1 << 15
+DRAWN_DOCUMENTS = 1 << 15
 BRUTE_FORCE = "float32 brute force"
 
 Int64 = npt.NDArray[np.int64]
@@ -87,8 +87,8 @@ class Corpus:
         int8 = np.empty((job.rows, job.dimensions), np.int8)
         bits = np.empty((job.rows, code_width("binary", job.dimensions)), np.uint8)
         scale = int8_scale(queries)
-        for start in range(0, job.rows, BLOCK):
-            rows = slice(start, min(start + BLOCK, job.rows))
+        for start in range(0, job.rows, DRAWN_DOCUMENTS):
+            rows = slice(start, min(start + DRAWN_DOCUMENTS, job.rows))
             vectors[rows] = draw(rows.stop - start)
             float16[rows] = quantize(vectors[rows], "float16", None)
             int8[rows] = quantize(vectors[rows], "int8", scale)

@@ -25,7 +25,7 @@ from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.choice import choose_reference
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.calibration_run import ExactRun, run_exact_stage
-from embedpack_export.stages.closeness import accuracy
+from embedpack_export.stages.closeness import rounding_cosines
 from embedpack_export.stages.graph_heads import text_heads, vision_heads
 from embedpack_export.stages.graph_writer import GraphWriter
 from embedpack_export.stages.inputs import image_feeds
@@ -217,7 +217,7 @@ def _add_variant(
         tensors = branches.tensors(adapter, plan.model.rules) | codes[task].center_inputs
         write_adapter(tensors, pack.folder / files[task])
         pack.golden.vectors[golden_key(name, task)] = golden
-    measured = accuracy(
+    measured = rounding_cosines(
         [vectors[task].exact for task in group.runs], [vectors[task].written[weights_format] for task in group.runs]
     )
     merged = None if branches is not None else next(iter(group.runs))

@@ -20,7 +20,7 @@ from embedpack.engine.variant_choice import choose_variant
 from embedpack.errors import InputError, PackError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.host.memory import check_memory, memory_errors
-from embedpack.inputs.batching import WINDOW, windows
+from embedpack.inputs.batching import WINDOW_ITEMS, windows
 from embedpack.inputs.items import NO_INPUTS, Image, Input, Inputs, Item, as_iterable, as_list_or_iterator
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import read_pack
@@ -192,7 +192,7 @@ class Embedder:
         precision: str = "float32",
         on_long: OnLongText = "truncate",
         max_pixels: int | None = None,
-        batch_size: int = WINDOW,
+        batch_size: int = WINDOW_ITEMS,
     ) -> Iterator[Embeddings]:
         """Encode more texts and images than fit the memory as single vectors, part by part in their order.
 

@@ -255,7 +255,7 @@ def test_pages_are_not_held_all_at_once(v4: Path, files: Path, monkeypatch: pyte
             del page
 
     monkeypatch.setattr("embedpack.inputs.files.pdf_pages", pages)
-    monkeypatch.setattr("embedpack.inputs.batching.IMAGE_WINDOW", 2)
+    monkeypatch.setattr("embedpack.inputs.batching.WINDOW_IMAGES", 2)
     assert main(["embed", str(v4), *names(files, "report.pdf"), "--task", "code", "--max-pixels", "4000"]) == 0
     assert len(alive) == 10
     assert most <= 4

@@ -94,7 +94,7 @@ def test_vector_is_the_same_beside_much_longer_texts(model: Embedder) -> None:
 def test_order_is_kept_over_several_windows(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [" ".join(WORDS[: 1 + index * 7 % 20]) for index in range(11)]
     expected = fp32.encode(texts)
-    monkeypatch.setattr("embedpack.inputs.batching.WINDOW", 3)
+    monkeypatch.setattr("embedpack.inputs.batching.WINDOW_ITEMS", 3)
     assert largest_distance(expected, fp32.encode(texts)) <= 1e-6
 
 
@@ -361,7 +361,7 @@ def test_very_long_text_is_cut_with_a_warning(fp32: Embedder, caplog: pytest.Log
 def test_cut_texts_are_counted_over_all_windows(
     fp32: Embedder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedpack.inputs.batching.WINDOW", 2)
+    monkeypatch.setattr("embedpack.inputs.batching.WINDOW_ITEMS", 2)
     with caplog.at_level(logging.WARNING, "embedpack"):
         fp32.encode(["cat " * 40, "cat", "cat", "cat " * 40, "cat"])
     assert [record.getMessage() for record in caplog.records] == [

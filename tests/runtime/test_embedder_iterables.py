@@ -72,7 +72,7 @@ def test_iterator_gives_what_its_list_gives(fp32: Embedder, count: int) -> None:
 
 
 def test_iterator_is_taken_in_windows(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.inputs.batching.WINDOW", 20)
+    monkeypatch.setattr("embedpack.inputs.batching.WINDOW_ITEMS", 20)
     taken: list[int] = []
     seen: list[int] = []
 

@@ -145,7 +145,7 @@ def test_item_of_another_type(fp32: Embedder, item: Any, kind: str) -> None:
 
 
 def test_nothing_is_computed_where_a_later_text_is_unusable(fp32: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.inputs.batching.WINDOW", 2)
+    monkeypatch.setattr("embedpack.inputs.batching.WINDOW_ITEMS", 2)
     with mock.patch.object(GraphSession, "run", autospec=True, side_effect=GraphSession.run) as run:
         message = refusal(lambda: fp32.encode(["a cat", "a house", "a tree", "a river", ""]))
     assert message == "text 4 is empty; leave it out, or give it a placeholder of your choice"

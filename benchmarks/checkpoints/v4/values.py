@@ -14,7 +14,7 @@ from benchmarks.checkpoints.v4.shape import Spread
 from benchmarks.checkpoints.v4.stream import CHUNK
 from embedpack.vectors.arrays import Float32
 
-BLOCK = 1 << 24
+DRAWN_VALUES = 1 << 24
 
 
 class RandomValues:
@@ -62,9 +62,9 @@ class RandomValues:
         # Billions of normals take minutes to draw. Slices of one block at random offsets are random enough: equal rows
         # are rare, and nothing depends on correlations between tensors.
         for start in range(0, count, CHUNK):
-            offset = int(rng.integers(BLOCK - CHUNK))
+            offset = int(rng.integers(DRAWN_VALUES - CHUNK))
             yield self._block[offset : offset + min(CHUNK, count - start)]
 
     @cached_property
     def _block(self) -> Float32:
-        return np.random.default_rng(self._seed).standard_normal(BLOCK, np.float32)
+        return np.random.default_rng(self._seed).standard_normal(DRAWN_VALUES, np.float32)

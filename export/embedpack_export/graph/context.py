@@ -154,7 +154,7 @@ class GraphContext:
         """Append the lookup of token ids in an embedding table."""
         return self.format.table(self, table, ids)
 
-    def report(self, matrix: str, relative: float) -> None:
+    def log_error(self, matrix: str, relative: float) -> None:
         """Log the relative rounding error of a matrix."""
         logger.debug("%s: relative rounding error %.2e", matrix, relative)
 

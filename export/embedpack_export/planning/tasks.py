@@ -61,7 +61,7 @@ def plan_tasks(
         return _selected(names, tasks)
     if model.adapters is not None:
         selected = _selected(names, {task: None for task in model.prompts if task})
-        return {task: _own(model, task) for task in selected}
+        return {task: _task_of_checkpoint(model, task) for task in selected}
     if len(names) > 1:
         raise CheckpointError(
             f"tasks {', '.join(names)}: the checkpoint has no adapters, so it is one task; name only that"
@@ -76,7 +76,7 @@ def _prompts(model: Model, task: str, config: SentenceTransformersConfig) -> Pro
     return of_family or Prompts(config.prompts, config.default_prompt_name)
 
 
-def _own(model: Model, task: str) -> TaskPlan:
+def _task_of_checkpoint(model: Model, task: str) -> TaskPlan:
     """A task whose adapter comes with the checkpoint."""
     assert model.adapters is not None
     adapter = read_adapter(model.adapters, task)

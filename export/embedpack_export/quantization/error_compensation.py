@@ -22,11 +22,11 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
 from embedpack_export.quantization.activation_file import TokenActivations
 from embedpack_export.quantization.rounding import Rounding
-from embedpack_export.quantization.statistics import channel_blocks, inverse_squared_lengths
+from embedpack_export.quantization.statistics import covariance_blocks, inverse_squared_lengths
 
 # Part of the mean variance added to each channel. A regression on a few hundred texts also fits correlations that are
 # chance: at a tenth of this damping, the vectors of texts outside the calibration get worse.
-DAMPING = 0.3
+REGRESSION_DAMPING = 0.3
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class QuantizedInputStats:
 
     exact_mean: Float32  # mean of x, float32 [k]
     mean: Float32  # mean of y, float32 [k]
-    covariance: tuple[Float64, ...]  # cov(y) of each block of channels (`channel_blocks`), float64 [b, b]
+    covariance: tuple[Float64, ...]  # cov(y) of each block of channels (`covariance_blocks`), float64 [b, b]
     input_error_cov: tuple[Float64, ...]  # cov(x - y, y) of each block of channels, float64 [b, b]
     residual_error: Float32  # mean of r, float32 [outputs]
     residual_error_cov: Float32  # cov(r, y), float32 [outputs, k]
@@ -70,7 +70,7 @@ class QuantizedInputStats:
     def correction(self, weights: Float32, rows: slice) -> Float32:
         """W cov(x - y, y) + cov(r, y) for `weights` [n, k], which are these rows of the layer's weights."""
         products = np.empty_like(weights)
-        for block, covariance in zip(channel_blocks(weights.shape[1]), self.input_error_cov, strict=True):
+        for block, covariance in zip(covariance_blocks(weights.shape[1]), self.input_error_cov, strict=True):
             products[:, block] = weights[:, block] @ covariance.astype(np.float32)
         return products + self.residual_error_cov[rows] if len(self.residual_error_cov) else products
 
@@ -80,7 +80,10 @@ class QuantizedInputStats:
         A regression on b channels fits the part b / tokens of pure noise, so the damping of a large block is at least
         that.
         """
-        return [Rounding.for_covariance(block, max(DAMPING, len(block) / self.tokens)) for block in self.covariance]
+        return [
+            Rounding.for_covariance(block, max(REGRESSION_DAMPING, len(block) / self.tokens))
+            for block in self.covariance
+        ]
 
 
 @dataclass
@@ -98,7 +101,7 @@ class _Sums:
 
     @classmethod
     def zero(cls, channels: int, outputs: int) -> _Sums:
-        sizes = [block.stop - block.start for block in channel_blocks(channels)]
+        sizes = [block.stop - block.start for block in covariance_blocks(channels)]
         return cls(
             weight=0.0,
             tokens=0,
@@ -122,7 +125,7 @@ class _Sums:
             (self.residual_error, residual_error),
         ):
             total += (values * roots).sum(0, dtype=np.float64)
-        for index, block in enumerate(channel_blocks(len(origin))):
+        for index, block in enumerate(covariance_blocks(len(origin))):
             self.covariance[index][...] += quantized[:, block].T @ quantized[:, block]
             self.input_error_cov[index][...] += input_error[:, block].T @ quantized[:, block]
         self.residual_error_cov += residual_error.T @ quantized
@@ -132,7 +135,7 @@ class _Sums:
         weight = self.weight or 1.0
         quantized, input_error = self.quantized / weight, self.input_error / weight
         residual_error = self.residual_error / weight
-        for index, block in enumerate(channel_blocks(len(origin))):
+        for index, block in enumerate(covariance_blocks(len(origin))):
             _center(self.covariance[index], weight, quantized[block], quantized[block])
             _center(self.input_error_cov[index], weight, input_error[block], quantized[block])
         _center(self.residual_error_cov, weight, residual_error, quantized)

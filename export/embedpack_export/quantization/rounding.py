@@ -3,7 +3,7 @@
 GPTQ (Frantar et al. 2022, arXiv 2210.17323, Algorithm 1) rounds one column (input channel) after the other and spreads
 the error of each over the columns that are not rounded yet, as far as the activations are correlated. The order is that
 of falling variance. Rows are independent, so a matrix can be streamed. Errors are not spread between different blocks
-of channels (`embedpack_export.quantization.statistics.channel_blocks`).
+of channels (`embedpack_export.quantization.statistics.covariance_blocks`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ RoundingMethod: TypeAlias = Literal["rtn", "gptq", "gptaq"]
 
 # Part of the mean variance added to each channel: without it, channels that hardly vary in the calibration would take
 # up arbitrary errors.
-DAMPING = 0.01
+ROUNDING_DAMPING = 0.01
 # Columns whose errors are spread over the later columns in one product.
-BLOCK = 64
+PRODUCT_COLUMNS = 64
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Rounding:
     factor: Float32  # upper Cholesky factor of the inverse covariance of the ordered columns, float32 [k, k]
 
     @classmethod
-    def for_covariance(cls, covariance: npt.NDArray[np.floating[Any]], damping: float = DAMPING) -> Rounding:
-        """Prepare GPTQ for activations of this covariance [k, k]; `damping` as in DAMPING."""
+    def for_covariance(cls, covariance: npt.NDArray[np.floating[Any]], damping: float = ROUNDING_DAMPING) -> Rounding:
+        """Prepare GPTQ for activations of this covariance [k, k]; `damping` as in ROUNDING_DAMPING."""
         order = np.argsort(-covariance.diagonal(), kind="stable")
         ordered = covariance[order][:, order].astype(np.float64)
         variance = max(float(ordered.diagonal().mean()), 1e-12)
@@ -49,8 +49,8 @@ class Rounding:
         left = weights[:, self.order].T.copy()
         step = np.broadcast_to(scales, weights.shape)[:, self.order].T
         result = np.empty_like(left)
-        for start in range(0, len(left), BLOCK):
-            stop = min(start + BLOCK, len(left))
+        for start in range(0, len(left), PRODUCT_COLUMNS):
+            stop = min(start + PRODUCT_COLUMNS, len(left))
             errors = np.empty((stop - start, left.shape[1]), np.float32)
             for column in range(start, stop):
                 result[column] = np.clip(np.rint(left[column] / step[column]), low, high)
@@ -81,7 +81,7 @@ def _inverse_factor(matrix: Float64) -> Float64:
 def _inverse_of_lower(lower: Float64) -> Float64:
     """Invert a lower triangular matrix by halves: nearly all of the work is then in products, which are fast."""
     size = len(lower)
-    if size <= BLOCK:
+    if size <= PRODUCT_COLUMNS:
         return np.asarray(np.linalg.inv(lower), np.float64)
     half = size // 2
     inverse = np.zeros_like(lower)

@@ -44,7 +44,7 @@ MIN_TOKENS = 2000
 # Largest value of a static step over that of the calibration; larger values are clipped.
 HEADROOM = np.float32(1.1)
 # Squared outputs below this count as zero: they are no measure for an error.
-TINY = 1e-12
+NEGLIGIBLE = 1e-12
 # Number of weight rows that errors are computed with: rows are alike, and all of them would take minutes.
 ROWS = 1024
 
@@ -72,7 +72,7 @@ class _WeightSample:
         stride = max(1, sum(matrix.shape[0] for matrix in weights) // ROWS)
         rows = np.concatenate([matrix.rows(_every(stride, matrix.shape[0])) for matrix in weights])
         squares = np.square(tokens @ rows.T).sum(axis=1, keepdims=True)
-        return cls(rows, np.where(squares > TINY, squares, np.float32(np.inf)))
+        return cls(rows, np.where(squares > NEGLIGIBLE, squares, np.float32(np.inf)))
 
 
 def choose_smoothing(
@@ -94,7 +94,7 @@ def choose_smoothing(
         layout = ChannelLayout(divisors, blocks)
         per_row.append(SmoothingChoice(shift, layout, None, error))
         max_abs = HEADROOM * (np.maximum(statistics.high - shift, shift - statistics.low) / divisors).max()
-        if shifts and statistics.tokens >= MIN_TOKENS and max_abs > TINY:
+        if shifts and statistics.tokens >= MIN_TOKENS and max_abs > NEGLIGIBLE:
             error = shared_step_error(terms, max_abs, float((1 / sample.outputs).mean()))
             static.append(SmoothingChoice(shift, layout, max_abs, error))
     best = min(per_row, key=lambda choice: choice.error)

@@ -13,16 +13,16 @@ from embedpack_export.quantization.activation_file import ActivationFile
 
 # Channels of one covariance. That of all channels of a wide layer would neither fit into memory nor be inverted in
 # reasonable time.
-BLOCK = 2048
-TINY = np.float32(1e-12)
+COVARIANCE_CHANNELS = 2048
+MIN_SQUARED_LENGTH = np.float32(1e-12)
 # Number of tokens of the sample that quantization candidates are compared on.
 SAMPLE = 384
 
 
-def channel_blocks(channels: int) -> Iterator[slice]:
+def covariance_blocks(channels: int) -> Iterator[slice]:
     """Blocks of channels with a covariance each."""
-    for start in range(0, channels, BLOCK):
-        yield slice(start, min(start + BLOCK, channels))
+    for start in range(0, channels, COVARIANCE_CHANNELS):
+        yield slice(start, min(start + COVARIANCE_CHANNELS, channels))
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class SiteStatistics:
     mean: Float32
     low: Float32
     high: Float32
-    # Covariance of each block of channels (`channel_blocks`), float64 [b, b].
+    # Covariance of each block of channels (`covariance_blocks`), float64 [b, b].
     covariance: tuple[Float64, ...]
     sample: Float32  # evenly spaced tokens, float32 [n, k]
     tokens: int  # number of tokens
@@ -52,7 +52,7 @@ def inverse_squared_lengths(tokens: Float32) -> Float32:
     0 for a token of zeros, which has no direction.
     """
     squares = np.square(tokens).sum(axis=1, keepdims=True)
-    return np.where(squares > TINY, 1 / np.maximum(squares, TINY), np.float32(0))
+    return np.where(squares > MIN_SQUARED_LENGTH, 1 / np.maximum(squares, MIN_SQUARED_LENGTH), np.float32(0))
 
 
 class StatisticsSum:
@@ -66,7 +66,7 @@ class StatisticsSum:
         # Sums are taken around the mean of the first tokens: far from zero, float32 products would lose the variance.
         self._origin: Float32 | None = None
         self._sum = np.zeros(channels)
-        self._products = [np.zeros((block.stop - block.start,) * 2) for block in channel_blocks(channels)]
+        self._products = [np.zeros((block.stop - block.start,) * 2) for block in covariance_blocks(channels)]
         self._low = np.full(channels, np.inf, np.float32)
         self._high = np.full(channels, -np.inf, np.float32)
         self._sample: list[Float32] = []
@@ -81,7 +81,7 @@ class StatisticsSum:
         self._sample.append(tokens[-self._count % self._stride :: self._stride].copy())
         self._count += len(tokens)
         self._sum += (moved * np.sqrt(weights)).sum(0, dtype=np.float64)
-        for products, block in zip(self._products, channel_blocks(tokens.shape[1]), strict=True):
+        for products, block in zip(self._products, covariance_blocks(tokens.shape[1]), strict=True):
             products += moved[:, block].T @ moved[:, block]
         self._low = np.minimum(self._low, tokens.min(0))
         self._high = np.maximum(self._high, tokens.max(0))
@@ -91,7 +91,7 @@ class StatisticsSum:
         assert self._origin is not None
         self._weight = self._weight or 1.0
         moved = self._sum / self._weight
-        for products, block in zip(self._products, channel_blocks(len(moved)), strict=True):
+        for products, block in zip(self._products, covariance_blocks(len(moved)), strict=True):
             products /= self._weight
             for row, value in zip(products, moved[block], strict=True):
                 row -= value * moved[block]

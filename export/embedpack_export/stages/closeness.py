@@ -32,7 +32,7 @@ class Vectors:
         return [[round(float(value), 6) for value in vector] for vector in self.golden]
 
 
-def accuracy(exact: Sequence[Vectors], written: Sequence[Vectors]) -> Accuracy:
+def rounding_cosines(exact: Sequence[Vectors], written: Sequence[Vectors]) -> Accuracy:
     """Cosines between exact vectors and those of a variant, for one or several tasks, as the manifest records them."""
     single = cosine_summary([task.single for task in exact], [task.single for task in written])
     tokens = [task.tokens for task in exact if task.tokens is not None]

@@ -66,7 +66,7 @@ class TaskInputs:
         return np.concatenate([rows[batch.feeds[ATTENTION_MASK].astype(bool)] for batch, rows in pairs])
 
 
-def images(plan: ExportPlan) -> list[ModelInput]:
+def calibration_and_golden_images(plan: ExportPlan) -> list[ModelInput]:
     """Calibration images of a model that reads images, then the golden image."""
     if plan.model.vision is None:
         return []
@@ -76,7 +76,11 @@ def images(plan: ExportPlan) -> list[ModelInput]:
 def image_feeds(plan: ExportPlan) -> list[Feeds]:
     """Inputs of the vision graph, one image each."""
     assert plan.model.vision is not None
-    return [vision_feeds(item.image, plan.model.vision.image) for item in images(plan) if item.image is not None]
+    return [
+        vision_feeds(item.image, plan.model.vision.image)
+        for item in calibration_and_golden_images(plan)
+        if item.image is not None
+    ]
 
 
 def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -> TaskInputs:
@@ -85,7 +89,7 @@ def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -
     texts = _bounded(plan, [item for prompt, group in groups for item in _processed(plan, group, prompt)])
     lengths = [len(item.ids) for item in texts]
     batches = [[texts[row] for row in rows] for rows in token_budget_batches(lengths, TOKEN_BUDGET)]
-    pictures = [_alone(plan, item) for item in images(plan)]
+    pictures = [_alone(plan, item) for item in calibration_and_golden_images(plan)]
     golden = [
         pictures[-1] if case.text is None else _alone(plan, _processed(plan, [case.text], case.prompt)[0])
         for case in cases

@@ -12,19 +12,19 @@ from embedpack.pack.graph_io import ATTENTION_MASK, INPUT_IDS
 
 # Items processed ahead: enough to find others of the same length, few enough to stay in memory. An image takes some
 # 15 MB and seldom shares a batch.
-WINDOW = 8192
-IMAGE_WINDOW = 8
+WINDOW_ITEMS = 8192
+WINDOW_IMAGES = 8
 
 
 def windows(items: Iterable[Item], size: int | None = None) -> Iterator[list[Item]]:
-    """Consecutive items that fit the memory: at most `size` (WINDOW) of them, with at most IMAGE_WINDOW images."""
-    size = WINDOW if size is None else size
+    """Consecutive items that fit the memory: at most `size` (WINDOW_ITEMS), with at most WINDOW_IMAGES images."""
+    size = WINDOW_ITEMS if size is None else size
     window: list[Item] = []
     images = 0
     for item in items:
         window.append(item)
         images += isinstance(item, Image)
-        if len(window) == size or images == IMAGE_WINDOW:
+        if len(window) == size or images == WINDOW_IMAGES:
             yield window
             window, images = [], 0
     if window:

@@ -14,7 +14,7 @@ MAX_ASPECT = 200
 CUBIC = -0.5
 MAX_PRECISION = 22
 # Outputs of one matrix product, and bytes of float64 that it reads at a time.
-BLOCK = 16
+BAND_OUTPUTS = 16
 STRIP_BYTES = 16_000_000
 
 
@@ -97,7 +97,7 @@ def _resize_axis(image: npt.NDArray[np.uint8], axis: int, after: int) -> npt.NDA
     if before == after:
         return image
     kernel = bicubic_filter(before, after)
-    bands = [_band(kernel, first, before) for first in range(0, after, BLOCK)]
+    bands = [_band(kernel, first, before) for first in range(0, after, BAND_OUTPUTS)]
     lines = np.moveaxis(image, axis, -1)
     resized = np.empty((*lines.shape[:-1], after), np.uint8)
     step = max(1, STRIP_BYTES // (8 * lines.shape[1] * before))
@@ -105,14 +105,14 @@ def _resize_axis(image: npt.NDArray[np.uint8], axis: int, after: int) -> npt.NDA
         # Sums of integers below 2^53 are exact in float64 in any order, so a matrix product is safe.
         strip = lines[first : first + step].astype(np.float64, order="C")
         for block, (source, band) in enumerate(bands):
-            target = resized[first : first + step, :, block * BLOCK : (block + 1) * BLOCK]
+            target = resized[first : first + step, :, block * BAND_OUTPUTS : (block + 1) * BAND_OUTPUTS]
             np.clip(strip[..., source] @ band + 0.5, 0, 255, out=target, casting="unsafe")
     return np.moveaxis(resized, -1, axis)
 
 
 def _band(kernel: Filter, first: int, before: int) -> tuple[slice, npt.NDArray[np.float64]]:
     """Range of the inputs of a block of outputs, and the matrix from these to the outputs."""
-    starts, weights = kernel.starts[first : first + BLOCK], kernel.weights[first : first + BLOCK]
+    starts, weights = kernel.starts[first : first + BAND_OUTPUTS], kernel.weights[first : first + BAND_OUTPUTS]
     source = slice(int(starts[0]), min(before, int(starts[-1]) + weights.shape[1]))
     band = np.zeros((source.stop - source.start, len(starts)))
     outputs, taps = np.nonzero(weights)

@@ -13,7 +13,7 @@ from embedpack.vectors.embeddings import Embeddings
 from embedpack.vectors.metadata import CodedVectors, check_comparable
 
 # Number of documents decoded at a time: 16 MB at 1024 dimensions.
-BLOCK = 4096
+DECODED_DOCUMENTS = 4096
 
 
 def similarity(queries: Embeddings, documents: Embeddings) -> Float32:
@@ -39,8 +39,8 @@ def similarity(queries: Embeddings, documents: Embeddings) -> Float32:
     bits = are_bits(queries, documents)
     left = factors(queries, slice(0, len(queries)), documents.codebook, bits, "query")
     scores = np.empty((len(queries), len(documents)), np.float32)
-    for start in range(0, len(documents), BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, len(documents), DECODED_DOCUMENTS):
+        block = slice(start, start + DECODED_DOCUMENTS)
         scores[:, block] = left @ factors(documents, block, documents.codebook, bits, "document").T
     # Of bits they are dimensions - 2 * Hamming distance: integers, which float32 sums exactly.
     return scores / np.float32(queries.dimensions) if bits else scores

@@ -15,7 +15,7 @@ from embedpack.vectors.multi_embeddings import Int64, MultiEmbeddings
 # Number of query rows scored at a time; a longer query is not split.
 QUERY_ROWS = 1024
 # Number of values of a block, 16 MB: of dot products (query rows x document rows), or of decoded document vectors.
-BLOCK = 1 << 22
+BLOCK_VALUES = 1 << 22
 
 
 def maxsim(queries: MultiEmbeddings, documents: MultiEmbeddings) -> Float32:
@@ -48,7 +48,7 @@ def _query_blocks(offsets: Int64) -> Iterator[tuple[int, int]]:
 def _score(left: Float32, queries: MultiEmbeddings, documents: MultiEmbeddings, scores: Float32) -> None:
     """Compute the scores of some queries with the factors `left`, one block of document rows at a time."""
     bits = are_bits(queries, documents)
-    rows = max(1, BLOCK // max(len(left), documents.dimensions))
+    rows = max(1, BLOCK_VALUES // max(len(left), documents.dimensions))
     carried = np.empty(0, np.float32)
     for start in range(0, len(documents.codes), rows):
         stop = min(start + rows, len(documents.codes))

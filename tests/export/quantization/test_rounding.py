@@ -8,7 +8,7 @@ import pytest
 
 from embedpack.vectors.arrays import Float32
 from embedpack_export.quantization.integers import block_scales, int8_scales, round_nearest
-from embedpack_export.quantization.rounding import BLOCK, Rounding, round_columns, roundings
+from embedpack_export.quantization.rounding import PRODUCT_COLUMNS, Rounding, round_columns, roundings
 from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
 
 LIMITS = (-127, 127)
@@ -31,7 +31,7 @@ def output_error(exact: Float32, rounded: Float32, covariance: Float32) -> float
     return float(np.einsum("nk,kl,nl->", difference, covariance.astype(np.float64), difference))
 
 
-@pytest.mark.parametrize("columns", [16, BLOCK, BLOCK + 1, 150])
+@pytest.mark.parametrize("columns", [16, PRODUCT_COLUMNS, PRODUCT_COLUMNS + 1, 150])
 def test_int4_output_error_is_lower_than_of_nearest(columns: int) -> None:
     matrix, covariance = weights(12, columns), correlated(columns)
     block_scale = block_scales(matrix, 4, 32)
@@ -42,7 +42,7 @@ def test_int4_output_error_is_lower_than_of_nearest(columns: int) -> None:
     assert np.linalg.norm(matrix - fitted * scales) > np.linalg.norm(matrix - nearest * scales)
 
 
-@pytest.mark.parametrize("columns", [16, BLOCK, BLOCK + 1, 150])
+@pytest.mark.parametrize("columns", [16, PRODUCT_COLUMNS, PRODUCT_COLUMNS + 1, 150])
 def test_int8_output_error_is_lower_than_of_nearest(columns: int) -> None:
     matrix, covariance = weights(12, columns), correlated(columns)
     scales = int8_scales(matrix)[:, None]
@@ -104,7 +104,7 @@ def test_blocks_only_save_time(monkeypatch: pytest.MonkeyPatch, block: int) -> N
     matrix, rounding = weights(6, 150), Rounding.for_covariance(correlated(150))
     scales = int8_scales(matrix)[:, None]
     plain = rounding.round(matrix, scales, -127, 127)
-    monkeypatch.setattr("embedpack_export.quantization.rounding.BLOCK", block)
+    monkeypatch.setattr("embedpack_export.quantization.rounding.PRODUCT_COLUMNS", block)
     np.testing.assert_array_equal(rounding.round(matrix, scales, -127, 127), plain)
 
 
@@ -229,7 +229,7 @@ def test_a_site_that_is_never_anything_but_zero_is_no_obstacle() -> None:
 
 
 def test_channels_of_different_blocks_have_no_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack_export.quantization.statistics.BLOCK", 10)
+    monkeypatch.setattr("embedpack_export.quantization.statistics.COVARIANCE_CHANNELS", 10)
     tokens = weights(300, 24)
     found = collected(tokens)
     whole = weighted_covariance(tokens)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack.inputs.batching import IMAGE_WINDOW, pad, token_budget_batches, windows
+from embedpack.inputs.batching import WINDOW_IMAGES, pad, token_budget_batches, windows
 from embedpack.inputs.items import Image, Item, Text, number_items
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=60)
@@ -71,11 +71,11 @@ def test_windows_hold_every_item_in_order_and_few_at_a_time(inputs: list[str | b
     assert list(itertools.chain(*found)) == items
     for window in found:
         assert 0 < len(window) <= most
-        assert sum(isinstance(item, Image) for item in window) <= IMAGE_WINDOW
+        assert sum(isinstance(item, Image) for item in window) <= WINDOW_IMAGES
     for window in found[:-1]:
         full = len(window) == most
         assert full or (
-            isinstance(window[-1], Image) and sum(isinstance(item, Image) for item in window) == IMAGE_WINDOW
+            isinstance(window[-1], Image) and sum(isinstance(item, Image) for item in window) == WINDOW_IMAGES
         )
 
 

@@ -74,7 +74,7 @@ def test_documents_in_blocks_have_the_same_scores(
 ) -> None:
     queries, documents = make_embeddings(3, seed=1), make_embeddings(10, precision, seed=2)
     at_once = similarity(queries, documents)
-    monkeypatch.setattr(cosine, "BLOCK", 3)
+    monkeypatch.setattr(cosine, "DECODED_DOCUMENTS", 3)
     assert np.abs(similarity(queries, documents) - at_once).max() <= 1e-6
 
 
@@ -143,8 +143,8 @@ def test_arrays_are_no_embeddings(make_embeddings: Make) -> None:
 @pytest.mark.parametrize("side", ["query", "document"])
 def test_vector_without_a_direction(make_embeddings: Make, precision: str, value: float, side: str) -> None:
     """In arrays and files alike; 1e30 overflows as a square, 1e-30 has no length of 1 in float32."""
-    queries, documents = make_embeddings(3), make_embeddings(cosine.BLOCK + 9, precision)
-    vectors, row = (queries, 1) if side == "query" else (documents, cosine.BLOCK + 5)
+    queries, documents = make_embeddings(3), make_embeddings(cosine.DECODED_DOCUMENTS + 9, precision)
+    vectors, row = (queries, 1) if side == "query" else (documents, cosine.DECODED_DOCUMENTS + 5)
     with np.errstate(all="ignore"):
         vectors.codes[row] = 0 if vectors.codes.dtype == np.int8 else value
     with pytest.raises(InputError) as caught:

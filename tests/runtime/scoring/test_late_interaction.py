@@ -86,7 +86,7 @@ def test_blocks_of_any_size_have_these_scores(
     queries, documents = make(query_counts, pair[0], 1), make(counts, pair[1], 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(late_interaction, "QUERY_ROWS", query_rows)
-        patch.setattr(late_interaction, "BLOCK", block)
+        patch.setattr(late_interaction, "BLOCK_VALUES", block)
         scores = maxsim(queries, documents)
     assert np.abs(scores - by_definition(queries, documents)).max(initial=0) <= 1e-5
 
@@ -97,7 +97,7 @@ def test_document_cut_by_a_block_keeps_its_largest_products(
     monkeypatch: pytest.MonkeyPatch, counts: list[int], rows: int
 ) -> None:
     queries, documents = make([3, 1], "binary", 1), make(counts, "binary", 2)
-    monkeypatch.setattr(late_interaction, "BLOCK", rows * DIMENSIONS)
+    monkeypatch.setattr(late_interaction, "BLOCK_VALUES", rows * DIMENSIONS)
     assert np.array_equal(maxsim(queries, documents), exactly(queries, documents))
 
 
@@ -107,7 +107,7 @@ def test_many_vectors_over_several_blocks(left: str, right: str) -> None:
     queries = make(rng.integers(20, 60, 40).tolist(), left, 1, dimensions=128)
     documents = make(rng.integers(1, 300, 60).tolist(), right, 2, dimensions=128)
     assert len(queries.codes) > late_interaction.QUERY_ROWS
-    assert len(documents.codes) > late_interaction.BLOCK // late_interaction.QUERY_ROWS
+    assert len(documents.codes) > late_interaction.BLOCK_VALUES // late_interaction.QUERY_ROWS
     assert np.allclose(maxsim(queries, documents), by_definition(queries, documents), rtol=1e-5, atol=1e-5)
 
 
@@ -120,7 +120,7 @@ def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch, query_rows: int) ->
         return factors(multi, rows, codebook, bits, what)
 
     monkeypatch.setattr(late_interaction, "factors", spy)
-    monkeypatch.setattr(late_interaction, "BLOCK", 160)
+    monkeypatch.setattr(late_interaction, "BLOCK_VALUES", 160)
     maxsim(make([query_rows]), make([1, 30, 2]))
     assert taken[0] == query_rows
     assert sum(taken[1:]) == 33

@@ -20,7 +20,7 @@ from embedpack_export.evaluation.sets.data import AnySet, RetrievalSet
 from embedpack_export.reference.protocol import Input
 
 # Inputs processed at a time to count their tokens.
-WINDOW = 1024
+COUNTED_INPUTS = 1024
 # Upper bounds of the length groups, in tokens.
 LENGTHS = (16, 64, 256, 1024)
 
@@ -90,7 +90,7 @@ def inspect_inputs(pack: Pack, task: str, inputs: Sequence[Input], prompt_name: 
     processor, prompt = open_processor(pack), pack.manifest.tasks[task].prompt(prompt_name)
     infos = []
     with Progress("counting tokens", len(inputs)) as progress:
-        for window in windows(processor.items(inputs), WINDOW):
+        for window in windows(processor.items(inputs), COUNTED_INPUTS):
             for model_input in processor.process(window, prompt):
                 infos.append(InputInfo(len(model_input.ids), model_input.image is not None, model_input.alone))
                 progress.advance(1)

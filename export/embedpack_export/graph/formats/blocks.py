@@ -1,4 +1,4 @@
-"""Block-wise quantized matrices and tables: 4- or 8-bit values with one scale for BLOCK columns of a row."""
+"""Block-wise quantized matrices and tables: 4- or 8-bit values with one scale for BLOCK_COLUMNS columns of a row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from embedpack_export.quantization.integers import (
     round_nearest,
 )
 
-BLOCK = 32
+BLOCK_COLUMNS = 32
 
 
 def coded_scales(g: GraphBuilder, matrix: str, group: str, chunks: Sequence[CodedScales]) -> ir.Value:
@@ -42,16 +42,16 @@ def block_table(context: GraphContext, table: Matrix, ids: ir.Value, bits: int) 
 
     def packed() -> Iterator[npt.NDArray[np.uint8]]:
         for chunk in table.chunks():
-            coded = CodedScales.of(block_scales(chunk, bits, BLOCK))
-            values = round_nearest(chunk, coded.values, bits, BLOCK)
-            errors.add(chunk, dequantize_blocks(values, coded.values, BLOCK))
+            coded = CodedScales.of(block_scales(chunk, bits, BLOCK_COLUMNS))
+            values = round_nearest(chunk, coded.values, bits, BLOCK_COLUMNS)
+            errors.add(chunk, dequantize_blocks(values, coded.values, BLOCK_COLUMNS))
             scales.append(coded)
             # The operator returns all stored columns, so the padding of a short last block is cut off.
-            yield pack_blocks(values, bits, BLOCK).reshape(len(chunk), -1)[:, :stored]
+            yield pack_blocks(values, bits, BLOCK_COLUMNS).reshape(len(chunk), -1)[:, :stored]
 
     group = f"int{bits}"
     values = g.weight(f"{table.name}.int{bits}", group, packed(), np.uint8, (rows, stored))
-    context.report(table.name, errors.relative)
+    context.log_error(table.name, errors.relative)
     weight_scales = coded_scales(g, table.name, group, scales)
-    attributes = {"bits": bits, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
+    attributes = {"bits": bits, "block_size": BLOCK_COLUMNS, "gather_axis": 0, "quantize_axis": 1}
     return g.op("GatherBlockQuantized", [values, ids, weight_scales], attributes, domain=CONTRIB)

@@ -26,7 +26,7 @@ class Fp32:
         for layer in layers:
             rows, columns = layer.weight.shape
             transposed = fill_columns(np.empty((columns, rows), np.float32), layer.weight.chunks())
-            context.report(layer.weight.name, 0.0)
+            context.log_error(layer.weight.name, 0.0)
             weight = g.weight(layer.weight.name, self.group, [transposed], np.float32, (columns, rows))
             outputs.append(add_bias(g, g.op("MatMul", [x.value, weight]), layer.bias_name, layer.bias))
         return outputs
@@ -40,7 +40,7 @@ class Fp32:
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""
         weight = context.graph.weight(table.name, self.group, table.chunks(), np.float32, table.shape)
-        context.report(table.name, 0.0)
+        context.log_error(table.name, 0.0)
         return context.graph.op("Gather", [weight, ids], {"axis": 0})
 
 

@@ -26,7 +26,7 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
-from embedpack_export.graph.formats.blocks import BLOCK, block_table, coded_scales
+from embedpack_export.graph.formats.blocks import BLOCK_COLUMNS, block_table, coded_scales
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.error_compensation import LayerBatch, QuantizedInputStats
 from embedpack_export.quantization.integers import (
@@ -101,8 +101,8 @@ class _WeightRounding:
     def integers(self, weights: Float32, scales: Float32) -> Float32:
         """Integers for weights [n, k] with the scales of their blocks [n, blocks], float32 [n, k]."""
         if self.method == "rtn":
-            return round_nearest(weights, scales, BITS, BLOCK)
-        by_column = np.repeat(scales, BLOCK, axis=1)[:, : weights.shape[1]]
+            return round_nearest(weights, scales, BITS, BLOCK_COLUMNS)
+        by_column = np.repeat(scales, BLOCK_COLUMNS, axis=1)[:, : weights.shape[1]]
         return round_columns(self.blocks, weights, by_column, -8, 7)
 
     def mean_error(self, weights: Float32, rounded: Float32, rows: slice) -> Float32:
@@ -127,25 +127,25 @@ class _Int4Matrix:
         for chunk in matrix.chunks():
             rows = slice(start, start + len(chunk))
             corrected = rounding.corrected(chunk, rows)
-            scales = CodedScales.of(block_scales(corrected, BITS, BLOCK))
+            scales = CodedScales.of(block_scales(corrected, BITS, BLOCK_COLUMNS))
             integers = rounding.integers(corrected, scales.values)
-            rounded = dequantize_blocks(integers, scales.values, BLOCK)
+            rounded = dequantize_blocks(integers, scales.values, BLOCK_COLUMNS)
             self.errors.add(corrected, rounded)
             self.scales.append(scales)
             self.mean_errors.append(rounding.mean_error(chunk, rounded, rows))
             start = rows.stop
-            yield pack_blocks(integers, BITS, BLOCK)
+            yield pack_blocks(integers, BITS, BLOCK_COLUMNS)
 
 
 def _product(context: GraphContext, x: Activation, layer: LinearLayer, rounding: _WeightRounding) -> ir.Value:
     g, matrix, rounded = context.graph, layer.weight, _Int4Matrix()
     rows, columns = matrix.shape
-    width = -(-columns // BLOCK)
+    width = -(-columns // BLOCK_COLUMNS)
     packed = rounded.chunks(matrix, rounding)
-    weight = g.weight(f"{matrix.name}.int4", "int4", packed, np.uint8, (rows, width, BLOCK * BITS // 8))
-    context.report(matrix.name, rounded.errors.relative)
+    weight = g.weight(f"{matrix.name}.int4", "int4", packed, np.uint8, (rows, width, BLOCK_COLUMNS * BITS // 8))
+    context.log_error(matrix.name, rounded.errors.relative)
     scales = coded_scales(g, matrix.name, "int4", rounded.scales)
-    attributes = {"K": columns, "N": rows, "bits": BITS, "block_size": BLOCK, "accuracy_level": 4}
+    attributes = {"K": columns, "N": rows, "bits": BITS, "block_size": BLOCK_COLUMNS, "accuracy_level": 4}
     product = g.op("MatMulNBits", [x.value, weight, scales], attributes, domain=CONTRIB)
     bias = np.concatenate(rounded.mean_errors) + (0 if layer.bias is None else layer.bias)
     return add_bias(g, product, layer.bias_name, bias.astype(np.float32), "int4")

@@ -43,7 +43,7 @@ from embedpack_export.quantization.statistics import SiteStatistics
 # Suffix of the name of a static step.
 STEP = ".step"
 # Smallest divisor of a row: keeps 0 / 0 out of rows of zeros.
-TINY = 1e-10
+MIN_DIVISOR = 1e-10
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _split(g: GraphBuilder, value: ir.Value, blocks: Sequence[npt.NDArray[np.int
 
 
 def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _Rows) -> _QuantizedBlock:
-    largest = g.op("Max", [rows.largest, g.constant([TINY], np.float32)])
+    largest = g.op("Max", [rows.largest, g.constant([MIN_DIVISOR], np.float32)])
     steps = 255 if rows.zero == 0 else 127
     step, zero = g.constant(1 / steps, np.float32), g.constant(rows.zero, np.uint8)
     values = g.op("QuantizeLinear", [g.op("Div", [rows.value, largest]), step, zero])
@@ -158,7 +158,7 @@ class _Rows:
     def centered(cls, g: GraphBuilder, value: ir.Value) -> _Rows:
         half = g.constant(0.5, np.float32)
         high, low = _reduce(g, "ReduceMax", value), _reduce(g, "ReduceMin", value)
-        largest = g.op("Max", [g.op("Mul", [g.op("Sub", [high, low]), half]), g.constant([TINY], np.float32)])
+        largest = g.op("Max", [g.op("Mul", [g.op("Sub", [high, low]), half]), g.constant([MIN_DIVISOR], np.float32)])
         step = g.op("Mul", [largest, g.constant(1 / 127, np.float32)])
         # The center is a whole number of steps, so that 0 is exact: most values of a row are close to 0, and a rounding
         # error common to all of them would add up.
@@ -203,7 +203,7 @@ def _round(context: GraphContext, x: _Input, matrix: Matrix) -> _Int8Matrix:
             yield values.astype(np.int8)
 
     transposed = fill_columns(np.empty((columns, rows), np.int8), quantized())
-    context.report(matrix.name, errors.relative)
+    context.log_error(matrix.name, errors.relative)
     return _Int8Matrix(transposed, np.concatenate(scales, axis=1), np.concatenate(bias))
 
 
