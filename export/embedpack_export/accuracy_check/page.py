@@ -16,7 +16,7 @@ BADGES: dict[Verdict, Badge] = {
     "within budget": Badge("within budget", "good"),
     "over budget": Badge("over budget", "bad"),
     "allowed": Badge("allowed", "open"),
-    "not judged": Badge("not judged", "open"),
+    "not judged": Badge("too few texts", "open"),
 }
 REFERENCES = {
     "torch": "the model before export, computed by transformers in float32 with unmerged adapters",
@@ -46,7 +46,7 @@ def accuracy_page(manifest: Manifest, figures: AccuracyFigures) -> Page:
             *_tokens(figures),
             *_sizes(figures),
             *_codes(manifest, figures),
-            *_method(figures),
+            *_method(manifest, figures),
         ],
     )
 
@@ -58,7 +58,7 @@ def _checks(figures: AccuracyFigures) -> Iterator[tuple[str, str, TaskAccuracy]]
 
 
 def _variants(figures: AccuracyFigures) -> Table:
-    numbers = ("ranking loss", "95 % interval", "budget", "top 10 kept", "cosine mean", "1 %", "lowest", "MB")
+    numbers = ("ranking loss", "95 % interval", "budget", "top-10 overlap", "cosine mean", "1 %", "lowest", "MB")
     header = columns(("variant", "task", "verdict"), numbers)
     rows: list[list[str | Badge]] = []
     for name, task, accuracy in _checks(figures):
@@ -101,7 +101,7 @@ def _sizes(figures: AccuracyFigures) -> Iterator[Scatter]:
 
 
 def _codes(manifest: Manifest, figures: AccuracyFigures) -> Iterator[Part]:
-    size = Axis("bytes of a vector (doubling)", better="low", log=True)
+    size = Axis("bytes of a vector (log scale)", better="low", log=True)
     for task in manifest.tasks:
         points, rows = [], []
         for name, variant in figures.variants.items():
@@ -120,11 +120,11 @@ def _codes(manifest: Manifest, figures: AccuracyFigures) -> Iterator[Part]:
             "includes the weights format, the truncation and the precision. The budget does not apply to codes."
         )
         yield Scatter("Bytes and loss", size, LOSS, points, pareto_front(points, size, LOSS))
-        header = columns(("variant", "precision"), ("dimensions", "bytes", "ranking loss", "top 10 kept"))
+        header = columns(("variant", "precision"), ("dimensions", "bytes", "ranking loss", "top-10 overlap"))
         yield Table("Variants, precisions and truncations", header, rows)
 
 
-def _method(figures: AccuracyFigures) -> Iterator[Part]:
+def _method(manifest: Manifest, figures: AccuracyFigures) -> Iterator[Part]:
     yield Heading("How this was measured")
     yield Paragraph(
         "Each text is a query for all others (self-retrieval). The gain of a text is its similarity to the query under "
@@ -134,7 +134,7 @@ def _method(figures: AccuracyFigures) -> Iterator[Part]:
     )
     yield Paragraph(
         "The texts are the calibration texts of the export, not evaluation data: the figures measure the change by the "
-        "export, not the quality of the model. Images were not compared."
+        "export, not the quality of the model." + (" Images were not compared." if manifest.image is not None else "")
     )
     rows = [
         ["calibration texts, sha256", figures.calibration],

@@ -66,7 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="precision of documents; may be repeated (default: all)",
     )
     accuracy.add_argument(
-        "--truncate-dim", action="append", type=int, default=[], metavar="D", help="may be repeated (default: all)"
+        "--truncate-dim",
+        action="append",
+        type=int,
+        default=[],
+        metavar="D",
+        help="truncation to D dimensions; may be repeated (default: all)",
     )
     accuracy.add_argument(
         "--max-loss",
@@ -99,7 +104,12 @@ def _add(commands: Any, name: str, summary: str, details: str) -> argparse.Argum
     add_pack(parser)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the evaluation sets")
     parser.add_argument(
-        "--set", action="append", default=[], dest="sets", metavar="NAME", help="may be repeated (default: all)"
+        "--set",
+        action="append",
+        default=[],
+        dest="sets",
+        metavar="NAME",
+        help="set to measure; may be repeated (default: all)",
     )
     parser.add_argument(
         "--task",
@@ -107,12 +117,16 @@ def _add(commands: Any, name: str, summary: str, details: str) -> argparse.Argum
         default=[],
         help="measure every set with this task; may be repeated (default: each set with the task of its kind)",
     )
-    parser.add_argument("--variant", action="append", default=[], metavar="V", help="may be repeated (default: all)")
+    parser.add_argument(
+        "--variant", action="append", default=[], metavar="V", help="variant to measure; may be repeated (default: all)"
+    )
     parser.add_argument("--no-multi", action="store_true", help="skip multi-vectors, which take most of the time")
     parser.add_argument(
         "--reference", type=Path, metavar="CHECKPOINT", help="checkpoint that the pack was exported from"
     )
-    parser.add_argument("--adapter", action="append", default=[], metavar="TASK=DIR", help="as for export")
+    parser.add_argument(
+        "--adapter", action="append", default=[], metavar="TASK=DIR", help="PEFT adapter of a task; may be repeated"
+    )
     parser.add_argument(
         "--cache", type=Path, metavar="DIR", help="cache of the reference's vectors (default: below ~/.cache)"
     )

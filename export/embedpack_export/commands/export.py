@@ -35,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", help="branch, tag or commit of the repository (default: its main branch)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACK", help="folder to write")
     parser.add_argument(
-        "--adapter", action="append", default=[], metavar="TASK=DIR", help="PEFT adapter of a task; may be repeated"
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="TASK=DIR",
+        help="folder with the PEFT adapter of a task; may be repeated (--adapters sets the mode)",
     )
     parser.add_argument(
         "--task",
@@ -48,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--adapters",
         action="append",
         choices=("merged", "switchable"),
-        help="a graph for each task, or one graph with switchable adapters; may be repeated (default: merged)",
+        help="adapter mode: a graph for each task, or one with switchable adapters; may be repeated (default: merged)",
     )
     parser.add_argument(
         "--modality",

@@ -408,7 +408,8 @@ def test_few_texts_are_not_judged(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     figures = json.loads((tmp_path / "pack" / "report" / "accuracy.json").read_text())
     assert figures["variants"]["default-int8"]["tasks"]["default"]["codes"] == []
     page = (tmp_path / "pack" / "report" / "index.html").read_text("utf-8")
-    assert '<span class="badge open">not judged</span>' in page
+    assert '<span class="badge open">too few texts</span>' in page
+    assert "Images were not compared" not in page
 
 
 def test_both_references_agree(home: Path, tmp_path: Path) -> None:
