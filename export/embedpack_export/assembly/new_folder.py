@@ -73,7 +73,7 @@ def _check_files(folder: Path, output: Path) -> None:
 
 
 def _take_place(pack: Path, output: Path, replaced: Path, *, overwrite: bool) -> None:
-    """Rename a pack to its output; a pack in that place steps aside into `replaced` first."""
+    """Rename a pack to its output; a pack in that place is moved to `replaced` first."""
     previous = replaced / output.name
     if overwrite and output.is_dir() and any(output.iterdir()):
         replaced.mkdir()

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         _answer(pack, corpus, queries)
         _compare(pack, manifest, corpus)
     print(
-        f"\n{time.perf_counter() - begin:.0f} s in all" + (f"; the pack is in {options.keep}" if options.keep else "")
+        f"\n{time.perf_counter() - begin:.0f} s in total" + (f"; the pack is in {options.keep}" if options.keep else "")
     )
     return 0
 

@@ -137,7 +137,7 @@ def _max_tokens(max_tokens: int | None, config: SentenceTransformersConfig, mode
         return min(config.max_tokens or model.max_tokens, model.max_tokens)
     if not 3 <= max_tokens <= model.max_tokens:
         raise CheckpointError(
-            f"--max-length {max_tokens} is not possible; this model takes 3 to {model.max_tokens} tokens"
+            f"--max-length {max_tokens} is not possible for this model; pass 3 to {model.max_tokens} tokens"
         )
     return max_tokens
 

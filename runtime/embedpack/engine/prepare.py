@@ -195,7 +195,7 @@ def _publish(folder: Path, cache: Path, identity: Identity) -> PreparedGraph:
             if (prepared := check_prepared(cache, identity)) is not None:
                 logger.info("%s: another process has prepared it meanwhile", target)
                 return prepared
-        # Damaged: it steps aside, and is removed together with the temporary folder.
+        # Damaged: it is moved to the temporary folder and removed together with that.
         with contextlib.suppress(FileNotFoundError):
             os.rename(target, folder.parent / f"damaged-{attempt}")
     raise AssertionError

@@ -25,7 +25,7 @@ NAME = re.compile(r"\..*\.[0-9a-f]{16}\.embedpack", re.DOTALL)
 # Names of files have at most 255 bytes.
 MAX_NAME_CHARACTERS = 40
 LOCK = "lock"
-# A folder that steps aside for a new one; it comes back if the process dies before the new one has its place.
+# Place that a folder is moved to when a new one replaces it; it is moved back if the process dies in between.
 REPLACED = "replaced"
 
 

@@ -79,7 +79,9 @@ class Embeddings(CodedVectors):
                 the codebook's rotation.
         """
         if not 1 <= dimensions <= self.dimensions:
-            raise InputError(f"cannot truncate {self.dimensions} dimensions to {dimensions}")
+            raise InputError(
+                f"cannot truncate {self.dimensions} dimensions to {dimensions}; pass 1 to {self.dimensions}"
+            )
         return replace(self, codes=truncate(self.codes, self.precision, dimensions), dimensions=dimensions)
 
 

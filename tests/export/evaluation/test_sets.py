@@ -145,19 +145,19 @@ def corpus(*records: dict[str, object]) -> Callable[[Path], None]:
         (overwrite("queries.jsonl", b""), "{folder}/queries.jsonl: empty; a set needs at least one entry"),
         (
             append("qrels.tsv", "q77\td0\t1"),
-            "{folder}/qrels.tsv, line 14: there is no query 'q77'; the files belong to different sets",
+            "{folder}/qrels.tsv, line 14: there is no query 'q77'; add it, or remove the line",
         ),
         (
             append("qrels.tsv", "q0\td77\t1"),
-            "{folder}/qrels.tsv, line 14: there is no document 'd77'; the files belong to different sets",
+            "{folder}/qrels.tsv, line 14: there is no document 'd77'; add it, or remove the line",
         ),
         (
             append("qrels.tsv", "q0\td0\t1"),
-            "{folder}/qrels.tsv, line 14: the document 'd0' is judged a second time for the query 'q0'",
+            "{folder}/qrels.tsv, line 14: the document 'd0' is judged a second time for the query 'q0'; keep one",
         ),
         (
             append("qrels.tsv", "q0\td1\tyes"),
-            "{folder}/qrels.tsv, line 14: the grade must be a whole number, found 'yes'",
+            "{folder}/qrels.tsv, line 14: the grade must be a whole number, found 'yes'; correct it",
         ),
         (append("qrels.tsv", "q0 d1 1"), "{folder}/qrels.tsv, line 14: expected 3 fields between tabs, found 1"),
         (
@@ -170,7 +170,7 @@ def corpus(*records: dict[str, object]) -> Callable[[Path], None]:
         ),
         (
             corpus({"id": "d0", "image": "gone.png"}),
-            "{folder}/corpus.jsonl.gz, line 1: the image {folder}/gone.png is missing",
+            "{folder}/corpus.jsonl.gz, line 1: the image {folder}/gone.png is missing; add it, or leave the entry out",
         ),
         (
             overwrite("corpus.jsonl", b""),
@@ -198,11 +198,20 @@ def test_a_line_that_is_no_json_is_told(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a\tb\tc\n", "the first line must be score a b between tabs"),
-        ("score\ta\tb\nhigh\tx\ty\n", ", line 2: the score must be a finite number, found 'high'"),
-        ("score\ta\tb\nnan\tx\ty\n", ", line 2: the score must be a finite number, found 'nan'"),
+        ("a\tb\tc\n", "the first line must be score a b between tabs; add it"),
+        (
+            "score\ta\tb\nhigh\tx\ty\n",
+            ", line 2: the score must be a finite number, found 'high'; correct it, or leave the pair out",
+        ),
+        (
+            "score\ta\tb\nnan\tx\ty\n",
+            ", line 2: the score must be a finite number, found 'nan'; correct it, or leave the pair out",
+        ),
         ("score\ta\tb\n1\tx\t \n", ", line 2: a text of the pair is empty; leave the pair out"),
-        ("score\ta\tb\n1\tx\ty\n1\tx\tz\n", "2 pairs without two different scores; there is nothing to rank"),
+        (
+            "score\ta\tb\n1\tx\ty\n1\tx\tz\n",
+            "2 pairs without two different scores; add pairs of other scores",
+        ),
     ],
 )
 def test_what_is_wrong_with_pairs_is_told(tmp_path: Path, content: str, message: str) -> None:

@@ -299,12 +299,12 @@ def test_tensors_left_over(checkpoint: Path) -> None:
 
     edit_tensors(checkpoint / "model.safetensors", add)
     names = ", ".join(f"encoder.layer.{layer}.rotary.weight" for layer in range(5))
-    refuse(checkpoint, f"{checkpoint}: the family has no use for {names} and 2 more; is it another architecture?")
+    refuse(checkpoint, f"{checkpoint}: unused tensors: {names} and 2 more; is it another architecture?")
 
 
 def test_layers_that_config_does_not_count(checkpoint: Path) -> None:
     edit_json(checkpoint / "config.json", num_hidden_layers=1)
-    with pytest.raises(CheckpointError, match=r"the family has no use for encoder\.layer\.1\..* and 11 more; "):
+    with pytest.raises(CheckpointError, match=r"unused tensors: encoder\.layer\.1\..* and 11 more; "):
         export(quick(checkpoint, checkpoint.parent / "pack"))
 
 

@@ -153,7 +153,7 @@ def test_a_maximum_length_that_the_model_cannot_take(
     tmp_path: Path, model_type: str, positions: int, length: int
 ) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy", model_type)
-    message = f"--max-length {length} is not possible; this model takes 3 to {positions} tokens"
+    message = f"--max-length {length} is not possible for this model; pass 3 to {positions} tokens"
     refuse(checkpoint, message, max_tokens=length)
 
 

@@ -171,7 +171,7 @@ def test_truncated_floats_have_unit_length(make_embeddings: Make, precision: str
 
 @pytest.mark.parametrize("dimensions", [0, -8, 65])
 def test_impossible_truncation(make_embeddings: Make, dimensions: int) -> None:
-    message = f"cannot truncate 64 dimensions to {dimensions}"
+    message = f"cannot truncate 64 dimensions to {dimensions}; pass 1 to 64"
     assert refusal(lambda: make_embeddings(5).truncate(dimensions)) == message
 
 

@@ -134,7 +134,7 @@ def _image(location: str, folder: Path, name: object) -> Path:
         raise InputError(f"{location}: `image` must be a path below {folder}, found {name!r}")
     path = folder / str(name)
     if not path.is_file():
-        raise InputError(f"{location}: the image {path} is missing")
+        raise InputError(f"{location}: the image {path} is missing; add it, or leave the entry out")
     return path
 
 
@@ -149,12 +149,14 @@ def _read_qrels(folder: Path, queries: Mapping[str, Any], documents: Mapping[str
         if not re.fullmatch("-?[0-9]{1,9}", grade):
             if number == 0:
                 continue  # the header line
-            raise InputError(f"{location}: the grade must be a whole number, found {grade!r}")
+            raise InputError(f"{location}: the grade must be a whole number, found {grade!r}; correct it")
         for role, key, entries in (("query", query, queries), ("document", document, documents)):
             if key not in entries:
-                raise InputError(f"{location}: there is no {role} {key!r}; the files belong to different sets")
+                raise InputError(f"{location}: there is no {role} {key!r}; add it, or remove the line")
         if (query, document) in judged:
-            raise InputError(f"{location}: the document {document!r} is judged a second time for the query {query!r}")
+            raise InputError(
+                f"{location}: the document {document!r} is judged a second time for the query {query!r}; keep one"
+            )
         judged.add((query, document))
         if int(grade) > 0:
             qrels.setdefault(query, {})[document] = int(grade)
@@ -164,14 +166,14 @@ def _read_qrels(folder: Path, queries: Mapping[str, Any], documents: Mapping[str
 def _read_pairs(path: Path, name: str) -> PairSet:
     rows = list(read_columns(path, 3))
     if not rows or rows[0][1] != PAIRS_HEADER:
-        raise InputError(f"{path}: the first line must be {' '.join(PAIRS_HEADER)} between tabs")
+        raise InputError(f"{path}: the first line must be {' '.join(PAIRS_HEADER)} between tabs; add it")
     scores = []
     for location, (score, first, second) in rows[1:]:
         scores.append(_score(location, score))
         if not first.strip() or not second.strip():
             raise InputError(f"{location}: a text of the pair is empty; leave the pair out")
     if len(set(scores)) < 2:
-        raise InputError(f"{path}: {len(scores)} pairs without two different scores; there is nothing to rank")
+        raise InputError(f"{path}: {len(scores)} pairs without two different scores; add pairs of other scores")
     texts = [fields for _, fields in rows[1:]]
     return PairSet(
         name, scores, [first for _, first, _ in texts], [second for *_, second in texts], _language_of(name, "sts", [])
@@ -184,7 +186,9 @@ def _score(location: str, text: str) -> float:
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise InputError(f"{location}: the score must be a finite number, found {text!r}")
+        raise InputError(
+            f"{location}: the score must be a finite number, found {text!r}; correct it, or leave the pair out"
+        )
     return score
 
 

@@ -206,7 +206,9 @@ def causal_decoder(shape: DecoderShape) -> StagedModel:
     if shape.heads % shape.kv_heads:
         raise CheckpointError(f"config.json: {shape.heads} heads cannot share {shape.kv_heads} key and value heads")
     if shape.head_size % 8:
-        raise CheckpointError(f"config.json: a head of {shape.head_size} channels; multiples of 8 are built")
+        raise CheckpointError(
+            f"config.json: head size {shape.head_size}; it must be a multiple of 8, others cannot be exported"
+        )
     if shape.sections and sum(shape.sections) != shape.head_size // 2:
         raise CheckpointError(
             f"config.json: mrope_section {list(shape.sections)} must add up to {shape.head_size // 2}, half a head"
