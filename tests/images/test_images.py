@@ -313,6 +313,67 @@ def test_pillows_own_limit_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) -> N
     assert message(content, CapacityError) == "image 7 is too large for Pillow: too many pixels. Make it smaller"
 
 
+@pytest.mark.parametrize(("format", "needed"), [("WEBP", 28), ("PNG", 12), ("JPEG", 12), ("GIF", 12)])
+def test_image_that_does_not_fit_the_memory_is_not_decoded(
+    format: str, needed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = encoded(Image.new("L", (2000, 1000)), format)
+    monkeypatch.setattr("embedpack.host.memory.available_memory", lambda root: 20_000_000)
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
+    assert message(content, CapacityError) == (
+        f"image 7: decoding 2000 x 1000 pixels needs about {2 * needed} MB of memory, 20 MB are available; "
+        "make it smaller, or free some memory"
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "YCbCr", "HSV", "LAB", "1", "I;16", "F"])
+def test_images_are_converted_in_strips(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.fromarray(noise(23, 30))
+    image = Image.new(mode, image.size, 77) if mode in ("LAB", "I;16", "HSV") else image.convert(mode)
+    if mode == "P":
+        image.info["transparency"] = 3
+    expected = read_image(image, 0)
+    monkeypatch.setattr("embedpack.inputs.pillow_modes.STRIP_PIXELS", 100)
+    np.testing.assert_array_equal(read_image(image, 0), expected)
+
+
+def with_scans(content: bytes, count: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated."""
+    return content[:-2] + content[content.rindex(b"\xff\xda") : -2] * count + b"\xff\xd9"
+
+
+def test_jpeg_of_too_many_scans(write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(Image.fromarray(quarters()), "JPEG", progressive=True)
+    scans = content.count(b"\xff\xda")
+    assert read_image(with_scans(content, 20), 7).shape == quarters().shape
+    many = with_scans(content, 2000)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    refusal = f"is a JPEG file of 1001 scans or more at {64 * 96} pixels; save it again"
+    path = write(many)
+    assert message(many) == f"image 7 {refusal}"
+    assert message(path) == f"image 7 ({path}) {refusal}"
+    with Image.open(path) as image:
+        assert message(image) == f"image 7 {refusal}"
+    monkeypatch.setattr("embedpack.inputs.jpeg.MAX_SCANNED_PIXELS", 64 * 96 * (scans + 2))
+    assert message(with_scans(content, 3)).startswith(f"image 7 is a JPEG file of {scans + 3} scans or more at ")
+
+
+def test_jpeg_of_few_pixels_that_claims_many() -> None:
+    content = bytearray(encoded(Image.fromarray(quarters()), "JPEG"))
+    frame = content.index(b"\xff\xc0") + 5
+    content[frame : frame + 4] = struct.pack(">HH", 5000, 6000)
+    text = message(bytes(content))
+    assert text.startswith("image 7 cannot be decoded, it is damaged or cut off: ")
+    assert text.endswith(" bytes of coded data are too few for 30000000 pixels; save it again")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 1, "optimize": True}, {"subsampling": 2}])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg_of_one_colour_has_enough_data(mode: str, options: dict[str, Any]) -> None:
+    content = encoded(Image.new(mode, (1601, 1203)), "JPEG", **options)
+    assert read_image(content, 0).shape == (1203, 1601, 3)
+
+
 def test_memory_that_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise MemoryError

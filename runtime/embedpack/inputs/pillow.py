@@ -21,12 +21,17 @@ from PIL import (  # noqa: F401
 )
 
 from embedpack.errors import CapacityError, EmbedpackError, InputError
-from embedpack.inputs.limits import check_size
+from embedpack.host.memory import check_memory
+from embedpack.inputs.jpeg import check_scans
+from embedpack.inputs.limits import MAX_FILE_BYTES, check_size
 from embedpack.inputs.pillow_modes import rgb, upright
 
 # The formats of the plugins imported above. Some of the others in Pillow start other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_COUNTED_PAGES = 1000
+# Bytes of memory per pixel: the image in Pillow, its upright copy, and the array; libwebp has several copies.
+DEFAULT_PIXEL_BYTES = 12
+PIXEL_BYTES = {"WEBP": 28}
 
 # Pillow's error for a WebP whose decoder gets no memory, as well as for some damaged ones.
 WEBP_MEMORY = "could not create decoder object"
@@ -55,6 +60,12 @@ def pixels(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
                 f"{name} holds {_count_frames(image)} frames; pass one of them as a PIL image: "
                 "image.seek(n), then image.copy()"
             )
+        check_memory(
+            image.width * image.height * PIXEL_BYTES.get(image.format or "", DEFAULT_PIXEL_BYTES),
+            f"{name}: decoding {image.width} x {image.height} pixels",
+            "make it smaller, or free some memory",
+        )
+        _check_jpeg(image, name)
         image.load()
         return rgb(upright(image), name)
 
@@ -70,6 +81,17 @@ def _opened(stream: IO[bytes], name: str) -> Image.Image:
             return factory(stream, "")
     hint = "a PDF? pass its pages: embedpack.pdf_pages" if prefix.startswith(b"%PDF") else "convert it, e.g. to PNG"
     raise InputError(f"{name} is no image that can be read ({', '.join(FORMATS)}); {hint}")
+
+
+def _check_jpeg(image: Image.Image, name: str) -> None:
+    """Check the scans of a JPEG file that has not been decoded."""
+    # Pillow forgets the file and the tiles of a loaded image.
+    stream = image.fp if isinstance(image, ImageFile.ImageFile) and image.tile else None
+    if image.format in ("JPEG", "MPO") and stream is not None:
+        position = stream.tell()
+        stream.seek(0)
+        check_scans(stream.read(MAX_FILE_BYTES), image.width * image.height, name)
+        stream.seek(position)
 
 
 def _count_frames(image: Image.Image) -> str:

@@ -9,6 +9,8 @@ from PIL import Image, ImageOps
 from embedpack.errors import InputError
 
 MAX_GRAY16 = 65_535
+# Pixels that are converted at a time.
+STRIP_PIXELS = 1_000_000
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -27,13 +29,22 @@ def rgb(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return np.repeat(_gray(image, name)[..., None], 3, axis=2)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels[top : top + rows] = np.asarray(_strip(strip))
+    return pixels
+
+
+def _strip(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
-        return np.asarray(_from_lab(image))
+        return _from_lab(image)
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         image = Image.new("RGB", image.size, "white")
         image.paste(colours, mask=colours)
-    return np.asarray(image.convert("RGB"))
+    return image.convert("RGB")
 
 
 def _gray(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
