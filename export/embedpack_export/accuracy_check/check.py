@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedpack import AccuracyError, Embedder, InputError
+from embedpack import AccuracyError, Embedder, InputError, PackError
 from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import Check, TokenAccuracy, Variant
 from embedpack.vectors.arrays import Float32
@@ -111,7 +111,7 @@ class _VariantCheck:
             if expected.multi is not None:
                 rows = _multi_vector_rows(len(texts))
                 tokens = token_accuracy(expected.multi, pack_multi_vectors(model, task, [texts[row] for row in rows]))
-        except InputError as cause:
+        except (InputError, PackError) as cause:
             # The reference accepted these texts.
             raise AccuracyError(f"{self.name}, task {task!r}: no vectors: {cause}; the weights are damaged") from cause
         loss, codes = None, []

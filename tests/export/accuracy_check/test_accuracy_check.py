@@ -297,6 +297,8 @@ def edit_projector(pack: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None
     content = path.read_bytes()
     values = np.frombuffer(content, np.float32, end // 4, start)
     path.write_bytes(content[:start] + edit(values).tobytes() + content[start + end :])
+    entry = {str(tensor.location): msgspec.to_builtins(describe_file(path))}
+    edit_manifest(pack, lambda manifest: manifest["files"].update(entry))
 
 
 def test_a_damaged_projector_fails_by_its_tokens(headed: Path, tmp_path: Path) -> None:
@@ -313,7 +315,7 @@ def test_vectors_that_are_not_finite_are_damage(headed: Path, tmp_path: Path) ->
     pack = shutil.copytree(headed / "pack", tmp_path / "pack")
     plan = make_plan(checked_export(headed / "toy", pack, {"code": headed / "adapters"}))
     edit_projector(pack, lambda values: values * np.float32(np.nan))
-    message = "code-fp32, task 'code': no vectors: vector 0 is zero or not finite"
+    message = r"code-fp32, task 'code': no vectors: .*: code-fp32 computed a vector that is zero or not finite"
     with pytest.raises(AccuracyError, match=message):
         check_pack(pack, plan, TorchReference(plan), Budget())
 
