@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_cache() -> Iterator[None]:
-    """What the user has prepared on this machine takes no part in tests."""
+    """Graphs that the user has prepared on this machine are not used in tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMBEDPACK_CACHE", "")
         yield

@@ -221,7 +221,7 @@ def test_tensors_do_not_overlap(home: Path, weights: str) -> None:
 
 
 def test_norms_and_biases_are_shared_by_formats_and_tasks(home: Path) -> None:
-    """What is equal has one place: LayerNorm weights in all four graphs, biases of fp32 in both of its own."""
+    """Equal tensors are stored once: LayerNorm weights in all four graphs, biases of fp32 in both of its own."""
     graphs = [tensors_of(home / "pack", f"{task}-{weights}") for task in TASKS for weights in ("fp32", "int4")]
     name = "embeddings.position_embeddings.weight"
     assert len({place(graph[name]) for graph in graphs}) == 1

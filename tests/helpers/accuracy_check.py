@@ -1,4 +1,4 @@
-"""What tests of the accuracy contract share: a toy with two adapters and enough texts to rank."""
+"""Parts of the tests of the accuracy check: a toy with two adapters and enough texts to rank."""
 
 from __future__ import annotations
 

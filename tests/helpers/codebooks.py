@@ -36,7 +36,7 @@ def codebook_of(seed: int = 0, blocks: tuple[int, ...] = BLOCKS, dimensions: int
 
 
 def coder(precision: str, dimensions: int, blocks: tuple[int, ...] = ()) -> float | Codebook | None:
-    """What makes codes of that precision; always the same."""
+    """Coder of a precision; always the same one."""
     if precision == "int8":
         return SCALE
     return codebook_of(0, blocks, dimensions) if precision in LOW_BIT else None

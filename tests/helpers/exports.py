@@ -1,4 +1,4 @@
-"""What several tests of the exporter share: settings of a quick export, edits of a checkpoint, exact messages."""
+"""Parts of several tests of the exporter: settings of a quick export, edits of a checkpoint, exact messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where patches and tokens of an image are: values that can be followed by hand, transformers as the judge."""
+"""Places of patches and tokens of an image: values computed by hand, and those of transformers."""
 
 from __future__ import annotations
 

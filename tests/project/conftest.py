@@ -1,4 +1,4 @@
-"""What the tests of whole programs share: a tiny pack that reads images, with several tasks, and files to embed."""
+"""Fixtures of the tests of whole programs: a tiny pack that reads images, with several tasks, and files to embed."""
 
 from __future__ import annotations
 

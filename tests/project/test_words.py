@@ -13,6 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for folder in ("runtime", "export", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+NAMES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
+DOCUMENTS = [*(ROOT / name for name in NAMES), *sorted((ROOT / "docs").glob("*.md"))]
 # A docstring names the thing, or begins with an imperative verb.
 RELATIVE = re.compile(r"(What|How|Which|Where|Whether|That|When|Who|Why)\b")
 # Metaphors of our own, each with words that say the same: docs/glossary.md.
@@ -49,7 +52,7 @@ def messages(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
-        for path in FILES
+        for path in [*FILES, *TESTS]
         for line, text in docstrings(ast.parse(path.read_text("utf-8")))
         if RELATIVE.match(text)
     ]
@@ -67,3 +70,9 @@ def test_no_metaphors(folder: str) -> None:
         for line, text in sorted({*docstrings(tree), *messages(tree), *comments(source)}):
             wrong += [f"{path.relative_to(ROOT)}:{line}: {found[0]!r}" for found in BANNED.finditer(text)]
     assert wrong == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_no_metaphors_in_documents(path: Path) -> None:
+    prose = re.sub(r"`[^`\n]+`", "", path.read_text("utf-8"))
+    assert [word[0] for word in BANNED.finditer(prose)] == []

@@ -1,4 +1,4 @@
-"""What the runtime's tests share: the tiny pack, a copy of it to break, and opened embedders.
+"""Fixtures of the runtime's tests: the tiny pack, a copy of it to break, and opened embedders.
 
 Nothing here needs more than the runtime's own dependencies, pytest and hypothesis.
 """

@@ -26,7 +26,7 @@ HEAVY = {
 
 
 def run_python(code: str, *arguments: str) -> Any:
-    """What a fresh interpreter prints, read as JSON; a warning there is an error."""
+    """Output of a fresh interpreter, parsed as JSON; a warning there is an error."""
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 

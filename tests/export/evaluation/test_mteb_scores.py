@@ -1,4 +1,4 @@
-"""What mteb sees of a pack."""
+"""A pack as a model of mteb."""
 
 from __future__ import annotations
 

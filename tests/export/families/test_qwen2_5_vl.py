@@ -330,7 +330,7 @@ def test_every_matrix_of_a_task_is_merged(v4: Exported) -> None:
 
 
 def external(path: Path) -> dict[str, tuple[str, int, int]]:
-    """Where the tensors of a graph are: file, offset, bytes."""
+    """Places of the tensors of a graph: file, offset, bytes."""
     tensors = [value.const_value for value in ir.load(path).graph.initializers.values()]
     return {
         str(tensor.name): (str(tensor.location), tensor.offset or 0, tensor.length or 0)

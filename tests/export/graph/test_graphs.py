@@ -229,7 +229,7 @@ class OneLinear:
     def quantized(
         self, tokens: Float32, stored: Mapping[str, npt.NDArray[Any]]
     ) -> tuple[npt.NDArray[np.int64], Float32, int, np.float32]:
-        """What the recipe makes of tokens: integers, each row's largest value, the zero point, the step."""
+        """Tokens quantized by the recipe: integers, each row's largest value, the zero point, the step."""
         value, zero, steps = tokens, 128, 127
         if self.moved:
             value = (tokens - self.moved["shift"]) / self.moved["scale"]

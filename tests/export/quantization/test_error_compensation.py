@@ -1,4 +1,4 @@
-"""What layers read behind quantized ones: it is seen as it is, and weights make up for what is lost."""
+"""Inputs of layers after quantized ones are measured, and weights are corrected for their errors."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_nothing_lost_changes_nothing() -> None:
 
 
 def test_few_tokens_are_damped_more() -> None:
-    """What goes with what arrives by chance is no pattern to follow."""
+    """A chance correlation is not used for a correction."""
     weights, moved = random(7, 64, seed=5), []
     for count in (900, 50):
         exact = random(count, 64)

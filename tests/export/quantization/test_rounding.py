@@ -62,7 +62,7 @@ def test_uncorrelated_activations_give_nearest(variances: str) -> None:
 
 
 def test_much_damping_gives_nearest() -> None:
-    """What few tokens show is followed less."""
+    """Fewer tokens have less weight."""
     matrix = weights(9, 60)
     scales = np.abs(weights(9, 60, seed=3)) + np.float32(0.1)
     nearest = np.clip(np.rint(matrix / scales), -8, 7)

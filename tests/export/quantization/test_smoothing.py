@@ -1,4 +1,4 @@
-"""How far an activation's channels are rescaled: to less error, not led by a few tokens, in groups where they must."""
+"""Rescaling of an activation's channels: to less error, not led by a few tokens, in groups where they must."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ FORBIDDEN = (
 
 @dataclass
 class Hub:
-    """What the server has and does; `log` holds method, path below the repository, and the Range header."""
+    """State of the server; `log` holds method, path below the repository, and the Range header."""
 
     commits: dict[str, Mapping[str, bytes]]
     main: str = FIRST
@@ -170,7 +170,7 @@ def hub(model: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def turn_to(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What HF_ENDPOINT and HF_HOME do when huggingface_hub is imported; no waits between its attempts."""
+    """Effects of HF_ENDPOINT and HF_HOME on the import of huggingface_hub; no waits between its attempts."""
     close_session()
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE", "HF_DEBUG"):
         monkeypatch.delenv(name, raising=False)

@@ -61,7 +61,7 @@ def rows_of_a_batch(encoder: Encoder) -> int:
 
 
 def loads_prepared(pack: Path, monkeypatch: pytest.MonkeyPatch, weights: str = "fp32") -> bool:
-    """Whether Embedder takes a prepared graph; its vectors are right in any case."""
+    """True if Embedder takes a prepared graph; its vectors are right in any case."""
     loaded: list[Path] = []
     original = GraphSession.__init__
 

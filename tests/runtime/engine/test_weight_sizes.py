@@ -1,4 +1,4 @@
-"""What a graph file says about its weights, read without onnx."""
+"""Sizes of the weights of a graph file, read without onnx."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def write(path: Path, header: bytes, data: bytes = b"\0" * 4, length: int | None
 
 
 def refusal(path: Path) -> str:
-    """What the reader finds wrong with a file, without the frame that is always the same."""
+    """Fault in the reader's message for a file, without the constant parts of the message."""
     with pytest.raises(InputError) as caught:
         open_safetensors(path)
     prefix, suffix = f"{path}: not a valid safetensors file: ", "; copy or download it again"
