@@ -29,7 +29,8 @@ def code_blocks(text: str, language: str) -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_every_path_exists(document: Path) -> None:
     text = (ROOT / document).read_text("utf-8")
-    names = re.findall(r"`((?:runtime|export|tests|benchmarks|training|docs)/[\w./-]*)`", text)
+    spans = " ".join(re.findall(r"`([^`\n]+)`", text))
+    names = re.findall(r"(?<![\w./-])(?:runtime|export|tests|benchmarks|training|docs)/[\w./-]*", spans)
     assert [name for name in names if not (ROOT / name).exists()] == []
 
 

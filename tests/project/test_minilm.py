@@ -27,7 +27,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> ExportSettings:
     try:
         checkpoint = minilm_folder()
     except CheckpointError as missing:
-        pytest.skip(f"the real weights cannot be had: {missing}")
+        pytest.skip(f"no weights of all-MiniLM-L6-v2: {missing}; `embedpack demo` downloads them to the cache")
     folder = tmp_path_factory.mktemp("minilm")
     # A third of the shipped calibration texts: faster to export, and no easier to come close with.
     calibration = folder / "calibration.jsonl"
