@@ -24,7 +24,7 @@ class VectorOutput:
     name: str  # name of the vector, and prefix of the names of its codes
     axes: tuple[str, ...]  # symbolic axes in front of the dimensions
     dimensions: int
-    int8_scale: float | None = None  # step of int8 codes; None: float32 only, no codes
+    int8_scale: float | None = None  # scale of int8 codes; None: float32 only, no codes
     # Codebook of binary codes; None: no rotation, the center is an input (`center_input`) with default 0.
     codebook: Codebook | None = None
 

@@ -1,6 +1,6 @@
 """Calibration images, drawn at random so that no picture has to be shipped.
 
-They vary in the ways that change activations: smooth colour, noise, sharp edges, lines of text, small and wide formats.
+They vary in the ways that change activations: smooth color, noise, sharp edges, lines of text, small and wide formats.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _waves(rng: np.random.Generator, height: int, width: int) -> Image:
 
 
 def _blocks(rng: np.random.Generator, height: int, width: int) -> Image:
-    """Rectangles of plain colour, as in charts and screenshots."""
+    """Rectangles of plain color, as in charts and screenshots."""
     image = np.full((height, width, 3), 245, np.uint8)
     for _ in range(24):
         top, left = rng.integers(0, height - 8), rng.integers(0, width - 8)

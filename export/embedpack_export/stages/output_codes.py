@@ -1,4 +1,4 @@
-"""Output codes of a task: int8 steps and codebooks, fitted to the exact vectors of its calibration inputs."""
+"""Output codes of a task: int8 scales and codebooks, fitted to the exact vectors of its calibration inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.quantization.codebook_fit import CodebookFit, fit_codebook
 from embedpack_export.stages.closeness import Vectors
 
-# Vectors of other texts may have larger components than those of the calibration; codes beyond 127 steps are clipped.
+# Vectors of other texts may have larger components than those of the calibration; codes beyond 127 are clipped.
 HEADROOM = 1.15
 
 
@@ -25,14 +25,14 @@ HEADROOM = 1.15
 class TaskCodes:
     """Codes of a task, by output: `SENTENCE_EMBEDDING`, and `TOKEN_EMBEDDINGS` if the model has multi-vectors."""
 
-    int8_scales: Mapping[str, float]  # step of the int8 codes
+    int8_scales: Mapping[str, float]  # scale of the int8 codes
     # Codebook of the low-bit codes; empty in a graph of several tasks, which takes the centers as inputs.
     fits: Mapping[str, CodebookFit]
     inputs: int  # number of texts and images that they were fitted to
 
     @property
     def shared(self) -> TaskCodes:
-        """Codes without codebooks: the int8 steps, which all tasks of one switchable graph share."""
+        """Codes without codebooks: the int8 scales, which all tasks of one switchable graph share."""
         return replace(self, fits={})
 
     @property
@@ -56,7 +56,7 @@ class TaskCodes:
 
 
 def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -> dict[str, TaskCodes]:
-    """Fit codes to the exact vectors of each task: codebooks of its own, and int8 steps that all tasks share."""
+    """Fit codes to the exact vectors of each task: codebooks of its own, and int8 scales that all tasks share."""
     ends = {SENTENCE_EMBEDDING: plan.truncate_dims}
     vectors = {SENTENCE_EMBEDDING: {task: of_task.single for task, of_task in exact.items()}}
     if plan.model.tokens is not None:
@@ -78,7 +78,7 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
 
 
 def int8_scale(vectors: Float32) -> float:
-    """Step of the int8 codes of unit vectors [n, d]: the largest component times `HEADROOM` is 127 steps.
+    """Scale of the int8 codes of unit vectors [n, d]: the largest component times `HEADROOM` has the code 127.
 
     Rounded to three digits, so that it does not depend on the last bits of a sum.
     """

@@ -41,9 +41,9 @@ def _strip(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         return _from_lab(image)
     if image.has_transparency_data:
-        colours = image.convert("RGBA")
+        colors = image.convert("RGBA")
         image = Image.new("RGB", image.size, "white")
-        image.paste(colours, mask=colours)
+        image.paste(colors, mask=colors)
     return image.convert("RGB")
 
 
