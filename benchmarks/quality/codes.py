@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.retention import retention, retention_cells
+from benchmarks.retrieval_sets import read_retrieval_sets
 from embedpack import Embeddings, InputError
 from embedpack.errors import unknown
 from embedpack.pack.folder import Pack, read_pack
@@ -25,7 +26,6 @@ from embedpack_export.evaluation.scoring.encoding import VectorPair
 from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.scoring.set_scorers import RetrievalScorer
 from embedpack_export.evaluation.sets.data import RetrievalSet
-from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.reference.cache import CacheKey, ReferenceCache
 from embedpack_export.reference.fp32_variant import Fp32VariantReference

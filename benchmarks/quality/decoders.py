@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.checkpoints.make_v4 import V4Options, make_v4
+from benchmarks.retrieval_sets import read_retrieval_sets
 from embedpack import Embedder
 from embedpack_export.arrays import Float64
-from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.metrics.cosines import row_cosines
 from embedpack_export.metrics.rankings import Ranks, top_columns, top_k_overlap

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.retention import retention, retention_cells
+from benchmarks.retrieval_sets import read_retrieval_sets
 from embedpack import Embedder, InputError, similarity
 from embedpack.pack.task_codec import TaskCodec
 from embedpack.vectors.codes import DTYPES, Precision, code_width
@@ -20,7 +21,6 @@ from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.scoring.set_scorers import MultiVectorScorer
 from embedpack_export.evaluation.scoring.task_evaluation import multi_results
 from embedpack_export.evaluation.sets.data import RetrievalSet
-from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.metrics.rankings import top_columns
 

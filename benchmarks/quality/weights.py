@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from benchmarks.retrieval_sets import read_retrieval_sets
 from embedpack import Embedder, InputError
 from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import WeightsFormat
@@ -24,7 +25,6 @@ from embedpack_export.evaluation.scoring.encoding import VectorPair, encode_set
 from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.scoring.set_scorers import RetrievalScorer
 from embedpack_export.evaluation.sets.data import RetrievalSet
-from embedpack_export.evaluation.sets.discovery import read_retrieval_sets
 from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.metrics.bootstrap import RESAMPLES, interval, resampled_means
 from embedpack_export.metrics.cosines import row_cosines, summarise_cosines

@@ -20,6 +20,13 @@ ReadRows: TypeAlias = Callable[[RowIndex], Float32]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 CHUNK_ROWS = 1024
+MIN_LENGTH = 1e-12
+
+
+def unit_vectors(vectors: Float64) -> Float32:
+    """Vectors [..., dimensions] divided by their lengths; zeros stay zeros."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(lengths, MIN_LENGTH)).astype(np.float32)
 
 
 def row_chunks(rows: int) -> Iterator[tuple[int, int]]:

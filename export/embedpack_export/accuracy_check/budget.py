@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embedpack.pack.manifest import Verdict, WeightsFormat
+from embedpack.pack.manifest import CheckOutcome, WeightsFormat
 from embedpack_export.planning.settings import MAX_LOSS
 
 # Mean cosine of multi-vectors that quantization alone does not go below: a lower one means a damaged head. Rankings by
@@ -23,8 +23,8 @@ class Budget:
         """The budget of a weights format."""
         return MAX_LOSS[weights] if self.max_loss is None else self.max_loss
 
-    def verdict(self, weights: WeightsFormat, loss: float | None, token_cosine: float | None) -> Verdict:
-        """The manifest's verdict on a variant.
+    def outcome(self, weights: WeightsFormat, loss: float | None, token_cosine: float | None) -> CheckOutcome:
+        """Outcome of a variant's check, as in the manifest.
 
         `loss` is None if there were too few texts to rank, `token_cosine` (the mean) if there are no multi-vectors.
         """

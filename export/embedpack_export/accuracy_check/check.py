@@ -133,7 +133,7 @@ class _VariantCheck:
             ranking_loss_95=None if loss is None else loss.interval,
             top_10_overlap=None if loss is None else loss.overlap,
             budget=self.budget.points(weights),
-            verdict=self.budget.verdict(weights, points, None if tokens is None else tokens.cosine_mean),
+            verdict=self.budget.outcome(weights, points, None if tokens is None else tokens.cosine_mean),
             tokens=tokens,
         )
 

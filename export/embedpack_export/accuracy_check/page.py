@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from embedpack.pack.manifest import Check, Manifest, Verdict
+from embedpack.pack.manifest import Check, CheckOutcome, Manifest
 from embedpack_export.accuracy_check.figures import AccuracyFigures, TaskAccuracy
 from embedpack_export.html.axis import Axis
 from embedpack_export.html.page import Badge, Heading, Page, Paragraph, Part, Table, columns
@@ -12,7 +12,7 @@ from embedpack_export.html.plot import Point, Scatter, pareto_front
 
 LOSS = Axis("ranking loss, points of nDCG@10", better="low")
 NO_FIGURE = "–"
-BADGES: dict[Verdict, Badge] = {
+BADGES: dict[CheckOutcome, Badge] = {
     "within budget": Badge("within budget", "good"),
     "over budget": Badge("over budget", "bad"),
     "allowed": Badge("allowed", "open"),
@@ -59,7 +59,7 @@ def _checks(figures: AccuracyFigures) -> Iterator[tuple[str, str, TaskAccuracy]]
 
 def _variants(figures: AccuracyFigures) -> Table:
     numbers = ("ranking loss", "95 % interval", "budget", "top-10 overlap", "cosine mean", "1 %", "lowest", "MB")
-    header = columns(("variant", "task", "verdict"), numbers)
+    header = columns(("variant", "task", "outcome"), numbers)
     rows: list[list[str | Badge]] = []
     for name, task, accuracy in _checks(figures):
         check = accuracy.check

@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference",
         choices=("torch", "graph"),
-        help="full-precision model that the pack is compared with: torch with unmerged adapters, or the float32 graph "
+        help="full-precision model that the pack is compared with: torch with unmerged adapters, or the fp32 graph "
         "(default: torch where the extra 'reference' is installed and the model fits into memory)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing pack")

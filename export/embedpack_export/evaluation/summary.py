@@ -61,8 +61,8 @@ def summarise_tasks(
     for (weights_format, stored), group in groups.items():
         difference = float(np.mean([result.difference for result in group]))
         bounds = interval(np.mean([resampled[id(result)] for result in group], axis=0))
-        verdict = non_inferiority(_rounded(difference), bounds, [result.queries for result in group], margin)
-        pooled.append(PooledResult(weights_format, stored, len(group), verdict))
+        test = non_inferiority(_rounded(difference), bounds, [result.queries for result in group], margin)
+        pooled.append(PooledResult(weights_format, stored, len(group), test))
     return pooled
 
 

@@ -187,6 +187,6 @@ def recommend(rows: Sequence[SweepRow], vectors: VectorKind) -> Recommendation:
 
     return Recommendation(
         vectors,
-        first(lambda verdict: verdict.difference >= -verdict.margin),
-        first(lambda verdict: verdict.outcome == "non-inferior"),
+        first(lambda test: test.difference >= -test.margin),
+        first(lambda test: test.outcome == "non-inferior"),
     )

@@ -40,8 +40,8 @@ def recommendation_text(task: TaskSweep, choice: Recommendation, margin: float) 
 
 def _described(task: TaskSweep, setting: Setting) -> str:
     (row,) = (row for row in task.rows if row.setting == setting)
-    verdict = row.verdict
-    return f"{setting}, {row.bytes} bytes, {verdict.difference:+.3f} points, bound {verdict.low:+.3f} ({verdict})"
+    test = row.verdict
+    return f"{setting}, {row.bytes} bytes, {test.difference:+.3f} points, bound {test.low:+.3f} ({test})"
 
 
 def _row(row: SweepRow) -> tuple[object, ...]:

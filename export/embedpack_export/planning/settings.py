@@ -45,7 +45,7 @@ class ExportSettings:
         max_loss: budget in points of nDCG@10 for all variants; None: MAX_LOSS.
         allow_loss: largest loss of a variant that exceeds MAX_LOSS and passes all the same; the pack records it.
         reference: reference of the accuracy check; None: torch if it is installed and the model fits into memory, else
-            the float32 graph.
+            the fp32 graph.
         overwrite: replace an existing pack.
         seed: seed of all random choices, part of the manifest.
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from embedpack.errors import CheckpointError, unknown
+from embedpack.pack.manifest import choose_prompt
 from embedpack_export.families import Model, Prompts
 from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.sources.peft_adapter import PeftAdapter, read_adapter
@@ -28,14 +29,9 @@ class TaskPlan:
     prompts: Mapping[str, str]  # text prefixes by prompt name
     default_prompt_name: str | None  # prompt of inputs without a prompt name; None: no prefix
 
-    def prompt_name(self, wanted: str | None) -> str | None:
-        """Name of the prompt `wanted` if the task has it, else of the default prompt; None: no prompt."""
-        return wanted if wanted in self.prompts else self.default_prompt_name
-
     def prompt(self, wanted: str | None) -> str:
-        """Text prefix of the prompt that `prompt_name` chooses."""
-        name = self.prompt_name(wanted)
-        return "" if name is None else self.prompts[name]
+        """Text prefix of the prompt `wanted`, or else of the default prompt."""
+        return choose_prompt(self.prompts, self.default_prompt_name, wanted)
 
 
 def plan_tasks(

@@ -61,10 +61,10 @@ def fit_codebook(vectors: Float32, ends: Sequence[int], *, rotate: bool, seed: i
         # A center costs nothing. A rotation costs a matrix, so its gain must exceed the standard error.
         needed = 0.0 if steps == CENTER else float(gain.std(ddof=1)) / len(gain) ** 0.5
         best = steps if gain.mean() > needed else best
-    agreement = {_name(steps): _rounded_means(by_precision) for steps, by_precision in recall.items()}
-    percent = ", ".join(f"{precision} {value:.0%}" for precision, value in agreement[_name(best)].items())
+    recalls = {_name(steps): _rounded_means(by_precision) for steps, by_precision in recall.items()}
+    percent = ", ".join(f"{precision} {value:.0%}" for precision, value in recalls[_name(best)].items())
     logger.info("codes: %s kept; recall of the ten nearest neighbours: %s", _name(best), percent)
-    return CodebookFit(_codebook(vectors, best, ends, seed), best, agreement)
+    return CodebookFit(_codebook(vectors, best, ends, seed), best, recalls)
 
 
 def _codebook(vectors: Float32, steps: Steps, ends: Sequence[int], seed: int) -> Codebook:

@@ -43,7 +43,7 @@ def choose_reference(
         return torch
     obstacle = obstacle or _refusal(torch, plan)
     if obstacle is not None:
-        logger.warning("reference: the graph in float32, not torch: %s", obstacle)
+        logger.warning("reference: the fp32 graph, not torch: %s", obstacle)
         return RecordedReference(plan, recorded)
     logger.info("reference: torch with unmerged adapters")
     return torch
@@ -55,7 +55,7 @@ def _obstacle(plan: ExportPlan) -> Exception | None:
         if importlib.util.find_spec(package) is None:
             return MissingExtraError("reference", package)
     if reads_images(plan):
-        return InputError("models that read images are compared with the graph in float32")
+        return InputError("models that read images are compared with the fp32 graph")
     needed, available = int(plan.parameters * BYTES_PER_PARAMETER), available_memory()
     if available is not None and needed > available:
         return InputError(f"it needs about {needed // MEGABYTE} MB of memory, {available // MEGABYTE} MB are available")

@@ -67,8 +67,8 @@ def _print_codes(label: str, task: str, codes: CodeCalibration) -> None:
     """Print the steps that calibration kept, and the recall of the codes with and without them."""
     steps = " and ".join(codes.kept) or "no center, no rotation"
     print(f"{label:<11} {task}: {steps}, calibrated on {codes.texts} inputs")
-    for tried, agreement in codes.agreement.items():
-        recall = ", ".join(f"{precision} {100 * share:.1f} %" for precision, share in agreement.items())
+    for tried, recall_at_10 in codes.agreement.items():
+        recall = ", ".join(f"{precision} {100 * share:.1f} %" for precision, share in recall_at_10.items())
         print(f"  recall@10 {tried:<20} {recall}")
 
 

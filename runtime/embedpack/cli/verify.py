@@ -11,7 +11,7 @@ from embedpack.cli.options import add_json, add_pack
 if TYPE_CHECKING:
     from embedpack.pack.folder import Pack
 
-SUMMARY = "Check the digest of every file and prepared graph, and compare golden vectors with the recorded ones."
+SUMMARY = "Check the digest of every file and prepacked graph, and compare golden vectors with the recorded ones."
 EXAMPLES = """\
   embedpack verify packs/minilm
   embedpack verify packs/minilm --json
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         print(msgspec.json.encode({"files": files, "prepared": prepared, "golden": worst}).decode())
     else:
         golden = ", ".join(f"{name} {difference:.0e}" for name, difference in worst.items())
-        cached = f" and {prepared} prepared graphs" if prepared else ""
+        cached = f" and {prepared} prepacked graphs" if prepared else ""
         print(f"{options.pack}: OK; {files} files{cached}; 1 - cosine to the golden vectors: {golden}")
     return 0
 
@@ -62,5 +62,5 @@ def _check_prepared(pack: Pack, variant: str, cache: Path) -> int:
         if number:
             check_golden(pack, variant, cache)
     except PackError as cause:
-        raise PackError(f"{cause}; the prepared graph is damaged: run embedpack prepare again") from cause
+        raise PackError(f"{cause}; the prepacked graph is damaged: run embedpack prepare again") from cause
     return number

@@ -1,1 +1,1 @@
-"""Graph execution with onnxruntime: sessions, batching, memory plan, prepared graphs."""
+"""Graph execution with onnxruntime: sessions, batching, memory plan, prepacked graphs."""

@@ -72,7 +72,7 @@ class PreparedGraph:
 
 
 def cache_folder() -> Path | None:
-    """Folder of prepared graphs: below $EMBEDPACK_CACHE, else below the user's cache; None: there is none."""
+    """Folder of prepacked graphs: below $EMBEDPACK_CACHE, else below the user's cache; None: there is none."""
     cache = runtime_cache()
     return None if cache is None else cache / "prepared"
 

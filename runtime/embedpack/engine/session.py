@@ -22,7 +22,7 @@ ORT_ERRORS: tuple[type[Exception], ...] = tuple(
 )
 # onnxruntime's Python code raises ValueError if a graph has no such output or input.
 RUN_ERRORS: tuple[type[Exception], ...] = (ValueError, *ORT_ERRORS)
-# Name of the weights file next to a saved graph.
+# Name of the weights file next to a prepacked graph.
 SAVED_WEIGHTS = "weights.bin"
 # Smaller tensors stay in the graph's file.
 SAVED_MIN_BYTES = 1024

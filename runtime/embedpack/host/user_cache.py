@@ -30,7 +30,7 @@ def user_cache() -> Path | None:
 def runtime_cache() -> Path | None:
     """$EMBEDPACK_CACHE, or the user's cache if the variable is unset; None: there is none.
 
-    Below it lie prepared graphs (`embedpack.engine.prepared`) and checked digests (`embedpack.pack.digests`).
+    Below it lie prepacked graphs (`embedpack.engine.prepared`) and checked digests (`embedpack.pack.digests`).
     """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen is None:

@@ -6,7 +6,7 @@ docs/pack-format.md describes the format on one screen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -22,7 +22,7 @@ Pooling = Literal["mean", "cls", "last"]
 Modality = Literal["text", "text+image"]
 AdapterMode = Literal["merged", "switchable"]
 CodeStep = Literal["center", "rotation"]
-Verdict = Literal["within budget", "over budget", "allowed", "not judged"]
+CheckOutcome = Literal["within budget", "over budget", "allowed", "not judged"]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=20)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
@@ -144,6 +144,12 @@ class CodeCalibration(Strict, frozen=True):
     agreement: dict[str, dict[LowBit, Share]]
 
 
+def choose_prompt(prompts: Mapping[str, str], default_name: str | None, wanted: str | None) -> str:
+    """Text prefix of the prompt `wanted` if there is one of this name, else of the default prompt; "" without both."""
+    name = wanted if wanted in prompts else default_name
+    return "" if name is None else prompts[name]
+
+
 class Task(Strict, frozen=True):
     """A task: its prompts, its adapter, and the codes of its vectors.
 
@@ -168,9 +174,8 @@ class Task(Strict, frozen=True):
         return wanted if wanted in self.prompts else self.default_prompt_name
 
     def prompt(self, wanted: str | None) -> str:
-        """Text prefix of the prompt that `prompt_name` chooses."""
-        name = self.prompt_name(wanted)
-        return "" if name is None else self.prompts[name]
+        """Text prefix of the prompt `wanted`, or else of the default prompt."""
+        return choose_prompt(self.prompts, self.default_prompt_name, wanted)
 
 
 class TokenAccuracy(Strict, frozen=True):
@@ -199,7 +204,7 @@ class Check(Strict, frozen=True):
     """Accuracy check of a task: vectors of the finished pack compared with those of a reference.
 
     Attributes:
-        reference: "torch": the checkpoint with unmerged adapters; "fp32 graph": the exporter's float32 graph.
+        reference: "torch": the checkpoint with unmerged adapters; "fp32 graph": the exporter's unquantized graph.
         texts: number of calibration texts, each with its prompt.
         cosine_mean, cosine_p1, cosine_min: mean, 1st percentile and minimum of the cosines with the reference.
         ranking_loss: loss of self-retrieval in points of nDCG@10; null: too few texts.
@@ -219,7 +224,7 @@ class Check(Strict, frozen=True):
     ranking_loss_95: tuple[float, float] | None
     top_10_overlap: Share | None
     budget: Annotated[float, msgspec.Meta(ge=0)]
-    verdict: Verdict
+    verdict: CheckOutcome
     tokens: TokenAccuracy | None
 
 

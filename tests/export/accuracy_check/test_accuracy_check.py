@@ -90,7 +90,7 @@ def test_a_good_pack_passes(home: Path) -> None:
     found.raise_failures(home / "pack")
 
 
-def test_the_manifest_tells_the_verdicts(home: Path) -> None:
+def test_the_manifest_has_the_outcomes(home: Path) -> None:
     manifest = read_pack(home / "pack").manifest
     budgets = {"fp32": 0.05, "int8": 0.3}
     assert len(manifest.variants) == 6
@@ -127,7 +127,7 @@ def test_the_report_holds_the_figures_of_the_manifest(home: Path) -> None:
     assert full.ranking_loss < codes["2bit", 32].ranking_loss < codes["binary", 8].ranking_loss
 
 
-def test_the_page_tells_variants_and_verdicts(home: Path) -> None:
+def test_the_page_has_variants_and_outcomes(home: Path) -> None:
     page = (home / "pack" / "report" / "index.html").read_text("utf-8")
     for name in read_pack(home / "pack").manifest.variants:
         assert f'<th scope="row">{name}</th>' in page
@@ -135,7 +135,7 @@ def test_the_page_tells_variants_and_verdicts(home: Path) -> None:
     assert "transformers in float32 with unmerged adapters" in page
 
 
-def test_inspect_tells_verdicts_and_the_place_of_the_report(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_prints_outcomes_and_the_place_of_the_report(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(home / "pack")]) == 0
     told = capsys.readouterr().out
     assert told.count("within budget: loss of 0.") == 8
@@ -271,7 +271,7 @@ def test_an_adapter_that_was_left_out_is_told(home: Path, tmp_path: Path) -> Non
     ],
 )
 def test_verdicts_on_int8(loss: float | None, token_cosine: float | None, allowed: float | None, verdict: str) -> None:
-    assert Budget(allow_loss=allowed).verdict("int8", loss, token_cosine) == verdict
+    assert Budget(allow_loss=allowed).outcome("int8", loss, token_cosine) == verdict
 
 
 @pytest.fixture(scope="module")
@@ -441,7 +441,7 @@ def test_the_log_tells_why_torch_does_not_judge(
     with caplog.at_level(logging.WARNING, "embedpack"):
         found = export(checked_export(home / "toy", tmp_path / "pack", adapters(home), weights=("fp32",)))
     assert found.variants["code-fp32"].checks["code"].reference == "fp32 graph"
-    assert f"reference: the graph in float32, not torch: {reason}" in caplog.text
+    assert f"reference: the fp32 graph, not torch: {reason}" in caplog.text
     if value is None:
         with pytest.raises(MissingExtraError, match="torch"):
             export(checked_export(home / "toy", tmp_path / "other", adapters(home), reference="torch"))

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.retrieval_sets import read_retrieval_sets
 from embedpack.errors import InputError
 from embedpack_export.evaluation.sets.assignment import task_of
 from embedpack_export.evaluation.sets.data import PairSet, RetrievalSet
-from embedpack_export.evaluation.sets.discovery import find_sets, read_retrieval_sets, read_sets
+from embedpack_export.evaluation.sets.discovery import find_sets, read_sets
 from tests.helpers.evaluation_sets import write_data, write_lines, write_retrieval
 from tests.helpers.exports import exactly
 

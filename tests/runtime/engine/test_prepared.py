@@ -447,7 +447,7 @@ def test_verify_checks_the_prepared_graphs_too(tiny: Path, cache: Path, capsys: 
     assert json.loads(capsys.readouterr().out)["prepared"] == 1
     flip(folder / SAVED_WEIGHTS)
     assert main(["verify", str(tiny)]) == 1
-    message = f"embedpack: {folder / SAVED_WEIGHTS}: changed since it was prepared; the prepared graph is damaged: run"
+    message = f"embedpack: {folder / SAVED_WEIGHTS}: changed since it was prepared; the prepacked graph is damaged: run"
     assert message in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embedpack.errors import InputError, unknown
-from embedpack_export.evaluation.sets.data import AnySet, PairSet, RetrievalSet
+from embedpack_export.evaluation.sets.data import AnySet, PairSet
 from embedpack_export.evaluation.sets.reading import SetFolder, open_set_folder, read_set
 
 MIN_LIMIT = 2
@@ -53,22 +53,6 @@ def read_sets(data: Path, names: Sequence[str] = (), limit: int | None = None) -
             raise InputError(f"{data}: {unknown('set', name, list(folders))}")
     sets = [read_set(folders[name]) for name in dict.fromkeys(names or folders)]
     return sets if limit is None else [_limited(evaluation_set, limit) for evaluation_set in sets]
-
-
-def read_retrieval_sets(data: Path, names: Sequence[str], limit: int | None = None) -> list[RetrievalSet]:
-    """Read sets of queries and documents; arguments as for `read_sets`.
-
-    Raises:
-        InputError: as `read_sets`, or one of the sets is a pair set.
-    """
-    sets = []
-    for evaluation_set in read_sets(data, names, limit):
-        if not isinstance(evaluation_set, RetrievalSet):
-            raise InputError(
-                f"{data / evaluation_set.name}: a set of pairs; here a set with queries and documents is needed"
-            )
-        sets.append(evaluation_set)
-    return sets
 
 
 def _limited(evaluation_set: AnySet, limit: int) -> AnySet:

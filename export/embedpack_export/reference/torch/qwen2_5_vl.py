@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from embedpack.errors import InputError, MissingExtraError
 from embedpack.progress import Progress
 from embedpack.vectors.arrays import Float32
-from embedpack_export.arrays import Float64
+from embedpack_export.arrays import Float64, unit_vectors
 
 try:
     import torch
@@ -32,7 +32,6 @@ except ModuleNotFoundError as cause:
 
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
 MAX_TOKENS = 32_768
-MIN_LENGTH = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +94,9 @@ class V4Reference:
             for item in inputs:
                 model_input = self._process(item)
                 states = self._hidden_states(model_input)
-                single.append(_unit(self._pooled(model_input, states)))
+                single.append(unit_vectors(self._pooled(model_input, states)))
                 if self._model.multi_vector_projector is not None:
-                    multi.append(_unit(self._projected(states)))
+                    multi.append(unit_vectors(self._projected(states)))
                 progress.advance(1)
         return V4Vectors(np.stack(single), multi)
 
@@ -168,8 +167,3 @@ def _tokenizer(folder: Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
-
-
-def _unit(vectors: Float64) -> Float32:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(lengths, MIN_LENGTH)).astype(np.float32)

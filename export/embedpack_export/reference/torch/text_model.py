@@ -13,7 +13,7 @@ from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.manifest import Pooling
 from embedpack.progress import Progress
 from embedpack.vectors.arrays import Float32
-from embedpack_export.arrays import Float64
+from embedpack_export.arrays import Float64, unit_vectors
 from embedpack_export.families import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.protocol import Input
@@ -63,7 +63,9 @@ class TextModel:
         """
         texts = texts_of(inputs)
         return np.stack(
-            self._run(texts, prompt, lambda states: _unit(_pool(states.numpy().astype(np.float64), self._pooling)))
+            self._run(
+                texts, prompt, lambda states: unit_vectors(_pool(states.numpy().astype(np.float64), self._pooling))
+            )
         )
 
     def encode_multi(self, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
@@ -75,7 +77,9 @@ class TextModel:
         if self._projector is None:
             raise InputError("this model has no head for multi-vectors")
         projector = self._projector
-        return self._run(texts_of(inputs), prompt, lambda states: _unit(projector(states).numpy().astype(np.float64)))
+        return self._run(
+            texts_of(inputs), prompt, lambda states: unit_vectors(projector(states).numpy().astype(np.float64))
+        )
 
     def _run(self, texts: Sequence[str], prompt: str, head: Callable[[torch.Tensor], Float32]) -> list[Float32]:
         """Apply a head to the last hidden states of each text."""
@@ -121,7 +125,3 @@ def _pool(states: Float64, pooling: Pooling) -> Float64:
     if pooling == "mean":
         return states.mean(1)
     return states[:, 0 if pooling == "cls" else -1]
-
-
-def _unit(vectors: Float64) -> Float32:
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
