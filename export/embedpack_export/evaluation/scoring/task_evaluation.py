@@ -171,17 +171,27 @@ def multi_results(
             progress.advance(1)
 
 
-def _labeled_cosines(set_run: SetRun, vectors: VectorPair) -> tuple[Float64, list[str], list[str]]:
+@dataclass(frozen=True, eq=False)
+class _LabeledCosines:
+    """Cosines of the inputs of a set, float64 [inputs], with the language and length group of each."""
+
+    cosines: Float64
+    languages: list[str]
+    lengths: list[str]
+
+
+def _labeled_cosines(set_run: SetRun, vectors: VectorPair) -> _LabeledCosines:
     """Return the cosines of full vectors with the reference's, and the language and length group of each input."""
     exact = set_run.single.reference
     cosines = np.concatenate(
         [row_cosines(vectors.left.codes, exact.left.codes), row_cosines(vectors.right.codes, exact.right.codes)]
     )
     lengths = [info.length for info in (*set_run.left_infos, *set_run.right_infos)]
-    return cosines, list(set_run.evaluation_set.languages), lengths
+    return _LabeledCosines(cosines, list(set_run.evaluation_set.languages), lengths)
 
 
-def _grouped(variant: str, parts: Sequence[tuple[Float64, list[str], list[str]]]) -> CosineGroups:
-    cosines = np.concatenate([part[0] for part in parts])
-    languages, lengths = ([label for part in parts for label in part[place]] for place in (1, 2))
+def _grouped(variant: str, parts: Sequence[_LabeledCosines]) -> CosineGroups:
+    cosines = np.concatenate([part.cosines for part in parts])
+    languages = [label for part in parts for label in part.languages]
+    lengths = [label for part in parts for label in part.lengths]
     return CosineGroups(variant, summarise_by_label(cosines, languages), summarise_by_label(cosines, lengths))
