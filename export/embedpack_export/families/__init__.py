@@ -1,6 +1,7 @@
 """Model families: one file each, named like the `model_type` of config.json.
 
-A family file defines one object, `FAMILY`. A new family is one new file; no other file changes.
+A family file defines one object, `FAMILY`. A new family is one new file here, and an entry of
+`reference/torch/by_family.py` if transformers' `AutoModel` does not load it (CONTRIBUTING.md, "Add a family").
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,9 +18,6 @@ from embedpack_export.reference.protocol import Input
 if TYPE_CHECKING:
     from embedpack_export.reference.torch.qwen2_5_vl import V4Reference, V4Vectors
 
-# The family with a model of its own here. transformers' AutoModel loads all others, which read texts only.
-READS_IMAGES = "qwen2_5_vl"
-
 
 class TorchModel(Protocol):
     """A loaded model with the adapter of one task; `prompt` is the text prefix of every text."""
@@ -33,7 +31,7 @@ class TorchModel(Protocol):
 
 def reads_images(source: ModelSource) -> bool:
     """True if the family of a checkpoint reads images."""
-    return source.checkpoint.model_type.replace("-", "_") == READS_IMAGES
+    return _family(source).reads_images
 
 
 def open_torch_model(source: ModelSource, task: str | None, pooling: Pooling | None = None) -> TorchModel:
@@ -44,10 +42,16 @@ def open_torch_model(source: ModelSource, task: str | None, pooling: Pooling | N
             such adapters.
         InputError: this family has one pooling only.
     """
-    if not reads_images(source):
-        from embedpack_export.reference.torch.text_model import TextModel
+    return _family(source).open(source, task, pooling)
 
-        return TextModel.load(source, task, pooling)
+
+def _open_text_model(source: ModelSource, task: str | None, pooling: Pooling | None) -> TorchModel:
+    from embedpack_export.reference.torch.text_model import TextModel
+
+    return TextModel.load(source, task, pooling)
+
+
+def _open_qwen2_5_vl(source: ModelSource, task: str | None, pooling: Pooling | None) -> TorchModel:
     if pooling not in (None, source.pooling):
         raise InputError(f"the torch reference of this family has {source.pooling} pooling only")
     from embedpack_export.reference.torch.qwen2_5_vl import V4Reference
@@ -97,3 +101,20 @@ class _TextsAndImages:
                 f"{cut} texts are longer than the {processor.tokenizer.max_tokens} tokens of the pack, and the torch "
                 "reference of this family does not cut texts; leave --reference out, or such sets"
             )
+
+
+@dataclass(frozen=True)
+class TorchFamily:
+    """Torch side of a family: the function that opens its model, and whether the model reads images."""
+
+    open: Callable[[ModelSource, str | None, Pooling | None], TorchModel]
+    reads_images: bool
+
+
+# Families with a model of their own; transformers' AutoModel loads all others, which read texts only.
+OWN_MODELS: Mapping[str, TorchFamily] = {"qwen2_5_vl": TorchFamily(_open_qwen2_5_vl, reads_images=True)}
+AUTO_MODEL = TorchFamily(_open_text_model, reads_images=False)
+
+
+def _family(source: ModelSource) -> TorchFamily:
+    return OWN_MODELS.get(source.checkpoint.model_type.replace("-", "_"), AUTO_MODEL)
