@@ -59,7 +59,7 @@ INTERRUPTIONS = {
     "codebooks": "embedpack_export.stages.output_codes.write_codebooks",
     "graph": "embedpack_export.stages.graph_writer.GraphWriter.finish",
     "check": "embedpack_export.assembly.pack_builder.check_forms",
-    "measuring": "embedpack_export.pipeline.accuracy",
+    "measuring": "embedpack_export.pipeline.rounding_cosines",
     "licence": "embedpack_export.assembly.manifest.pack_license",
     "manifest": "embedpack_export.assembly.manifest.write_manifest",
     "comparison": "embedpack_export.accuracy_check.writing.check_pack",
