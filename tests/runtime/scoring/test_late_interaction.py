@@ -101,11 +101,16 @@ def test_document_cut_by_a_block_keeps_its_largest_products(
     assert np.array_equal(maxsim(queries, documents), exactly(queries, documents))
 
 
-@pytest.mark.parametrize(("left", "right"), COSINES)
-def test_many_vectors_over_several_blocks(left: str, right: str) -> None:
+@pytest.mark.parametrize(
+    ("left", "right", "share"), [("float32", "float32", 1), *((left, right, 8) for left, right in COSINES)]
+)
+def test_many_vectors_over_several_blocks(monkeypatch: pytest.MonkeyPatch, left: str, right: str, share: int) -> None:
+    """Blocks of the usual size for float32, and of an eighth with an eighth of the inputs for every precision."""
+    monkeypatch.setattr(late_interaction, "QUERY_ROWS", late_interaction.QUERY_ROWS // share)
+    monkeypatch.setattr(late_interaction, "BLOCK_VALUES", late_interaction.BLOCK_VALUES // share**2)
     rng = np.random.default_rng(0)
-    queries = make(rng.integers(20, 60, 40).tolist(), left, 1, dimensions=128)
-    documents = make(rng.integers(1, 300, 60).tolist(), right, 2, dimensions=128)
+    queries = make(rng.integers(20, 60, 40 // share).tolist(), left, 1, dimensions=128)
+    documents = make(rng.integers(1, 300, 60 // share).tolist(), right, 2, dimensions=128)
     assert len(queries.codes) > late_interaction.QUERY_ROWS
     assert len(documents.codes) > late_interaction.BLOCK_VALUES // late_interaction.QUERY_ROWS
     assert np.allclose(maxsim(queries, documents), by_definition(queries, documents), rtol=1e-5, atol=1e-5)
