@@ -26,6 +26,7 @@ from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import read_pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, output_for
 from embedpack.pack.manifest import AdapterMode
+from embedpack.pack.prompts import NO_PROMPT
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import (
     DTYPES,
@@ -163,7 +164,8 @@ class Embedder:
                 pathlib.Path, bytes, or a uint8 array [height, width, 3]. An iterator, e.g. `pdf_pages("report.pdf")`,
                 is read in windows of many texts or a few images.
             task: of a switchable variant: one for all inputs, or one for each; one for all of an iterator.
-            prompt_name: one of `prompts`, e.g. "query"; default: that of the task. Images have no prompt.
+            prompt_name: one of `prompts`, e.g. "query"; "": no prompt; default: that of the task. Images have no
+                prompt.
             truncate_dim: one of `truncate_dims`; default: no truncation.
             precision: "float32", "float16", "int8", "4bit", "2bit", "ternary" or "binary".
             on_long: "truncate" cuts texts at the model's limit of tokens and logs how many were cut; "error" refuses
@@ -286,7 +288,7 @@ class Embedder:
     def _prompt(self, task: str, name: str | None) -> str:
         """Prefix of a task's texts under a prompt name; None: the task's default."""
         chosen = self.pack.manifest.tasks[task]
-        if name is not None and (not isinstance(name, str) or name not in chosen.prompts):
+        if name not in (None, NO_PROMPT) and (not isinstance(name, str) or name not in chosen.prompts):
             raise InputError(f"{unknown('prompt_name', name, chosen.prompts)} (task {task!r})")
         return chosen.prompt(name)
 

@@ -167,6 +167,7 @@ def test_default_prompt_is_used_unless_another_is_named(pack: Path, edit: Edit, 
     model = Embedder(pack, weights="fp32", threads=1)
     assert np.array_equal(model.encode("a cat").codes, fp32.encode("query: a cat").codes)
     named = model.encode("a cat", prompt_name="passage")
+    assert np.array_equal(model.encode("a cat", prompt_name="").codes, fp32.encode("a cat").codes)
     assert np.array_equal(named.codes, fp32.encode("passage: a cat").codes)
 
 

@@ -53,7 +53,7 @@ def test_task_must_be_named_where_there_are_several(pack: Path, edit: Edit) -> N
             {"prompt_name": "querry"},
             "unknown prompt_name 'querry'; known: query, passage; did you mean 'query'? (task 'default')",
         ),
-        ({"prompt_name": ""}, "unknown prompt_name ''; known: query, passage (task 'default')"),
+        ({"prompt_name": " "}, "unknown prompt_name ' '; known: query, passage (task 'default')"),
         ({"truncate_dim": 12}, "unknown truncate_dim 12; known: 8, 16, 32"),
         ({"truncate_dim": 0}, "unknown truncate_dim 0; known: 8, 16, 32"),
         ({"truncate_dim": 64}, "unknown truncate_dim 64; known: 8, 16, 32"),

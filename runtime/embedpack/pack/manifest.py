@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from embedpack.pack.prompts import NO_PROMPT
 from embedpack.vectors.codebook import LowBit
 
 MANIFEST_NAME = "pack.json"
@@ -145,9 +146,12 @@ class CodeCalibration(Strict, frozen=True):
 
 
 def choose_prompt(prompts: Mapping[str, str], default_name: str | None, wanted: str | None) -> str:
-    """Text prefix of the prompt `wanted` if there is one of this name, else of the default prompt; "" without both."""
+    """Text prefix of the prompt `wanted` if there is one of this name, else of the default prompt; "" without both.
+
+    NO_PROMPT as `wanted` is no prefix.
+    """
     name = wanted if wanted in prompts else default_name
-    return "" if name is None else prompts[name]
+    return "" if name is None or wanted == NO_PROMPT else prompts[name]
 
 
 class Task(Strict, frozen=True):

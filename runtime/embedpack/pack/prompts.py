@@ -1,0 +1,37 @@
+"""Prompts of the two sides of a search: queries and documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+# Names in the order of sentence-transformers' `encode_query` and `encode_document`.
+QUERY_NAMES = ("query",)
+DOCUMENT_NAMES = ("document", "passage", "corpus")
+# Prompt name of inputs without a prefix, also if the task has a default prompt.
+NO_PROMPT = ""
+
+
+class Prompted(Protocol):
+    """Anything with prompts: a task of a manifest, a task of an export plan."""
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Text prefixes by prompt name."""
+
+
+def query_prompt(task: Prompted) -> str:
+    """Name of the prompt of queries; NO_PROMPT if the task has none, as in `encode_query` of sentence-transformers."""
+    return _first(task, QUERY_NAMES)
+
+
+def document_prompt(task: Prompted) -> str:
+    """Name of the prompt of documents: document, passage or corpus, the first that the task has; else NO_PROMPT.
+
+    The default prompt is not used, as in `encode_document` of sentence-transformers: it may be that of queries.
+    """
+    return _first(task, DOCUMENT_NAMES)
+
+
+def _first(task: Prompted, names: Sequence[str]) -> str:
+    return next((name for name in names if name in task.prompts), NO_PROMPT)

@@ -1,0 +1,45 @@
+"""Prompts of queries and documents: the names of sentence-transformers, never the other side's prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedpack.pack.manifest import choose_prompt
+from embedpack.pack.prompts import DOCUMENT_NAMES, NO_PROMPT, QUERY_NAMES, document_prompt, query_prompt
+
+NAMES = ("query", "document", "passage", "corpus", "clustering")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    prompts: dict[str, str] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("names", "query", "document"),
+    [
+        ((), NO_PROMPT, NO_PROMPT),
+        (("query",), "query", NO_PROMPT),
+        (("passage",), NO_PROMPT, "passage"),
+        (("query", "corpus"), "query", "corpus"),
+        (("corpus", "passage", "query"), "query", "passage"),
+        (("corpus", "passage", "document"), NO_PROMPT, "document"),
+        (("clustering",), NO_PROMPT, NO_PROMPT),
+    ],
+)
+def test_names(names: Sequence[str], query: str, document: str) -> None:
+    task = Prompts({name: f"{name}: " for name in names})
+    assert (query_prompt(task), document_prompt(task)) == (query, document)
+
+
+@given(st.sets(st.sampled_from(NAMES)), st.data())
+def test_no_side_has_the_prompt_of_another_side(names: set[str], data: st.DataObject) -> None:
+    task = Prompts({name: f"{name}: " for name in names})
+    default = data.draw(st.sampled_from([None, *sorted(names)]))
+    for name, own in ((query_prompt(task), QUERY_NAMES), (document_prompt(task), DOCUMENT_NAMES)):
+        assert choose_prompt(task.prompts, default, name) in ("", *(f"{wanted}: " for wanted in own))
