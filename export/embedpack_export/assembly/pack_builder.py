@@ -12,6 +12,8 @@ import onnx
 import onnx_ir as ir
 
 from embedpack.engine.golden import Golden
+from embedpack.engine.graph_check import OPERATORS
+from embedpack.errors import PackError
 from embedpack.pack.manifest import Accuracy, Task, Variant, VisionGraph, WeightsFormat
 from embedpack_export.graph.builder import OPSET
 from embedpack_export.graph.external_data import WeightStore
@@ -25,37 +27,45 @@ logger = logging.getLogger("embedpack")
 MIN_ONNXRUNTIME = "1.24.1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WrittenGraph:
     """A graph file that passed its checks."""
 
     path: Path
+    graph: ir.Graph
 
     @classmethod
     def check(cls, path: Path) -> WrittenGraph:
-        """Check a graph; raises PackError if it contains a pattern that is slow on CPUs."""
+        """Check a graph; PackError if it has a form that is slow on CPUs, or an operator that the runtime refuses."""
         onnx.checker.check_model(str(path), full_check=True)
         model = ir.load(path)
         check_forms(model, path)
-        return cls(path)
+        written = cls(path, model.graph)
+        for name in written.operators:
+            if name not in OPERATORS:
+                raise PackError(
+                    f"{path.name}: the runtime refuses graphs with the operator {name!r}; "
+                    "write another, or add it to the operators of embedpack/engine/graph_check.py"
+                )
+        return written
 
     @property
     def external_data(self) -> tuple[str, ...]:
         """Files of the weights."""
-        tensors = [value.const_value for value in ir.load(self.path).graph.initializers.values()]
+        tensors = [value.const_value for value in self.graph.initializers.values()]
         return tuple(sorted({str(item.location) for item in tensors if isinstance(item, ir.ExternalTensor)}))
 
     @property
     def static_activations(self) -> tuple[str, ...]:
         """Names of the activations that are quantized with one step for all rows, in the order of the graph."""
-        nodes = [node for node in ir.load(self.path).graph if node.op_type == "QuantizeLinear"]
+        nodes = [node for node in self.graph if node.op_type == "QuantizeLinear"]
         steps = [node.inputs[1].name or "" for node in nodes if node.inputs[1] is not None]
         return tuple(name.removesuffix(STEP) for name in steps if name.endswith(STEP))
 
     @property
     def operators(self) -> tuple[str, ...]:
         """Operators of the graph, as domain.operator."""
-        return tuple(sorted({f"{node.domain or 'ai.onnx'}.{node.op_type}" for node in ir.load(self.path).graph}))
+        return tuple(sorted({f"{node.domain or 'ai.onnx'}.{node.op_type}" for node in self.graph}))
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 onnxruntime runs any operator and maps any file of the folder that a graph names. The graph is therefore compared with
 the manifest, whose files are checked, and with the operators that embedpack writes: loops, branches, functions, random
-numbers and operators of other domains are not among them. Field numbers are those of onnx.proto3.
+numbers and operators of other domains are not among them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from embedpack.engine import onnx_fields
 from embedpack.errors import PackError
 from embedpack.storage.protobuf import as_message, as_text, read_fields
 
@@ -25,14 +26,6 @@ OPERATORS = frozenset({
         "QuickGelu",
     )),
 })  # fmt: skip
-
-MODEL_GRAPH, MODEL_TRAINING, MODEL_FUNCTION = 7, 20, 25
-GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
-NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN, NODE_OVERLOAD = 4, 5, 7, 8
-ATTRIBUTE_TENSORS = (5, 10)
-# A graph, a sparse tensor, lists of either, and a reference to an attribute of a function.
-ATTRIBUTE_REFUSED = (6, 11, 21, 22, 23)
-TENSOR_EXTERNAL, ENTRY_KEY, ENTRY_VALUE = 13, 1, 2
 
 
 def check_graph(content: bytes, where: str, operators: Collection[str], external_data: Collection[str]) -> None:
@@ -66,38 +59,37 @@ def _compare(where: str, what: str, found: set[str], expected: set[str]) -> None
 def _read_graph(model: memoryview) -> tuple[list[memoryview], list[memoryview]]:
     """Nodes and initializers of a model."""
     fields = list(read_fields(model))
-    if any(number in (MODEL_TRAINING, MODEL_FUNCTION) for number, _ in fields):
+    if any(number in (onnx_fields.MODEL_TRAINING, onnx_fields.MODEL_FUNCTION) for number, _ in fields):
         raise _RefusedError("it has functions or training steps")
-    (graph,) = (as_message(value) for number, value in fields if number == MODEL_GRAPH)
-    parts = [(number, value) for number, value in read_fields(graph)
-             if number in (GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE)]  # fmt: skip
-    if any(number == GRAPH_SPARSE for number, _ in parts):
+    (graph,) = (as_message(value) for number, value in fields if number == onnx_fields.MODEL_GRAPH)
+    parts = list(read_fields(graph))
+    if any(number == onnx_fields.GRAPH_SPARSE for number, _ in parts):
         raise _RefusedError("it has sparse weights")
-    nodes = [as_message(value) for number, value in parts if number == GRAPH_NODE]
-    return nodes, [as_message(value) for number, value in parts if number == GRAPH_INITIALIZER]
+    nodes = [as_message(value) for number, value in parts if number == onnx_fields.GRAPH_NODE]
+    return nodes, [as_message(value) for number, value in parts if number == onnx_fields.GRAPH_INITIALIZER]
 
 
 def _operator(node: memoryview) -> str:
-    names = {NODE_OPERATOR: "", NODE_DOMAIN: "", NODE_OVERLOAD: ""}
+    names = {onnx_fields.NODE_OPERATOR: "", onnx_fields.NODE_DOMAIN: "", onnx_fields.NODE_OVERLOAD: ""}
     for number, value in read_fields(node):
         if number in names:
             # Of a repeated field, readers take the last, so each is checked: none may follow another.
             if names[number]:
                 raise _RefusedError("a node names two operators")
             names[number] = as_text(value)
-    if names[NODE_OVERLOAD]:
+    if names[onnx_fields.NODE_OVERLOAD]:
         raise _RefusedError("a node names a function")
-    return f"{names[NODE_DOMAIN] or 'ai.onnx'}.{names[NODE_OPERATOR]}"
+    return f"{names[onnx_fields.NODE_DOMAIN] or 'ai.onnx'}.{names[onnx_fields.NODE_OPERATOR]}"
 
 
 def _tensors(node: memoryview) -> Iterator[memoryview]:
     """Tensors in the attributes of a node, which may refer to files like initializers."""
     for number, value in read_fields(node):
-        if number == NODE_ATTRIBUTE:
+        if number == onnx_fields.NODE_ATTRIBUTE:
             for part, content in read_fields(as_message(value)):
-                if part in ATTRIBUTE_REFUSED:
+                if part in onnx_fields.ATTRIBUTE_REFUSED:
                     raise _RefusedError("a node has a graph, a function or sparse weights")
-                if part in ATTRIBUTE_TENSORS:
+                if part in onnx_fields.ATTRIBUTE_TENSORS:
                     yield as_message(content)
 
 
@@ -105,7 +97,7 @@ def _locations(tensors: list[memoryview]) -> Iterator[str]:
     """Files that tensors refer to."""
     for tensor in tensors:
         for number, value in read_fields(tensor):
-            if number == TENSOR_EXTERNAL:
+            if number == onnx_fields.TENSOR_EXTERNAL:
                 entry = dict(read_fields(as_message(value)))
-                if as_text(entry[ENTRY_KEY]) == "location":
-                    yield as_text(entry[ENTRY_VALUE])
+                if as_text(entry[onnx_fields.ENTRY_KEY]) == "location":
+                    yield as_text(entry[onnx_fields.ENTRY_VALUE])

@@ -1,13 +1,11 @@
-"""Sizes of a graph's weights by the operator that reads them, from the ONNX file.
-
-An ONNX file is a protocol buffer. Only the fields named below are read; their numbers are those of onnx.proto3.
-"""
+"""Sizes of a graph's weights by the operator that reads them, from the ONNX file."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from embedpack.engine import onnx_fields
 from embedpack.errors import PackError
 from embedpack.storage.protobuf import as_message, as_text, read_fields, read_packed
 
@@ -16,13 +14,6 @@ KINDS = dict.fromkeys(("MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat"
 KINDS["MatMulNBits"] = "nbits_matmul_bytes"
 # The only attention operator of our graphs that materializes the scores of every token with every other.
 MATERIALIZED_ATTENTION, HEADS_ATTRIBUTE = "Attention", "q_num_heads"
-
-MODEL_GRAPH = 7
-GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
-NODE_INPUT, NODE_KIND, NODE_ATTRIBUTE = 1, 4, 5
-ATTRIBUTE_NAME, ATTRIBUTE_INTEGER = 1, 3
-TENSOR_DIMENSIONS, TENSOR_NAME, TENSOR_EXTERNAL = 1, 8, 13
-ENTRY_KEY, ENTRY_VALUE = 1, 2
 
 
 @dataclass(frozen=True)
@@ -72,11 +63,11 @@ class _Tensor:
 def read_weight_sizes(content: bytes, where: str) -> WeightSizes:
     """Read the sizes of the weights from an ONNX file; PackError, with its name `where`, if it is not one."""
     try:
-        (graph,) = (value for number, value in read_fields(memoryview(content)) if number == MODEL_GRAPH)
+        (graph,) = (value for number, value in read_fields(memoryview(content)) if number == onnx_fields.MODEL_GRAPH)
         parts = [(number, as_message(value)) for number, value in read_fields(as_message(graph))
-                 if number in (GRAPH_NODE, GRAPH_INITIALIZER)]  # fmt: skip
-        nodes = [_node(value) for number, value in parts if number == GRAPH_NODE]
-        tensors = [_tensor(value) for number, value in parts if number == GRAPH_INITIALIZER]
+                 if number in (onnx_fields.GRAPH_NODE, onnx_fields.GRAPH_INITIALIZER)]  # fmt: skip
+        nodes = [_node(value) for number, value in parts if number == onnx_fields.GRAPH_NODE]
+        tensors = [_tensor(value) for number, value in parts if number == onnx_fields.GRAPH_INITIALIZER]
     except (IndexError, KeyError, ValueError) as cause:
         raise PackError(f"{where}: not an ONNX graph; copy the pack again") from cause
     return _sum_by_operator(tensors, nodes)
@@ -100,12 +91,18 @@ def _sum_by_operator(tensors: list[_Tensor], nodes: list[_Node]) -> WeightSizes:
 
 def _node(content: memoryview) -> _Node:
     parts = list(read_fields(content))
-    kind = next((as_text(value) for number, value in parts if number == NODE_KIND), "")
-    inputs = tuple(as_text(value) for number, value in parts if number == NODE_INPUT)
+    kind = next((as_text(value) for number, value in parts if number == onnx_fields.NODE_OPERATOR), "")
+    inputs = tuple(as_text(value) for number, value in parts if number == onnx_fields.NODE_INPUT)
     heads = 0
     if kind == MATERIALIZED_ATTENTION:
-        attributes = [dict(read_fields(as_message(value))) for number, value in parts if number == NODE_ATTRIBUTE]
-        counts = [item[ATTRIBUTE_INTEGER] for item in attributes if as_text(item[ATTRIBUTE_NAME]) == HEADS_ATTRIBUTE]
+        attributes = [
+            dict(read_fields(as_message(value))) for number, value in parts if number == onnx_fields.NODE_ATTRIBUTE
+        ]
+        counts = [
+            item[onnx_fields.ATTRIBUTE_INTEGER]
+            for item in attributes
+            if as_text(item[onnx_fields.ATTRIBUTE_NAME]) == HEADS_ATTRIBUTE
+        ]
         heads = next((value for value in counts if isinstance(value, int)), 0)
     return _Node(kind, inputs, heads)
 
@@ -113,12 +110,12 @@ def _node(content: memoryview) -> _Node:
 def _tensor(content: memoryview) -> _Tensor:
     name, dimensions, external_bytes = "", list[int](), 0
     for number, value in read_fields(content):
-        if number == TENSOR_NAME:
+        if number == onnx_fields.TENSOR_NAME:
             name = as_text(value)
-        elif number == TENSOR_DIMENSIONS:
+        elif number == onnx_fields.TENSOR_DIMENSIONS:
             dimensions += [value] if isinstance(value, int) else read_packed(value)
-        elif number == TENSOR_EXTERNAL:
+        elif number == onnx_fields.TENSOR_EXTERNAL:
             entry = {key: as_text(text) for key, text in read_fields(as_message(value))}
-            if entry.get(ENTRY_KEY) == "length":
-                external_bytes = int(entry[ENTRY_VALUE])
+            if entry.get(onnx_fields.ENTRY_KEY) == "length":
+                external_bytes = int(entry[onnx_fields.ENTRY_VALUE])
     return _Tensor(name, tuple(dimensions), external_bytes)

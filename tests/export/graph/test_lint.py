@@ -96,11 +96,28 @@ def test_fast_forms_pass(good: ir.Model) -> None:
     check_forms(good, PATH)
 
 
+def write(written: ir.Model, output: ir.DataType, folder: Path) -> Path:
+    written.graph.outputs[0].type, written.graph.outputs[0].shape = ir.TensorType(output), ir.Shape([2, 2])
+    ir.save(written, folder / "default-int8.onnx")
+    return folder / "default-int8.onnx"
+
+
 def test_every_graph_that_is_written_is_checked(tmp_path: Path) -> None:
-    path = tmp_path / "default-int8.onnx"
-    bad = chain(("Relu", {}), start=F16)
-    bad.graph.outputs[0].type, bad.graph.outputs[0].shape = ir.TensorType(F16), ir.Shape([2, 2])
-    ir.save(bad, path)
+    path = write(chain(("Relu", {}), start=F16), F16, tmp_path)
     with pytest.raises(PackError, match=r"^default-int8\.onnx: node 'Relu0' \(Relu\): CPUs compute float16"):
         WrittenGraph.check(path)
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+def test_an_operator_that_the_runtime_refuses_is_not_written(tmp_path: Path) -> None:
+    path = write(chain(("Abs", {}), ("Relu", {})), F, tmp_path)
+    with pytest.raises(
+        PackError, match=r"^default-int8\.onnx: the runtime refuses .* operator 'ai\.onnx\.Relu'; write"
+    ):
+        WrittenGraph.check(path)
+
+
+def test_contents_of_a_written_graph(tmp_path: Path) -> None:
+    written = WrittenGraph.check(write(chain(("Abs", {}), ("Round", {})), F, tmp_path))
+    assert written.operators == ("ai.onnx.Abs", "ai.onnx.Round")
+    assert (written.external_data, written.static_activations) == ((), ())

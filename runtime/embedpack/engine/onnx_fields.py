@@ -1,0 +1,14 @@
+"""Numbers of the ONNX fields that are read from graph files: those of onnx.proto3."""
+
+from __future__ import annotations
+
+MODEL_GRAPH, MODEL_TRAINING, MODEL_FUNCTION = 7, 20, 25
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
+NODE_INPUT, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN, NODE_OVERLOAD = 1, 4, 5, 7, 8
+ATTRIBUTE_NAME, ATTRIBUTE_INTEGER = 1, 3
+# A tensor, and a list of them.
+ATTRIBUTE_TENSORS = (5, 10)
+# A graph, a sparse tensor, lists of either, and a reference to an attribute of a function.
+ATTRIBUTE_REFUSED = (6, 11, 21, 22, 23)
+TENSOR_DIMENSIONS, TENSOR_NAME, TENSOR_EXTERNAL = 1, 8, 13
+ENTRY_KEY, ENTRY_VALUE = 1, 2
