@@ -61,7 +61,7 @@ class EncodedSet:
     def counts(self) -> bool:
         """True if the set is part of the means."""
         low, high = COUNTED
-        return low <= self.scorer.full_reference[0] <= high
+        return low <= self.scorer.full_reference.score <= high
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -116,7 +116,7 @@ def _row(setting: Setting, results: Sequence[SetResult], sets: Sequence[Retrieva
 def _described(model: Embedder, task: str, scorer: MultiVectorScorer) -> dict[str, Any]:
     evaluation_set = scorer.evaluation_set
     single = encode_set(model, task, evaluation_set)
-    ndcg = QrelsScorer(evaluation_set).scores(top_columns(similarity(single.left, single.right)))[0]
+    ndcg = QrelsScorer(evaluation_set).scores(top_columns(similarity(single.left, single.right))).ndcg
     return {
         "set": evaluation_set.name,
         "documents": len(evaluation_set.documents),

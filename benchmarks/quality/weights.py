@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             evaluation_set.name: {
                 "documents": len(evaluation_set.documents),
                 "queries": len(evaluation_set.queries),
-                "fp32_ndcg_at_10": _rounded(scorer.full_reference[0]),
+                "fp32_ndcg_at_10": _rounded(scorer.full_reference.score),
             }
             for evaluation_set, scorer in zip(sets, scorers, strict=True)
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -63,6 +64,14 @@ def export(settings: ExportSettings) -> Manifest:
     megabytes = sum(entry.bytes for entry in manifest.files.values()) / 1e6
     logger.info("%s: %d variants, %.1f MB", settings.output, len(manifest.variants), megabytes)
     return manifest
+
+
+@dataclass(frozen=True)
+class _GroupOutputs:
+    """Outputs of a group's tasks, by task."""
+
+    vectors: Mapping[str, TaskVectors]
+    codes: Mapping[str, TaskCodes]
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ def _write_group(
         pack.recorded[task] = RecordedVectors(run.inputs, vectors[task].exact)
         _add_task(plan, task, run.exact.weights, codes[task], pack)
     for name in writers:
-        _add_variant(plan, group, name, vectors, codes, pack)
+        _add_variant(plan, group, name, _GroupOutputs(vectors, codes), pack)
     return codes
 
 
@@ -197,28 +206,28 @@ def _add_task(plan: ExportPlan, task: str, weights: Weights, codes: TaskCodes, p
 
 
 def _add_variant(
-    plan: ExportPlan,
-    group: _Group,
-    weights_format: WeightsFormat,
-    vectors: Mapping[str, TaskVectors],
-    codes: Mapping[str, TaskCodes],
-    pack: PackBuilder,
+    plan: ExportPlan, group: _Group, weights_format: WeightsFormat, outputs: _GroupOutputs, pack: PackBuilder
 ) -> None:
-    """Write the adapter files of a variant if it is switchable, and add it to the pack; `vectors`, `codes`: by task."""
-    name, files = f"{group.name}-{weights_format}", {}
-    branches = group.branches.get(weights_format)
-    for task in group.runs:
-        golden = vectors[task].written[weights_format].golden_lists()
-        adapter = plan.tasks[task].adapter
-        if branches is None or adapter is None:
-            pack.golden.vectors[name] = golden
-            continue
-        files[task] = f"adapters/{task}.{weights_format}.onnx_adapter"
-        tensors = branches.tensors(adapter, plan.model.rules) | codes[task].center_inputs
-        write_adapter(tensors, pack.folder / files[task])
-        pack.golden.vectors[golden_key(name, task)] = golden
-    measured = rounding_cosines(
-        [vectors[task].exact for task in group.runs], [vectors[task].written[weights_format] for task in group.runs]
-    )
-    merged = None if branches is not None else next(iter(group.runs))
+    """Add a variant with its adapter files and golden vectors to the pack."""
+    name, switchable = f"{group.name}-{weights_format}", weights_format in group.branches
+    written = {task: outputs.vectors[task].written[weights_format] for task in group.runs}
+    for task, vectors in written.items():
+        pack.golden.vectors[golden_key(name, task) if switchable else name] = vectors.golden_lists()
+    measured = rounding_cosines([outputs.vectors[task].exact for task in group.runs], list(written.values()))
+    files = _write_adapters(plan, group, weights_format, outputs.codes, pack.folder)
+    merged = None if switchable else next(iter(group.runs))
     pack.add_variant(name, VariantKind(merged, weights_format, files), measured)
+
+
+def _write_adapters(
+    plan: ExportPlan, group: _Group, weights_format: WeightsFormat, codes: Mapping[str, TaskCodes], folder: Path
+) -> dict[str, str]:
+    """Write the adapter of each task of a switchable variant; its file by task, nothing for a merged variant."""
+    branches, files = group.branches.get(weights_format), {}
+    for task in group.runs:
+        adapter = plan.tasks[task].adapter
+        if branches is not None and adapter is not None:
+            files[task] = f"adapters/{task}.{weights_format}.onnx_adapter"
+            tensors = branches.tensors(adapter, plan.model.rules) | codes[task].center_inputs
+            write_adapter(tensors, folder / files[task])
+    return files

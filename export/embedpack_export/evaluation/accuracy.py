@@ -78,13 +78,13 @@ def _task_result(task: str, scores: TaskScores, grid: Grid, options: EvaluationO
 
 def _description(set_run: SetRun) -> SetDescription:
     evaluation_set = set_run.evaluation_set
-    reference, recall = set_run.single.full_reference
+    reference = set_run.single.full_reference
     return SetDescription(
         name=evaluation_set.name,
         kind=evaluation_set.kind,
         documents=len(evaluation_set.documents) if isinstance(evaluation_set, RetrievalSet) else 0,
         queries=len(evaluation_set.sides[0].inputs),
         unjudged=evaluation_set.unjudged if isinstance(evaluation_set, RetrievalSet) else 0,
-        reference=round(reference, 4),
-        recall_at_100=None if recall is None else round(recall, 4),
+        reference=round(reference.score, 4),
+        recall_at_100=None if reference.recall_at_100 is None else round(reference.recall_at_100, 4),
     )

@@ -39,6 +39,26 @@ class SweepRow:
 
 
 @dataclass(frozen=True)
+class _Point:
+    """Cost and score of a setting."""
+
+    vectors: VectorKind
+    bytes: int
+    tokens_per_s: float
+    score: float
+
+    def dominates(self, other: _Point) -> bool:
+        """True if the other point, of the same kind of vectors, is worse in one figure and in none better."""
+        return (
+            self != other
+            and self.vectors == other.vectors
+            and self.bytes <= other.bytes
+            and self.tokens_per_s >= other.tokens_per_s
+            and self.score >= other.score
+        )
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """The cheapest settings of one kind of vectors."""
 
@@ -134,7 +154,7 @@ def _task(options: EvaluationOptions, pack: Pack, task: str, sets: Sequence[AnyS
         task=task,
         sets=[evaluation_set.name for evaluation_set in sets],
         reference_ndcg_at_10={
-            set_run.evaluation_set.name: round(set_run.single.full_reference[0], 4) for set_run in scores.sets
+            set_run.evaluation_set.name: round(set_run.single.full_reference.score, 4) for set_run in scores.sets
         },
         rows=rows,
         recommended=[recommend(rows, kind) for kind in kinds],
@@ -153,7 +173,7 @@ def _texts(sets: Sequence[AnySet]) -> list[str]:
 
 def _rows(results: Sequence[SettingResult], costs: Mapping[str, Cost]) -> list[SweepRow]:
     points = [
-        (result.setting.vectors, result.bytes, -costs[result.setting.variant].tokens_per_s, -result.score)
+        _Point(result.setting.vectors, result.bytes, costs[result.setting.variant].tokens_per_s, result.score)
         for result in results
     ]
     return [
@@ -163,15 +183,10 @@ def _rows(results: Sequence[SettingResult], costs: Mapping[str, Cost]) -> list[S
             cost=costs[result.setting.variant],
             ndcg_at_10=result.score,
             verdict=result.verdict,
-            on_front=not any(_beats(other, point) for other in points),
+            on_front=not any(other.dominates(point) for other in points),
         )
         for result, point in zip(results, points, strict=True)
     ]
-
-
-def _beats(other: tuple[str, float, float, float], point: tuple[str, float, float, float]) -> bool:
-    """True if another point of the same kind of vectors is lower in one coordinate and in none higher."""
-    return other[0] == point[0] and other != point and all(a <= b for a, b in zip(other[1:], point[1:], strict=True))
 
 
 def _price(row: SweepRow) -> tuple[str, int, float]:

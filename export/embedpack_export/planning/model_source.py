@@ -17,7 +17,7 @@ from embedpack.pack.digests import describe_file
 from embedpack.pack.manifest import Modality, Pooling
 from embedpack_export.families import Model, find_family
 from embedpack_export.planning.tasks import TaskPlan, plan_tasks
-from embedpack_export.planning.token_head import take_token_head
+from embedpack_export.planning.token_head import ModelWithTasks, take_token_head
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
 from embedpack_export.sources.files import MAX_JSON_BYTES, check_file, exists, read_file
 from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig, read_sentence_transformers
@@ -94,15 +94,16 @@ def read_model_source(
     config = read_sentence_transformers(folder, pooling)
     by_task = {task: read_sentence_transformers(adapter, pooling) for task, adapter in adapters.items()}
     by_folder = {folder: config, **{adapters[task]: adapter for task, adapter in by_task.items()}}
-    checkpoint, model, plans = take_token_head(checkpoint, model, plan_tasks(model, adapters, tasks, config, by_task))
+    plans = plan_tasks(model, adapters, tasks, config, by_task)
+    complete = take_token_head(ModelWithTasks(checkpoint, model, plans))
     pooling = pooling or model.pooling or _pooling(by_folder)
     length = _max_tokens(max_tokens, config, model)
     tokenizer_json = read_file(folder / "tokenizer.json", folder, MAX_JSON_BYTES)
     _check_tokenizer(folder, model, tokenizer_json)
     return ModelSource(
-        checkpoint=checkpoint,
-        model=model,
-        tasks=plans,
+        checkpoint=complete.checkpoint,
+        model=complete.model,
+        tasks=complete.tasks,
         pooling=pooling,
         max_tokens=length,
         truncate_dims=_common_truncations([config, *by_task.values()], model),

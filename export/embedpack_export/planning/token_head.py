@@ -7,7 +7,7 @@ It is stored as the layer below its LoRA, without a task, for all tasks:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,18 +20,26 @@ from embedpack_export.sources.checkpoint import Checkpoint
 WEIGHT, BIAS = f"{PROJECTOR}.weight", f"{PROJECTOR}.bias"
 
 
-def take_token_head(
-    checkpoint: Checkpoint, model: Model, tasks: Mapping[str, TaskPlan]
-) -> tuple[Checkpoint, Model, Mapping[str, TaskPlan]]:
+@dataclass(frozen=True)
+class ModelWithTasks:
+    """A checkpoint as its family reads it, and the tasks of its adapters."""
+
+    checkpoint: Checkpoint
+    model: Model
+    tasks: Mapping[str, TaskPlan]
+
+
+def take_token_head(source: ModelWithTasks) -> ModelWithTasks:
     """Move the projector from the adapters to the checkpoint; change nothing if they have none.
 
     Raises:
         CheckpointError: some adapters have a projector and others do not, they differ, or one is incomplete.
     """
+    checkpoint, model, tasks = source.checkpoint, source.model, source.tasks
     projectors = {task: _projector(plan) for task, plan in tasks.items()}
     first, projector = next(((task, tensors) for task, tensors in projectors.items() if tensors), ("", {}))
     if model.tokens is not None or not projector:
-        return checkpoint, model, tasks
+        return source
     for task in tasks:
         _check_same(projectors, first, task)
     for name in (WEIGHT, BIAS):
@@ -39,10 +47,10 @@ def take_token_head(
             raise CheckpointError(
                 f"{next(iter(projector.values())).path}: {name} is missing; a projector has both parts"
             )
-    return (
-        replace(checkpoint, tensors={**checkpoint.tensors, **projector}),
-        replace(model, tokens=TokenHead(PROJECTOR, projector[WEIGHT].shape[0])),
-        {task: _without_projector(plan) for task, plan in tasks.items()},
+    return ModelWithTasks(
+        checkpoint=replace(checkpoint, tensors={**checkpoint.tensors, **projector}),
+        model=replace(model, tokens=TokenHead(PROJECTOR, projector[WEIGHT].shape[0])),
+        tasks={task: _without_projector(plan) for task, plan in tasks.items()},
     )
 
 

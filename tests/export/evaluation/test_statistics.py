@@ -30,9 +30,9 @@ JUDGED = RetrievalSet(
 def test_rankings_are_judged_as_by_hand() -> None:
     first = [1, 0, *range(6, 104)]  # d0 second, d5 not at all
     second = [*range(99), 119]  # d119 at place 100
-    ndcg, recall = QrelsScorer(JUDGED).scores(np.array([first, second]))
-    assert ndcg == pytest.approx([100 * (2 / math.log2(3)) / (2 + 1 / math.log2(3)), 0])
-    assert recall == pytest.approx([50, 100])
+    scores = QrelsScorer(JUDGED).scores(np.array([first, second]))
+    assert scores.ndcg == pytest.approx([100 * (2 / math.log2(3)) / (2 + 1 / math.log2(3)), 0])
+    assert scores.recall == pytest.approx([50, 100])
 
 
 def test_overlap_and_rank_biased_overlap_are_those_by_hand() -> None:

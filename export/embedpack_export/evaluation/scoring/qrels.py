@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from embedpack.errors import MissingExtraError
 from embedpack_export.arrays import Float64
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.metrics.rankings import DEPTH, TOP, Ranks
+
+
+@dataclass(frozen=True, eq=False)
+class RankingScores:
+    """Scores of one ranking a query, in points (100 is perfect)."""
+
+    ndcg: Float64  # nDCG@10 of each query, float64 [queries]
+    recall: Float64  # Recall@100 of each query, float64 [queries]
 
 
 class QrelsScorer:
@@ -23,8 +33,8 @@ class QrelsScorer:
         self._evaluator = ir_measures.evaluator([self._ndcg, self._recall], evaluation_set.qrels)
         self._queries, self._documents = list(evaluation_set.queries), list(evaluation_set.documents)
 
-    def scores(self, ranks: Ranks) -> tuple[Float64, Float64]:
-        """nDCG@10 and Recall@100 of every query, [queries] each, in points (100 is perfect).
+    def scores(self, ranks: Ranks) -> RankingScores:
+        """nDCG@10 and Recall@100 of every query.
 
         `ranks` are [queries, up to 100], in the set's order of queries and documents.
         """
@@ -36,8 +46,9 @@ class QrelsScorer:
         values: dict[tuple[str, str], float] = {
             (metric.query_id, str(metric.measure)): metric.value for metric in self._evaluator.iter_calc(run)
         }
-        ndcg, recall = (
-            np.array([100 * values[query, str(measure)] for query in self._queries])
-            for measure in (self._ndcg, self._recall)
+        return RankingScores(
+            *(
+                np.array([100 * values[query, str(measure)] for query in self._queries])
+                for measure in (self._ndcg, self._recall)
+            )
         )
-        return ndcg, recall

@@ -13,19 +13,34 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
 from embedpack_export.evaluation.results import Measure, QueryScores, SetResult, Setting
 from embedpack_export.evaluation.scoring.encoding import MultiVectorPair, VectorPair
-from embedpack_export.evaluation.scoring.qrels import QrelsScorer
+from embedpack_export.evaluation.scoring.qrels import QrelsScorer, RankingScores
 from embedpack_export.evaluation.sets.data import PairSet, RetrievalSet
 from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
 from embedpack_export.metrics.rankings import DEPTH, Ranks, rank_biased_overlap, spearman, spearman_parts, top_k_overlap
 
 
+@dataclass(frozen=True)
+class ReferenceScore:
+    """Score of the reference in one set, in points."""
+
+    score: float  # nDCG@10 or Spearman's correlation
+    recall_at_100: float | None  # None: pairs have no recall
+
+
 @dataclass(frozen=True, eq=False)
 class _Ranking:
-    """A ranking with nDCG@10 and Recall@100 of each query."""
+    """A ranking with its scores."""
 
     ranks: Ranks
-    ndcg: Float64
-    recall: Float64
+    scores: RankingScores
+
+
+@dataclass(frozen=True, eq=False)
+class _Correlation:
+    """Spearman's correlation with human scores, in points."""
+
+    value: float
+    parts: Float64  # pseudo-value of each pair (`spearman_parts`), float64 [pairs]
 
 
 class _RankingScorer:
@@ -38,19 +53,19 @@ class _RankingScorer:
         self._qrels = qrels
 
     def _scored(self, ranks: Ranks) -> _Ranking:
-        return _Ranking(ranks, *self._qrels.scores(ranks))
+        return _Ranking(ranks, self._qrels.scores(ranks))
 
     def _result(
         self, query_scores: QueryScores, ranking: _Ranking, exact: _Ranking, cosine: CosineSummary | None
     ) -> SetResult:
-        score, reference = float(ranking.ndcg.mean()), float(exact.ndcg.mean())
+        score, reference = float(ranking.scores.ndcg.mean()), float(exact.scores.ndcg.mean())
         return SetResult(
             set=self.evaluation_set.name,
-            queries=len(ranking.ndcg),
+            queries=len(ranking.scores.ndcg),
             reference=reference,
             score=score,
             difference=score - reference,
-            recall_at_100=float(ranking.recall.mean()),
+            recall_at_100=float(ranking.scores.recall.mean()),
             top_10_overlap=top_k_overlap(ranking.ranks, exact.ranks),
             rank_biased_overlap=rank_biased_overlap(ranking.ranks, exact.ranks),
             cosine=cosine,
@@ -68,10 +83,10 @@ class _RankingScorer:
         return QueryScores(
             setting=setting,
             measure=self.measure,
-            scores=ranking.ndcg,
-            reference=exact.ndcg,
+            scores=ranking.scores.ndcg,
+            reference=exact.scores.ndcg,
             languages=self.evaluation_set.query_languages,
-            full_reference=float(full.ndcg.mean()),
+            full_reference=float(full.scores.ndcg.mean()),
             bytes=documents.nbytes / len(documents),
         )
 
@@ -92,26 +107,26 @@ class RetrievalScorer(_RankingScorer):
         self._exact: dict[int, _Ranking] = {}
 
     @property
-    def full_reference(self) -> tuple[float, float]:
+    def full_reference(self) -> ReferenceScore:
         """nDCG@10 and Recall@100 of the reference at full dimensions."""
-        exact = self._full()
-        return float(exact.ndcg.mean()), float(exact.recall.mean())
+        scores = self._full().scores
+        return ReferenceScore(float(scores.ndcg.mean()), float(scores.recall.mean()))
 
     def reference_score(self, dimensions: int) -> float:
         """NDCG@10 of the reference, truncated to some dimensions."""
-        return float(self._at(dimensions).ndcg.mean())
+        return float(self._at(dimensions).scores.ndcg.mean())
 
     def score(self, setting: Setting, left: Embeddings, right: Embeddings) -> SetResult:
         """Score a setting: queries, not yet truncated, and documents in the setting's dimensions and precision."""
         cut = self.reference.truncate(setting.dimensions)
         queries = left.truncate(setting.dimensions)
-        compared = [(right.decode(), cut.right.codes)]
+        cosines = [row_cosines(right.decode(), cut.right.codes)]
         if setting.precision == "float32":
-            compared.append((queries.codes, cut.left.codes))
+            cosines.append(row_cosines(queries.codes, cut.left.codes))
         ranking = self._scored(search(queries, right, DEPTH).indices)
         exact = self._full() if self._against_full else self._at(setting.dimensions)
         query_scores = self._query_scores(setting, ranking, exact, self._full(), right)
-        return self._result(query_scores, ranking, exact, _cosine_summary(compared))
+        return self._result(query_scores, ranking, exact, summarise_cosines(np.concatenate(cosines)))
 
     def _full(self) -> _Ranking:
         return self._at(self.reference.left.dimensions)
@@ -134,16 +149,17 @@ class MultiVectorScorer(_RankingScorer):
     @property
     def full_reference(self) -> float:
         """nDCG@10 of the reference."""
-        return float(self._exact.ndcg.mean())
+        return float(self._exact.scores.ndcg.mean())
 
     def score(self, setting: Setting, left: MultiEmbeddings, right: MultiEmbeddings) -> SetResult:
         """Score a setting: float32 queries, and documents in the setting's precision and pool factor."""
         ranking = self._scored(_best(maxsim(left, right)))
         cosine = None
         if setting.pool_factor == 1:
-            pairs = [(right, self.reference.right)]
-            pairs += [(left, self.reference.left)] if setting.precision == "float32" else []
-            cosine = summarise_cosines(np.concatenate([_token_cosines(*pair) for pair in pairs]))
+            cosines = [_token_cosines(right, self.reference.right)]
+            if setting.precision == "float32":
+                cosines.append(_token_cosines(left, self.reference.left))
+            cosine = summarise_cosines(np.concatenate(cosines))
         query_scores = self._query_scores(setting, ranking, self._exact, self._exact, right)
         return self._result(query_scores, ranking, self._exact, cosine)
 
@@ -158,64 +174,57 @@ class PairScorer:
         self.reference = reference
         self._against_full = against_full
         self._human = np.asarray(evaluation_set.scores)
-        self._exact: dict[int, tuple[float, Float64]] = {}
+        self._exact: dict[int, _Correlation] = {}
 
     @property
-    def full_reference(self) -> tuple[float, None]:
-        """Spearman's correlation of the reference at full dimensions; pairs have no recall."""
-        return self._at(self.reference.left.dimensions)[0], None
+    def full_reference(self) -> ReferenceScore:
+        """Spearman's correlation of the reference at full dimensions."""
+        return ReferenceScore(self._at(self.reference.left.dimensions).value, recall_at_100=None)
 
     def score(self, setting: Setting, left: Embeddings, right: Embeddings) -> SetResult:
         """Score a setting; arguments as for `RetrievalScorer.score`: first texts, then second texts."""
         cut = self.reference.truncate(setting.dimensions)
-        reference, reference_parts = self._at(
-            self.reference.left.dimensions if self._against_full else setting.dimensions
-        )
+        exact = self._at(self.reference.left.dimensions if self._against_full else setting.dimensions)
         first, second = left.truncate(setting.dimensions).codes, right.decode()
-        score, parts = self._correlation(first, second)
-        compared = [(second, cut.right.codes)]
+        found = self._correlation(first, second)
+        cosines = [row_cosines(second, cut.right.codes)]
         if setting.precision == "float32":
-            compared.append((first, cut.left.codes))
+            cosines.append(row_cosines(first, cut.left.codes))
         return SetResult(
             set=self.evaluation_set.name,
-            queries=len(parts),
-            reference=reference,
-            score=score,
-            difference=score - reference,
+            queries=len(found.parts),
+            reference=exact.value,
+            score=found.value,
+            difference=found.value - exact.value,
             recall_at_100=None,
             top_10_overlap=None,
             rank_biased_overlap=None,
-            cosine=_cosine_summary(compared),
+            cosine=summarise_cosines(np.concatenate(cosines)),
             per_query=QueryScores(
                 setting=setting,
                 measure=self.measure,
-                scores=parts,
-                reference=reference_parts,
-                languages=[self.evaluation_set.language] * len(parts),
-                full_reference=self.full_reference[0],
+                scores=found.parts,
+                reference=exact.parts,
+                languages=[self.evaluation_set.language] * len(found.parts),
+                full_reference=self.full_reference.score,
                 bytes=right.nbytes / len(right),
             ),
         )
 
-    def _at(self, dimensions: int) -> tuple[float, Float64]:
+    def _at(self, dimensions: int) -> _Correlation:
         if dimensions not in self._exact:
             cut = self.reference.truncate(dimensions)
             self._exact[dimensions] = self._correlation(cut.left.codes, cut.right.codes)
         return self._exact[dimensions]
 
-    def _correlation(self, first: Float32, second: Float32) -> tuple[float, Float64]:
-        """Return Spearman's correlation and the pseudo-value of each pair, in points."""
+    def _correlation(self, first: Float32, second: Float32) -> _Correlation:
         scores = (first * second).sum(1)
-        return spearman(self._human, scores), spearman_parts(self._human, scores)
+        return _Correlation(spearman(self._human, scores), spearman_parts(self._human, scores))
 
 
 def _best(scores: Float32) -> Ranks:
     """Return the columns of the highest scores of each row, best first, ties by column."""
     return np.stack([smallest(-row, DEPTH) for row in scores])
-
-
-def _cosine_summary(compared: list[tuple[Float32, Float32]]) -> CosineSummary:
-    return summarise_cosines(np.concatenate([row_cosines(*pair) for pair in compared]))
 
 
 def _token_cosines(vectors: MultiEmbeddings, exact: MultiEmbeddings) -> Float64:
