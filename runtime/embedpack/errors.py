@@ -5,6 +5,8 @@ EmbedpackError
 ├── CheckpointError      a checkpoint or an adapter cannot be exported
 ├── AccuracyError        the vectors of an export differ too much from the model's
 ├── InputError           an input, an option or a saved file of the caller cannot be used
+│   ├── ItemError        one of several inputs cannot be used; the others can
+│   └── OptionError      a value of an option is none of those that are allowed
 ├── CapacityError        the work does not fit the disk or the memory
 └── MissingExtraError    an optional part of embedpack is not installed
 
@@ -35,6 +37,26 @@ class AccuracyError(EmbedpackError):
 
 class InputError(EmbedpackError):
     """An input, an option or a saved file of the caller cannot be used."""
+
+
+class ItemError(InputError):
+    """One of several inputs cannot be used; the others can.
+
+    Attributes:
+        kind: "text" or "image".
+        number: position of the input in the call, counted from 0.
+        problem: reason and remedy, without the input's name.
+    """
+
+    def __init__(self, kind: str, number: int, problem: str) -> None:
+        super().__init__(f"{kind} {number} {problem}")
+        self.kind = kind
+        self.number = number
+        self.problem = problem
+
+
+class OptionError(InputError):
+    """A value of an option is none of those that are allowed, or does nothing beside the other options."""
 
 
 class CapacityError(EmbedpackError):

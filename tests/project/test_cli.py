@@ -120,12 +120,12 @@ def test_embed_writes_the_codebook_beside_the_codes(lines: str, tmp_path: Path) 
     [
         ("t.jsonl", b'{"text": "a"}\nnot json\n', "line 2: not a JSON object"),
         ("t.jsonl", b'{"body": "a"}\n', "line 1: no text under 'text' (keys: body); see --column"),
-        ("t.jsonl", b'{"text": 3}\n', "line 1: no text under 'text'"),
-        ("t.csv", b"id,body\n1,a\n", "line 2: no text under 'text' (keys: id, body); see --column"),
-        ("t.csv", b'text\n"open\n', "not valid CSV: unexpected end of data"),
+        ("t.jsonl", b'{"text": 3}\n', "line 1: 'text' is a number, not a text; leave the record out"),
+        ("t.csv", b"id,body\n1,a\n", "t.csv: no column 'text' (columns: id, body); see --column"),
+        ("t.csv", b'text\n"open\n', "not a valid table: unexpected end of data"),
         ("t.txt", b"good\n\xff\xfe\n", "line 2: not UTF-8; convert it, e.g. with iconv -t UTF-8"),
-        ("t.txt", b"good\n\nlast\n", "line 2: the text is empty; remove the line, or give it a placeholder"),
-        ("t.txt", b"", "t.txt: no texts in it; leave it out, or write it again"),
+        ("t.jsonl", b'{"text": " "}\n', "line 1: the text is empty; leave it out, or see --on-empty"),
+        ("t.txt", b"", "t.txt: the file is empty; leave it out"),
     ],
 )
 def test_bad_texts_are_refused_and_nothing_is_written(
@@ -227,7 +227,10 @@ def test_embed_takes_several_files_in_their_order(v4: Path, files: Path, tmp_pat
         [*inputs, files / "first.png", *IN_FILE], prompt_name="passage", precision="int8", max_pixels=LIMIT
     )
     with np.load(out) as saved:
-        assert saved["ids"].tolist() == [first, "1", "2", *pages, second, first, "1", "2"]
+        first_texts, second_texts = (
+            [f"{files / 'texts.txt'}{count}#{number}" for number in (1, 2)] for count in ("", " (2)")
+        )
+        assert saved["ids"].tolist() == [first, *first_texts, *pages, second, f"{first} (2)", *second_texts]
         assert np.isclose(saved["codes"], expected.codes).mean() > 0.99
         assert (int(saved["max_pixels"]), str(saved["space"])) == (LIMIT, expected.space)
 

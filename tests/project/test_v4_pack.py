@@ -121,7 +121,7 @@ def test_merged_and_switchable_variants_share_the_codebooks(
 def test_inputs_of_several_tasks_are_counted_together(switchable: Embedder, files: Path) -> None:
     tasks = ["retrieval", "code", "retrieval", "code"]
     inputs = ["a cat", "x = 1", "a house", ""]
-    message = "text 3 is empty; leave it out, or give it a placeholder of your choice"
+    message = "text 3 is empty; leave it out, or pass on_empty='skip'"
     assert refusal(lambda: switchable.encode(inputs, task=tasks)) == message
     broken: list[str | Path] = ["a cat", "x = 1", files / "empty.png", "y = 2"]
     assert refusal(lambda: switchable.encode(broken, task=tasks)).startswith("image 2 (")

@@ -179,7 +179,7 @@ def test_cut_texts_of_parts_are_told_once(fp32: Embedder, caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ("", "text 11 is empty; leave it out, or give it a placeholder of your choice"),
+        ("", "text 11 is empty; leave it out, or pass on_empty='skip'"),
         (b"?", "item 11 is an image; this pack reads texts only"),
         ("cat " * 99, "text 11 is longer than the model's limit of 32 tokens; "),
     ],

@@ -82,8 +82,8 @@ def test_unknown_option_of_encoding(fp32: Embedder, options: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty; leave it out, or give it a placeholder of your choice"),
-        (" \t\n\u3000", "is empty; leave it out, or give it a placeholder of your choice"),
+        ("", "is empty; leave it out, or pass on_empty='skip'"),
+        (" \t\n\u3000", "is empty; leave it out, or pass on_empty='skip'"),
         ("a\0b", "has a NUL character at position 1; is it binary data?"),
         (
             "cat \ud83d",
@@ -148,5 +148,5 @@ def test_nothing_is_computed_where_a_later_text_is_unusable(fp32: Embedder, monk
     monkeypatch.setattr("embedpack.inputs.batching.WINDOW_ITEMS", 2)
     with mock.patch.object(GraphSession, "run", autospec=True, side_effect=GraphSession.run) as run:
         message = refusal(lambda: fp32.encode(["a cat", "a house", "a tree", "a river", ""]))
-    assert message == "text 4 is empty; leave it out, or give it a placeholder of your choice"
+    assert message == "text 4 is empty; leave it out, or pass on_empty='skip'"
     assert run.call_count == 0

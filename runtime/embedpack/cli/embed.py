@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedpack.cli.options import add_pack, add_texts, add_variant, add_vectors, open_embedder, texts_of
+from embedpack.cli.options import add_pack, add_texts, add_variant, add_vectors, open_embedder, text_options
 
 if TYPE_CHECKING:
     from embedpack.embedder import Embedder
@@ -84,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("--truncate-dim cannot be used with --multi: multi-vectors are not truncated")
     if options.pool_factor != 1 and not options.multi:
         raise InputError("--pool-factor needs --multi: only token vectors are pooled")
-    parts = read_parts(options.files, partial(texts_of, options))
+    parts = read_parts(options.files, text_options(options))
     model = open_embedder(options)
     for part in parts:
         # Before any work is done.

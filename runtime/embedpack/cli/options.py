@@ -6,9 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# As in embedpack.inputs.text_formats, which is slow to import; a test compares them.
+FORMATS = ("lines", "jsonl", "json", "csv", "tsv", "parquet")
+
 if TYPE_CHECKING:
     from embedpack.embedder import Embedder
-    from embedpack.inputs.text_files import Texts
+    from embedpack.inputs.text_files import TextOptions
 
 
 def add_pack(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +48,17 @@ def add_vectors(parser: argparse.ArgumentParser) -> None:
 
 def add_texts(parser: argparse.ArgumentParser) -> None:
     """Declare --format, --column, --id-column."""
-    parser.add_argument("--format", help="format of text files: lines, jsonl or csv (default: by suffix, else lines)")
-    parser.add_argument("--column", default="text", help="JSON key or CSV column of the text (default: %(default)s)")
-    parser.add_argument("--id-column", default="id", help="JSON key or CSV column of the id (default: %(default)s)")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="format of text files (default: by their endings, which may be followed by .gz; standard input: lines)",
+    )
+    parser.add_argument(
+        "--column", default="text", metavar="NAME", help="JSON key or column of the text (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--id-column", metavar="NAME", help="JSON key or column of the id (default: id or _id, else the line number)"
+    )
 
 
 def open_embedder(options: argparse.Namespace) -> Embedder:
@@ -59,8 +70,8 @@ def open_embedder(options: argparse.Namespace) -> Embedder:
     )
 
 
-def texts_of(options: argparse.Namespace, source: str) -> Texts:
-    """Read a file of texts with the options of `add_texts`."""
-    from embedpack.inputs.text_files import read_texts
+def text_options(options: argparse.Namespace) -> TextOptions:
+    """Options of `add_texts` for reading files of texts."""
+    from embedpack.inputs.text_files import TextOptions
 
-    return read_texts(source, format=options.format, column=options.column, id_column=options.id_column)
+    return TextOptions(options.format, options.column, options.id_column)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from embedpack.cli.options import add_json, add_pack, add_texts, add_variant, add_vectors, open_embedder, texts_of
+from embedpack.cli.options import add_json, add_pack, add_texts, add_variant, add_vectors, open_embedder, text_options
 
 if TYPE_CHECKING:
     from embedpack.embedder import Embedder
@@ -37,11 +37,12 @@ def run(options: argparse.Namespace) -> int:
     import msgspec
 
     from embedpack.errors import InputError
+    from embedpack.inputs.text_files import read_texts
     from embedpack.scoring.exact_search import search
 
     if options.top_k < 1:
         raise InputError(f"--top-k is {options.top_k}; it must be at least 1")
-    corpus = texts_of(options, options.corpus)
+    corpus = read_texts(options.corpus, text_options(options))
     model = open_embedder(options)
     documents = model.encode(
         corpus.texts,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from embedpack.errors import InputError
+from embedpack.errors import InputError, ItemError
 from embedpack.inputs.images import ImageSource, is_image
 from embedpack.inputs.limits import MAX_CHARACTERS
 
@@ -76,24 +76,40 @@ def number_items(inputs: Iterable[Input], *, images: bool) -> Iterator[Item]:
             raise InputError(f"item {number} is an image; this pack reads texts only")
 
 
+def is_blank(text: str) -> bool:
+    """True for a text without any character but white space."""
+    return not text or text.isspace()
+
+
 def check_text(text: object, number: int) -> str:
     """Refuse a text that cannot be tokenized; `number` is its position for the error message.
 
-    InputError: it is not a str, is blank, has more than `MAX_CHARACTERS`, a NUL or a lone surrogate.
+    InputError: it is not a str; ItemError: it is blank, or has a `text_problem`.
     """
     if not isinstance(text, str):
         raise InputError(f"item {number} is of type {type(text).__name__}; a text must be a str")
-    if not text or text.isspace():
-        raise InputError(f"text {number} is empty; leave it out, or give it a placeholder of your choice")
+    if is_blank(text):
+        raise ItemError("text", number, "is empty; leave it out, or pass on_empty='skip'")
+    problem = text_problem(text)
+    if problem is not None:
+        raise ItemError("text", number, problem)
+    return text
+
+
+def text_problem(text: str) -> str | None:
+    """Reason why a text cannot be tokenized, and the remedy; None: it can.
+
+    It has more than `MAX_CHARACTERS`, a NUL or a lone surrogate.
+    """
     if len(text) > MAX_CHARACTERS:
-        raise InputError(f"text {number} has {len(text)} characters, at most {MAX_CHARACTERS} are taken; split it")
+        return f"has {len(text)} characters, at most {MAX_CHARACTERS} are taken; split it"
     if "\0" in text:
-        raise InputError(f"text {number} has a NUL character at position {text.index(chr(0))}; is it binary data?")
+        return f"has a NUL character at position {text.index(chr(0))}; is it binary data?"
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as cause:
-        raise InputError(
-            f"text {number} has a lone surrogate (U+{ord(text[cause.start]):04X}) at position {cause.start}; "
+        return (
+            f"has a lone surrogate (U+{ord(text[cause.start]):04X}) at position {cause.start}; "
             "it was decoded wrongly: try text.encode('utf-8', 'replace').decode()"
-        ) from cause
-    return text
+        )
+    return None

@@ -1,97 +1,150 @@
-"""Texts of files: plain lines, JSON lines or CSV; also from standard input."""
+"""Texts of files, with their ids and the places they were read from."""
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
-import msgspec
+from embedpack.errors import EmbedpackError, InputError
+from embedpack.inputs.items import is_blank, text_problem
+from embedpack.inputs.text_formats import Format, Record, format_of, read_records, unit_of
 
-from embedpack.errors import InputError, failed, unknown
+# Names of the field of the id, if none is named; the second is that of BEIR.
+ID_COLUMNS = ("id", "_id")
+SHOWN_CHARACTERS = 60
+SHOWN_KEYS = 10
+JSON_TYPES = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "an array"}
 
-# The limit of the csv module is too low for long documents.
-MAX_FIELD_CHARACTERS = 2**31 - 1
-SUFFIXES = {".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+logger = logging.getLogger("embedpack")
 
-# Line numbers and the fields of their records.
-Records: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
+
+def raise_error(error: EmbedpackError) -> NoReturn:
+    """Handle the error of an input by raising it."""
+    raise error
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """Options of reading files of texts.
+
+    Attributes:
+        format: format of all files; None: by the ending of each.
+        column: JSON key or column of the text.
+        id_column: JSON key or column of the id; None: "id" or "_id", and without one the number of the line.
+        allow_blank: keep records whose text is blank; lines that are blank are never texts.
+        on_error: is called with the error of a record that cannot be used; if it returns, the record is left out.
+    """
+
+    format: Format | None = None
+    column: str = "text"
+    id_column: str | None = None
+    allow_blank: bool = False
+    on_error: Callable[[EmbedpackError], None] = raise_error
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that are read: that of the text, then those of the id."""
+        return (self.column, *(ID_COLUMNS if self.id_column is None else (self.id_column,)))
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts and their ids: those of the file, or line numbers counted from 1."""
+    """Texts of the file `source` with their ids, and the numbers of their lines, items or rows (`unit`)."""
 
-    ids: list[str]
-    texts: list[str]
+    source: str
+    unit: str = "line"
+    ids: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+
+    def location(self, index: int) -> str:
+        """Place of a text for messages."""
+        name = self.ids[index]
+        place = f"{self.source}, {self.unit} {self.numbers[index]}"
+        return place if name == str(self.numbers[index]) else f"{place} (id {shortened(name)})"
 
 
-def read_texts(source: str, *, format: str | None = None, column: str = "text", id_column: str = "id") -> Texts:
+def read_texts(source: str, options: TextOptions | None = None) -> Texts:
     """Read the texts of a file, "-" for standard input.
 
-    `format` is "lines", "jsonl" or "csv"; default: by the ending of the file, "lines" for an unknown one. `column` and
-    `id_column` are JSON keys or CSV columns; records without an id are numbered by line. InputError if the file cannot
-    be read, is not UTF-8, or a record has no text.
+    Raises:
+        InputError: the file cannot be read or has no text; an id occurs twice; or, as `options.on_error` decides, a
+            record has no text or one that cannot be embedded.
+        CapacityError: the file does not fit the memory.
     """
-    content = _read(source)
-    kind = format or SUFFIXES.get(Path(source).suffix.lower(), "lines")
-    if kind not in RECORDS:
-        raise InputError(unknown("format", kind, RECORDS))
-    result = Texts([], [])
-    for number, record in RECORDS[kind](source, content, column):
-        text = record.get(column)
-        if not isinstance(text, str):
-            keys = ", ".join(map(str, record)) or "none"
-            raise InputError(f"{source}, line {number}: no text under {column!r} (keys: {keys}); see --column")
-        if not text or text.isspace():
-            raise InputError(f"{source}, line {number}: the text is empty; remove the line, or give it a placeholder")
-        result.ids.append(str(record.get(id_column, number)))
+    options = TextOptions() if options is None else options
+    format = options.format or format_of(source)
+    result = Texts(source, unit_of(format))
+    blank = 0
+    first: dict[str, int] = {}
+    for record in read_records(source, format, options.columns):
+        if format == "lines" and is_blank(_fields(record)[options.column]):
+            blank += 1
+            continue
+        try:
+            name, text = _id_and_text(record, options)
+            if name in first:
+                raise InputError(f"the id {shortened(name)} occurs a second time, first in {result.unit} {first[name]}")
+        except InputError as cause:
+            options.on_error(InputError(f"{source}, {result.unit} {record.number}: {cause}"))
+            continue
+        first[name] = record.number
+        result.ids.append(name)
         result.texts.append(text)
+        result.numbers.append(record.number)
+    if blank:
+        logger.info("%s: skipped %d blank %s", source, blank, "line" if blank == 1 else "lines")
+    if not result.texts:
+        raise InputError(f"{source}: {'no text in it' if blank else 'the file is empty'}; leave it out")
     return result
 
 
-def _read(source: str) -> str:
-    try:
-        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as cause:
-        line = content.count(b"\n", 0, cause.start) + 1
-        raise InputError(f"{source}, line {line}: not UTF-8; convert it, e.g. with iconv -t UTF-8") from cause
-    except OSError as cause:
-        raise InputError(f"{source}: {failed('read', cause)}") from cause
+def shortened(text: str) -> str:
+    """Return the beginning of a name from a file, for messages."""
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
-def _lines(source: str, content: str, column: str) -> Records:
-    # Not splitlines(): a text may contain other line separators.
-    for number, line in enumerate(content.removesuffix("\n").split("\n") if content else [], 1):
-        yield number, {column: line.removesuffix("\r")}
+def _fields(record: Record) -> Any:
+    if isinstance(record.fields, InputError):
+        raise record.fields
+    return record.fields
 
 
-def _json_records(source: str, content: str, column: str) -> Records:
-    for number, line in enumerate(content.split("\n"), 1):
-        if line.strip():
-            try:
-                yield number, msgspec.json.decode(line, type=dict[str, Any])
-            except msgspec.DecodeError as cause:
-                raise InputError(f"{source}, line {number}: not a JSON object: {cause}") from cause
+def _id_and_text(record: Record, options: TextOptions) -> tuple[str, str]:
+    """Id and text of a record; the InputError does not name the file."""
+    fields = _fields(record)
+    name = _id(fields, record.number, options)
+    place = "" if name == str(record.number) else f"id {shortened(name)}: "
+    if options.column not in fields:
+        keys = [shortened(str(key)) for key in list(fields)[:SHOWN_KEYS]]
+        raise InputError(f"{place}no text under {options.column!r} (keys: {', '.join(keys) or 'none'}); see --column")
+    text = fields[options.column]
+    if not isinstance(text, str):
+        raise InputError(f"{place}{options.column!r} is {_type(text)}, not a text; leave the record out")
+    if is_blank(text):
+        if not options.allow_blank:
+            raise InputError(f"{place}the text is empty; leave it out, or see --on-empty")
+    elif problem := text_problem(text):
+        raise InputError(f"{place}the text {problem}")
+    return name, text
 
 
-def _csv_records(source: str, content: str, column: str) -> Records:
-    csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
-    try:
-        for record in reader:
-            yield reader.line_num, record
-    except csv.Error as cause:
-        raise InputError(f"{source}, line {reader.line_num}: not valid CSV: {cause}") from cause
+def _id(fields: dict[str, Any], number: int, options: TextOptions) -> str:
+    names = [name for name in options.columns[1:] if fields.get(name) not in (None, "")]
+    if not names:
+        if options.id_column is not None:
+            raise InputError(f"no id under {options.id_column!r}; see --id-column")
+        return str(number)
+    value = fields[names[0]]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InputError(f"{names[0]!r} is {_type(value)}; an id is a text or a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{names[0]!r} is {value}; an id is a text or a finite number")
+    return str(value)
 
 
-RECORDS: Mapping[str, Callable[[str, str, str], Records]] = {
-    "lines": _lines,
-    "jsonl": _json_records,
-    "csv": _csv_records,
-}
+def _type(value: object) -> str:
+    return JSON_TYPES.get(type(value), "an object")
