@@ -1,4 +1,4 @@
-"""Tiny checkpoints in the real layout: random weights from a seed, a small real tokenizer; numpy only.
+"""Tiny encoders in the real layout: random weights from a seed, a small real tokenizer; numpy only.
 
 python -m tests.helpers.tiny_checkpoint bert FOLDER
 """
@@ -15,57 +15,29 @@ import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from embedpack.storage.safetensors import write_safetensors
+from tests.helpers.tiny_families import FAMILIES
 
 WORDS = """the a of to and in is for on with how do i reset router query passage : ? . , ! - cat sleeps warm roof rain
 index shelf read every label twice list files in folder larger than one name print sort day week system disk full
 network error window door house tree river blue red green small large fast slow new old find search open
 close""".split()  # noqa: SIM905
 
-# Real values of both families, at toy size. head size 8: heads that are no multiple of a vector register.
-SHAPE = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 40,
-}
-CONFIGS: Mapping[str, dict[str, Any]] = {
-    "bert": {
-        **SHAPE,
-        "model_type": "bert",
-        "architectures": ["BertModel"],
-        "type_vocab_size": 2,
-        "layer_norm_eps": 1e-12,
-        "pad_token_id": 0,
-        "hidden_act": "gelu",
-    },
-    "xlm-roberta": {
-        **SHAPE,
-        "model_type": "xlm-roberta",
-        "architectures": ["XLMRobertaModel"],
-        "type_vocab_size": 1,
-        "layer_norm_eps": 1e-5,
-        "pad_token_id": 1,
-        "hidden_act": "gelu",
-    },
-}
-SPECIALS = {"bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"), "xlm-roberta": ("<s>", "<pad>", "</s>", "<unk>")}
-CLS_SEP = {"bert": ("[CLS]", "[SEP]", "[UNK]"), "xlm-roberta": ("<s>", "</s>", "<unk>")}
-
 
 def make_tokenizer(model_type: str) -> Tokenizer:
     """WordPiece over a few words and all printable ASCII letters, with the family's special tokens."""
-    cls, sep, unk = CLS_SEP[model_type]
+    family = FAMILIES[model_type]
+    assert family.start is not None
     letters = [chr(code) for code in range(33, 127)]
-    vocabulary = [*SPECIALS[model_type], *dict.fromkeys([*WORDS, *letters]), *(f"##{letter}" for letter in letters)]
+    vocabulary = [*family.specials, *dict.fromkeys([*WORDS, *letters]), *(f"##{letter}" for letter in letters)]
     ids = {token: index for index, token in enumerate(vocabulary)}
-    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=unk))
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=family.unknown))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {sep}", special_tokens=[(cls, ids[cls]), (sep, ids[sep])]
+        single=f"{family.start} $A {family.end}",
+        special_tokens=[(family.start, ids[family.start]), (family.end, ids[family.end])],
     )
-    tokenizer.add_special_tokens(list(SPECIALS[model_type]))
+    tokenizer.add_special_tokens(list(family.specials))
     return tokenizer
 
 
@@ -107,7 +79,7 @@ def make_checkpoint(folder: Path, model_type: str = "bert", *, seed: int = 7, **
     """Write a complete sentence-transformers folder; `changes` replace values of config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(model_type)
-    config = {**CONFIGS[model_type], "vocab_size": tokenizer.get_vocab_size(), **changes}
+    config = {**FAMILIES[model_type].config, "vocab_size": tokenizer.get_vocab_size(), **changes}
     tokenizer.save(str(folder / "tokenizer.json"))
     write_safetensors(folder / "model.safetensors", make_tensors(config, seed), {"format": "pt"})
     modules = [

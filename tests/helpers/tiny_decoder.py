@@ -12,62 +12,25 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from embedpack.storage.safetensors import write_safetensors
+from tests.helpers.tiny_families import FAMILIES
 
 Spelling = Literal["model", "bare"]
 
-# Fewer heads for keys and values than for queries, as in the real ones.
-CONFIGS: Mapping[str, dict[str, Any]] = {
-    "qwen2": {
-        "model_type": "qwen2",
-        "architectures": ["Qwen2ForCausalLM"],
-        "hidden_size": 64,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "intermediate_size": 96,
-        "max_position_embeddings": 512,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 1_000_000.0,
-        "hidden_act": "silu",
-        "use_sliding_window": False,
-        "sliding_window": 256,
-        "eos_token_id": 0,
-    },
-    "llama": {
-        "model_type": "llama",
-        "architectures": ["LlamaForCausalLM"],
-        # Heads that do not add up to the hidden size.
-        "hidden_size": 48,
-        "head_dim": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 6,
-        "num_key_value_heads": 2,
-        "intermediate_size": 80,
-        "max_position_embeddings": 512,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10_000.0,
-        "rope_scaling": None,
-        "hidden_act": "silu",
-        "eos_token_id": 0,
-        "pad_token_id": 1,
-    },
-}
-SPECIALS = ("<|endoftext|>", "<pad>")
 
-
-def make_tokenizer() -> Tokenizer:
-    """Bytes and a few pairs of them; a text ends with <|endoftext|>."""
+def make_tokenizer(model_type: str) -> Tokenizer:
+    """Bytes and a few pairs of them; a text ends with the family's special token."""
+    family = FAMILIES[model_type]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pairs = [("t", "h"), ("th", "e"), ("Ġ", "a"), ("i", "n"), ("o", "n")]
-    tokens = [*SPECIALS, *alphabet, *("".join(pair) for pair in pairs)]
+    tokens = [*family.specials, *alphabet, *("".join(pair) for pair in pairs)]
     ids = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(ids, pairs))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)]
+        single=f"$A {family.end}", special_tokens=[(family.end, ids[family.end])]
     )
-    tokenizer.add_special_tokens(list(SPECIALS))
+    tokenizer.add_special_tokens(list(family.specials))
     return tokenizer
 
 
@@ -114,10 +77,10 @@ def make_decoder(
 ) -> Path:
     """Write a checkpoint; `changes` replace values of config.json, None takes one out."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer()
-    changed = {**CONFIGS[model_type], "vocab_size": tokenizer.get_vocab_size() + 3, **changes}
+    base, tokenizer = FAMILIES[model_type].config, make_tokenizer(model_type)
+    changed = {**base, "vocab_size": tokenizer.get_vocab_size() + 3, **changes}
     config = {name: value for name, value in changed.items() if value is not None}
-    tensors = make_tensors({**CONFIGS[model_type], **config}, seed)
+    tensors = make_tensors({**base, **config}, seed)
     if head:
         tensors["lm_head.weight"] = np.zeros((config["vocab_size"], config["hidden_size"]), np.float32)
     if spelling == "bare":

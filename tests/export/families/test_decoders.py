@@ -24,9 +24,10 @@ from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
 from tests.helpers.exports import distance, edit_json, edit_tensors, exactly, pooled, quick
 from tests.helpers.peft_oracle import last_hidden_states, load_model, merged_by_peft, save_adapter
-from tests.helpers.tiny_decoder import CONFIGS, Spelling, make_decoder
+from tests.helpers.tiny_decoder import Spelling, make_decoder
+from tests.helpers.tiny_families import families_of
 
-FAMILIES = tuple(CONFIGS)
+FAMILIES = families_of("decoder")
 TOLERANCE = 1e-6
 LENGTHS = (1, 2, 3, 17, 64, 128, 299, 300)
 TEXTS = ("how do i reset a router?", "a", "Die Katze schläft auf dem Dach. 猫 😀", "print every label twice; " * 9)

@@ -40,11 +40,12 @@ from tests.helpers.exports import distance, pooled, quick
 from tests.helpers.make_saturation_probe import probe
 from tests.helpers.onnx_probe import run_model
 from tests.helpers.peft_oracle import last_hidden_states, load_model
-from tests.helpers.tiny_checkpoint import CONFIGS, make_checkpoint
+from tests.helpers.tiny_checkpoint import make_checkpoint
+from tests.helpers.tiny_families import families_of
 
 Feeds = dict[str, npt.NDArray[np.int64]]
 
-FAMILIES = tuple(CONFIGS)
+FAMILIES = families_of("encoder")
 POSITIONS = {"bert": 40, "xlm-roberta": 38}
 FORMATS: tuple[WeightsFormat, ...] = ("fp32", "int8", "int4")
 TOLERANCE = 1e-6

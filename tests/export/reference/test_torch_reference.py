@@ -27,9 +27,10 @@ from embedpack_export.reference.torch.text_model import TextModel
 from embedpack_export.sources import patterns
 from tests.helpers.exports import query_update, write_adapter
 from tests.helpers.peft_oracle import save_adapter
-from tests.helpers.tiny_checkpoint import CONFIGS, make_checkpoint
+from tests.helpers.tiny_checkpoint import make_checkpoint
+from tests.helpers.tiny_families import families_of
 
-FAMILIES = tuple(CONFIGS)
+FAMILIES = families_of("encoder")
 TEXTS = [
     "how do i reset the router?",
     "a",
