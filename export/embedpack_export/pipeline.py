@@ -20,7 +20,7 @@ from embedpack_export.assembly.manifest import write_manifest_and_files
 from embedpack_export.assembly.new_folder import check_output, new_pack
 from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind
 from embedpack_export.graph.context import StagedModel
-from embedpack_export.graph.lora_branches import AdapterBranches, write_adapter
+from embedpack_export.graph.lora_branches import AdapterBranches, check_switchable, write_adapter
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.choice import choose_reference
@@ -113,11 +113,13 @@ def _switchable(plan: ExportPlan, images: ImageVectors) -> _Group:
     """All tasks on one backbone that is calibrated with all adapters.
 
     Raises:
-        CheckpointError: a task has no adapter.
+        CheckpointError: a task has no adapter, or one that cannot be switched.
     """
     adapters, rules = [task.adapter for task in plan.tasks.values() if task.adapter is not None], plan.model.rules
     if len(adapters) < len(plan.tasks):
         raise CheckpointError("switchable adapters were asked for, but the checkpoint has none; export it merged")
+    for adapter in adapters:
+        check_switchable(adapter)
     modules = frozenset(rules.normal(module) for adapter in adapters for module in adapter.updates)
     branches = {name: AdapterBranches(modules) for name in images.written}
     backbone = Weights(plan.checkpoint, None, rules, plan.is_text_tensor)

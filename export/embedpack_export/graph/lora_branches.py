@@ -76,16 +76,11 @@ class AdapterBranches:
         return len(self._layouts)
 
     def tensors(self, adapter: PeftAdapter, rules: NameRules, since: int = 0) -> dict[str, Float16]:
-        """The adapter of a task as inputs of the branches, without the first `since` branches.
+        """The adapter of a task, which is switchable, as inputs of the branches, without the first `since` branches.
 
         Raises:
-            CheckpointError: the adapter does more than a low-rank update, or its values do not fit float16.
+            CheckpointError: its values do not fit float16.
         """
-        if adapter.replacements:
-            raise CheckpointError(
-                f"{adapter.folder}: replaces {next(iter(adapter.replacements))}, which cannot be switched at run time; "
-                "export it merged"
-            )
         inputs: dict[str, Float16] = {}
         updates = {rules.normal(module): update for module, update in adapter.updates.items()}
         for module, layout in list(self._layouts.items())[since:]:
@@ -97,6 +92,21 @@ class AdapterBranches:
                     raise CheckpointError(f"{adapter.folder}: {name} has values too large for float16")
                 inputs[name] = np.ascontiguousarray(values, np.float16)
         return inputs
+
+
+def check_switchable(adapter: PeftAdapter) -> None:
+    """Refuse an adapter that does more than low-rank updates of linear layers.
+
+    Raises:
+        CheckpointError: it replaces a tensor, or one of its updates has no branch.
+    """
+    if adapter.replacements:
+        raise CheckpointError(
+            f"{adapter.folder}: replaces {next(iter(adapter.replacements))}, which cannot be switched at run time; "
+            "export it merged"
+        )
+    for update in adapter.updates.values():
+        update.check_switchable()
 
 
 def write_adapter(tensors: Mapping[str, npt.NDArray[Any]], path: Path) -> None:

@@ -10,6 +10,7 @@ Everything is computed in float32, row by row, and rounded once when the result 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,13 +49,19 @@ class LowRankUpdate:
             expected[self.b_bias] = (rows,)
         for tensor, needed in expected.items():
             if tensor.shape != needed:
-                raise CheckpointError(
-                    f"{tensor.path}: {tensor.name} has the shape {list(tensor.shape)}, the model's matrix "
-                    f"{self.path} needs {list(needed)}; the adapter belongs to another model"
-                )
+                raise self._misfit(tensor, needed)
 
-    def merge(self, base: ReadRows, shape: tuple[int, int]) -> ReadRows:
-        """Reader of the rows of the merged matrix; it holds A and B in memory."""
+    @property
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """Tensors of the update, by the part of the key."""
+        parts = {"lora_A": self.a, "lora_B": self.b, "magnitude": self.magnitude, "lora_B.bias": self.b_bias}
+        return {part: tensor for part, tensor in parts.items() if tensor is not None}
+
+    def merge(self, base: ReadRows, lengths: Float32 | None) -> ReadRows:
+        """Reader of the rows of the merged matrix; it holds A and B in memory.
+
+        `lengths` are the `column_lengths` of a DoRA of an embedding; other updates need none.
+        """
         delta = self._delta()
 
         def added(rows: RowIndex) -> Float32:
@@ -63,9 +70,9 @@ class LowRankUpdate:
         if self.magnitude is None:
             return added
         magnitude = self.magnitude.float32().reshape(-1)
-        if self.embedding:
+        if lengths is not None:
             with np.errstate(all="ignore"):  # what is not finite is refused when the rows are read
-                factor = magnitude / _column_norms(added, shape)
+                factor = magnitude / lengths
             return lambda rows: added(rows) * factor
 
         def rescaled(rows: RowIndex) -> Float32:
@@ -75,21 +82,55 @@ class LowRankUpdate:
 
         return rescaled
 
-    def factors(self) -> tuple[Float32, Float32]:
-        """Factors A [r, in], and B [out, r] times the scale.
+    def column_lengths(self, base: ReadRows, rows: int) -> Float32 | None:
+        """Lengths of the columns of an embedding's E + scale * (B @ A).T, [hidden]; None: a merge needs none.
+
+        From the squares |e|^2 + 2 scale * e.(A.T b) + scale^2 * b.(A A.T) b of a column e and its row b of B, so that
+        the sum itself, which is as large as the table, is not computed.
+        """
+        if self.magnitude is None or not self.embedding:
+            return None
+        a, b = self.a.float32().astype(np.float64), self.b.float32().astype(np.float64)
+        squares, products = np.zeros(len(b)), np.zeros(b.shape)
+        for start, stop in row_chunks(rows):
+            table = base(slice(start, stop)).astype(np.float64)
+            squares += np.square(table).sum(0)
+            products += table.T @ a[:, start:stop].T
+        squares += 2 * self.scale * (products * b).sum(1) + self.scale**2 * ((b @ (a @ a.T)) * b).sum(1)
+        return np.sqrt(np.maximum(squares, 0)).astype(np.float32)
+
+    def check_switchable(self) -> None:
+        """Refuse an update that is not the product of two factors of a linear layer.
 
         Raises:
-            CheckpointError: the update is not the product of two factors.
+            CheckpointError: it is a DoRA, has a bias, or changes an embedding.
         """
         if self.magnitude is not None or self.b_bias is not None or self.embedding:
             raise CheckpointError(
                 f"{self.path}: DoRA, lora_bias and adapted embeddings cannot be switched at run time; export it merged"
             )
+
+    def factors(self) -> tuple[Float32, Float32]:
+        """Factors A [r, in], and B [out, r] times the scale, of an update that is switchable."""
         return self.a.float32(), np.float32(self.scale) * self.b.float32()
 
-    def bias_change(self) -> Float32 | None:
-        """Change of the module's bias (`lora_bias`), [out]; None if there is none."""
-        return None if self.b_bias is None else np.float32(self.scale) * self.b_bias.float32()
+    def bias_change(self, size: int) -> Float32 | None:
+        """Change of the module's bias (`lora_bias`), [size]; None if there is none.
+
+        Raises:
+            CheckpointError: the bias has another size.
+        """
+        if self.b_bias is None:
+            return None
+        if self.b_bias.shape != (size,):
+            raise self._misfit(self.b_bias, (size,))
+        return np.float32(self.scale) * self.b_bias.float32()
+
+    def _misfit(self, tensor: StoredTensor, needed: tuple[int, ...]) -> CheckpointError:
+        return CheckpointError(
+            f"{tensor.path}: {tensor.name} has the shape {list(tensor.shape)}, the model's matrix "
+            f"{self.path} needs {list(needed)}; the adapter belongs to another model"
+        )
 
     def _delta(self) -> ReadRows:
         """Reader of the rows of scale * B @ A."""
@@ -97,10 +138,3 @@ class LowRankUpdate:
         if self.embedding:
             return lambda rows: scale * (a[:, rows].T @ b.T)
         return lambda rows: scale * (b[rows] @ a)
-
-
-def _column_norms(read: ReadRows, shape: tuple[int, int]) -> Float32:
-    squares = np.zeros(shape[1], np.float64)
-    for start, stop in row_chunks(shape[0]):
-        squares += np.square(read(slice(start, stop)), dtype=np.float64).sum(0)
-    return np.sqrt(squares).astype(np.float32)

@@ -80,14 +80,7 @@ def check_patterns(path: Path, config: Mapping[str, Any], modules: Iterable[str]
 
 
 def _expressions(config: Mapping[str, Any]) -> Iterator[str]:
-    for field in (
-        "rank_pattern",
-        "alpha_pattern",
-        "target_modules",
-        "exclude_modules",
-        "layers_pattern",
-        "modules_to_save",
-    ):
+    for field in FIELDS:
         value = config.get(field)
         if isinstance(value, str):
             yield value

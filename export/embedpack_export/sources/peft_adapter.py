@@ -6,49 +6,32 @@ A folder holds one adapter, or those of several tasks in one file as in jina-emb
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from embedpack.errors import CheckpointError, unknown
 from embedpack.storage.safetensors import StoredTensor, open_safetensors
 from embedpack_export.sources.checkpoint import check_is_float, read_json
 from embedpack_export.sources.files import check_file, exists
 from embedpack_export.sources.lora import LowRankUpdate
-from embedpack_export.sources.patterns import check_patterns, ends_with
-
-Number = TypeVar("Number", int, float)
+from embedpack_export.sources.lora_config import CONFIG_FILE, LoraConfig, read_lora_config
+from embedpack_export.sources.patterns import check_patterns
 
 KEY_PREFIX = "base_model.model."
+TENSORS_FILE = "adapter_model.safetensors"
 PARTS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector")
+# PEFT's name of an adapter that was given none, where the whole state of a model was saved.
+UNNAMED = "default"
+# Wrapper of the model in the first module of a SentenceTransformer.
+WRAPPER = re.compile(r"^0\.(auto_model|model)\.")
+# Heads of transformers' classes for language models, classification and question answering: no embedding needs them.
+HEADS = re.compile(r"(lm_head|classifier|score|qa_outputs)\.")
 
-# Settings that change nothing in a saved adapter beyond its keys.
-HARMLESS = frozenset({
-    "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying", "eva_config", "exclude_modules",
-    "inference_mode", "layers_pattern", "layers_to_transform", "lora_dropout", "lora_ga_config", "megatron_core",
-    "modules_to_save", "peft_version", "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
-})  # fmt: skip
-# Other ways of initialising subtract the first A and B from the backbone, which is not in the adapter's file.
-SELF_CONTAINED_INIT = (True, False, None, "gaussian", "orthogonal", "eva")
-
-
-class LoraConfig(msgspec.Struct, frozen=True):
-    """Fields of adapter_config.json that a merge depends on, with PEFT's defaults."""
-
-    peft_type: str
-    r: Annotated[int, msgspec.Meta(ge=1)] = 8
-    lora_alpha: float = 8
-    rank_pattern: dict[str, int] | None = None
-    alpha_pattern: dict[str, float] | None = None
-    use_rslora: bool | None = None
-    use_dora: bool | None = None
-    lora_bias: bool | None = None
-    fan_in_fan_out: bool | None = None
-    init_lora_weights: bool | str | None = True
+logger = logging.getLogger("embedpack")
 
 
 @dataclass(frozen=True)
@@ -62,17 +45,32 @@ class PeftAdapter:
 
 
 @dataclass(frozen=True)
-class _Key:
+class AdapterKey:
     """A parsed key of the file."""
 
-    module: str  # name of the module
+    trained: str  # name of the module in the model that was trained
     part: str  # one of PARTS; "" for a tensor that replaces one of the model
     task: str  # the task; "" in a file of one adapter
     leaf: str  # "weight", "bias" or ""
 
     @property
+    def module(self) -> str:
+        """Name of the module in the transformers model."""
+        return WRAPPER.sub("", self.trained)
+
+    @property
+    def is_head(self) -> bool:
+        """True if the module belongs to a head that no embedding needs."""
+        return HEADS.match(f"{self.module}.") is not None
+
+    @property
     def slot(self) -> str:
-        """The part or its bias; PEFT appends ".weight" to the parts of linear layers only."""
+        """The part or its bias, or the name of the tensor that is replaced.
+
+        PEFT appends ".weight" to the parts of linear layers only.
+        """
+        if not self.part:
+            return f"{self.module}.{self.leaf}"
         return f"{self.part}.bias" if self.leaf == "bias" else self.part
 
 
@@ -82,77 +80,87 @@ def read_adapter(folder: Path, task: str) -> PeftAdapter:
     Raises:
         CheckpointError: the folder holds no LoRA adapter, no such task, or an unknown key or setting.
     """
-    config_path = folder / "adapter_config.json"
-    config = _read_config(config_path)
-    path = folder / "adapter_model.safetensors"
+    config_path, path = folder / CONFIG_FILE, folder / TENSORS_FILE
+    config = read_lora_config(config_path)
+    tensors = adapter_tensors(folder)
+    keys = {name: parse_key(path, name) for name in tensors}
+    check_patterns(config_path, read_json(config_path, dict[str, Any]), {key.trained for key in keys.values()})
+    tasks = sorted({key.task for key in keys.values() if key.task})
+    if tasks and task not in tasks:
+        raise CheckpointError(f"{path}: {unknown('task', task, tasks)}")
+    own = {name: key for name, key in keys.items() if key.task in ("", task)}
+    heads = [name for name, key in own.items() if key.is_head]
+    parts: dict[str, dict[str, StoredTensor]] = {}
+    replacements: dict[str, StoredTensor] = {}
+    for name, key in own.items():
+        check_is_float(tensors[name])
+        if key.is_head:
+            continue
+        target = parts.setdefault(key.trained, {}) if key.part else replacements
+        if key.slot in target:
+            raise CheckpointError(
+                f"{path}: {target[key.slot].name} and {name} name the same tensor; remove one of them"
+            )
+        target[key.slot] = tensors[name]
+    if not parts and not replacements:
+        raise CheckpointError(f"{path}: {_emptiness(heads)}")
+    if heads:
+        logger.info("%s: left out, because no embedding needs them: %s", path, ", ".join(heads))
+    updates = [_update(path, config, trained, tensors) for trained, tensors in parts.items()]
+    return PeftAdapter(folder, {update.path: update for update in updates}, replacements)
+
+
+def adapter_tensors(folder: Path) -> Mapping[str, StoredTensor]:
+    """Tensors in the folder of an adapter, by key.
+
+    Raises:
+        CheckpointError: there is no file of them, or it is damaged.
+    """
+    path = folder / TENSORS_FILE
     if not exists(path):
         raise CheckpointError(
             f"{folder}: no {path.name}; other formats are not read (pickled weights run code when they are loaded)"
         )
-    tensors = open_safetensors(check_file(path, folder), CheckpointError).tensors
-    keys = {name: _take_apart(path, name) for name in tensors}
-    check_patterns(config_path, read_json(config_path, dict[str, Any]), {key.module for key in keys.values()})
-    tasks = sorted({key.task for key in keys.values() if key.task})
-    if tasks and task not in tasks:
-        raise CheckpointError(f"{path}: {unknown('task', task, tasks)}")
-    parts: dict[str, dict[str, StoredTensor]] = {}
-    replacements: dict[str, StoredTensor] = {}
-    for name, key in keys.items():
-        if key.task not in ("", task):
-            continue
-        check_is_float(tensors[name])
-        target = parts.setdefault(key.module, {}) if key.part else replacements
-        slot = key.slot if key.part else f"{key.module}.{key.leaf}"
-        if slot in target:
-            raise CheckpointError(f"{path}: {target[slot].name} and {name} name the same tensor; remove one of them")
-        target[slot] = tensors[name]
-    updates = {module: _update(path, config, module, tensors) for module, tensors in parts.items()}
-    if not updates and not replacements:
-        raise CheckpointError(f"{path}: holds no tensors; train the adapter, or leave it out")
-    return PeftAdapter(folder, updates, replacements)
+    return open_safetensors(check_file(path, folder), CheckpointError).tensors
 
 
-def _read_config(path: Path) -> LoraConfig:
-    config = read_json(path, LoraConfig)
-    if config.peft_type != "LORA":
-        raise CheckpointError(f"{path}: peft_type is {config.peft_type!r}; only LORA can be merged")
-    for name, value in read_json(path, dict[str, Any]).items():
-        if value and name not in HARMLESS and name not in LoraConfig.__struct_fields__:
-            raise CheckpointError(f"{path}: {name} is {value!r}; merging such an adapter is not supported")
-    if config.fan_in_fan_out:
-        raise CheckpointError(f"{path}: fan_in_fan_out is set; transposed (Conv1D) layers are not supported")
-    if config.init_lora_weights not in SELF_CONTAINED_INIT:
-        raise CheckpointError(
-            f"{path}: init_lora_weights is {config.init_lora_weights!r}, which also changed the backbone; save the "
-            "adapter again with path_initial_model_for_weight_conversion, which makes it a plain LoRA"
-        )
-    return config
+def parse_key(path: Path, name: str) -> AdapterKey:
+    """Take a key of the file at `path` apart.
 
-
-def _take_apart(path: Path, name: str) -> _Key:
+    Raises:
+        CheckpointError: the key is none of a LoRA or DoRA, a saved module or a bias.
+    """
     words = name.removeprefix(KEY_PREFIX).split(".")
     leaf = words.pop() if words[-1] in ("weight", "bias") else ""
     part = next((word for word in words if word in PARTS), "")
     if part:
         module, rest = words[: words.index(part)], words[words.index(part) + 1 :]
     else:
-        module, rest = [word for word in words if word not in ("base_layer", "modules_to_save", "default")], []
+        module, rest = [word for word in words if word not in ("base_layer", "modules_to_save", UNNAMED)], []
     valid = name.startswith(KEY_PREFIX) and module and (part or leaf) and len(rest) <= 1
     if not valid or any("lora" in word or "trainable_tokens" in word for word in module):
         raise CheckpointError(f"{path}: the key {name!r} is unknown; only LoRA and DoRA adapters can be merged")
-    return _Key(".".join(module), part, rest[0] if rest else "", leaf)
+    task = rest[0] if rest and rest[0] != UNNAMED else ""
+    return AdapterKey(".".join(module), part, task, leaf)
 
 
-def _update(path: Path, config: LoraConfig, module: str, tensors: Mapping[str, StoredTensor]) -> LowRankUpdate:
-    embedding = "lora_embedding_A" in tensors
+def _emptiness(heads: list[str]) -> str:
+    if heads:
+        return f"changes nothing but heads ({heads[0]}), which no embedding has; leave the adapter out"
+    return "holds no tensors; train the adapter, or leave it out"
+
+
+def _update(path: Path, config: LoraConfig, trained: str, tensors: Mapping[str, StoredTensor]) -> LowRankUpdate:
+    module, embedding = WRAPPER.sub("", trained), "lora_embedding_A" in tensors
     a, b = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
     others = set(tensors) - {a, b, "lora_magnitude_vector", "lora_B.bias"}
     if a not in tensors or b not in tensors or others:
         raise CheckpointError(f"{path}: {module} has {', '.join(sorted(tensors))}; expected {a} and {b}")
+    _check_flags(path, config, module, tensors)
     if len(tensors[a].shape) != 2 or len(tensors[b].shape) != 2:
         raise CheckpointError(f"{path}: {module}: {a} and {b} must be matrices")
     rank = tensors[a].shape[0]
-    configured = _by_pattern(path, config.rank_pattern, module, config.r)
+    configured = config.rank(path, trained)
     if configured != rank:
         # The scale depends on the rank: a file and a configuration that disagree must not be merged.
         raise CheckpointError(
@@ -162,22 +170,23 @@ def _update(path: Path, config: LoraConfig, module: str, tensors: Mapping[str, S
         path=module,
         a=tensors[a],
         b=tensors[b],
-        scale=_by_pattern(path, config.alpha_pattern, module, config.lora_alpha)
-        / (rank**0.5 if config.use_rslora else rank),
+        scale=config.scale(path, trained, rank),
         embedding=embedding,
         magnitude=tensors.get("lora_magnitude_vector"),
         b_bias=tensors.get("lora_B.bias"),
     )
 
 
-def _by_pattern(path: Path, patterns: Mapping[str, Number] | None, module: str, default: Number) -> Number:
-    """Value of the first pattern that matches the end of the module's name, as in PEFT (utils/other.py)."""
-    for pattern, value in (patterns or {}).items():
-        try:
-            if re.match(ends_with(pattern), module):
-                return value
-        except (re.error, RecursionError) as cause:
+def _check_flags(path: Path, config: LoraConfig, module: str, tensors: Mapping[str, StoredTensor]) -> None:
+    """Refuse a file with or without magnitude vectors or biases of B, against adapter_config.json."""
+    for slot, setting, value in (
+        ("lora_magnitude_vector", "use_dora", config.use_dora),
+        ("lora_B.bias", "lora_bias", config.lora_bias),
+    ):
+        if (slot in tensors) != bool(value):
             raise CheckpointError(
-                f"{path}: {pattern!r} in rank_pattern or alpha_pattern is no regular expression: {cause}"
-            ) from cause
-    return default
+                f"{path}: {module} has {'a' if slot in tensors else 'no'} {slot}, adapter_config.json has {setting} "
+                f"{str(bool(value)).lower()}; are both from one training run?"
+            )
+    if config.use_dora and config.lora_bias:
+        raise CheckpointError(f"{path}: {module} has a magnitude vector and a bias of B, which PEFT does not define")

@@ -90,7 +90,9 @@ class Weights:
         self._updates = _normalised(rules, adapter.updates.items() if adapter else (), adapted)
         self._replacements = _normalised(rules, adapter.replacements.items() if adapter else (), adapted)
         self._adapter = adapter
-        self._used: set[str] = set()
+        self._used: set[StoredTensor] = set()  # tensors of the checkpoint and the adapter
+        # Lengths of the columns of an embedding with a DoRA, by module: one pass over the table.
+        self._column_lengths: dict[str, Float32 | None] = {}
         # Relative changes by the adapter, of matrices by module and of vectors by tensor name.
         self._matrix_changes: dict[str, RelativeChange] = {}
         self._vector_changes: dict[str, float] = {}
@@ -107,8 +109,10 @@ class Weights:
         update = self._updates.get(module)
         if update is not None:
             update.check_shape(shape)
-            self._used.add(module)
-            read = update.merge(read, shape)
+            self._used |= set(update.tensors.values()) - {update.b_bias}
+            if module not in self._column_lengths:
+                self._column_lengths[module] = update.column_lengths(read, shape[0])
+            read = update.merge(read, self._column_lengths[module])
         if update is not None or name in self._replacements:
             change = self._matrix_changes.setdefault(module, RelativeChange())
             read = change.reader(_row_reader(base), read)
@@ -133,21 +137,29 @@ class Weights:
         Raises:
             CheckpointError: as `matrix`.
         """
-        base = self._tensor(name, (size,))
+        base = self._tensor(name, (size,)).float32()
         replacement = self._replacements.get(name)
-        vector = (replacement or base).float32()
-        module = name.rpartition(".")[0]
-        change = self._updates[module].bias_change() if name.endswith(".bias") and module in self._updates else None
+        vector = base if replacement is None else replacement.float32()
+        change = self._bias_change(name, size)
         if change is not None:
             vector = vector + change
         if replacement is not None or change is not None:
-            before = base.float32()
-            self._vector_changes[name] = float(np.linalg.norm(vector - before)) / max(
-                float(np.linalg.norm(before)), 1e-30
-            )
-        if not np.isfinite(vector).all():
-            raise CheckpointError(f"{name}: merged weights are not finite")
-        return vector
+            self._vector_changes[name] = float(np.linalg.norm(vector - base)) / max(float(np.linalg.norm(base)), 1e-30)
+        return _finite(name, vector)
+
+    def new_bias(self, module: str, size: int) -> Float32 | None:
+        """Bias [size] that an adapter gives to a linear layer without one; None: it gives none.
+
+        Raises:
+            CheckpointError: the adapter's bias is of another size, or not finite.
+        """
+        name = f"{module}.bias"
+        bias = self._bias_change(name, size)
+        if bias is None:
+            return None
+        # Relative to itself: there is nothing else to compare it with.
+        self._vector_changes[name] = float(bias.any())
+        return _finite(name, bias)
 
     def check_all_used(self) -> None:
         """Raise CheckpointError for unused tensors, unused adapter keys and an adapter that changes nothing."""
@@ -156,7 +168,7 @@ class Weights:
             raise CheckpointError(f"{self._where}: unused tensors: {_first_five(tensors)}; is it another architecture?")
         if self._adapter is None:
             return
-        unused = self._unused([*self._updates, *self._replacements])
+        unused = self._unused(self._adapter_tensors())
         if unused:
             raise CheckpointError(
                 f"{self._adapter.folder}: the adapter changes {_first_five(unused)}, which this export of the model "
@@ -176,8 +188,8 @@ class Weights:
         tensor = self._tensors.get(name)
         if tensor is None:
             raise CheckpointError(f"{self._where}: tensor {name!r} is missing; is a shard or a file incomplete?")
-        self._used.add(name)
         for stored in (tensor, self._replacements.get(name, tensor)):
+            self._used.add(stored)
             if stored.shape != shape:
                 raise CheckpointError(
                     f"{stored.path}: {stored.name} has the shape {list(stored.shape)}, config.json needs {list(shape)}"
@@ -185,8 +197,27 @@ class Weights:
             check_is_float(stored)
         return tensor
 
-    def _unused(self, names: Iterable[str]) -> list[str]:
-        return [name for name in names if name not in self._used and not self._rules.unused.search(name)]
+    def _bias_change(self, name: str, size: int) -> Float32 | None:
+        """Change of a vector by the bias of an update's B, [size]."""
+        module, _, leaf = name.rpartition(".")
+        update = self._updates.get(module) if leaf == "bias" else None
+        if update is None or update.b_bias is None:
+            return None
+        self._used.add(update.b_bias)
+        return update.bias_change(size)
+
+    def _adapter_tensors(self) -> dict[str, StoredTensor]:
+        """Tensors of the adapter; those of an update that is used in part have the part in their name."""
+        tensors = dict(self._replacements)
+        for module, update in self._updates.items():
+            is_used = self._used.intersection(update.tensors.values())
+            tensors |= {f"{module}.{part}" if is_used else module: tensor for part, tensor in update.tensors.items()}
+        return tensors
+
+    def _unused(self, tensors: Mapping[str, StoredTensor]) -> list[str]:
+        return [
+            name for name, tensor in tensors.items() if tensor not in self._used and not self._rules.unused.search(name)
+        ]
 
     def _largest_change(self) -> float:
         """The largest relative change of a tensor; reads matrices that no graph has read."""
@@ -208,6 +239,12 @@ def _row_reader(tensor: StoredTensor) -> ReadRows:
         return tensor.rows(rows.start, rows.stop) if isinstance(rows, slice) else tensor.rows_at(rows)
 
     return read
+
+
+def _finite(name: str, vector: Float32) -> Float32:
+    if not np.isfinite(vector).all():
+        raise CheckpointError(f"{name}: merged weights are not finite")
+    return vector
 
 
 def _normalised(rules: NameRules, items: Iterable[tuple[str, T]], where: str) -> dict[str, T]:

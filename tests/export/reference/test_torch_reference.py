@@ -22,8 +22,8 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings
-from embedpack_export.reference.torch.loading import add_adapter
 from embedpack_export.reference.torch.text_model import TextModel
+from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
 from embedpack_export.sources import patterns
 from tests.helpers.exports import query_update, write_adapter
 from tests.helpers.peft_oracle import save_adapter
@@ -220,9 +220,8 @@ def test_adapter_key_that_peft_would_not_make(tmp_path: Path) -> None:
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "target_modules": ["query"]}))
     plan = plan_for(tmp_path, checkpoint, code=adapter)
-    with pytest.raises(
-        CheckpointError, match=r"they differ in base_model\.model\.encoder\.layer\.0.*are both of one run"
-    ):
+    message = r"adapter_config\.json does not choose encoder\.layer\.0\.attention\.output\.dense, .*of one run"
+    with pytest.raises(CheckpointError, match=message):
         TextModel.load(plan, "code")
 
 
@@ -240,18 +239,17 @@ def test_backbone_tensor_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("package", ["torch", "transformers", "peft"])
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    for module in ("text_model", "loading"):
+    for module in ("text_model", "loading", "unmerged_adapter"):
         monkeypatch.delitem(sys.modules, f"embedpack_export.reference.torch.{module}")
     with pytest.raises(MissingExtraError, match=rf"needs '{package}'.*pip install 'embedpack\[reference\]'"):
         importlib.import_module("embedpack_export.reference.torch.text_model")
 
 
-def test_regular_expressions_are_tried_on_the_names_of_the_model_before_peft_uses_them(
+def test_regular_expressions_are_tried_on_the_names_of_the_file_before_peft_uses_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patterns, "PROGRAM", patterns.PROGRAM.replace("(5, 5)", "(1, 1)"))
-    adapter = write_adapter(tmp_path / "adapter", query_update(), target_modules="(a+)+b")
-    model = torch.nn.Sequential()
-    model.add_module("a" * 60, torch.nn.Linear(2, 2))
+    tensors = {name.replace("encoder", "a" * 60): tensor for name, tensor in query_update().items()}
+    adapter = write_adapter(tmp_path / "adapter", tensors, target_modules="(a+)+b")
     with pytest.raises(CheckpointError, match=r"the regular expression '\(a\+\)\+b' takes more than"):
-        add_adapter(model, adapter, {})
+        UnmergedAdapter(adapter, "any", place=str, unused=bool).add_to(torch.nn.Sequential())

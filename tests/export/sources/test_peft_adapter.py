@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import write_safetensors
 from embedpack_export.pipeline import export
+from embedpack_export.sources import lora_config
 from embedpack_export.sources.checkpoint import INDEX
 from embedpack_export.sources.peft_adapter import read_adapter
 from tests.helpers.exports import (
@@ -54,6 +55,8 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "all linears": {"target_modules": "all-linear", "exclude_modules": ["pooler.dense"]},
     "one layer": {"layers_to_transform": [1]},
     "Gaussian": {"init_lora_weights": "gaussian"},
+    "orthogonal": {"init_lora_weights": "orthogonal"},
+    "MiCA": {"init_lora_weights": "mica"},
 }
 
 
@@ -254,13 +257,30 @@ def test_an_adapter_of_a_module_that_the_model_lacks_is_refused(checkpoint: Path
 
 
 def test_a_saved_module_that_the_model_lacks_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    head = {"base_model.model.classifier.weight": np.ones((2, 32), np.float32)}
+    head = {"base_model.model.adapter_head.weight": np.ones((2, 32), np.float32)}
     adapter = write_adapter(tmp_path / "adapter", {**query_update(), **head})
     refuse(
         checkpoint,
         adapter,
-        f"{adapter}: the adapter changes classifier.weight, which this export of the model does not have; "
+        f"{adapter}: the adapter changes adapter_head.weight, which this export of the model does not have; "
         "is it an adapter for another model?",
+    )
+
+
+def test_heads_that_no_embedding_needs_are_left_out_by_name(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    heads = {f"base_model.model.{name}.weight": np.ones((2, 32), np.float32) for name in ("classifier", "lm_head")}
+    adapter = write_adapter(tmp_path / "adapter", {**query_update(), **heads})
+    with caplog.at_level("INFO", "embedpack"):
+        take_all(weights_of(checkpoint, read_adapter(adapter, "any")), shapes_of(checkpoint))
+    assert f"{adapter / FILE}: left out, because no embedding needs them: {', '.join(heads)}" in caplog.text
+    alone = write_adapter(tmp_path / "alone", heads)
+    refuse(
+        checkpoint,
+        alone,
+        f"{alone / FILE}: changes nothing but heads (base_model.model.classifier.weight), which no embedding has; "
+        "leave the adapter out",
     )
 
 
@@ -305,10 +325,26 @@ def test_a_rank_that_the_configuration_does_not_state_is_refused(checkpoint: Pat
     )
 
 
-@pytest.mark.parametrize("kind", ["IA3", "ADALORA"])
-def test_other_kinds_of_adapters_are_refused(checkpoint: Path, tmp_path: Path, kind: str) -> None:
-    adapter = write_adapter(tmp_path / "adapter", query_update(), peft_type=kind)
-    refuse(checkpoint, adapter, f"{adapter / 'adapter_config.json'}: peft_type is {kind!r}; only LORA can be merged")
+MERGE_FIRST = "merge it with peft (merge_and_unload, save_pretrained) and export the merged model"
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "remedy"),
+    [
+        ("IA3", {}, MERGE_FIRST),
+        ("ADALORA", {"r": 8}, MERGE_FIRST),
+        ("OFT", {"r": 0}, MERGE_FIRST),
+        ("LOHA", {"alpha": 8, "rank_pattern": {}}, MERGE_FIRST),
+        ("PROMPT_TUNING", {"r": None}, "it changes no weights, so it cannot be merged; train a LoRA"),
+        (None, {}, MERGE_FIRST),
+    ],
+)
+def test_other_kinds_of_adapters_are_refused_before_their_fields_are_read(
+    checkpoint: Path, tmp_path: Path, kind: str | None, config: dict[str, Any], remedy: str
+) -> None:
+    adapter = write_adapter(tmp_path / "adapter", query_update(), peft_type=kind, **config)
+    message = f"{adapter / 'adapter_config.json'}: peft_type is {kind!r}; only LORA is read: {remedy}"
+    refuse(checkpoint, adapter, message)
 
 
 @pytest.mark.parametrize("init", ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga"])
@@ -339,7 +375,6 @@ def test_fan_in_fan_out_is_refused(checkpoint: Path, tmp_path: Path) -> None:
         ("trainable_token_indices", [5]),
         ("target_parameters", ["weight"]),
         ("alora_invocation_tokens", [7]),
-        ("a_setting_of_tomorrow", "on"),
     ],
 )
 def test_settings_that_are_on_and_not_built_are_refused(
@@ -350,6 +385,39 @@ def test_settings_that_are_on_and_not_built_are_refused(
         checkpoint,
         adapter,
         f"{adapter / 'adapter_config.json'}: {name} is {value!r}; merging such an adapter is not supported",
+    )
+
+
+def test_unknown_settings_that_are_on_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", query_update(), a_setting_of_tomorrow="on")
+    refuse(
+        checkpoint,
+        adapter,
+        f"{adapter / 'adapter_config.json'}: a_setting_of_tomorrow is 'on', an unknown setting; remove it if it is a "
+        "note of a training tool that changes no weights",
+    )
+
+
+@pytest.mark.parametrize("name", sorted(lora_config.NOTES))
+def test_notes_of_training_tools_are_no_obstacle(tmp_path: Path, name: str) -> None:
+    adapter = write_adapter(tmp_path / "adapter", query_update(), **{name: True})
+    assert list(read_adapter(adapter, "any").updates) == [QUERY]
+
+
+@pytest.mark.parametrize(
+    ("part", "setting"), [("lora_magnitude_vector", "use_dora"), ("lora_B.bias", "lora_bias")], ids=str
+)
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_file_and_a_configuration_that_disagree_are_refused(
+    checkpoint: Path, tmp_path: Path, part: str, setting: str, in_file: bool
+) -> None:
+    tensors = {**query_update(), **({f"{KEY}.{part}": np.ones(32, np.float32)} if in_file else {})}
+    adapter = write_adapter(tmp_path / "adapter", tensors, **{setting: not in_file})
+    refuse(
+        checkpoint,
+        adapter,
+        f"{adapter / FILE}: {QUERY} has {'a' if in_file else 'no'} {part}, adapter_config.json has {setting} "
+        f"{'false' if in_file else 'true'}; are both from one training run?",
     )
 
 

@@ -29,18 +29,21 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("weights") / "toy")
 
 
-def adapter_of_all(checkpoint: Path, folder: Path) -> Path:
+def adapter_of_all(checkpoint: Path, folder: Path, *, use_dora: bool) -> Path:
     """An adapter of every kind of matrix, which brings a projector."""
     model = with_projector(checkpoint, 5)
     projector = {f"{BASE}.{part}": value.clone() for part, value in model.multi_vector_projector.state_dict().items()}
-    save_adapter(checkpoint, folder, model=model, target_modules=TARGETS, exclude_modules=["pooler.dense"])
+    save_adapter(
+        checkpoint, folder, model=model, target_modules=TARGETS, exclude_modules=["pooler.dense"], use_dora=use_dora
+    )
     file = folder / "adapter_model.safetensors"
     save_file(load_file(file) | projector, file)
     return folder
 
 
+@pytest.mark.parametrize("use_dora", [False, True], ids=["LoRA", "DoRA"])
 def test_a_default_export_merges_each_row_three_times(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use_dora: bool
 ) -> None:
     """For the run in float32, fp32 and int8; smoothing merges a sample of the rows."""
     whole: dict[str, npt.NDArray[np.intp]] = {}
@@ -61,7 +64,7 @@ def test_a_default_export_merges_each_row_three_times(
         return read
 
     monkeypatch.setattr(LowRankUpdate, "_delta", counted)
-    adapter = adapter_of_all(checkpoint, tmp_path / "adapter")
+    adapter = adapter_of_all(checkpoint, tmp_path / "adapter", use_dora=use_dora)
     manifest = export(quick(checkpoint, tmp_path / "pack", adapters={"retrieval": adapter}))
     assert [variant.weights for variant in manifest.variants.values()] == ["fp32", "int8"]
     assert len(whole) == len(read_adapter(adapter, "retrieval").updates) == 2 * 6 + 2

@@ -68,9 +68,9 @@ class DecoderPart:
         return self.context.graph
 
     def layer(self, module: str, inputs: int, outputs: int, *, bias: bool = False) -> LinearLayer:
-        """A linear layer."""
+        """A linear layer; `bias`: whether the checkpoint has its bias, as an adapter may bring one."""
         weights = self.context.weights
-        vector = weights.vector(f"{module}.bias", outputs) if bias else None
+        vector = weights.vector(f"{module}.bias", outputs) if bias else weights.new_bias(module, outputs)
         return LinearLayer(weights.matrix(module, (outputs, inputs)), vector)
 
     def norm(self, module: str, x: ir.Value) -> Activation:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils.warning import PeftWarning
 from transformers import AutoModel
 from transformers.utils import logging
 
 from embedpack.errors import CheckpointError
-from embedpack.storage.safetensors import open_safetensors
-from embedpack_export.families import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
-from embedpack_export.sources.checkpoint import Checkpoint, read_json
-from embedpack_export.sources.patterns import check_patterns
-from embedpack_export.sources.peft_adapter import KEY_PREFIX
-from embedpack_export.sources.weights import NameRules
+from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
+from embedpack_export.sources.checkpoint import Checkpoint
 
-# jina-embeddings-v4 keeps all tasks in one file: `….lora_A.<task>.weight`.
-TASK_KEY = re.compile(r"(?P<part>\.lora_\w+)\.(?!(weight|bias)$)(?P<task>[^.]+)")
-# A projector that is stored with the adapters, as the layer below its LoRA.
-PROJECTOR_KEYS = {f"{KEY_PREFIX}{PROJECTOR}.base_layer.{part}" for part in ("weight", "bias")}
 # transformers leaves these functions untyped.
 transformers_logging: Any = logging
 
@@ -44,7 +33,8 @@ def load_model(source: ModelSource, task: str | None) -> torch.nn.Module:
             # Under the name in the adapters' keys; the backbone itself does not call it.
             model.add_module(source.model.tokens.module, load_projector(source.checkpoint, source.model.tokens.module))
         if task is not None and (adapter := source.tasks[task].adapter) is not None:
-            model = add_adapter(model, adapter.folder, _read_state(adapter.folder, task, source.model.rules))
+            rules = source.model.rules
+            model = UnmergedAdapter(adapter.folder, task, rules.normal, rules.unused.search).add_to(model)
     return model.eval()
 
 
@@ -85,44 +75,6 @@ def load_projector(checkpoint: Checkpoint, module: str) -> torch.nn.Linear | Non
     projector = torch.nn.Linear(weight.shape[1], weight.shape[0])
     projector.load_state_dict({"weight": weight, "bias": bias})
     return projector
-
-
-def _read_state(folder: Path, task: str, rules: NameRules) -> dict[str, torch.Tensor]:
-    """Read the tensors of one task under PEFT's own names, without those of a projector."""
-    state = {}
-    for name, tensor in open_safetensors(folder / "adapter_model.safetensors", CheckpointError).tensors.items():
-        match = TASK_KEY.search(name)
-        if name not in PROJECTOR_KEYS and (match is None or match["task"] == task):
-            plain = rules.normal(TASK_KEY.sub(r"\g<part>", name).removeprefix(KEY_PREFIX))
-            state[KEY_PREFIX + plain] = torch.from_numpy(tensor.float32())
-    return state
-
-
-def add_adapter(model: torch.nn.Module, folder: Path, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
-    """Wrap a model with an unmerged adapter: the modules of adapter_config.json, the tensors of `state`.
-
-    Raises:
-        CheckpointError: PEFT would use other keys than there are.
-    """
-    config = LoraConfig.from_pretrained(str(folder))
-    config.inference_mode = True
-    # A task type would add the call of a head; the base name only serves a look-up on the hub.
-    config.task_type = config.base_model_name_or_path = None
-    path = folder / "adapter_config.json"
-    check_patterns(path, read_json(path, dict[str, Any]), (name for name, _ in model.named_modules()))
-    adapted = get_peft_model(model, config)
-    expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    if set(expected) != set(state):
-        differing = ", ".join(sorted(set(expected) ^ set(state))[:5])
-        raise CheckpointError(
-            f"{folder}: the keys of the file are not those that PEFT makes of adapter_config.json; they differ in "
-            f"{differing}: are both of one run?"
-        )
-    loaded: Any = set_peft_model_state_dict(adapted, dict(state))
-    if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
-        raise CheckpointError(f"{folder}: PEFT did not load all keys: {loaded}")
-    assert isinstance(adapted, torch.nn.Module)
-    return adapted
 
 
 @contextmanager

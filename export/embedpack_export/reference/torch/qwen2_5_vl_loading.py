@@ -9,11 +9,11 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from embedpack.errors import CheckpointError, unknown
-from embedpack.storage.safetensors import open_safetensors
 from embedpack_export.families import PROJECTOR
-from embedpack_export.reference.torch.loading import TASK_KEY, add_adapter, load_projector, quiet
+from embedpack_export.reference.torch.loading import load_projector, quiet
+from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
-from embedpack_export.sources.peft_adapter import KEY_PREFIX
+from embedpack_export.sources.peft_adapter import TENSORS_FILE, adapter_tensors, parse_key
 
 
 class V4Model(torch.nn.Module):
@@ -36,8 +36,9 @@ def load_v4(folder: Path, task: str | None) -> V4Model:
         loaded = V4Model(_load_towers(checkpoint), load_projector(checkpoint, PROJECTOR))
         if task is not None:
             adapters = folder / "adapters"
+            _check_task(adapters, task)
             # PEFT puts its layers into the modules of `loaded`; its wrapper around them is not needed.
-            add_adapter(loaded, adapters, _read_task(adapters, task))
+            UnmergedAdapter(adapters, task, place=str, unused=lambda name: False).add_to(loaded)
     return loaded.eval()
 
 
@@ -61,18 +62,9 @@ def _load_towers(checkpoint: Checkpoint) -> torch.nn.Module:
     return towers
 
 
-def _read_task(folder: Path, task: str) -> dict[str, torch.Tensor]:
-    """Read the tensors of one task, under the keys of an adapter with this task alone."""
-    path = folder / "adapter_model.safetensors"
-    tensors = open_safetensors(path, CheckpointError).tensors
-    tasks = {name: match["task"] for name in tensors if (match := TASK_KEY.search(name)) is not None}
-    if task not in tasks.values():
-        raise CheckpointError(f"{path}: {unknown('task', task, sorted(set(tasks.values())))}")
-    wrong = [name for name in tensors if name not in tasks or not name.startswith(KEY_PREFIX)]
-    if wrong:
-        raise CheckpointError(f"{path}: {wrong[0]} belongs to no task")
-    return {
-        TASK_KEY.sub(r"\g<part>", name): torch.from_numpy(tensors[name].float32())
-        for name, owner in tasks.items()
-        if owner == task
-    }
+def _check_task(folder: Path, task: str) -> None:
+    """Refuse a file without this task."""
+    path = folder / TENSORS_FILE
+    tasks = {parse_key(path, name).task for name in adapter_tensors(folder)} - {""}
+    if task not in tasks:
+        raise CheckpointError(f"{path}: {unknown('task', task, sorted(tasks))}")
