@@ -4,13 +4,12 @@ MAKEFLAGS += -j2
 light = -e . pytest pytest-cov hypothesis
 demo = -e .[export]
 test = -e .[images,pdf,export,hub,reference,fast,bench,dev]
-full = tests/benchmarks tests/export tests/images tests/project tests/runtime/scoring/test_hamming.py
-.PHONY: demo test light full check bench
+full = tests/benchmarks tests/export tests/fuzz tests/images tests/project tests/runtime/scoring/test_hamming.py
+.PHONY: demo test light full check fuzz bench
 demo: .venv-demo/.done
 	.venv-demo/bin/embedpack demo
 test: light full
-	.venv-test/bin/coverage combine --quiet
-	.venv-test/bin/coverage report --include='runtime/*' --fail-under=95 --format=total
+	.venv-test/bin/coverage combine --quiet && .venv-test/bin/coverage report --include='runtime/*' --fail-under=95 --format=total
 	.venv-test/bin/coverage report --include='export/*' --fail-under=90 --format=total
 light: .venv-light/.done
 	COVERAGE_FILE=.coverage.light .venv-light/bin/pytest --cov --cov-report= tests/runtime
@@ -18,8 +17,9 @@ full: .venv-test/.done
 	COVERAGE_FILE=.coverage.full .venv-test/bin/pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder --cov --cov-report= $(full)
 check: .venv-test/.done
 	.venv-test/bin/ruff check && .venv-test/bin/ruff format --check && .venv-test/bin/mypy
+fuzz: .venv-test/.done
+	EMBEDPACK_KILLS=10 .venv-test/bin/pytest -q tests/project/test_kills.py && .venv-test/bin/python -m tests.fuzz
 bench: .venv-test/.done
-	test -d packs/minilm || .venv-test/bin/embedpack demo --keep packs/minilm
-	.venv-test/bin/python -m benchmarks speed packs/minilm && .venv-test/bin/python -m benchmarks footprint packs/minilm
+	test -d packs/minilm || .venv-test/bin/embedpack demo --keep packs/minilm && .venv-test/bin/python -m benchmarks speed packs/minilm && .venv-test/bin/python -m benchmarks footprint packs/minilm
 .venv-%/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D) && $(@D)/bin/python -m pip install -q --no-compile --disable-pip-version-check -c constraints.txt $($*) && touch $@

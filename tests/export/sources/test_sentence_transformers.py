@@ -41,6 +41,13 @@ def test_a_module_that_the_graph_lacks(checkpoint: Path) -> None:
     refuse(checkpoint, f"{path}: unknown module 'Dense'; known: Transformer, Pooling, Normalize")
 
 
+@pytest.mark.parametrize("place", ["../other", "/etc", "a\nb", "a/../..", "\0"])
+def test_modules_outside_of_the_folder_are_refused(checkpoint: Path, place: str) -> None:
+    path = checkpoint / "modules.json"
+    path.write_text(json.dumps([{"path": place, "type": "sentence_transformers.models.Transformer"}]))
+    refuse(checkpoint, f"{path}: {place!r} is no folder inside of {checkpoint}; correct the path")
+
+
 def test_several_poolings_need_a_choice(checkpoint: Path) -> None:
     path = checkpoint / "1_Pooling" / "config.json"
     edit_json(path, pooling_mode_cls_token=True)
