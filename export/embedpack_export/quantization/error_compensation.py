@@ -21,8 +21,9 @@ import numpy as np
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
 from embedpack_export.quantization.activation_file import TokenActivations
+from embedpack_export.quantization.covariances import CovarianceSum, center_products, covariance_blocks
 from embedpack_export.quantization.rounding import Rounding
-from embedpack_export.quantization.statistics import covariance_blocks, inverse_squared_lengths
+from embedpack_export.quantization.statistics import inverse_squared_lengths
 
 # Part of the mean variance added to each channel. A regression on a few hundred texts also fits correlations that are
 # chance: at a tenth of this damping, the vectors of texts outside the calibration get worse.
@@ -95,21 +96,20 @@ class _Sums:
     quantized: Float64
     input_error: Float64
     residual_error: Float64
-    covariance: tuple[Float64, ...]
-    input_error_cov: tuple[Float64, ...]
+    covariance: CovarianceSum
+    input_error_cov: CovarianceSum
     residual_error_cov: Float32
 
     @classmethod
     def zero(cls, channels: int, outputs: int) -> _Sums:
-        sizes = [block.stop - block.start for block in covariance_blocks(channels)]
         return cls(
             weight=0.0,
             tokens=0,
             quantized=np.zeros(channels),
             input_error=np.zeros(channels),
             residual_error=np.zeros(outputs),
-            covariance=tuple(np.zeros((size, size)) for size in sizes),
-            input_error_cov=tuple(np.zeros((size, size)) for size in sizes),
+            covariance=CovarianceSum(channels),
+            input_error_cov=CovarianceSum(channels),
             residual_error_cov=np.zeros((outputs, channels), np.float32),
         )
 
@@ -125,9 +125,8 @@ class _Sums:
             (self.residual_error, residual_error),
         ):
             total += (values * roots).sum(0, dtype=np.float64)
-        for index, block in enumerate(covariance_blocks(len(origin))):
-            self.covariance[index][...] += quantized[:, block].T @ quantized[:, block]
-            self.input_error_cov[index][...] += input_error[:, block].T @ quantized[:, block]
+        self.covariance.add(quantized, quantized)
+        self.input_error_cov.add(input_error, quantized)
         self.residual_error_cov += residual_error.T @ quantized
 
     def statistics(self, origin: Float32) -> QuantizedInputStats:
@@ -135,24 +134,14 @@ class _Sums:
         weight = self.weight or 1.0
         quantized, input_error = self.quantized / weight, self.input_error / weight
         residual_error = self.residual_error / weight
-        for index, block in enumerate(covariance_blocks(len(origin))):
-            _center(self.covariance[index], weight, quantized[block], quantized[block])
-            _center(self.input_error_cov[index], weight, input_error[block], quantized[block])
-        _center(self.residual_error_cov, weight, residual_error, quantized)
+        center_products(self.residual_error_cov, weight, residual_error, quantized)
         mean = (origin + quantized).astype(np.float32)
         return QuantizedInputStats(
             (mean + input_error).astype(np.float32),
             mean,
-            self.covariance,
-            self.input_error_cov,
+            self.covariance.result(weight, quantized, quantized),
+            self.input_error_cov.result(weight, input_error, quantized),
             residual_error.astype(np.float32),
             self.residual_error_cov,
             self.tokens,
         )
-
-
-def _center(products: Float64 | Float32, weight: float, left: Float64, right: Float64) -> None:
-    """Turn weighted sums of products into a covariance, in place and row by row: large ones have no room for a copy."""
-    products /= weight
-    for row, value in zip(products, left, strict=True):
-        row -= value * right

@@ -3,7 +3,7 @@
 GPTQ (Frantar et al. 2022, arXiv 2210.17323, Algorithm 1) rounds one column (input channel) after the other and spreads
 the error of each over the columns that are not rounded yet, as far as the activations are correlated. The order is that
 of falling variance. Rows are independent, so a matrix can be streamed. Errors are not spread between different blocks
-of channels (`embedpack_export.quantization.statistics.covariance_blocks`).
+of channels (`embedpack_export.quantization.covariances.covariance_blocks`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,19 +9,11 @@ import numpy as np
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
 from embedpack_export.quantization.activation_file import ActivationFile
+from embedpack_export.quantization.covariances import CovarianceSum
 
-# Channels of one covariance. That of all channels of a wide layer would neither fit into memory nor be inverted in
-# reasonable time.
-COVARIANCE_CHANNELS = 2048
 MIN_SQUARED_LENGTH = np.float32(1e-12)
 # Number of tokens of the sample that quantization candidates are compared on.
 SAMPLE = 384
-
-
-def covariance_blocks(channels: int) -> Iterator[slice]:
-    """Blocks of channels with a covariance each."""
-    for start in range(0, channels, COVARIANCE_CHANNELS):
-        yield slice(start, min(start + COVARIANCE_CHANNELS, channels))
 
 
 @dataclass(frozen=True)
@@ -66,7 +57,7 @@ class StatisticsSum:
         # Sums are taken around the mean of the first tokens: far from zero, float32 products would lose the variance.
         self._origin: Float32 | None = None
         self._sum = np.zeros(channels)
-        self._products = [np.zeros((block.stop - block.start,) * 2) for block in covariance_blocks(channels)]
+        self._products = CovarianceSum(channels)
         self._low = np.full(channels, np.inf, np.float32)
         self._high = np.full(channels, -np.inf, np.float32)
         self._sample: list[Float32] = []
@@ -81,21 +72,15 @@ class StatisticsSum:
         self._sample.append(tokens[-self._count % self._stride :: self._stride].copy())
         self._count += len(tokens)
         self._sum += (moved * np.sqrt(weights)).sum(0, dtype=np.float64)
-        for products, block in zip(self._products, covariance_blocks(tokens.shape[1]), strict=True):
-            products += moved[:, block].T @ moved[:, block]
+        self._products.add(moved, moved)
         self._low = np.minimum(self._low, tokens.min(0))
         self._high = np.maximum(self._high, tokens.max(0))
 
     def result(self) -> SiteStatistics:
         """The statistics of all tokens, of which there must be at least one; the sums are used up."""
         assert self._origin is not None
-        self._weight = self._weight or 1.0
-        moved = self._sum / self._weight
-        for products, block in zip(self._products, covariance_blocks(len(moved)), strict=True):
-            products /= self._weight
-            for row, value in zip(products, moved[block], strict=True):
-                row -= value * moved[block]
+        weight = self._weight or 1.0
+        moved = self._sum / weight
+        covariance = self._products.result(weight, moved, moved)
         mean = (moved + self._origin).astype(np.float32)
-        return SiteStatistics(
-            mean, self._low, self._high, tuple(self._products), np.concatenate(self._sample), self._count
-        )
+        return SiteStatistics(mean, self._low, self._high, covariance, np.concatenate(self._sample), self._count)

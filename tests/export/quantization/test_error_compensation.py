@@ -118,10 +118,10 @@ def test_statistics_are_those_of_all_tokens_at_once() -> None:
 
 
 def test_channels_of_different_blocks_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack_export.quantization.statistics.COVARIANCE_CHANNELS", 5)
+    monkeypatch.setattr("embedpack_export.quantization.covariances.COVARIANCE_CHANNELS", 5)
     exact = random(900, 12)
     parts = statistics(exact, quantized_input(exact))
-    monkeypatch.setattr("embedpack_export.quantization.statistics.COVARIANCE_CHANNELS", 12)
+    monkeypatch.setattr("embedpack_export.quantization.covariances.COVARIANCE_CHANNELS", 12)
     whole = statistics(exact, quantized_input(exact))
     for start, covariance, lost in zip((0, 5, 10), parts.covariance, parts.input_error_cov, strict=True):
         block = slice(start, start + len(lost))
@@ -156,7 +156,7 @@ def output_error(exact: Float32, error: Float32) -> float:
 
 @pytest.mark.parametrize(("block", "share"), [(2048, 0.9), (5, 0.95)])
 def test_weights_that_make_up_lose_less(monkeypatch: pytest.MonkeyPatch, block: int, share: float) -> None:
-    monkeypatch.setattr("embedpack_export.quantization.statistics.COVARIANCE_CHANNELS", block)
+    monkeypatch.setattr("embedpack_export.quantization.covariances.COVARIANCE_CHANNELS", block)
     exact, weights = random(900, 12), random(7, 12, seed=5)
     quantized = quantized_input(exact)
     compensated = corrected(statistics(exact, quantized), weights)

@@ -229,7 +229,7 @@ def test_a_site_that_is_never_anything_but_zero_is_no_obstacle() -> None:
 
 
 def test_channels_of_different_blocks_have_no_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack_export.quantization.statistics.COVARIANCE_CHANNELS", 10)
+    monkeypatch.setattr("embedpack_export.quantization.covariances.COVARIANCE_CHANNELS", 10)
     tokens = weights(300, 24)
     found = collected(tokens)
     whole = weighted_covariance(tokens)
