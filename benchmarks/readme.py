@@ -49,9 +49,9 @@ def _losses(report: Mapping[str, Any], weights: str) -> dict[str, Any]:
         (task["task"], row)
         for task in report["results"]["accuracy"]["tasks"]
         for row in task["settings"]
-        if row["counts"] and row["setting"]["vectors"] == "single"
+        if row["decides_exit_status"] and row["setting"]["vectors"] == "single"
     ]
-    return {task: row["verdict"] for task, row in settings if row["setting"]["variant"] == f"{task}-{weights}"}
+    return {task: row["test"] for task, row in settings if row["setting"]["variant"] == f"{task}-{weights}"}
 
 
 def variants() -> list[str]:
@@ -71,7 +71,7 @@ def variants() -> list[str]:
         rows.append([variant, f"{megabytes[variant]:.0f}", *ndcg, f"{worst:.5f}", *_speedups(speed, variant)])
     note = (
         "all-MiniLM-L6-v2 with the default retrieval adapter. nDCG@10 in points, in brackets the difference from "
-        f"torch; the lowest 1 % of cosines on the worst set. {_pooled_differences(accuracy['results'])} "
+        f"torch; the lowest 1 % of cosines on the worst set. {_combined_differences(accuracy['results'])} "
         f"{_outcomes(accuracy)} "
         f"{_gain_of_int4()} Last columns: speed relative to fp32 for batches of texts x tokens, one thread of "
         f"{_cpu(speed)}. Files: `benchmarks/results/`."
@@ -79,12 +79,12 @@ def variants() -> list[str]:
     return _table(header, rows, note)
 
 
-def _pooled_differences(results: Mapping[str, Any]) -> str:
+def _combined_differences(results: Mapping[str, Any]) -> str:
     differences = []
-    for row in results["accuracy"]["pooled"]:
-        verdict = row["verdict"]
-        interval = f"[{verdict['low']:+.2f}, {verdict['high']:+.2f}]"
-        differences.append(f"{row['weights']} {verdict['difference']:+.2f} {interval}")
+    for row in results["accuracy"]["combined"]:
+        test = row["test"]
+        interval = f"[{test['low']:+.2f}, {test['high']:+.2f}]"
+        differences.append(f"{row['weights']} {test['difference']:+.2f} {interval}")
     return f"Mean difference over the sets of all three tasks: {', '.join(differences)}."
 
 
@@ -101,7 +101,7 @@ def _outcomes(report: Mapping[str, Any]) -> str:
 def _gain_of_int4() -> str:
     """Points of nDCG@10 that calibration adds to int4."""
     results = _report("weights")["results"]
-    gain, (low, high) = (results["shipped_less_nearest"][key] for key in ("mean", "interval_95"))
+    gain, (low, high) = (results["gptaq_minus_rtn"][key] for key in ("mean", "interval_95"))
     return (
         f"Calibrated int4 scores {gain:.1f} points [{low:.1f}, {high:.1f}] higher than round-to-nearest int4, mean of "
         f"{len(results['sets'])} sets."
@@ -111,7 +111,7 @@ def _gain_of_int4() -> str:
 def retrieval_sets(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Evaluation sets of the task retrieval: name, reference's nDCG@10, scores of whole float32 vectors by variant."""
     (task,) = (task for task in results["accuracy"]["tasks"] if task["task"] == "retrieval")
-    whole = [row for row in task["settings"] if row["counts"] and row["measure"] == "nDCG@10"]
+    whole = [row for row in task["settings"] if row["decides_exit_status"] and row["measure"] == "nDCG@10"]
     single = [row for row in whole if row["setting"]["vectors"] == "single"]
     return [
         {
@@ -119,7 +119,7 @@ def retrieval_sets(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             "reference_ndcg_at_10": described["reference"],
             "variants": {
                 row["setting"]["variant"]: {
-                    "ndcg_at_10": scores["found"],
+                    "ndcg_at_10": scores["score"],
                     "difference": scores["difference"],
                     "cosine": scores["cosine"],
                 }
@@ -186,7 +186,7 @@ def codes() -> list[str]:
         cells = [f"{row[precision]['retention']:.1%} ({row[precision]['worst_retention']:.1%})" for row in full]
         rows.append([precision, str(first["bytes"]), *cells])
     dimensions = " and ".join(sorted({str(_full(model)) for model in models}))
-    sets = max(sum(entry["counts"] for entry in model["sets"]) for model in models)
+    sets = max(sum(entry["in_mean"] for entry in model["sets"]) for model in models)
     note = (
         f"Share of float32's nDCG@10 that codes of {dimensions} dimensions retain; queries are float32 unless stated. "
         f"Mean of up to {sets} retrieval sets, in brackets the worst. Intervals and truncations: "

@@ -58,7 +58,7 @@ class EncodedSet:
     vectors: VectorPair
 
     @property
-    def counts(self) -> bool:
+    def in_mean(self) -> bool:
         """True if the set is part of the means."""
         low, high = COUNTED
         return low <= self.scorer.full_reference.score <= high
@@ -102,7 +102,7 @@ def _model(pack: Pack, sets: Sequence[RetrievalSet], options: argparse.Namespace
     if task not in manifest.tasks:
         raise InputError(unknown("task", task, manifest.tasks))
     encoded = _encode(pack, task, sets, options)
-    counted = [encoded_set for encoded_set in encoded if encoded_set.counts]
+    counted = [encoded_set for encoded_set in encoded if encoded_set.in_mean]
     if not counted:
         raise InputError(f"{pack.folder}: scores between {COUNTED[0]} and {COUNTED[1]} points on none of the sets")
     codec = TaskCodec.open(pack, task)
@@ -211,7 +211,7 @@ def _described(encoded_set: EncodedSet, truncate_dims: Sequence[int]) -> dict[st
         "set": encoded_set.scorer.evaluation_set.name,
         "documents": len(encoded_set.vectors.right),
         "queries": len(encoded_set.vectors.left),
-        "counts": encoded_set.counts,
+        "in_mean": encoded_set.in_mean,
         "float32_ndcg_at_10": {
             str(dimensions): round(encoded_set.scorer.reference_score(dimensions), 3) for dimensions in truncate_dims
         },
@@ -235,7 +235,7 @@ def table(results: Mapping[str, Any]) -> str:
         full = {
             described["set"]: list(described["float32_ndcg_at_10"].values())[-1]
             for described in model["sets"]
-            if described["counts"]
+            if described["in_mean"]
         }
         means = ", ".join(f"{name} {value:.2f}" for name, value in full.items())
         parts.append(f"{model['model']}; codebook keeps: {', '.join(model['kept']) or 'nothing'}\nfloat32: {means}")

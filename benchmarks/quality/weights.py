@@ -57,8 +57,8 @@ class RoundedFormat:
 
 FP32 = RoundedFormat("fp32", "fp32")
 # Format, scales and offsets of the three int4 roundings are the same: only the integers and the biases differ.
-RTN, SHIPPED = RoundedFormat("int4, to the nearest", "int4", "rtn"), RoundedFormat("int4", "int4")
-ROUNDINGS = (RoundedFormat("int8", "int8"), RTN, RoundedFormat("int4, fitted only", "int4", "gptq"), SHIPPED)
+RTN, SHIPPED = RoundedFormat("int4 rtn", "int4", "rtn"), RoundedFormat("int4", "int4")
+ROUNDINGS = (RoundedFormat("int8", "int8"), RTN, RoundedFormat("int4 gptq", "int4", "gptq"), SHIPPED)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         RetrievalScorer(evaluation_set, QrelsScorer(evaluation_set), pair)
         for evaluation_set, pair in zip(sets, exact, strict=True)
     ]
-    ways, results = {}, {}
+    methods, results = {}, {}
     for rounding in ROUNDINGS:
         logger.info("%s", rounding.name)
         with _exported(rounding, options) as pack:
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         results[rounding.name] = [
             scorer.score(setting, pair.left, pair.right) for scorer, pair in zip(scorers, vectors, strict=True)
         ]
-        ways[rounding.name] = {
+        methods[rounding.name] = {
             "bits_a_weight": bits,
             "cosine": asdict(summarise_cosines(_cosines(vectors, exact))),
             **_compared(results[rounding.name], options.seed),
@@ -114,8 +114,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for evaluation_set, scorer in zip(sets, scorers, strict=True)
         },
         "limit": options.limit,
-        "ways": ways,
-        "shipped_less_nearest": _difference(gains, options.seed),
+        "methods": methods,
+        "gptaq_minus_rtn": _difference(gains, options.seed),
     }
 
 
@@ -213,13 +213,13 @@ def table(results: Mapping[str, Any]) -> str:
     header = ("weights", "bits", "cosine mean", "p1", "min", "top 10", "nDCG@10", "95 % interval")
     rows: list[tuple[str, ...]] = []
     by_set: list[tuple[str, ...]] = []
-    for name, way in results["ways"].items():
-        cosine = (f"{way['cosine'][key]:.5f}" for key in ("mean", "p1", "min"))
-        bits = f"{way['bits_a_weight']['all']:.2f}"
-        rows.append((name, bits, *cosine, f"{way['top_10_overlap']:.1%}", *_cells(way["difference"])))
-        for set_name, figures in way["by_set"].items():
+    for name, method in results["methods"].items():
+        cosine = (f"{method['cosine'][key]:.5f}" for key in ("mean", "p1", "min"))
+        bits = f"{method['bits_a_weight']['all']:.2f}"
+        rows.append((name, bits, *cosine, f"{method['top_10_overlap']:.1%}", *_cells(method["difference"])))
+        for set_name, figures in method["by_set"].items():
             by_set.append((set_name, name, f"{figures['top_10_overlap']:.1%}", *_cells(figures["difference"])))
-    gain = " ".join(_cells(results["shipped_less_nearest"]))
+    gain = " ".join(_cells(results["gptaq_minus_rtn"]))
     return "\n\n".join(
         [
             text_table(header, rows),

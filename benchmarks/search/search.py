@@ -108,7 +108,7 @@ def _stages_row(job: StagesJob, results: Mapping[str, Any]) -> dict[str, Any]:
         "rows": job.rows,
         "dimensions": job.dimensions,
         "k": job.k,
-        "found": results["recall"],
+        "recall": results["recall"],
         "oversample": results["oversample"],
         "calls": _calls(results["seconds"], BRUTE_FORCE),
         "peak_bytes": results["peak_bytes"],
@@ -145,11 +145,11 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def _recalls(stages: Sequence[Mapping[str, Any]]) -> str:
-    columns = [(row, rescore) for row in stages for rescore in row["found"]]
+    columns = [(row, rescore) for row in stages for rescore in row["recall"]]
     return text_table(
         (f"recall of the top {STAGES_K}", *(f"{row['dimensions']}, {rescore}" for row, rescore in columns)),
         [
-            (f"oversample {oversample}", *(f"{row['found'][rescore][oversample]:.2%}" for row, rescore in columns))
+            (f"oversample {oversample}", *(f"{row['recall'][rescore][oversample]:.2%}" for row, rescore in columns))
             for oversample in map(str, OVERSAMPLES)
         ],
     )

@@ -36,7 +36,7 @@ def test_codes_are_compared_with_float32_and_cached_vectors_give_the_same(
     assert len(list((tmp_path / "cache").iterdir())) == 2
     (model,) = results["models"]
     (described,) = model["sets"]
-    assert (described["documents"], described["queries"], described["counts"]) == (14, 12, True)
+    assert (described["documents"], described["queries"], described["in_mean"]) == (14, 12, True)
     rows = {(row["dimensions"], row["precision"]): row for row in model["rows"]}
     assert rows[32, "float32"]["retention"] == rows[32, "float32"]["retention_of_full"] == 1
     assert rows[16, "float32"]["retention"] == 1

@@ -49,9 +49,9 @@ def measure_accuracy(
         tasks.append(_task_result(task, scores, grid, options))
         deciding += [result for result in scores.results if grid.decides_exit_status(result.by_query.setting)]
     weights = {name: variant.weights for name, variant in pack.manifest.variants.items()}
-    outcomes = [result.verdict.outcome for task in tasks for result in task.settings if result.decides_exit_status]
+    outcomes = [result.test.outcome for task in tasks for result in task.settings if result.decides_exit_status]
     return AccuracyReport(
-        pack=pack.manifest.name,
+        model=pack.manifest.name,
         fingerprint=pack.manifest.source.fingerprint,
         reference=reference.kind,
         margin=options.margin,
@@ -59,7 +59,7 @@ def measure_accuracy(
         seed=options.seed,
         passed=all(outcome == "non-inferior" for outcome in outcomes),
         tasks=tasks,
-        pooled=summarise_tasks(deciding, weights, margin=options.margin, seed=options.seed) if len(tasks) > 1 else [],
+        combined=summarise_tasks(deciding, weights, margin=options.margin, seed=options.seed) if len(tasks) > 1 else [],
         skipped=assigned.skipped,
         mteb=mteb_scores(pack, reference, mteb, options.variants, options.threads),
     )

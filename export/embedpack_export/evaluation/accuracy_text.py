@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from embedpack_export.evaluation.results import (
     AccuracyReport,
+    CombinedResult,
     MtebResult,
-    PooledResult,
     SettingResult,
     TaskResult,
     WorstGroup,
@@ -20,13 +20,13 @@ def accuracy_text(report: AccuracyReport) -> str:
     """Format all tables, then the reason of the exit status."""
     limit = f"; quick run with {report.limit} queries a set" if report.limit else ""
     lines = [
-        f"{report.pack} compared with its reference ({report.reference}); margin: {report.margin:g} points; "
+        f"{report.model} compared with its reference ({report.reference}); margin: {report.margin:g} points; "
         f"95 % intervals{limit}"
     ]
     for task in report.tasks:
         lines += ["", *_task(task)]
-    if report.pooled:
-        lines += ["", _pooled(report.pooled)]
+    if report.combined:
+        lines += ["", _combined(report.combined)]
     if report.mteb:
         lines += ["", _mteb(report.mteb)]
     for name, reason in report.skipped.items():
@@ -38,9 +38,9 @@ def conclusion(report: AccuracyReport) -> str:
     """Format the reason of the exit status: all outcomes that decide it are non-inferior, or those that are not."""
     deciding = [(task.task, result) for task in report.tasks for result in task.settings if result.decides_exit_status]
     failed = [
-        f"{task}, {result.setting}, {result.measure}: {result.verdict}"
+        f"{task}, {result.setting}, {result.measure}: {result.test}"
         for task, result in deciding
-        if result.verdict.outcome != "non-inferior"
+        if result.test.outcome != "non-inferior"
     ]
     if failed:
         return "\n  ".join([f"FAILED: loss not shown to be within the margin of {report.margin:g} points:", *failed])
@@ -68,12 +68,12 @@ def _settings(results: Sequence[SettingResult]) -> str:
             result.measure,
             f"{result.reference:.2f}",
             f"{result.score:.2f}",
-            f"{result.verdict.difference:+.3f}",
-            span(result.verdict.low, result.verdict.high),
+            f"{result.test.difference:+.3f}",
+            span(result.test.low, result.test.high),
             _optional(result.retention, ".2%"),
             _worst(result.worst_set),
             _worst(result.worst_language),
-            result.verdict,
+            result.test,
         )
         for result in results
     ]
@@ -114,15 +114,15 @@ def _cosines(task: TaskResult) -> str:
     return text_table(("cosine by language and length", "", "inputs", "mean", "1 %", "lowest"), rows)
 
 
-def _pooled(results: Sequence[PooledResult]) -> str:
+def _combined(results: Sequence[CombinedResult]) -> str:
     rows = [
         (
             f"{result.weights} {result.stored}",
             result.sets,
-            f"{result.verdict.queries:,}",
-            f"{result.verdict.difference:+.3f}",
-            span(result.verdict.low, result.verdict.high),
-            result.verdict,
+            f"{result.test.queries:,}",
+            f"{result.test.difference:+.3f}",
+            span(result.test.low, result.test.high),
+            result.test,
         )
         for result in results
     ]

@@ -1,7 +1,4 @@
-"""Results of an evaluation, as they are written to JSON: scores in points (100 is perfect) and cosines.
-
-Attributes whose name differs from their key in JSON are listed in `rename`.
-"""
+"""Results of an evaluation, as they are written to JSON: scores in points (100 is perfect) and cosines."""
 
 from __future__ import annotations
 
@@ -64,7 +61,7 @@ class QueryScores:
         return self.scores - self.reference
 
 
-class SetResult(msgspec.Struct, frozen=True, kw_only=True, eq=False, rename={"score": "found"}):
+class SetResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Result of a setting on one set."""
 
     set: str  # name of the set
@@ -104,9 +101,7 @@ class WorstGroup:
     high: float
 
 
-class SettingResult(
-    msgspec.Struct, frozen=True, kw_only=True, eq=False, rename={"decides_exit_status": "counts", "score": "found"}
-):
+class SettingResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Result of a setting over all sets of a task that have the same measure; every set has the same weight."""
 
     setting: Setting
@@ -117,7 +112,7 @@ class SettingResult(
     reference: float
     score: float
     retention: float | None  # score divided by the reference's at full dimensions; None if that is 0
-    verdict: NonInferiority  # non-inferiority test of score - reference
+    test: NonInferiority  # non-inferiority test of score - reference
     # Groups with the largest loss.
     worst_set: WorstGroup
     worst_language: WorstGroup
@@ -157,7 +152,7 @@ class TaskResult:
 
 
 @dataclass(frozen=True)
-class PooledResult:
+class CombinedResult:
     """Result of the same weights format and stored vectors over the sets of all tasks.
 
     Every set has the same weight. Both measures, nDCG@10 and Spearman's correlation, are in points.
@@ -166,10 +161,10 @@ class PooledResult:
     weights: str  # weights format
     stored: str  # dimensions and precision of documents
     sets: int  # number of sets
-    verdict: NonInferiority  # non-inferiority test of the mean difference
+    test: NonInferiority  # non-inferiority test of the mean difference
 
 
-class MtebResult(msgspec.Struct, frozen=True, kw_only=True, rename={"score": "found"}):
+class MtebResult(msgspec.Struct, frozen=True, kw_only=True):
     """Main scores of a task of mteb in points."""
 
     name: str  # name of the task in mteb
@@ -181,10 +176,10 @@ class MtebResult(msgspec.Struct, frozen=True, kw_only=True, rename={"score": "fo
     difference: float  # score - reference
 
 
-class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, eq=False, rename={"skipped": "left_out"}):
+class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Results of `bench accuracy`."""
 
-    pack: str  # name of the model
+    model: str  # name of the model
     fingerprint: str  # fingerprint of the pack's source
     reference: ReferenceKind
     margin: float  # loss in points that is allowed
@@ -193,6 +188,6 @@ class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, eq=False, rename
     passed: bool  # every outcome that decides the exit status is non-inferior
     tasks: Sequence[TaskResult]  # results of the tasks that have sets
     # Results over several tasks; informational, as the loss of one task can be hidden by the others.
-    pooled: Sequence[PooledResult]
+    combined: Sequence[CombinedResult]
     skipped: Mapping[str, str]  # sets that were not measured, with the reason
     mteb: Sequence[MtebResult]  # scores of mteb; informational

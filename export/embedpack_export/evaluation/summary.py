@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from embedpack.progress import Progress
 from embedpack_export.arrays import Float64
-from embedpack_export.evaluation.results import PooledResult, SetResult, Setting, SettingResult, WorstGroup
+from embedpack_export.evaluation.results import CombinedResult, SetResult, Setting, SettingResult, WorstGroup
 from embedpack_export.metrics.bootstrap import interval, resampled_means, set_generator
 from embedpack_export.metrics.non_inferiority import non_inferiority
 
@@ -47,7 +47,7 @@ def summarise(
 
 def summarise_tasks(
     results: Sequence[SetResult], weights: Mapping[str, str], *, margin: float, seed: int
-) -> list[PooledResult]:
+) -> list[CombinedResult]:
     """Summarise the results of each weights format and kind of stored vectors over the sets of all tasks.
 
     `weights` has the weights format of each variant; `margin` is in points.
@@ -57,13 +57,13 @@ def summarise_tasks(
         setting = result.by_query.setting
         groups.setdefault((weights[setting.variant], setting.stored), []).append(result)
     resampled = _resampled(results, seed)
-    pooled = []
+    combined = []
     for (weights_format, stored), group in groups.items():
         difference = float(np.mean([result.difference for result in group]))
         bounds = interval(np.mean([resampled[id(result)] for result in group], axis=0))
         test = non_inferiority(_rounded(difference), bounds, [result.queries for result in group], margin)
-        pooled.append(PooledResult(weights_format, stored, len(group), test))
-    return pooled
+        combined.append(CombinedResult(weights_format, stored, len(group), test))
+    return combined
 
 
 def _resampled(results: Sequence[SetResult], seed: int) -> Mapping[int, Float64]:
@@ -102,7 +102,7 @@ def _setting_result(
         reference=_rounded(reference),
         score=_rounded(score),
         retention=_rounded(score / full) if full > 0 else None,
-        verdict=non_inferiority(_rounded(score - reference), bounds, [result.queries for result in sets], margin),
+        test=non_inferiority(_rounded(score - reference), bounds, [result.queries for result in sets], margin),
         worst_set=WorstGroup(worst.set, worst.queries, worst.difference, worst.low, worst.high),
         worst_language=worst_language,
         sets=sets,

@@ -32,7 +32,7 @@ class SweepRow:
     bytes: int  # mean bytes of a document
     cost: Cost  # cost of the variant
     ndcg_at_10: float  # mean over the sets, in points
-    verdict: NonInferiority  # non-inferiority test of the difference to the reference's full float32 vectors
+    test: NonInferiority  # non-inferiority test of the difference to the reference's full float32 vectors
     # No other setting of the same kind of vectors is at least as good in bytes, speed and nDCG@10, and better in one of
     # them.
     on_front: bool
@@ -78,15 +78,10 @@ class TaskSweep:
     recommended: Sequence[Recommendation]
 
 
-class SweepReport(
-    msgspec.Struct, frozen=True, kw_only=True, rename={"margin": "max_loss", "passed": "found", "skipped": "left_out"}
-):
-    """Results of `bench sweep`; `passed`: each task and kind of vectors has a setting within the margin.
+class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Results of `bench sweep`; `passed`: each task and kind of vectors has a setting within the margin."""
 
-    Names in JSON that differ are those of `rename`.
-    """
-
-    pack: str
+    model: str
     fingerprint: str
     reference: ReferenceKind
     margin: float
@@ -118,7 +113,7 @@ def sweep(options: EvaluationOptions) -> SweepReport:
     reference = open_reference(pack, options.reference, options.threads)
     tasks = [_task(options, pack, task, chosen, reference) for task, chosen in assigned.by_task.items()]
     return SweepReport(
-        pack=pack.manifest.name,
+        model=pack.manifest.name,
         fingerprint=pack.manifest.source.fingerprint,
         reference=reference.kind,
         margin=options.margin,
@@ -182,7 +177,7 @@ def _rows(results: Sequence[SettingResult], costs: Mapping[str, Cost]) -> list[S
             bytes=result.bytes,
             cost=costs[result.setting.variant],
             ndcg_at_10=result.score,
-            verdict=result.verdict,
+            test=result.test,
             on_front=not any(other.dominates(point) for other in points),
         )
         for result, point in zip(results, points, strict=True)
@@ -198,7 +193,7 @@ def recommend(rows: Sequence[SweepRow], vectors: VectorKind) -> Recommendation:
     cheapest = sorted((row for row in rows if row.setting.vectors == vectors), key=_price)
 
     def first(fits: Callable[[NonInferiority], bool]) -> Setting | None:
-        return next((row.setting for row in cheapest if fits(row.verdict)), None)
+        return next((row.setting for row in cheapest if fits(row.test)), None)
 
     return Recommendation(
         vectors,

@@ -31,7 +31,7 @@ def sweep_page(report: SweepReport) -> Page:
     ]
     parts = [part for task in report.tasks for part in _task(task, report.margin)]
     skipped = [Paragraph(f"Skipped: {name}: {reason}") for name, reason in report.skipped.items()]
-    return Page(f"{report.pack}: sweep", intro, [*parts, *skipped])
+    return Page(f"{report.model}: sweep", intro, [*parts, *skipped])
 
 
 def _task(task: TaskSweep, margin: float) -> list[Part]:
@@ -40,7 +40,7 @@ def _task(task: TaskSweep, margin: float) -> list[Part]:
         parts.append(Paragraph(recommendation_text(task, choice, margin)))
         parts += _plots(task, choice.vectors)
     rows: list[list[str | Badge]] = [
-        [str(row.setting), f"{row.bytes:,}", *cells(row), BADGES[row.verdict.outcome]] for row in task.rows
+        [str(row.setting), f"{row.bytes:,}", *cells(row), BADGES[row.test.outcome]] for row in task.rows
     ]
     return [*parts, Table(f"All settings of {task.task}, the cheapest first", COLUMNS, rows)]
 

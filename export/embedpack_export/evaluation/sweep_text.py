@@ -15,7 +15,7 @@ def sweep_text(report: SweepReport) -> str:
     """Format all settings of each task, the cheapest first, then the recommended ones."""
     limit = f"; quick run with {report.limit} queries a set" if report.limit else ""
     lines = [
-        f"{report.pack} compared with full float32 vectors of its reference ({report.reference}); margin: "
+        f"{report.model} compared with full float32 vectors of its reference ({report.reference}); margin: "
         f"{report.margin:g} points{limit}",
         "bytes: size of a document's vector or vectors; files, peak memory and tokens/s: cost of the variant; *: no "
         "other setting is as good in bytes, speed and nDCG@10 and better in one of them",
@@ -40,7 +40,7 @@ def recommendation_text(task: TaskSweep, choice: Recommendation, margin: float) 
 
 def _described(task: TaskSweep, setting: Setting) -> str:
     (row,) = (row for row in task.rows if row.setting == setting)
-    test = row.verdict
+    test = row.test
     return f"{setting}, {row.bytes} bytes, {test.difference:+.3f} points, bound {test.low:+.3f} ({test})"
 
 
@@ -50,7 +50,7 @@ def _row(row: SweepRow) -> tuple[object, ...]:
         row.bytes,
         *cells(row),
         "*" if row.on_front else "",
-        row.verdict,
+        row.test,
     )
 
 
@@ -61,6 +61,6 @@ def cells(row: SweepRow) -> list[str]:
         f"{row.cost.peak_rss_bytes / 1e6:.0f}",
         f"{row.cost.tokens_per_s:,.0f}",
         f"{row.ndcg_at_10:.2f}",
-        f"{row.verdict.difference:+.3f}",
-        span(row.verdict.low, row.verdict.high),
+        f"{row.test.difference:+.3f}",
+        span(row.test.low, row.test.high),
     ]

@@ -50,8 +50,8 @@ def test_few_queries_are_no_pass(data: Path, tmp_path: Path, capsys: pytest.Capt
     ndcg, pairs = settings_of(path)
     assert (ndcg["measure"], pairs["measure"]) == ("nDCG@10", "Spearman")
     assert [item["set"] for item in ndcg["sets"]] == ["code/words", "retrieval/words-en"]
-    assert ndcg["verdict"]["difference"] == 0
-    assert ndcg["verdict"]["queries"] == 24
+    assert ndcg["test"]["difference"] == 0
+    assert ndcg["test"]["queries"] == 24
     assert ndcg["worst_language"]["name"] in ("code", "en")
     for item in ndcg["sets"]:
         assert (item["top_10_overlap"], item["rank_biased_overlap"]) == (1, 1)
@@ -70,7 +70,7 @@ def test_everything_is_measured_and_whole_float32_counts(data: Path, tmp_path: P
     settings = settings_of(path)
     # 32 and 16 dimensions in all precisions, 8 too.
     assert len(settings) == 21
-    assert [item["setting"]["precision"] for item in settings if item["counts"]] == ["float32"]
+    assert [item["setting"]["precision"] for item in settings if item["decides_exit_status"]] == ["float32"]
     sizes = {(item["setting"]["dimensions"], item["setting"]["precision"]): item["bytes"] for item in settings}
     assert (sizes[32, "float32"], sizes[16, "4bit"], sizes[8, "binary"]) == (128, 8, 1)
 
@@ -80,7 +80,9 @@ def test_what_is_named_counts(data: Path, tmp_path: Path) -> None:
     options = ("--precision", "int8", "--precision", "binary", "--truncate-dim", "16", "--set", "code/words")
     assert accuracy(data, *options, "--variant", "default-int4", "--json", str(path)) == 1
     found = [
-        (item["setting"]["dimensions"], item["setting"]["precision"], item["counts"]) for item in settings_of(path)
+        (row["setting"]["dimensions"], row["setting"]["precision"], row["decides_exit_status"])
+        for row in settings_of(path)
+        for item in settings_of(path)
     ]
     assert found == [(16, "int8", True), (16, "binary", True)]
 
@@ -158,7 +160,7 @@ def test_a_sweep_prints_and_writes_everything(tmp_path: Path, capsys: pytest.Cap
     assert 20_000_000 < first["cost"]["peak_rss_bytes"] < 1_000_000_000
     assert first["cost"]["tokens_per_s"] > 0
     whole = next(item for item in task["rows"] if item["bytes"] == 128)
-    assert whole["verdict"]["difference"] == 0
+    assert whole["test"]["difference"] == 0
     best = max(task["rows"], key=lambda item: item["ndcg_at_10"])
     assert any(item["on_front"] for item in task["rows"] if item["ndcg_at_10"] == best["ndcg_at_10"])
     assert page.read_text().count("<svg viewBox") == 2

@@ -168,10 +168,10 @@ def test_tasks_are_pooled_by_their_weights_and_every_set_counts_the_same() -> No
     ]
     weights = {each.by_query.setting.variant: each.by_query.setting.variant[-4:] for each in results}
     int8, int4 = summarise_tasks(results, weights, margin=0.3, seed=1)
-    assert (int8.weights, int8.stored, int8.sets, int8.verdict.queries) == ("int8", "384 float32", 3, 4800)
-    assert int8.verdict.difference == pytest.approx(0, abs=1e-4)
-    assert int8.verdict.outcome == "non-inferior"
-    assert int8.verdict.high - int8.verdict.low == pytest.approx(
+    assert (int8.weights, int8.stored, int8.sets, int8.test.queries) == ("int8", "384 float32", 3, 4800)
+    assert int8.test.difference == pytest.approx(0, abs=1e-4)
+    assert int8.test.outcome == "non-inferior"
+    assert int8.test.high - int8.test.low == pytest.approx(
         2 * 1.96 * 2 / 3 * math.sqrt(1 / 2000 + 1 / 800 + 1 / 2000), rel=0.05
     )
-    assert (int4.weights, int4.sets, int4.verdict.outcome) == ("int4", 1, "inferior")
+    assert (int4.weights, int4.sets, int4.test.outcome) == ("int4", 1, "inferior")
