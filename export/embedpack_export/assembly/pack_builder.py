@@ -17,7 +17,7 @@ from embedpack.errors import PackError
 from embedpack.pack.manifest import Accuracy, Task, Variant, VisionGraph, WeightsFormat
 from embedpack_export.graph.builder import OPSET
 from embedpack_export.graph.external_data import WeightStore
-from embedpack_export.graph.formats.int8 import STEP
+from embedpack_export.graph.formats.int8 import STATIC_SCALE
 from embedpack_export.graph.lint import check_forms
 from embedpack_export.stages.task_run import RecordedVectors
 
@@ -57,10 +57,10 @@ class WrittenGraph:
 
     @property
     def static_activations(self) -> tuple[str, ...]:
-        """Names of the activations that are quantized with one step for all rows, in the order of the graph."""
+        """Names of the activations that are quantized with a static scale, in the order of the graph."""
         nodes = [node for node in self.graph if node.op_type == "QuantizeLinear"]
-        steps = [node.inputs[1].name or "" for node in nodes if node.inputs[1] is not None]
-        return tuple(name.removesuffix(STEP) for name in steps if name.endswith(STEP))
+        scales = [node.inputs[1].name or "" for node in nodes if node.inputs[1] is not None]
+        return tuple(name.removesuffix(STATIC_SCALE) for name in scales if name.endswith(STATIC_SCALE))
 
     @property
     def operators(self) -> tuple[str, ...]:

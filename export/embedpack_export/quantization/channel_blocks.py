@@ -31,7 +31,7 @@ Blocks = tuple[npt.NDArray[np.intp], ...]
 class ErrorTerms:
     """Terms of the rounding error of a linear layer's outputs, from which the error of any block of channels follows.
 
-    If the steps of activations and weights are their largest values over 127, the squared error from a block b is, up
+    If the scales of activations and weights are their largest values over 127, the squared error from a block b is, up
     to a constant factor,
 
         mean_r(max_abs_r(b)^2) * sum_{k in b} gain_k + sum_n max_{k in b}(weights_nk)^2 * sum_{k in b} variance_k
@@ -80,8 +80,8 @@ def best_partition(terms: ErrorTerms, max_blocks: int) -> tuple[Blocks, float]:
     return tuple(np.split(order, [edges[bound] for bound in bounds])), error
 
 
-def shared_step_error(terms: ErrorTerms, max_abs: np.float32, outputs: float) -> float:
-    """Error of all channels as one block if all rows share a step of `max_abs` / 127.
+def static_scale_error(terms: ErrorTerms, max_abs: np.float32, outputs: float) -> float:
+    """Error of all channels as one block if all rows share the scale `max_abs` / 127.
 
     `outputs`: mean of 1 / size of a token's outputs; `terms.tokens` are relative to these sizes, `max_abs` is not.
     """

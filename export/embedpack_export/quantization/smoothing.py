@@ -4,19 +4,19 @@ Smoothing divides the channels of an activation by d and multiplies the weights 
 
     d_k = max_r |x_rk|^a / max_n |w_nk|^(1 - a)          (SmoothQuant, Xiao et al. 2022, arXiv 2211.10438, eq. 4)
 
-Both are rounded with a step of the largest value of a row (token or output channel) over 127. A rounding error is
-uniform within half a step, so its variance is step^2 / 12, and the expected squared error of the outputs of a token r
-is, up to the factor 1 / 12,
+Both are rounded to multiples of a scale s: the largest value of a row (token or output channel) over 127. A rounding
+error is uniform within half a scale, so its variance is s^2 / 12, and the expected squared error of the outputs of a
+token r is, up to the factor 1 / 12,
 
-    from the activations  step_r^2 * sum_k (d_k^2 * sum_n w_nk^2)
-    from the weights      sum_n step_n^2 * sum_k (x_rk^2 / d_k^2)
+    from the activations  s_r^2 * sum_k (d_k^2 * sum_n w_nk^2)
+    from the weights      sum_n s_n^2 * sum_k (x_rk^2 / d_k^2)
 
 The candidate with the smallest error is taken; if the channels can be reordered, each is a partition into blocks with
-steps of their own (`best_partition`). The error of a token is relative to the size of its outputs: the next norm brings
+scales of their own (`best_partition`). The error of a token is relative to the size of its outputs: the next norm brings
 all tokens to one size, so the few with massive activations (Sun et al. 2024, arXiv 2402.17762) must not dominate.
 
-A static step, shared by all rows, saves the passes that compute each row's largest value, but has to cover the largest
-value of all rows. The outputs of a norm hardly differ in this once smoothed, so a static step is an option there.
+A static scale, shared by all rows, saves the passes that compute each row's largest value, but has to cover the largest
+value of all rows. The outputs of a norm hardly differ in this once smoothed, so a static scale is an option there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, row_chunks
-from embedpack_export.quantization.channel_blocks import MAX_BLOCKS, ErrorTerms, best_partition, shared_step_error
+from embedpack_export.quantization.channel_blocks import MAX_BLOCKS, ErrorTerms, best_partition, static_scale_error
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.statistics import SiteStatistics
 
@@ -37,11 +37,11 @@ from embedpack_export.quantization.statistics import SiteStatistics
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Part of the weights' error that remains after GPTQ.
 GPTQ_ERROR = 0.3
-# Largest error with a static step, relative to the error with a step for each row.
+# Largest error with a static scale, relative to the error with a scale for each row.
 MAX_STATIC_ERROR_RATIO = 2.0
 # Fewer tokens do not show the largest values to expect.
 MIN_TOKENS = 2000
-# Largest value of a static step over that of the calibration; larger values are clipped.
+# Largest value of a static scale over that of the calibration; larger values are clipped.
 HEADROOM = np.float32(1.1)
 # Squared outputs below this count as zero: they are no measure for an error.
 NEGLIGIBLE = 1e-12
@@ -55,7 +55,7 @@ class SmoothingChoice:
 
     shift: Float32  # shift of each channel, float32 [k]
     layout: ChannelLayout  # divisors and blocks
-    max_abs: np.float32 | None  # largest value of the static step; None: each row has a step of its own
+    max_abs: np.float32 | None  # largest value that the static scale covers; None: each row has a scale of its own
     error: float  # expected squared error, up to a factor that is the same for all candidates
 
 
@@ -78,10 +78,10 @@ class _WeightSample:
 def choose_smoothing(
     statistics: SiteStatistics, weights: Sequence[Matrix], *, shifts: bool, groups: ChannelGroups | None = None
 ) -> SmoothingChoice:
-    """Choose shift, divisors (of geometric mean 1), blocks and kind of step for an activation.
+    """Choose shift, divisors (of geometric mean 1), blocks and kind of scale for an activation.
 
     `weights` are those of all layers that read the activation, [out, k] each. If `shifts`, channels can be shifted, as
-    after a norm: then a static step is an option, and there is one block. Else each row is centered at run time.
+    after a norm: then a static scale is an option, and there is one block. Else each row is centered at run time.
     `groups` have common divisors; None: each channel has its own, and channels that are not shifted can be reordered
     into blocks.
     """
@@ -95,7 +95,7 @@ def choose_smoothing(
         per_row.append(SmoothingChoice(shift, layout, None, error))
         max_abs = HEADROOM * (np.maximum(statistics.high - shift, shift - statistics.low) / divisors).max()
         if shifts and statistics.tokens >= MIN_TOKENS and max_abs > NEGLIGIBLE:
-            error = shared_step_error(terms, max_abs, float((1 / sample.outputs).mean()))
+            error = static_scale_error(terms, max_abs, float((1 / sample.outputs).mean()))
             static.append(SmoothingChoice(shift, layout, max_abs, error))
     best = min(per_row, key=lambda choice: choice.error)
     best_static = min(static, key=lambda choice: choice.error, default=best)

@@ -189,7 +189,7 @@ class OneLinear:
         rng = np.random.default_rng(seed)
         sizes = np.exp(np.random.default_rng(0).standard_normal(self.columns))
         shape = count, self.columns
-        values = (rng.uniform(-1, 1, shape) if self.kind == "shared step" else rng.standard_normal(shape)) * sizes
+        values = (rng.uniform(-1, 1, shape) if self.kind == "static scale" else rng.standard_normal(shape)) * sizes
         values[0] = 0
         if self.kind == "lower bound":
             values = np.maximum(values, -0.17)
@@ -201,7 +201,7 @@ class OneLinear:
         self.matrix, self.bias = matrix, rng.standard_normal(self.rows).astype(np.float32)
         seen = self.tokens(500, seed=3)
         covariance = np.eye(self.columns) if uncorrelated else np.cov(seen, rowvar=False, bias=True)
-        count = MIN_TOKENS if self.kind == "shared step" else len(seen)
+        count = MIN_TOKENS if self.kind == "static scale" else len(seen)
         statistics = {"site": SiteStatistics(seen.mean(0), seen.min(0), seen.max(0), (covariance,), seen[::5], count)}
         folder.mkdir(exist_ok=True)
         graph = GraphBuilder("one", WeightStore(folder))
@@ -215,7 +215,7 @@ class OneLinear:
         activation = Activation(
             "site",
             lambda: x,
-            rescale=rescale if self.kind in ("rescaled", "shared step") else None,
+            rescale=rescale if self.kind in ("rescaled", "static scale") else None,
             lower_bound=-0.1701 if self.kind == "lower bound" else None,
         )
         # A format asks the context for the graph, the statistics and the report only.
@@ -230,24 +230,24 @@ class OneLinear:
     def quantized(
         self, tokens: Float32, stored: Mapping[str, npt.NDArray[Any]]
     ) -> tuple[npt.NDArray[np.int64], Float32, int, np.float32]:
-        """Tokens quantized by the recipe: integers, each row's largest value, the zero point, the step."""
-        value, zero, steps = tokens, 128, 127
+        """Tokens quantized by the recipe: integers, each row's largest value, the zero point, the scale."""
+        value, zero, levels = tokens, 128, 127
         if self.moved:
             value = (tokens - self.moved["shift"]) / self.moved["scale"]
         if self.kind == "lower bound":
-            value, zero, steps = tokens - np.float32(-0.1701), 0, 255
+            value, zero, levels = tokens - np.float32(-0.1701), 0, 255
         largest = np.maximum(np.abs(value).max(1, keepdims=True), np.float32(1e-10))
-        step = np.float32(1 / steps)
-        if self.kind == "shared step":
-            largest, step = np.ones_like(largest), stored["site.step"][0]
-        integers = np.clip(np.rint((value / largest) / step) + zero, 0, 255).astype(np.int64)
-        return integers, largest, zero, step
+        scale = np.float32(1 / levels)
+        if self.kind == "static scale":
+            largest, scale = np.ones_like(largest), stored["site.scale"][0]
+        integers = np.clip(np.rint((value / largest) / scale) + zero, 0, 255).astype(np.int64)
+        return integers, largest, zero, scale
 
     def exact(self, tokens: Float32, stored: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         """The layer's output in exact integer arithmetic; only the last steps are float64."""
-        integers, largest, zero, step = self.quantized(tokens, stored)
+        integers, largest, zero, scale = self.quantized(tokens, stored)
         sums = (integers - zero) @ stored["layer.weight.int8"].astype(np.int64)
-        scales = stored["layer.weight.scales"].astype(np.float64) * np.float64(step)
+        scales = stored["layer.weight.scales"].astype(np.float64) * np.float64(scale)
         return cast("npt.NDArray[np.float64]", sums * scales * largest.astype(np.float64) + stored["layer.bias"])
 
 
@@ -261,7 +261,7 @@ def run_one(path: str, tokens: Float32) -> Float32:
     return cast("Float32", run_model(path, ["y"], {"x": tokens[None]})[0][0])
 
 
-KINDS = ("plain", "rescaled", "shared step", "lower bound")
+KINDS = ("plain", "rescaled", "static scale", "lower bound")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -312,7 +312,7 @@ def test_a_row_is_the_same_beside_other_rows(tmp_path: Path, kind: str) -> None:
         np.testing.assert_array_equal(run_one(path, tokens[row : row + 1])[0], together[row])
 
 
-@pytest.mark.parametrize(("kind", "named"), [("shared step", ("site",)), ("rescaled", ()), ("lower bound", ())])
+@pytest.mark.parametrize(("kind", "named"), [("static scale", ("site",)), ("rescaled", ()), ("lower bound", ())])
 def test_activations_with_a_step_for_all_rows_are_named(tmp_path: Path, kind: str, named: tuple[str, ...]) -> None:
     path = OneLinear(kind).build(tmp_path)
     assert WrittenGraph.check(Path(path)).static_activations == named

@@ -40,20 +40,20 @@ from embedpack_export.quantization.rounding import Rounding, round_columns, roun
 from embedpack_export.quantization.smoothing import choose_smoothing
 from embedpack_export.quantization.statistics import SiteStatistics
 
-# Suffix of the name of a static step.
-STEP = ".step"
+# Suffix of the name of a static scale.
+STATIC_SCALE = ".scale"
 # Smallest divisor of a row: keeps 0 / 0 out of rows of zeros.
 MIN_DIVISOR = 1e-10
 
 
 @dataclass(frozen=True)
 class _QuantizedBlock:
-    """A quantized block of an activation's channels; the values stand for (value - zero) * step * largest + center."""
+    """A quantized block of an activation's channels; the values stand for (value - zero) * scale * largest + center."""
 
     channels: npt.NDArray[np.intp]  # indices of the channels
     values: ir.Value  # u8 values
-    largest: ir.Value | None  # largest size in each row; None: 1, the step is static
-    step: ir.Value  # scale of the values relative to `largest`
+    largest: ir.Value | None  # largest size in each row; None: 1, the scale is static
+    scale: ir.Value  # scale of the values relative to `largest`
     zero: ir.Value  # value that stands for 0
     center: ir.Value | None  # what was subtracted from each row; None: 0
 
@@ -122,18 +122,18 @@ def _split(g: GraphBuilder, value: ir.Value, blocks: Sequence[npt.NDArray[np.int
 
 def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _Rows) -> _QuantizedBlock:
     largest = g.op("Max", [rows.largest, g.constant([MIN_DIVISOR], np.float32)])
-    steps = 255 if rows.zero == 0 else 127
-    step, zero = g.constant(1 / steps, np.float32), g.constant(rows.zero, np.uint8)
-    values = g.op("QuantizeLinear", [g.op("Div", [rows.value, largest]), step, zero])
-    return _QuantizedBlock(channels, values, largest, step, zero, rows.center)
+    levels = 255 if rows.zero == 0 else 127
+    scale, zero = g.constant(1 / levels, np.float32), g.constant(rows.zero, np.uint8)
+    values = g.op("QuantizeLinear", [g.op("Div", [rows.value, largest]), scale, zero])
+    return _QuantizedBlock(channels, values, largest, scale, zero, rows.center)
 
 
 def _static_block(
     g: GraphBuilder, channels: npt.NDArray[np.intp], site: str, value: ir.Value, max_abs: np.float32
 ) -> _QuantizedBlock:
-    step = g.vector(f"{site}{STEP}", np.array([max_abs / 127], np.float32), "int8")
+    scale = g.vector(f"{site}{STATIC_SCALE}", np.array([max_abs / 127], np.float32), "int8")
     zero = g.constant(128, np.uint8)
-    return _QuantizedBlock(channels, g.op("QuantizeLinear", [value, step, zero]), None, step, zero, None)
+    return _QuantizedBlock(channels, g.op("QuantizeLinear", [value, scale, zero]), None, scale, zero, None)
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,11 @@ class _Rows:
         half = g.constant(0.5, np.float32)
         high, low = _reduce(g, "ReduceMax", value), _reduce(g, "ReduceMin", value)
         largest = g.op("Max", [g.op("Mul", [g.op("Sub", [high, low]), half]), g.constant([MIN_DIVISOR], np.float32)])
-        step = g.op("Mul", [largest, g.constant(1 / 127, np.float32)])
-        # The center is a whole number of steps, so that 0 is exact: most values of a row are close to 0, and a rounding
+        scale = g.op("Mul", [largest, g.constant(1 / 127, np.float32)])
+        # The center is a multiple of the scale, so that 0 is exact: most values of a row are close to 0, and a rounding
         # error common to all of them would add up.
-        steps = g.op("Round", [g.op("Div", [g.op("Mul", [g.op("Add", [high, low]), half]), step])])
-        center = g.op("Mul", [steps, step])
+        multiple = g.op("Round", [g.op("Div", [g.op("Mul", [g.op("Add", [high, low]), half]), scale])])
+        center = g.op("Mul", [multiple, scale])
         return cls(g.op("Sub", [value, center]), largest, 128, center)
 
 
@@ -239,7 +239,7 @@ def _linear(context: GraphContext, x: _Input, layer: LinearLayer) -> ir.Value:
 
 
 def _row_product(g: GraphBuilder, x: _QuantizedBlock, largest: ir.Value, weights: _BlockWeights) -> ir.Value:
-    """Append the product of a block with a step for each row, and weights; without bias, which would be scaled too."""
+    """Append the product of a block with a scale for each row, and weights; without bias, which would be scaled too."""
     product = g.op("Mul", [_integer_product(g, x, weights, None), largest])
     if x.center is None:
         return product
@@ -248,12 +248,12 @@ def _row_product(g: GraphBuilder, x: _QuantizedBlock, largest: ir.Value, weights
 
 
 def _integer_product(g: GraphBuilder, x: _QuantizedBlock, weights: _BlockWeights, bias: ir.Value | None) -> ir.Value:
-    """Append the sum of (value - zero) * step * weight over the channels of a block, plus the bias."""
+    """Append the sum of (value - zero) * scale * weight over the channels of a block, plus the bias."""
     integers = weights.integers
     inputs = [
         x.values,
         g.weight(f"{weights.name}.int8", "int8", [integers], np.int8, integers.shape),
-        x.step,
+        x.scale,
         g.vector(f"{weights.name}.scales", weights.scales, "int8"),
         x.zero,
     ]
