@@ -95,10 +95,6 @@ def test_multi_vectors_and_images_are_measured(home: Path, visual: Path, tmp_pat
     assert (single["setting"]["vectors"], single["decides_exit_status"]) == ("single", True)
     factors = [(row["setting"]["pool_factor"], row["decides_exit_status"]) for row in multi]
     assert factors == [(1, True), (2, False), (4, False)]
-        (1, True),
-        (2, False),
-        (4, False),
-    ]
     assert multi[0]["sets"][0]["cosine"]["min"] > 0.99
     assert multi[1]["sets"][0]["cosine"] is None
     assert multi[2]["bytes"] < multi[1]["bytes"] < multi[0]["bytes"]
