@@ -13,7 +13,8 @@ token r is, up to the factor 1 / 12,
 
 The candidate with the smallest error is taken; if the channels can be reordered, each is a partition into blocks with
 scales of their own (`best_partition`). The error of a token is relative to the size of its outputs: the next norm
-brings all tokens to one size, so the few with massive activations (Sun et al. 2024, arXiv 2402.17762) must not dominate.
+brings all tokens to one size, so the few with massive activations (Sun et al. 2024, arXiv 2402.17762) must not
+dominate.
 
 A static scale, shared by all rows, saves the passes that compute each row's largest value, but has to cover the largest
 value of all rows. The outputs of a norm hardly differ in this once smoothed, so a static scale is an option there.

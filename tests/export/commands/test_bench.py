@@ -81,7 +81,6 @@ def test_what_is_named_counts(data: Path, tmp_path: Path) -> None:
     assert accuracy(data, *options, "--variant", "default-int4", "--json", str(path)) == 1
     found = [
         (row["setting"]["dimensions"], row["setting"]["precision"], row["decides_exit_status"])
-        for row in settings_of(path)
         for item in settings_of(path)
     ]
     assert found == [(16, "int8", True), (16, "binary", True)]
@@ -129,11 +128,9 @@ def test_lengths_count_the_prompt_and_special_tokens() -> None:
 
 
 def row(variant: str, size: int, speed: float, loss: float) -> SweepRow:
-    verdict = non_inferiority(-loss, Interval(-loss - 0.1, -loss + 0.1), [5000], margin=0.5)
+    test = non_inferiority(-loss, Interval(-loss - 0.1, -loss + 0.1), [5000], margin=0.5)
     setting = Setting(variant, "single", size, "int8")
-    return SweepRow(
-        setting=setting, bytes=size, cost=Cost(1, 1, speed), ndcg_at_10=50 - loss, verdict=verdict, on_front=True
-    )
+    return SweepRow(setting=setting, bytes=size, cost=Cost(1, 1, speed), ndcg_at_10=50 - loss, test=test, on_front=True)
 
 
 def test_the_cheapest_that_is_good_enough_is_recommended() -> None:

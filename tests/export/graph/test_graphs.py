@@ -313,7 +313,7 @@ def test_a_row_is_the_same_beside_other_rows(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "named"), [("static scale", ("site",)), ("rescaled", ()), ("lower bound", ())])
-def test_activations_with_a_step_for_all_rows_are_named(tmp_path: Path, kind: str, named: tuple[str, ...]) -> None:
+def test_activations_with_a_static_scale_are_named(tmp_path: Path, kind: str, named: tuple[str, ...]) -> None:
     path = OneLinear(kind).build(tmp_path)
     assert WrittenGraph.check(Path(path)).static_activations == named
 
@@ -372,11 +372,11 @@ def exactly_multiplied(path: Path) -> str:
     products = [node for node in model.graph if node.op_type == "MatMulIntegerToFloat"]
     assert len(products) == 12
     for node in products:
-        values, weight, step, scales, zero, *rest = node.inputs
+        values, weight, scale, scales, zero, *rest = node.inputs
         new = Appended(str(node.name))
         wide = [new.op("Cast", value, to=int(ir.DataType.DOUBLE)) for value in (values, zero, weight)]
         sums = new.op("MatMul", new.op("Sub", wide[0], wide[1]), wide[2])
-        result = new.op("Mul", new.op("Cast", sums, to=int(ir.DataType.FLOAT)), new.op("Mul", step, scales))
+        result = new.op("Mul", new.op("Cast", sums, to=int(ir.DataType.FLOAT)), new.op("Mul", scale, scales))
         if rest:
             result = new.op("Add", result, rest[-1])
         model.graph.insert_before(node, new.nodes)
