@@ -80,8 +80,8 @@ def test_what_is_named_counts(data: Path, tmp_path: Path) -> None:
     options = ("--precision", "int8", "--precision", "binary", "--truncate-dim", "16", "--set", "code/words")
     assert accuracy(data, *options, "--variant", "default-int4", "--json", str(path)) == 1
     found = [
-        (row["setting"]["dimensions"], row["setting"]["precision"], row["decides_exit_status"])
-        for item in settings_of(path)
+        (result["setting"]["dimensions"], result["setting"]["precision"], result["decides_exit_status"])
+        for result in settings_of(path)
     ]
     assert found == [(16, "int8", True), (16, "binary", True)]
 
