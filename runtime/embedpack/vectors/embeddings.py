@@ -13,12 +13,13 @@ from embedpack.errors import InputError
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Codes, Precision, check_codes, decode, truncate
+from embedpack.vectors.ids import Ids, check_ids, concatenate_ids, select_ids
 from embedpack.vectors.metadata import CodedVectors, check_same_metadata
 
 FILE_FORMAT = "embedpack-embeddings-2"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Embeddings(CodedVectors):
     """Single vectors in one precision.
 
@@ -29,6 +30,7 @@ class Embeddings(CodedVectors):
         space: name of the vector space (model, task, source of the weights); only vectors of one space can be compared.
         max_pixels: largest area of an image after resizing; None: the model's own limit.
         codebook: codebook of low-bit codes; None for float32, float16 and int8.
+        ids: name of each input; None: the inputs have no names.
     """
 
     codes: Codes
@@ -37,12 +39,14 @@ class Embeddings(CodedVectors):
     space: str
     max_pixels: int | None = None
     codebook: Codebook | None = None
+    ids: Ids = None
 
     file_format: ClassVar[str] = FILE_FORMAT
     tensor_names: ClassVar[tuple[str, ...]] = ("codes",)
 
     def __post_init__(self) -> None:
         check_codes(self.codes, self.precision, self.dimensions, self.codebook)
+        check_ids(self.ids, len(self))
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -53,7 +57,7 @@ class Embeddings(CodedVectors):
             if not -len(self) <= rows < len(self):
                 raise IndexError(f"row {rows} of {len(self)} embeddings")
             rows = slice(rows, rows + 1 or None)
-        return replace(self, codes=self.codes[rows])
+        return replace(self, codes=self.codes[rows], ids=select_ids(self.ids, rows))
 
     def __iter__(self) -> Iterator[Embeddings]:
         return (self[row] for row in range(len(self)))
@@ -88,4 +92,5 @@ class Embeddings(CodedVectors):
 def concatenate(parts: list[Embeddings]) -> Embeddings:
     """Concatenate Embeddings of equal metadata; InputError if it differs, or the list is empty."""
     check_same_metadata(parts)
-    return replace(parts[0], codes=np.concatenate([part.codes for part in parts]))
+    ids = concatenate_ids([part.ids for part in parts])
+    return replace(parts[0], codes=np.concatenate([part.codes for part in parts]), ids=ids)

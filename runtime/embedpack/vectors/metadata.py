@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
+
+import numpy.typing as npt
 
 from embedpack.errors import InputError
-from embedpack.storage.safetensors import BIT_PATTERNS, SafetensorsFile, open_safetensors, write_safetensors
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Codes, Precision, check_precision, is_low_bit
-
-# Prefix of the names of a codebook's tensors in files.
-CODEBOOK_PREFIX = "codebook."
+from embedpack.vectors.ids import Ids, ids_to_bytes
+from embedpack.vectors.saved import CODEBOOK_PREFIX, IDS, Layout, SavedVectors, open_saved, write_saved
 
 
 class CodedVectors:
@@ -29,6 +28,12 @@ class CodedVectors:
     space: str
     max_pixels: int | None
     codebook: Codebook | None
+    ids: Ids
+
+    def __repr__(self) -> str:
+        count = f"{len(self)} x {self.dimensions} {self.precision}"  # type: ignore[arg-type]
+        ids = "" if self.ids is None else ", with ids"
+        return f"{type(self).__name__}({count}, space={self.space!r}{ids})"
 
     @property
     def nbytes(self) -> int:
@@ -36,53 +41,51 @@ class CodedVectors:
         return self.codes.nbytes
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, atomically.
+        """Write a file atomically: .npz if the path has this ending, else safetensors.
 
         Raises:
-            InputError, CapacityError: the file cannot be written.
+            InputError, CapacityError: the file cannot be written, or has an ending of another format.
         """
+        write_saved(Path(path), SavedVectors(self._metadata(), self._arrays()))
+
+    @classmethod
+    def load(cls, path: str | Path, mapped: bool = False) -> Self:
+        """Read a file that `save` or `embedpack embed` wrote: .npz or safetensors.
+
+        Args:
+            path: path of the file.
+            mapped: whether the codes are memory-mapped: read from disk when they are used. Of safetensors only.
+
+        Raises:
+            InputError: the file is missing or truncated, or has other content.
+        """
+        path = Path(path)
+        file = open_saved(path, Layout(cls.file_format, cls.tensor_names), mapped=mapped)
+        make: Callable[..., Self] = cls
+        try:
+            dimensions = file.number("dimensions", 65_536)
+            space = file.text("space")
+            precision = check_precision(file.text("precision"))
+            max_pixels = file.number("max_pixels", 2**31) if "max_pixels" in file.metadata else None
+            arrays = [file.arrays[name] for name in cls.tensor_names]
+            return make(*arrays, precision, dimensions, space, max_pixels, file.codebook(), file.ids())
+        except InputError as cause:
+            raise InputError(f"{path}: {cause}") from cause
+
+    def _metadata(self) -> dict[str, str]:
         metadata = {
             "format": self.file_format,
             "precision": self.precision,
             "dimensions": str(self.dimensions),
             "space": self.space,
         }
-        if self.max_pixels is not None:
-            metadata["max_pixels"] = str(self.max_pixels)
-        codebook = {} if self.codebook is None else self.codebook.tensors(CODEBOOK_PREFIX)
-        write_safetensors(Path(path), {name: getattr(self, name) for name in self.tensor_names} | codebook, metadata)
+        return metadata if self.max_pixels is None else metadata | {"max_pixels": str(self.max_pixels)}
 
-    @classmethod
-    def load(cls, path: str | Path, mapped: bool = False) -> Self:
-        """Read a file that `save` wrote.
-
-        Args:
-            path: path of the file.
-            mapped: whether the codes are memory-mapped: read from disk when they are used.
-
-        Raises:
-            InputError: the file is missing or truncated, or has other content.
-        """
-        path = Path(path)
-        file = open_safetensors(path)
-        make: Callable[..., Self] = cls
-        try:
-            _check_format(file, cls.file_format, cls.tensor_names)
-            dimensions = _number(file.metadata.get("dimensions", ""), 65_536, "dimensions")
-            if "space" not in file.metadata:
-                raise InputError("the metadata has no 'space'")
-            precision = check_precision(file.metadata.get("precision", ""))
-            max_pixels = None
-            if "max_pixels" in file.metadata:
-                max_pixels = _number(file.metadata["max_pixels"], 2**31, "pixels")
-        except InputError as cause:
-            raise InputError(f"{path}: {cause}") from cause
-        first, *others = (file.tensors[name] for name in cls.tensor_names)
-        arrays = [first.mapped() if mapped else first.raw(), *(tensor.raw() for tensor in others)]
-        try:
-            return make(*arrays, precision, dimensions, file.metadata["space"], max_pixels, _codebook(file))
-        except InputError as cause:
-            raise InputError(f"{path}: {cause}") from cause
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        arrays = {name: getattr(self, name) for name in self.tensor_names}
+        if self.ids is not None:
+            arrays[IDS] = ids_to_bytes(self.ids)
+        return arrays if self.codebook is None else arrays | self.codebook.tensors(CODEBOOK_PREFIX)
 
 
 def check_same_metadata(parts: Sequence[CodedVectors]) -> None:
@@ -122,29 +125,3 @@ def check_comparable(queries: CodedVectors, documents: CodedVectors, *, if_dimen
             f"queries were coded with the codebook {queries.codebook.id}, documents with {documents.codebook.id}; "
             f"{instead}"
         )
-
-
-def _check_format(file: SafetensorsFile, file_format: str, names: Sequence[str]) -> None:
-    expected = f"expected embeddings saved by embedpack ({file_format})"
-    stored = file.metadata.get("format")
-    if stored != file_format:
-        older = "; an older embedpack wrote it, embed again" if stored == file_format[:-1] + "1" else ""
-        raise InputError(f"{expected}, found format {stored!r}{older}")
-    if {name for name in file.tensors if not name.startswith(CODEBOOK_PREFIX)} != set(names):
-        raise InputError(f"{expected}, found the tensors: {', '.join(file.tensors) or 'none'}")
-    for tensor in file.tensors.values():
-        # Read as a bit pattern, an 8-bit float would pass for a binary code.
-        if tensor.dtype in BIT_PATTERNS:
-            raise InputError(f"{expected}, found {tensor.name!r} of type {tensor.dtype}")
-
-
-def _codebook(file: SafetensorsFile) -> Codebook | None:
-    tensors = {name: tensor.raw() for name, tensor in file.tensors.items() if name.startswith(CODEBOOK_PREFIX)}
-    return Codebook.from_tensors(tensors, CODEBOOK_PREFIX) if tensors else None
-
-
-def _number(text: str, largest: int, unit: str) -> int:
-    # No more digits than the largest number has, as the text of a hostile file may be long.
-    if not (re.fullmatch(f"[0-9]{{1,{len(str(largest))}}}", text) and 1 <= int(text) <= largest):
-        raise InputError(f"{text!r} is not a number of {unit}")
-    return int(text)

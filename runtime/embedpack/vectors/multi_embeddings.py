@@ -14,6 +14,7 @@ from embedpack.errors import InputError
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Codes, Precision, check_codes, decode
+from embedpack.vectors.ids import Ids, check_ids, concatenate_ids, select_ids
 from embedpack.vectors.metadata import CodedVectors, check_same_metadata
 
 FILE_FORMAT = "embedpack-multi-embeddings-2"
@@ -21,7 +22,7 @@ FILE_FORMAT = "embedpack-multi-embeddings-2"
 Int64 = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MultiEmbeddings(CodedVectors):
     """Multi-vectors of several inputs in one precision, as rows of one array.
 
@@ -29,7 +30,7 @@ class MultiEmbeddings(CodedVectors):
         codes: array [rows, width], the vectors of all inputs in order; dtype and width as in the table of
             `embedpack.vectors.codes`.
         offsets: int64 [n + 1]; rows `offsets[i]:offsets[i + 1]`, at least one, belong to input i.
-        precision, dimensions, space, max_pixels, codebook: as of `Embeddings`.
+        precision, dimensions, space, max_pixels, codebook, ids: as of `Embeddings`.
     """
 
     codes: Codes
@@ -39,6 +40,7 @@ class MultiEmbeddings(CodedVectors):
     space: str
     max_pixels: int | None = None
     codebook: Codebook | None = None
+    ids: Ids = None
 
     file_format: ClassVar[str] = FILE_FORMAT
     tensor_names: ClassVar[tuple[str, ...]] = ("codes", "offsets")
@@ -46,6 +48,7 @@ class MultiEmbeddings(CodedVectors):
     def __post_init__(self) -> None:
         check_codes(self.codes, self.precision, self.dimensions, self.codebook)
         _check_offsets(self.offsets, len(self.codes))
+        check_ids(self.ids, len(self))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -89,14 +92,15 @@ class MultiEmbeddings(CodedVectors):
     def _between(self, start: int, stop: int) -> MultiEmbeddings:
         """Multi-vectors of consecutive inputs; a view of the codes."""
         offsets = self.offsets[start : stop + 1]
-        return replace(self, codes=self.codes[offsets[0] : offsets[-1]], offsets=offsets - offsets[0])
+        ids = select_ids(self.ids, slice(start, stop))
+        return replace(self, codes=self.codes[offsets[0] : offsets[-1]], offsets=offsets - offsets[0], ids=ids)
 
     def _gathered(self, inputs: npt.NDArray[np.intp]) -> MultiEmbeddings:
         """Multi-vectors of inputs in any order; a copy of the codes."""
         counts = self.counts[inputs]
         offsets = offsets_of(counts)
         rows = np.repeat(self.offsets[inputs] - offsets[:-1], counts) + np.arange(offsets[-1])
-        return replace(self, codes=self.codes[rows], offsets=offsets)
+        return replace(self, codes=self.codes[rows], offsets=offsets, ids=select_ids(self.ids, inputs))
 
 
 def offsets_of(counts: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Int64:
@@ -110,7 +114,8 @@ def concatenate_multi(parts: Sequence[MultiEmbeddings]) -> MultiEmbeddings:
     """Concatenate MultiEmbeddings of equal metadata; InputError if it differs, or the list is empty."""
     check_same_metadata(parts)
     offsets = offsets_of(np.concatenate([part.counts for part in parts]))
-    return replace(parts[0], codes=np.concatenate([part.codes for part in parts]), offsets=offsets)
+    ids = concatenate_ids([part.ids for part in parts])
+    return replace(parts[0], codes=np.concatenate([part.codes for part in parts]), offsets=offsets, ids=ids)
 
 
 def _check_offsets(offsets: Int64, rows: int) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from embedpack.errors import InputError, unknown
 from embedpack.storage.atomic import atomic_file
+from embedpack.vectors.codes import Codes
 from embedpack.vectors.embeddings import Embeddings
-from embedpack.vectors.metadata import CODEBOOK_PREFIX
 from embedpack.vectors.multi_embeddings import MultiEmbeddings
 
 SUFFIXES = (".jsonl", ".npz", ".safetensors")
@@ -30,7 +30,7 @@ def is_stream(path: Path | None) -> bool:
     return path is None or path.suffix == ".jsonl"
 
 
-def write_stream(path: Path | None, parts: Iterable[tuple[list[str], Embeddings | MultiEmbeddings]]) -> None:
+def write_stream(path: Path | None, parts: Iterable[tuple[Sequence[str], Embeddings | MultiEmbeddings]]) -> None:
     """Write embeddings with their ids as JSON lines, part by part, to a file or (None) standard output.
 
     Raises:
@@ -45,46 +45,34 @@ def write_stream(path: Path | None, parts: Iterable[tuple[list[str], Embeddings 
         stream.writelines(lines)
 
 
-def write_vectors(path: Path | None, ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> None:
-    """Write embeddings in the format of the file's suffix; None prints JSON lines.
+def write_vectors(path: Path | None, ids: Sequence[str], embeddings: Embeddings | MultiEmbeddings) -> None:
+    """Write embeddings with their ids in the format of the file's suffix; None prints JSON lines.
 
     jsonl: {"id", "embedding"} per line, the codes as numbers; a list of lists for multi-vectors.
-    npz: ids, codes, precision, dimensions, space; offsets of multi-vectors; max_pixels if it was set; the tensors of
-        the codebook (codebook.center, ...) if there is one.
-    safetensors: the format of `Embeddings.load` and `MultiEmbeddings.load`, without ids.
+    npz, safetensors: the formats of `Embeddings.load` and `MultiEmbeddings.load`: codes, precision, dimensions, space,
+        ids as the bytes of a JSON array; offsets of multi-vectors; max_pixels if it was set; the tensors of the
+        codebook (codebook.center, ...) if there is one.
 
     Raises:
         InputError, CapacityError: the file cannot be written; no partial file remains.
     """
     if path is not None:
         check_suffix(path)
-    if path is None or path.suffix == ".jsonl":
+    if path is None or is_stream(path):
         write_stream(path, [(ids, embeddings)])
-    elif path.suffix == ".safetensors":
-        embeddings.save(path)
     else:
-        with atomic_file(path) as stream:
-            np.savez(stream, **_arrays(ids, embeddings))
+        replace(embeddings, ids=tuple(ids)).save(path)
 
 
-def _arrays(ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> dict[str, Any]:
-    arrays: dict[str, Any] = {
-        "ids": np.array(ids),
-        **{name: getattr(embeddings, name) for name in embeddings.tensor_names},
-        "precision": np.array(embeddings.precision),
-        "dimensions": np.array(embeddings.dimensions),
-        "space": np.array(embeddings.space),
-    }
-    if embeddings.max_pixels is not None:
-        arrays["max_pixels"] = np.array(embeddings.max_pixels)
-    if embeddings.codebook is not None:
-        arrays |= embeddings.codebook.tensors(CODEBOOK_PREFIX)
-    return arrays
-
-
-def _json_lines(ids: list[str], embeddings: Embeddings | MultiEmbeddings) -> Iterator[bytes]:
+def _json_lines(ids: Sequence[str], embeddings: Embeddings | MultiEmbeddings) -> Iterator[bytes]:
     multi = isinstance(embeddings, MultiEmbeddings)
     for name, codes in zip(ids, (part.codes for part in embeddings) if multi else embeddings.codes, strict=True):
-        # Python has no shortest decimal form of float16.
-        values = codes.astype(np.float32) if embeddings.precision == "float16" else codes
-        yield msgspec.json.encode({"id": name, "embedding": values.tolist()}) + b"\n"
+        vectors = b"[" + b",".join(map(_json_array, codes)) + b"]" if multi else _json_array(codes)
+        yield b'{"id":' + msgspec.json.encode(name) + b',"embedding":' + vectors + b"}\n"
+
+
+def _json_array(codes: Codes) -> bytes:
+    """Numbers of a code; floats in the shortest form that gives the same float32."""
+    if codes.dtype.kind != "f":
+        return msgspec.json.encode(codes.tolist())
+    return f"[{','.join(codes.astype(np.float32).astype('U').tolist())}]".encode()

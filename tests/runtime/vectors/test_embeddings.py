@@ -335,7 +335,7 @@ def test_file_with_something_behind_it(make_embeddings: Make, tmp_path: Path) ->
             "unknown precision 'int7'; known: float32, float16, int8, 4bit, 2bit, ternary, binary; "
             "did you mean 'int8'?",
         ),
-        ({"precision": None}, "unknown precision ''; known: float32, float16, int8, 4bit, 2bit, ternary, binary"),
+        ({"precision": None}, "the metadata has no 'precision'"),
         (
             {"precision": "binary"},
             "binary codes of 8 dimensions are an array [n, 1] of type uint8, not [2, 8] of type int8",

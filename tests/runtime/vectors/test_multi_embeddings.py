@@ -341,7 +341,7 @@ def test_file_cut_short_at_any_byte(tmp_path: Path) -> None:
             {"dimensions": "16"},
             "int8 codes of 16 dimensions are an array [n, 16] of type int8, not [5, 8] of type int8",
         ),
-        ({"precision": None}, "unknown precision ''; known: float32, float16, int8, 4bit, 2bit, ternary, binary"),
+        ({"precision": None}, "the metadata has no 'precision'"),
         (
             {"precision": "float16"},
             "float16 codes of 8 dimensions are an array [n, 8] of type float16, not [5, 8] of type int8",
