@@ -20,7 +20,13 @@ from collections.abc import Iterable
 
 
 class EmbedpackError(Exception):
-    """Base class: catch it to catch everything that embedpack raises deliberately."""
+    """Base class: catch it to catch everything that embedpack raises deliberately.
+
+    The message is one line: line breaks in names and values that it quotes are escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.replace("\n", r"\n"))
 
 
 class PackError(EmbedpackError):
@@ -32,7 +38,13 @@ class CheckpointError(EmbedpackError):
 
 
 class AccuracyError(EmbedpackError):
-    """An export loses more than its budget allows compared with the model, or is another model."""
+    """An export loses more than its budget allows compared with the model, or is another model.
+
+    The message has a line for each failure.
+    """
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)
 
 
 class InputError(EmbedpackError):

@@ -24,6 +24,15 @@ def test_one_class_catches_everything(kind: type[Exception]) -> None:
     assert not issubclass(kind, OSError | ValueError)
 
 
+@pytest.mark.parametrize("kind", [PackError, CheckpointError, InputError, CapacityError])
+def test_line_breaks_in_quoted_names_are_escaped(kind: type[EmbedpackError]) -> None:
+    assert str(kind("unknown field `a\nb`")) == r"unknown field `a\nb`"
+
+
+def test_an_accuracy_error_has_a_line_for_each_failure() -> None:
+    assert str(AccuracyError("over budget\nfirst")).splitlines() == ["over budget", "first"]
+
+
 def test_missing_extra_names_the_command() -> None:
     message = "this needs 'onnx_ir', which is not installed. Run: pip install 'embedpack[export]'"
     assert str(MissingExtraError("export", "onnx_ir")) == message
