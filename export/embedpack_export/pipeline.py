@@ -51,6 +51,7 @@ def export(settings: ExportSettings) -> Manifest:
     """
     check_output(settings.output, overwrite=settings.overwrite)
     plan = make_plan(settings)
+    choice = choose_reference(plan, settings.reference)
     with new_pack(settings.output, overwrite=settings.overwrite) as new:
         pack = PackBuilder(new.folder, new.scratch, settings.weights)
         images = _write_vision(plan, pack)
@@ -59,7 +60,7 @@ def export(settings: ExportSettings) -> Manifest:
         for task in plan.tasks if "merged" in settings.adapter_modes else ():
             _write_group(plan, _merged(plan, task, images), codes, pack)
         manifest = write_manifest_and_files(settings, plan, pack)
-        reference = choose_reference(plan, pack.recorded, settings.reference)
+        reference = choice.with_recorded(plan, pack.recorded)
         manifest = report_accuracy(pack.folder, manifest, plan, reference, settings)
     megabytes = sum(entry.bytes for entry in manifest.files.values()) / 1e6
     logger.info("%s: %d variants, %.1f MB", settings.output, len(manifest.variants), megabytes)

@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.reference.choice import ChosenReference
+from embedpack_export.reference.recorded import RecordedReference
+from embedpack_export.reference.torch_reference import TorchReference
 from tests.helpers.tiny_checkpoint import WORDS
 
 # A toy of random weights loses far more by rounding than a real model, whose dimensions average errors out.
@@ -27,6 +31,11 @@ def many_texts(folder: Path, count: int = 24) -> Path:
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+def judged_by_torch(plan: ExportPlan) -> ChosenReference:
+    """Torch as the reference of a pack that another export has written."""
+    return ChosenReference(TorchReference(plan), RecordedReference(plan, {}), ())
 
 
 def checked_export(checkpoint: Path, output: Path, adapters: Mapping[str, Path], **changes: Any) -> ExportSettings:

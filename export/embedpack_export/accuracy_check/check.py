@@ -16,13 +16,14 @@ from embedpack.pack.manifest import Check, TokenAccuracy, Variant
 from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.budget import Budget
 from embedpack_export.accuracy_check.code_figures import code_accuracies
-from embedpack_export.accuracy_check.diagnosis import MAX_MEAN_DISTANCE, find_cause
+from embedpack_export.accuracy_check.diagnosis import MAX_MEAN_DISTANCE, find_cause, reads_differently
 from embedpack_export.accuracy_check.figures import TaskAccuracy, VariantAccuracy
 from embedpack_export.accuracy_check.sample import PromptedText, pack_multi_vectors, pack_vectors, prompted, sampled
 from embedpack_export.accuracy_check.self_retrieval import MIN_TEXTS, RankingLoss, ReferenceRanking
 from embedpack_export.metrics.cosines import CosineSummary
 from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.reference.choice import ChosenReference
 from embedpack_export.reference.protocol import Reference
 from embedpack_export.stages.closeness import cosine_summary, token_accuracy
 
@@ -34,6 +35,7 @@ MAX_MULTI_VECTOR_TEXTS = 64
 class CheckResult:
     """Result of the check of a pack."""
 
+    reference: ChosenReference  # the reference, which may be the one in place of the chosen one
     texts: int  # number of texts that were compared
     variants: Mapping[str, VariantAccuracy]  # figures by variant name
     failures: Sequence[str]  # a message for each task of a variant that fails
@@ -54,20 +56,21 @@ class _Expected:
     ranking: ReferenceRanking | None  # rankings of the texts; None: there are too few
 
 
-def check_pack(folder: Path, plan: ExportPlan, reference: Reference, budget: Budget) -> CheckResult:
-    """Compare every task of every variant of the finished pack in a folder with the reference.
+def check_pack(folder: Path, plan: ExportPlan, references: ChosenReference, budget: Budget) -> CheckResult:
+    """Compare every task of every variant of the finished pack in a folder with the main reference.
 
     Raises:
         PackError: the pack is broken.
         AccuracyError: a variant returns vectors that are zero or not finite.
-        CheckpointError: the reference cannot be loaded.
+        CheckpointError, InputError, CapacityError: the reference fails.
     """
+    reference = references.main
     pack, texts = read_pack(folder), sampled(plan, reference)
     expected = {task: _expected(plan, reference, task, texts) for task in plan.tasks}
     variants: dict[str, VariantAccuracy] = {}
     failures: list[str] = []
     for name, variant in pack.manifest.variants.items():
-        check = _VariantCheck(plan, reference, budget, name, variant)
+        check = _VariantCheck(plan, references, budget, name, variant)
         tasks: dict[str, TaskAccuracy] = {}
         # One variant at a time is in memory.
         model = Embedder(folder, variant=name)
@@ -79,7 +82,7 @@ def check_pack(folder: Path, plan: ExportPlan, reference: Reference, budget: Bud
         variants[name] = VariantAccuracy(
             weights=variant.weights, adapters=variant.adapters, bytes=pack.manifest.variant_bytes(name), tasks=tasks
         )
-    return CheckResult(len(texts), variants, failures)
+    return CheckResult(references, len(texts), variants, failures)
 
 
 def _expected(plan: ExportPlan, reference: Reference, task: str, texts: Sequence[CalibrationText]) -> _Expected:
@@ -97,7 +100,7 @@ class _VariantCheck:
     """Comparison of one variant with the reference."""
 
     plan: ExportPlan
-    reference: Reference
+    references: ChosenReference
     budget: Budget
     name: str
     variant: Variant
@@ -124,7 +127,7 @@ class _VariantCheck:
     def _check(self, cosines: CosineSummary, loss: RankingLoss | None, tokens: TokenAccuracy | None) -> Check:
         weights, points = self.variant.weights, None if loss is None else loss.loss
         return Check(
-            reference=self.reference.kind,
+            reference=self.references.main.kind,
             texts=cosines.count,
             cosine_mean=cosines.mean,
             cosine_p1=cosines.p1,
@@ -142,14 +145,27 @@ class _VariantCheck:
         over = check.verdict == "over budget"
         if not over and 1 - check.cosine_mean <= MAX_MEAN_DISTANCE[self.variant.weights]:
             return None
-        cause = find_cause(self.plan, self.reference, task, texts, vectors)
+        where = f"{self.name}, task {task!r}"
+        if reads_differently(self.references, task, texts):
+            return (
+                f"{where}: {_described(check)}. Before any rounding, the exporter's own float32 vectors already differ "
+                "from torch's: it reads the model in another way than transformers does (a key of config.json, an "
+                "adapter), so a budget does not help; report it"
+            )
+        cause = find_cause(self.plan, self.references.main, task, texts, vectors)
         if cause is not None:
-            return f"{self.name}, task {task!r}: {cause} ({_described(check)}); export again, report it if it recurs"
+            return f"{where}: {cause} ({_described(check)}); export again, report it if it recurs"
         if not over:
             return None
+        if self.variant.weights == "fp32":
+            return (
+                f"{where}: {_described(check)}; the budget is {check.budget:g}. No other adapter, prompt or pooling "
+                "explains it, and rounding to fp32 costs no points: the weights are damaged, or the graph is wrong; "
+                "export again, report it if it recurs"
+            )
         return (
-            f"{self.name}, task {task!r}: {_described(check)}; the budget is {check.budget:g}. No other adapter, "
-            f"prompt or pooling explains it, so the cause is rounding to {self.variant.weights}, or damaged weights: "
+            f"{where}: {_described(check)}; the budget is {check.budget:g}. No other adapter, prompt or pooling "
+            f"explains it, so the cause is rounding to {self.variant.weights}, or damaged weights: "
             "leave the format out, calibrate on texts like yours (--calibrate), or accept the loss with --allow-loss "
             f"{math.ceil(100 * (check.ranking_loss or 0)) / 100:g}"
         )

@@ -17,6 +17,7 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.sample import PromptedText
 from embedpack_export.metrics.cosines import row_cosines
 from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.reference.choice import ChosenReference
 from embedpack_export.reference.protocol import Reference
 
 # Mean 1 - cosine above which a variant is diagnosed even within its budget. all-MiniLM-L6-v2 has 0, 0.0004 and 0.009.
@@ -45,7 +46,7 @@ def find_cause(
 
     Suspicions that the reference does not cover are not tested. None: none of the known mistakes does.
     """
-    rows = np.linspace(0, len(texts) - 1, min(len(texts), MAX_TEXTS)).astype(int).tolist()
+    rows = _spread_rows(len(texts))
     texts, vectors = [texts[row] for row in rows], vectors[rows]
     right = reference.single(task, [text.whole for text in texts])
     lowest, cause = MAX_DISTANCE_RATIO, None
@@ -61,6 +62,15 @@ def find_cause(
         if ratio < lowest:
             lowest, cause = ratio, suspicion.message
     return cause
+
+
+def reads_differently(references: ChosenReference, task: str, texts: Sequence[PromptedText]) -> bool:
+    """True if the exporter's float32 vectors of the texts are not those of the main reference."""
+    inputs = [texts[row].whole for row in _spread_rows(len(texts))]
+    if references.main is references.fp32_graph or not references.fp32_graph.covers(task, inputs):
+        return False
+    vectors = [reference.single(task, inputs) for reference in (references.main, references.fp32_graph)]
+    return _distance(*vectors) > MAX_MEAN_DISTANCE["fp32"]
 
 
 def _suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText]) -> Iterator[Suspicion]:
@@ -95,6 +105,12 @@ def _prompt_suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText
                 [replace(text, prompt=prompt) for text in texts],
                 task,
             )
+
+
+def _spread_rows(count: int) -> list[int]:
+    """Numbers of at most MAX_TEXTS rows, evenly spaced."""
+    rows: list[int] = np.linspace(0, count - 1, min(count, MAX_TEXTS)).astype(int).tolist()
+    return rows
 
 
 def _distance(one: Float32, other: Float32) -> float:

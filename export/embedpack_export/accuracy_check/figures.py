@@ -11,7 +11,7 @@ from embedpack.vectors.codes import Precision
 
 FIGURES_FILE = "report/accuracy.json"
 PAGE_FILE = "report/index.html"
-FORMAT = "embedpack-accuracy-1"
+FORMAT = "embedpack-accuracy-2"
 
 
 class CodeAccuracy(Strict, frozen=True):
@@ -47,6 +47,7 @@ class AccuracyFigures(Strict, frozen=True):
     model: str
     fingerprint: Sha256  # fingerprint of its weights, adapters and prompts
     reference: str  # kind of the reference
+    notes: tuple[str, ...]  # sentences about the reference, for the page
     texts: int  # number of calibration texts that were compared
     calibration: Sha256
     seed: int  # seed of the bootstrap

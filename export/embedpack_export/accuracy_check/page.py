@@ -38,6 +38,7 @@ def accuracy_page(manifest: Manifest, figures: AccuracyFigures) -> Page:
             f"The accuracy check at the end of the export compared vectors of the finished pack with those of the "
             f"reference on {_counted(figures.texts, 'calibration text')}. The reference is "
             f"{REFERENCES[figures.reference]}.",
+            *figures.notes,
             *allowed,
         ],
         [

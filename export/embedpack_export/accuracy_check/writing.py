@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
+from embedpack.errors import CapacityError, CheckpointError, InputError
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import write_manifest
 from embedpack.pack.manifest import Manifest, Report
@@ -18,13 +20,13 @@ from embedpack_export.accuracy_check.page import accuracy_page
 from embedpack_export.html.page import html
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import ExportSettings
-from embedpack_export.reference.protocol import Reference
+from embedpack_export.reference.choice import ChosenReference
 
 logger = logging.getLogger("embedpack")
 
 
 def report_accuracy(
-    folder: Path, manifest: Manifest, plan: ExportPlan, reference: Reference, settings: ExportSettings
+    folder: Path, manifest: Manifest, plan: ExportPlan, chosen: ChosenReference, settings: ExportSettings
 ) -> Manifest:
     """Check a finished pack and write the report into it.
 
@@ -33,12 +35,11 @@ def report_accuracy(
 
     Raises:
         AccuracyError: a variant is over its budget, or its vectors are those of another model.
-        CheckpointError: the reference cannot be loaded.
     """
-    result = check_pack(folder, plan, reference, Budget(settings.max_loss, settings.allow_loss))
+    result = _check(folder, plan, chosen, Budget(settings.max_loss, settings.allow_loss))
     result.raise_failures(settings.output)
     _log(result)
-    tools = manifest.export.tools | {name: importlib.metadata.version(name) for name in reference.packages}
+    tools = manifest.export.tools | {name: importlib.metadata.version(name) for name in result.reference.main.packages}
     manifest = msgspec.structs.replace(
         manifest,
         variants={
@@ -50,7 +51,7 @@ def report_accuracy(
         export=msgspec.structs.replace(manifest.export, tools=tools),
         report=Report(figures=FIGURES_FILE, page=PAGE_FILE),
     )
-    figures = _figures(manifest, result, reference, settings)
+    figures = _figures(manifest, result, settings)
     contents = {
         FIGURES_FILE: msgspec.json.format(msgspec.json.encode(figures), indent=1) + b"\n",
         PAGE_FILE: html(accuracy_page(manifest, figures)).encode(),
@@ -63,14 +64,25 @@ def report_accuracy(
     return manifest
 
 
-def _figures(
-    manifest: Manifest, result: CheckResult, reference: Reference, settings: ExportSettings
-) -> AccuracyFigures:
+def _check(folder: Path, plan: ExportPlan, chosen: ChosenReference, budget: Budget) -> CheckResult:
+    """Compare the pack with the chosen reference, or with the fp32 graph if that one fails: the pack is finished."""
+    try:
+        return check_pack(folder, plan, chosen, budget)
+    except (CheckpointError, InputError, CapacityError) as failure:
+        if chosen.main is chosen.fp32_graph:
+            raise
+        logger.warning("reference: the fp32 graph, because torch failed: %s", failure)
+        note = f"The reference is not torch, which failed when the pack was finished: {failure}."
+        return check_pack(folder, plan, replace(chosen, main=chosen.fp32_graph, notes=(*chosen.notes, note)), budget)
+
+
+def _figures(manifest: Manifest, result: CheckResult, settings: ExportSettings) -> AccuracyFigures:
     return AccuracyFigures(
         format=FORMAT,
         model=manifest.name,
         fingerprint=manifest.source.fingerprint,
-        reference=reference.kind,
+        reference=result.reference.main.kind,
+        notes=result.reference.notes,
         texts=result.texts,
         calibration=manifest.export.calibration,
         seed=settings.seed,

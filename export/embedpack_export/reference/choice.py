@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from embedpack.errors import CheckpointError, InputError, MissingExtraError
+from embedpack.errors import CapacityError, CheckpointError, EmbedpackError, InputError, MissingExtraError
 from embedpack.host.memory import MEGABYTE, available_memory
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import ReferenceKind
@@ -20,36 +21,55 @@ logger = logging.getLogger("embedpack")
 
 # float32, and 30 % for loading and activations.
 BYTES_PER_PARAMETER = 4 * 1.3
+# Short, and has a token in every vocabulary.
+TRIAL_TEXT = "a"
 
 
-def choose_reference(
-    plan: ExportPlan, recorded: Mapping[str, RecordedVectors], kind: ReferenceKind | None
-) -> Reference:
-    """Choose torch, or the recorded vectors if torch cannot compute this model; log the choice and its reason.
+@dataclass(frozen=True)
+class ChosenReference:
+    """References of a finished pack."""
 
-    `recorded` has the float32 vectors of the calibration inputs of each task. `kind` is the only choice; None: either.
+    main: Reference  # the reference
+    fp32_graph: RecordedReference  # vectors that the export recorded, in place of `main` if that fails
+    notes: tuple[str, ...]  # sentences about the choice, for the report
+
+
+@dataclass(frozen=True)
+class ReferenceChoice:
+    """Choice before calibration: torch, which has computed a vector with each adapter, or the fp32 graph."""
+
+    torch: TorchReference | None
+    notes: tuple[str, ...]
+
+    def with_recorded(self, plan: ExportPlan, recorded: Mapping[str, RecordedVectors]) -> ChosenReference:
+        """References with the float32 vectors of the calibration inputs of each task."""
+        fp32_graph = RecordedReference(plan, recorded)
+        return ChosenReference(self.torch or fp32_graph, fp32_graph, self.notes)
+
+
+def choose_reference(plan: ExportPlan, kind: ReferenceKind | None) -> ReferenceChoice:
+    """Choose torch, or the fp32 graph if torch cannot compute this model; log the choice and its reason.
+
+    `kind` is the only choice; None: either.
 
     Raises:
         MissingExtraError, InputError: `kind` is "torch", which is not installed or cannot compute this model.
         CheckpointError: `kind` is "torch", and transformers or PEFT refuses the checkpoint or an adapter.
     """
     if kind == "fp32 graph":
-        return RecordedReference(plan, recorded)
+        return ReferenceChoice(None, ())
     torch = TorchReference(plan)
-    obstacle = _obstacle(plan)
+    obstacle = _obstacle(plan) or _refusal(torch, plan)
+    if obstacle is None:
+        logger.info("reference: torch with unmerged adapters")
+        return ReferenceChoice(torch, ())
     if kind == "torch":
-        if obstacle is not None:
-            raise obstacle
-        return torch
-    obstacle = obstacle or _refusal(torch, plan)
-    if obstacle is not None:
-        logger.warning("reference: the fp32 graph, not torch: %s", obstacle)
-        return RecordedReference(plan, recorded)
-    logger.info("reference: torch with unmerged adapters")
-    return torch
+        raise obstacle
+    logger.warning("reference: the fp32 graph, not torch: %s", obstacle)
+    return ReferenceChoice(None, (f"The reference is not torch: {obstacle}.",))
 
 
-def _obstacle(plan: ExportPlan) -> Exception | None:
+def _obstacle(plan: ExportPlan) -> EmbedpackError | None:
     """Reason against torch that is known without loading the model."""
     for package in TORCH_PACKAGES:
         if importlib.util.find_spec(package) is None:
@@ -62,11 +82,14 @@ def _obstacle(plan: ExportPlan) -> Exception | None:
     return None
 
 
-def _refusal(torch: TorchReference, plan: ExportPlan) -> CheckpointError | None:
+def _refusal(torch: TorchReference, plan: ExportPlan) -> EmbedpackError | None:
     """Reason of transformers or PEFT against the files, from one text of each task."""
     try:
         for task in plan.tasks:
-            torch.single(task, ["a"])
-    except CheckpointError as refusal:
+            torch.single(task, [TRIAL_TEXT])
+    except (CheckpointError, CapacityError) as refusal:
         return refusal
+    finally:
+        # Calibration needs the memory.
+        torch.close()
     return None

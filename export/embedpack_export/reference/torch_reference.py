@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from embedpack.errors import CapacityError, CheckpointError, EmbedpackError
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.model_source import ModelSource
@@ -13,6 +15,8 @@ from embedpack_export.reference.protocol import Input
 from embedpack_export.reference.torch.by_family import TorchModel, open_torch_model
 
 TORCH_PACKAGES: tuple[str, ...] = ("torch", "transformers", "peft")
+# Characters of an error of another library that are quoted.
+MAX_REASON = 300
 
 
 class TorchReference:
@@ -35,17 +39,25 @@ class TorchReference:
         self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
     ) -> Float32:
         """Single vectors, float32 [inputs, dimensions]."""
+
+        def compute() -> Float32:
+            with self._library_errors():
+                return self._model(task, pooling).encode(inputs, prompt)
+
         if self._cache is None or task is None or pooling is not None:
-            return self._model(task, pooling).encode(inputs, prompt)
-        key = CacheKey(self._source.fingerprint, task, prompt, inputs)
-        return self._cache.single(key, lambda: self._model(task).encode(inputs, prompt))
+            return compute()
+        return self._cache.single(CacheKey(self._source.fingerprint, task, prompt, inputs), compute)
 
     def multi(self, task: str | None, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
         """Multi-vectors, for each input float32 [tokens, dimensions]."""
+
+        def compute() -> list[Float32]:
+            with self._library_errors():
+                return self._model(task).encode_multi(inputs, prompt)
+
         if self._cache is None or task is None:
-            return self._model(task).encode_multi(inputs, prompt)
-        key = CacheKey(self._source.fingerprint, task, prompt, inputs)
-        return self._cache.multi(key, lambda: self._model(task).encode_multi(inputs, prompt))
+            return compute()
+        return self._cache.multi(CacheKey(self._source.fingerprint, task, prompt, inputs), compute)
 
     def close(self) -> None:
         """Release the memory of the loaded model."""
@@ -57,3 +69,19 @@ class TorchReference:
             self._loaded = None
             self._loaded = (task, pooling), open_torch_model(self._source, task, pooling)
         return self._loaded[1]
+
+    @contextmanager
+    def _library_errors(self) -> Iterator[None]:
+        """Turn whatever transformers, PEFT and torch raise into errors of one line."""
+        folder = self._source.checkpoint.folder
+        try:
+            yield
+        except EmbedpackError:
+            raise
+        except MemoryError as cause:
+            raise CapacityError(f"{folder}: the torch reference does not fit the memory; free some") from cause
+        except Exception as cause:  # their errors have no common class
+            reason = " ".join(str(cause).split())[:MAX_REASON]
+            raise CheckpointError(
+                f"{folder}: transformers or PEFT fails at it with {type(cause).__name__}: {reason}"
+            ) from cause

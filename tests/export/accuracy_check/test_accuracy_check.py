@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from embedpack import AccuracyError, InputError, MissingExtraError
 from embedpack.cli.main import main
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import read_pack
-from embedpack.pack.manifest import Manifest, Task
+from embedpack.pack.manifest import Manifest, Pooling, Task
+from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.budget import Budget
 from embedpack_export.accuracy_check.check import CheckResult, check_pack
 from embedpack_export.accuracy_check.figures import AccuracyFigures
@@ -30,9 +31,12 @@ from embedpack_export.accuracy_check.sample import sampled
 from embedpack_export.families import PROJECTOR
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
-from embedpack_export.planning.settings import MAX_LOSS
+from embedpack_export.planning.settings import MAX_LOSS, ReferenceKind
+from embedpack_export.reference.choice import TRIAL_TEXT
+from embedpack_export.reference.protocol import Input
 from embedpack_export.reference.torch_reference import TorchReference
-from tests.helpers.accuracy_check import checked_export, many_texts
+from embedpack_export.sources.lora_config import LoraConfig
+from tests.helpers.accuracy_check import checked_export, judged_by_torch, many_texts
 from tests.helpers.exports import TEXTS, calibration_file, edit_json, exactly, quick, tree
 from tests.helpers.peft_oracle import save_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
@@ -72,7 +76,7 @@ def plan_of(home: Path, pack: Path, **changes: Any) -> ExportPlan:
 
 def checked_pack(home: Path, pack: Path, **changes: Any) -> CheckResult:
     plan = plan_of(home, pack, **changes)
-    return check_pack(pack, plan, TorchReference(plan), Budget())
+    return check_pack(pack, plan, judged_by_torch(plan), Budget())
 
 
 def failures_of(found: CheckResult) -> dict[str, str]:
@@ -252,7 +256,7 @@ def test_another_pooling_is_told(home: Path, tmp_path: Path) -> None:
 def test_an_adapter_that_was_left_out_is_told(home: Path, tmp_path: Path) -> None:
     export(checked_export(home / "toy", tmp_path / "base", {}, tasks=("code",), weights=("fp32",)))
     plan = make_plan(checked_export(home / "toy", tmp_path / "base", {"code": home / "code"}))
-    (text,) = check_pack(tmp_path / "base", plan, TorchReference(plan), Budget()).failures
+    (text,) = check_pack(tmp_path / "base", plan, judged_by_torch(plan), Budget()).failures
     assert "its vectors are those of the model without an adapter: the adapter was left out (" in text
 
 
@@ -304,9 +308,9 @@ def edit_projector(pack: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None
 def test_a_damaged_projector_fails_by_its_tokens(headed: Path, tmp_path: Path) -> None:
     pack = shutil.copytree(headed / "pack", tmp_path / "pack")
     plan = make_plan(checked_export(headed / "toy", pack, {"code": headed / "adapters"}))
-    assert check_pack(pack, plan, TorchReference(plan), Budget()).failures == []
+    assert check_pack(pack, plan, judged_by_torch(plan), Budget()).failures == []
     edit_projector(pack, lambda values: values[::-1])
-    (text,) = check_pack(pack, plan, TorchReference(plan), Budget()).failures
+    (text,) = check_pack(pack, plan, judged_by_torch(plan), Budget()).failures
     assert "it loses 0.00 points" in text
     assert re.search(r"; of multi-vectors -?0\.[0-8]", text)
 
@@ -317,7 +321,7 @@ def test_vectors_that_are_not_finite_are_damage(headed: Path, tmp_path: Path) ->
     edit_projector(pack, lambda values: values * np.float32(np.nan))
     message = r"code-fp32, task 'code': no vectors: .*: code-fp32 computed a vector that is zero or not finite"
     with pytest.raises(AccuracyError, match=message):
-        check_pack(pack, plan, TorchReference(plan), Budget())
+        check_pack(pack, plan, judged_by_torch(plan), Budget())
 
 
 # --- an export that fails
@@ -456,6 +460,50 @@ def test_an_adapter_that_peft_refuses_is_judged_by_the_graph(
         found = export(checked_export(home / "toy", tmp_path / "pack", {"code": adapter}, weights=("fp32",)))
     assert found.variants["code-fp32"].checks["code"].reference == "fp32 graph"
     assert "adapter_config.json does not choose encoder.layer.0.attention.output.dense" in caplog.text
+
+
+class OutOfMemoryReference(TorchReference):
+    """Torch that computes a text of a letter before the calibration, and nothing after it."""
+
+    def single(
+        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
+    ) -> Float32:
+        if list(inputs) == [TRIAL_TEXT]:
+            return super().single(task, inputs, prompt, pooling)
+        with self._library_errors():
+            raise RuntimeError("not enough memory:\n you tried to allocate 7 bytes")
+
+
+@pytest.mark.parametrize("kind", [None, "torch"])
+def test_a_finished_pack_is_judged_by_the_graph_where_torch_fails(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    kind: ReferenceKind | None,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("embedpack_export.reference.choice.TorchReference", OutOfMemoryReference)
+    with caplog.at_level(logging.WARNING, "embedpack"):
+        found = export(
+            checked_export(home / "toy", tmp_path / "pack", adapters(home), weights=("fp32",), reference=kind)
+        )
+    assert found.variants["code-fp32"].checks["code"].reference == "fp32 graph"
+    assert "torch" not in found.export.tools
+    reason = "fails at it with RuntimeError: not enough memory: you tried to allocate 7 bytes"
+    assert reason in caplog.text
+    page = (tmp_path / "pack" / "report" / "index.html").read_text("utf-8")
+    assert "The reference is not torch, which failed when the pack was finished" in page
+    assert reason in page
+
+
+def test_a_model_that_torch_reads_in_another_way_is_told_as_such(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the exporter computes wrongly in float32, a budget or another calibration does not help."""
+    monkeypatch.setattr(LoraConfig, "scale", lambda config, path, module, rank: 9.0)
+    with pytest.raises(AccuracyError) as raised:
+        export(checked_export(home / "toy", tmp_path / "pack", adapters(home), max_loss=0.01))
+    failed = str(raised.value).splitlines()[1:]
+    assert len(failed) == 4
+    assert all("it reads the model in another way than transformers does" in text for text in failed)
+    assert "--allow-loss" not in str(raised.value)
 
 
 @pytest.mark.parametrize(("work", "count"), [(1.2e11, 24), (20 * 5e4, 20), (1.0, 16)])
