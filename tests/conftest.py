@@ -1,4 +1,4 @@
-"""Settings of all tests. Nothing here needs more than pytest and hypothesis."""
+"""Settings of all tests. They need pytest and hypothesis alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_cache() -> Iterator[None]:
-    """Graphs that the user has prepared on this machine are not used in tests."""
+    """Keep prepacked graphs of this machine out of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMBEDPACK_CACHE", "")
         yield

@@ -53,7 +53,7 @@ def options(*arguments: str) -> argparse.Namespace:
 
 
 def a_run(who: str, tmp_path: Path, answers: list[Any], *, is_peer: bool = False) -> Run:
-    """Answers what is in the list, one a call."""
+    """Model whose answers are those of a list, one a call."""
 
     def measure() -> dict[str, Any]:
         answer = answers.pop(0)

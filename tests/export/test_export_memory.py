@@ -43,7 +43,7 @@ def peak_of(action: Callable[[], object]) -> int:
 
 
 def wide_checkpoint(folder: Path, layers: int) -> Path:
-    """Wide enough that arrays, not the Python objects of nodes, make the memory."""
+    """Wide enough that arrays, not the Python objects of nodes, decide the memory."""
     shape: dict[str, Any] = {"hidden_size": 192, "intermediate_size": 768, "num_attention_heads": 2}
     checkpoint = make_checkpoint(folder / f"toy-{layers}", num_hidden_layers=layers, **shape)
     (checkpoint / "config_sentence_transformers.json").unlink()
@@ -51,7 +51,7 @@ def wide_checkpoint(folder: Path, layers: int) -> Path:
 
 
 class Nearest:
-    """In place of the real rounding, which would invert a large matrix for every layer: seconds of it."""
+    """Rounding to nearest in place of gptq, which would invert a large matrix for every layer."""
 
     def __init__(self, columns: int) -> None:
         self.order = np.arange(columns)
@@ -66,7 +66,7 @@ class Nearest:
 
 
 def test_peak_memory_does_not_grow_with_the_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights are streamed, and so must be what calibration collects: 36 layers must need no more than 2."""
+    """Weights and calibration data are streamed: 36 layers need no more memory than 2."""
     monkeypatch.setattr("embedpack.engine.golden.TEXTS", ("a cat",))
     monkeypatch.setattr("embedpack_export.quantization.rounding.Rounding", Nearest)
     few, many = (

@@ -82,7 +82,7 @@ def test_a_second_export_is_byte_identical(home: Path, tmp_path: Path) -> None:
 
 
 def test_an_export_of_another_process_is_byte_identical(home: Path, tmp_path: Path) -> None:
-    """Another hash seed: no set decides an order."""
+    """Another hash seed: the order of a set decides nothing."""
     code = (
         "import sys; from pathlib import Path; from tests.helpers.exports import quick;"
         "from embedpack_export.pipeline import export; home = Path(sys.argv[1]);"
@@ -265,7 +265,7 @@ def test_the_store_refuses_a_tensor_of_another_size_than_announced(tmp_path: Pat
 def test_the_graph_codes_with_the_codebook_of_its_task(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fitted to the calibration texts, the same every time, and where the manifest says."""
+    """Fitted to the calibration texts, the same every time, in the file that the manifest names."""
     monkeypatch.setattr("embedpack_export.quantization.codebook_fit.neighbour_recall", center_helps)
     texts = [f"{first} {second}" for first in ("the cat", "a house", "rain", "how to", "blue") for second in TEXTS]
     settings = quick(checkpoint, tmp_path / "pack", weights=("fp32",))

@@ -62,7 +62,7 @@ def check(condition: bool, problem: str) -> None:
 
 
 def outcome_of(case: Case, attempt: Attempt) -> Result:
-    """Make one try, and judge how it ended."""
+    """Run one case and classify its end."""
     try:
         attempt(case.random())
     except EmbedpackError as refusal:

@@ -1,4 +1,4 @@
-"""Parts of the tests of the accuracy check: a toy with two adapters and enough texts to rank."""
+"""Parts of the tests of the accuracy check: a tiny checkpoint with two adapters and enough texts to rank."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def judged_by_torch(plan: ExportPlan) -> ChosenReference:
 
 
 def checked_export(checkpoint: Path, output: Path, adapters: Mapping[str, Path], **changes: Any) -> ExportSettings:
-    """Settings of an export that is judged on those texts."""
+    """Settings of an export whose accuracy check uses those texts."""
     given = {
         "checkpoint": checkpoint,
         "output": output,

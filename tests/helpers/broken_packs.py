@@ -1,4 +1,4 @@
-"""Changes of the tiny pack's manifest, and the message of the PackError that follows."""
+"""Changes of the tiny pack's manifest, and the message of the PackError that they cause."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def with_images(image: dict[str, Any] | None = None, vision: dict[str, Any] | No
 
 
 def with_tokens(**codes: Any) -> Change:
-    """A change of the manifest that promises multi-vectors, with the calibration of single vectors but for `codes`."""
+    """A change of the manifest that declares multi-vectors, with the calibration of single vectors but for `codes`."""
 
     def apply(manifest: dict[str, Any]) -> None:
         manifest["multi_vector_dimensions"] = 16

@@ -1,4 +1,4 @@
-"""A headless Chromium that a test can ask, over the DevTools protocol: JSON between two pipes, no other package."""
+"""A headless Chromium, driven over the DevTools protocol: JSON between two pipes, no other package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """One page. `events` holds all that it told unasked since it was opened."""
+    """One page; `events`: all events of the browser since it was opened."""
 
     def __init__(self, orders: int, answers: int) -> None:
         self._orders = orders
@@ -37,7 +37,7 @@ class Browser:
             self.ask(f"{domain}.enable")
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send an order and wait for its answer."""
+        """Send a command and wait for its result."""
         self._number += 1
         order = {"id": self._number, "method": method, "params": parameters}
         if self._session is not None:
@@ -50,7 +50,7 @@ class Browser:
         return answer
 
     def open(self, page: Path, width: int, scheme: str) -> None:
-        """Show a page in a window of this width, in "light" or "dark", and wait until it is there."""
+        """Show a page in a window of this width, in "light" or "dark", and wait until it is loaded."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.events.clear()
@@ -77,7 +77,7 @@ class Browser:
 
 @contextmanager
 def open_browser(program: str, profile: Path) -> Iterator[Browser]:
-    """Start Chromium with an empty profile; it ends with the block."""
+    """Start Chromium with an empty profile; it is closed at the end of the block."""
     # High numbers, so that none of them is one of the two that Chromium expects.
     ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 32) for end in (*os.pipe(), *os.pipe())]
     read_orders, write_orders, read_answers, write_answers = ends

@@ -1,4 +1,4 @@
-"""Codebooks for tests, and what codes stand for: in float64, written down again from the tables of the definition."""
+"""Codebooks for tests, and decoded codes in float64, implemented again from the tables of the definition."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def coder(precision: str, dimensions: int, blocks: tuple[int, ...] = ()) -> floa
 
 
 def book(precision: str, dimensions: int, blocks: tuple[int, ...] = ()) -> Codebook | None:
-    """The codebook that goes with codes of that precision."""
+    """The codebook of codes of that precision."""
     found = coder(precision, dimensions, blocks)
     return found if isinstance(found, Codebook) else None
 

@@ -22,7 +22,7 @@ def texts(count: int, seed: int = 1) -> list[str]:
 
 
 def write_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:
-    """JSON lines, gzip where the name says so."""
+    """JSON lines, gzip where the name ends with .gz."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)

@@ -59,13 +59,13 @@ def quick(checkpoint: Path, output: Path, **changes: Any) -> ExportSettings:
 
 
 def centered_codebook(vectors: Float32, ends: Sequence[int], *, rotate: bool, seed: int) -> CodebookFit:
-    """Fit in place of `fit_codebook`: the center of the vectors, which rounding cannot take away, and nothing else."""
+    """Fit in place of `fit_codebook`: the center alone, which does not depend on rounding."""
     center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     return CodebookFit(Codebook.gaussian(center, vectors.shape[1] ** -0.5), ("center",), {})
 
 
 def center_helps(vectors: Float32, codebook: Codebook, precision: str) -> npt.NDArray[np.float64]:
-    """Recall in place of `neighbour_recall`, which is chance for the few random vectors of a toy."""
+    """Recall in place of `neighbour_recall`, which for few random vectors is chance."""
     return np.full(len(vectors), 1.0 if codebook.center.any() and not codebook.rotation else 0.5)
 
 
@@ -111,7 +111,7 @@ def weights_of(checkpoint: Path, adapter: PeftAdapter | None = None) -> Weights:
 
 
 def take_all(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Every tensor of these shapes, read as a family reads them, and the account closed; some rows also one by one."""
+    """Every tensor of these shapes, read as a family does, and the check for unused ones; some rows one by one."""
     taken = {}
     for name, shape in shapes.items():
         if len(shape) == 2:

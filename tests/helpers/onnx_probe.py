@@ -1,4 +1,4 @@
-"""Graphs of a node or two, run by onnxruntime: what its kernels really do with packed weights."""
+"""Graphs of a node or two, run by onnxruntime: results of its kernels for packed weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""transformers and peft as the judges: adapters that peft saved, merged by peft; hidden states of transformers."""
+"""transformers and peft as the reference: adapters that peft saved, merged by peft; hidden states of transformers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 @contextmanager
 def _their_warnings() -> Iterator[None]:
-    """Deprecations inside peft and transformers are not ours to fix."""
+    """Ignore deprecations inside peft and transformers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -38,7 +38,7 @@ def load_model(checkpoint: Path) -> Any:
 
 
 def save_adapter(checkpoint: Path, folder: Path, *, model: Any = None, seed: int = 0, **config: Any) -> Path:
-    """An adapter as peft saves it after training: no trained value is still at its start."""
+    """An adapter as peft saves it after training: every trained value differs from its initial one."""
     settings = {"r": 4, "lora_alpha": 12, "target_modules": ["query", "value", "output.dense"], **config}
     torch.manual_seed(seed)
     with _their_warnings(), torch.no_grad():

@@ -21,7 +21,7 @@ def plan(checkpoint: Path, **changes: Any) -> ExportPlan:
 
 
 def refuse(checkpoint: Path, message: str, **changes: Any) -> None:
-    """The export fails with this message and leaves nothing behind."""
+    """Assert that the export fails with this message and leaves no files."""
     before = sorted([*checkpoint.parent.iterdir(), checkpoint.parent / "calibration.jsonl"])
     with pytest.raises(CheckpointError, match=exactly(message)):
         export(quick(checkpoint, checkpoint.parent / "pack", **changes))

@@ -1,4 +1,4 @@
-"""Adapters of two tasks that come with a projector, which makes multi-vectors of a model that had none."""
+"""Adapters of two tasks whose file has a projector for multi-vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in: every kind of item, every mode, and files that mean harm."""
+"""Images: every kind of item, every mode, and hostile files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def noise(height: int, width: int) -> RGB:
 
 
 def quarters() -> RGB:
-    """Four plain colours, which JPEG keeps apart: no turned or mirrored copy looks alike."""
+    """Four plain colors, which JPEG keeps apart: no turned or mirrored copy looks alike."""
     small = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8)
     return small.repeat(32, axis=0).repeat(48, axis=1)
 
@@ -121,7 +121,7 @@ def test_broken_orientation_tag_does_not_matter(exif: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
+    ("mode", "color", "expected"),
     [
         ("RGB", (10, 20, 30), (10, 20, 30)),
         ("L", 77, (77, 77, 77)),
@@ -148,8 +148,8 @@ def test_broken_orientation_tag_does_not_matter(exif: bytes) -> None:
         ("F", 0.0, (0, 0, 0)),
     ],
 )
-def test_modes(mode: str, colour: Any, expected: tuple[int, int, int]) -> None:
-    read = read_image(Image.new(mode, (3, 2), colour), 0)
+def test_modes(mode: str, color: Any, expected: tuple[int, int, int]) -> None:
+    read = read_image(Image.new(mode, (3, 2), color), 0)
     assert read.shape == (2, 3, 3)
     np.testing.assert_allclose(read[1, 2].astype(int), expected, atol=6 if mode == "LAB" else 0)
 
@@ -177,9 +177,9 @@ def test_palette_with_transparency() -> None:
     assert read_image(encoded(image, "GIF", transparency=0), 0).tolist() == [[[255, 255, 255], [40, 50, 60]]]
 
 
-@pytest.mark.parametrize(("mode", "colour"), [("RGB", (1, 2, 3)), ("L", 5), ("I;16", 5)])
-def test_transparent_colour(mode: str, colour: Any) -> None:
-    assert read_image(encoded(Image.new(mode, (1, 1), colour), "PNG", transparency=colour), 0).tolist() == [[[255] * 3]]
+@pytest.mark.parametrize(("mode", "color"), [("RGB", (1, 2, 3)), ("L", 5), ("I;16", 5)])
+def test_transparent_color(mode: str, color: Any) -> None:
+    assert read_image(encoded(Image.new(mode, (1, 1), color), "PNG", transparency=color), 0).tolist() == [[[255] * 3]]
 
 
 def test_cmyk_jpeg() -> None:
@@ -369,7 +369,7 @@ def test_jpeg_of_few_pixels_that_claims_many() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 1, "optimize": True}, {"subsampling": 2}])
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_jpeg_of_one_colour_has_enough_data(mode: str, options: dict[str, Any]) -> None:
+def test_jpeg_of_one_color_has_enough_data(mode: str, options: dict[str, Any]) -> None:
     content = encoded(Image.new(mode, (1601, 1203)), "JPEG", **options)
     assert read_image(content, 0).shape == (1203, 1601, 3)
 

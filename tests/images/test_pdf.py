@@ -1,4 +1,4 @@
-"""PDF pages: files written by hand, sound and hostile."""
+"""PDF pages: files written by hand, valid and hostile."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def noise(height: int, width: int) -> npt.NDArray[np.uint8]:
 
 
 def embeds(count: int, start: float) -> npt.NDArray[np.float32]:
-    """Vectors that can be told apart."""
+    """Vectors that all differ."""
     return np.full((count, HIDDEN), start, np.float32) + np.arange(count, dtype=np.float32)[:, None]
 
 
@@ -214,7 +214,7 @@ def host_with(folder: Path, kilobytes: int) -> Path:
 
 
 def test_an_image_that_does_not_fit_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told before the patches are made."""
+    """The error comes before the patches are made."""
     root = host_with(tmp_path, 10_000)
     monkeypatch.setattr("embedpack.inputs.processor.check_memory", partial(check_memory, root=root))
     found: list[tuple[int, ...]] = []

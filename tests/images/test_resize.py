@@ -1,4 +1,4 @@
-"""Resizing: torch is the judge of the pixels, published sizes that of the sizes."""
+"""Resizing: pixels compared with torch, sizes with published ones."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def v4(tmp_path_factory: pytest.TempPathFactory, v4_checkpoint: Path, calibratio
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with files to embed, sound and broken ones; tests only read it."""
+    """A folder with files to embed, valid and broken ones; tests only read it."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "texts.txt").write_text("a cat sleeps\nwhere is the router\n")
     for seed, name in enumerate(("first.png", "second.PPM")):
@@ -73,5 +73,5 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _picture(seed: int) -> Image.Image:
-    """Random colours."""
+    """Random colors."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (70, 90, 3), dtype=np.uint8))

@@ -1,4 +1,4 @@
-"""The documents are true: paths, links and commands exist, figures are those of the results files."""
+"""Documents: their paths, links and commands exist, figures are those of the results files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kills at random moments of an export and an embed: nothing half, and nothing that the next run does not remove.
+"""Kills at random moments of an export and an embed: no incomplete output, and the next run removes temporary files.
 
 EMBEDPACK_KILLS=10 makes 10 kills with each of three signals and each command, which takes minutes.
 """
@@ -37,7 +37,7 @@ PROGRAM = (
 
 @dataclass(frozen=True)
 class Job:
-    """A command, its output, and a check that the output is whole."""
+    """A command, its output, and a check that the output is complete."""
 
     arguments: list[str]
     output: Path

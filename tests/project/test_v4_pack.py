@@ -146,7 +146,7 @@ def test_pooled_rows_are_those_of_the_float32_vectors_in_every_precision(merged:
     assert image is not None
     around = len(image.tokens_before) + len(image.tokens_after)
     patches = int(whole.counts[0]) - around
-    # The rows around an image stay; a stretch is not pooled below 8 rows.
+    # The rows around an image stay; a group of rows is not pooled below 8 rows.
     assert pooled.counts[0] == around + max(-(-patches // 3), min(patches, 8))
     assert pooled.counts[1] == -(-int(whole.counts[1]) // 3)
     before = len(image.tokens_before)

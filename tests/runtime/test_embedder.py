@@ -1,4 +1,4 @@
-"""Users' assumptions on Embedder: a text's vector is its own, order is kept, nothing is guessed or silently ignored."""
+"""Users' assumptions on Embedder: a vector depends on its text alone, order is kept, nothing is silently ignored."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_codebook_is_that_of_the_pack(fp32: Embedder) -> None:
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8", *LOW_BIT])
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_vector_without_a_direction_is_refused(fp32: Embedder, precision: str, value: float) -> None:
-    """A graph that a runtime computes wrongly must not give codes that look sound."""
+    """Vectors of zeros or NaN are errors in every precision: codes of them would be plausible."""
 
     def run(*arguments: Any, **options: Any) -> Any:
         found = original(*arguments, **options)

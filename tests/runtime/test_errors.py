@@ -1,4 +1,4 @@
-"""The tree of errors, and the messages that it makes itself."""
+"""Tree of errors, and the messages built in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The progress bar: for people at a terminal, and only when they wait."""
+"""Progress bar: at a terminal only, after a delay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stream(io.StringIO):
 
 
 class Clock:
-    """The time of `embedpack.progress`, moved by hand."""
+    """Clock of `embedpack.progress`, set by the test."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""The accuracy contract: what is damaged fails, each with its own message; what fails leaves nothing behind."""
+"""Accuracy check: each damage of a pack fails the export with its own message and leaves no files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ADAPTERS = ("code", "retrieval")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A toy with two adapters and its pack, judged by torch; tests only read it."""
+    """A tiny checkpoint with two adapters and its pack, with torch as the reference; tests only read it."""
     folder = tmp_path_factory.mktemp("contract")
     checkpoint = make_checkpoint(folder / "toy")
     many_texts(folder)
@@ -150,7 +150,7 @@ def test_inspect_prints_outcomes_and_the_place_of_the_report(home: Path, capsys:
 
 
 def double_scales(pack: Path) -> None:
-    """The scales of the matrices of one layer; the manifest knows the new file."""
+    """Change the scales of one layer's matrices, and the file's digest in the manifest."""
     path = pack / "code-int8.onnx"
     model = onnx.load(path, load_external_data=False)
     scales = [item for item in model.graph.initializer if re.search(r"layer\.1\..*weight\.scales$", item.name)]
@@ -280,7 +280,7 @@ def test_verdicts_on_int8(loss: float | None, token_cosine: float | None, allowe
 
 @pytest.fixture(scope="module")
 def headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A toy whose adapter brings a projector, and its pack."""
+    """A tiny checkpoint whose adapter has a projector, and its pack."""
     folder = tmp_path_factory.mktemp("headed")
     checkpoint = make_checkpoint(folder / "toy")
     many_texts(folder)
@@ -293,7 +293,7 @@ def headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def edit_projector(pack: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Change the layer that multi-vectors pass through, and single vectors do not."""
+    """Change the layer of multi-vectors alone."""
     initializers = ir.load(pack / "code-fp32.onnx").graph.initializers
     (tensor,) = [value.const_value for name, value in initializers.items() if name == f"{PROJECTOR}.weight"]
     assert isinstance(tensor, ir.ExternalTensor)
@@ -366,7 +366,7 @@ def test_a_loss_that_is_allowed_is_recorded(home: Path, tmp_path: Path, monkeypa
 
 
 def test_prompts_that_an_export_drops_stop_it(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The contract sees the pack as its user does, not what the exporter believes to have written."""
+    """The accuracy check reads the pack from disk, as a user does."""
 
     def without_prompts(**fields: Any) -> Task:
         return Task(**{**fields, "prompts": {}})

@@ -51,7 +51,7 @@ def test_the_reference_itself_loses_nothing() -> None:
 
 
 def test_the_turned_ranking_loses_nearly_all() -> None:
-    """All ten of the worst lie below the median, where there is nothing to gain."""
+    """The ten worst lie below the median, where the gain is 0."""
     reference = units(40)
     found = ReferenceRanking(reference).compare(-(reference @ reference.T))
     assert found.loss == 100
@@ -74,7 +74,7 @@ def test_texts_that_are_all_alike_cannot_be_ranked_wrongly() -> None:
 
 
 def test_the_interval_covers_the_true_loss_about_as_often_as_it_says() -> None:
-    """Queries of a large set stand for all there are; intervals of small samples of losses should hold its mean."""
+    """Intervals of small samples of a large set's losses hold the mean of all."""
     rng = np.random.default_rng(6)
     losses = rng.gamma(1.0, 2.0, 20_000)
     samples = [resampled_means(rng.choice(losses, (100, 1)), np.random.default_rng(0)) for _ in range(100)]

@@ -1,4 +1,4 @@
-"""The folder of a new pack: whole or not at all, never in place of other files, and on disks that refuse."""
+"""Folder of a new pack: complete or absent, never in place of other files, also on full or read-only disks."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_an_interrupted_overwrite_keeps_the_old_pack(
 def test_an_overwrite_that_fails_at_the_last_step_keeps_the_old_pack(
     checkpoint: Path, packs: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """The old pack has to step aside first; when the new one then cannot take its place, it has to come back."""
+    """The old pack is renamed first; if the new one cannot be moved there, it is renamed back."""
     export(quick(checkpoint, packs / "toy", weights=("fp32",)))
     before = tree(packs)
     rename, errors = os.rename, [error]
@@ -130,7 +130,7 @@ def test_an_overwrite_that_fails_at_the_last_step_keeps_the_old_pack(
 
 
 def appear(monkeypatch: pytest.MonkeyPatch, output: Path, content: Path) -> None:
-    """Let a copy of a folder appear at the output when the pack is complete."""
+    """Copy a folder to the output when the pack is complete."""
     take_place = new_folder._take_place
 
     def late(*arguments: Any, **options: Any) -> None:
@@ -381,7 +381,7 @@ def test_no_permission_to_look_at_the_place(checkpoint: Path, packs: Path, monke
 
 
 class FullDisk(io.BufferedRandom):
-    """A file on a disk without room for another byte."""
+    """A file on a full disk."""
 
     def write(self, data: object, /) -> int:
         raise FULL

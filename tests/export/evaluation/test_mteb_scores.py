@@ -22,7 +22,7 @@ ASKED: dict[str, Any] = {"task_metadata": SimpleNamespace(name="Some"), "hf_spli
 
 
 class Heard:
-    """Remembers what was encoded under which prompt."""
+    """Model that records inputs and prompts."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[list[str], str]] = []

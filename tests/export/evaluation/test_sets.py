@@ -1,4 +1,4 @@
-"""Sets are found and read; whatever is wrong with one is told with its place."""
+"""Evaluation sets are found and read; each error names file, line and value."""
 
 from __future__ import annotations
 

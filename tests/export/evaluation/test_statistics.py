@@ -1,4 +1,4 @@
-"""Measures against values by hand, intervals against what they promise, the three verdicts."""
+"""Metrics compared with values by hand, coverage of intervals, the three outcomes."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ ROWS = [np.random.default_rng(length).integers(2, 260, length) for length in LEN
 
 @dataclass(frozen=True)
 class Exported:
-    """A decoder's packs with the last token and with the mean of all tokens as vector, and its judge."""
+    """A decoder's packs with pooling last and mean, and its reference."""
 
     checkpoint: Path
     last: Path
@@ -91,7 +91,7 @@ def test_int8_is_close_to_transformers(decoder: Exported, pooling: str) -> None:
 
 
 def test_texts_equal_transformers(decoder: Exported) -> None:
-    """With the tokenizer's own last token, which is the one that counts."""
+    """With the tokenizer's own last token, which pooling takes."""
     plan = make_plan(quick(decoder.checkpoint, decoder.checkpoint.parent / "unused", pooling="last"))
     rows = [item.ids for item in plan.processor.process(plan.processor.items(TEXTS), "Query: ")]
     assert all(row[-1] == 0 for row in rows)
@@ -160,7 +160,7 @@ def test_what_stands_in_the_padding_does_not_matter(decoder: Exported, weights: 
 
 
 def test_later_tokens_do_not_touch_earlier_ones(decoder: Exported) -> None:
-    """Causal: the vector of a text's last token is that of the same text with more behind it, at that place."""
+    """Causal attention: tokens after a token do not change its vector."""
     session = decoder.graph("last", "fp32")
     long = ROWS[5]
     feeds = pad([long], 0)

@@ -60,7 +60,7 @@ TEXTS = (
 
 
 def drawn(height: int, width: int) -> Image:
-    """Smooth colours with edges, and some noise."""
+    """Smooth colors with edges, and some noise."""
     rows, columns = np.mgrid[0:height, 0:width]
     channels = [columns * 255 // width, rows * 255 // height, (rows + columns) % 256 * (rows > height // 3)]
     noise = np.random.default_rng(height).integers(-9, 10, (height, width, 3))
@@ -83,7 +83,7 @@ LARGE = drawn(700, 500)
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """A checkpoint, a pack of it in which everything is, and the judge of each task."""
+    """A checkpoint, a pack of all its variants, and the reference of each task."""
 
     checkpoint: Path
     folder: Path
@@ -294,7 +294,7 @@ def test_switchable_adapters_come_close_to_merged_ones(v4: Exported, task: str) 
 
 
 def test_a_switchable_graph_without_adapter_is_the_base(v4: Exported) -> None:
-    """And adapters can be switched from call to call."""
+    """Adapters are chosen call by call."""
     expected = V4Reference.from_checkpoint(v4.checkpoint, None).encode([as_input(item) for item in ALL])
     before = v4.single("switchable-fp32", TEXTS, "code")
     assert distance(v4.single("switchable-fp32", ALL), expected.single) <= IMAGE_TOLERANCE

@@ -1,4 +1,4 @@
-"""Checkpoints in the layout of jina-embeddings-v4 that are refused, each with the message that names the trouble."""
+"""Checkpoints in the layout of jina-embeddings-v4 that are refused, each with its message."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def checkpoint(made: Path, tmp_path: Path) -> Path:
 
 
 def refuse(checkpoint: Path, *fragments: str, **changes: Any) -> None:
-    """The export fails with a message that holds these fragments, and leaves nothing behind."""
+    """Assert that the export fails with a message of these fragments and leaves no files."""
     with pytest.raises(CheckpointError) as raised:
         export(quick(checkpoint, checkpoint.parent / "pack", **{"weights": ("fp32",), **changes}))
     assert [fragment for fragment in fragments if fragment not in str(raised.value)] == [], str(raised.value)

@@ -1,4 +1,4 @@
-"""Graphs against their judges (transformers for fp32, exact integers for int8), and what every graph must be."""
+"""Graphs compared with transformers (fp32) and exact integer sums (int8), and properties of every graph."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_codes_of_the_graph_are_those_of_the_runtime(tmp_path: Path, expected: C
 
 
 def test_the_center_may_be_an_input(tmp_path: Path) -> None:
-    """A graph of several tasks gets it with the adapter; without, bits are plain signs."""
+    """The center of a switchable graph is an input of the adapter; without one, bits are plain signs."""
     graph = fp32_graph(make_checkpoint(tmp_path / "toy"), tmp_path / "graph", "mean")
     feeds: dict[str, npt.NDArray[Any]] = {**ragged((7, 3, 12, 30), "bert")}
     for expected in (codebook(), codebook(0.1)):
@@ -178,7 +178,7 @@ def test_the_center_may_be_an_input(tmp_path: Path) -> None:
 
 @dataclass
 class OneLinear:
-    """A graph of one int8 layer on a fed activation, and what it was told about that."""
+    """A graph of one int8 layer on an activation from its input, and the statistics of that activation."""
 
     kind: str
     columns: int = 48
@@ -288,7 +288,7 @@ def test_an_int8_layer_is_close_to_the_float_layer(tmp_path: Path, kind: str) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_int8_layer_has_no_mean_error(tmp_path: Path, kind: str) -> None:
-    """The bias takes up what rounding leaves on average, so over many tokens the error is far below its size."""
+    """The bias contains the mean rounding error, so over many tokens the error is far below its size."""
     one = OneLinear(kind)
     path = one.build(tmp_path)
     tokens = one.tokens(500, seed=3)
@@ -353,7 +353,7 @@ def pack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 class Appended:
-    """Nodes in the making, to be put before another node."""
+    """Nodes to insert before another node."""
 
     def __init__(self, prefix: str) -> None:
         self.nodes: list[ir.Node] = []
@@ -502,7 +502,7 @@ def test_operators_of_a_variant_are_listed(pack: Exported) -> None:
 @pytest.mark.parametrize("changes", [{"hidden_size": 36}, {"hidden_size": 40, "intermediate_size": 50}], ids=str)
 @pytest.mark.parametrize("weights", FORMATS)
 def test_sizes_that_fill_no_whole_block_export(tmp_path: Path, weights: WeightsFormat, changes: dict[str, Any]) -> None:
-    """A hidden size of 312, say, is 9.75 blocks."""
+    """A hidden size of 312, for example, is 9.75 blocks."""
     checkpoint = make_checkpoint(tmp_path / "toy", **changes)
     (checkpoint / "config_sentence_transformers.json").unlink()
     manifest = export(quick(checkpoint, tmp_path / "pack", weights=(weights,)))

@@ -28,7 +28,7 @@ TOKENS, ROWS = 3000, 24
 
 @dataclass(frozen=True)
 class Case:
-    """A layer with bias; its input in float32, and what arrives behind layers that were quantized."""
+    """A layer with bias; its input in float32, and after quantized layers."""
 
     columns: int = 96
 
@@ -41,7 +41,7 @@ class Case:
         return np.random.default_rng(2).standard_normal(ROWS).astype(np.float32)
 
     def tokens(self) -> tuple[Float32, Float32]:
-        """Correlated channels; what arrives is smaller in some directions, moved, and a little noisy."""
+        """Correlated channels; the quantized input is smaller in some directions, moved, and a little noisy."""
         rng = np.random.default_rng(3)
         few = rng.standard_normal((TOKENS, self.columns // 4)) @ rng.standard_normal((self.columns // 4, self.columns))
         exact = (few + rng.standard_normal(few.shape) * 0.5 + 1).astype(np.float32)
@@ -82,7 +82,7 @@ def stored(path: str) -> dict[str, npt.NDArray[Any]]:
 
 
 def rounded(tensors: dict[str, npt.NDArray[Any]], columns: int) -> npt.NDArray[np.float64]:
-    """The weights that stored tensors stand for, worked out by hand."""
+    """Weights dequantized by hand from the stored tensors."""
     packed = tensors["layer.weight.int4"]
     integers = np.stack([packed & 15, packed >> 4], axis=-1).astype(np.float64).reshape(ROWS, -1, 32) - 8
     scales = tensors["layer.weight.scales"].astype(np.float64) * tensors["layer.weight.steps"]
@@ -94,7 +94,7 @@ def run(path: str, tokens: Float32) -> Float32:
 
 
 def error(case: Case, path: str) -> float:
-    """Mean squared error of the outputs for what arrives, each token relative to its size."""
+    """Mean squared error of the outputs for the quantized input, each token relative to its size."""
     exact, arrived = case.tokens()
     tensors = stored(path)
     wanted = exact @ case.matrix.T.astype(np.float64) + case.bias
@@ -131,7 +131,7 @@ def test_calibration_lowers_the_error_step_by_step(tmp_path: Path) -> None:
 
 
 def test_the_mean_error_is_none(tmp_path: Path) -> None:
-    """Of tokens that count alike: rounding and what was lost before move no output on average."""
+    """For tokens of equal weight: rounding and earlier errors move no output on average."""
     case = Case()
     exact, arrived = case.tokens()
     tensors = stored(case.write(tmp_path / "one"))

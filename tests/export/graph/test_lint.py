@@ -1,4 +1,4 @@
-"""Slow forms are refused, each with its message; their fast relatives pass."""
+"""Slow forms are refused, each with its message; similar fast ones pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a report: what is in it, where it lies, and that names of packs stay text."""
+"""Page of a report: contents, layout, and escaped names of packs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_values_that_cannot_be_drawn_are_a_mistake(values: list[float]) -> None:
 
 
 def test_the_front_is_what_no_other_beats() -> None:
-    """(2, 3) is beaten by (2, 2), (4, 2) by it, too; of the two (1, 5) the first stays."""
+    """(2, 2) dominates (2, 3) and (4, 2); of the two (1, 5) the first stays."""
     points = [Point("", x, y) for x, y in ((2, 3), (1, 5), (2, 2), (4, 2), (8, 1), (1, 5))]
     assert pareto_front(points, SIZE, LOSS) == (1, 2, 4)
     # Fast and small: (8, 1) alone beats all.

@@ -82,7 +82,7 @@ def test_letters_of_a_plot_are_readable_on_a_telephone(browser: Browser, page: P
 
 
 def test_the_test_would_see_a_request(browser: Browser, tmp_path: Path) -> None:
-    """Without the policy of the page, what a hostile name asks for is asked for, and told."""
+    """Without the page's security policy, the browser requests the address in a hostile name, and the test sees it."""
     path = tmp_path / "bad.html"
     path.write_text(f"<!DOCTYPE html><title>x</title>{HOSTILE.replace('alert', 'console.log')}", "utf-8")
     browser.open(path, 400, "light")

@@ -1,4 +1,4 @@
-"""A projector that comes with the adapters makes multi-vectors of a model that had none."""
+"""Multi-vectors of a single-vector model from the projector in its adapters' file."""
 
 from __future__ import annotations
 

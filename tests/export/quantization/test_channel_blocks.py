@@ -1,4 +1,4 @@
-"""Blocks of channels that share a scale: all channels once, whole numbers of grains, the best of what may be chosen."""
+"""Blocks of channels that share a scale: all channels once, whole numbers of grains, the best allowed partition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codebooks from calibration vectors: what is kept, why, and that nothing is judged on what it was fitted to."""
+"""Codebooks from calibration vectors: choices, their reasons, and held-out vectors for every comparison."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_too_few_vectors_give_plain_levels(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_levels_fit_the_spread_around_the_center() -> None:
-    """As a check of the constants: no factor on all levels would leave less error."""
+    """Check of the constants: no factor on all levels leaves a lower error."""
     given = vectors(2000, 64, offset=1)
     codebook = fit(given, rotate=False).codebook
     centered = given - codebook.center

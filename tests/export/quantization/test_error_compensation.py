@@ -165,7 +165,7 @@ def test_weights_that_make_up_lose_less(monkeypatch: pytest.MonkeyPatch, block: 
 
 
 def test_weights_make_up_for_the_residual_error() -> None:
-    """It goes with what arrives, but for a little."""
+    """The residual error is a linear function of the input, plus a little noise."""
     exact, weights = random(900, 12), random(7, 12, seed=5)
     residual_error = exact @ random(7, 12, seed=6).T + random(900, 7, seed=7) * np.float32(0.1)
     compensated = corrected(statistics(exact, exact, residual_error), weights)
@@ -184,7 +184,7 @@ def test_chunks_of_rows_make_up_for_their_own_part() -> None:
 
 
 def test_what_can_be_undone_is_undone() -> None:
-    """Channels that arrive mixed are taken apart again, but for the damping."""
+    """Mixed channels are separated again, but for the damping."""
     exact, weights = random(900, 12), random(7, 12, seed=5)
     mix = np.eye(12, dtype=np.float32) + random(12, 12, seed=1) * np.float32(0.1)
     compensated = corrected(statistics(exact, exact @ mix), weights)
@@ -214,7 +214,7 @@ def test_few_tokens_are_damped_more() -> None:
 
 @dataclass
 class Watching(Fp32):
-    """Linear layers in float32 that compare what arrives with what was recorded: there it is the same.
+    """Linear layers in float32 that compare their input with the recorded one: here both are equal.
 
     `tolerance` is relative to the largest value.
     """

@@ -181,7 +181,7 @@ def collected(tokens: Float32) -> SiteStatistics:
 
 
 def weighted_covariance(tokens: Float32) -> npt.NDArray[np.float64]:
-    """Each token counts by 1 / its squared length."""
+    """Each token has the weight 1 / its squared length."""
     exact = tokens.astype(np.float64)
     return np.cov(exact, rowvar=False, ddof=0, aweights=1 / np.square(exact).sum(1))
 

@@ -1,4 +1,4 @@
-"""Rescaling of an activation's channels: to less error, not led by a few tokens, in groups where they must."""
+"""Smoothing: lower error, no dominance of a few tokens, one factor where channels share it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ QUERY = V4Input(text="Query: how to list the files of a folder")
 
 
 def gradient(height: int, width: int) -> Image:
-    """Smooth colours with a sharp edge."""
+    """Smooth colors with a sharp edge."""
     rows, columns = np.mgrid[0:height, 0:width]
     channels = [columns * 255 // width, rows * 255 // height, (rows + columns) % 256 * (rows > height // 3)]
     return np.stack(channels, -1).astype(np.uint8)

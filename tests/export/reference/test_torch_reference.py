@@ -1,4 +1,4 @@
-"""The reference model is transformers and PEFT, nothing else; and what the exporter makes comes close to it."""
+"""The reference model is transformers and PEFT alone; packs are close to it."""
 
 from __future__ import annotations
 

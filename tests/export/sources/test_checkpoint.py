@@ -1,4 +1,4 @@
-"""Broken, contradictory and unsupported checkpoints: each is refused with the message that names the trouble."""
+"""Broken, contradictory and unsupported checkpoints: each is refused with its own message."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(404, "RepoNotFound")
 
     def refuse(self, status: int, code: str) -> None:
-        """As bad as a server can be: it sends the token back."""
+        """A hostile server: it sends the token back."""
         given = str(self.headers.get("Authorization"))
         self.answer(json.dumps({"error": given}).encode(), status, {"X-Error-Code": code, "X-Error-Message": given})
 
@@ -155,7 +155,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def hub(model: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A running server, and huggingface_hub in this process turned to it and to an empty cache."""
+    """A running server, with huggingface_hub of this process set to it and to an empty cache."""
     later = {**model, "README.md": b"the second commit", "config.json": b'{"model_type": "moved"}'}
     hub = Hub({FIRST: {**model, **dict.fromkeys(FORBIDDEN, b"never fetch this")}, SECOND: later})
     with Server(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub})) as server:
@@ -200,7 +200,7 @@ def stopped(path: str) -> tuple[int, str]:
 def refuse(
     message: str, revision: str | None = None, kind: type[EmbedpackError] = CheckpointError, name: str = NAME
 ) -> str:
-    """The download fails with this message; the traceback that a user would see."""
+    """Assert that the download fails with this message; returns the traceback that a user would see."""
     with pytest.raises(kind, match=exactly(message)) as caught:
         download(name, revision)
     return "".join(traceback.format_exception(caught.value))

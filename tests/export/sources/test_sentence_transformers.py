@@ -22,7 +22,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return make_checkpoint(tmp_path / "toy")
 
 
-# --- what sentence-transformers says
+# --- files of sentence-transformers
 
 
 def test_nothing_says_how_to_pool(checkpoint: Path) -> None:

@@ -1,4 +1,4 @@
-"""Merged matrices are read as few times as an export needs; the relative change is summed along the way."""
+"""Merged matrices are read as few times as an export needs; the relative change is summed during these reads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def adapter_of_all(checkpoint: Path, folder: Path, *, use_dora: bool) -> Path:
-    """An adapter of every kind of matrix, which brings a projector."""
+    """An adapter of every kind of matrix, with a projector."""
     model = with_projector(checkpoint, 5)
     projector = {f"{BASE}.{part}": value.clone() for part, value in model.multi_vector_projector.state_dict().items()}
     save_adapter(

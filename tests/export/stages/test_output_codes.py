@@ -32,7 +32,7 @@ def test_a_graph_of_several_tasks_takes_their_centers() -> None:
 
 
 def test_dimensions_that_fill_no_bytes_have_no_center_as_an_input() -> None:
-    """Such a graph has no binary output that would read it."""
+    """Such a graph has no binary output."""
     assert list(task_codes(sentence_embedding=36, token_embeddings=16).center_inputs) == ["token_embeddings_center"]
 
 

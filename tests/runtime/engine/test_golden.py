@@ -1,4 +1,4 @@
-"""Golden vectors: every variant gives here what it gave where the pack was made, and a difference is told."""
+"""Golden vectors: every variant computes those of the pack, and a difference is an error."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_operators_of_the_tiny_pack_are_known(tiny: Path, weights: str) -> None:
 
 
 def test_pack_whose_graph_reads_undeclared_weights(pack: Path, edit: Edit, replace_file: ReplaceFile) -> None:
-    """The attack on the cache: honest weights listed under other names, others where the graph reads them."""
+    """Attack on the cache: the true weights listed under other names, others where the graph reads them."""
     honest = (pack / "weights/fp32.bin").read_bytes()
     identity = graphs_of(read_pack(pack), "default-fp32")[0].identity
     (pack / "weights/honest.bin").write_bytes(honest)

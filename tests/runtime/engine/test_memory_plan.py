@@ -1,4 +1,4 @@
-"""Memory that a graph will take: refused before it is loaded, with the figures."""
+"""Memory plan of a graph: a refusal before it is loaded, with the figures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENCODER = WeightSizes(10 * MB, 0, 12 * MB, 1_920, 12)
 
 @pytest.fixture
 def available(monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
-    """Bytes that the host says it has."""
+    """Free memory of the host in bytes."""
     found: dict[str, int | None] = {"bytes": 0}
     for module in ("host.memory", "engine.memory_plan"):
         monkeypatch.setattr(f"embedpack.{module}.available_memory", lambda *_: found["bytes"])

@@ -1,4 +1,4 @@
-"""Batches side by side: the same vectors in the same order, nothing begun after an error."""
+"""Parallel batches: the same vectors in the same order, no batch started after an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prepared graphs: the same vectors, and never a damaged, foreign or hostile one."""
+"""Prepacked graphs: the same vectors, and no damaged, foreign or hostile file is loaded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TEXTS = ["a cat", "the dog", *("read every label " * count for count in range(1,
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache that Embedder looks into; measuring batches costs no time."""
+    """An empty cache for Embedder; batches are not measured."""
     monkeypatch.setenv("EMBEDPACK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(prepare_module, "measure_budgets", lambda *_: BudgetTimes(48, {48: 100.0}))
     found = cache_folder()
@@ -291,7 +291,7 @@ def test_nothing_is_kept_of_an_interrupted_run(tiny: Path, cache: Path, monkeypa
 
 
 def test_what_a_killed_run_left_is_removed(tiny: Path, cache: Path) -> None:
-    """Whatever the clock is: only the folder of a process that lives stays."""
+    """With any time of the clock: only the folder of a running process stays."""
     (cache / ".key.0123456789abcdef.embedpack").mkdir(parents=True)
     with temporary_folder(cache / "key") as live:
         os.utime(live, (0, 0))
@@ -302,7 +302,7 @@ def test_what_a_killed_run_left_is_removed(tiny: Path, cache: Path) -> None:
 def test_intact_graph_of_another_process_is_kept(
     tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As if it had appeared after the look into the cache."""
+    """The folder appears after the check of the cache."""
     folder = prepare(tiny, cache)
     state = (folder / GRAPH).stat()
     monkeypatch.setattr(prepare_module, "_find_intact", lambda *_: None)

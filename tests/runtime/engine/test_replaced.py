@@ -1,4 +1,4 @@
-"""Packs that are replaced while they are open: what is opened late is of the same pack, or an error."""
+"""Packs that are replaced while they are open: files opened later are of the same pack, or an error."""
 
 from __future__ import annotations
 

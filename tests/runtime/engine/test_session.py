@@ -1,4 +1,4 @@
-"""onnxruntime behind one class: what it cannot do is a PackError of one line."""
+"""onnxruntime behind one class: its errors are PackErrors of one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cores that a container really has, on made-up /proc and /sys trees."""
+"""Cores of a container, on /proc and /sys trees of the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The name of a CPU changes with all that decides how weights are arranged for it, and with nothing else."""
+"""The name of a CPU changes with every feature that decides the layout of packed weights, and with nothing else."""
 
 from __future__ import annotations
 

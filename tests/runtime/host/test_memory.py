@@ -1,4 +1,4 @@
-"""Memory that a container really has, on made-up /proc and /sys trees."""
+"""Memory of a container, on /proc and /sys trees of the tests."""
 
 from __future__ import annotations
 

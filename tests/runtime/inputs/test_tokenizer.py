@@ -1,4 +1,4 @@
-"""Token ids: the model's special tokens around a text, and none out of it."""
+"""Token ids: the model's special tokens around a text, none from the text."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_graph_cut_short(pack: Path) -> None:
 
 
 def flip_a_byte(pack: Path, name: str) -> str:
-    """Change one byte in the middle of a file; returns the message that tells so."""
+    """Change one byte in the middle of a file; returns the message of the error."""
     content = bytearray((pack / name).read_bytes())
     content[len(content) // 2] ^= 1
     (pack / name).write_bytes(content)
@@ -142,7 +142,7 @@ def test_vectors_that_are_not_finite_are_blamed_on_the_pack(
     assert message == expected
 
 
-# Files whose digest is right and whose content is not. What onnxruntime says differs between its versions.
+# Files whose digest is right and whose content is not. Messages of onnxruntime differ between its versions.
 
 
 def cannot_load(graph: str) -> str:

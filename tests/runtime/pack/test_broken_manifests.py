@@ -131,13 +131,13 @@ def test_newer_minor_version_is_read_where_its_fields_are_known(pack: Path, edit
 
 WRONG_VALUES = [
     pytest.param(
-        lambda manifest: manifest.update(format="2.9", colour="red"),
-        "Object contains unknown field `colour` (format 2.9, this embedpack writes 2.0)",
+        lambda manifest: manifest.update(format="2.9", color="red"),
+        "Object contains unknown field `color` (format 2.9, this embedpack writes 2.0)",
         id="unknown_field_of_a_newer_minor_version",
     ),
-    pytest.param(put("colour", "red"), "Object contains unknown field `colour`", id="unknown_field"),
+    pytest.param(put("color", "red"), "Object contains unknown field `color`", id="unknown_field"),
     pytest.param(
-        put("text", "colour", "red"), "Object contains unknown field `colour` - at `$.text`", id="unknown_field_inside"
+        put("text", "color", "red"), "Object contains unknown field `color` - at `$.text`", id="unknown_field_inside"
     ),
     pytest.param(drop("pooling"), "Object missing required field `pooling`", id="missing_field"),
     pytest.param(
@@ -490,7 +490,7 @@ def test_folder_that_cannot_exist(pack: Path, folder: str, reason: str) -> None:
 
 
 def test_folder_without_permission(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raised by hand: the tests may run as root, who may read everything."""
+    """Raised by the test: root may read every file."""
 
     def deny(path: Path, **_: object) -> os.stat_result:
         raise PermissionError(13, "Permission denied", str(path))

@@ -1,4 +1,4 @@
-"""Digests of large files are computed once, until the file changes; marks of others do not count."""
+"""Digests of large files are computed once, until the file changes; cached digests of other users are ignored."""
 
 from __future__ import annotations
 

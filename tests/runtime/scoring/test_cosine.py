@@ -1,4 +1,4 @@
-"""Scores: the cosine of what the codes stand for, and only between vectors that can be compared."""
+"""Scores: the cosine of decoded codes, only between vectors of one space."""
 
 from __future__ import annotations
 

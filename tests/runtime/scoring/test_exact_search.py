@@ -1,4 +1,4 @@
-"""Search: what a stable sort of all scores gives, without holding all scores."""
+"""Search: the result of a stable sort of all scores, without all scores in memory."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_ten_times_k_are_candidates_where_nobody_says_how_many(make_embeddings: 
 
 
 def test_bits_of_truncated_queries_are_nearly_those_of_full_ones() -> None:
-    """Also where a long center would decide all of them, were the queries not as short as what was coded."""
+    """Also with a long center, which would decide all scores if queries were not scaled like the coded vectors."""
     random = np.random.default_rng(0)
     vectors = unit((1 + random.standard_normal((200, 256)) / 2).astype(np.float32))
     codebook = Codebook.gaussian(vectors.mean(axis=0), float((vectors - vectors.mean(axis=0)).std()))

@@ -1,4 +1,4 @@
-"""Hamming distances: by either kernel what counting bit by bit gives, and which kernel is taken."""
+"""Hamming distances: both kernels equal a count of bits, and the choice of the kernel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDTHS = [1, 2, 3, 4, 6, 7, 8, 12, 16, 31, 32, 33, 48, 64, 65, 128, 256, 257]
 
 @pytest.fixture(autouse=True)
 def undecided() -> Iterator[None]:
-    """Every test decides anew which kernel is taken, and leaves no decision behind."""
+    """Each test chooses the kernel anew, and restores the choice."""
     kernel.cache_clear()
     yield
     kernel.cache_clear()

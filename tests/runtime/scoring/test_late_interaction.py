@@ -1,4 +1,4 @@
-"""Late interaction: the sum of largest dot products, whatever the blocks, and only between what can be compared."""
+"""Late interaction: the sum of largest dot products, for blocks of any size, only between vectors of one space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temporary files and folders: held by a lock, and removed when their process is dead."""
+"""Temporary files and folders: locked while in use, removed when their process is dead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codebooks: their levels, digits and rotations against the definition, and every way one can be wrong."""
+"""Codebooks: levels, digits and rotations compared with the definition, and every invalid file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings: an array of codes that knows what it is, on disk as well."""
+"""Embeddings: codes with their precision, dimensions and space, in memory and on disk."""
 
 from __future__ import annotations
 

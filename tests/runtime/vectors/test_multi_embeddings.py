@@ -1,4 +1,4 @@
-"""Multi-vectors: a ragged array of codes that knows what it is, on disk as well."""
+"""Multi-vectors: ragged codes with their precision, dimensions and space, in memory and on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pooled rows: Ward's groups between special tokens, unit length, and nothing lost silently."""
+"""Token pooling: Ward's groups between special tokens, unit length, errors instead of lost rows."""
 
 from __future__ import annotations
 
