@@ -48,7 +48,7 @@ def fill_columns(transposed: npt.NDArray[Scalar], chunks: Iterable[npt.NDArray[S
 class Matrix:
     """A matrix float32 [rows, columns] that is read in chunks of rows, never whole."""
 
-    name: str  # name of the tensor
+    name: str
     shape: tuple[int, int]  # rows and columns
     read: ReadRows  # function that reads rows
 

@@ -80,7 +80,7 @@ class _Group:
     """Tasks that share graphs: a merged one alone, or all of them where adapters are switchable."""
 
     name: str  # first part of the names of the variants
-    weights: Weights  # weights in the graphs
+    weights: Weights
     # Adapter branches of the graph of each weights format; empty: the adapter is merged.
     branches: Mapping[WeightsFormat, AdapterBranches]
     runs: Mapping[str, TaskRun]

@@ -83,10 +83,10 @@ class PackBuilder:
 
     folder: Path
     scratch: Path  # folder of temporary files
-    weights: tuple[WeightsFormat, ...]  # weights formats of the variants
-    tasks: dict[str, Task] = field(default_factory=dict)  # tasks of the manifest
-    variants: dict[str, Variant] = field(default_factory=dict)  # variants of the manifest
-    vision: dict[WeightsFormat, VisionGraph] = field(default_factory=dict)  # vision graphs of the manifest
+    weights: tuple[WeightsFormat, ...]
+    tasks: dict[str, Task] = field(default_factory=dict)
+    variants: dict[str, Variant] = field(default_factory=dict)
+    vision: dict[WeightsFormat, VisionGraph] = field(default_factory=dict)
     # Calibration inputs of each task, with their vectors in float32.
     recorded: dict[str, RecordedVectors] = field(default_factory=dict)
     golden: Golden = field(default_factory=lambda: Golden(cases={}, vectors={}))  # golden cases and vectors

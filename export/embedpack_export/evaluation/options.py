@@ -14,7 +14,7 @@ from embedpack_export.reference.opening import ReferenceSource
 class EvaluationOptions:
     """Options that `bench accuracy` and `bench sweep` have in common."""
 
-    pack: Path  # folder of the pack
+    pack: Path
     data: Path  # folder of the evaluation sets
     reference: ReferenceSource
     sets: Sequence[str] = ()  # names of sets; empty: all
@@ -23,7 +23,7 @@ class EvaluationOptions:
     multi: bool = True  # measure multi-vectors, too, if the pack has them
     margin: float  # loss in points that is allowed, above 0
     limit: int | None = None  # number of queries or pairs of each set; None: all
-    seed: int  # seed of the bootstrap
+    seed: int
     threads: int | None = None  # number of threads of the pack's graphs; None: all cores
 
     def __post_init__(self) -> None:

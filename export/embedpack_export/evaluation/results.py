@@ -25,9 +25,9 @@ Measure = Literal["nDCG@10", "Spearman"]
 class Setting:
     """A variant and the vectors that documents are stored as; queries are float32."""
 
-    variant: str  # name of the variant
+    variant: str
     vectors: VectorKind  # single vectors, compared by cosine, or multi-vectors, compared by MaxSim
-    dimensions: int  # number of dimensions
+    dimensions: int
     precision: Precision  # precision of documents; of the second text of pairs
     pool_factor: int = 1  # token pooling of documents
 
@@ -47,7 +47,7 @@ class QueryScores:
     """Scores of the single queries (or pairs) behind a `SetResult`."""
 
     setting: Setting  # the setting that was measured
-    measure: Measure  # measure of all scores
+    measure: Measure
     # Score of each query, with the setting and with the reference, in points, [queries].
     scores: Float64
     reference: Float64
@@ -64,7 +64,7 @@ class QueryScores:
 class SetResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Result of a setting on one set."""
 
-    set: str  # name of the set
+    set: str
     queries: int  # number of queries or pairs
     # Score of the reference in float32 at the same dimensions, and of the setting.
     reference: float
@@ -94,7 +94,7 @@ class WorstGroup:
     """The set or the language with the largest loss."""
 
     name: str  # name of the set or language
-    queries: int  # number of its queries
+    queries: int
     difference: float  # mean difference in points
     # Bounds of its 95 % interval.
     low: float
@@ -116,7 +116,7 @@ class SettingResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     # Groups with the largest loss.
     worst_set: WorstGroup
     worst_language: WorstGroup
-    sets: Sequence[SetResult]  # result on each set
+    sets: Sequence[SetResult]
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,9 @@ class CombinedResult:
     Every set has the same weight. Both measures, nDCG@10 and Spearman's correlation, are in points.
     """
 
-    weights: str  # weights format
+    weights: str
     stored: str  # dimensions and precision of documents
-    sets: int  # number of sets
+    sets: int
     test: NonInferiority  # non-inferiority test of the mean difference
 
 
@@ -168,8 +168,8 @@ class MtebResult(msgspec.Struct, frozen=True, kw_only=True):
     """Main scores of a task of mteb in points."""
 
     name: str  # name of the task in mteb
-    task: str  # task of the pack
-    variant: str  # variant of the pack
+    task: str
+    variant: str
     # Main score of the reference and of the variant.
     reference: float
     score: float
@@ -179,12 +179,12 @@ class MtebResult(msgspec.Struct, frozen=True, kw_only=True):
 class AccuracyReport(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Results of `bench accuracy`."""
 
-    model: str  # name of the model
+    model: str
     fingerprint: str  # fingerprint of the pack's source
     reference: ReferenceKind
     margin: float  # loss in points that is allowed
     limit: int | None  # number of queries of each set; None: all
-    seed: int  # seed of the bootstrap
+    seed: int
     passed: bool  # every outcome that decides the exit status is non-inferior
     tasks: Sequence[TaskResult]  # results of the tasks that have sets
     # Results over several tasks; informational, as the loss of one task can be hidden by the others.

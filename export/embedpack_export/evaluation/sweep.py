@@ -30,7 +30,7 @@ class SweepRow:
 
     setting: Setting
     bytes: int  # mean bytes of a document
-    cost: Cost  # cost of the variant
+    cost: Cost
     ndcg_at_10: float  # mean over the sets, in points
     test: NonInferiority  # non-inferiority test of the difference to the reference's full float32 vectors
     # No other setting of the same kind of vectors is at least as good in bytes, speed and nDCG@10, and better in one of

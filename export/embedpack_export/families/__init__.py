@@ -54,7 +54,7 @@ class Model:
 
     dimensions: int  # size of a hidden state
     max_tokens: int  # maximum length of a text in tokens, special tokens included
-    pad_token_id: int  # id of the padding token
+    pad_token_id: int
     vocabulary: int  # rows of the embedding table
     truncate_dims: tuple[int, ...]  # truncations that the model was trained for, if its configuration names them
     rules: NameRules  # names of the tensors in the checkpoint and in adapters

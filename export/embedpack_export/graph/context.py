@@ -124,7 +124,7 @@ class GraphContext:
     """The graph under construction."""
 
     graph: GraphBuilder  # builder of nodes and weights
-    inputs: Mapping[str, ir.Value]  # inputs of the graph, by name
+    inputs: Mapping[str, ir.Value]
     weights: Weights  # weights of the task, merged with its adapter
     format: LinearFormat  # weights format of the matrices
     statistics: Mapping[str, SiteStatistics]  # calibration statistics by site; empty if the format needs none

@@ -15,7 +15,7 @@ from embedpack_export.arrays import Float64
 class CosineSummary:
     """Cosines of vectors with the reference's."""
 
-    count: int  # number of vectors
+    count: int
     # Mean, 1 % quantile and lowest cosine.
     mean: float
     p1: float

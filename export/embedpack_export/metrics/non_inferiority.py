@@ -33,7 +33,7 @@ NORMAL_95 = 1.96
 class NonInferiority:
     """Result of a non-inferiority test."""
 
-    outcome: Outcome  # one of the three
+    outcome: Outcome
     difference: float  # mean difference in points, negative for a loss
     # Bounds of its 95 % interval.
     low: float

@@ -32,11 +32,11 @@ class ModelSource:
 
     checkpoint: Checkpoint  # the checkpoint, with the projector for multi-vectors if only the adapters have one
     model: Model  # the checkpoint as its family reads it
-    tasks: Mapping[str, TaskPlan]  # tasks by name
+    tasks: Mapping[str, TaskPlan]
     pooling: Pooling  # pooling of single vectors
     max_tokens: int  # maximum length of an input, special tokens included
     truncate_dims: tuple[int, ...]  # truncations; of a source those that every task was trained for
-    tokenizer_json: bytes  # content of tokenizer.json
+    tokenizer_json: bytes
 
     @property
     def parameters(self) -> int:

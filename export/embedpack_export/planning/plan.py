@@ -20,9 +20,9 @@ from embedpack_export.planning.settings import ExportSettings
 class ExportPlan(ModelSource):
     """A model source with the decisions of an export; `truncate_dims` are the truncations that the pack allows."""
 
-    calibration: CalibrationSet  # calibration texts
+    calibration: CalibrationSet
     source: Source  # record of the source for the manifest
-    formats: Mapping[WeightsFormat, LinearFormat]  # weights formats by name
+    formats: Mapping[WeightsFormat, LinearFormat]
     seed: int  # seed of all random choices
 
     @property

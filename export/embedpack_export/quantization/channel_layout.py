@@ -31,8 +31,8 @@ class ChannelGroups:
     Channels are numbered [group, member, channel of a member]; the members of a group have the same divisors.
     """
 
-    groups: int  # number of groups
-    members: int  # number of members of a group
+    groups: int
+    members: int
     size: int  # channels of a member
 
     def maximum(self, values: Float32) -> Float32:

@@ -53,7 +53,7 @@ class QuantizedInputStats:
     input_error_cov: tuple[Float64, ...]  # cov(x - y, y) of each block of channels, float64 [b, b]
     residual_error: Float32  # mean of r, float32 [outputs]
     residual_error_cov: Float32  # cov(r, y), float32 [outputs, k]
-    tokens: int  # number of tokens
+    tokens: int
 
     @classmethod
     def of(cls, origin: Float32, batches: Iterable[LayerBatch]) -> QuantizedInputStats:

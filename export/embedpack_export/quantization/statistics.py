@@ -33,7 +33,7 @@ class SiteStatistics:
     # Covariance of each block of channels (`covariance_blocks`), float64 [b, b].
     covariance: tuple[Float64, ...]
     sample: Float32  # evenly spaced tokens, float32 [n, k]
-    tokens: int  # number of tokens
+    tokens: int
     activations: ActivationFile | None = None  # file of all tokens; None: they were not kept
 
 

@@ -38,7 +38,7 @@ class Checkpoint:
 
     folder: Path
     config: Mapping[str, Any]  # content of config.json
-    tensors: Mapping[str, StoredTensor]  # tensors by name
+    tensors: Mapping[str, StoredTensor]
     weight_files: tuple[str, ...]  # names of the safetensors files
 
     @property

@@ -55,7 +55,7 @@ class Downloaded:
     """Downloaded files of a repository."""
 
     folder: Path  # folder of the files in the hub's cache
-    name: str  # name of the repository
+    name: str
     revision: str  # full hash of their commit
 
 

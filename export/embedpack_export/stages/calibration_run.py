@@ -35,7 +35,7 @@ Feeds = dict[str, npt.NDArray[Any]]
 class ExactRun:
     """State of calibration inputs that pass through a model in float32 with the weights of one task."""
 
-    weights: Weights  # weights of the task
+    weights: Weights
     feeds: Sequence[Feeds]  # inputs of the model, batch by batch
     observed: int  # number of batches, from the first, that are part of the statistics
     # Hidden states of each batch after the last stage that was run; empty before the first.

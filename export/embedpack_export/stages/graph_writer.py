@@ -32,9 +32,9 @@ class WrittenStage:
     """A stage, or its first part, as a runnable graph."""
 
     session: GraphSession
-    inputs: frozenset[str]  # names of the inputs
+    inputs: frozenset[str]
     before: str | None  # name of the hidden states that it reads; None for the first stage
-    count: int  # number of outputs
+    count: int
 
     def run(self, feeds: Feeds, hidden: Float32 | None) -> list[Float32]:
         """Outputs of the stage; feeds that are no inputs of it are left out."""

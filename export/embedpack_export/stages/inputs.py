@@ -41,7 +41,7 @@ class CollatedBatch:
 class TaskInputs:
     """Inputs that pass through a model while it is written."""
 
-    calibration: Sequence[CollatedBatch]  # batches of calibration inputs
+    calibration: Sequence[CollatedBatch]
     golden: Sequence[CollatedBatch]  # golden inputs, each alone
 
     def feeds(self, embeds: Sequence[Float32]) -> list[Feeds]:

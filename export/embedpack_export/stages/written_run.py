@@ -21,8 +21,8 @@ from embedpack_export.stages.graph_writer import GraphWriter, WrittenStage
 class AdapterFeeds:
     """The adapter of a task as inputs of a switchable graph, stage by stage."""
 
-    branches: AdapterBranches  # branches of the graph
-    adapter: PeftAdapter  # adapter of the task
+    branches: AdapterBranches
+    adapter: PeftAdapter
     rules: NameRules  # names of the adapter's modules
     # Number of branches in the stages before.
     _done: int = 0

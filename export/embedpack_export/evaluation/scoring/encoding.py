@@ -72,7 +72,7 @@ class InputInfo:
     """Tokens of an input."""
 
     tokens: int  # number of tokens after truncation, prompt and special tokens included
-    image: bool  # the input is an image
+    image: bool
     unpooled: npt.NDArray[np.bool_]  # tokens whose vectors token pooling keeps as they are, bool [tokens]
 
     @property

@@ -38,7 +38,7 @@ logger = logging.getLogger("embedpack")
 class TaskEvaluation:
     """Settings of the run of a task."""
 
-    pack: Pack  # the opened pack
+    pack: Pack
     task: str
     variants: Sequence[str]  # names of the variants to measure
     grid: Grid  # settings of each variant
@@ -52,7 +52,7 @@ class SetRun:
     """A set with its scorers, which hold the reference's vectors."""
 
     evaluation_set: AnySet
-    single: RetrievalScorer | PairScorer  # scorer of single vectors
+    single: RetrievalScorer | PairScorer
     multi: MultiVectorScorer | None  # scorer of multi-vectors; None: they are not measured
     # Tokens of the inputs of both sides; empty if nothing needs them.
     left_infos: Sequence[InputInfo]

@@ -67,7 +67,7 @@ class PairSet:
     # Texts of each pair.
     first: Sequence[str]
     second: Sequence[str]
-    language: str  # language of all texts
+    language: str
 
     @property
     def kind(self) -> Kind:

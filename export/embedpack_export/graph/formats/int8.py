@@ -50,7 +50,7 @@ MIN_DIVISOR = 1e-10
 class _QuantizedBlock:
     """A quantized block of an activation's channels; the values stand for (value - zero) * scale * largest + center."""
 
-    channels: npt.NDArray[np.intp]  # indices of the channels
+    channels: npt.NDArray[np.intp]
     values: ir.Value  # u8 values
     largest: ir.Value | None  # largest size in each row; None: 1, the scale is static
     scale: ir.Value  # scale of the values relative to `largest`
