@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from benchmarks.arguments import add_number, program
 from benchmarks.host import footprint, prepared, soak
-from benchmarks.quality import accuracy, census, codes, decoders, multi, weights
+from benchmarks.quality import accuracy, activation_outliers, codes, decoders, multi, weights
 from benchmarks.search import search
 from benchmarks.speed import speed
 from embedpack import EmbedpackError
@@ -47,7 +47,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "codes": codes,
     "multi": multi,
     "decoders": decoders,
-    "census": census,
+    "outliers": activation_outliers,
     "speed": speed,
     "footprint": footprint,
     "prepared": prepared,

@@ -30,7 +30,7 @@ from embedpack_export.metrics.bootstrap import RESAMPLES, interval, resampled_me
 from embedpack_export.metrics.cosines import row_cosines, summarise_cosines
 from embedpack_export.pipeline import export
 from embedpack_export.planning.settings import DEFAULT_INT4_METHOD, LARGEST_LOSS, ExportSettings
-from embedpack_export.quantization.rounding import RoundingMethod
+from embedpack_export.quantization.gptq import RoundingMethod
 
 SUMMARY = (
     "Vectors, rankings and bits a weight of int8, and of int4 with and without calibration, compared with float32."

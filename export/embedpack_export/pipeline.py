@@ -26,7 +26,7 @@ from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.choice import choose_reference
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.calibration_run import ExactRun, run_exact_stage
-from embedpack_export.stages.closeness import rounding_cosines
+from embedpack_export.stages.cosine_records import rounding_cosines
 from embedpack_export.stages.graph_heads import text_heads, vision_heads
 from embedpack_export.stages.graph_writer import GraphWriter
 from embedpack_export.stages.inputs import image_feeds

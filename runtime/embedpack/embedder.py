@@ -332,11 +332,11 @@ class Embedder:
         if len(call.by_task) > 1:
             vectors = [vectors[index] for index in call.order]
         values = np.concatenate(vectors)
-        by: float | Codebook | None = codebook
+        quantizer: float | Codebook | None = codebook
         if pooled and call.precision == "int8":
             # All tasks of a pack share the scale.
-            by = self.pack.manifest.tasks[next(iter(call.by_task))].token_int8_scale
-        codes = self._to_precision(values, call.precision, by).astype(DTYPES[call.precision], copy=False)
+            quantizer = self.pack.manifest.tasks[next(iter(call.by_task))].token_int8_scale
+        codes = self._to_precision(values, call.precision, quantizer).astype(DTYPES[call.precision], copy=False)
         offsets = offsets_of([len(rows) for rows in vectors])
         return MultiEmbeddings(
             codes, offsets, call.precision, call.dimensions, self._space(call), call.options.max_pixels, codebook
@@ -364,14 +364,16 @@ class Embedder:
             )
         return by_id.popitem()[1]
 
-    def _to_precision(self, values: Codes, precision: Precision, by: float | Codebook | None, first: int = 0) -> Codes:
-        """Convert graph output to a precision `by` a scale or a codebook; `first` is the number of its first row.
+    def _to_precision(
+        self, values: Codes, precision: Precision, quantizer: float | Codebook | None, first: int = 0
+    ) -> Codes:
+        """Convert graph output to a precision with a scale or a codebook; `first` is the number of its first row.
 
         PackError if a vector has no direction, as every text and image has one.
         """
         try:
-            if by is not None:
-                return quantize(values, precision, by, first)
+            if quantizer is not None:
+                return quantize(values, precision, quantizer, first)
             check_vectors(values, first)
         except DirectionError as cause:
             raise PackError(

@@ -68,7 +68,7 @@ class Nearest:
 def test_peak_memory_does_not_grow_with_the_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights and calibration data are streamed: 36 layers need no more memory than 2."""
     monkeypatch.setattr("embedpack.engine.golden.TEXTS", ("a cat",))
-    monkeypatch.setattr("embedpack_export.quantization.rounding.Rounding", Nearest)
+    monkeypatch.setattr("embedpack_export.quantization.gptq.Rounding", Nearest)
     few, many = (
         quick(wide_checkpoint(tmp_path, layers), tmp_path / f"pack-{layers}", weights=("int8",), overwrite=True)
         for layers in (2, 6)

@@ -24,7 +24,7 @@ from embedpack.pack.codebooks import read_codebooks
 from embedpack.pack.folder import read_pack
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.pipeline import export
-from embedpack_export.quantization.rounding import RoundingMethod
+from embedpack_export.quantization.gptq import RoundingMethod
 from tests.helpers.exports import (
     QUERY,
     TEXTS,

@@ -67,19 +67,19 @@ def test_a_text_counts_as_a_whole() -> None:
     # [CLS] query : the cat sleeps [SEP]
     assert len(item.ids) == 7
     assert item.ids.dtype == np.int64
-    assert (item.pooled, item.truncated, item.image) == (slice(0, 7), False, None)
+    assert (item.pooled_range, item.truncated, item.image) == (slice(0, 7), False, None)
 
 
 def test_a_text_over_the_limit_is_cut() -> None:
     (item,) = process(processor(max_tokens=5), ["the cat sleeps on the roof"], "")
-    assert (len(item.ids), item.pooled, item.truncated) == (5, slice(0, 5), True)
+    assert (len(item.ids), item.pooled_range, item.truncated) == (5, slice(0, 5), True)
 
 
 def test_an_image_is_its_tokens_between_those_of_the_template() -> None:
     (item,) = process(processor(), [noise(84, 112)], "query: ")
     assert item.ids.tolist() == [11, 12, 13, *[99] * 12, 14, 15, 16, 17]
     # From the token in front of the image to the one behind it.
-    assert (item.image_start, item.pooled, item.truncated) == (3, slice(2, 16), False)
+    assert (item.image_start, item.pooled_range, item.truncated) == (3, slice(2, 16), False)
     assert item.image is not None
     np.testing.assert_array_equal(item.image.rows, image_patches(noise(84, 112), SPEC).rows)
 
@@ -87,7 +87,7 @@ def test_an_image_is_its_tokens_between_those_of_the_template() -> None:
 def test_the_pooled_tokens_follow_the_specification() -> None:
     spec = msgspec.structs.replace(SPEC, pooled_before=3, pooled_after=0)
     (item,) = process(processor(image=spec), [noise(56, 56)], "")
-    assert item.pooled == slice(0, 7)
+    assert item.pooled_range == slice(0, 7)
 
 
 @pytest.mark.parametrize(("size", "tokens"), [((224, 224), 64), ((240, 320), 99), ((20, 20), 4), ((28, 700), 25)])

@@ -25,7 +25,7 @@ from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.choice import ChosenReference
 from embedpack_export.reference.protocol import Reference
-from embedpack_export.stages.closeness import cosine_summary, token_accuracy
+from embedpack_export.stages.cosine_records import cosine_summary, token_accuracy
 
 # Some hundred tokens each: enough for the mean and the 1 % quantile of their cosines.
 MAX_MULTI_VECTOR_TEXTS = 64

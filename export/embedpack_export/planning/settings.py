@@ -9,7 +9,7 @@ from typing import Literal
 
 from embedpack.errors import InputError
 from embedpack.pack.manifest import AdapterMode, Modality, Pooling, WeightsFormat
-from embedpack_export.quantization.rounding import RoundingMethod
+from embedpack_export.quantization.gptq import RoundingMethod
 
 DEFAULT_WEIGHTS: tuple[WeightsFormat, ...] = ("fp32", "int8")
 DEFAULT_INT4_METHOD: RoundingMethod = "gptaq"

@@ -22,7 +22,7 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
 from embedpack_export.quantization.activation_file import TokenActivations
 from embedpack_export.quantization.covariances import CovarianceSum, center_products, covariance_blocks
-from embedpack_export.quantization.rounding import Rounding
+from embedpack_export.quantization.gptq import Rounding
 from embedpack_export.quantization.statistics import inverse_squared_lengths
 
 # Part of the mean variance added to each channel. A regression on a few hundred texts also fits correlations that are

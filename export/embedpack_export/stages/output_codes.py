@@ -15,7 +15,7 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.outputs import has_bits
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.quantization.codebook_fit import CodebookFit, fit_codebook
-from embedpack_export.stages.closeness import Vectors
+from embedpack_export.stages.cosine_records import Vectors
 
 # Vectors of other texts may have larger components than those of the calibration; codes beyond 127 are clipped.
 HEADROOM = 1.15

@@ -17,7 +17,7 @@ from embedpack_export.graph.lora_branches import AdapterBranches
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.calibration_run import ExactRun, open_heads
-from embedpack_export.stages.closeness import Vectors
+from embedpack_export.stages.cosine_records import Vectors
 from embedpack_export.stages.graph_heads import text_heads
 from embedpack_export.stages.inputs import TaskInputs, text_inputs
 from embedpack_export.stages.written_run import AdapterFeeds, WrittenRun

@@ -122,7 +122,7 @@ class Encoder:
         for batch, outputs in self._outputs(items, output, options, stats):
             for row, values, model_input in zip(batch.rows, outputs, batch.inputs, strict=True):
                 vectors = values[: len(model_input.ids)]
-                result[int(row)] = pool_rows(vectors, model_input.alone, options.pool_factor).copy()
+                result[int(row)] = pool_rows(vectors, model_input.unpooled, options.pool_factor).copy()
         if not result:
             raise InputError(NO_INPUTS)
         return [result[row] for row in range(len(items))]

@@ -32,16 +32,16 @@ class ModelInput:
 
     Attributes:
         ids: token ids, int64 [length].
-        pooled: range of the tokens that the single vector is pooled from.
-        alone: tokens that token pooling leaves as they are, special tokens and those around an image, bool [length].
+        pooled_range: range of the tokens that the single vector is pooled from.
+        unpooled: tokens that token pooling leaves as they are, special tokens and those around an image, bool [length].
         truncated: whether a text lost its end.
         image: patches of an image; None for texts.
         image_start: index of the first token of the image's content.
     """
 
     ids: npt.NDArray[np.int64]
-    pooled: slice
-    alone: npt.NDArray[np.bool_]
+    pooled_range: slice
+    unpooled: npt.NDArray[np.bool_]
     truncated: bool = False
     image: ImagePatches | None = None
     image_start: int = 0
@@ -81,7 +81,7 @@ class Processor:
         positions, pool_mask = np.zeros((3, *shape), np.int64), np.zeros(shape, np.int64)
         for row, item in enumerate(batch):
             positions[:, row, : len(item.ids)] = self._positions(item)
-            pool_mask[row, item.pooled] = 1
+            pool_mask[row, item.pooled_range] = 1
         images = [(row, item.image_start) for row, item in enumerate(batch) if item.image is not None]
         index = [
             np.stack([np.full(len(rows), row), start + np.arange(len(rows))], axis=1)
@@ -116,10 +116,10 @@ class Processor:
         rows, columns = token_grid(patches, spec)
         start, tokens = len(spec.tokens_before), rows * columns
         ids = np.array([*spec.tokens_before, *[spec.token] * tokens, *spec.tokens_after], np.int64)
-        pooled = slice(start - spec.pooled_before, start + tokens + spec.pooled_after)
-        alone = np.ones(len(ids), np.bool_)
-        alone[start : start + tokens] = False
-        return ModelInput(ids, pooled, alone, image=patches, image_start=start)
+        pooled_range = slice(start - spec.pooled_before, start + tokens + spec.pooled_after)
+        unpooled = np.ones(len(ids), np.bool_)
+        unpooled[start : start + tokens] = False
+        return ModelInput(ids, pooled_range, unpooled, image=patches, image_start=start)
 
     def _check_image_size(self, shape: tuple[int, ...], spec: ImageInput, max_pixels: int | None) -> None:
         """Refuse an image with more tokens than the model accepts, or one that does not fit the memory."""

@@ -119,25 +119,27 @@ def unit(vectors: Float32) -> Float32:
     return vectors / np.maximum(_lengths(vectors), MIN_LENGTH)
 
 
-def quantize(vectors: Float32, precision: Precision, by: float | Codebook | None = None, first: int = 0) -> Codes:
+def quantize(
+    vectors: Float32, precision: Precision, quantizer: float | Codebook | None = None, first: int = 0
+) -> Codes:
     """Codes of unit vectors, float32 [n, d], at full dimensions.
 
-    The graphs return the same int8 codes, and the same binary codes except for coordinates on the threshold. `by` is
-    the scale for int8, the codebook for low-bit codes, else None; `first` the number of the first vector, for the error
-    message. InputError if a vector is zero or not finite, or `by` does not go with the precision.
+    The graphs return the same int8 codes, and the same binary codes except for coordinates on the threshold.
+    `quantizer` is the scale for int8, the codebook for low-bit codes, else None; `first` the number of the first vector
+    in messages. InputError if a vector is zero or not finite, or `quantizer` does not go with the precision.
     """
     check_vectors(vectors, first)
-    if isinstance(by, Codebook):
+    if isinstance(quantizer, Codebook):
         if is_low_bit(precision):
-            return pack(by.digits(vectors, precision), precision)
-    elif by is not None:
+            return pack(quantizer.digits(vectors, precision), precision)
+    elif quantizer is not None:
         if precision == "int8":
-            return _checked(np.clip(np.rint(vectors * inverse_scale(by)), -127, 127).astype(np.int8), first)
+            return _checked(np.clip(np.rint(vectors * inverse_scale(quantizer)), -127, 127).astype(np.int8), first)
     elif precision in ("float32", "float16"):
         with np.errstate(over="ignore"):
             return _checked(vectors.astype(DTYPES[precision]), first)
     needed = "a scale" if precision == "int8" else "a codebook" if is_low_bit(precision) else "nothing"
-    raise InputError(f"{precision} codes are made by {needed}, not by {type(by).__name__}")
+    raise InputError(f"{precision} codes are made by {needed}, not by {type(quantizer).__name__}")
 
 
 def _checked(codes: Codes, first: int) -> Codes:

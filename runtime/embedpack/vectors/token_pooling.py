@@ -21,17 +21,17 @@ MIN_ROWS = 8
 MAX_ROWS = 1024
 
 
-def pool_rows(vectors: Float32, alone: npt.NDArray[np.bool_], factor: int) -> Float32:
+def pool_rows(vectors: Float32, unpooled: npt.NDArray[np.bool_], factor: int) -> Float32:
     """Pool unit vectors, float32 [n, d], of one input to about 1 / `factor` of them, in the order of their first rows.
 
-    Rows marked in `alone`, bool [n], are not pooled, and groups do not extend across them: special tokens and tokens
+    Rows marked in `unpooled`, bool [n], are not pooled, and groups do not extend across them: special tokens and tokens
     around an image.
     """
     if factor == 1:
         return vectors
-    edges = [*np.flatnonzero(np.diff(alone, prepend=~alone[:1])).tolist(), len(alone)]
+    edges = [*np.flatnonzero(np.diff(unpooled, prepend=~unpooled[:1])).tolist(), len(unpooled)]
     pooled = [
-        vectors[first:last] if alone[first] else _pool_run(vectors[first:last], factor)
+        vectors[first:last] if unpooled[first] else _pool_run(vectors[first:last], factor)
         for first, last in pairwise(edges)
     ]
     return np.concatenate(pooled)

@@ -18,7 +18,7 @@ from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.int4 import Int4
 from embedpack_export.quantization.activation_file import ActivationFile, TokenActivations
-from embedpack_export.quantization.rounding import RoundingMethod
+from embedpack_export.quantization.gptq import RoundingMethod
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
 from tests.helpers.onnx_probe import run_model

@@ -19,7 +19,7 @@ from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.fp32 import Fp32
 from embedpack_export.quantization.activation_file import ActivationFile, TokenActivations
 from embedpack_export.quantization.error_compensation import LayerBatch, QuantizedInputStats
-from embedpack_export.quantization.rounding import regression
+from embedpack_export.quantization.gptq import regression
 from embedpack_export.stages.calibration_run import real_tokens
 from tests.helpers.exports import query_update, quick, write_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint

@@ -92,7 +92,7 @@ def inspect_inputs(pack: Pack, task: str, inputs: Sequence[Input], prompt_name: 
     with Progress("counting tokens", len(inputs)) as progress:
         for window in windows(processor.items(inputs), COUNTED_INPUTS):
             for model_input in processor.process(window, prompt):
-                infos.append(InputInfo(len(model_input.ids), model_input.image is not None, model_input.alone))
+                infos.append(InputInfo(len(model_input.ids), model_input.image is not None, model_input.unpooled))
                 progress.advance(1)
     return infos
 

@@ -9,7 +9,7 @@ from embedpack_export.graph.context import LinearFormat
 from embedpack_export.graph.formats.fp32 import Fp32
 from embedpack_export.graph.formats.int4 import Int4
 from embedpack_export.graph.formats.int8 import Int8
-from embedpack_export.quantization.rounding import RoundingMethod
+from embedpack_export.quantization.gptq import RoundingMethod
 
 
 def linear_formats(int4_method: RoundingMethod) -> Mapping[WeightsFormat, LinearFormat]:

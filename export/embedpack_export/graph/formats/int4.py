@@ -7,7 +7,7 @@ Calibration keeps the rounding error small:
 * The weights are first corrected for the errors of the quantized layers before
   (`embedpack_export.quantization.error_compensation`).
 * They are then rounded by GPTQ for the covariance of the quantized input, as the graph written so far computes it
-  (`embedpack_export.quantization.rounding`).
+  (`embedpack_export.quantization.gptq`).
 * The remaining mean error goes into the bias.
 
 A block of 32 weights has a scale of one byte, and a row one float32: 4.25 bits a weight, and 32 bits a row.
@@ -29,6 +29,7 @@ from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.blocks import BLOCK_COLUMNS, block_table, coded_scales
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.error_compensation import LayerBatch, QuantizedInputStats
+from embedpack_export.quantization.gptq import Rounding, RoundingMethod, regression, round_columns
 from embedpack_export.quantization.integers import (
     CodedScales,
     ErrorSum,
@@ -37,7 +38,6 @@ from embedpack_export.quantization.integers import (
     pack_blocks,
     round_nearest,
 )
-from embedpack_export.quantization.rounding import Rounding, RoundingMethod, regression, round_columns
 
 BITS = 4
 

@@ -16,7 +16,7 @@ Calibration keeps the rounding error small, at no cost in the products:
 * Values with a lower bound (GELU's) use the whole range of u8 above it.
 * No two weights that a CPU without VNNI adds in 16 bits can overflow, so all CPUs compute the same numbers
   (`embedpack_export.quantization.integers`).
-* Weights are rounded by GPTQ for the activations' covariance (`embedpack_export.quantization.rounding`); the remaining
+* Weights are rounded by GPTQ for the activations' covariance (`embedpack_export.quantization.gptq`); the remaining
   mean error goes into the bias.
 """
 
@@ -35,8 +35,8 @@ from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.blocks import block_table
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
+from embedpack_export.quantization.gptq import Rounding, round_columns, roundings
 from embedpack_export.quantization.integers import ErrorSum, paired_scales, within_pairs
-from embedpack_export.quantization.rounding import Rounding, round_columns, roundings
 from embedpack_export.quantization.smoothing import choose_smoothing
 from embedpack_export.quantization.statistics import SiteStatistics
 

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from embedpack.vectors.arrays import Float32
+from embedpack_export.quantization.gptq import PRODUCT_COLUMNS, Rounding, round_columns, roundings
 from embedpack_export.quantization.integers import block_scales, int8_scales, round_nearest
-from embedpack_export.quantization.rounding import PRODUCT_COLUMNS, Rounding, round_columns, roundings
 from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
 
 LIMITS = (-127, 127)
@@ -104,7 +104,7 @@ def test_blocks_only_save_time(monkeypatch: pytest.MonkeyPatch, block: int) -> N
     matrix, rounding = weights(6, 150), Rounding.for_covariance(correlated(150))
     scales = int8_scales(matrix)[:, None]
     plain = rounding.round(matrix, scales, -127, 127)
-    monkeypatch.setattr("embedpack_export.quantization.rounding.PRODUCT_COLUMNS", block)
+    monkeypatch.setattr("embedpack_export.quantization.gptq.PRODUCT_COLUMNS", block)
     np.testing.assert_array_equal(rounding.round(matrix, scales, -127, 127), plain)
 
 

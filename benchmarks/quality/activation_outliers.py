@@ -1,4 +1,4 @@
-"""Census: largest inputs of a decoder's linear layers, at the first token of a text and at all others."""
+"""Outliers: largest inputs of a decoder's linear layers, at the first token of a text and at all others."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from embedpack_export.stages.inputs import text_inputs
 
 SUMMARY = "Largest activations by layer, at the first token and at all others."
 EXAMPLES = """\
-  python -m benchmarks census models/SmolLM2-135M
-  python -m benchmarks census models/Qwen2.5-Coder-0.5B --name census-qwen"""
+  python -m benchmarks outliers models/SmolLM2-135M
+  python -m benchmarks outliers models/Qwen2.5-Coder-0.5B --name outliers-qwen"""
 MAX_ROWS = 12
 
 
