@@ -46,7 +46,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
             tokenizer="tokenizer.json",
             vocabulary=model.vocabulary,
             max_tokens=plan.max_tokens,
-            pad_token_id=model.pad_token_id,
+            pad_token_id=plan.pad_token_id,
         ),
         image=None if model.vision is None else model.vision.image,
         multi_vector_dimensions=None if model.tokens is None else model.tokens.dimensions,

@@ -17,6 +17,7 @@ from embedpack.errors import CheckpointError, unknown
 from embedpack.pack.manifest import ImageInput, Pooling
 from embedpack_export.graph.context import StagedModel
 from embedpack_export.sources.checkpoint import Checkpoint
+from embedpack_export.sources.key_rules import KeyTable
 from embedpack_export.sources.weights import NameRules
 
 # Module of the linear layer that makes multi-vectors, in checkpoints and adapters.
@@ -54,7 +55,7 @@ class Model:
 
     dimensions: int  # size of a hidden state
     max_tokens: int  # maximum length of a text in tokens, special tokens included
-    pad_token_id: int
+    pad_token_id: int | None  # id of the padding token in config.json, which may be no row of the embedding table
     vocabulary: int  # rows of the embedding table
     truncate_dims: tuple[int, ...]  # truncations that the model was trained for, if its configuration names them
     rules: NameRules  # names of the tensors in the checkpoint and in adapters
@@ -65,10 +66,11 @@ class Model:
     prompts: Mapping[str, Prompts] = field(default_factory=dict)
     adapters: Path | None = None  # folder of the adapters in the checkpoint, for the tasks in `prompts`
     adapted: frozenset[str] = frozenset()  # names of the modules that each of those adapters must change
-    vision: Vision | None = None  # vision tower, if there is one
+    vision: Vision | None = None  # vision tower, if the model is to read images
     # Patterns of tensors outside of the text graph, also of parts that are not exported.
     other_tensors: tuple[re.Pattern[str], ...] = ()
     tokens: TokenHead | None = None  # head of multi-vectors, if there is one
+    eos_token_id: int | None = None  # id of the token at the end of texts in config.json
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ class Family:
 
     # Builds the model of a checkpoint; raises CheckpointError if a value of config.json is missing or not supported.
     read: Callable[[Checkpoint], Model]
+    keys: tuple[KeyTable, ...]  # rules of the keys of config.json, and of other files of the family
+    # Builds the vision tower, if the architecture has one; errors as `read`.
+    read_vision: Callable[[Checkpoint], Vision] | None = None
 
 
 def find_family(model_type: str) -> Family:

@@ -10,6 +10,8 @@ import msgspec
 from embedpack_export.families import Family, Model
 from embedpack_export.graph.towers.encoder import EncoderShape, bidirectional_encoder
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
+from embedpack_export.sources.config_keys import ENCODERS, sizes
+from embedpack_export.sources.key_rules import Followed, KeyTable
 from embedpack_export.sources.weights import NameRules
 
 
@@ -24,10 +26,15 @@ class BertConfig(msgspec.Struct, frozen=True):
     max_position_embeddings: Size
     type_vocab_size: Size = 2
     layer_norm_eps: float = 1e-12
-    pad_token_id: int = 0
+    pad_token_id: int | None = 0
     hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh"] = "gelu"
-    position_embedding_type: Literal["absolute"] = "absolute"
     matryoshka_dims: tuple[int, ...] = ()
+
+
+KEYS = KeyTable(
+    "config.json (bert)",
+    {**ENCODERS, **sizes("type_vocab_size"), "layer_norm_eps": Followed("epsilon of the layer norms")},
+)
 
 
 RULES = NameRules(
@@ -40,7 +47,7 @@ RULES = NameRules(
 
 def read(checkpoint: Checkpoint) -> Model:
     """Build the model of a BERT checkpoint."""
-    config = parse_config(checkpoint, BertConfig)
+    config = parse_config(checkpoint, BertConfig, KEYS)
     shape = EncoderShape(
         vocabulary=config.vocab_size,
         hidden=config.hidden_size,
@@ -64,4 +71,4 @@ def read(checkpoint: Checkpoint) -> Model:
     )
 
 
-FAMILY = Family(read)
+FAMILY = Family(read, (KEYS,))

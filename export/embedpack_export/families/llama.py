@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import msgspec
 
 from embedpack_export.families import Family, Model
 from embedpack_export.graph.towers.decoder import DecoderShape, causal_decoder
-from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
+from embedpack_export.sources.checkpoint import Checkpoint, Size, first_token_id, parse_config
+from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, DECODERS, sizes
+from embedpack_export.sources.key_rules import Followed, KeyTable, Only
 from embedpack_export.sources.weights import NameRules
 
 
@@ -26,21 +27,28 @@ class LlamaConfig(msgspec.Struct, frozen=True):
     head_dim: Size | None = None
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
-    rope_scaling: None = None
-    hidden_act: Literal["silu"] = "silu"
-    attention_bias: Literal[False] = False
-    mlp_bias: Literal[False] = False
     pad_token_id: int | None = None
-    eos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
     matryoshka_dims: tuple[int, ...] = ()
 
+
+KEYS = KeyTable(
+    "config.json (llama)",
+    {
+        **DECODERS,
+        **sizes("num_key_value_heads head_dim"),
+        "rms_norm_eps": Followed("epsilon of the norms"),
+        "attention_bias": Only((False, None), ANOTHER_CHECKPOINT),
+        "mlp_bias": Only((False, None), ANOTHER_CHECKPOINT),
+    },
+)
 
 RULES = NameRules(prefixes=("model.",), renames={}, unused=re.compile(r"^lm_head\.|rotary_emb\.inv_freq$"))
 
 
 def read(checkpoint: Checkpoint) -> Model:
     """Build the model of a Llama checkpoint."""
-    config = parse_config(checkpoint, LlamaConfig)
+    config = parse_config(checkpoint, LlamaConfig, KEYS)
     shape = DecoderShape(
         vocabulary=config.vocab_size,
         hidden=config.hidden_size,
@@ -56,7 +64,8 @@ def read(checkpoint: Checkpoint) -> Model:
     return Model(
         dimensions=config.hidden_size,
         max_tokens=config.max_position_embeddings,
-        pad_token_id=next((id for id in (config.pad_token_id, config.eos_token_id) if id is not None), 0),
+        pad_token_id=config.pad_token_id,
+        eos_token_id=first_token_id(config.eos_token_id),
         vocabulary=config.vocab_size,
         truncate_dims=config.matryoshka_dims,
         rules=RULES,
@@ -64,4 +73,4 @@ def read(checkpoint: Checkpoint) -> Model:
     )
 
 
-FAMILY = Family(read)
+FAMILY = Family(read, (KEYS,))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import msgspec
 
 from embedpack_export.families import Family, Model
 from embedpack_export.graph.towers.decoder import DecoderShape, causal_decoder
-from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
+from embedpack_export.sources.checkpoint import Checkpoint, Size, first_token_id, parse_config
+from embedpack_export.sources.config_keys import DECODERS, sizes
+from embedpack_export.sources.key_rules import Followed, KeyTable
 from embedpack_export.sources.weights import NameRules
 
 
@@ -23,29 +24,36 @@ class Qwen2Config(msgspec.Struct, frozen=True):
     num_key_value_heads: Size
     intermediate_size: Size
     max_position_embeddings: Size
+    head_dim: Size | None = None
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10_000.0
-    rope_scaling: None = None
-    hidden_act: Literal["silu"] = "silu"
-    use_sliding_window: Literal[False] = False
     pad_token_id: int | None = None
-    eos_token_id: int | None = None
+    eos_token_id: int | tuple[int, ...] | None = None
     matryoshka_dims: tuple[int, ...] = ()
 
+
+KEYS = KeyTable(
+    "config.json (qwen2)",
+    {
+        **DECODERS,
+        **sizes("num_key_value_heads head_dim"),
+        "rms_norm_eps": Followed("epsilon of the norms"),
+    },
+)
 
 RULES = NameRules(prefixes=("model.",), renames={}, unused=re.compile(r"^lm_head\.|rotary_emb\.inv_freq$"))
 
 
 def read(checkpoint: Checkpoint) -> Model:
     """Build the model of a Qwen2 checkpoint."""
-    config = parse_config(checkpoint, Qwen2Config)
+    config = parse_config(checkpoint, Qwen2Config, KEYS)
     shape = DecoderShape(
         vocabulary=config.vocab_size,
         hidden=config.hidden_size,
         layers=config.num_hidden_layers,
         heads=config.num_attention_heads,
         kv_heads=config.num_key_value_heads,
-        head_size=config.hidden_size // config.num_attention_heads,
+        head_size=config.head_dim or config.hidden_size // config.num_attention_heads,
         intermediate=config.intermediate_size,
         epsilon=config.rms_norm_eps,
         rope_theta=config.rope_theta,
@@ -54,7 +62,8 @@ def read(checkpoint: Checkpoint) -> Model:
     return Model(
         dimensions=config.hidden_size,
         max_tokens=config.max_position_embeddings,
-        pad_token_id=next((id for id in (config.pad_token_id, config.eos_token_id) if id is not None), 0),
+        pad_token_id=config.pad_token_id,
+        eos_token_id=first_token_id(config.eos_token_id),
         vocabulary=config.vocab_size,
         truncate_dims=config.matryoshka_dims,
         rules=RULES,
@@ -62,4 +71,4 @@ def read(checkpoint: Checkpoint) -> Model:
     )
 
 
-FAMILY = Family(read)
+FAMILY = Family(read, (KEYS,))

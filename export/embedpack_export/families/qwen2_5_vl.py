@@ -19,8 +19,10 @@ from embedpack.pack.manifest import ImageInput, PatchSize, WindowSize
 from embedpack_export.families import PROJECTOR, Family, Model, Prompts, TokenHead, Vision
 from embedpack_export.graph.towers.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
 from embedpack_export.graph.towers.qwen_vision import VisionShape, vision_tower
-from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config, read_json, with_rope_scaling
+from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config, parse_object, read_json
 from embedpack_export.sources.files import exists
+from embedpack_export.sources.key_rules import check_keys, shown
+from embedpack_export.sources.qwen2_5_vl_keys import KEYS, PREPROCESSOR_KEYS, PROCESSOR_KEYS, TEXT_KEYS, VISION_KEYS
 from embedpack_export.sources.weights import NameRules
 
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
@@ -43,8 +45,6 @@ class RopeScaling(msgspec.Struct, frozen=True):
     """Positions along three axes; no scaling."""
 
     mrope_section: tuple[int, int, int]
-    rope_type: Literal["default"] | None = None
-    type: Literal["default", "mrope"] | None = None
 
 
 class TextConfig(msgspec.Struct, frozen=True):
@@ -60,8 +60,6 @@ class TextConfig(msgspec.Struct, frozen=True):
     rope_theta: float
     rope_scaling: RopeScaling
     max_position_embeddings: Size
-    hidden_act: Literal["silu"] = "silu"
-    use_sliding_window: Literal[False] = False
 
 
 class VisionConfig(msgspec.Struct, frozen=True):
@@ -78,26 +76,30 @@ class VisionConfig(msgspec.Struct, frozen=True):
     fullatt_block_indexes: tuple[int, ...]
     out_hidden_size: Size
     in_channels: Literal[3] = 3
-    hidden_act: Literal["silu"] = "silu"
 
 
 class Config(msgspec.Struct, frozen=True):
-    """Fields of config.json that the graphs depend on; unsupported values are refused."""
+    """Fields of config.json that the text graph depends on."""
+
+    task_names: tuple[str, ...] = ()
+    matryoshka_dims: tuple[int, ...] = ()
+    truncate_dim: int | None = None
+    multi_vector_projector_dim: Size = 128
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+
+
+class ImageConfig(msgspec.Struct, frozen=True):
+    """Fields of config.json that images depend on."""
 
     vision_config: VisionConfig
     image_token_id: int
     vision_start_token_id: int
     vision_end_token_id: int
-    task_names: tuple[str, ...] = ()
-    matryoshka_dims: tuple[int, ...] = ()
-    multi_vector_projector_dim: Size = 128
-    single_vector_pool_strategy: Literal["mean"] = "mean"
-    pad_token_id: int | None = None
-    bos_token_id: int | None = None
 
 
 class PreprocessorConfig(msgspec.Struct, frozen=True):
-    """preprocessor_config.json."""
+    """preprocessor_config.json, or `image_processor` of processor_config.json."""
 
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
@@ -106,26 +108,21 @@ class PreprocessorConfig(msgspec.Struct, frozen=True):
     merge_size: WindowSize
     min_pixels: int | None = None
     max_pixels: int | None = None
-    size: dict[str, int] = {}
-    # Bicubic, the only filter that is supported.
-    resample: Literal[3] = 3
-    do_resize: Literal[True] = True
-    do_rescale: Literal[True] = True
-    do_normalize: Literal[True] = True
+    size: dict[str, int | None] = {}
 
 
 def read(checkpoint: Checkpoint) -> Model:
-    """Build the model of a checkpoint."""
-    config, text = parse_config(checkpoint, Config), _text_config(checkpoint)
+    """Build the model of a checkpoint, without its vision tower."""
+    config, text = parse_config(checkpoint, Config, KEYS), _text_config(checkpoint)
     adapters = checkpoint.folder / "adapters"
     has_adapters = exists(adapters / "adapter_config.json")
     return Model(
         dimensions=text.hidden_size,
         max_tokens=min(MAX_TOKENS, text.max_position_embeddings),
         # <|endoftext|>: the tokenizer's padding token, which config.json gives as the beginning of a text.
-        pad_token_id=next((id for id in (config.pad_token_id, config.bos_token_id) if id is not None), 0),
+        pad_token_id=config.bos_token_id if config.pad_token_id is None else config.pad_token_id,
         vocabulary=text.vocab_size,
-        truncate_dims=config.matryoshka_dims,
+        truncate_dims=(*config.matryoshka_dims, *(() if config.truncate_dim is None else (config.truncate_dim,))),
         rules=RULES,
         text=causal_decoder(_decoder_shape(text)),
         # The three axes of the positions of texts are equal: ordinary rotary positions.
@@ -134,18 +131,18 @@ def read(checkpoint: Checkpoint) -> Model:
         prompts={"": RETRIEVAL} | {task: _prompts(task) for task in config.task_names},
         adapters=adapters if has_adapters else None,
         adapted=_adapted(text) if has_adapters else frozenset(),
-        vision=_vision(checkpoint, config, text),
         other_tensors=(VISION,),
         tokens=_token_head(checkpoint, config),
     )
 
 
 def _text_config(checkpoint: Checkpoint) -> TextConfig:
-    nested: Any = checkpoint.config.get("text_config", checkpoint.config)
-    try:
-        return msgspec.convert(with_rope_scaling(nested) if isinstance(nested, dict) else nested, TextConfig)
-    except msgspec.ValidationError as cause:
-        raise CheckpointError(f"{checkpoint.folder / 'config.json'}: text_config: {cause}") from cause
+    nested: Any = checkpoint.config.get("text_config")
+    if nested is None:
+        return parse_object(checkpoint, checkpoint.config, TextConfig, KEYS)
+    if not isinstance(nested, dict):
+        raise CheckpointError(f"{checkpoint.folder / 'config.json'}: text_config is {shown(nested)}; it is an object")
+    return parse_object(checkpoint, nested, TextConfig, TEXT_KEYS, "text_config")
 
 
 def _decoder_shape(text: TextConfig) -> DecoderShape:
@@ -180,9 +177,11 @@ def _token_head(checkpoint: Checkpoint, config: Config) -> TokenHead | None:
     return TokenHead(PROJECTOR, config.multi_vector_projector_dim) if has_projector else None
 
 
-def _vision(checkpoint: Checkpoint, config: Config, text: TextConfig) -> Vision:
-    path = checkpoint.folder / "preprocessor_config.json"
-    vision, processor = config.vision_config, read_json(path, PreprocessorConfig)
+def read_vision(checkpoint: Checkpoint) -> Vision:
+    """Build the vision tower of a checkpoint."""
+    config, text = parse_config(checkpoint, ImageConfig, KEYS), _text_config(checkpoint)
+    check_keys(checkpoint.folder / "config.json", checkpoint.config["vision_config"], VISION_KEYS, "vision_config")
+    vision, (path, processor) = config.vision_config, _preprocessor(checkpoint.folder)
     sides = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)
     if sides != (processor.patch_size, processor.temporal_patch_size, processor.merge_size):
         raise CheckpointError(f"{path}: patch, temporal patch and merge sizes are not those of config.json, {sides}")
@@ -203,16 +202,12 @@ def _vision(checkpoint: Checkpoint, config: Config, text: TextConfig) -> Vision:
         full_attention=frozenset(vision.fullatt_block_indexes),
         output=vision.out_hidden_size,
     )
-    return Vision(vision_tower(shape), _image_input(checkpoint.folder, config, processor, window), VISION)
-
-
-def _image_input(folder: Path, config: Config, processor: PreprocessorConfig, window: int) -> ImageInput:
-    before, after = _split_prompt(folder, config)
     smallest = processor.min_pixels or processor.size.get("shortest_edge")
     largest = processor.max_pixels or processor.size.get("longest_edge")
     if smallest is None or largest is None:
-        raise CheckpointError(f"{folder / 'preprocessor_config.json'}: neither min_pixels, max_pixels nor size")
-    return ImageInput(
+        raise CheckpointError(f"{path}: neither min_pixels, max_pixels nor size")
+    before, after = _split_prompt(checkpoint.folder, config)
+    image = ImageInput(
         patch_size=processor.patch_size,
         temporal_patch_size=processor.temporal_patch_size,
         merge_size=processor.merge_size,
@@ -228,9 +223,26 @@ def _image_input(folder: Path, config: Config, processor: PreprocessorConfig, wi
         pooled_before=1,
         pooled_after=1,
     )
+    return Vision(vision_tower(shape), image, VISION)
 
 
-def _split_prompt(folder: Path, config: Config) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _preprocessor(folder: Path) -> tuple[Path, PreprocessorConfig]:
+    """Processing of images: that of processor_config.json, which transformers 5 writes, else the older file."""
+    path, within = folder / "processor_config.json", "image_processor"
+    content = read_json(path, dict[str, Any]) if exists(path) else {}
+    check_keys(path, content, PROCESSOR_KEYS)
+    if content.get(within) is None:
+        path, within = folder / "preprocessor_config.json", ""
+        content = {"image_processor": read_json(path, dict[str, Any])}
+    try:
+        image = msgspec.convert(content["image_processor"], dict[str, Any])
+        check_keys(path, image, PREPROCESSOR_KEYS, within)
+        return path, msgspec.convert(image, PreprocessorConfig)
+    except msgspec.ValidationError as cause:
+        raise CheckpointError(f"{path}: {f'{within}: ' if within else ''}{cause}") from cause
+
+
+def _split_prompt(folder: Path, config: ImageConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Token ids of the prompt before the image and after it."""
     path = folder / "tokenizer.json"
     try:
@@ -249,4 +261,4 @@ def _split_prompt(folder: Path, config: Config) -> tuple[tuple[int, ...], tuple[
     return tuple(ids[:position]), tuple(ids[position + 1 :])
 
 
-FAMILY = Family(read)
+FAMILY = Family(read, (KEYS, TEXT_KEYS, VISION_KEYS, PREPROCESSOR_KEYS, PROCESSOR_KEYS), read_vision)

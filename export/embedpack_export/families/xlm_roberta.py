@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from embedpack_export.families import Family, Model
 from embedpack_export.graph.towers.encoder import EncoderShape, bidirectional_encoder
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
+from embedpack_export.sources.config_keys import ENCODERS, sizes
+from embedpack_export.sources.key_rules import Followed, KeyTable
 from embedpack_export.sources.weights import NameRules
 
 
@@ -24,10 +26,20 @@ class XlmRobertaConfig(msgspec.Struct, frozen=True):
     max_position_embeddings: Size
     type_vocab_size: Size = 1
     layer_norm_eps: float = 1e-5
-    pad_token_id: int = 1
+    pad_token_id: Annotated[int, msgspec.Meta(ge=0)] = 1
     hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh"] = "gelu"
-    position_embedding_type: Literal["absolute"] = "absolute"
     matryoshka_dims: tuple[int, ...] = ()
+
+
+KEYS = KeyTable(
+    "config.json (xlm-roberta)",
+    {
+        **ENCODERS,
+        **sizes("type_vocab_size"),
+        "layer_norm_eps": Followed("epsilon of the layer norms"),
+        "pad_token_id": Followed("padding token; positions begin after it"),
+    },
+)
 
 
 RULES = NameRules(
@@ -37,7 +49,7 @@ RULES = NameRules(
 
 def read(checkpoint: Checkpoint) -> Model:
     """Build the model of an XLM-RoBERTa checkpoint."""
-    config = parse_config(checkpoint, XlmRobertaConfig)
+    config = parse_config(checkpoint, XlmRobertaConfig, KEYS)
     # Row pad_token_id belongs to padding; the first real token has the next row.
     first_position = config.pad_token_id + 1
     shape = EncoderShape(
@@ -63,4 +75,4 @@ def read(checkpoint: Checkpoint) -> Model:
     )
 
 
-FAMILY = Family(read)
+FAMILY = Family(read, (KEYS,))

@@ -37,6 +37,7 @@ class ModelSource:
     max_tokens: int  # maximum length of an input, special tokens included
     truncate_dims: tuple[int, ...]  # truncations; of a source those that every task was trained for
     tokenizer_json: bytes
+    pad_token_id: int  # id of the padding token, a row of the embedding table
 
     @property
     def parameters(self) -> int:
@@ -52,7 +53,7 @@ class ModelSource:
         """Processor of the inputs, the same as a reader of the pack has."""
         image = None if self.model.vision is None else self.model.vision.image
         tokenizer = TextTokenizer(self.tokenizer_json, self.max_tokens)
-        return Processor(tokenizer, self.model.pad_token_id, image, self.model.dimensions)
+        return Processor(tokenizer, self.pad_token_id, image, self.model.dimensions)
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -90,7 +91,7 @@ def read_model_source(
         CheckpointError: the checkpoint or an adapter is damaged, contradictory or leaves a decision open.
     """
     checkpoint = read_checkpoint(folder)
-    model = _with_modality(find_family(checkpoint.model_type).read(checkpoint), modality)
+    model = _read_model(checkpoint, modality)
     config = read_sentence_transformers(folder, pooling)
     by_task = {task: read_sentence_transformers(adapter, pooling) for task, adapter in adapters.items()}
     by_folder = {folder: config, **{adapters[task]: adapter for task, adapter in by_task.items()}}
@@ -108,15 +109,20 @@ def read_model_source(
         max_tokens=length,
         truncate_dims=_common_truncations([config, *by_task.values()], model),
         tokenizer_json=tokenizer_json,
+        pad_token_id=_pad_token_id(model, None),
     )
 
 
-def _with_modality(model: Model, modality: Modality | None) -> Model:
-    if modality == "text+image" and model.vision is None:
-        raise CheckpointError("--modality text+image: this model reads texts only")
-    if modality == "text" and model.vision is not None:
-        return replace(model, text=model.text_alone or model.text, vision=None)
-    return model
+def _read_model(checkpoint: Checkpoint, modality: Modality | None) -> Model:
+    family = find_family(checkpoint.model_type)
+    model = family.read(checkpoint)
+    if family.read_vision is None:
+        if modality == "text+image":
+            raise CheckpointError("--modality text+image: this model reads texts only")
+        return model
+    if modality == "text":
+        return replace(model, text=model.text_alone or model.text)
+    return replace(model, vision=family.read_vision(checkpoint))
 
 
 def _pooling(configs: Mapping[Path, SentenceTransformersConfig]) -> Pooling:
@@ -131,6 +137,12 @@ def _pooling(configs: Mapping[Path, SentenceTransformersConfig]) -> Pooling:
         if other != pooling:
             raise CheckpointError(f"{first} has {pooling} pooling, {folder} has {other}; pass --pooling")
     return pooling
+
+
+def _pad_token_id(model: Model, of_tokenizer: int | None) -> int:
+    """The first row of the embedding table among the padding tokens of config.json and the tokenizer, else the end."""
+    candidates = (model.pad_token_id, of_tokenizer, model.eos_token_id)
+    return next((token for token in candidates if token is not None and 0 <= token < model.vocabulary), 0)
 
 
 def _max_tokens(max_tokens: int | None, config: SentenceTransformersConfig, model: Model) -> int:

@@ -54,6 +54,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
         max_tokens=source.max_tokens,
         truncate_dims=_truncate_dims(settings, source),
         tokenizer_json=source.tokenizer_json,
+        pad_token_id=source.pad_token_id,
         calibration=read_calibration(settings.calibrate),
         source=Source(
             # Not resolve(): a link's own name is what the user calls the model.

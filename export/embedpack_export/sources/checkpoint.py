@@ -13,6 +13,7 @@ import msgspec
 from embedpack.errors import CapacityError, CheckpointError
 from embedpack.storage.safetensors import FLOATS, StoredTensor, open_safetensors, unique_keys
 from embedpack_export.sources.files import MAX_JSON_BYTES, check_file, exists, read_file
+from embedpack_export.sources.key_rules import KeyTable, check_keys
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 Json = TypeVar("Json")
@@ -23,6 +24,7 @@ Size = Annotated[int, msgspec.Meta(ge=1)]
 LAYER_COUNTS = ("num_hidden_layers", "depth")
 # So few cost nothing, and the first missing tensor is named.
 MAX_UNCHECKED_LAYERS = 1000
+SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
@@ -62,9 +64,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
     check_file(folder / "tokenizer.json", folder, MAX_JSON_BYTES)
+    if exists(folder / "adapter_config.json"):
+        raise CheckpointError(
+            f"{folder}: adapter_config.json makes it the folder of an adapter; pass the model that it was trained on, "
+            f"and --adapter TASK={folder}"
+        )
     files = _weight_files(folder)
     tensors = _read_tensors(folder, files)
-    _check_index(folder, tensors)
+    _check_index(folder, files, tensors)
+    tensors = _with_tied_embedding(config, tensors)
     _check_layers(folder / "config.json", config, len(tensors))
     return Checkpoint(folder, config, tensors, files)
 
@@ -82,19 +90,25 @@ def check_is_float(tensor: StoredTensor) -> None:
         )
 
 
-def parse_config(checkpoint: Checkpoint, kind: type[Config]) -> Config:
+def parse_config(checkpoint: Checkpoint, kind: type[Config], keys: KeyTable) -> Config:
     """Convert config.json to the struct of a family.
 
     Raises:
-        CheckpointError: a value is missing, of another type, or not supported by the family.
+        CheckpointError: a key is unknown, or a value is missing, of another type, or not supported by the family.
     """
+    return parse_object(checkpoint, checkpoint.config, kind, keys)
+
+
+def parse_object(
+    checkpoint: Checkpoint, content: Mapping[str, Any], kind: type[Config], keys: KeyTable, within: str = ""
+) -> Config:
+    """Convert an object of config.json, by default the whole, to a struct; errors as `parse_config`."""
     path = checkpoint.folder / "config.json"
-    if checkpoint.config.get("is_decoder"):
-        raise CheckpointError(f"{path}: is_decoder is set, which no family supports")
+    check_keys(path, content, keys, within)
     try:
-        return msgspec.convert(with_rope_scaling(checkpoint.config), kind)
+        return msgspec.convert(with_rope_scaling(content), kind)
     except msgspec.ValidationError as cause:
-        raise CheckpointError(f"{path}: {cause}") from cause
+        raise CheckpointError(f"{path}: {f'{within}: ' if within else ''}{cause}") from cause
 
 
 def with_rope_scaling(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -103,9 +117,13 @@ def with_rope_scaling(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(parameters, dict):
         return config
     scaling = {name: value for name, value in parameters.items() if name != "rope_theta"}
-    plain = all(name in ("rope_type", "type") and value == "default" for name, value in scaling.items())
     theta = {"rope_theta": parameters["rope_theta"]} if "rope_theta" in parameters else {}
-    return {**config, **theta, "rope_scaling": None if plain else scaling}
+    return {**config, **theta, "rope_scaling": scaling}
+
+
+def first_token_id(value: int | tuple[int, ...] | None) -> int | None:
+    """The first of the token ids in config.json, where a list is possible; None without one."""
+    return next(iter(value), None) if isinstance(value, tuple) else value
 
 
 def read_json(path: Path, kind: type[Json], folder: Path | None = None) -> Json:
@@ -129,22 +147,49 @@ def read_json(path: Path, kind: type[Json], folder: Path | None = None) -> Json:
 
 
 def _weight_files(folder: Path) -> tuple[str, ...]:
+    """Files of the weights. transformers prefers model.safetensors, but two models in one folder are a mistake."""
+    shards = _shards(folder) if exists(folder / INDEX) else ()
+    if exists(folder / SINGLE):
+        others = [name for name in shards if name != SINGLE and exists(folder / name)]
+        if others:
+            raise CheckpointError(
+                f"{folder}: has the weights of two models, {SINGLE} and those of {INDEX} ({', '.join(others)}); "
+                "remove the older ones"
+            )
+        check_file(folder / SINGLE, folder)
+        return (SINGLE,)
+    for name in shards:
+        if not exists(folder / name):
+            raise CheckpointError(f"{folder / name}: this shard is missing; download the model again")
+        check_file(folder / name, folder)
     if exists(folder / INDEX):
-        names = sorted(set(read_json(folder / INDEX, _Index).weight_map.values()))
-        for name in names:
-            if Path(name).name != name or name in ("", ".."):
-                raise CheckpointError(f"{folder / INDEX}: {name!r} is not a file name")
-            if not exists(folder / name):
-                raise CheckpointError(f"{folder / name}: this shard is missing; download the model again")
-            check_file(folder / name, folder)
-        return tuple(names)
-    if exists(folder / "model.safetensors"):
-        check_file(folder / "model.safetensors", folder)
-        return ("model.safetensors",)
+        return shards
     raise CheckpointError(
         f"{folder}: no model.safetensors or {INDEX}; other formats are not read "
         "(pickled weights run code when they are loaded)"
     )
+
+
+def _shards(folder: Path) -> tuple[str, ...]:
+    names = sorted(set(read_json(folder / INDEX, _Index).weight_map.values()))
+    for name in names:
+        if Path(name).name != name or name in ("", ".."):
+            raise CheckpointError(f"{folder / INDEX}: {name!r} is not a file name")
+    return tuple(names)
+
+
+def _with_tied_embedding(config: Mapping[str, Any], tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors, with lm_head.weight as the embedding table if the two are tied and only the head is stored."""
+    heads = [name for name in tensors if name.endswith("lm_head.weight")]
+    missing = not any(name.endswith("embed_tokens.weight") for name in tensors)
+    nested = config.get("text_config")
+    tied = any(part.get("tie_word_embeddings") is True for part in (config, nested) if isinstance(part, dict))
+    if not tied or len(heads) != 1 or not missing:
+        return tensors
+    (head,) = heads
+    prefix = "model." if any(name.startswith("model.") for name in tensors) else ""
+    table = f"{prefix}embed_tokens.weight"
+    return {name: tensor for name, tensor in tensors.items() if name != head} | {table: tensors[head]}
 
 
 def _read_tensors(folder: Path, files: Sequence[str]) -> dict[str, StoredTensor]:
@@ -159,8 +204,8 @@ def _read_tensors(folder: Path, files: Sequence[str]) -> dict[str, StoredTensor]
     return tensors
 
 
-def _check_index(folder: Path, tensors: Mapping[str, StoredTensor]) -> None:
-    if not exists(folder / INDEX):
+def _check_index(folder: Path, files: Sequence[str], tensors: Mapping[str, StoredTensor]) -> None:
+    if files == (SINGLE,) or not exists(folder / INDEX):
         return
     for name, file in read_json(folder / INDEX, _Index).weight_map.items():
         if name not in tensors or tensors[name].path != folder / file:

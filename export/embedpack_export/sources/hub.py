@@ -23,20 +23,23 @@ INCLUDED = (
     "special_tokens_map.json",
     "added_tokens.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "modules.json",
-    "sentence_bert_config.json",
+    "sentence_*_config.json",
     "config_sentence_transformers.json",
-    "1_Pooling/*.json",
+    "?_Transformer/*.json",
+    "?_Pooling/*.json",
+    "?_Normalize/*.json",
     "adapters/*.json",
     "adapters/*README.md",
     "adapters/*LICENSE*",
     "README.md",
     "LICENSE*",
 )
-# Code, other formats, and weights of other models or training steps in subfolders.
+# Code, other formats, and weights of other models or training steps in subfolders other than 0_Transformer.
 EXCLUDED = (
     *("*.py", "*.bin", "*.pt", "*.onnx"),
-    *("*/model.safetensors", "*/model-?????-of-?????.safetensors", "*/model.safetensors.index.json"),
+    *("[!0]*/model.safetensors", "[!0]*/model-?????-of-?????.safetensors", "[!0]*/model.safetensors.index.json"),
 )
 
 _PART = r"[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?"
@@ -93,7 +96,7 @@ def download(repository: str, revision: str | None) -> Downloaded:
         # header, and so a token: neither the message nor a traceback may show it.
         raise _explained(cause, repository, revision or "main") from None
     folder = Path(snapshot)
-    if not (folder / "config.json").is_file():
+    if not any((folder / name).is_file() for name in ("config.json", "0_Transformer/config.json")):
         raise CheckpointError(
             f"{repository}: commit {folder.name} has no config.json, so it is no checkpoint of transformers; "
             f"pass another revision, {FOLDER_INSTEAD}"

@@ -1,0 +1,115 @@
+"""Keys of config.json that all families share, and checks of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from embedpack_export.sources.key_rules import Checked, Followed, Only, Rule, no_effect, shown
+
+# Classes of `auto_map` that compute or read inputs; those of other heads are not used.
+CODE_OF_MODELS = ("AutoConfig", "AutoModel", "AutoProcessor", "AutoImageProcessor", "AutoTokenizer")
+ANOTHER_CHECKPOINT = "export a checkpoint without it"
+
+RECORDS = """_name_or_path name_or_path architectures transformers_version finetuning_task unsloth_version unsloth_fixed
+is_llama_config _commit_hash sentence_transformers sbert_ce_default_activation_function transformers.js_config
+attn_implementation _attn_implementation _attn_implementation_autoset _attn_implementation_internal
+_experts_implementation gradient_checkpointing is_unified_mask"""
+TRAINING = """initializer_range initializer_factor attention_probs_dropout_prob hidden_dropout_prob attention_dropout
+hidden_dropout dropout classifier_dropout classifier_dropout_prob embedding_dropout embd_pdrop resid_pdrop attn_pdrop
+summary_first_dropout pretraining_tp keys_to_ignore_at_inference"""
+OTHER_HEADS = """id2label label2id num_labels _num_labels problem_type task_specific_params directionality output_past
+pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type summary_type
+summary_use_proj summary_activation summary_proj_to_labels tf_legacy_loss sep_token_id tie_encoder_decoder"""
+GENERATION = """use_cache bos_token_id decoder_start_token_id forced_bos_token_id forced_eos_token_id max_length
+min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p
+repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences
+output_scores return_dict_in_generate remove_invalid_values exponential_decay_length_penalty suppress_tokens
+begin_suppress_tokens prefix max_sequence_length cross_attention_hidden_size"""
+OUTPUTS = "return_dict output_hidden_states output_attentions torchscript chunk_size_feed_forward"
+
+
+def own_code(value: Any) -> str | None:
+    """Problem of an `auto_map`, which names classes in files of the checkpoint."""
+    entries = value if isinstance(value, dict) else {"AutoModel": value}
+    used = {name: entries[name] for name in CODE_OF_MODELS if entries.get(name)}
+    if not used:
+        return None
+    return (
+        f"{', '.join(f'{name} is {shown(code)}' for name, code in used.items())}, code of the checkpoint that is not "
+        "run; if the model is of the architecture in model_type without it, remove the key"
+    )
+
+
+def all_full_attention(value: Any) -> str | None:
+    """Problem of `layer_types`."""
+    if value is None or (isinstance(value, list) and set(value) <= {"full_attention"}):
+        return None
+    return f"supported: full_attention in every layer; {ANOTHER_CHECKPOINT}"
+
+
+def no_rope_scaling(value: Any) -> str | None:
+    """Problem of `rope_scaling` or `rope_parameters`."""
+    if value is None or is_default_rope(value):
+        return None
+    return f"supported: null or a rope_type of default; {ANOTHER_CHECKPOINT}"
+
+
+def is_default_rope(value: Any) -> bool:
+    """True for rotary positions without scaling; `rope_theta` is read on its own."""
+    defaults = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1}
+    return isinstance(value, dict) and all(
+        key == "rope_theta" or (key in defaults and found in (defaults[key], None)) for key, found in value.items()
+    )
+
+
+COMMON: Mapping[str, Rule] = {
+    "model_type": Followed("family"),
+    "matryoshka_dims": Followed("allowed truncations"),
+    "pad_token_id": Followed("padding token; the tokenizer's if it is no row of the embedding table"),
+    "eos_token_id": Followed("padding token, if there is no other"),
+    "tie_word_embeddings": Followed("lm_head.weight takes the place of a missing embedding table"),
+    "tokenizer_class": Followed("class of the tokenizer, if tokenizer_config.json has none"),
+    **no_effect("a record of how the model was made or is run", RECORDS.split()),
+    **no_effect("used in training alone", TRAINING.split()),
+    **no_effect("of heads that are not exported", OTHER_HEADS.split()),
+    **no_effect("of text generation", GENERATION.split()),
+    **no_effect("form of the output", OUTPUTS.split()),
+    **no_effect(
+        "dtype of the computation; weights are read as they are stored", ("torch_dtype", "dtype", "use_bfloat16")
+    ),
+    "auto_map": Checked("code of heads that are not exported", own_code),
+    "quantization_config": Only((None,), "use the checkpoint that was not quantized"),
+    "is_encoder_decoder": Only((False, None), ANOTHER_CHECKPOINT),
+    "add_cross_attention": Only((False, None), ANOTHER_CHECKPOINT),
+    "pruned_heads": Only(({}, None), ANOTHER_CHECKPOINT),
+}
+ENCODERS: Mapping[str, Rule] = {
+    **COMMON,
+    "is_decoder": Only((False, None), "export an encoder"),
+    "is_causal": Only((False, None), "export an encoder"),
+    "position_embedding_type": Only(("absolute", None), ANOTHER_CHECKPOINT),
+    "hidden_act": Only(("gelu", "gelu_new", "gelu_pytorch_tanh"), ANOTHER_CHECKPOINT),
+}
+DECODERS: Mapping[str, Rule] = {
+    **COMMON,
+    "is_decoder": Only((False, None), "export a decoder without cross-attention"),
+    "is_causal": Only((True, None), "attention to later tokens is not supported; export a causal model"),
+    "use_bidirectional_attention": Only((False, None), "export a causal model"),
+    "hidden_act": Only(("silu",), ANOTHER_CHECKPOINT),
+    "layer_types": Checked("full_attention in every layer", all_full_attention),
+    "use_sliding_window": Only((False, None), ANOTHER_CHECKPOINT),
+    **no_effect("of sliding windows, which use_sliding_window switches off", ("sliding_window", "max_window_layers")),
+    "rope_theta": Followed("base of the rotary positions"),
+    "rope_scaling": Checked("null or a rope_type of default", no_rope_scaling),
+    "rope_parameters": Checked("rope_theta, and a rope_type of default", no_rope_scaling),
+    "rope_interleaved": Only((False, None), ANOTHER_CHECKPOINT),
+    "use_mrope": Only((False, None), ANOTHER_CHECKPOINT),
+    "partial_rotary_factor": Only((1, None), ANOTHER_CHECKPOINT),
+}
+SIZES = """vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings"""
+
+
+def sizes(names: str) -> dict[str, Rule]:
+    """Rules of the sizes that a graph is built with."""
+    return {name: Followed("shape of the graph") for name in f"{SIZES} {names}".split()}
