@@ -355,7 +355,7 @@ def test_very_long_text_is_cut_with_a_warning(fp32: Embedder, caplog: pytest.Log
         embeddings = fp32.encode(["read every label " * 33_334, "a cat", "cat " * 31])
     assert len(embeddings) == 3
     assert [record.getMessage() for record in caplog.records] == [
-        "2 of 3 texts were longer than the model's limit and were cut"
+        "Truncated 2 of 3 texts to 32 tokens (on_long='error' stops instead)"
     ]
 
 
@@ -366,7 +366,7 @@ def test_cut_texts_are_counted_over_all_windows(
     with caplog.at_level(logging.WARNING, "embedpack"):
         fp32.encode(["cat " * 40, "cat", "cat", "cat " * 40, "cat"])
     assert [record.getMessage() for record in caplog.records] == [
-        "2 of 5 texts were longer than the model's limit and were cut"
+        "Truncated 2 of 5 texts to 32 tokens (on_long='error' stops instead)"
     ]
 
 
@@ -383,7 +383,7 @@ def test_prompt_counts_towards_the_limit(fp32: Embedder) -> None:
 
 
 def test_long_text_is_refused_where_asked(fp32: Embedder) -> None:
-    message = "text 1 is longer than the model's limit of 32 tokens; split it, or allow a cut with on_long='truncate'"
+    message = "text 1 has more than the 32 tokens of the model; split it, or pass on_long='truncate'"
     assert refusal(lambda: fp32.encode(["a cat", "read every label " * 33_334], on_long="error")) == message
 
 

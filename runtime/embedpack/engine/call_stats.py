@@ -1,32 +1,60 @@
-"""Progress bar and truncation warning of a call."""
+"""Counts of a call: progress, truncated texts, empty texts."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 
+from embedpack.inputs.items import Item, Text
 from embedpack.inputs.processor import ModelInput
 from embedpack.progress import Progress
 
 logger = logging.getLogger("embedpack")
 
+# Work of an image, and of a text beside its characters, in characters of text.
+IMAGE_WORK = 4000
+TEXT_WORK = 16
+# Of longer texts the tokens beyond the limit of the model are cut.
+CHARACTERS_PER_TOKEN = 4
+
 
 class CallStats(Progress):
-    """Progress bar over all runs of a call, and one warning at its end for truncated texts; `total` None: unknown."""
+    """Progress over all runs of a call, and counts of its texts.
 
-    def __init__(self, total: int | None) -> None:
-        super().__init__("embedding", total)
-        self._texts = 0
-        self._truncated = 0
+    Attributes:
+        texts: number of texts that have been processed.
+        truncated: number of those that were longer than the model's limit.
+        empty: number of texts without any token; they are not among `texts`.
+    """
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        super().__exit__(kind)
-        if kind is None and self._truncated:
-            logger.warning(
-                "%d of %d texts were longer than the model's limit and were cut", self._truncated, self._texts
-            )
+    def __init__(self, max_tokens: int, total: int | None, work: int | None = None) -> None:
+        """Start at nothing; `total` is the number of items, `work` the sum of their `work_of`; None: unknown."""
+        super().__init__("embedding", total, work)
+        self.max_tokens = max_tokens
+        self.texts = 0
+        self.truncated = 0
+        self.empty = 0
+
+    def work_of(self, item: Item) -> int:
+        """Estimate of the time that an item takes, in characters of text."""
+        if not isinstance(item, Text):
+            return IMAGE_WORK
+        return TEXT_WORK + min(len(item.text), CHARACTERS_PER_TOKEN * self.max_tokens)
 
     def add(self, inputs: Sequence[ModelInput]) -> None:
         """Count inputs that are about to be run."""
-        self._texts += sum(model_input.image is None for model_input in inputs)
-        self._truncated += sum(model_input.truncated for model_input in inputs)
+        self.texts += sum(model_input.image is None for model_input in inputs)
+        self.truncated += sum(model_input.truncated for model_input in inputs)
+
+    def truncation(self, instead: str) -> str:
+        """Message about truncated texts; `instead` is the option that refuses them."""
+        return f"Truncated {self.truncated} of {self.texts} texts to {self.max_tokens} tokens ({instead} stops instead)"
+
+    def log(self) -> None:
+        """Log one warning for truncated and one for empty texts, if there were any."""
+        if self.truncated:
+            logger.warning("%s", self.truncation("on_long='error'"))
+        if self.empty:
+            logger.warning(
+                "%d of %d texts are empty (on_empty='error' stops instead)", self.empty, self.empty + self.texts
+            )

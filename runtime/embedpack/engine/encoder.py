@@ -20,7 +20,7 @@ from embedpack.engine.options import EncodeOptions
 from embedpack.engine.ordered_threads import run_ordered
 from embedpack.engine.session import Adapter, Array, Feeds, GraphSession
 from embedpack.engine.weight_sizes import WeightSizes
-from embedpack.errors import InputError
+from embedpack.errors import InputError, ItemError
 from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import token_budget_batches, windows
 from embedpack.inputs.items import NO_INPUTS, Item
@@ -152,7 +152,7 @@ class Encoder:
             for batch, values in run(batches, output, adapter):
                 yield batch, values
                 if stats is not None:
-                    stats.advance(len(batch.rows))
+                    stats.advance(len(batch.rows), sum(stats.work_of(items[row]) for row in batch.rows))
 
     def _one_by_one(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
         """Run batches one by one, each on all threads.
@@ -208,7 +208,8 @@ def _compute(session: GraphSession, output: str, adapter: Adapter | None, batch:
 def _refuse_truncated(items: Sequence[Item], inputs: Sequence[ModelInput], limit: int) -> None:
     for item, model_input in zip(items, inputs, strict=True):
         if model_input.truncated:
-            raise InputError(
-                f"text {item.number} is longer than the model's limit of {limit} tokens; "
-                "split it, or allow a cut with on_long='truncate'"
+            raise ItemError(
+                "text",
+                item.number,
+                f"has more than the {limit} tokens of the model; split it, or pass on_long='truncate'",
             )

@@ -4,41 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.errors import InputError, unknown
+from embedpack.errors import OptionError, unknown
 from embedpack.inputs.items import Item
 from embedpack.vectors.codes import Precision
 
 # More threads than any host has cores; each takes memory for its stack.
 MAX_THREADS = 1024
 
-OnLongText = Literal["truncate", "error"]
+OnLong = Literal["truncate", "error"]
+OnEmpty = Literal["error", "skip", "zero"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeSettings:
+    """Options of a call as its caller names them; `Embedder.encode` describes each. `multi`: multi-vectors."""
+
+    task: str | Sequence[str] | None = None
+    prompt_name: str | None = None
+    truncate_dim: int | None = None
+    precision: str = "float32"
+    on_long: OnLong = "truncate"
+    on_empty: OnEmpty = "error"
+    max_pixels: int | None = None
+    multi: bool = False
+    pool_factor: int = 1
 
 
 @dataclass(frozen=True)
 class EncodeOptions:
     """Options of a run of the encoder: those of a call, with the prompt and the adapter of a task.
 
-    `adapter` is a task of a switchable variant. InputError for a value that no pack accepts.
+    `adapter` is a task of a switchable variant. OptionError for a value that no pack accepts.
     """
 
     prompt: str = ""
     adapter: str | None = None
-    on_long: OnLongText = "truncate"
+    on_long: OnLong = "truncate"
+    on_empty: OnEmpty = "error"
     max_pixels: int | None = None
     pool_factor: int = 1
 
     def __post_init__(self) -> None:
-        if self.on_long not in ("truncate", "error"):
-            raise InputError(unknown("on_long", self.on_long, ("truncate", "error")))
+        if self.on_long not in get_args(OnLong):
+            raise OptionError(unknown("on_long", self.on_long, get_args(OnLong)))
+        if self.on_empty not in get_args(OnEmpty):
+            raise OptionError(unknown("on_empty", self.on_empty, get_args(OnEmpty)))
         if self.max_pixels is not None and (not isinstance(self.max_pixels, int) or self.max_pixels < 1):
-            raise InputError(f"max_pixels is {self.max_pixels!r}; it must be a whole number of at least 1")
+            raise OptionError(f"max_pixels is {self.max_pixels!r}; it must be a whole number of at least 1")
         if not isinstance(self.pool_factor, int) or self.pool_factor < 1:
-            raise InputError(f"pool_factor is {self.pool_factor!r}; it must be a whole number of at least 1")
+            raise OptionError(f"pool_factor is {self.pool_factor!r}; it must be a whole number of at least 1")
+
+
+@dataclass(frozen=True)
+class TaskItems:
+    """Items of one task of a call, the options of their run, and their positions among the items of the call."""
+
+    items: list[Item]
+    options: EncodeOptions
+    rows: npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -55,22 +83,15 @@ class EncodeCall:
     by_task: Mapping[str, EncodeOptions]
     tasks: Sequence[str] | None
 
-    def groups(self, items: list[Item]) -> Iterator[tuple[list[Item], EncodeOptions]]:
-        """Items of each task with its options."""
+    def groups(self, items: list[Item]) -> Iterator[TaskItems]:
+        """Items by task; a task without any is left out."""
         for name, options in self.by_task.items():
-            if self.tasks is None:
-                yield items, options
-            else:
-                yield [item for item, task in zip(items, self.tasks, strict=True) if task == name], options
-
-    @property
-    def order(self) -> npt.NDArray[np.intp]:
-        """Position of each input in the concatenation of `groups`."""
-        names = list(self.by_task)
-        return np.argsort(np.argsort([names.index(task) for task in self.tasks or names], kind="stable"))
+            mine = [row for row, item in enumerate(items) if self.tasks is None or self.tasks[item.number] == name]
+            if mine:
+                yield TaskItems([items[row] for row in mine], options, np.array(mine, np.intp))
 
 
 def check_threads(threads: int | None, name: str = "threads") -> None:
-    """Raise InputError for a number of threads that no host has; None is the default number."""
+    """Raise OptionError for a number of threads that no host has; None is the default number."""
     if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS):
-        raise InputError(f"{name} is {threads!r}; it must be a whole number from 1 to {MAX_THREADS}")
+        raise OptionError(f"{name} is {threads!r}; it must be a whole number from 1 to {MAX_THREADS}")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from embedpack.errors import InputError, unknown
+from embedpack.errors import OptionError, unknown
 from embedpack.pack.folder import Pack
 
 
 def choose_variant(pack: Pack, variant: str | None, task: str | None, weights: str | None, adapters: str | None) -> str:
-    """Name of the variant that the options of `Embedder` describe, None if left out; InputError if not exactly one."""
+    """Name of the variant that the options of `Embedder` describe, None if left out; OptionError if not exactly one."""
     variants = pack.manifest.variants
     if variant is not None:
         if (task, weights, adapters) != (None, None, None):
-            raise InputError("pass either variant, or task, weights and adapters")
+            raise OptionError("pass either variant, or task, weights and adapters")
         if not isinstance(variant, str) or variant not in variants:
-            raise InputError(unknown("variant", variant, variants))
+            raise OptionError(unknown("variant", variant, variants))
         return variant
     mode, task = _choose_mode_and_task(pack, task, adapters)
     by_weights: dict[str, str] = {
@@ -22,7 +22,7 @@ def choose_variant(pack: Pack, variant: str | None, task: str | None, weights: s
     if weights is None:
         weights = "int8" if "int8" in by_weights else next(iter(by_weights))
     if not isinstance(weights, str) or weights not in by_weights:
-        raise InputError(f"{unknown('weights', weights, by_weights)} (task {task!r})")
+        raise OptionError(f"{unknown('weights', weights, by_weights)} (task {task!r})")
     return by_weights[weights]
 
 
@@ -30,14 +30,14 @@ def _choose_mode_and_task(pack: Pack, task: str | None, adapters: str | None) ->
     """Adapter mode and task of the variant; task None: chosen call by call."""
     tasks = tuple(pack.manifest.tasks)
     if task is not None and task not in tasks:
-        raise InputError(unknown("task", task, tasks))
+        raise OptionError(unknown("task", task, tasks))
     variants = pack.manifest.variants.values()
     modes = {variant.adapters for variant in variants if task is None or variant.task in (task, None)}
     mode: str = ("merged" if "merged" in modes else "switchable") if adapters is None else adapters
     if mode not in modes:
-        raise InputError(unknown("adapters", mode, sorted(modes)))
+        raise OptionError(unknown("adapters", mode, sorted(modes)))
     if task is None and mode == "merged":
         if len(tasks) > 1:
-            raise InputError(f"this pack has several tasks; pass task=, one of: {', '.join(tasks)}")
+            raise OptionError(f"this pack has several tasks; pass task=, one of: {', '.join(tasks)}")
         task = tasks[0]
     return mode, task

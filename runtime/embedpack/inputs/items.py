@@ -62,14 +62,17 @@ def as_iterable(inputs: Input | Iterable[Input]) -> Iterable[Input]:
     return inputs
 
 
-def number_items(inputs: Iterable[Input], *, images: bool) -> Iterator[Item]:
+def number_items(inputs: Iterable[Input], *, images: bool, blank: bool = False) -> Iterator[Item]:
     """Number inputs from 0 and check them one by one, without opening files.
 
-    InputError for an input of another type, an image unless `images` are allowed, or a text that cannot be tokenized.
+    InputError for an input of another type, an image unless `images` are allowed, a blank text unless `blank` ones are,
+    or a text that cannot be tokenized.
     """
     for number, value in enumerate(inputs):
         if not is_image(value):
-            yield Text(number, check_text(value, number))
+            yield Text(
+                number, value if blank and isinstance(value, str) and is_blank(value) else check_text(value, number)
+            )
         elif images:
             yield Image(number, value)
         else:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.errors import EmbedpackError, InputError
+from embedpack.errors import EmbedpackError, InputError, ItemError
 from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import pad
 from embedpack.inputs.images import read_image
-from embedpack.inputs.items import Image, Input, Item, Text, number_items
+from embedpack.inputs.items import Image, Input, Item, Text, is_blank, number_items
 from embedpack.inputs.patches import ImagePatches, image_patches
 from embedpack.inputs.resize import smart_resize
 from embedpack.inputs.tokenizer import TextTokenizer
@@ -59,9 +59,19 @@ class Processor:
     image: ImageInput | None = None
     hidden: int = 0
 
-    def items(self, inputs: Iterable[Input]) -> Iterator[Item]:
+    def items(self, inputs: Iterable[Input], *, blank: bool = False) -> Iterator[Item]:
         """Number inputs from 0 and check them one by one, without opening files; InputError as `number_items`."""
-        return number_items(inputs, images=self.image is not None)
+        return number_items(inputs, images=self.image is not None, blank=blank)
+
+    def has_tokens(self, items: Sequence[Item], prompt: str) -> list[bool]:
+        """False for each text that is blank, or without any token; images have tokens."""
+        # Most tokenizers add tokens to every text; then only blank texts count as empty.
+        if len(self.tokenizer.encode([""], prompt)[0].ids):
+            return [isinstance(item, Image) or not is_blank(item.text) for item in items]
+        texts = [item for item in items if isinstance(item, Text) and not is_blank(item.text)]
+        tokens = self.tokenizer.encode([item.text for item in texts], prompt, [item.number for item in texts])
+        full = {item.number for item, text in zip(texts, tokens, strict=True) if len(text.ids)}
+        return [isinstance(item, Image) or item.number in full for item in items]
 
     def process(self, items: Iterable[Item], prompt: str, *, max_pixels: int | None = None) -> list[ModelInput]:
         """Tokenize texts and read images; InputError or CapacityError if one of them cannot be used."""
@@ -98,10 +108,8 @@ class Processor:
         tokens = self.tokenizer.encode([item.text for item in items], prompt, [item.number for item in items])
         for item, text in zip(items, tokens, strict=True):
             if not len(text.ids):
-                raise InputError(
-                    f"text {item.number} has no token: the tokenizer drops all of its {len(item.text)} characters; "
-                    "leave it out, or give it a placeholder of your choice"
-                )
+                problem = f"has no token: the tokenizer drops all of its {len(item.text)} characters; leave it out"
+                raise ItemError("text", item.number, problem)
         return [ModelInput(text.ids, slice(0, len(text.ids)), text.special, text.truncated) for text in tokens]
 
     def _process_image(self, item: Image, max_pixels: int | None) -> ModelInput:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
-from embedpack.errors import CapacityError, InputError, PackError
+from embedpack.errors import CapacityError, ItemError, PackError
 from embedpack.host.memory import check_memory
 
 # Characters of a long text that are tokenized first, per token of the limit; GROWTH times as many if they are too few.
@@ -110,9 +110,11 @@ class TextTokenizer:
             if _end_of_limit(encoding) <= cut - MARGIN:
                 return encoding
             if cut == last:
-                raise InputError(
-                    f"text {number} has {len(text)} characters, but at most {self.max_tokens} tokens in the first "
-                    f"{cut}; remove runs of spaces, of control characters, or of letters without a space"
+                raise ItemError(
+                    "text",
+                    number,
+                    f"has {len(text)} characters, but at most {self.max_tokens} tokens in the first "
+                    f"{cut}; remove runs of spaces, of control characters, or of letters without a space",
                 )
             cut = min(cut * GROWTH, last)
         return self._encode(text, number)
@@ -126,9 +128,8 @@ class TextTokenizer:
         except MemoryError as cause:
             raise CapacityError(f"{what} does not fit the memory; split it, or free some") from cause
         except Exception as cause:  # tokenizers raises bare Exception
-            raise InputError(
-                f"text {number}: the tokenizer fails at its {len(text)} characters: {cause}; split it, or leave it out"
-            ) from cause
+            problem = f"fails in the tokenizer at its {len(text)} characters: {cause}; split it, or leave it out"
+            raise ItemError("text", number, problem) from cause
 
 
 def _groups(texts: Sequence[str]) -> Iterator[slice]:

@@ -256,9 +256,9 @@ class Panicking:
 def test_panic_names_its_text(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = TextTokenizer((tiny / "tokenizer.json").read_bytes(), max_tokens=32)
     monkeypatch.setattr(tokenizer, "_tokenizer", Panicking(tokenizer._tokenizer))
-    with pytest.raises(InputError, match="text 8: the tokenizer fails at its 3 characters: slice index out of range"):
+    with pytest.raises(InputError, match="text 8 fails in the tokenizer at its 3 characters: slice index out of range"):
         tokenizer.encode(["cat", "box", "dog"], "", [7, 8, 9])
-    with pytest.raises(InputError, match="text 1: the tokenizer fails"):
+    with pytest.raises(InputError, match="text 1 fails in the tokenizer"):
         tokenizer.encode(["cat", "box" * 5000], "")
 
 

@@ -1,0 +1,95 @@
+"""Options of a call, resolved against the pack and the variant that is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from embedpack.engine.options import EncodeCall, EncodeOptions, EncodeSettings
+from embedpack.errors import InputError, OptionError, unknown
+from embedpack.pack.folder import Pack
+from embedpack.pack.manifest import Manifest
+from embedpack.pack.prompts import NO_PROMPT
+from embedpack.vectors.codes import Precision, check_precision, code_width, is_low_bit
+
+
+@dataclass(frozen=True)
+class OpenVariant:
+    """A variant of a pack by name, and the task of calls that name none; None: such calls are refused."""
+
+    pack: Pack
+    name: str
+    task: str | None
+
+    @property
+    def switchable(self) -> bool:
+        """True if calls choose the task."""
+        return self.pack.manifest.variants[self.name].task is None
+
+    def resolve(self, settings: EncodeSettings) -> EncodeCall:
+        """Resolve the options of a call.
+
+        Raises:
+            OptionError: an option has a value that the pack does not allow.
+            InputError: multi-vectors are asked for, and the pack has none.
+        """
+        manifest = self.pack.manifest
+        precision = check_precision(settings.precision)
+        dimensions = (
+            self._token_dimensions(manifest) if settings.multi else _dimensions(manifest, settings.truncate_dim)
+        )
+        code_width(precision, dimensions)
+        options = EncodeOptions(
+            on_long=settings.on_long,
+            on_empty=settings.on_empty,
+            max_pixels=settings.max_pixels,
+            pool_factor=settings.pool_factor,
+        )
+        self._check(options, precision)
+        tasks = self._tasks(settings)
+        by_task = {name: self._task_options(name, settings.prompt_name, options) for name in tasks}
+        each = None if settings.task is None or isinstance(settings.task, str) else tasks
+        return EncodeCall(precision, dimensions, options, by_task, each)
+
+    def _token_dimensions(self, manifest: Manifest) -> int:
+        if manifest.multi_vector_dimensions is None:
+            raise InputError(
+                f"{self.pack.folder}: this pack has no multi-vectors; its checkpoint came without a multi-vector "
+                "projector"
+            )
+        return manifest.multi_vector_dimensions
+
+    def _check(self, options: EncodeOptions, precision: Precision) -> None:
+        if options.max_pixels is not None and self.pack.manifest.image is None:
+            raise OptionError(f"max_pixels is of no use: {self.pack.folder} reads texts only; leave it out")
+        if options.on_empty == "zero" and is_low_bit(precision):
+            raise OptionError(
+                f"on_empty='zero' needs float32, float16 or int8: {precision} codes have no zero vector; "
+                "pass on_empty='skip'"
+            )
+
+    def _tasks(self, settings: EncodeSettings) -> list[str]:
+        task = self.task if settings.task is None else settings.task
+        if task is None:
+            raise OptionError(f"pass task=, one of: {', '.join(self.pack.manifest.tasks)}")
+        return [task] if isinstance(task, str) else list(task)
+
+    def _task_options(self, task: str, prompt_name: str | None, options: EncodeOptions) -> EncodeOptions:
+        tasks = self.pack.manifest.tasks
+        if task not in tasks:
+            raise OptionError(unknown("task", task, tasks))
+        if not self.switchable and task != self.task:
+            raise OptionError(
+                f"this variant, {self.name}, is merged for the task {self.task!r}; open another for {task!r}, "
+                "or the pack with adapters='switchable'"
+            )
+        prompts = tasks[task].prompts
+        if prompt_name not in (None, NO_PROMPT) and (not isinstance(prompt_name, str) or prompt_name not in prompts):
+            raise OptionError(f"{unknown('prompt_name', prompt_name, prompts)} (task {task!r})")
+        return replace(options, prompt=tasks[task].prompt(prompt_name), adapter=task if self.switchable else None)
+
+
+def _dimensions(manifest: Manifest, truncate_dim: int | None) -> int:
+    dimensions = manifest.dimensions if truncate_dim is None else truncate_dim
+    if isinstance(dimensions, float) or dimensions not in manifest.truncate_dims:
+        raise OptionError(unknown("truncate_dim", dimensions, manifest.truncate_dims))
+    return dimensions

@@ -1,0 +1,175 @@
+"""Items to vectors in the precision of a call: graph outputs, truncation, codebooks, empty texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from embedpack.engine.call_options import OpenVariant
+from embedpack.engine.call_stats import CallStats
+from embedpack.engine.encoder import Encoder
+from embedpack.engine.options import EncodeCall, TaskItems
+from embedpack.errors import InputError, PackError
+from embedpack.host.memory import check_memory
+from embedpack.inputs.items import Image, Item
+from embedpack.pack.codebooks import Codebooks, open_codebooks
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, output_for
+from embedpack.vectors.codebook import Codebook
+from embedpack.vectors.codes import (
+    DTYPES,
+    Codes,
+    DirectionError,
+    Precision,
+    check_vectors,
+    code_width,
+    is_low_bit,
+    quantize,
+    truncate,
+)
+from embedpack.vectors.embeddings import Embeddings
+from embedpack.vectors.ids import Ids
+from embedpack.vectors.multi_embeddings import MultiEmbeddings, offsets_of
+
+
+class VariantVectors:
+    """Vectors of a loaded variant; `encoder` has its graphs."""
+
+    def __init__(self, variant: OpenVariant, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self._variant = variant
+        self._manifest = variant.pack.manifest
+        self._codebooks: dict[str, Codebooks] = {}
+
+    def single(self, items: list[Item], call: EncodeCall, stats: CallStats) -> Embeddings:
+        """Single vectors of items in their order; a text without tokens has a row of zeros, or is left out."""
+        codebook = self._codebook(call, tokens=False)
+        output = output_for(SENTENCE_EMBEDDING, call.precision)
+        groups = self._with_tokens(items, call, stats)
+        results = []
+        for group in groups:
+            values = self.encoder.run(group.items, output, group.options, stats)
+            exact = self._to_precision(values, call.precision, codebook, group.items[0].number)
+            results.append(truncate(exact, call.precision, call.dimensions))
+        if len(results) == 1 and len(results[0]) == len(items):
+            codes = results[0]  # without a copy
+        else:
+            codes = np.zeros((len(items), code_width(call.precision, call.dimensions)), DTYPES[call.precision])
+            for group, result in zip(groups, results, strict=True):
+                codes[group.rows] = result
+        kept = _kept(items, groups, call)
+        codes = codes if len(kept) == len(items) else codes[kept]
+        space, pixels = self._space(call), call.options.max_pixels
+        return Embeddings(codes, call.precision, call.dimensions, space, pixels, codebook, _ids(items, kept, call))
+
+    def multi(self, items: list[Item], call: EncodeCall, stats: CallStats) -> MultiEmbeddings:
+        """Multi-vectors of items in their order; a text without tokens has one row of zeros, or is left out."""
+        codebook = self._codebook(call, tokens=True)
+        self._check_result_size(items, call)
+        # Tokens are pooled as float32 vectors in every precision.
+        pooled = call.options.pool_factor > 1
+        output = output_for(TOKEN_EMBEDDINGS, "float32" if pooled else call.precision)
+        quantizer: float | Codebook | None = codebook
+        if pooled and call.precision == "int8":
+            # All tasks of a pack share the scale.
+            quantizer = self._manifest.tasks[next(iter(call.by_task))].token_int8_scale
+        empty = np.zeros((1, code_width(call.precision, call.dimensions)), DTYPES[call.precision])
+        codes: list[Codes] = [empty] * len(items)
+        groups = self._with_tokens(items, call, stats)
+        for group in groups:
+            for row, codes_of_item in zip(
+                group.rows, self._token_codes(group, output, call, quantizer, stats), strict=True
+            ):
+                codes[row] = codes_of_item
+        kept = _kept(items, groups, call)
+        joined = np.concatenate([codes[row] for row in kept]) if kept else empty[:0]
+        offsets = offsets_of([len(codes[row]) for row in kept])
+        space, pixels = self._space(call), call.options.max_pixels
+        ids = _ids(items, kept, call)
+        return MultiEmbeddings(joined, offsets, call.precision, call.dimensions, space, pixels, codebook, ids)
+
+    def _with_tokens(self, items: list[Item], call: EncodeCall, stats: CallStats) -> list[TaskItems]:
+        """Items with tokens by task; the others are counted. If they are errors, the encoder raises them."""
+        groups = list(call.groups(items))
+        if call.options.on_empty == "error":
+            return groups
+        kept = []
+        for group in groups:
+            full = np.array(self.encoder.processor.has_tokens(group.items, group.options.prompt), np.bool_)
+            stats.empty += int((~full).sum())
+            if full.any():
+                present = [item for item, has_tokens in zip(group.items, full, strict=True) if has_tokens]
+                kept.append(TaskItems(present, group.options, group.rows[full]))
+        return kept
+
+    def _token_codes(
+        self, group: TaskItems, output: str, call: EncodeCall, quantizer: float | Codebook | None, stats: CallStats
+    ) -> list[Codes]:
+        """Codes of the tokens of each item of a group, [tokens, width]."""
+        vectors = self.encoder.run_tokens(group.items, output, group.options, stats)
+        joined = self._to_precision(np.concatenate(vectors), call.precision, quantizer)
+        ends = np.cumsum([len(rows) for rows in vectors])[:-1]
+        return np.split(joined.astype(DTYPES[call.precision], copy=False), ends)
+
+    def _space(self, call: EncodeCall) -> str:
+        return "+".join(self._manifest.space(name) for name in sorted(call.by_task))
+
+    def _codebook(self, call: EncodeCall, *, tokens: bool) -> Codebook | None:
+        """The codebook that all tasks of a call share; None: the precision needs none."""
+        if not is_low_bit(call.precision):
+            return None
+        by_id: dict[str, Codebook] = {}
+        for task in call.by_task:
+            if task not in self._codebooks:
+                self._codebooks[task] = open_codebooks(self._variant.pack, task)
+            codebooks = self._codebooks[task]
+            codebook = codebooks.token if tokens else codebooks.single
+            assert codebook is not None, task
+            by_id[codebook.id] = codebook
+        if len(by_id) > 1:
+            raise InputError(
+                f"the tasks {', '.join(call.by_task)} have codebooks of their own, so one result cannot hold "
+                f"{call.precision} codes of them; encode them in a call each, or as float32, float16 or int8"
+            )
+        return by_id.popitem()[1]
+
+    def _to_precision(
+        self, values: Codes, precision: Precision, quantizer: float | Codebook | None, first: int = 0
+    ) -> Codes:
+        """Convert graph output to a precision with a scale or a codebook; `first` is the number of its first row.
+
+        PackError if a vector has no direction, as every text and image has one.
+        """
+        try:
+            if quantizer is not None:
+                return quantize(values, precision, quantizer, first)
+            check_vectors(values, first)
+        except DirectionError as cause:
+            folder = self._variant.pack.folder
+            raise PackError(
+                f"{folder}: {self._variant.name} computed a vector that is zero or not finite; "
+                f"run: embedpack verify {folder}"
+            ) from cause
+        return values
+
+    def _check_result_size(self, items: Sequence[Item], call: EncodeCall) -> None:
+        """Refuse images whose multi-vectors would not fit the memory, before the first is opened."""
+        image = self._manifest.image
+        count = sum(isinstance(item, Image) for item in items)
+        if image is None or not count:
+            return
+        tokens = (call.options.max_pixels or image.max_pixels) // (image.patch_size * image.merge_size) ** 2
+        needed = count * tokens * call.dimensions * np.dtype(np.float32).itemsize
+        check_memory(needed, f"the multi-vectors of {count} images", "embed them in several calls")
+
+
+def _kept(items: Sequence[Item], groups: Sequence[TaskItems], call: EncodeCall) -> list[int]:
+    """Positions of the items that have a vector: all, unless empty texts are skipped."""
+    if call.options.on_empty != "skip":
+        return list(range(len(items)))
+    return sorted(int(row) for group in groups for row in group.rows)
+
+
+def _ids(items: Sequence[Item], kept: Sequence[int], call: EncodeCall) -> Ids:
+    """Positions of the kept items in the call, as ids, if empty texts are skipped; else None."""
+    return tuple(str(items[row].number) for row in kept) if call.options.on_empty == "skip" else None
