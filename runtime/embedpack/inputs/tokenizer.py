@@ -12,6 +12,7 @@ from tokenizers import Encoding, Tokenizer
 
 from embedpack.errors import CapacityError, ItemError, PackError
 from embedpack.host.memory import check_memory
+from embedpack.inputs.prompted_text import PromptedText
 
 # Characters of a long text that are tokenized first, per token of the limit; GROWTH times as many if they are too few.
 CHARACTERS_PER_TOKEN = 8
@@ -35,7 +36,11 @@ class Tokens:
 
 
 class TextTokenizer:
-    """A Hugging Face tokenizer that adds the model's special tokens and reads those in a text as plain characters."""
+    """A Hugging Face tokenizer that adds the model's special tokens and reads those in a text as plain characters.
+
+    Special tokens in a prompt are parsed. Long texts lose their end, or their beginning if the truncation in
+    tokenizer.json has the direction "Left".
+    """
 
     def __init__(self, tokenizer_json: bytes, max_tokens: int) -> None:
         """Load tokenizer.json; `max_tokens` includes special tokens. PackError if it cannot be read."""
@@ -49,20 +54,24 @@ class TextTokenizer:
             )
         self.max_tokens = max_tokens
         with _load_errors():
+            self._direction = str((self._tokenizer.truncation or {}).get("direction", "right")).lower()
             self._tokenizer.no_padding()
-            self._tokenizer.enable_truncation(max_tokens)
+            self._tokenizer.enable_truncation(max_tokens, direction=self._direction)
         # "[SEP]" inside a user's text is text: it must not end the sequence or stand for a prompt.
         self._tokenizer.encode_special_tokens = True
+        self._last_encoder: tuple[str, PromptedText] | None = None
 
     @property
     def largest_id(self) -> int:
-        """The largest token id that a text can contain."""
+        """The largest token id of a text without a prompt; special tokens are only those that the tokenizer adds."""
         with _load_errors():
+            added = self._tokenizer.get_added_tokens_decoder()
+            absent = {number for number, token in added.items() if token.special} - set(self._tokenizer.encode("").ids)
             count = self._tokenizer.get_vocab_size(with_added_tokens=True)
             # Ids seldom have gaps, and checking that is several times faster than fetching all tokens.
             if None not in map(self._tokenizer.id_to_token, range(count)):
-                return count - 1
-            return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+                return next(number for number in range(count - 1, -2, -1) if number not in absent)
+            return max({-1, *self._tokenizer.get_vocab(with_added_tokens=True).values()} - absent)
 
     def encode(self, texts: Sequence[str], prompt: str, numbers: Sequence[int] | None = None) -> list[Tokens]:
         """Tokenize `prompt + text` for each text that has passed `embedpack.inputs.items.check_text`.
@@ -75,38 +84,48 @@ class TextTokenizer:
             CapacityError: a text does not fit the memory.
         """
         numbers = range(len(texts)) if numbers is None else numbers
+        encoder = self._encoder(prompt)
         tokens: list[Tokens] = []
         for group in _groups(texts):
-            tokens += self._encode_group([prompt + text for text in texts[group]], numbers[group])
+            tokens += self._encode_group(encoder, [prompt + text for text in texts[group]], numbers[group])
         return tokens
+
+    def _encoder(self, prompt: str) -> PromptedText:
+        """Encoder of texts with a prompt; the last one is kept, as calls repeat their prompt."""
+        last = self._last_encoder
+        if last is None or last[0] != prompt:
+            with _load_errors():
+                last = self._last_encoder = prompt, PromptedText(self._tokenizer, prompt)
+        return last[1]
 
     @property
     def _first_cut(self) -> int:
         return CHARACTERS_PER_TOKEN * self.max_tokens + MARGIN
 
-    def _encode_group(self, texts: Sequence[str], numbers: Sequence[int]) -> list[Tokens]:
+    def _encode_group(self, encoder: PromptedText, texts: Sequence[str], numbers: Sequence[int]) -> list[Tokens]:
         short = [text for text in texts if len(text) <= self._first_cut]
         try:
             with _no_panic():
-                encodings = iter(self._tokenizer.encode_batch(short))
+                encodings = iter(encoder.encode_batch(short))
         except Exception:  # tokenizers raises bare Exception; one by one, to find the text
-            encodings = (self._encode(text, number) for text, number in zip(texts, numbers, strict=True)
+            encodings = (_encode(encoder, text, number) for text, number in zip(texts, numbers, strict=True)
                          if len(text) <= self._first_cut)  # fmt: skip
         return [
-            _tokens(next(encodings) if len(text) <= self._first_cut else self._encode_long(text, number))
+            _tokens(next(encodings) if len(text) <= self._first_cut else self._encode_long(encoder, text, number))
             for text, number in zip(texts, numbers, strict=True)
         ]
 
-    def _encode_long(self, text: str, number: int) -> Encoding:
+    def _encode_long(self, encoder: PromptedText, text: str, number: int) -> Encoding:
         """Tokenize as much of a text as its first `max_tokens` tokens, and whether there are more, depend on.
 
         Tokenizers work from left to right on words (runs between spaces), so a cut changes at most the tokens of the
         word that it divides. So tokens that end MARGIN characters before the cut are those of the whole text, unless a
-        word is longer than MARGIN. With more than `max_tokens` of them, the rest of the text is not needed.
+        word is longer than MARGIN. With more than `max_tokens` of them, the rest of the text is not needed. A text that
+        loses its beginning is tokenized as a whole.
         """
         cut, last = self._first_cut, max(MAX_CUT, GROWTH * self._first_cut)
-        while cut < len(text):
-            encoding = self._encode(text[:cut], number)
+        while cut < len(text) and self._direction == "right":
+            encoding = _encode(encoder, text[:cut], number)
             if _end_of_limit(encoding) <= cut - MARGIN:
                 return encoding
             if cut == last:
@@ -117,19 +136,20 @@ class TextTokenizer:
                     f"{cut}; remove runs of spaces, of control characters, or of letters without a space",
                 )
             cut = min(cut * GROWTH, last)
-        return self._encode(text, number)
+        return _encode(encoder, text, number)
 
-    def _encode(self, text: str, number: int) -> Encoding:
-        what = f"text {number}: tokenizing {len(text)} characters"
-        check_memory(len(text) * BYTES_PER_CHARACTER, what, "split it, or free some memory")
-        try:
-            with _no_panic():
-                return self._tokenizer.encode(text)
-        except MemoryError as cause:
-            raise CapacityError(f"{what} does not fit the memory; split it, or free some") from cause
-        except Exception as cause:  # tokenizers raises bare Exception
-            problem = f"fails in the tokenizer at its {len(text)} characters: {cause}; split it, or leave it out"
-            raise ItemError("text", number, problem) from cause
+
+def _encode(encoder: PromptedText, text: str, number: int) -> Encoding:
+    what = f"text {number}: tokenizing {len(text)} characters"
+    check_memory(len(text) * BYTES_PER_CHARACTER, what, "split it, or free some memory")
+    try:
+        with _no_panic():
+            return encoder.encode(text)
+    except MemoryError as cause:
+        raise CapacityError(f"{what} does not fit the memory; split it, or free some") from cause
+    except Exception as cause:  # tokenizers raises bare Exception
+        problem = f"fails in the tokenizer at its {len(text)} characters: {cause}; split it, or leave it out"
+        raise ItemError("text", number, problem) from cause
 
 
 def _groups(texts: Sequence[str]) -> Iterator[slice]:

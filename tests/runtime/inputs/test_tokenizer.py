@@ -13,6 +13,7 @@ from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_toke
 
 from embedpack import CapacityError, Embedder, InputError, PackError
 from embedpack.inputs import tokenizer as tokenizer_module
+from embedpack.inputs.prompted_text import PromptedText
 from embedpack.inputs.tokenizer import TextTokenizer
 
 PAD, UNK, CLS, SEP = range(4)
@@ -46,7 +47,9 @@ def test_special_tokens_stand_at_the_ends_only(tokenizer: TextTokenizer, text: s
     (tokens,) = tokenizer.encode([text + "."], prompt)
     first, *inside, last = tokens.ids
     assert (first, last) == (CLS, SEP)
-    assert not {PAD, CLS, SEP} & set(inside)
+    # The prompt is the model's own: its special tokens are parsed.
+    of_prompt = [SEP] if "[SEP]" in prompt else []
+    assert [token for token in inside if token in (PAD, CLS, SEP)] == of_prompt == list(inside[: len(of_prompt)])
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
@@ -54,6 +57,28 @@ def test_special_token_in_a_text_is_its_characters(tokenizer: TextTokenizer, tok
     (as_token,) = tokenizer.encode([f"cat{token}cat"], "")
     (as_pieces,) = tokenizer.encode([f"cat [ {token[1:-1]} ] cat"], "")
     assert as_token.ids.tolist() == as_pieces.ids.tolist()
+
+
+@given(words=st.integers(1, 60), limit=st.integers(3, 40))
+def test_a_text_may_lose_its_beginning(tiny: Path, words: int, limit: int) -> None:
+    content = json.loads((tiny / "tokenizer.json").read_bytes())
+    content["truncation"] = {"direction": "Left", "max_length": 5, "strategy": "LongestFirst", "stride": 2}
+    left = TextTokenizer(json.dumps(content).encode(), max_tokens=limit)
+    whole = TextTokenizer((tiny / "tokenizer.json").read_bytes(), max_tokens=4096)
+    text = " ".join(["cat", "roof", "rain"][number % 3] for number in range(words))
+    (found,), (expected,) = left.encode([text], "a "), whole.encode([text], "a ")
+    _, *inside, _ = expected.ids.tolist()
+    assert found.ids.tolist() == [CLS, *inside[-(limit - 2) :], SEP]
+    assert found.truncated == (len(inside) > limit - 2)
+
+
+def test_the_largest_id_leaves_out_special_tokens_that_no_text_gets(tiny: Path) -> None:
+    content = json.loads((tiny / "tokenizer.json").read_bytes())
+    count = len(content["model"]["vocab"])
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    surplus = [{"id": count, "content": "[A]", "special": False}, {"id": count + 1, "content": "[B]", "special": True}]
+    content["added_tokens"] += [{**flags, **token} for token in surplus]
+    assert TextTokenizer(json.dumps(content).encode(), 32).largest_id == count
 
 
 def test_prompt_is_part_of_the_text(tokenizer: TextTokenizer) -> None:
@@ -71,7 +96,7 @@ def test_long_texts_lose_their_end_and_say_so(tokenizer: TextTokenizer, words: i
 
 def test_padding_and_truncation_of_the_file_do_not_count(tiny: Path, tokenizer: TextTokenizer) -> None:
     content = json.loads((tiny / "tokenizer.json").read_bytes())
-    content["truncation"] = {"direction": "Left", "max_length": 5, "strategy": "LongestFirst", "stride": 2}
+    content["truncation"] = {"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 2}
     content["padding"] = {
         "strategy": {"Fixed": 20},
         "direction": "Left",
@@ -193,13 +218,13 @@ def test_only_the_first_characters_of_a_long_text_are_tokenized(
     by_kind: dict[str, bytes], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths: list[int] = []
-    encode = TextTokenizer._encode
+    encode = tokenizer_module._encode
 
-    def spy(self: TextTokenizer, text: str, number: int) -> Encoding:
+    def spy(encoder: PromptedText, text: str, number: int) -> Encoding:
         lengths.append(len(text))
-        return encode(self, text, number)
+        return encode(encoder, text, number)
 
-    monkeypatch.setattr(TextTokenizer, "_encode", spy)
+    monkeypatch.setattr(tokenizer_module, "_encode", spy)
     long = "how do i reset the router in the kitchen? " * 400_000
     short, tokens = TextTokenizer(by_kind[kind], 256).encode([long[:4000], long], "query: ")
     assert lengths == [256 * 8 + 4096]
@@ -251,6 +276,9 @@ class Panicking:
 
     def encode_batch(self, texts: list[str]) -> list[object]:
         return [self.encode(text) for text in texts]
+
+    def get_added_tokens_decoder(self) -> object:
+        return self.tokenizer.get_added_tokens_decoder()
 
 
 def test_panic_names_its_text(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,59 @@
+"""Texts with a prompt to tokens: special tokens are parsed in the prompt, which is the model's, never in the text."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from tokenizers import Encoding, Tokenizer
+
+
+class PromptedText:
+    """Encoder of `prompt + text` for one prompt."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: str) -> None:
+        """`tokenizer` reads special tokens as plain characters."""
+        added = tokenizer.get_added_tokens_decoder()
+        self._specials = {number: token.content for number, token in added.items() if token.special}
+        self._plain = tokenizer
+        self._prompt = prompt
+        self._parsing: Tokenizer | None = None
+        if any(content in prompt for content in self._specials.values()):
+            self._parsing = copy.deepcopy(tokenizer)
+            self._parsing.encode_special_tokens = False
+            self._head = self._end_of_last_special(self._parsing)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
+        """Tokenize texts that begin with the prompt."""
+        if self._parsing is None:
+            return self._plain.encode_batch(texts)
+        found = self._parsing.encode_batch(texts)
+        return [
+            self._joined(text) if self._parses_text(encoding) else encoding
+            for text, encoding in zip(texts, found, strict=True)
+        ]
+
+    def encode(self, text: str) -> Encoding:
+        """Tokenize a text that begins with the prompt."""
+        return self._plain.encode(text) if self._parsing is None else self.encode_batch([text])[0]
+
+    def _end_of_last_special(self, parsing: Tokenizer) -> int:
+        prompt = parsing.encode(self._prompt, add_special_tokens=False)
+        ends = [end for number, (_, end) in zip(prompt.ids, prompt.offsets, strict=True) if number in self._specials]
+        return max(ends, default=0)
+
+    def _parses_text(self, encoding: Encoding) -> bool:
+        """True if a special token is spelled by the text, or by the end of the prompt and the text together."""
+        return any(
+            number in self._specials and not added and self._specials[number] not in self._prompt[start:]
+            for number, added, (start, _) in zip(
+                encoding.ids, encoding.special_tokens_mask, encoding.offsets, strict=True
+            )
+        )
+
+    def _joined(self, text: str) -> Encoding:
+        """The prompt up to its last special token, parsed, and the rest as plain characters."""
+        assert self._parsing is not None
+        head = self._parsing.encode(text[: self._head], add_special_tokens=False)
+        rest = self._plain.encode(text[self._head :], add_special_tokens=False)
+        return self._plain.post_process(Encoding.merge([head, rest], True))

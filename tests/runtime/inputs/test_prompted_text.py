@@ -1,0 +1,98 @@
+"""Special tokens: parsed in a prompt, as a plain tokenizer parses them; characters in a text."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from embedpack.inputs.prompted_text import PromptedText
+
+SPECIALS = ("<s>", "</s>", "[Q]", "<|im_start|>")
+PIECES = ("cat", "Roof", " ", "  ", "\n", "<", "|", ">", "im_start", "[", "Q", "]", "é", ".", "/s")
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
+HOSTILE = st.lists(st.sampled_from([*PIECES, *SPECIALS]), max_size=8).map("".join)
+PROMPTS = st.lists(st.sampled_from([*SPECIALS, "query", ": ", " ", "\n", "[", "<|"]), max_size=5).map("".join)
+
+
+def word_piece() -> Tokenizer:
+    letters = [chr(code) for code in range(33, 127)]
+    words = ["[UNK]", *letters, *(f"##{letter}" for letter in letters), "cat", "roof", "query"]
+    tokenizer = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def byte_level() -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pairs = [("c", "a"), ("ca", "t"), ("Ġ", "c"), ("i", "m"), ("<", "|")]
+    words = [*alphabet, *("".join(pair) for pair in pairs)]
+    tokenizer = Tokenizer(models.BPE({word: number for number, word in enumerate(words)}, pairs))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def unigram() -> Tokenizer:
+    letters = [(chr(code), -10.0) for code in range(33, 127)]
+    words = [("<unk>", 0.0), ("▁", -3.0), ("▁cat", -4.0), ("cat", -6.0), ("▁Roof", -4.0), *letters]
+    tokenizer = Tokenizer(models.Unigram(words, unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return tokenizer
+
+
+def make(kind: str) -> Tokenizer:
+    tokenizer = {"word piece": word_piece, "byte level": byte_level, "unigram": unigram}[kind]()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
+    end = tokenizer.token_to_id("</s>")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", end)])
+    tokenizer.enable_truncation(40)
+    return tokenizer
+
+
+TOKENIZERS = {kind: make(kind) for kind in ("word piece", "byte level", "unigram")}
+
+
+def encoder(kind: str, prompt: str) -> PromptedText:
+    protecting = copy.deepcopy(TOKENIZERS[kind])
+    protecting.encode_special_tokens = True
+    return PromptedText(protecting, prompt)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(prompt=PROMPTS, text=TEXTS)
+def test_ids_are_those_of_a_tokenizer_that_parses_everything(kind: str, prompt: str, text: str) -> None:
+    whole = prompt + text
+    if any(whole.count(token) != prompt.count(token) for token in SPECIALS):
+        return  # spelled by prompt and text together
+    assert encoder(kind, prompt).encode(whole).ids == TOKENIZERS[kind].encode(whole).ids
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(prompt=PROMPTS, text=HOSTILE)
+def test_a_text_has_no_special_tokens(kind: str, prompt: str, text: str) -> None:
+    found = encoder(kind, prompt).encode(prompt + text).ids
+    specials = {TOKENIZERS[kind].token_to_id(token) for token in SPECIALS}
+    of_prompt = [token for token in TOKENIZERS[kind].encode(prompt).ids if token in specials]
+    assert [token for token in found if token in specials] == of_prompt
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(prompt=PROMPTS, texts=st.lists(HOSTILE, min_size=1, max_size=4))
+def test_a_batch_is_its_texts(kind: str, prompt: str, texts: list[str]) -> None:
+    shared = encoder(kind, prompt)
+    batch = shared.encode_batch([prompt + text for text in texts])
+    assert [found.ids for found in batch] == [shared.encode(prompt + text).ids for text in texts]
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_long_text_after_special_tokens_is_cut_at_the_limit(kind: str) -> None:
+    for text in ("cat " * 60, "cat </s> " * 60):
+        found = encoder(kind, "[Q]").encode("[Q]" + text)
+        assert len(found.ids) == 40
+        assert found.overflowing
+        assert (found.ids[0], found.ids[-1]) == tuple(TOKENIZERS[kind].token_to_id(token) for token in ("[Q]", "</s>"))
