@@ -221,8 +221,23 @@ def test_vector_without_a_direction_is_refused(fp32: Embedder, precision: str, v
     with mock.patch.object(GraphSession, "run", autospec=True, side_effect=run), pytest.raises(PackError) as caught:
         fp32.encode(["a cat", "a cat"], precision=precision)
     folder = fp32.pack.folder
-    expected = f"{folder}: default-fp32 computed a vector that is zero or not finite; run: embedpack verify {folder}"
+    problem = "default-fp32 computed a vector that is zero, not finite or not of length 1"
+    expected = f"{folder}: {problem}; run: embedpack verify {folder}"
     assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("factor", [0.99, 2.0, 1e6])
+@pytest.mark.parametrize("precision", ["float32", "float16", "binary"])
+def test_vector_of_another_length_is_refused(fp32: Embedder, precision: str, factor: float) -> None:
+    def run(*arguments: Any, **options: Any) -> Any:
+        return [array * np.float32(factor) for array in original(*arguments, **options)]
+
+    original = GraphSession.run
+    with (
+        mock.patch.object(GraphSession, "run", autospec=True, side_effect=run),
+        pytest.raises(PackError, match="not of length 1"),
+    ):
+        fp32.encode("a cat", precision=precision)
 
 
 def test_codebook_that_was_changed(pack: Path) -> None:

@@ -18,6 +18,7 @@ from embedpack.engine.call_stats import CallStats
 from embedpack.engine.memory_plan import batch_bytes
 from embedpack.engine.options import EncodeOptions
 from embedpack.engine.ordered_threads import run_ordered
+from embedpack.engine.output_check import OutputCheck, check_array
 from embedpack.engine.session import Adapter, Array, Feeds, GraphSession
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import InputError, ItemError
@@ -26,7 +27,7 @@ from embedpack.inputs.batching import token_budget_batches, windows
 from embedpack.inputs.items import NO_INPUTS, Item
 from embedpack.inputs.patches import ImagePatches
 from embedpack.inputs.processor import ModelInput, Processor
-from embedpack.inputs.vision_layout import vision_feeds
+from embedpack.inputs.vision_layout import token_grid, vision_feeds
 from embedpack.pack.graph_io import IMAGE_EMBEDS
 from embedpack.vectors.token_pooling import pool_rows
 
@@ -84,15 +85,17 @@ class Encoder:
         self,
         text: LoadedGraph,
         processor: Processor,
+        outputs: OutputCheck,
         vision: Callable[[], GraphSession] | None = None,
         adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
         """Put the parts of a variant together.
 
-        `vision` opens the vision graph; None: the pack reads texts only. `adapters` of a switchable variant are by
-        task.
+        `outputs` checks what the text graph returns. `vision` opens the vision graph; None: the pack reads texts only.
+        `adapters` of a switchable variant are by task.
         """
         self._text = text
+        self._output_check = outputs
         self._vision = vision
         self._adapters = adapters or {}
         self.processor = processor
@@ -150,6 +153,7 @@ class Encoder:
         for large, batches in groupby(self.batches(items, options, stats), lambda batch: batch.tokens > limit):
             run = self._one_by_one if large else self._concurrently
             for batch, values in run(batches, output, adapter):
+                self._output_check.check(output, values, len(batch.rows), batch.longest)
                 yield batch, values
                 if stats is not None:
                     stats.advance(len(batch.rows), sum(stats.work_of(items[row]) for row in batch.rows))
@@ -197,6 +201,8 @@ class Encoder:
         assert self._vision is not None
         assert self.processor.image is not None
         (embeds,) = self._vision().run([IMAGE_EMBEDS], vision_feeds(image, self.processor.image))
+        rows, columns = token_grid(image, self.processor.image)
+        check_array(IMAGE_EMBEDS, embeds, [rows * columns, self.processor.hidden], np.float32)
         return embeds
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from embedpack.engine.encoder import TOKEN_BUDGET, Encoder, LoadedGraph
 from embedpack.engine.graph_check import check_graph
 from embedpack.engine.memory_plan import check_load
+from embedpack.engine.output_check import OutputCheck
 from embedpack.engine.prepared import Identity, PreparedGraph, find_prepared, read_prepared
 from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
 from embedpack.engine.weight_sizes import WeightSizes, read_weight_sizes
@@ -135,7 +136,7 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None 
         # Opened at the first image: it is large, and not needed for texts.
         vision = functools.cache(lambda: PackGraph.of(pack, image_graph).open(threads, cache).session)
     text = PackGraph.of(pack, variant).open(threads, cache)
-    return Encoder(text, processor, vision, open_adapters(pack, variant))
+    return Encoder(text, processor, OutputCheck.of(pack.manifest), vision, open_adapters(pack, variant))
 
 
 @functools.cache

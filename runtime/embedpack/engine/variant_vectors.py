@@ -21,6 +21,7 @@ from embedpack.vectors.codes import (
     Codes,
     DirectionError,
     Precision,
+    check_unit,
     check_vectors,
     code_width,
     is_low_bit,
@@ -138,16 +139,18 @@ class VariantVectors:
     ) -> Codes:
         """Convert graph output to a precision with a scale or a codebook; `first` is the number of its first row.
 
-        PackError if a vector has no direction, as every text and image has one.
+        PackError if a vector has no direction, as every text and image has one, or is float32 and not of length 1.
         """
         try:
+            if values.dtype == np.float32:
+                check_unit(values, first)
             if quantizer is not None:
                 return quantize(values, precision, quantizer, first)
             check_vectors(values, first)
         except DirectionError as cause:
             folder = self._variant.pack.folder
             raise PackError(
-                f"{folder}: {self._variant.name} computed a vector that is zero or not finite; "
+                f"{folder}: {self._variant.name} computed a vector that is zero, not finite or not of length 1; "
                 f"run: embedpack verify {folder}"
             ) from cause
         return values

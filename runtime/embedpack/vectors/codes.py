@@ -40,6 +40,8 @@ DTYPES: dict[Precision, type[np.generic]] = {
 
 # Shorter vectors are not normalized to length 1.
 MIN_LENGTH = np.float32(1e-12)
+# Largest difference of the length of a vector of a graph from 1; rounding alone gives 1e-6.
+UNIT_TOLERANCE = np.float32(1e-3)
 
 Codes = npt.NDArray[Any]
 
@@ -96,6 +98,13 @@ class DirectionError(InputError):
 def check_vectors(vectors: Codes, first: int = 0) -> None:
     """Raise DirectionError if a vector of [n, d] has no direction; `first` is the number of the first one."""
     _check_lengths(_lengths(vectors.astype(np.float32, copy=False)), first)
+
+
+def check_unit(vectors: Float32, first: int = 0) -> None:
+    """Raise DirectionError if a vector of [n, d] has not the length 1; `first` is the number of the first one."""
+    usable = np.abs(_lengths(vectors) - 1) <= UNIT_TOLERANCE  # false for NaN
+    if not usable.all():
+        raise DirectionError(first + int(np.argmin(usable)))
 
 
 def _lengths(vectors: Float32) -> npt.NDArray[Any]:

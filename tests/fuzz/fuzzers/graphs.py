@@ -75,7 +75,7 @@ def _change_attribute(graph: onnx.GraphProto, rng: random.Random) -> None:
 def _change_constant(graph: onnx.GraphProto, rng: random.Random) -> None:
     tensor = rng.choice([each for each in graph.initializer if not each.external_data])
     values = numpy_helper.to_array(tensor).copy()
-    values.reshape(-1)[: rng.randint(1, 4)] = rng.choice((0, 1, -1, 100))
+    values.reshape(-1)[: rng.randint(1, 4)] = np.array(rng.choice((0, 1, -1, 100))).astype(values.dtype)
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 

@@ -138,7 +138,9 @@ def test_vectors_that_are_not_finite_are_blamed_on_the_pack(
     replace_file("weights/shared.bin", b"\xff" * size)
     model = Embedder(pack, weights="fp32", threads=1)
     message = refusal(pack, lambda: model.encode("a cat", precision=precision))
-    expected = "PACK: default-fp32 computed a vector that is zero or not finite; run: embedpack verify PACK"
+    expected = (
+        "PACK: default-fp32 computed a vector that is zero, not finite or not of length 1; run: embedpack verify PACK"
+    )
     assert message == expected
 
 

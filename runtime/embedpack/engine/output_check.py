@@ -1,0 +1,50 @@
+"""Check of the arrays that graphs return; `embedpack.pack.graph_io` defines their shapes and dtypes.
+
+onnxruntime does not compare them with the graph. An array of another shape could be taken for that of other inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from embedpack.engine.session import Array
+from embedpack.errors import PackError
+from embedpack.pack.graph_io import TOKEN_EMBEDDINGS, binary_output, int8_output
+from embedpack.pack.manifest import Manifest
+
+INT8, BINARY = int8_output(""), binary_output("")
+
+
+@dataclass(frozen=True)
+class OutputCheck:
+    """Dimensions of the outputs of a pack; `token` None: there are no multi-vectors."""
+
+    single: int
+    token: int | None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> OutputCheck:
+        """Dimensions in a manifest."""
+        return cls(manifest.dimensions, manifest.multi_vector_dimensions)
+
+    def check(self, output: str, values: Array, inputs: int, tokens: int) -> None:
+        """Raise PackError unless an output of a batch of `inputs`, padded to `tokens`, has its shape and dtype."""
+        of_tokens = output.startswith(TOKEN_EMBEDDINGS)
+        rows, dimensions = ([inputs, tokens], self.token) if of_tokens else ([inputs], self.single)
+        assert dimensions is not None, output
+        if output.endswith(BINARY):
+            check_array(output, values, [*rows, dimensions // 8], np.uint8)
+        else:
+            check_array(output, values, [*rows, dimensions], np.int8 if output.endswith(INT8) else np.float32)
+
+
+def check_array(output: str, values: Array, shape: Sequence[int], dtype: type[np.generic]) -> None:
+    """Raise PackError unless an output has this shape and dtype."""
+    if list(values.shape) != list(shape) or values.dtype != dtype:
+        raise PackError(
+            f"the graph's {output} is {values.dtype} {list(values.shape)}, expected {np.dtype(dtype)} {list(shape)}; "
+            "do not use this pack"
+        )
