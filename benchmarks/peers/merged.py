@@ -59,6 +59,7 @@ def merge(job: MergeJob) -> None:
 
 def _merge(job: MergeJob) -> None:
     from embedpack_export.reference.torch.loading import load_model
+    from embedpack_export.reference.torch.own_reading import TextIds
     from embedpack_export.reference.torch.text_model import TextModel
 
     adapters = {task: Path(folder) for task, folder in job.adapters.items()}
@@ -69,7 +70,7 @@ def _merge(job: MergeJob) -> None:
             f"{job.fingerprint[:12]}, theirs {plan.source.fingerprint[:12]}; pass the files that it was exported from"
         )
     model = load_model(plan, job.task)
-    reference = TextModel(model, TextTokenizer(plan.tokenizer_json, plan.max_tokens), plan.pooling)
+    reference = TextModel(model, TextIds(plan, job.task), plan.pooling)
     for inputs, vectors in job.vectors.items():
         np.save(vectors, reference.encode(read_inputs(inputs).texts))
     Path(job.calibration).write_bytes(msgspec.json.encode(_calibration(plan)))

@@ -44,14 +44,14 @@ def export(settings: ExportSettings) -> Manifest:
         The manifest of the pack.
 
     Raises:
-        CheckpointError: the checkpoint or an adapter cannot be exported.
+        CheckpointError: the checkpoint or an adapter cannot be exported, or its own libraries read texts otherwise.
         InputError, CapacityError: the pack cannot be written.
         AccuracyError: a variant loses more than its budget.
         MissingExtraError: the packages of the reference in the settings are not installed.
     """
     check_output(settings.output, overwrite=settings.overwrite)
     plan = make_plan(settings)
-    choice = choose_reference(plan, settings.reference)
+    choice = choose_reference(plan, settings)
     with new_pack(settings.output, overwrite=settings.overwrite) as new:
         pack = PackBuilder(new.folder, new.scratch, settings.weights)
         images = _write_vision(plan, pack)

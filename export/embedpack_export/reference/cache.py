@@ -26,7 +26,7 @@ from embedpack.vectors.multi_embeddings import offsets_of
 from embedpack_export.reference.protocol import Input
 
 # Part of every digest; its number is raised when the reference itself is changed.
-FORMAT = "embedpack-reference-1"
+FORMAT = "embedpack-reference-2"
 
 logger = logging.getLogger("embedpack")
 

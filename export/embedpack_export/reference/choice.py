@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from embedpack.errors import CapacityError, CheckpointError, EmbedpackError, InputError, MissingExtraError
 from embedpack.host.memory import MEGABYTE, available_memory
 from embedpack_export.planning.plan import ExportPlan
-from embedpack_export.planning.settings import ReferenceKind
+from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.protocol import Reference
+from embedpack_export.reference.reading_check import check_reading
 from embedpack_export.reference.recorded import RecordedReference
 from embedpack_export.reference.torch.by_family import reads_images
 from embedpack_export.reference.torch_reference import TORCH_PACKAGES, TorchReference
@@ -47,26 +48,26 @@ class ReferenceChoice:
         return ChosenReference(self.torch or fp32_graph, fp32_graph, self.notes)
 
 
-def choose_reference(plan: ExportPlan, kind: ReferenceKind | None) -> ReferenceChoice:
+def choose_reference(plan: ExportPlan, settings: ExportSettings) -> ReferenceChoice:
     """Choose torch, or the fp32 graph if torch cannot compute this model; log the choice and its reason.
 
-    `kind` is the only choice; None: either.
-
     Raises:
-        MissingExtraError, InputError: `kind` is "torch", which is not installed or cannot compute this model.
-        CheckpointError: `kind` is "torch", and transformers or PEFT refuses the checkpoint or an adapter.
+        MissingExtraError, InputError: the settings ask for torch, which is not installed or cannot compute this model.
+        CheckpointError: the model's own libraries read texts otherwise; or the settings ask for torch, and transformers
+            or PEFT refuses the checkpoint or an adapter.
     """
-    if kind == "fp32 graph":
-        return ReferenceChoice(None, ())
+    notes = check_reading(plan, settings)
+    if settings.reference == "fp32 graph":
+        return ReferenceChoice(None, notes)
     torch = TorchReference(plan)
     obstacle = _obstacle(plan) or _refusal(torch, plan)
     if obstacle is None:
         logger.info("reference: torch with unmerged adapters")
-        return ReferenceChoice(torch, ())
-    if kind == "torch":
+        return ReferenceChoice(torch, notes)
+    if settings.reference == "torch":
         raise obstacle
     logger.warning("reference: the fp32 graph, not torch: %s", obstacle)
-    return ReferenceChoice(None, (f"The reference is not torch: {obstacle}.",))
+    return ReferenceChoice(None, (f"The reference is not torch: {obstacle}.", *notes))
 
 
 def _obstacle(plan: ExportPlan) -> EmbedpackError | None:

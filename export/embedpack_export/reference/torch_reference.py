@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from embedpack.errors import CapacityError, CheckpointError, EmbedpackError
 from embedpack.pack.manifest import Pooling
@@ -14,7 +15,7 @@ from embedpack_export.reference.cache import CacheKey, ReferenceCache
 from embedpack_export.reference.protocol import Input
 from embedpack_export.reference.torch.by_family import TorchModel, open_torch_model
 
-TORCH_PACKAGES: tuple[str, ...] = ("torch", "transformers", "peft")
+TORCH_PACKAGES: tuple[str, ...] = ("torch", "transformers", "peft", "sentence_transformers")
 # Characters of an error of another library that are quoted.
 MAX_REASON = 300
 
@@ -41,7 +42,7 @@ class TorchReference:
         """Single vectors, float32 [inputs, dimensions]."""
 
         def compute() -> Float32:
-            with self._library_errors():
+            with library_errors(self._source.checkpoint.folder):
                 return self._model(task, pooling).encode(inputs, prompt)
 
         if self._cache is None or task is None or pooling is not None:
@@ -52,7 +53,7 @@ class TorchReference:
         """Multi-vectors, for each input float32 [tokens, dimensions]."""
 
         def compute() -> list[Float32]:
-            with self._library_errors():
+            with library_errors(self._source.checkpoint.folder):
                 return self._model(task).encode_multi(inputs, prompt)
 
         if self._cache is None or task is None:
@@ -70,18 +71,18 @@ class TorchReference:
             self._loaded = (task, pooling), open_torch_model(self._source, task, pooling)
         return self._loaded[1]
 
-    @contextmanager
-    def _library_errors(self) -> Iterator[None]:
-        """Turn whatever transformers, PEFT and torch raise into errors of one line."""
-        folder = self._source.checkpoint.folder
-        try:
-            yield
-        except EmbedpackError:
-            raise
-        except MemoryError as cause:
-            raise CapacityError(f"{folder}: the torch reference does not fit the memory; free some") from cause
-        except Exception as cause:  # their errors have no common class
-            reason = " ".join(str(cause).split())[:MAX_REASON]
-            raise CheckpointError(
-                f"{folder}: transformers or PEFT fails at it with {type(cause).__name__}: {reason}"
-            ) from cause
+
+@contextmanager
+def library_errors(folder: Path) -> Iterator[None]:
+    """Turn whatever transformers, PEFT and torch raise about the model in a folder into errors of one line."""
+    try:
+        yield
+    except EmbedpackError:
+        raise
+    except MemoryError as cause:
+        raise CapacityError(f"{folder}: the torch reference does not fit the memory; free some") from cause
+    except Exception as cause:  # their errors have no common class
+        reason = " ".join(str(cause).split())[:MAX_REASON]
+        raise CheckpointError(
+            f"{folder}: transformers or PEFT fails at it with {type(cause).__name__}: {reason}"
+        ) from cause

@@ -46,6 +46,7 @@ def _load_backbone(source: ModelSource) -> torch.nn.Module:
         dtype=torch.float32,
         attn_implementation="eager",
         local_files_only=True,
+        trust_remote_code=False,
         use_safetensors=True,
         output_loading_info=True,
     )

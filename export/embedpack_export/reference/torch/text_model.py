@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import InputError, MissingExtraError, unknown
 from embedpack.inputs.items import check_text
-from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.manifest import Pooling
 from embedpack.progress import Progress
 from embedpack.vectors.arrays import Float32
@@ -22,11 +22,14 @@ try:
     import torch
 
     from embedpack_export.reference.torch.loading import load_model
+    from embedpack_export.reference.torch.own_reading import TextIds
 except ModuleNotFoundError as cause:
     if cause.name not in ("torch", "transformers", "peft"):
         raise
     raise MissingExtraError("reference", cause.name) from cause
 
+# Token ids int64 [tokens] of each text under a prompt.
+ReadTexts: TypeAlias = Callable[[Sequence[str], str], list[npt.NDArray[np.int64]]]
 # Tokens of texts that run together: bounds the memory. Only texts of equal length do, so nothing is padded.
 TOKEN_BUDGET = 2048
 
@@ -34,11 +37,12 @@ TOKEN_BUDGET = 2048
 class TextModel:
     """Model for texts in full precision: nothing merged, nothing quantized, nothing padded."""
 
-    def __init__(self, model: torch.nn.Module, tokenizer: TextTokenizer, pooling: Pooling) -> None:
+    def __init__(self, model: torch.nn.Module, read: ReadTexts, pooling: Pooling) -> None:
+        """`read` returns the token ids of each text under a prompt."""
         self._model = model
         # PEFT's wrapper forwards attributes to the model inside.
         self._projector = getattr(model, PROJECTOR, None)
-        self._tokenizer = tokenizer
+        self._read = read
         self._pooling = pooling
 
     @classmethod
@@ -51,8 +55,7 @@ class TextModel:
         """
         if task is not None and task not in source.tasks:
             raise InputError(unknown("task", task, source.tasks))
-        tokenizer = TextTokenizer(source.tokenizer_json, source.max_tokens)
-        return cls(load_model(source, task), tokenizer, pooling or source.pooling)
+        return cls(load_model(source, task), TextIds(source, task), pooling or source.pooling)
 
     def encode(self, inputs: Sequence[Input], prompt: str = "") -> Float32:
         """Unit vectors of `prompt + text`, float32 [texts, dimensions]; long texts are cut as the pack cuts them.
@@ -84,7 +87,7 @@ class TextModel:
     def _run(self, texts: Sequence[str], prompt: str, head: Callable[[torch.Tensor], Float32]) -> list[Float32]:
         """Apply a head to the last hidden states of each text."""
         checked = [check_text(text, number) for number, text in enumerate(texts)]
-        tokens = [item.ids for item in self._tokenizer.encode(checked, prompt)]
+        tokens = self._read(checked, prompt)
         if not tokens:
             raise InputError("no texts: the list is empty")
         vectors: dict[int, Float32] = {}

@@ -1,0 +1,181 @@
+"""Reading of texts by the libraries of a model: transformers' tokenizer, under the rules of sentence-transformers.
+
+Nothing here knows how embedpack reads these files, so that a difference is found. The files of an adapter replace those
+of the checkpoint of the same name, as a training run saves them next to the adapter.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from transformers import AutoTokenizer
+
+from embedpack_export.planning.model_source import ModelSource
+from embedpack_export.reference.torch.loading import quiet
+from embedpack_export.sources.checkpoint import read_json
+from embedpack_export.sources.files import check_file
+
+# Adapters would be loaded as well.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "adapters")
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".index.json")
+MODULES = "modules.json"
+
+
+@dataclass(frozen=True)
+class OwnPrompts:
+    """Prompts of a SentenceTransformer; none for a model without its files."""
+
+    texts: Mapping[str, str]
+    default: str | None
+
+
+class OwnReading(Protocol):
+    """Texts of one task to token ids.
+
+    Attributes:
+        library: name of the library that reads, for messages.
+        max_tokens: limit of a text in tokens, special tokens included; may be set.
+        prompts: prompts in the files.
+        special: tokens that are parsed in a text.
+    """
+
+    library: str
+    max_tokens: int
+    prompts: OwnPrompts
+    special: frozenset[str]
+
+    def ids(self, text: str, prompt: str) -> npt.NDArray[np.int64]:
+        """Token ids of a text under a prompt, int64 [tokens]."""
+
+    def pieces(self, ids: npt.NDArray[np.int64]) -> list[str]:
+        """Pieces of text with these ids, as the vocabulary spells them."""
+
+
+def open_reading(source: ModelSource, task: str | None) -> OwnReading:
+    """Open the tokenizer of a task, by sentence-transformers if the model has its files, else by transformers.
+
+    Raises whatever these libraries raise.
+    """
+    plan = None if task is None else source.tasks[task]
+    adapter = None if plan is None or plan.adapter is None else plan.adapter.folder
+    with _joined(source.checkpoint.folder, adapter) as folder, quiet():
+        reading = _SentenceTransformersReading(folder) if _has_plain_modules(folder) else _TokenizerReading(folder)
+    reading.max_tokens = min(reading.max_tokens, source.model.max_tokens)
+    return reading
+
+
+class _TokenizerReading:
+    """transformers' AutoTokenizer."""
+
+    library = "transformers"
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self.max_tokens: int = self._tokenizer.model_max_length
+        self.prompts = OwnPrompts({}, None)
+        self.special = _parsed_tokens(self._tokenizer)
+
+    def ids(self, text: str, prompt: str) -> npt.NDArray[np.int64]:
+        encoded = self._tokenizer(prompt + text, truncation=True, max_length=self.max_tokens)
+        return np.array(encoded["input_ids"], np.int64)
+
+    def pieces(self, ids: npt.NDArray[np.int64]) -> list[str]:
+        return [str(piece) for piece in self._tokenizer.convert_ids_to_tokens(ids.tolist())]
+
+
+class _SentenceTransformersReading:
+    """A SentenceTransformer, whose weights are not loaded."""
+
+    library = "sentence-transformers"
+
+    def __init__(self, folder: Path) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        self._model: Any = SentenceTransformer(
+            str(folder),
+            device="cpu",
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"device_map": "meta", "use_safetensors": True},
+        )
+        self.prompts = OwnPrompts(dict(self._model.prompts), self._model.default_prompt_name)
+        self.special = _parsed_tokens(self._model.tokenizer)
+
+    @property
+    def max_tokens(self) -> int:
+        """The limit of the first module."""
+        limit: int = self._model.max_seq_length
+        return limit
+
+    @max_tokens.setter
+    def max_tokens(self, value: int) -> None:
+        self._model.max_seq_length = value
+
+    def ids(self, text: str, prompt: str) -> npt.NDArray[np.int64]:
+        # One text at a time: nothing is padded, so that models without a padding token are read too.
+        features = self._model.preprocess(
+            [text], prompt=prompt or None, processing_kwargs={"text": {"padding": False}}
+        )
+        ids: npt.NDArray[np.int64] = features["input_ids"][0].numpy()
+        return ids
+
+    def pieces(self, ids: npt.NDArray[np.int64]) -> list[str]:
+        return [str(piece) for piece in self._model.tokenizer.convert_ids_to_tokens(ids.tolist())]
+
+
+def _parsed_tokens(tokenizer: Any) -> frozenset[str]:
+    """Tokens that are found in a text before it is split into words."""
+    return frozenset(map(str, tokenizer.all_special_tokens)) | frozenset(tokenizer.get_added_vocab())
+
+
+def _has_plain_modules(folder: Path) -> bool:
+    """True if a folder is that of a SentenceTransformer without code of its own."""
+    if not (folder / MODULES).exists():
+        return False
+    return all(
+        str(module.get("type", "")).startswith("sentence_transformers.")
+        for module in read_json(folder / MODULES, list[dict[str, Any]])
+    )
+
+
+@contextmanager
+def _joined(checkpoint: Path, adapter: Path | None) -> Iterator[Path]:
+    """Temporary folder of links to the files of a checkpoint, and of an adapter in place of those of the same name."""
+    with tempfile.TemporaryDirectory(prefix="embedpack-") as name:
+        folder = Path(name)
+        for source in (checkpoint, *([] if adapter is None else [adapter])):
+            for path in sorted(source.iterdir()):
+                is_weights = path.name.endswith(WEIGHTS)
+                if path.name in ADAPTER_FILES or (is_weights and source != checkpoint):
+                    continue
+                if path.is_file():
+                    check_file(path, source)
+                (folder / path.name).unlink(missing_ok=True)
+                (folder / path.name).symlink_to(path.resolve())
+        yield folder
+
+
+class TextIds:
+    """Token ids of the texts of one task; those that spell special tokens are read as the pack reads them: as text."""
+
+    def __init__(self, source: ModelSource, task: str | None) -> None:
+        """Open the tokenizer of the task, with the length limit of the source."""
+        self._reading = open_reading(source, task)
+        self._reading.max_tokens = source.max_tokens
+        self._processor = source.processor
+
+    def __call__(self, texts: Sequence[str], prompt: str) -> list[npt.NDArray[np.int64]]:
+        """Token ids of each text under a prompt, int64 [tokens]."""
+        return [self._ids(text, prompt) for text in texts]
+
+    def _ids(self, text: str, prompt: str) -> npt.NDArray[np.int64]:
+        if any(token in text or token in prompt for token in self._reading.special):
+            return self._processor.process(self._processor.items([text]), prompt)[0].ids
+        return self._reading.ids(text, prompt)
