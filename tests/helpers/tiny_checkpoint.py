@@ -98,6 +98,12 @@ def make_checkpoint(folder: Path, model_type: str = "bert", *, seed: int = 7, **
             "default_prompt_name": None,
             "matryoshka_dims": [8, 16, 32],
         },
+        # transformers builds the tokenizer of its own class for a model_type otherwise, from another vocabulary.
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "pad_token": FAMILIES[model_type].specials[config["pad_token_id"]],
+            "unk_token": FAMILIES[model_type].unknown,
+        },
     }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=1))

@@ -31,7 +31,12 @@ Ids = npt.NDArray[np.int64]
 MAX_TEXTS = 200
 MAX_PROMPTED_TEXTS = 8
 # Capital letters, spaces, line ends, accents, other scripts: where tokenizers have options.
-PROBES = ("Capital and SMALL Letters", "  two  spaces, and some   around  ", "naïve café — “quotes”, 数字 42", "a\nb\tc")
+PROBES = (
+    "Capital and SMALL Letters",
+    "  two  spaces, and some   around  ",
+    "naïve café — “quotes”, 数字 42",
+    "a\nb\tc",
+)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import MAX_LOSS, ReferenceKind
 from embedpack_export.reference.choice import TRIAL_TEXT
 from embedpack_export.reference.protocol import Input
-from embedpack_export.reference.torch_reference import TorchReference
+from embedpack_export.reference.torch_reference import TorchReference, library_errors
 from embedpack_export.sources.lora_config import LoraConfig
 from tests.helpers.accuracy_check import checked_export, judged_by_torch, many_texts
 from tests.helpers.exports import TEXTS, calibration_file, edit_json, exactly, quick, tree
@@ -470,7 +470,7 @@ class OutOfMemoryReference(TorchReference):
     ) -> Float32:
         if list(inputs) == [TRIAL_TEXT]:
             return super().single(task, inputs, prompt, pooling)
-        with self._library_errors():
+        with library_errors(Path("toy")):
             raise RuntimeError("not enough memory:\n you tried to allocate 7 bytes")
 
 

@@ -100,12 +100,12 @@ class _SentenceTransformersReading:
 
         self._model: Any = SentenceTransformer(
             str(folder),
-            device="cpu",
             local_files_only=True,
             trust_remote_code=False,
             model_kwargs={"device_map": "meta", "use_safetensors": True},
         )
-        self.prompts = OwnPrompts(dict(self._model.prompts), self._model.default_prompt_name)
+        prompts = {name: text or "" for name, text in self._model.prompts.items()}
+        self.prompts = OwnPrompts(prompts, self._model.default_prompt_name)
         self.special = _parsed_tokens(self._model.tokenizer)
 
     @property
@@ -120,9 +120,7 @@ class _SentenceTransformersReading:
 
     def ids(self, text: str, prompt: str) -> npt.NDArray[np.int64]:
         # One text at a time: nothing is padded, so that models without a padding token are read too.
-        features = self._model.preprocess(
-            [text], prompt=prompt or None, processing_kwargs={"text": {"padding": False}}
-        )
+        features = self._model.preprocess([text], prompt=prompt or None, processing_kwargs={"text": {"padding": False}})
         ids: npt.NDArray[np.int64] = features["input_ids"][0].numpy()
         return ids
 
@@ -141,7 +139,7 @@ def _has_plain_modules(folder: Path) -> bool:
         return False
     return all(
         str(module.get("type", "")).startswith("sentence_transformers.")
-        for module in read_json(folder / MODULES, list[dict[str, Any]])
+        for module in read_json((folder / MODULES).resolve(), list[dict[str, Any]])
     )
 
 
