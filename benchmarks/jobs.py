@@ -1,6 +1,6 @@
 """Jobs of worker processes: `python -m benchmarks.jobs MODULE:FUNCTION JOB` prints the function's result as JSON.
 
-Needs nothing but msgspec: peers' environments import it, and so do cold starts.
+Depends on msgspec only, since the environments of other programs import it, and it must not slow cold starts.
 """
 
 from __future__ import annotations

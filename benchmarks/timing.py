@@ -1,4 +1,7 @@
-"""Time and memory of a process. Needs nothing but Python: peers' environments import it, and so do cold starts."""
+"""Time and memory of a process.
+
+Depends on Python only, since the environments of other programs import it, and it must not slow cold starts.
+"""
 
 from __future__ import annotations
 

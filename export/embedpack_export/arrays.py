@@ -65,5 +65,8 @@ class Matrix:
         with np.errstate(all="ignore"):  # non-finite values are refused just below
             rows = self.read(index)
         if not np.isfinite(rows).all():
-            raise CheckpointError(f"{self.name}: merged weights are not finite in rows {place}")
+            raise CheckpointError(
+                f"{self.name}: merged weights are not finite in rows {place}; "
+                "the checkpoint or the adapter is damaged: download it again"
+            )
         return rows

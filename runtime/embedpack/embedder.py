@@ -35,7 +35,7 @@ class Embedder:
     Attributes:
         pack: the opened pack with its manifest.
         variant: name of the loaded variant, e.g. "retrieval-int8".
-        task: its task; of a switchable variant the default of calls that name none, or None.
+        task: task of a merged variant; default task of a switchable one, or None.
     """
 
     @memory_errors()
@@ -196,9 +196,9 @@ class Embedder:
     ) -> Iterator[Embeddings]:
         """Encode more texts and images than fit the memory as single vectors, part by part in their order.
 
-        Args: as of `encode`. `inputs` is any iterable of texts and images; `task` is one for all of them. `batch_size`
-            is the largest number of items that are held at a time, and of a part. Large parts are faster: texts of
-            similar length are computed together. Parts of images are short in any case.
+        Arguments as in `encode`, except: `inputs` is any iterable of texts and images; `task` is one for all of them.
+        `batch_size` is the largest number of items that are held at a time, and of a part. Large parts are faster:
+        texts of similar length are computed together. Parts of images are short in any case.
 
         Raises:
             InputError, CapacityError: as `encode`; options are checked at once, items when they are taken.
@@ -235,8 +235,8 @@ class Embedder:
     ) -> MultiEmbeddings:
         """Encode texts and images as multi-vectors: one vector for every token, those of the prompt included.
 
-        Args: as of `encode`. There is no truncation. `pool_factor`: of documents, 2 keeps about half as many vectors,
-        4 a quarter; special tokens keep their own, and short texts lose fewer.
+        Arguments as in `encode`, without truncation. `pool_factor`: token pooling of documents; 2 keeps about
+        half as many vectors, 4 a quarter; special tokens keep their own, and short texts lose fewer.
 
         Raises:
             InputError: an input or an option cannot be used, or the pack has no multi-vectors.

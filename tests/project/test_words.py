@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(path for folder in ("runtime", "export", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+FOLDERS = ("runtime", "export", "benchmarks", "training")
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 NAMES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
 DOCUMENTS = [*(ROOT / name for name in NAMES), *sorted((ROOT / "docs").glob("*.md"))]
@@ -59,7 +60,7 @@ def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("folder", ["runtime", "export", "benchmarks"])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_no_metaphors(folder: str) -> None:
     wrong = []
     for path in FILES:

@@ -89,7 +89,9 @@ class AdapterBranches:
             down, up = layout.apply(*updates[module].factors())
             for name, values in zip(lora_inputs(module), (down.T, up.T), strict=True):
                 if np.abs(values).max() > MAX_FLOAT16:
-                    raise CheckpointError(f"{adapter.folder}: {name} has values too large for float16")
+                    raise CheckpointError(
+                        f"{adapter.folder}: {name} has values too large for float16; use --adapters merged"
+                    )
                 inputs[name] = np.ascontiguousarray(values, np.float16)
         return inputs
 

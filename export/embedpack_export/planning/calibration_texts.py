@@ -50,7 +50,7 @@ def read_calibration(path: Path | None) -> CalibrationSet:
         raise InputError(f"{path}: {failed('read', cause)}") from cause
     texts = tuple(_text(path, number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip())
     if not texts:
-        raise InputError(f"{path}: has no calibration texts")
+        raise InputError(f"{path}: has no calibration texts; write one JSON object with a `text` in each line")
     return CalibrationSet(texts, hashlib.sha256(content).hexdigest())
 
 

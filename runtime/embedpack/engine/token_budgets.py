@@ -19,7 +19,7 @@ from embedpack.pack.graph_io import SENTENCE_EMBEDDING
 
 CANDIDATES = (64, 128, 256, 512, 1024)
 MIN_TOKENS, MAX_TOKENS = 6, 128
-# Number of texts; of a model that takes more than MAX_SECONDS_PER_TOKEN, the second.
+# Number of texts, and of a model that is slower than MAX_SECONDS_PER_TOKEN.
 TEXTS, TEXTS_IF_SLOW = 64, 24
 MAX_SECONDS_PER_TOKEN = 1e-3
 # Passes over all candidates: at least the minimum, more within the time.

@@ -99,7 +99,7 @@ class _Renderer:
             case None:
                 return int(answer["count"])
             case "memory":
-                raise CapacityError(f"{path} does not fit the memory")
+                raise CapacityError(f"{path} does not fit the memory; free some, or split the document")
             case "encrypted":
                 raise InputError(f"{path} is encrypted; remove its password first, e.g. with qpdf --decrypt")
             case _:

@@ -131,7 +131,7 @@ def listed_files(folder: Path) -> frozenset[str]:
     path = folder / MANIFEST_NAME
     value = _parse(path, _read_content(folder, path))
     if not isinstance(value, dict) or not {"format", "files"} <= set(value):
-        raise PackError(f"{path}: not the manifest of a pack")
+        raise PackError(f"{path}: not the manifest of a pack; pass the folder that `embedpack export` wrote")
     try:
         files = msgspec.convert(value["files"], dict[str, FileEntry])
     except msgspec.ValidationError as cause:

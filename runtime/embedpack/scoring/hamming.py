@@ -33,7 +33,9 @@ def hamming(queries: Bits, documents: Bits) -> Distances:
     for bits in (queries, documents):
         if bits.ndim != 2 or bits.dtype != np.uint8:
             found = f"{list(bits.shape)} of type {bits.dtype}"
-            raise InputError(f"packed bits are an array [n, width] of type uint8, not {found}")
+            raise InputError(
+                f"packed bits are an array [n, width] of type uint8, not {found}; pass the `codes` of binary vectors"
+            )
     if queries.shape[1] != documents.shape[1]:
         raise InputError(
             f"queries have {queries.shape[1]} bytes, documents {documents.shape[1]}; "

@@ -79,7 +79,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Write all files and names below a folder to the disk."""
+    """Fsync all files and folders below `folder`."""
     for place, _, names in os.walk(folder):
         for name in names:
             with (Path(place) / name).open("rb") as stream:

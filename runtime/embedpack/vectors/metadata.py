@@ -91,9 +91,12 @@ class CodedVectors:
 def check_same_metadata(parts: Sequence[CodedVectors]) -> None:
     """Raise InputError for parts that cannot be concatenated: none, or of different metadata."""
     if not parts:
-        raise InputError("there are no embeddings to concatenate")
+        raise InputError("there are no embeddings to concatenate; pass at least one part")
     if len({(part.precision, part.dimensions, part.space, part.max_pixels) for part in parts}) > 1:
-        raise InputError("embeddings of different precision, dimensions, space or max_pixels cannot be concatenated")
+        raise InputError(
+            "embeddings of different precision, dimensions, space or max_pixels cannot be concatenated; "
+            "embed them with the same options"
+        )
     ids = sorted({part.codebook.id for part in parts if part.codebook is not None})
     if len(ids) > 1:
         raise InputError(f"codes of different codebooks ({', '.join(ids)}) cannot be concatenated; embed them again")
@@ -105,7 +108,9 @@ def check_comparable(queries: CodedVectors, documents: CodedVectors, *, if_dimen
     Space and dimensions must be equal. Low-bit queries need documents of the same precision and codebook.
     """
     if queries.space != documents.space:
-        raise InputError(f"vectors of different models or tasks: {queries.space!r} and {documents.space!r}")
+        raise InputError(
+            f"vectors of different models or tasks: {queries.space!r} and {documents.space!r}; embed both with one task"
+        )
     if queries.dimensions != documents.dimensions:
         raise InputError(
             f"queries have {queries.dimensions} dimensions, documents {documents.dimensions}; {if_dimensions}"

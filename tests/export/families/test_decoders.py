@@ -285,7 +285,10 @@ def test_heads_that_cannot_be_shared(tmp_path: Path, model_type: str) -> None:
     checkpoint = make_decoder(tmp_path / "toy", model_type)
     heads = {"qwen2": 4, "llama": 6}[model_type]
     edit_json(checkpoint / "config.json", num_key_value_heads=5)
-    refuse(checkpoint, f"config.json: {heads} heads cannot share 5 key and value heads")
+    refuse(
+        checkpoint,
+        f"config.json: {heads} heads cannot share 5 key and value heads; restore the config.json of the model",
+    )
 
 
 def test_more_key_heads_than_the_tensors_have(tmp_path: Path) -> None:

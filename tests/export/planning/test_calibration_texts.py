@@ -133,7 +133,13 @@ def test_lines_that_are_no_texts(checkpoint: Path, packs: Path, tmp_path: Path, 
 def test_a_calibration_file_without_texts(checkpoint: Path, packs: Path, tmp_path: Path, content: str) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text(content)
-    refuse(InputError, f"{path}: has no calibration texts", checkpoint, packs / "toy", calibrate=path)
+    refuse(
+        InputError,
+        f"{path}: has no calibration texts; write one JSON object with a `text` in each line",
+        checkpoint,
+        packs / "toy",
+        calibrate=path,
+    )
 
 
 @pytest.mark.parametrize("text", ["", " \t"])

@@ -147,7 +147,7 @@ def test_a_decoder(tmp_path: Path, model_type: str) -> None:
 @pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
 def test_heads_that_do_not_divide_the_hidden_size(tmp_path: Path, model_type: str) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy", model_type, num_attention_heads=5)
-    refuse(checkpoint, "config.json: 5 heads do not divide the hidden size 32")
+    refuse(checkpoint, "config.json: 5 heads do not divide the hidden size 32; restore the config.json of the model")
 
 
 @pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
@@ -335,7 +335,11 @@ def test_weights_that_are_not_finite(checkpoint: Path, value: float) -> None:
         tensors["encoder.layer.1.output.dense.weight"][9, 2] = value
 
     edit_tensors(checkpoint / "model.safetensors", spoil)
-    refuse(checkpoint, "encoder.layer.1.output.dense.weight: merged weights are not finite in rows 0 to 31")
+    refuse(
+        checkpoint,
+        "encoder.layer.1.output.dense.weight: merged weights are not finite in rows 0 to 31; "
+        "the checkpoint or the adapter is damaged: download it again",
+    )
 
 
 # --- the tokenizer

@@ -448,7 +448,12 @@ def test_values_that_are_not_finite_are_refused_with_the_tensors_name(
     tensors = {**query_update(), f"{KEY}.lora_magnitude_vector": np.ones(32, np.float32)}
     tensors[f"{KEY}.{part}"].flat[3] = value
     adapter = write_adapter(tmp_path / "adapter", tensors, use_dora=True)
-    refuse(checkpoint, adapter, f"{QUERY}.weight: merged weights are not finite in rows 0 to 31")
+    refuse(
+        checkpoint,
+        adapter,
+        f"{QUERY}.weight: merged weights are not finite in rows 0 to 31; "
+        "the checkpoint or the adapter is damaged: download it again",
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

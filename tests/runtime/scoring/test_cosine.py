@@ -89,7 +89,7 @@ def test_no_vectors_have_no_scores(make_embeddings: Make) -> None:
         (
             {"space": "model/retrieval/0"},
             {"space": "model/code/0"},
-            "vectors of different models or tasks: 'model/retrieval/0' and 'model/code/0'",
+            "vectors of different models or tasks: 'model/retrieval/0' and 'model/code/0'; embed both with one task",
         ),
         (
             {"dimensions": 64},

@@ -258,7 +258,7 @@ def test_rescore_of_other_documents(make_embeddings: Make) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"space": "a"}, "vectors of different models or tasks: 'model/task/0' and 'a'"),
+        ({"space": "a"}, "vectors of different models or tasks: 'model/task/0' and 'a'; embed both with one task"),
         ({"dimensions": 32}, "queries have 64 dimensions, documents 32; shorten the longer ones with .truncate()"),
     ],
 )

@@ -97,7 +97,8 @@ def test_what_is_no_array_of_packed_bits() -> None:
         for arguments in ((wrong, bits), (bits, wrong)):
             with pytest.raises(InputError) as caught:
                 hamming(*arguments)
-            message = f"packed bits are an array [n, width] of type uint8, not {shape} of type {dtype}"
+            message = f"packed bits are an array [n, width] of type uint8, not {shape} of type {dtype}; "
+            message += "pass the `codes` of binary vectors"
             assert str(caught.value) == message
 
 

@@ -214,7 +214,7 @@ def test_no_inputs_have_no_scores() -> None:
         (
             {"space": "model/retrieval/0"},
             {"space": "model/code/0"},
-            "vectors of different models or tasks: 'model/retrieval/0' and 'model/code/0'",
+            "vectors of different models or tasks: 'model/retrieval/0' and 'model/code/0'; embed both with one task",
         ),
         (
             {"dimensions": 64},

@@ -208,14 +208,15 @@ def test_concatenation_keeps_the_order(make_embeddings: Make, precision: str) ->
 
 
 def test_nothing_to_concatenate() -> None:
-    assert refusal(lambda: concatenate([])) == "there are no embeddings to concatenate"
+    assert refusal(lambda: concatenate([])) == "there are no embeddings to concatenate; pass at least one part"
 
 
 @pytest.mark.parametrize(
     "other", [{"precision": "int8"}, {"dimensions": 32}, {"space": "model/other/0"}, {"max_pixels": 50_000}]
 )
 def test_different_kinds_are_not_concatenated(make_embeddings: Make, other: dict[str, Any]) -> None:
-    message = "embeddings of different precision, dimensions, space or max_pixels cannot be concatenated"
+    message = "embeddings of different precision, dimensions, space or max_pixels cannot be concatenated; "
+    message += "embed them with the same options"
     assert refusal(lambda: concatenate([make_embeddings(2), make_embeddings(2, **other)])) == message
 
 

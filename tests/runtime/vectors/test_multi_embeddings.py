@@ -242,14 +242,15 @@ def test_split_and_concatenated_is_the_same(counts: list[int], data: st.DataObje
 
 
 def test_nothing_to_concatenate() -> None:
-    assert refusal(lambda: concatenate_multi([])) == "there are no embeddings to concatenate"
+    assert refusal(lambda: concatenate_multi([])) == "there are no embeddings to concatenate; pass at least one part"
 
 
 @pytest.mark.parametrize(
     "other", [{"precision": "binary"}, {"dimensions": 32}, {"space": "model/other/0"}, {"max_pixels": 50_000}]
 )
 def test_different_kinds_are_not_concatenated(other: dict[str, Any]) -> None:
-    message = "embeddings of different precision, dimensions, space or max_pixels cannot be concatenated"
+    message = "embeddings of different precision, dimensions, space or max_pixels cannot be concatenated; "
+    message += "embed them with the same options"
     assert refusal(lambda: concatenate_multi([make([2]), make([2], **other)])) == message
 
 

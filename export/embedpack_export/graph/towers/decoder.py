@@ -204,7 +204,10 @@ def _total(part: DecoderPart) -> ir.Value:
 def causal_decoder(shape: DecoderShape) -> StagedModel:
     """Build the decoder with its last norm; raises CheckpointError if the sizes contradict each other."""
     if shape.heads % shape.kv_heads:
-        raise CheckpointError(f"config.json: {shape.heads} heads cannot share {shape.kv_heads} key and value heads")
+        raise CheckpointError(
+            f"config.json: {shape.heads} heads cannot share {shape.kv_heads} key and value heads; "
+            "restore the config.json of the model"
+        )
     if shape.head_size % 8:
         raise CheckpointError(
             f"config.json: head size {shape.head_size}; it must be a multiple of 8, others cannot be exported"

@@ -144,7 +144,10 @@ def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]
         CheckpointError: the heads do not divide the hidden size.
     """
     if shape.hidden % shape.heads:
-        raise CheckpointError(f"config.json: {shape.heads} heads do not divide the hidden size {shape.hidden}")
+        raise CheckpointError(
+            f"config.json: {shape.heads} heads do not divide the hidden size {shape.hidden}; "
+            "restore the config.json of the model"
+        )
     norms = ["embeddings.LayerNorm", *(f"{layer_names(index)}.output.LayerNorm" for index in range(shape.layers))]
 
     def embed(context: GraphContext, _: ir.Value | None) -> ir.Value:

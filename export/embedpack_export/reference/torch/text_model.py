@@ -78,7 +78,7 @@ class TextModel:
             InputError: the model has no projector, or as `encode`.
         """
         if self._projector is None:
-            raise InputError("this model has no head for multi-vectors")
+            raise InputError("this model has no head for multi-vectors; measure single vectors")
         projector = self._projector
         return self._run(
             texts_of(inputs), prompt, lambda states: unit_vectors(projector(states).numpy().astype(np.float64))
