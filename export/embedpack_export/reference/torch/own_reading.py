@@ -1,6 +1,6 @@
 """Reading of texts by the libraries of a model: transformers' tokenizer, under the rules of sentence-transformers.
 
-Nothing here knows how embedpack reads these files, so that a difference is found. The files of an adapter replace those
+Nothing of how embedpack reads these files is used, so that a difference is found. The files of an adapter replace those
 of the checkpoint of the same name, as a training run saves them next to the adapter.
 """
 
