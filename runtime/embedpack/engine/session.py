@@ -31,6 +31,8 @@ SAVED_MIN_BYTES = 1024
 SPIN_MICROSECONDS = "20"
 # Parts of onnxruntime's messages if memory is short.
 ALLOCATION_FAILURES = ("bad_alloc", "Failed to allocate memory", "bad allocation")
+# Parts of its messages if the prepacked graph cannot be written; they do not give the system's reason.
+SAVE_FAILURES = ("Failed to write", "serialization failed")
 # onnxruntime raises RuntimeError for a file that is not an adapter. Messages about names that are not UTF-8 are
 # ValueErrors.
 LOAD_ERRORS: tuple[type[Exception], ...] = (RuntimeError, *RUN_ERRORS)
@@ -65,7 +67,7 @@ class GraphSession:
     """A loaded graph."""
 
     def __init__(self, graph: Path, threads: int, *, mapped: bool = False, save_to: Path | None = None) -> None:
-        """Load a graph; PackError if onnxruntime cannot load it.
+        """Load a graph; PackError if onnxruntime cannot load it, CapacityError if the memory or the disk is full.
 
         Args:
             graph: path of the graph file.
@@ -92,6 +94,10 @@ class GraphSession:
         try:
             self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         except LOAD_ERRORS as cause:
+            if save_to is not None and any(sign in str(cause) for sign in SAVE_FAILURES):
+                raise CapacityError(
+                    f"{save_to}: onnxruntime cannot write it; free some space on the disk, or check its permissions"
+                ) from cause
             raise _error(f"{graph}: onnxruntime {ort.__version__} cannot load it", cause) from cause
         self._graph = graph
 
