@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.errors import CapacityError, CheckpointError, EmbedpackError, MissingExtraError
+from embedpack_export.sources.hub_check import check_snapshot, checked_answers
 
 # A star matches slashes too, so each pattern is specific to one kind of file.
 INCLUDED = (
@@ -77,7 +78,8 @@ def download(repository: str, revision: str | None) -> Downloaded:
     `revision` is a branch, tag or commit; None: the main branch.
 
     Raises:
-        CheckpointError: the files are neither available from the hub nor complete in the cache.
+        CheckpointError: the files are neither available from the hub nor complete in the cache, or differ from the
+            digests that the hub has sent.
         CapacityError: the disk is full.
         MissingExtraError: huggingface_hub is not installed.
     """
@@ -87,15 +89,18 @@ def download(repository: str, revision: str | None) -> Downloaded:
         raise MissingExtraError("hub", "huggingface_hub") from missing
     _check_revision(repository, revision)
     try:
-        with _bars_on_terminals_only():
+        with _bars_on_terminals_only(), checked_answers(repository):
             snapshot = snapshot_download(
                 repository, revision=revision, allow_patterns=list(INCLUDED), ignore_patterns=list(EXCLUDED)
             )
+    except EmbedpackError:
+        raise
     except Exception as cause:
         # Its class depends on the HTTP library below this version of huggingface_hub. Its text may quote a request
         # header, and so a token: neither the message nor a traceback may show it.
         raise _explained(cause, repository, revision or "main") from None
     folder = Path(snapshot)
+    check_snapshot(repository, folder)
     if not any((folder / name).is_file() for name in ("config.json", "0_Transformer/config.json")):
         raise CheckpointError(
             f"{repository}: commit {folder.name} has no config.json, so it is no checkpoint of transformers; "
@@ -182,6 +187,11 @@ def _refusal(cause: Exception, repository: str, revision: str) -> CheckpointErro
 
 
 def _other_error(cause: Exception, repository: str) -> CheckpointError:
+    if type(cause) is ValueError:  # of names and values; that of a text that is no JSON is a class below it
+        return CheckpointError(
+            f"{repository}: {_endpoint()} sent the name of a file or a value that cannot be used; check HF_ENDPOINT, "
+            f"{FOLDER_INSTEAD}"
+        )
     return CheckpointError(
         f"{repository}: the download from {_endpoint()} failed ({_reason(cause)}); check the network and run it again "
         f"(finished files are kept), or run 'hf download {repository} --local-dir FOLDER' elsewhere and pass the folder"

@@ -65,6 +65,7 @@ class Hub:
     refusal: Callable[[str], tuple[int, str] | None] = lambda path: None
     # Bytes after which the next answers with this file break off.
     breaks: dict[str, list[int]] = field(default_factory=dict)
+    etag: Callable[[bytes], str] = lambda content: f'"{hashlib.sha256(content).hexdigest()}"'
     after_info: Callable[[], object] = lambda: None
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ""
@@ -138,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
     def send_file(self, revision: str, name: str) -> None:
         commit = self.hub.main if revision == "main" else revision
         content = self.hub.commits[commit][name]
-        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
+        headers = {"ETag": self.hub.etag(content), "X-Repo-Commit": commit}
         asked = self.headers.get("Range")
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         if asked:
@@ -405,6 +406,67 @@ def test_token_that_no_header_can_hold(
         f"(finished files are kept), or run 'hf download {NAME} --local-dir FOLDER' elsewhere and pass the folder"
     )
     assert TOKEN not in shown + "".join(capfd.readouterr())
+
+
+# --- hostile or broken answers
+
+
+def git_digest(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@pytest.mark.parametrize("digest", [git_digest, lambda content: hashlib.sha1(content).hexdigest()])
+def test_digests_of_small_files(hub: Hub, model: dict[str, bytes], digest: Callable[[bytes], str]) -> None:
+    hub.etag = lambda content: f'"{digest(content)}"'
+    check_folder(download(NAME, None), model)
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, "0" * 40])
+def test_files_that_differ_from_their_digest(hub: Hub, digest: str) -> None:
+    hub.etag = lambda content: f'"{digest}"'
+    with pytest.raises(
+        CheckpointError, match=f"differs from the hub's digest, {digest[:16]}; remove /.*/blobs/0+, and"
+    ):
+        download(NAME, None)
+
+
+def test_a_cache_that_was_changed(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    (download(NAME, None).folder / "config.json").resolve().write_bytes(b"{}")
+    offline(monkeypatch)
+    with pytest.raises(CheckpointError, match="differs from the hub's digest"):
+        download(NAME, None)
+
+
+def test_a_mirror_without_digests(hub: Hub, model: dict[str, bytes], caplog: pytest.LogCaptureFixture) -> None:
+    hub.etag = lambda content: f'W/"{len(content)}-mirror"'
+    check_folder(download(NAME, None), model)
+    assert {record.getMessage().partition(": ")[2] for record in caplog.records} == {
+        "the hub sent no digest of it, so it is not compared with one"
+    }
+
+
+@pytest.mark.parametrize("etag", ['"../../../outside"', '"/outside"', '".."', '"a/b"', '""'])
+def test_a_name_that_leads_out_of_the_cache(hub: Hub, tmp_path: Path, etag: str) -> None:
+    hub.etag = lambda content: etag
+    refuse(f"{NAME}: the hub sent etag {etag!r}, which cannot name a file; check HF_ENDPOINT")
+    assert not [path for path in tmp_path.rglob("*outside*") if "pytest" not in path.name]
+    assert not list((tmp_path / "home" / "hub").glob("models--*/blobs/*"))
+
+
+@pytest.mark.parametrize("commit", ["main", "1" * 39, "g" * 40])
+def test_a_commit_that_is_no_hash(hub: Hub, commit: str) -> None:
+    hub.commits[commit] = hub.commits[FIRST]
+    hub.main = commit
+    refuse(f"{NAME}: the hub sent {commit!r} for a commit; check HF_ENDPOINT")
+
+
+def test_a_file_outside_of_the_repository(hub: Hub, tmp_path: Path) -> None:
+    hub.commits[FIRST] = {**hub.commits[FIRST], "adapters/../../../../../outside.json": b"{}"}
+    refuse(
+        f"{NAME}: {hub.url} sent the name of a file or a value that cannot be used; check HF_ENDPOINT, or pass a "
+        "folder instead"
+    )
+    assert not list(tmp_path.rglob("outside.json"))
 
 
 # --- offline
