@@ -12,12 +12,14 @@ from embedpack.errors import CheckpointError, failed
 MAX_JSON_BYTES = 200_000_000
 # Model cards with results of many benchmarks have a few MB.
 MAX_TEXT_BYTES = 20_000_000
+# File in the folder of the blobs that repositories of the hub's cache share, since huggingface_hub 2.
+SHARED_MARK = ".huggingface-shared-blobs"
 
 
 def check_file(path: Path, folder: Path, max_bytes: int | None = None) -> Path:
     """Check a file before it is opened: links out of the folder would copy files of the user into a pack.
 
-    Links inside of the folder count as files, and so do those of the hub's cache into the blobs of their repository.
+    Links inside of the folder count as files, and so do those of the hub's cache into its blobs.
 
     Raises:
         CheckpointError: it is missing, not a regular file, a link out of the folder, or too large.
@@ -55,7 +57,10 @@ def read_file(path: Path, folder: Path, max_bytes: int) -> bytes:
 
 
 def _places(folder: Path) -> list[Path]:
-    """The folder, and the blobs of its repository if it lies in a snapshot of the hub's cache."""
+    """The folder; in a snapshot of the hub's cache also the blobs of its repository, and those of all repositories."""
     folder = folder.resolve()
-    snapshots = [place for place in folder.parents if place.name == "snapshots"]
-    return [folder, *(place.parent / "blobs" for place in snapshots[:1] if (place.parent / "blobs").is_dir())]
+    snapshots = [place for place in folder.parents if place.name == "snapshots"][:1]
+    stores = [place.parent / "blobs" for place in snapshots if (place.parent / "blobs").is_dir()]
+    shared = [place.parents[1] / "blobs" for place in snapshots]
+    stores += [store for store in shared if (store / SHARED_MARK).is_file()]
+    return [folder, *stores]

@@ -137,6 +137,19 @@ def test_links_of_the_cache_of_the_hub_are_followed_into_the_blobs_of_their_repo
         read_license(snapshot)
 
 
+def test_blobs_that_repositories_of_the_cache_share_count_as_files(checkpoint: Path) -> None:
+    """The layout of huggingface_hub 2: a blob of a repository is a link to one that all repositories share."""
+    snapshot, shared = in_cache(checkpoint, "models--of--toy"), checkpoint.parent / "blobs" / "ab"
+    shared.mkdir(parents=True)
+    blob = (snapshot / "model.safetensors").resolve()
+    shutil.move(blob, shared / "abc")
+    blob.symlink_to("../../blobs/ab/abc")
+    with pytest.raises(CheckpointError, match="outside of the folder"):
+        read_checkpoint(snapshot)
+    (shared.parent / ".huggingface-shared-blobs").write_text("1\n")
+    assert read_checkpoint(snapshot).model_type == "bert"
+
+
 def test_sizes_are_bounded(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (checkpoint / "LICENSE").write_bytes(b"")
     os.truncate(checkpoint / "LICENSE", files.MAX_TEXT_BYTES + 1)
