@@ -71,7 +71,7 @@ def read_sentence_transformers(folder: Path, override: Pooling | None = None) ->
         if kind not in KNOWN_MODULES:
             raise CheckpointError(f"{modules}: {unknown('module', kind, KNOWN_MODULES)}")
         if not module.path.isprintable() or Path(module.path).is_absolute() or ".." in Path(module.path).parts:
-            raise CheckpointError(f"{modules}: {module.path!r} is no folder inside of {folder}; correct the path")
+            raise CheckpointError(f"{modules}: {module.path!r} is no path, or leads outside of the folder; correct it")
         if kind == "Transformer":
             transformer = folder / module.path
         if kind == "Pooling":
