@@ -29,10 +29,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> ExportSettings:
     except CheckpointError as missing:
         pytest.skip(f"no weights of all-MiniLM-L6-v2: {missing}; `embedpack demo` downloads them to the cache")
     folder = tmp_path_factory.mktemp("minilm")
-    # A third of the shipped calibration texts: faster to export, and no easier to come close with.
+    # A sixth of the shipped calibration texts: faster to export, and no easier to come close with.
     calibration = folder / "calibration.jsonl"
     calibration.write_text(
-        "".join((DATA / "calibration.jsonl").read_text("utf-8").splitlines(keepends=True)[::3]), "utf-8"
+        "".join((DATA / "calibration.jsonl").read_text("utf-8").splitlines(keepends=True)[::6]), "utf-8"
     )
     settings = ExportSettings(
         checkpoint=checkpoint,
