@@ -1,8 +1,7 @@
 # Every target sets itself up: an environment of its own below the repository, pinned by constraints.txt.
 PYTHON ?= python3
 MAKEFLAGS += -j2
-# make test COVERAGE=yes measures branch coverage and holds its limits; it takes a seventh longer.
-coverage = $(if $(COVERAGE),--cov --cov-report=)
+coverage = $(if $(COVERAGE),--cov --cov-report=) # make test COVERAGE=yes: with the limits of branch coverage
 light = -e . pytest pytest-cov hypothesis
 demo = -e .[export]
 test = -e .[images,pdf,export,hub,reference,fast,bench,dev]
@@ -11,11 +10,7 @@ full = tests/benchmarks tests/export tests/fuzz tests/images tests/project tests
 demo: .venv-demo/.done
 	.venv-demo/bin/embedpack demo
 test: light full
-ifdef COVERAGE
-	.venv-test/bin/coverage combine --quiet
-	.venv-test/bin/coverage report --include='runtime/*' --fail-under=95 --format=total
-	.venv-test/bin/coverage report --include='export/*' --fail-under=95 --format=total
-endif
+	$(if $(COVERAGE),.venv-test/bin/coverage combine --quiet $(foreach part,runtime export,&& .venv-test/bin/coverage report --include='$(part)/*' --fail-under=95 --format=total))
 light: .venv-light/.done
 	COVERAGE_FILE=.coverage.light .venv-light/bin/pytest $(coverage) tests/runtime
 full: .venv-test/.done
