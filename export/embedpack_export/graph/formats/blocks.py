@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import GraphContext
@@ -33,25 +34,27 @@ def coded_scales(g: GraphBuilder, matrix: str, group: str, chunks: Sequence[Code
 
 
 def block_table(context: GraphContext, table: Matrix, ids: ir.Value, bits: int) -> ir.Value:
-    """Append the lookup of token ids in an embedding table [vocabulary, hidden], as GatherBlockQuantized."""
+    """Append the lookup of token ids in an embedding table [vocabulary, hidden], as GatherBlockQuantized.
+
+    Its scales are stored as float32: OpenVINO loads the operator with constant scales only.
+    """
     g = context.graph
     rows, columns = table.shape
     stored = columns * bits // 8
     errors = ErrorSum()
-    scales: list[CodedScales] = []
+    scales: list[Float32] = []
 
     def packed() -> Iterator[npt.NDArray[np.uint8]]:
         for chunk in table.chunks():
-            coded = CodedScales.of(block_scales(chunk, bits, BLOCK_COLUMNS))
-            values = round_nearest(chunk, coded.values, bits, BLOCK_COLUMNS)
-            errors.add(chunk, dequantize_blocks(values, coded.values, BLOCK_COLUMNS))
-            scales.append(coded)
+            scales.append(block_scales(chunk, bits, BLOCK_COLUMNS))
+            values = round_nearest(chunk, scales[-1], bits, BLOCK_COLUMNS)
+            errors.add(chunk, dequantize_blocks(values, scales[-1], BLOCK_COLUMNS))
             # The operator returns all stored columns, so the padding of a short last block is cut off.
             yield pack_blocks(values, bits, BLOCK_COLUMNS).reshape(len(chunk), -1)[:, :stored]
 
     group = f"int{bits}"
     values = g.weight(f"{table.name}.int{bits}", group, packed(), np.uint8, (rows, stored))
     context.log_error(table.name, errors.relative)
-    weight_scales = coded_scales(g, table.name, group, scales)
+    weight_scales = g.weight(f"{table.name}.scales", group, scales, np.float32, (rows, -(-columns // BLOCK_COLUMNS)))
     attributes = {"bits": bits, "block_size": BLOCK_COLUMNS, "gather_axis": 0, "quantize_axis": 1}
     return g.op("GatherBlockQuantized", [values, ids, weight_scales], attributes, domain=CONTRIB)
