@@ -35,7 +35,7 @@ from embedpack.engine.session import Adapter, Feeds, GraphSession, check_onnxrun
 from embedpack.engine.token_budgets import measure_budgets
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import CapacityError, PackError
-from embedpack.host.user_cache import PRIVATE_FILE, PRIVATE_FOLDER, check_private
+from embedpack.host.user_cache import CACHE_FOLDER, PRIVATE_FILE, PRIVATE_FOLDER, check_folders_above, check_private
 from embedpack.inputs.processor import Processor
 from embedpack.inputs.vision_layout import vision_feeds
 from embedpack.pack.digests import describe_file
@@ -132,12 +132,10 @@ def _prepare_graph(graph: PackGraph, probe: _Probe, threads: int, cache: Path) -
 
 def _make_cache(cache: Path) -> None:
     with disk_errors(cache):
-        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.parent.mkdir(CACHE_FOLDER, parents=True, exist_ok=True)
         cache.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-    try:
-        check_private(cache)
-    except PackError as cause:
-        raise PackError(f"{cause}; make it yours alone (chmod go-w), or choose another folder with --cache") from cause
+    check_private(cache)
+    check_folders_above(cache)
     remove_leftovers(cache)
 
 

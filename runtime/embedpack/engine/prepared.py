@@ -20,7 +20,7 @@ import msgspec
 
 from embedpack.engine.session import SAVED_WEIGHTS
 from embedpack.errors import PackError
-from embedpack.host.user_cache import check_private, runtime_cache
+from embedpack.host.user_cache import check_folders_above, check_private, runtime_cache
 from embedpack.pack.digests import checked_entry, describe_file
 from embedpack.pack.manifest import FileEntry, Sha256, Strict
 
@@ -108,6 +108,7 @@ def read_prepared(folder: Path, identity: Identity) -> PreparedGraph:
     """
     for path in (folder.parent, folder, folder / RECORD):
         check_private(path)
+    check_folders_above(folder.parent)
     record = _read_record(folder / RECORD)
     if record.identity != identity:
         raise PackError(f"{folder / RECORD}: made for another graph, CPU or onnxruntime")

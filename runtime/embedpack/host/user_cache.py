@@ -10,7 +10,9 @@ from embedpack.errors import PackError, failed
 
 # Environment variable with another folder for what the runtime keeps; empty: nothing is kept.
 CACHE_VARIABLE = "EMBEDPACK_CACHE"
-PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+# Permissions of the cache folder, and of what lies below it.
+CACHE_FOLDER, PRIVATE_FOLDER, PRIVATE_FILE = 0o755, 0o700, 0o600
+OTHER_CACHE = f"choose a folder of your own with ${CACHE_VARIABLE}, or with --cache of embedpack prepare"
 
 
 def user_cache() -> Path | None:
@@ -45,10 +47,28 @@ def check_private(path: Path) -> None:
     except OSError as cause:
         raise PackError(f"{path}: {failed('read', cause)}") from cause
     if stat.S_ISLNK(status.st_mode):
-        raise PackError(f"{path}: a symbolic link")
+        raise PackError(f"{path}: a symbolic link; remove it, and run embedpack prepare again")
     # Windows has neither owners nor modes of this kind.
     if hasattr(os, "geteuid"):
         if status.st_uid != os.geteuid():
-            raise PackError(f"{path}: belongs to another user")
+            raise PackError(f"{path}: belongs to another user; {OTHER_CACHE}")
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PackError(f"{path}: others may write to it")
+            raise PackError(f"{path}: others may write to it; run: chmod go-w {path}")
+
+
+def check_folders_above(path: Path) -> None:
+    """Raise PackError if other users could put another file or folder in the place of `path`.
+
+    The folders above it, and links among them, must belong to the user or to root. If everybody may write to one, its
+    sticky bit must keep others from moving what they do not own. Members of a folder's group are trusted.
+    """
+    if not hasattr(os, "geteuid"):  # Windows
+        return
+    try:
+        for folder in sorted({*path.absolute().parents, *path.resolve().parents}):
+            if not {folder.lstat().st_uid, folder.stat().st_uid} <= {0, os.geteuid()}:
+                raise PackError(f"{path}: {folder} above it belongs to another user; {OTHER_CACHE}")
+            if folder.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+                raise PackError(f"{path}: everybody may write to {folder} above it; {OTHER_CACHE}")
+    except OSError as cause:
+        raise PackError(f"{path}: {failed('read', cause)}") from cause

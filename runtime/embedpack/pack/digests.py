@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from embedpack.errors import PackError
-from embedpack.host.user_cache import PRIVATE_FOLDER, check_private, runtime_cache
+from embedpack.host.user_cache import CACHE_FOLDER, PRIVATE_FOLDER, check_folders_above, check_private, runtime_cache
 from embedpack.pack.manifest import FileEntry
 
 logger = logging.getLogger("embedpack")
@@ -76,6 +76,7 @@ def _is_marked(mark: Path) -> bool:
     try:
         check_private(mark.parent)
         check_private(mark)
+        check_folders_above(mark.parent)
     except PackError:
         return False
     return True
@@ -83,7 +84,7 @@ def _is_marked(mark: Path) -> bool:
 
 def _write_mark(mark: Path) -> None:
     try:
-        mark.parent.parent.mkdir(parents=True, exist_ok=True)
+        mark.parent.parent.mkdir(CACHE_FOLDER, parents=True, exist_ok=True)
         mark.parent.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         mark.touch(0o600)
     except OSError as cause:

@@ -226,7 +226,9 @@ def test_cache_of_another_user_is_not_used(
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
     assert not loads_prepared(tiny, monkeypatch)
     assert f"{cache}: belongs to another user" in caplog.text
-    with pytest.raises(PackError, match=r"belongs to another user; make it yours alone .* --cache$"):
+    with pytest.raises(
+        PackError, match=r"belongs to another user; choose a folder of your own .* --cache of embedpack prepare$"
+    ):
         prepare(tiny, cache)
 
 
