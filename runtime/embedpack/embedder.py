@@ -265,6 +265,10 @@ class Embedder:
         items = list(self._items(inputs, call))
         return (self._vectors.multi if settings.multi else self._vectors.single)(items, call, stats)
 
+    def check(self, settings: EncodeSettings) -> None:
+        """Raise OptionError for options that the pack does not allow, before any input is read."""
+        self._open.resolve(settings)
+
     def stats(self, total: int | None, work: int | None = None) -> CallStats:
         """Counts and progress of one or several calls; arguments as of `CallStats`."""
         return CallStats(self.pack.manifest.text.max_tokens, total, work)

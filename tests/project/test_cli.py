@@ -39,6 +39,14 @@ def lines(tmp_path: Path) -> str:
     return str(path)
 
 
+def status(arguments: list[str]) -> int:
+    """Exit status of a command line, also if it is wrong."""
+    try:
+        return main(arguments)
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+
+
 def expected(prompt_name: str | None = None) -> np.ndarray:
     return Embedder(PACK).encode(TEXTS, prompt_name=prompt_name).decode()
 
@@ -75,7 +83,8 @@ def test_embed_reads_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(TEXTS).encode())))
     assert main(["embed", PACK, "--precision", "binary"]) == 0
     rows = [json.loads(line)["embedding"] for line in capsys.readouterr().out.splitlines()]
-    np.testing.assert_array_equal(rows, Embedder(PACK).encode(TEXTS, precision="binary").codes)
+    expected = Embedder(PACK).encode(TEXTS, prompt_name="passage", precision="binary").codes
+    np.testing.assert_array_equal(rows, expected)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +101,8 @@ def test_embed_reads_columns_and_writes_npz(name: str, content: str, tmp_path: P
     assert main([*arguments, "-o", str(out)]) == 0
     with np.load(out) as saved:
         assert json.loads(saved["ids"].tobytes()) == ["k0", "k1", "k2"]
-        np.testing.assert_array_equal(saved["codes"], Embedder(PACK).encode(TEXTS, precision="int8").codes)
+        expected = Embedder(PACK).encode(TEXTS, prompt_name="passage", precision="int8").codes
+        np.testing.assert_array_equal(saved["codes"], expected)
         assert (str(saved["precision"]), int(saved["dimensions"])) == ("int8", 32)
 
 
@@ -247,7 +257,8 @@ def test_embed_prints_json_lines_of_images(v4: Path, files: Path, capsys: pytest
     assert main(["embed", str(v4), *names(files, "texts.txt", "first.png"), *arguments]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     model = Embedder(v4, adapters="switchable")
-    expected = model.encode([*IN_FILE, files / "first.png"], task="code", truncate_dim=16)
+    inputs: list[Input] = [*IN_FILE, files / "first.png"]
+    expected = model.encode(inputs, task="code", prompt_name="passage", truncate_dim=16)
     assert [row["id"] for row in rows] == ["1", "2", str(files / "first.png")]
     np.testing.assert_allclose([row["embedding"] for row in rows], expected.codes, atol=1e-6)
 
@@ -282,7 +293,8 @@ def test_embed_writes_multi_vectors(
         assert main([*command, "-o", str(tmp_path / name)]) == 0
     assert main(command) == 0
     inputs: list[Input] = [*IN_FILE, *pdf_pages(files / "report.pdf"), files / "first.png"]
-    expected = Embedder(v4, task="retrieval").encode_multi(inputs, precision=precision, max_pixels=LIMIT)
+    model = Embedder(v4, task="retrieval")
+    expected = model.encode_multi(inputs, prompt_name="passage", precision=precision, max_pixels=LIMIT)
     loaded = MultiEmbeddings.load(tmp_path / "out.safetensors")
     assert (loaded.precision, loaded.max_pixels, loaded.space) == (precision, LIMIT, expected.space)
     assert len(loaded) == 13
@@ -306,9 +318,10 @@ def test_embed_pools_multi_vectors_and_only_these(
 ) -> None:
     command = ["embed", str(v4), *names(files, "texts.txt"), "--task", "retrieval", "--pool-factor", "2"]
     assert main([*command, "--multi", "-o", str(tmp_path / "out.safetensors")]) == 0
-    pooled = Embedder(v4, task="retrieval").encode_multi(IN_FILE, pool_factor=2)
+    pooled = Embedder(v4, task="retrieval").encode_multi(IN_FILE, prompt_name="passage", pool_factor=2)
     np.testing.assert_array_equal(MultiEmbeddings.load(tmp_path / "out.safetensors").offsets, pooled.offsets)
-    assert main([*command, "-o", str(tmp_path / "single.npz")]) == 1
+    capsys.readouterr()
+    assert main([*command, "-o", str(tmp_path / "single.npz")]) == 2
     assert capsys.readouterr().err == ("embedpack: --pool-factor needs --multi: only token vectors are pooled\n")
     assert not (tmp_path / "single.npz").exists()
 
@@ -316,19 +329,45 @@ def test_embed_pools_multi_vectors_and_only_these(
 BROKEN: list[tuple[list[str], list[str], str]] = [
     (["texts.txt", "encrypted.pdf"], [], "encrypted.pdf is encrypted; remove its password first"),
     (["texts.txt", "damaged.pdf"], [], "damaged.pdf is damaged or no PDF; open it in a viewer and save it again"),
-    (["first.png", "empty.png"], [], "empty.png) is empty (0 bytes); leave it out, or write it again"),
-    (["first.png", "damaged.png"], [], "damaged.png) "),
+    (["first.png", "empty.png"], [], "empty.png is empty (0 bytes); leave it out, or write it again"),
+    (["first.png", "damaged.png"], [], "damaged.png "),
     (["first.png", "none.png"], [], "none.png: cannot be read: No such file or directory"),
     (["first.png", "none.pdf"], [], "none.pdf: cannot be read: No such file or directory"),
     (["first.png", "none.txt"], [], "none.txt: cannot be read: No such file or directory"),
-    (["first.png"], ["--max-pixels", "0"], "max_pixels is 0; it must be a whole number of at least 1"),
-    (["first.png"], ["--max-pixels", "9"], "max_pixels is 9; this model takes images of at least 3136 pixels"),
-    (["first.png"], ["--prompt-name", "querry"], "unknown prompt_name 'querry'; known: query, passage"),
-    (["first.png"], ["--adapters", "swapped"], "unknown adapters 'swapped'; known: merged, switchable"),
-    (["first.png"], ["--task", "codes"], "unknown task 'codes'; known: retrieval, code; did you mean 'code'?"),
-    (["texts.txt"], ["--multi", "--truncate-dim", "16"], "--truncate-dim cannot be used with --multi"),
-    (["texts.txt"], ["--multi", "--pool-factor", "0"], "pool_factor is 0; it must be a whole number of at least 1"),
 ]
+WRONG_OPTIONS: list[tuple[list[str], str]] = [
+    (["--max-pixels", "0"], "argument --max-pixels: '0' is not a whole number of at least 1"),
+    (["--max-pixels", "9"], "--max-pixels is 9; this model takes images of at least 3136 pixels"),
+    (["--prompt-name", "querry"], "unknown --prompt-name 'querry'; known: query, passage"),
+    (["--adapters", "swapped"], "argument --adapters: unknown value 'swapped'; known: merged, switchable"),
+    (["--task", "codes"], "unknown task 'codes'; known: retrieval, code; did you mean 'code'?"),
+    (["--truncate-dim", "17"], "unknown --truncate-dim 17; known: "),
+    (["--multi", "--truncate-dim", "16"], "--truncate-dim cannot be used with --multi"),
+    (["--multi", "--pool-factor", "0"], "argument --pool-factor: '0' is not a whole number of at least 1"),
+    (["--precision", "int9"], "argument --precision: unknown value 'int9'; known: float32, "),
+    (["--precision", "int8", "--precision", "4bit"], "argument --precision: given twice; it takes one value"),
+    (["--on-long", "cut"], "argument --on-long: unknown value 'cut'; known: truncate, error"),
+    (["--on-empty", "zero", "--precision", "2bit"], "--on-empty zero needs float32, float16 or int8: 2bit codes have"),
+    (
+        ["--format", "jsn"],
+        "argument --format: unknown value 'jsn'; known: lines, jsonl, json, csv, tsv, parquet; did you",
+    ),
+    (["--precison", "int8"], "unrecognized arguments: --precison int8; did you mean --precision?"),
+    (["--variant", "code-int9"], "pass either variant, or task, weights and adapters"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG_OPTIONS)
+def test_wrong_options_are_status_2(
+    options: list[str], message: str, v4: Path, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["-o", str(tmp_path / "out.npz")]
+    task = [] if "--task" in options else ["--task", "code"]
+    assert status(["embed", str(v4), *names(files, "first.png"), *task, *options, *out]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("multi", [[], ["--multi"]])
@@ -355,9 +394,9 @@ def test_what_cannot_be_embedded_is_told_in_one_line(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--adapters", "merged"], "this pack has several tasks; pass task=, one of: retrieval, code"),
-        (["--adapters", "switchable"], "pass task=, one of: retrieval, code"),
-        ([], "this pack has several tasks; pass task=, one of: retrieval, code"),
+        (["--adapters", "merged"], "this pack has several tasks; pass --task, one of: retrieval, code"),
+        (["--adapters", "switchable"], "pass --task, one of: retrieval, code"),
+        ([], "this pack has several tasks; pass --task, one of: retrieval, code"),
     ],
 )
 def test_the_task_must_be_named_where_there_are_several(
@@ -365,7 +404,7 @@ def test_the_task_must_be_named_where_there_are_several(
 ) -> None:
     before = sorted(tmp_path.iterdir())
     for command in (["embed", str(v4), lines, "-o", str(tmp_path / "out.npz")], ["search", str(v4), lines, "a cat"]):
-        assert main([*command, *options]) == 1
+        assert main([*command, *options]) == 2
         assert capsys.readouterr().err == f"embedpack: {message}\n"
     assert sorted(tmp_path.iterdir()) == before
 
@@ -404,8 +443,8 @@ def test_search_finds_the_text_itself(lines: str, capsys: pytest.CaptureFixture[
 def test_search_prints_for_people(lines: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", PACK, lines, "the cat sleeps", "--precision", "binary"]) == 0
     assert "the cat sleeps\n  " in capsys.readouterr().out
-    assert main(["search", PACK, lines, "x", "--top-k", "0"]) == 1
-    assert "--top-k is 0; it must be at least 1" in capsys.readouterr().err
+    assert status(["search", PACK, lines, "x", "-k", "0"]) == 2
+    assert "argument -k/--top-k: '0' is not a whole number of at least 1" in capsys.readouterr().err
 
 
 def test_search_with_switchable_adapters(v4: Path, lines: str, capsys: pytest.CaptureFixture[str]) -> None:

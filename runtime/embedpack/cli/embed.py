@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from embedpack.cli.options import add_pack, add_texts, add_variant, add_vectors, open_embedder, text_options
+from embedpack.cli.options import (
+    add_overwrite,
+    add_pack,
+    add_texts,
+    add_variant,
+    add_vectors,
+    open_embedder,
+    text_options,
+)
+from embedpack.cli.parser import whole_number
 
 if TYPE_CHECKING:
+    from embedpack.cli.embed_run import Skipped
     from embedpack.embedder import Embedder
+    from embedpack.engine.options import EncodeSettings
     from embedpack.inputs.files import InputPart
-    from embedpack.vectors.embeddings import Embeddings
-    from embedpack.vectors.multi_embeddings import MultiEmbeddings
 
 SUMMARY = "Compute vectors of texts, images and PDF pages."
 EXAMPLES = """\
   embedpack embed packs/minilm notes.txt -o notes.npz
-  embedpack embed packs/minilm docs.jsonl --prompt-name passage --precision 2bit -o docs.safetensors
-  echo "how to reset a router" | embedpack embed packs/minilm - --prompt-name query --truncate-dim 128
-  embedpack embed packs/v4 notes.txt scan.png report.pdf --task retrieval --prompt-name passage -o all.npz
+  embedpack embed packs/minilm docs.jsonl --precision 2bit -o docs.safetensors
+  echo "how to reset a router" | embedpack embed packs/minilm - --prompt-name query
+  embedpack embed packs/minilm docs.jsonl.gz table.tsv --on-empty skip --on-error skip -o docs.jsonl
+  embedpack embed packs/v4 notes.txt scan.png report.pdf --task retrieval -o all.npz
   embedpack embed packs/v4 report.pdf --task retrieval --multi --precision binary --pool-factor 3 -o pages.npz
   embedpack embed packs/v4 functions.jsonl --adapters switchable --task code -o functions.npz"""
+ON_LONG = ("truncate", "error")
+ON_EMPTY = ("error", "skip", "zero")
+ON_ERROR = ("stop", "skip")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,96 +46,138 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=["-"],
         metavar="FILE",
-        help="text files, images (.png .jpg .jpeg .webp .gif .bmp .tif .tiff .ppm), PDF; - is standard input (default)",
+        help="text files (.txt .md .jsonl .json .csv .tsv .parquet, also .gz), images (.png .jpg .jpeg .webp .gif .bmp "
+        ".tif .tiff .ppm), PDF; - is standard input (default)",
     )
     add_variant(parser)
-    parser.add_argument("--prompt-name", help="prompt of the task, e.g. query or passage (default: the task's default)")
+    parser.add_argument(
+        "--prompt-name",
+        help="prompt of the texts, e.g. query; '' is none (default: that of documents: document, passage or corpus)",
+    )
     add_vectors(parser)
-    parser.add_argument(
-        "--multi", action="store_true", help="multi-vectors: one vector per token, if the pack has them"
-    )
-    parser.add_argument(
-        "--pool-factor",
-        type=int,
-        default=1,
-        metavar="N",
-        help="with --multi, for documents: pool similar tokens to about 1/N as many vectors (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-pixels",
-        type=int,
-        metavar="N",
-        help="resize larger images to this area in pixels (default: the model's limit)",
-    )
+    _add_images(parser)
     add_texts(parser)
-    parser.add_argument(
-        "--on-long", default="truncate", help="for texts over the token limit: truncate or error (default: %(default)s)"
-    )
+    _add_policies(parser)
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="OUT",
-        help="output file: .npz, .safetensors or .jsonl (default: JSON lines on standard output)",
+        help="output file: .npz, .safetensors or .jsonl (default: -, JSON lines on standard output)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output file")
+    add_overwrite(parser)
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    """Declare --multi, --pool-factor, --max-pixels."""
+    parser.add_argument(
+        "--multi", action="store_true", help="multi-vectors: one vector per token, if the pack has them"
+    )
+    parser.add_argument(
+        "--pool-factor",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="with --multi: merge similar token vectors of documents, keeping about 1 in N (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=whole_number(1),
+        metavar="N",
+        help="resize larger images to this area in pixels (default: the model's limit)",
+    )
+
+
+def _add_policies(parser: argparse.ArgumentParser) -> None:
+    """Declare --on-long, --on-empty, --on-error."""
+    parser.add_argument(
+        "--on-long", choices=ON_LONG, default="truncate", help="texts over the token limit (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--on-empty",
+        choices=ON_EMPTY,
+        default="error",
+        help="records whose text is empty or has no token: stop, leave them out, or write zeros (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=ON_ERROR,
+        default="stop",
+        help="inputs that cannot be used: stop, or report them and go on (default: %(default)s)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Embed the texts, images and pages of files."""
-    from embedpack.errors import InputError
-    from embedpack.inputs.files import read_parts
-    from embedpack.vectors.embeddings import concatenate
-    from embedpack.vectors.multi_embeddings import concatenate_multi
-    from embedpack.vectors.writing import is_stream, write_stream, write_vectors
+    from embedpack.cli.embed_run import EmbedRun, Skipped
 
-    if options.output is not None:
-        _check_output(options.output, options.files, overwrite=options.overwrite)
-    if options.multi and options.truncate_dim is not None:
-        raise InputError("--truncate-dim cannot be used with --multi: multi-vectors are not truncated")
-    if options.pool_factor != 1 and not options.multi:
-        raise InputError("--pool-factor needs --multi: only token vectors are pooled")
-    parts = read_parts(options.files, text_options(options))
+    output = _checked_output(options)
+    skipped = Skipped(stop=options.on_error == "stop")
+    parts = _read(options, skipped)
     model = open_embedder(options)
-    for part in parts:
-        # Before any work is done.
-        if part.images and model.pack.manifest.image is None:
-            raise InputError(f"{part.source}: {model.pack.folder} reads texts only, no images")
-    names = ("prompt_name", "precision", "on_long", "max_pixels", "pool_factor" if options.multi else "truncate_dim")
-    chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
-    if is_stream(options.output) and not options.multi:
-        write_stream(options.output, _encode_parts(model, parts, chosen))
-        return 0
-    vectors: Embeddings | MultiEmbeddings
-    if options.multi:
-        vectors = concatenate_multi([model.encode_multi(part.items, **chosen) for part in parts])
-    else:
-        vectors = concatenate([model.encode(part.items, **chosen) for part in parts])
-    write_vectors(options.output, [name for part in parts for name in part.ids], vectors)
+    settings = _settings(options, model)
+    model.check(settings)
+    _check_images(model, parts)
+    EmbedRun(model, settings, parts, skipped).write(output)
     return 0
 
 
-def _check_output(output: Path, inputs: Sequence[str], *, overwrite: bool) -> None:
-    """Refuse an output that cannot be written, exists, or is an input, before any work."""
-    from embedpack.errors import InputError
-    from embedpack.storage.atomic import check_new_file
+def _checked_output(options: argparse.Namespace) -> Path | None:
+    """Output file, which can be written; None: standard output."""
+    from embedpack.cli.output import STANDARD_OUTPUT, check_output
+    from embedpack.errors import OptionError
     from embedpack.vectors.writing import check_suffix
 
+    if options.multi and options.truncate_dim is not None:
+        raise OptionError("--truncate-dim cannot be used with --multi: multi-vectors are not truncated")
+    if options.pool_factor != 1 and not options.multi:
+        raise OptionError("--pool-factor needs --multi: only token vectors are pooled")
+    output: Path | None = options.output
+    if output is None or output == STANDARD_OUTPUT:
+        return None
     check_suffix(output)
-    if os.path.lexists(output):
-        if output.exists() and any(output.samefile(each) for each in inputs if Path(each).exists()):
-            raise InputError(f"{output}: is one of the inputs; write to another file")
-        if not overwrite:
-            raise InputError(f"{output}: exists; choose another file, or pass --overwrite")
-    check_new_file(output)
+    check_output(output, options.files, overwrite=options.overwrite)
+    return output
 
 
-def _encode_parts(
-    model: Embedder, parts: list[InputPart], chosen: dict[str, Any]
-) -> Iterator[tuple[list[str], Embeddings]]:
-    """Yield ids and vectors, part by part."""
+def _read(options: argparse.Namespace, skipped: Skipped) -> list[InputPart]:
+    from dataclasses import replace
+
+    from embedpack.errors import InputError
+    from embedpack.inputs.files import read_parts
+
+    for source in options.files:
+        if any(map(str.isspace, source)) and not os.path.lexists(source):
+            raise InputError(f"{source}: no such file; for a text: echo TEXT | embedpack embed {options.pack} -")
+    texts = replace(text_options(options), allow_blank=options.on_empty != "error", on_error=skipped.add)
+    return read_parts(options.files, texts)
+
+
+def _settings(options: argparse.Namespace, model: Embedder) -> EncodeSettings:
+    from embedpack.engine.options import EncodeSettings
+    from embedpack.pack.prompts import document_prompt
+
+    task = options.task or model.task
+    prompt_name: str | None = options.prompt_name
+    if prompt_name is None and task in model.tasks:
+        # Files hold documents; the default prompt of the task may be that of queries.
+        prompt_name = document_prompt(model.pack.manifest.tasks[task])
+    return EncodeSettings(
+        task=task,
+        prompt_name=prompt_name,
+        truncate_dim=options.truncate_dim,
+        precision=options.precision,
+        on_long=options.on_long,
+        on_empty=options.on_empty,
+        max_pixels=options.max_pixels,
+        multi=options.multi,
+        pool_factor=options.pool_factor,
+    )
+
+
+def _check_images(model: Embedder, parts: list[InputPart]) -> None:
+    from embedpack.errors import InputError
+
     for part in parts:
-        first = 0
-        for embeddings in model.encode_iter(part.items, **chosen):
-            yield part.ids[first : first + len(embeddings)], embeddings
-            first += len(embeddings)
+        if part.images and model.pack.manifest.image is None:
+            raise InputError(f"{part.source}: {model.pack.folder} reads texts only, no images")

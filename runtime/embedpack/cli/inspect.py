@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedpack.cli.options import add_json, add_pack
+from embedpack.cli.options import add_pack
+from embedpack.cli.output import add_json, check_output, write_json
 
 if TYPE_CHECKING:
-    from embedpack.pack.manifest import Check, CodeCalibration, Manifest, Variant
+    from embedpack.pack.manifest import Check, CodeCalibration, Manifest, Task, Variant
 
 SUMMARY = "Show the contents of a pack: tasks, images, codes, variants, adapters, sizes, accuracy, licence."
 EXAMPLES = """\
@@ -32,9 +33,10 @@ def run(options: argparse.Namespace) -> int:
 
     from embedpack.pack.folder import read_pack
 
+    check_output(options.json, (), overwrite=options.overwrite)
     manifest = read_pack(options.pack).manifest
-    if options.json:
-        print(msgspec.json.encode(manifest).decode())
+    if options.json is not None:
+        write_json(options.json, msgspec.json.encode(manifest))
     else:
         _print(options.pack, manifest)
     return 0
@@ -44,13 +46,14 @@ def _print(folder: Path, manifest: Manifest) -> None:
     restricted = ", non-commercial" if manifest.license.non_commercial else ""
     print(f"{manifest.name}  ({manifest.family}, pack format {manifest.format})")
     print(f"license     {manifest.license.id or 'not stated'}{restricted}")
-    print(f"vectors     {manifest.dimensions} dimensions, truncate_dim {', '.join(map(str, manifest.truncate_dims))}")
+    dims = ", ".join(map(str, manifest.truncate_dims[:-1]))
+    print(f"vectors     {manifest.dimensions} dimensions ({f'truncate_dim {dims}' if dims else 'cannot be truncated'})")
     print(f"texts       up to {manifest.text.max_tokens} tokens, {manifest.pooling} pooling")
     _print_images(manifest)
     for name, task in manifest.tasks.items():
-        prompts = ", ".join(f"{key} = {text!r}" for key, text in task.prompts.items()) or "no prompts"
         adapter = "no adapter" if task.adapter is None else f"adapter of {task.adapter.modules} matrices"
-        print(f"task        {name}: {prompts}; {adapter}")
+        print(f"task        {name}: {adapter}")
+        _print_prompts(task)
         _print_codes("codes", name, task.codes)
         if task.token_codes is not None:
             _print_codes("tokens", name, task.token_codes)
@@ -61,6 +64,21 @@ def _print(folder: Path, manifest: Manifest) -> None:
         print("report      none (export ran without a check)")
     else:
         print(f"report      {folder / manifest.report.page}")
+
+
+def _print_prompts(task: Task) -> None:
+    """Print the prompts of a task, and those of queries, of documents, and of calls that name none."""
+    from embedpack.pack.prompts import document_prompt, query_prompt
+
+    if not task.prompts:
+        print("  prompt    none")
+        return
+    for name, text in task.prompts.items():
+        print(f"  prompt    {name:<20} {text!r}")
+    print(
+        f"  prompts   default {task.default_prompt_name or 'none'}, queries {query_prompt(task) or 'none'}, "
+        f"documents and files {document_prompt(task) or 'none'}"
+    )
 
 
 def _print_codes(label: str, task: str, codes: CodeCalibration) -> None:

@@ -1,6 +1,6 @@
 """The command line. Each command is a module of `embedpack.cli`; other packages add commands as entry points.
 
-Exit status: 0 success; 1 error, with a one-line message on standard error; 2 wrong usage; 130 interrupted;
+Exit status: 0 success; 1 error, with a one-line message on standard error; 2 wrong usage or option; 130 interrupted;
 129 or 143 stopped by SIGHUP or SIGTERM.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
-import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,12 +19,26 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-from embedpack.cli.terminal import VisibleFormatter, visible, visible_output
-from embedpack.errors import EmbedpackError
+from embedpack.cli.log import log_to_stderr
+from embedpack.cli.options import add_log
+from embedpack.cli.parser import Parser
+from embedpack.cli.terminal import visible, visible_output
+from embedpack.errors import EmbedpackError, InputError, OptionError
 
+ORDER = ("export", "embed", "search", "inspect", "verify", "prepare", "bench", "demo")
+EXAMPLES = """\
+  embedpack demo --keep packs/minilm
+  embedpack search packs/minilm notes.txt "where did I park"
+  embedpack embed packs/minilm docs.jsonl -o docs.npz"""
+EXIT_STATUS = "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted, 143 terminated."
 BUILT_IN = {name: f"embedpack.cli.{name}" for name in ("embed", "search", "inspect", "verify", "prepare")}
 ENTRY_POINTS = "embedpack.commands"
-INTERRUPTED = 130
+# Arguments of `Embedder`, alone or with a value; task and adapters are words of sentences, too.
+PYTHON_NAME = re.compile(
+    r"(?<![\w/.])(?P<name>on_long|on_empty|prompt_name|truncate_dim|max_pixels|pool_factor|(?:task|adapters)(?==))"
+    r"(?:=(?:'(?P<value>[^']*)')?)?(?!\w)"
+)
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -47,31 +61,45 @@ class Command(Protocol):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    handler = logging.StreamHandler()
-    handler.setFormatter(VisibleFormatter("%(message)s"))
-    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, handlers=[handler])
     try:
-        run: Callable[[argparse.Namespace], int] = options.run
         with _stop_signals(), visible_output():
-            return run(options)
+            options = _parser().parse(arguments)
+            run: Callable[[argparse.Namespace], int] = options.run
+            with log_to_stderr(verbose=options.verbose, quiet=options.quiet):
+                return run(options)
+    except InputError as error:
+        _print_error(_with_option_names(str(error)))
+        return WRONG_USAGE if isinstance(error, OptionError) else FAILED
     except EmbedpackError as error:
-        print(f"embedpack: {visible(str(error))}", file=sys.stderr)
-        return 1
+        _print_error(str(error))
+        return FAILED
     except MemoryError:
-        print("embedpack: the memory is full; free some, or pass fewer or smaller inputs", file=sys.stderr)
-        return 1
+        _print_error("the memory is full; free some, or pass fewer or smaller inputs")
+        return FAILED
     except KeyboardInterrupt:
-        print("embedpack: interrupted; no partial file remains", file=sys.stderr)
+        _print_error("interrupted; no partial file remains")
         return INTERRUPTED
     except Stopped as stopped:
-        print(f"embedpack: {signal.Signals(stopped.number).name}; no partial file remains", file=sys.stderr)
+        _print_error(f"{signal.Signals(stopped.number).name}; no partial file remains")
         return 128 + stopped.number
     except BrokenPipeError:
         # The reader (head, less) has closed the pipe. Without this, Python would fail again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _print_error(message: str) -> None:
+    print(f"embedpack: {visible(message)}", file=sys.stderr)
+
+
+def _with_option_names(message: str) -> str:
+    """Message of the Python interface with the names of the command line: on_long='error' is --on-long error."""
+
+    def option(match: re.Match[str]) -> str:
+        value = "" if match["value"] is None else f" {match['value']}"
+        return f"--{match['name'].replace('_', '-')}{value}"
+
+    return PYTHON_NAME.sub(option, message)
 
 
 @contextmanager
@@ -94,13 +122,15 @@ def _stop_signals() -> Iterator[None]:
             signal.signal(each, signal.SIG_DFL)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="embedpack",
         description="Embeddings from quantized ONNX packs, without torch.",
-        epilog="Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted, 143 terminated.",
+        epilog=f"examples:\n{EXAMPLES}\n\n{EXIT_STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"embedpack {importlib.metadata.version('embedpack')}")
+    add_log(parser, default=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module in _commands().items():
         command: Command = importlib.import_module(module)
@@ -112,15 +142,17 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(sub)
-        sub.add_argument("-v", "--verbose", action="store_true", help="log more on standard error")
-        sub.set_defaults(run=command.run)
+        add_log(sub)
+        sub.set_defaults(run=command.run, parser=sub)
     return parser
 
 
 def _commands() -> dict[str, str]:
-    """Names and modules of all commands, in the order of their use: export, embed, search, ..."""
+    """Names and modules of all commands, in the order of their use."""
     added = {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
-    return {**added, **BUILT_IN}
+    modules = {**added, **BUILT_IN}
+    names = [*(name for name in ORDER if name in modules), *sorted(modules.keys() - set(ORDER))]
+    return {name: modules[name] for name in names}
 
 
 if __name__ == "__main__":

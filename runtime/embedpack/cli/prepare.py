@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedpack.cli.options import add_json, add_pack
+from embedpack.cli.options import add_pack, add_threads, add_variants, chosen_variants
+from embedpack.cli.output import add_json, check_output, write_json
 
 if TYPE_CHECKING:
     from embedpack.engine.prepare import PreparedVariant
     from embedpack.pack.folder import Pack
+
+logger = logging.getLogger("embedpack")
 
 SUMMARY = "Cache prepacked graphs for this CPU, and measure the fastest token budget."
 EXAMPLES = """\
@@ -22,15 +26,8 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_pack(parser)
-    parser.add_argument(
-        "--variant", action="append", metavar="V", help="variant to prepare; may be repeated (default: all)"
-    )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="number of threads of the measurement (default: the cores available to this process)",
-    )
+    add_variants(parser)
+    add_threads(parser)
     parser.add_argument(
         "--cache",
         type=Path,
@@ -44,28 +41,24 @@ def run(options: argparse.Namespace) -> int:
     """Prepare the variants of a pack, and print the results."""
     import msgspec
 
-    from embedpack.engine.options import check_threads
     from embedpack.engine.prepare import prepare_variant
-    from embedpack.errors import InputError, unknown
     from embedpack.host.cores import available_cores
     from embedpack.pack.folder import read_pack
 
+    check_output(options.json, (), overwrite=options.overwrite)
     pack = read_pack(options.pack)
-    names = options.variant or list(pack.manifest.variants)
-    for name in names:
-        if name not in pack.manifest.variants:
-            raise InputError(unknown("variant", name, pack.manifest.variants))
-    check_threads(options.threads, "--threads")
+    names = chosen_variants(pack.manifest, options)
     cache = _cache(options.cache)
-    if not options.json:
+    if options.json is None:
         _print_space(pack, names, cache)
     done = []
-    for name in names:
+    for number, name in enumerate(names, 1):
+        logger.info("preparing %s, %d of %d", name, number, len(names))
         done.append(prepare_variant(pack, name, options.threads or available_cores(), cache))
-        if not options.json:
+        if options.json is None:
             _print(done[-1])
-    if options.json:
-        print(msgspec.json.encode(done).decode())
+    if options.json is not None:
+        write_json(options.json, msgspec.json.encode(done))
     return 0
 
 

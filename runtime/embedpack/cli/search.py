@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedpack.cli.options import add_json, add_pack, add_texts, add_variant, add_vectors, open_embedder, text_options
+from embedpack.cli.options import add_pack, add_texts, add_variant, add_vectors, open_embedder, text_options
+from embedpack.cli.output import add_json, check_output, write_json
+from embedpack.cli.parser import whole_number
 
 if TYPE_CHECKING:
     from embedpack.embedder import Embedder
+    from embedpack.inputs.text_files import Texts
+    from embedpack.vectors.embeddings import Embeddings
 
 SUMMARY = "Search the texts of a file by meaning."
 EXAMPLES = """\
@@ -18,13 +25,43 @@ EXAMPLES = """\
 SHOWN_CHARACTERS = 100
 
 
+@dataclass(frozen=True)
+class Hit:
+    """A text that was found."""
+
+    id: str
+    score: float
+    text: str
+
+
+@dataclass(frozen=True)
+class QueryHits:
+    """The texts that were found for a query, best first."""
+
+    query: str
+    hits: list[Hit]
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Vectors of the two sides of a search."""
+
+    queries: Embeddings
+    documents: Embeddings
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_pack(parser)
     parser.add_argument("corpus", metavar="CORPUS", help="texts to search; - is standard input")
     parser.add_argument("queries", nargs="+", metavar="QUERY", help="text to search for")
     parser.add_argument(
-        "--top-k", type=int, default=5, metavar="K", help="number of results per query (default: %(default)s)"
+        "-k",
+        "--top-k",
+        type=whole_number(1),
+        default=5,
+        metavar="K",
+        help="number of results per query (default: %(default)s)",
     )
     add_variant(parser)
     add_vectors(parser)
@@ -34,38 +71,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Embed a corpus in --precision and queries in float32, and print the best texts for each query."""
-    import msgspec
-
-    from embedpack.errors import InputError
     from embedpack.inputs.text_files import read_texts
     from embedpack.scoring.exact_search import search
 
-    if options.top_k < 1:
-        raise InputError(f"--top-k is {options.top_k}; it must be at least 1")
+    check_output(options.json, [options.corpus], overwrite=options.overwrite)
+    _check_queries(options.queries)
     corpus = read_texts(options.corpus, text_options(options))
     model = open_embedder(options)
-    documents = model.encode(
-        corpus.texts,
-        prompt_name=_prompt_name(model, "passage"),
-        truncate_dim=options.truncate_dim,
-        precision=options.precision,
-    )
-    queries = model.encode(options.queries, prompt_name=_prompt_name(model, "query"), truncate_dim=options.truncate_dim)
-    nearest = search(queries, documents, options.top_k)
-    for query, rows, scores in zip(options.queries, nearest.indices, nearest.scores, strict=True):
-        hits = [
-            {"id": corpus.ids[row], "score": round(float(score), 4), "text": corpus.texts[row]}
-            for row, score in zip(rows, scores, strict=True)
-        ]
-        if options.json:
-            print(msgspec.json.encode({"query": query, "hits": hits}).decode())
-        else:
-            print(f"\n{query}")
-            for hit in hits:
-                print(f"  {hit['score']:.4f}  {hit['id']}  {' '.join(str(hit['text']).split())[:SHOWN_CHARACTERS]}")
+    sides = _encode(model, corpus, options)
+    found = search(sides.queries, sides.documents, options.top_k)
+    results = []
+    for query, rows, scores in zip(options.queries, found.indices, found.scores, strict=True):
+        best = zip(rows, scores, strict=True)
+        hits = [Hit(corpus.ids[row], round(float(score), 4), corpus.texts[row]) for row, score in best]
+        results.append(QueryHits(query, hits))
+    _print(results, options.json)
     return 0
 
 
-def _prompt_name(model: Embedder, wanted: str) -> str | None:
-    """Name of the prompt `wanted`, or of the default; None without a task, for which `encode` raises."""
-    return None if model.task is None else model.pack.manifest.tasks[model.task].prompt_name(wanted)
+def _check_queries(queries: Sequence[str]) -> None:
+    from embedpack.errors import InputError
+    from embedpack.inputs.items import is_blank, text_problem
+
+    for query in queries:
+        try:
+            query.encode("utf-8")
+        except UnicodeEncodeError as cause:
+            raise InputError("the query is not valid UTF-8; check the encoding of the terminal") from cause
+        problem = "is empty; pass a text" if is_blank(query) else text_problem(query)
+        if problem is not None:
+            raise InputError(f"the query {problem}")
+
+
+def _encode(model: Embedder, corpus: Texts, options: argparse.Namespace) -> Sides:
+    """Vectors of the queries, and of the documents in --precision, each with the prompt of its side."""
+    from embedpack.errors import ItemError
+    from embedpack.pack.prompts import document_prompt, query_prompt
+
+    tasks = model.pack.manifest.tasks
+    task = None if model.task is None else tasks[model.task]  # without one, `encode` raises
+    try:
+        documents = model.encode(
+            corpus.texts,
+            prompt_name=None if task is None else document_prompt(task),
+            truncate_dim=options.truncate_dim,
+            precision=options.precision,
+        )
+    except ItemError as cause:
+        raise corpus.located(cause) from cause
+    prompt_name = None if task is None else query_prompt(task)
+    return Sides(model.encode(options.queries, prompt_name=prompt_name, truncate_dim=options.truncate_dim), documents)
+
+
+def _print(results: Sequence[QueryHits], json: Path | None) -> None:
+    """Print the hits of each query, or write them as JSON lines."""
+    import msgspec
+
+    if json is not None:
+        write_json(json, b"\n".join(map(msgspec.json.encode, results)))
+        return
+    for result in results:
+        print(f"\n{result.query}")
+        for hit in result.hits:
+            print(f"  {hit.score:.4f}  {hit.id}  {' '.join(hit.text.split())[:SHOWN_CHARACTERS]}")

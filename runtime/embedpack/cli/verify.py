@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedpack.cli.options import add_json, add_pack
+from embedpack.cli.options import add_pack
+from embedpack.cli.output import add_json, check_output, write_json
 
 if TYPE_CHECKING:
     from embedpack.pack.folder import Pack
@@ -33,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     from embedpack.pack.folder import read_pack
     from embedpack.progress import Progress
 
+    check_output(options.json, (), overwrite=options.overwrite)
     pack = read_pack(options.pack)
     with Progress("hashing", len(pack.manifest.files)) as progress:
         for _ in pack.check_files():
@@ -41,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
     cache = cache_folder()
     prepared = 0 if cache is None else sum(_check_prepared(pack, name, cache) for name in pack.manifest.variants)
     files = len(pack.manifest.files)
-    if options.json:
-        print(msgspec.json.encode({"files": files, "prepared": prepared, "golden": worst}).decode())
+    if options.json is not None:
+        write_json(options.json, msgspec.json.encode({"files": files, "prepared": prepared, "golden": worst}))
     else:
         golden = ", ".join(f"{name} {difference:.0e}" for name, difference in worst.items())
         cached = f" and {prepared} prepacked graphs" if prepared else ""

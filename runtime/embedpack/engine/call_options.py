@@ -59,8 +59,7 @@ class OpenVariant:
         return manifest.multi_vector_dimensions
 
     def _check(self, options: EncodeOptions, precision: Precision) -> None:
-        if options.max_pixels is not None and self.pack.manifest.image is None:
-            raise OptionError(f"max_pixels is of no use: {self.pack.folder} reads texts only; leave it out")
+        _check_max_pixels(options.max_pixels, self.pack)
         if options.on_empty == "zero" and is_low_bit(precision):
             raise OptionError(
                 f"on_empty='zero' needs float32, float16 or int8: {precision} codes have no zero vector; "
@@ -93,3 +92,13 @@ def _dimensions(manifest: Manifest, truncate_dim: int | None) -> int:
     if isinstance(dimensions, float) or dimensions not in manifest.truncate_dims:
         raise OptionError(unknown("truncate_dim", dimensions, manifest.truncate_dims))
     return dimensions
+
+
+def _check_max_pixels(max_pixels: int | None, pack: Pack) -> None:
+    image = pack.manifest.image
+    if max_pixels is None:
+        return
+    if image is None:
+        raise OptionError(f"max_pixels is of no use: {pack.folder} reads texts only; leave it out")
+    if max_pixels < image.min_pixels:
+        raise OptionError(f"max_pixels is {max_pixels}; this model takes images of at least {image.min_pixels} pixels")

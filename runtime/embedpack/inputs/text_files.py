@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from embedpack.errors import EmbedpackError, InputError
+from embedpack.errors import EmbedpackError, InputError, ItemError
 from embedpack.inputs.items import is_blank, text_problem
 from embedpack.inputs.text_formats import Format, Record, format_of, read_records, unit_of
 
@@ -65,6 +65,10 @@ class Texts:
         name = self.ids[index]
         place = f"{self.source}, {self.unit} {self.numbers[index]}"
         return place if name == str(self.numbers[index]) else f"{place} (id {shortened(name)})"
+
+    def located(self, error: ItemError) -> InputError:
+        """The error of a text with its place in the file."""
+        return InputError(f"{self.location(error.number)}: the {error.kind} {error.problem}")
 
 
 def read_texts(source: str, options: TextOptions | None = None) -> Texts:

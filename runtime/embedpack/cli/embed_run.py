@@ -1,0 +1,183 @@
+"""The work of `embedpack embed`: parts of inputs to vectors with their ids, errors with their places, a summary."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from embedpack.embedder import Embedder
+from embedpack.engine.call_stats import CallStats
+from embedpack.engine.options import EncodeSettings
+from embedpack.errors import EmbedpackError, InputError, ItemError, OptionError, PackError
+from embedpack.inputs import batching
+from embedpack.inputs.files import InputPart
+from embedpack.inputs.items import Image, Input, Text
+from embedpack.progress import duration
+from embedpack.vectors.embeddings import Embeddings, concatenate
+from embedpack.vectors.multi_embeddings import MultiEmbeddings, concatenate_multi
+from embedpack.vectors.writing import is_stream, write_stream, write_vectors
+
+logger = logging.getLogger("embedpack")
+
+# Of a corpus that is wrong throughout, the rest is only counted.
+SHOWN_ERRORS = 20
+# Images are named by their number in messages, and their path, if they have one.
+IMAGE = re.compile(r"image (\d+)(?: \([^)]*\))?")
+
+
+class Skipped:
+    """Errors of inputs: raised if the first one stops the run, else logged and counted."""
+
+    def __init__(self, *, stop: bool) -> None:
+        self.count = 0
+        self.stop = stop
+
+    def add(self, error: EmbedpackError) -> None:
+        """Handle the error of an input."""
+        if self.stop:
+            raise error
+        self.count += 1
+        if self.count <= SHOWN_ERRORS:
+            logger.warning("skipped: %s", error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """Vectors with their ids."""
+
+    ids: Sequence[str]
+    vectors: Embeddings | MultiEmbeddings
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """Consecutive inputs of a part, from the position `first` on."""
+
+    part: InputPart
+    first: int
+    inputs: list[Input]
+
+    def between(self, start: int, stop: int | None = None) -> _Window:
+        """Some of the inputs."""
+        return _Window(self.part, self.first + start, self.inputs[start:stop])
+
+    def located(self, error: EmbedpackError) -> EmbedpackError:
+        """The error of an input with the place of that input in its file."""
+        if isinstance(error, ItemError):
+            return InputError(f"{self.part.location(self.first + error.number)}: the {error.kind} {error.problem}")
+        match = IMAGE.match(str(error))
+        if match is None:
+            return error
+        return type(error)(self.part.location(self.first + int(match[1])) + str(error)[match.end() :])
+
+
+class EmbedRun:
+    """A run over all parts with one model."""
+
+    def __init__(self, model: Embedder, settings: EncodeSettings, parts: Sequence[InputPart], skipped: Skipped) -> None:
+        self._model = model
+        self._settings = settings
+        self._parts = parts
+        self._skipped = skipped
+        self._count = 0
+
+    def write(self, output: Path | None) -> None:
+        """Encode all inputs, write the vectors, and log what was done.
+
+        Raises:
+            EmbedpackError: an input or an option cannot be used, or the output cannot be written.
+        """
+        with self._stats() as stats:
+            if is_stream(output):
+                write_stream(output, ((each.ids, each.vectors) for each in self._encoded(stats)))
+            else:
+                assert output is not None
+                self._write_whole(output, list(self._encoded(stats)))
+        self._log_summary(stats)
+
+    def _write_whole(self, output: Path, encoded: Sequence[_Encoded]) -> None:
+        """Write a format that needs all vectors at once."""
+        single = [each.vectors for each in encoded if isinstance(each.vectors, Embeddings)]
+        multi = [each.vectors for each in encoded if isinstance(each.vectors, MultiEmbeddings)]
+        ids = [name for each in encoded for name in each.ids]
+        write_vectors(output, ids, concatenate(single) if single else concatenate_multi(multi))
+
+    def _encoded(self, stats: CallStats) -> Iterator[_Encoded]:
+        for part in self._parts:
+            for window in self._windows(part):
+                for encoded in self._encode(window, stats):
+                    self._count += len(encoded.ids)
+                    yield encoded
+        if not self._count:
+            raise InputError("no vectors: every input is empty or was skipped")
+
+    def _windows(self, part: InputPart) -> Iterator[_Window]:
+        """Windows of a part; the error of a page ends its file."""
+        items = iter(part.items)
+        size = batching.WINDOW_IMAGES if part.images else batching.WINDOW_ITEMS
+        first = 0
+        failed: EmbedpackError | None = None
+        while failed is None:
+            window: list[Input] = []
+            try:
+                window.extend(islice(items, size))
+            except EmbedpackError as cause:
+                failed = cause
+            if window:
+                yield _Window(part, first, window)
+            elif failed is None:
+                return
+            first += len(window)
+        self._skipped.add(failed)
+
+    def _encode(self, window: _Window, stats: CallStats) -> list[_Encoded]:
+        """Encode a window; without the inputs that cannot be used, if these are skipped."""
+        if not window.inputs:
+            return []
+        try:
+            vectors = self._model.encode_part(window.inputs, self._settings, stats)
+        except (OptionError, PackError):
+            raise
+        except EmbedpackError as cause:
+            if not isinstance(cause, ItemError) and len(window.inputs) > 1 and not self._skipped.stop:
+                middle = len(window.inputs) // 2
+                return self._encode_both(window.between(0, middle), window.between(middle), stats)
+            self._skipped.add(window.located(cause))
+            wrong = cause.number if isinstance(cause, ItemError) else 0
+            return self._encode_both(window.between(0, wrong), window.between(wrong + 1), stats)
+        ids = window.part.ids[window.first : window.first + len(window.inputs)]
+        kept = ids if vectors.ids is None else [ids[int(position)] for position in vectors.ids]
+        return [_Encoded(kept, vectors)]
+
+    def _encode_both(self, first: _Window, second: _Window, stats: CallStats) -> list[_Encoded]:
+        return [*self._encode(first, stats), *self._encode(second, stats)]
+
+    def _stats(self) -> CallStats:
+        """Counts of the run, with the work of all inputs if they are known."""
+        stats = self._model.stats(None)
+        lists = [part.items for part in self._parts if isinstance(part.items, list)]
+        if len(lists) < len(self._parts):
+            return stats
+        items = (Text(0, item) if isinstance(item, str) else Image(0, item) for items in lists for item in items)
+        return self._model.stats(sum(map(len, lists)), sum(map(stats.work_of, items)))
+
+    def _log_summary(self, stats: CallStats) -> None:
+        if stats.truncated and self._settings.on_long == "truncate":
+            logger.warning("%s", stats.truncation("--on-long error"))
+        if stats.empty:
+            what = "vectors are zeros" if self._settings.on_empty == "zero" else "were skipped"
+            logger.warning("%d empty texts: %s", stats.empty, what)
+        if self._skipped.count:
+            logger.warning("%d inputs could not be used and were skipped", self._skipped.count)
+        dimensions = self._settings.truncate_dim or self._model.dimensions
+        if self._settings.multi:
+            dimensions = self._model.pack.manifest.multi_vector_dimensions or 0
+        kind = "multi-vectors" if self._settings.multi else "vectors"
+        facts = [f"{self._count} {kind}", f"{dimensions} x {self._settings.precision}"]
+        if stats.texts and self._model.prompts:
+            facts.append(f"prompt {self._settings.prompt_name or 'none'}")
+        logger.info("%s, %s", ", ".join(facts), duration(stats.seconds))

@@ -1,0 +1,67 @@
+"""Output files of commands: checked before the work; JSON on standard output or in a file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from embedpack.cli.options import add_overwrite
+from embedpack.errors import InputError
+from embedpack.storage.atomic import atomic_file, check_new_file
+
+STANDARD_OUTPUT = Path("-")
+JSON_SUFFIX = ".json"
+
+
+def add_json(parser: argparse.ArgumentParser, file_type: Callable[[str], Path] | None = None) -> None:
+    """Declare --json and --overwrite; `file_type` checks the name of the file."""
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        type=file_type or _json_file,
+        const=STANDARD_OUTPUT,
+        metavar="FILE",
+        help="machine-readable output, in place of text or in a file",
+    )
+    add_overwrite(parser)
+
+
+def check_output(output: Path | None, inputs: Iterable[str | Path], *, overwrite: bool) -> None:
+    """Refuse an output file that cannot be written, exists, or is an input, before any work.
+
+    Raises:
+        InputError, CapacityError: the file cannot be used.
+    """
+    if output is None or output == STANDARD_OUTPUT:
+        return
+    if os.path.lexists(output):
+        if output.exists() and any(_is_same(output, Path(each)) for each in inputs):
+            raise InputError(f"{output}: is one of the inputs; write to another file")
+        if not overwrite:
+            raise InputError(f"{output}: exists; choose another file, or pass --overwrite")
+    check_new_file(output)
+
+
+def write_json(output: Path, content: bytes) -> None:
+    """Write a line of JSON to a file, atomically, or print it."""
+    if output == STANDARD_OUTPUT:
+        print(content.decode())
+        return
+    with atomic_file(output) as stream:
+        stream.write(content + b"\n")
+
+
+def _is_same(output: Path, other: Path) -> bool:
+    try:
+        return output.samefile(other)
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return False
+
+
+def _json_file(text: str) -> Path:
+    # Without a check, the word after --json could be an argument that belongs to the command.
+    if text != str(STANDARD_OUTPUT) and not text.endswith(JSON_SUFFIX):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .json; write --json last, or --json FILE.json")
+    return Path(text)
