@@ -16,7 +16,7 @@ from embedpack.errors import EmbedpackError, InputError, ItemError, OptionError,
 from embedpack.inputs import batching
 from embedpack.inputs.files import InputPart
 from embedpack.inputs.items import Image, Input, Text
-from embedpack.progress import duration
+from embedpack.progress import SILENT_SECONDS, duration
 from embedpack.vectors.embeddings import Embeddings, concatenate
 from embedpack.vectors.multi_embeddings import MultiEmbeddings, concatenate_multi
 from embedpack.vectors.writing import is_stream, write_stream, write_vectors
@@ -97,7 +97,9 @@ class EmbedRun:
             else:
                 assert output is not None
                 self._write_whole(output, list(self._encoded(stats)))
-        self._log_summary(stats)
+        # A short filter in a pipe is silent.
+        shown = output is not None or stats.seconds > SILENT_SECONDS
+        self._log_summary(stats, logging.INFO if shown else logging.DEBUG)
 
     def _write_whole(self, output: Path, encoded: Sequence[_Encoded]) -> None:
         """Write a format that needs all vectors at once."""
@@ -165,7 +167,7 @@ class EmbedRun:
         items = (Text(0, item) if isinstance(item, str) else Image(0, item) for items in lists for item in items)
         return self._model.stats(sum(map(len, lists)), sum(map(stats.work_of, items)))
 
-    def _log_summary(self, stats: CallStats) -> None:
+    def _log_summary(self, stats: CallStats, level: int) -> None:
         if stats.truncated and self._settings.on_long == "truncate":
             logger.warning("%s", stats.truncation("--on-long error"))
         if stats.empty:
@@ -180,4 +182,4 @@ class EmbedRun:
         facts = [f"{self._count} {kind}", f"{dimensions} x {self._settings.precision}"]
         if stats.texts and self._model.prompts:
             facts.append(f"prompt {self._settings.prompt_name or 'none'}")
-        logger.info("%s, %s", ", ".join(facts), duration(stats.seconds))
+        logger.log(level, "%s, %s", ", ".join(facts), duration(stats.seconds))
