@@ -22,6 +22,7 @@ from PIL import EpsImagePlugin, Image, ImageFile
 from embedpack import CapacityError, InputError
 from embedpack.inputs.images import is_image, read_image
 from embedpack.inputs.limits import MAX_FILE_BYTES, MAX_PIXELS
+from embedpack.inputs.pillow import MAX_DECODING_BYTES, PIXEL_BYTES
 
 RGB = npt.NDArray[np.uint8]
 
@@ -323,6 +324,23 @@ def test_image_that_does_not_fit_the_memory_is_not_decoded(
     assert message(content, CapacityError) == (
         f"image 7: decoding 2000 x 1000 pixels needs about {2 * needed} MB of memory, 20 MB are available; "
         "make it smaller, or free some memory"
+    )
+
+
+@pytest.mark.parametrize(("format", "most"), [("WEBP", 42_857_142), ("TIFF", 60_000_000)])
+def test_formats_whose_decoders_take_more_memory_have_fewer_pixels(
+    format: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MAX_DECODING_BYTES // PIXEL_BYTES[format] == most
+    content = encoded(Image.new("L", (200, 100)), format)
+    bound = 20_000 * PIXEL_BYTES[format]
+    monkeypatch.setattr("embedpack.inputs.pillow.MAX_DECODING_BYTES", bound)
+    assert read_image(content, 7).shape == (100, 200, 3)
+    monkeypatch.setattr("embedpack.inputs.pillow.MAX_DECODING_BYTES", bound - PIXEL_BYTES[format])
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
+    assert message(content, CapacityError) == (
+        f"image 7 has 200 x 100 pixels, at most 19999 are decoded from a {format} file; make it smaller, or save it "
+        "as PNG"
     )
 
 

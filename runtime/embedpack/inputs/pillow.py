@@ -23,15 +23,18 @@ from PIL import (  # noqa: F401
 from embedpack.errors import CapacityError, EmbedpackError, InputError
 from embedpack.host.memory import check_memory
 from embedpack.inputs.jpeg import check_scans
-from embedpack.inputs.limits import MAX_FILE_BYTES, check_size
+from embedpack.inputs.limits import MAX_FILE_BYTES, MAX_PIXELS, check_size
 from embedpack.inputs.pillow_modes import rgb, upright
 
 # The formats of the plugins imported above. Some of the others in Pillow start other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_COUNTED_PAGES = 1000
-# Bytes of memory per pixel: the image in Pillow, its upright copy, and the array; libwebp has several copies.
+# Bytes of memory per pixel, measured: the image in Pillow, its upright copy, and the array; libwebp has several copies,
+# and TIFF can have numbers of 32 bits.
 DEFAULT_PIXEL_BYTES = 12
-PIXEL_BYTES = {"WEBP": 28}
+PIXEL_BYTES = {"WEBP": 28, "TIFF": 20}
+# A file of a few kilobytes can have as many pixels as its format allows.
+MAX_DECODING_BYTES = DEFAULT_PIXEL_BYTES * MAX_PIXELS
 
 # Pillow's error for a WebP whose decoder gets no memory, as well as for some damaged ones.
 WEBP_MEMORY = "could not create decoder object"
@@ -60,14 +63,23 @@ def pixels(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
                 f"{name} holds {_count_frames(image)} frames; pass one of them as a PIL image: "
                 "image.seek(n), then image.copy()"
             )
-        check_memory(
-            image.width * image.height * PIXEL_BYTES.get(image.format or "", DEFAULT_PIXEL_BYTES),
-            f"{name}: decoding {image.width} x {image.height} pixels",
-            "make it smaller, or free some memory",
-        )
+        _check_decoding(image, name)
         _check_jpeg(image, name)
         image.load()
         return rgb(upright(image), name)
+
+
+def _check_decoding(image: Image.Image, name: str) -> None:
+    """Check the memory that decoding takes against MAX_DECODING_BYTES and what is available."""
+    size = f"{image.width} x {image.height} pixels"
+    pixel_bytes = PIXEL_BYTES.get(image.format or "", DEFAULT_PIXEL_BYTES)
+    needed = image.width * image.height * pixel_bytes
+    if needed > MAX_DECODING_BYTES:
+        raise CapacityError(
+            f"{name} has {size}, at most {MAX_DECODING_BYTES // pixel_bytes} are decoded from a {image.format} file; "
+            "make it smaller, or save it as PNG"
+        )
+    check_memory(needed, f"{name}: decoding {size}", "make it smaller, or free some memory")
 
 
 def _opened(stream: IO[bytes], name: str) -> Image.Image:
