@@ -65,8 +65,10 @@ class AdapterBranches:
         rows, columns = layer.weight.shape
         self._layouts[layer.module] = _LayerLayout(x.layout, layer.divisor, layer.order)
         factor_a, factor_b = lora_inputs(layer.module)
-        down = g.optional_input(factor_a, FLOAT16, (columns, "rank"), (columns, 0))
-        up = g.optional_input(factor_b, FLOAT16, ("rank", rows), (0, rows))
+        # A name of its own: axes of the same name share buffers of one size, and ranks differ by module.
+        rank = f"{layer.module}.rank"
+        down = g.optional_input(factor_a, FLOAT16, (columns, rank), (columns, 0))
+        up = g.optional_input(factor_b, FLOAT16, (rank, rows), (0, rows))
         narrow = g.op("MatMul", [x.value, g.op("Cast", [down], {"to": FLOAT})])
         return g.op("Add", [product, g.op("MatMul", [narrow, g.op("Cast", [up], {"to": FLOAT})])])
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from embedpack.errors import CheckpointError, unknown
 from embedpack.storage.safetensors import StoredTensor, open_safetensors
 from embedpack_export.sources.checkpoint import check_is_float, read_json
@@ -28,6 +30,8 @@ PARTS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magni
 UNNAMED = "default"
 # Wrapper of the model in the first module of a SentenceTransformer.
 WRAPPER = re.compile(r"^0\.(auto_model|model)\.")
+# Part of the name of a module that one of `modules_to_save` replaces.
+ORIGINAL = "original_module"
 # Heads of transformers' classes for language models, classification and question answering: no embedding needs them.
 HEADS = re.compile(r"(lm_head|classifier|score|qa_outputs)\.")
 
@@ -59,9 +63,9 @@ class AdapterKey:
         return WRAPPER.sub("", self.trained)
 
     @property
-    def is_head(self) -> bool:
-        """True if the module belongs to a head that no embedding needs."""
-        return HEADS.match(f"{self.module}.") is not None
+    def is_unused(self) -> bool:
+        """True if the module belongs to a head that no embedding needs, or is one that a saved module replaces."""
+        return HEADS.match(f"{self.module}.") is not None or ORIGINAL in self.module.split(".")
 
     @property
     def slot(self) -> str:
@@ -89,19 +93,15 @@ def read_adapter(folder: Path, task: str) -> PeftAdapter:
     if tasks and task not in tasks:
         raise CheckpointError(f"{path}: {unknown('task', task, tasks)}")
     own = {name: key for name, key in keys.items() if key.task in ("", task)}
-    heads = [name for name, key in own.items() if key.is_head]
+    heads = [name for name, key in own.items() if key.is_unused]
     parts: dict[str, dict[str, StoredTensor]] = {}
     replacements: dict[str, StoredTensor] = {}
     for name, key in own.items():
         check_is_float(tensors[name])
-        if key.is_head:
+        if key.is_unused:
             continue
         target = parts.setdefault(key.trained, {}) if key.part else replacements
-        if key.slot in target:
-            raise CheckpointError(
-                f"{path}: {target[key.slot].name} and {name} name the same tensor; remove one of them"
-            )
-        target[key.slot] = tensors[name]
+        _check_same(path, target.setdefault(key.slot, tensors[name]), tensors[name])
     if not parts and not replacements:
         raise CheckpointError(f"{path}: {_emptiness(heads)}")
     if heads:
@@ -142,6 +142,16 @@ def parse_key(path: Path, name: str) -> AdapterKey:
         raise CheckpointError(f"{path}: the key {name!r} is unknown; only LoRA and DoRA adapters can be merged")
     task = rest[0] if rest and rest[0] != UNNAMED else ""
     return AdapterKey(".".join(module), part, task, leaf)
+
+
+def _check_same(path: Path, first: StoredTensor, second: StoredTensor) -> None:
+    """Refuse two values for one tensor; PEFT saves the bias of a saved module twice where all biases are trained."""
+    if first is second:
+        return
+    if first.shape != second.shape or not np.array_equal(first.raw(), second.raw()):
+        raise CheckpointError(
+            f"{path}: {first.name} and {second.name} are values of the same tensor and differ; remove one of them"
+        )
 
 
 def _emptiness(heads: list[str]) -> str:

@@ -553,12 +553,13 @@ def test_two_updates_of_one_module_are_refused_with_the_adapters_folder(checkpoi
 
 def test_two_values_for_one_saved_tensor_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     """One bias as `bias="all"` writes it, one as a saved module."""
-    values = {f"{KEY}.{form}": np.ones(32, np.float32) for form in ("bias", "base_layer.bias")}
+    values = {f"{KEY}.{form}": np.full(32, value, np.float32) for value, form in enumerate(("bias", "base_layer.bias"))}
     adapter = write_adapter(tmp_path / "adapter", {**query_update(), **values})
     refuse(
         checkpoint,
         adapter,
-        f"{adapter / FILE}: {KEY}.bias and {KEY}.base_layer.bias name the same tensor; remove one of them",
+        f"{adapter / FILE}: {KEY}.bias and {KEY}.base_layer.bias are values of the same tensor and differ; "
+        "remove one of them",
     )
 
 

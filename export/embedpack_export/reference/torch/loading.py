@@ -88,8 +88,8 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # PEFT 0.21 asks transformers 5 for a property by its former name.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            # It also warns of every `lora_bias`, which is a vector by nature.
-            warnings.filterwarnings("ignore", "Adapter .* have invalid shape", PeftWarning)
+            # It also warns of every `lora_bias`: a vector by nature, which a layer without a bias cannot merge.
+            warnings.filterwarnings("ignore", ".*(have invalid shape|lora_bias=True)", PeftWarning)
             yield
     finally:
         transformers_logging.set_verbosity(verbosity)

@@ -65,13 +65,13 @@ class UnmergedAdapter:
         return adapted
 
     def _keys(self) -> dict[AdapterKey, torch.Tensor]:
-        """Tensors of the task, without those of heads."""
+        """Tensors of the task, without those that no embedding needs."""
         path = self.folder / TENSORS_FILE
         keys = {parse_key(path, name): tensor for name, tensor in adapter_tensors(self.folder).items()}
         return {
             key: torch.from_numpy(tensor.float32())
             for key, tensor in keys.items()
-            if key.task in ("", self.task) and not key.is_head
+            if key.task in ("", self.task) and not key.is_unused
         }
 
     def _has_place(self, model: torch.nn.Module, key: AdapterKey) -> bool:

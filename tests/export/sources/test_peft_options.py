@@ -1,0 +1,167 @@
+"""Whatever PEFT saves, of any model form and with any options of LoRA, equals PEFT's own unmerged computation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from embedpack.errors import CheckpointError
+from embedpack.vectors.arrays import Float32
+from embedpack_export.graph.external_data import WeightStore
+from embedpack_export.graph.formats.fp32 import Fp32
+from embedpack_export.graph.lora_branches import AdapterBranches, check_switchable
+from embedpack_export.planning.plan import ExportPlan, make_plan
+from embedpack_export.reference.torch_reference import TorchReference
+from embedpack_export.sources.weights import Weights
+from embedpack_export.stages.graph_heads import text_heads
+from embedpack_export.stages.graph_writer import GraphWriter
+from tests.helpers.exports import distance, quick
+from tests.helpers.onnx_probe import run_model
+from tests.helpers.peft_training import Trained, TrainedModel
+from tests.helpers.tiny_checkpoint import make_checkpoint
+from tests.helpers.tiny_decoder import make_decoder
+from tests.helpers.tiny_families import FAMILIES
+
+TEXTS = ("how do i reset a router ?", "the cat sleeps on a warm roof in the rain", "list files")
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of the modules of a tower."""
+
+    layer: str  # name of a layer, with its number in the place of {}
+    linears: tuple[str, ...]  # ends of the names of linear layers
+    embedding: str
+    norm: str
+
+
+NAMES = {
+    "encoder": Names("encoder.layer.{}", ("query", "key", "value", "dense"), "word_embeddings", "LayerNorm"),
+    "decoder": Names(
+        "layers.{}",
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        "embed_tokens",
+        "input_layernorm",
+    ),
+}
+# The whole name of a linear layer in layer 0.
+WHOLE = {"encoder": "attention.self.query", "decoder": "self_attn.o_proj"}
+HEADS = {"language model": "lm_head", "classifier": "score", "bare": None, "SentenceTransformer": None}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("options") / request.param
+    if FAMILIES[request.param].tower == "encoder":
+        return make_checkpoint(folder, request.param)
+    return make_decoder(folder, request.param, pad_token_id=1)
+
+
+@st.composite
+def options(draw: st.DrawFn, names: Names, whole: str, prefix: str, head: str | None) -> dict[str, Any]:
+    """Options of LoraConfig for a model whose backbone has this prefix and which has this head."""
+    kind = draw(st.sampled_from(["LoRA", "rsLoRA", "DoRA", "lora_bias"]))
+    linears = draw(st.lists(st.sampled_from(names.linears), min_size=1, unique=True))
+    with_embedding = kind != "lora_bias" and draw(st.integers(0, 3)) == 0
+    targets = [*linears, *([names.embedding] if with_embedding else [])]
+    full = f"{prefix}{names.layer.format(0)}.{whole}"
+    last = whole.rpartition(".")[2]
+    config: dict[str, Any] = {
+        "r": draw(st.integers(1, 5)),
+        "lora_alpha": draw(st.integers(1, 16)),
+        "use_rslora": kind == "rsLoRA",
+        "use_dora": kind == "DoRA",
+        "lora_bias": kind == "lora_bias",
+        "bias": draw(st.sampled_from(["none", "all", "lora_only"])),
+        "modules_to_save": draw(st.sampled_from([None, [names.norm], *([[head]] if head else [])])),
+        **draw(_choices(names, prefix, full, targets)),
+    }
+    for pattern, values in (("rank_pattern", st.integers(1, 6)), ("alpha_pattern", st.integers(1, 40))):
+        # One key: the first that matches counts, and PEFT sorts them when it saves them.
+        key = draw(st.sampled_from([None, last, full, rf"{re.escape(prefix)}.*\.{linears[0]}"]))
+        config[pattern] = {} if key is None else {key: draw(values)}
+    return config
+
+
+@st.composite
+def _choices(draw: st.DrawFn, names: Names, prefix: str, full: str, targets: list[str]) -> dict[str, Any]:
+    """Options that choose modules."""
+    form = draw(st.sampled_from(["ends", "layers", "expression", "full names", "excluded"]))
+    if form == "layers":
+        pattern = names.layer.split(".{}")[0].rpartition(".")[2]
+        # Without a pattern PEFT does not find the layers of a model that they are the first part of.
+        patterns = [pattern, [pattern], *([None] if prefix or "." in names.layer[:-3] else [])]
+        linears = [name for name in targets if name != names.embedding]
+        return {
+            "target_modules": linears,
+            "layers_to_transform": draw(st.sampled_from([0, [1], [0, 1]])),
+            "layers_pattern": draw(st.sampled_from(patterns)),
+        }
+    if form == "expression":
+        return {"target_modules": rf"{re.escape(prefix)}.*\.({'|'.join(targets)})"}
+    if form == "full names":
+        return {"target_modules": [full]}
+    excluded = rf"{re.escape(prefix)}.*\.1\..*" if form == "excluded" else None
+    return {"target_modules": targets, "exclude_modules": excluded}
+
+
+@pytest.mark.parametrize("trained", get_args(Trained))
+@settings(max_examples=6, phases=[Phase.generate])
+@given(data=st.data())
+def test_merged_switchable_and_reference_equal_peft(
+    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, trained: Trained, data: st.DataObject
+) -> None:
+    folder, model_type = tmp_path_factory.mktemp("adapter"), checkpoint.name
+    tower = FAMILIES[model_type].tower
+    model = TrainedModel.load(checkpoint, model_type, trained)
+    head = "classifier" if trained == "classifier" and tower == "encoder" else HEADS[trained]
+    has_head = head is not None and any(name == head for name, _ in model.model.named_modules())
+    config = data.draw(options(NAMES[tower], WHOLE[tower], model.prefix, head if has_head else None))
+    model.adapt(folder / "adapter", config)
+    plan = make_plan(quick(checkpoint, folder / "pack", pooling="mean", adapters={"code": folder / "adapter"}))
+    ids = [item.ids for item in plan.processor.process(plan.processor.items(TEXTS), "")]
+    expected = np.stack([model.mean_vector(row) for row in ids])
+    assert distance(graph_vectors(plan, folder, ids, switchable=False), expected) <= TOLERANCE
+    assert distance(TorchReference(plan).single("code", TEXTS), expected) <= TOLERANCE
+    adapter = plan.tasks["code"].adapter
+    assert adapter is not None
+    if adapter.replacements or any(len(update.tensors) > 2 or update.embedding for update in adapter.updates.values()):
+        with pytest.raises(CheckpointError, match="cannot be switched at run time; export it merged"):
+            check_switchable(adapter)
+        return
+    check_switchable(adapter)
+    assert distance(graph_vectors(plan, folder, ids, switchable=True), expected) <= TOLERANCE
+
+
+def graph_vectors(plan: ExportPlan, folder: Path, ids: list[Any], *, switchable: bool) -> Float32:
+    """Vectors of the fp32 graph, with the adapter merged or as its inputs."""
+    adapter, rules = plan.tasks["code"].adapter, plan.model.rules
+    assert adapter is not None
+    target = folder / ("switchable" if switchable else "merged")
+    target.mkdir()
+    branches = AdapterBranches(frozenset(map(rules.normal, adapter.updates))) if switchable else None
+    weights = Weights(plan.checkpoint, None if switchable else adapter, rules, plan.is_text_tensor)
+    writer = GraphWriter("graph", WeightStore(target), plan.model.text, weights, Fp32(), branches)
+    for index in range(len(plan.model.text.stages)):
+        writer.append(index, {})
+    writer.finish(text_heads(plan, None), target / "graph.onnx")
+    weights.check_all_used()
+    inputs: Mapping[str, Any] = {} if branches is None else branches.tensors(adapter, rules)
+    rows = [
+        run_model(
+            str(target / "graph.onnx"),
+            ["sentence_embedding"],
+            {"input_ids": row[None], "attention_mask": np.ones_like(row)[None], **inputs},
+        )[0][0]
+        for row in ids
+    ]
+    return np.stack(rows)
