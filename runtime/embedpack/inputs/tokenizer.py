@@ -13,6 +13,7 @@ from tokenizers import Encoding, Tokenizer
 from embedpack.errors import CapacityError, ItemError, PackError
 from embedpack.host.memory import check_memory
 from embedpack.inputs.prompted_text import PromptedText
+from embedpack.inputs.tokenizer_check import check_tokenizer
 
 # Characters of a long text that are tokenized first, per token of the limit; GROWTH times as many if they are too few.
 CHARACTERS_PER_TOKEN = 8
@@ -46,6 +47,8 @@ class TextTokenizer:
         """Load tokenizer.json; `max_tokens` includes special tokens. PackError if it cannot be read."""
         with _load_errors():
             self._tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
+        check_tokenizer(tokenizer_json)
+        with _load_errors():
             special = self._tokenizer.num_special_tokens_to_add(False)
         if max_tokens <= special:
             raise PackError(

@@ -27,6 +27,12 @@ NORMALIZERS = (
                                                             "content": "y"},
     {"type": "Prepend", "prepend": "▁"}, {"type": "ByteLevel"},
 )  # fmt: skip
+# Attacks: texts that become longer, or random.
+GROWING = (
+    {"type": "Replace", "pattern": {"String": ""}, "content": "e" * 1000}, {"type": "Prepend", "prepend": "e" * 10**6},
+    {"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 60},
+    {"type": "Replace", "pattern": {"Regex": "e*"}, "content": "e" * 60},
+)  # fmt: skip
 PRE_TOKENIZERS = (
     {"type": "BertPreTokenizer"}, {"type": "Whitespace"}, {"type": "WhitespaceSplit"}, {"type": "UnicodeScripts"},
     {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
@@ -37,12 +43,17 @@ PRE_TOKENIZERS = (
     {"type": "FixedLength", "length": 3},
 )  # fmt: skip
 POST_PROCESSORS = (
+    {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 1000, "pair": [],
+     "special_tokens": {}},
     None, {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
     {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": True,
      "add_prefix_space": True},
     {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
 )  # fmt: skip
 MODELS = (
+    {"type": "BPE", "dropout": 0.5, "unk_token": "<unk>", "continuing_subword_prefix": None,
+     "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+     "vocab": VOCABULARY, "merges": [["a", "b"]]},
     {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": True, "ignore_merges": False,
      "vocab": VOCABULARY, "merges": [["a", "b"]]},
@@ -78,7 +89,7 @@ def prepare(folder: Path) -> Attempt:
 def with_other_parts(tokenizer: Any, rng: random.Random) -> Any:
     """A tokenizer in which some parts are of another kind."""
     others: dict[str, Any] = {
-        "normalizer": {"type": "Sequence", "normalizers": rng.sample(NORMALIZERS, 2)},
+        "normalizer": {"type": "Sequence", "normalizers": rng.sample((*NORMALIZERS, *GROWING), 2)},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": rng.sample(PRE_TOKENIZERS, 2)},
         "post_processor": rng.choice(POST_PROCESSORS),
         "model": rng.choice(MODELS),
