@@ -22,7 +22,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
     """Write tokenizer, licence and golden vectors, then the manifest, which names all files."""
     folder = pack.folder
     adapters = {task.adapter.folder for task in plan.tasks.values() if task.adapter is not None}
-    license, license_text = pack_license(plan.checkpoint.folder, sorted(adapters))
+    license, license_text = pack_license(plan.folder, sorted(adapters))
     contents = {
         "tokenizer.json": plan.tokenizer_json,
         "LICENSE": license_text.encode(),
@@ -46,7 +46,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
             tokenizer="tokenizer.json",
             vocabulary=model.vocabulary,
             max_tokens=plan.max_tokens,
-            pad_token_id=plan.pad_token_id,
+            pad_token_id=plan.texts.pad_token_id,
         ),
         image=None if model.vision is None else model.vision.image,
         multi_vector_dimensions=None if model.tokens is None else model.tokens.dimensions,
@@ -62,7 +62,8 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
                 "max_loss": settings.max_loss,
                 "allow_loss": settings.allow_loss,
             }
-            | ({} if settings.int4_method == DEFAULT_INT4_METHOD else {"int4_method": settings.int4_method}),
+            | ({} if settings.int4_method == DEFAULT_INT4_METHOD else {"int4_method": settings.int4_method})
+            | ({"text_tokens": list(settings.text_tokens)} if settings.text_tokens else {}),
             tools={name: importlib.metadata.version(name) for name in TOOLS},
             calibration=plan.calibration.sha256,
             seed=settings.seed,

@@ -72,6 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-length", type=int, metavar="N", help="maximum length of an input in tokens (default: the checkpoint's)"
     )
     parser.add_argument(
+        "--text-token",
+        action="append",
+        default=[],
+        metavar="TOKEN",
+        help="special token that is parsed in texts too, e.g. [ENT]; may be repeated (default: special tokens in texts "
+        "are plain characters, so that no text can end the input or stand for a prompt)",
+    )
+    parser.add_argument(
         "--truncate-dim",
         type=int,
         action="append",
@@ -133,6 +141,7 @@ def run(options: argparse.Namespace) -> int:
             weights=tuple(dict.fromkeys(options.weights or DEFAULT_WEIGHTS)),
             pooling=options.pooling,
             max_tokens=options.max_length,
+            text_tokens=tuple(dict.fromkeys(options.text_token)),
             truncate_dims=tuple(options.truncate_dim),
             calibrate=options.calibrate,
             max_loss=options.max_loss,

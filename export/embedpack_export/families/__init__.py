@@ -82,6 +82,7 @@ class Family:
     keys: tuple[KeyTable, ...]  # rules of the keys of config.json, and of other files of the family
     # Builds the vision tower, if the architecture has one; errors as `read`.
     read_vision: Callable[[Checkpoint], Vision] | None = None
+    own_modules: tuple[str, ...] = ()  # types in modules.json, of the checkpoint's own code, that the family covers
 
 
 def find_family(model_type: str) -> Family:

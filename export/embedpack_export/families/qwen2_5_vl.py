@@ -261,4 +261,9 @@ def _split_prompt(folder: Path, config: ImageConfig) -> tuple[tuple[int, ...], t
     return tuple(ids[:position]), tuple(ids[position + 1 :])
 
 
-FAMILY = Family(read, (KEYS, TEXT_KEYS, VISION_KEYS, PREPROCESSOR_KEYS, PROCESSOR_KEYS), read_vision)
+FAMILY = Family(
+    read,
+    (KEYS, TEXT_KEYS, VISION_KEYS, PREPROCESSOR_KEYS, PROCESSOR_KEYS),
+    read_vision,
+    own_modules=("custom_st.Transformer",),
+)

@@ -14,6 +14,7 @@ from embedpack_export.graph.formats.by_name import linear_formats
 from embedpack_export.planning.calibration_texts import CalibrationSet, read_calibration
 from embedpack_export.planning.model_source import ModelSource, read_model_source
 from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.planning.text_inputs import TextOptions
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,16 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
         tasks=settings.tasks,
         modality=settings.modality,
         pooling=settings.pooling,
-        max_tokens=settings.max_tokens,
+        texts=TextOptions(settings.max_tokens, settings.text_tokens),
     )
     return ExportPlan(
+        folder=source.folder,
         checkpoint=source.checkpoint,
         model=source.model,
         tasks=source.tasks,
         pooling=source.pooling,
-        max_tokens=source.max_tokens,
         truncate_dims=_truncate_dims(settings, source),
-        tokenizer_json=source.tokenizer_json,
-        pad_token_id=source.pad_token_id,
+        texts=source.texts,
         calibration=read_calibration(settings.calibrate),
         source=Source(
             # Not resolve(): a link's own name is what the user calls the model.

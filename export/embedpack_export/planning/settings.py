@@ -40,6 +40,7 @@ class ExportSettings:
         int4_method: rounding of int4 weights; weaker methods than "gptaq" are for comparisons.
         pooling: pooling; None: that of the checkpoint.
         max_tokens: maximum length of an input in tokens; None: that of the checkpoint.
+        text_tokens: special tokens that are parsed in texts too; empty: special tokens in texts are plain characters.
         truncate_dims: allowed truncations besides the full dimension; empty: those of the checkpoint.
         calibrate: file of calibration texts, JSON lines with a "text" each; None: the texts of the exporter.
         max_loss: budget in points of nDCG@10 for all variants; None: MAX_LOSS.
@@ -62,6 +63,7 @@ class ExportSettings:
     int4_method: RoundingMethod = DEFAULT_INT4_METHOD
     pooling: Pooling | None = None
     max_tokens: int | None = None
+    text_tokens: tuple[str, ...] = ()
     truncate_dims: tuple[int, ...] = ()
     calibrate: Path | None = None
     max_loss: float | None = None

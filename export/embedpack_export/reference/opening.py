@@ -9,6 +9,7 @@ from pathlib import Path
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack
 from embedpack_export.planning.model_source import ModelSource, read_model_source
+from embedpack_export.planning.text_inputs import TextOptions
 from embedpack_export.reference.cache import ReferenceCache
 from embedpack_export.reference.fp32_variant import Fp32VariantReference
 from embedpack_export.reference.protocol import Reference
@@ -55,7 +56,7 @@ def model_source_of(pack: Pack, checkpoint: Path, adapters: Mapping[str, Path]) 
         tasks=tuple(manifest.tasks),
         modality="text" if manifest.image is None else "text+image",
         pooling=manifest.pooling,
-        max_tokens=manifest.text.max_tokens,
+        texts=TextOptions(manifest.text.max_tokens, tuple(manifest.export.settings.get("text_tokens", ()))),
     )
     if model.fingerprint != manifest.source.fingerprint:
         options = "".join(f" and --adapter {task}={folder}" for task, folder in adapters.items())

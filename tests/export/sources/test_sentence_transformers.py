@@ -38,7 +38,7 @@ def test_a_module_that_the_graph_lacks(checkpoint: Path) -> None:
     path = checkpoint / "modules.json"
     dense = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
     path.write_text(json.dumps([*json.loads(path.read_text())[:2], dense]))
-    refuse(checkpoint, f"{path}: unknown module 'Dense'; known: Transformer, Pooling, Normalize")
+    refuse(checkpoint, f"{path}: unknown module 'Dense'; known: Transformer, Pooling, Normalize, Dropout")
 
 
 @pytest.mark.parametrize("place", ["../other", "/etc", "a\nb", "a/../..", "\0"])
@@ -51,14 +51,13 @@ def test_modules_outside_of_the_folder_are_refused(checkpoint: Path, place: str)
 def test_several_poolings_need_a_choice(checkpoint: Path) -> None:
     path = checkpoint / "1_Pooling" / "config.json"
     edit_json(path, pooling_mode_cls_token=True)
-    refuse(checkpoint, f"{path}: asks for 2 ways of pooling, one is possible; pass --pooling")
+    refuse(checkpoint, f"{path}: asks for 2 ways of pooling (mean, cls), one is possible; pass --pooling")
     assert plan(checkpoint, pooling="cls").pooling == "cls"
 
 
-def test_no_pooling_at_all(checkpoint: Path) -> None:
-    path = checkpoint / "1_Pooling" / "config.json"
-    edit_json(path, pooling_mode_mean_tokens=False)
-    refuse(checkpoint, f"{path}: asks for 0 ways of pooling, one is possible; pass --pooling")
+def test_pooling_without_any_flag_is_the_mean(checkpoint: Path) -> None:
+    edit_json(checkpoint / "1_Pooling" / "config.json", pooling_mode_mean_tokens=False)
+    assert plan(checkpoint).pooling == "mean"
 
 
 def test_an_old_flag_of_a_pooling_that_the_graph_lacks(checkpoint: Path) -> None:
@@ -80,7 +79,13 @@ def test_a_new_name_of_a_pooling_that_the_graph_lacks(checkpoint: Path) -> None:
 def test_pooling_without_the_prompt(checkpoint: Path) -> None:
     path = checkpoint / "1_Pooling" / "config.json"
     edit_json(path, include_prompt=False)
-    refuse(checkpoint, f"{path}: include_prompt is false; pooling without the prompt is not supported")
+    refuse(
+        checkpoint,
+        f"{checkpoint}: include_prompt is false in the Pooling module, and there are prompts (query, passage); pooling "
+        "without the prompt is not supported. Export a model that pools it",
+    )
+    edit_json(checkpoint / "config_sentence_transformers.json", prompts=None)
+    assert plan(checkpoint).pooling == "mean"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,8 @@ def test_pooling_without_the_prompt(checkpoint: Path) -> None:
         ({"pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": False}, "last"),
         ({"pooling_mode": "mean"}, "mean"),
         ({"pooling_mode": "cls"}, "cls"),
+        ({"pooling_mode": ["cls"]}, "cls"),
+        ({"pooling_mode": "cls", "pooling_mode_max_tokens": True}, "cls"),
         ({"pooling_mode": "lasttoken", "include_prompt": True}, "last"),
     ],
 )

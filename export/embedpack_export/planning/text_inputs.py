@@ -1,0 +1,176 @@
+"""Conversion of texts to token ids: one tokenizer, length and padding token from all files of a model source."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from embedpack.errors import CheckpointError, PackError
+from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack_export.families import Model
+from embedpack_export.sources.added_tokens import AddedTokens
+from embedpack_export.sources.bert_normalizer import lower_cased
+from embedpack_export.sources.checkpoint import Checkpoint
+from embedpack_export.sources.files import exists
+from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig
+from embedpack_export.sources.text_protection import protected
+from embedpack_export.sources.tokenizer_files import TOKENIZER_FILES, TokenizerFiles, read_tokenizer
+
+Configs = Mapping[str, SentenceTransformersConfig]
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """Choices of the caller; None or empty: those of the files."""
+
+    max_tokens: int | None = None
+    text_tokens: tuple[str, ...] = ()  # special tokens that are parsed in texts
+
+
+@dataclass(frozen=True)
+class TextInputs:
+    """Conversion of texts to token ids."""
+
+    tokenizer: Path  # tokenizer.json that the pack's is made of
+    tokenizer_json: bytes  # content of the pack's tokenizer.json
+    max_tokens: int  # maximum length of an input, special tokens included
+    pad_token_id: int  # id of the padding token, a row of the embedding table
+    digest: str  # digest of all that turns a text into tokens, but for the length
+
+
+@dataclass(frozen=True)
+class _FolderInputs:
+    """Inputs of the checkpoint or an adapter by the files of its folder."""
+
+    folder: Path
+    files: TokenizerFiles
+    document: Mapping[str, Any]  # content of tokenizer.json, in lower case if the folder asks for it
+    max_tokens: int | None  # length of the folder; None: no file has one
+
+
+def resolve_text_inputs(
+    checkpoint: Checkpoint, model: Model, config: SentenceTransformersConfig, by_task: Configs, options: TextOptions
+) -> TextInputs:
+    """Resolve the files of a checkpoint, described by `config`, and of its adapters to one conversion.
+
+    Raises:
+        CheckpointError: a file is damaged or contradicts another, or the adapters need several tokenizers or lengths.
+    """
+    bert = "BertTokenizer" if checkpoint.model_type == "bert" else ""
+    default_class = str(checkpoint.config.get("tokenizer_class") or bert)
+    files = read_tokenizer(config.transformer, default_class)
+    document = lower_cased(files.document) if config.lower_case else files.document
+    base = _FolderInputs(config.folder, files, document, config.max_tokens or files.max_tokens)
+    adapters = [_of_adapter(base, adapter, default_class) for adapter in by_task.values()]
+    chosen = _one_tokenizer(adapters or [base])
+    length = _max_tokens(adapters or [base], model, options)
+    pad = _pad_token_id(model, chosen.files.pad_token_id)
+    tokens = AddedTokens.read(chosen.files.path, chosen.document).as_texts(options.text_tokens)
+    document = protected({**chosen.document, "added_tokens": tokens.entries}, chosen.files.path)
+    content = _pack_tokenizer(document, length, pad)
+    _check_tokenizer(chosen.files.path, model, content)
+    return TextInputs(chosen.files.path, content, length, pad, _digest(document))
+
+
+def _of_adapter(base: _FolderInputs, config: SentenceTransformersConfig, default_class: str) -> _FolderInputs:
+    """Inputs of an adapter: its own files, and those of the checkpoint where it has none."""
+    folder = config.transformer
+    if not any(exists(folder / name) for name in TOKENIZER_FILES):
+        return replace(base, folder=folder, max_tokens=config.max_tokens or base.max_tokens)
+    files = read_tokenizer(folder, default_class, base.files.path.parent)
+    lower = config.lower_case or base.document is not base.files.document
+    # A copy of the checkpoint's tokenizer has its model_max_length, which sentence_bert_config.json may lower.
+    own = files.max_tokens if files.max_tokens != base.files.max_tokens else base.max_tokens
+    document = lower_cased(files.document) if lower else files.document
+    return _FolderInputs(folder, files, document, config.max_tokens or own)
+
+
+def _one_tokenizer(folders: list[_FolderInputs]) -> _FolderInputs:
+    first, *others = folders
+    for other in others:
+        if other.document != first.document:
+            raise CheckpointError(
+                f"{first.folder} and {other.folder} have different tokenizers, a pack has one; export the adapters to "
+                "packs of their own"
+            )
+    return first
+
+
+def _max_tokens(folders: list[_FolderInputs], model: Model, options: TextOptions) -> int:
+    if options.max_tokens is None:
+        lengths = {folder.folder: min(folder.max_tokens or model.max_tokens, model.max_tokens) for folder in folders}
+        if len(set(lengths.values())) > 1:
+            found = ", ".join(f"{folder} has {length}" for folder, length in lengths.items())
+            raise CheckpointError(
+                f"the adapters have different maximum lengths, a pack has one: {found}; pass --max-length"
+            )
+        return next(iter(lengths.values()))
+    if not 3 <= options.max_tokens <= model.max_tokens:
+        raise CheckpointError(
+            f"--max-length {options.max_tokens} is not possible for this model; pass 3 to {model.max_tokens} tokens"
+        )
+    return options.max_tokens
+
+
+def _pad_token_id(model: Model, of_tokenizer: int | None) -> int:
+    """The first row of the embedding table among the padding tokens of config.json and the tokenizer, else the end."""
+    candidates = (model.pad_token_id, of_tokenizer, model.eos_token_id)
+    return next((token for token in candidates if token is not None and 0 <= token < model.vocabulary), 0)
+
+
+def _pack_tokenizer(document: Mapping[str, Any], length: int, pad: int) -> bytes:
+    """Content of the pack's tokenizer.json, which truncates and pads as the pack does."""
+    added = {entry["id"]: entry["content"] for entry in document["added_tokens"]}
+    padding = {
+        "strategy": "BatchLongest",
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": pad,
+        "pad_type_id": 0,
+        "pad_token": added.get(pad, "[PAD]"),
+    }
+    truncation = {**document["truncation"], "max_length": length}
+    content = {"version": document.get("version"), "truncation": truncation, "padding": padding}
+    others = {key: value for key, value in document.items() if key not in content}
+    return json.dumps(content | others, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    parts = {
+        key: document.get(key) for key in ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model")
+    }
+    content = json.dumps([parts, document["truncation"]["direction"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _check_tokenizer(path: Path, model: Model, tokenizer_json: bytes) -> None:
+    try:
+        tokenizer = TextTokenizer(tokenizer_json, model.max_tokens)
+    except PackError as cause:
+        raise CheckpointError(f"{path.parent}: {cause}") from cause
+    if tokenizer.largest_id >= model.vocabulary:
+        raise CheckpointError(
+            f"{path}: has ids up to {tokenizer.largest_id}, the embedding table only {model.vocabulary} rows; the "
+            "tokenizer belongs to another model"
+        )
+
+
+def check_prompts(inputs: TextInputs, model: Model, prompts: Mapping[str, str]) -> None:
+    """Refuse a prompt with a token beyond the embedding table.
+
+    Raises:
+        CheckpointError: see above; the message has the prompt's name.
+    """
+    tokenizer = TextTokenizer(inputs.tokenizer_json, model.max_tokens)
+    for name, prompt in prompts.items():
+        (tokens,) = tokenizer.encode([""], prompt)
+        largest = max(tokens.ids.tolist(), default=0)
+        if largest >= model.vocabulary:
+            raise CheckpointError(
+                f"prompt {name!r}: has the token {largest}, the embedding table {model.vocabulary} rows; the tokenizer "
+                "belongs to another model"
+            )

@@ -1,0 +1,161 @@
+"""Tokenizer of a folder: tokenizer.json with the settings of the files next to it, as transformers reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedpack.errors import CheckpointError
+from embedpack_export.sources.added_tokens import AddedTokens, token_content
+from embedpack_export.sources.bert_normalizer import BERT_CLASSES, with_bert_settings
+from embedpack_export.sources.checkpoint import read_json
+from embedpack_export.sources.files import exists
+from embedpack_export.sources.key_rules import check_keys, shown
+from embedpack_export.sources.tokenizer_ends import check_ends, load_tokenizer
+from embedpack_export.sources.tokenizer_keys import SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, TOKENIZER_JSON
+
+Json = Mapping[str, Any]
+
+CONFIG = "tokenizer_config.json"
+# Files that transformers makes a tokenizer of if there is no tokenizer.json.
+VOCABULARIES = (
+    *("vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model"),
+    "spm.model",
+)
+# Files of a tokenizer; any of them makes an adapter's folder one with a tokenizer of its own.
+TOKENIZER_FILES = ("tokenizer.json", CONFIG, "special_tokens_map.json", "added_tokens.json", *VOCABULARIES)
+# model_max_length of a tokenizer without a limit is 1e30.
+MAX_LENGTH = 1_048_576
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """The tokenizer of a folder."""
+
+    path: Path  # tokenizer.json
+    document: Json  # its content, with the settings of the other files
+    max_tokens: int | None  # model_max_length; None: no limit
+    pad_token_id: int | None
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """Contents of the files; empty if a file is missing."""
+
+    path: Path
+    config: Json
+    special_tokens: Json
+    added_tokens: Mapping[str, int]
+
+
+def read_tokenizer(folder: Path, default_class: str, base: Path | None = None) -> TokenizerFiles:
+    """Read the tokenizer of a checkpoint or an adapter.
+
+    `default_class` is its class if tokenizer_config.json has none. `base` is the folder of the checkpoint of an
+    adapter, which has tokenizer.json if the adapter has none.
+
+    Raises:
+        CheckpointError: a file is damaged, a key is unknown, or two files contradict each other.
+    """
+    own = base is None or exists(folder / "tokenizer.json")
+    path = (folder if own or base is None else base) / "tokenizer.json"
+    _check_vocabularies(folder, base, own)
+    files = _read_folder(folder if own or base is None or exists(folder / CONFIG) else base)
+    document: Json = read_json(path, dict[str, Any])
+    check_keys(path, document, TOKENIZER_JSON)
+    load_tokenizer(document, path)
+    _check_dropout(path, document)
+    kind = str(files.config.get("tokenizer_class") or default_class).removesuffix("Fast")
+    document = with_bert_settings(document, files.config, files.path) if kind in BERT_CLASSES else document
+    added = _with_added_tokens(AddedTokens.read(path, document), files)
+    document = {**document, "added_tokens": added.entries, "truncation": _truncation(document, files)}
+    check_ends(document, files.config, files.path, of_bert=kind in BERT_CLASSES)
+    return TokenizerFiles(
+        path=path, document=document, max_tokens=_max_tokens(files), pad_token_id=_pad_token_id(document, added, files)
+    )
+
+
+def declared_tokens(config: Json) -> Iterator[str]:
+    """Special tokens that a tokenizer_config.json or special_tokens_map.json names."""
+    for key, value in config.items():
+        if key in ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens"):
+            yield from map(token_content, value.values() if isinstance(value, dict) else value or ())
+        elif key.endswith("_token") and isinstance(value, str | dict):
+            yield token_content(value)
+
+
+def _read_folder(folder: Path) -> _Folder:
+    path = folder / CONFIG
+    config = read_json(path, dict[str, Any]) if exists(path) else {}
+    check_keys(path, config, TOKENIZER_CONFIG)
+    map_path, added_path = folder / "special_tokens_map.json", folder / "added_tokens.json"
+    special_tokens = read_json(map_path, dict[str, Any]) if exists(map_path) else {}
+    check_keys(map_path, special_tokens, SPECIAL_TOKENS_MAP)
+    added_tokens = read_json(added_path, dict[str, int]) if exists(added_path) else {}
+    return _Folder(path, config, special_tokens, added_tokens)
+
+
+def _check_vocabularies(folder: Path, base: Path | None, own: bool) -> None:
+    """Refuse an adapter whose tokenizer is not in tokenizer.json, unless it is that of the checkpoint."""
+    if base is None or own:
+        return
+    for name in VOCABULARIES:
+        if exists(folder / name) and not _same_file(folder / name, base / name):
+            raise CheckpointError(
+                f"{folder}: {name} is another tokenizer than the checkpoint's, without a tokenizer.json; save one with "
+                "transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+            )
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    return exists(other) and path.stat().st_size == other.stat().st_size and path.read_bytes() == other.read_bytes()
+
+
+def _check_dropout(path: Path, document: Json) -> None:
+    dropout = document["model"].get("dropout")
+    if dropout:
+        raise CheckpointError(f"{path}: model.dropout is {shown(dropout)}, which makes ids random; set it to null")
+
+
+def _with_added_tokens(added: AddedTokens, files: _Folder) -> AddedTokens:
+    decoder = files.config.get("added_tokens_decoder")
+    named = dict(files.config)
+    if decoder is not None:
+        tokens = {int(number): token for number, token in decoder.items()} if isinstance(decoder, dict) else {}
+        added = added.with_numbered(tokens, files.path)
+    else:
+        named |= files.special_tokens
+        special = set(declared_tokens(named))
+        tokens = {
+            number: {"content": content, "special": content in special, "normalized": content not in special}
+            for content, number in files.added_tokens.items()
+        }
+        added = added.with_numbered(tokens, files.path.with_name("added_tokens.json"), keep=True)
+    return added.with_special(declared_tokens(named))
+
+
+def _truncation(document: Json, files: _Folder) -> Json | None:
+    side = files.config.get("truncation_side")
+    if side not in ("left", "right", None):
+        raise CheckpointError(f"{files.path}: truncation_side is {shown(side)}; supported: left, right")
+    direction = (document.get("truncation") or {}).get("direction", "Right") if side is None else side.capitalize()
+    return {"direction": direction, "max_length": MAX_LENGTH, "strategy": "LongestFirst", "stride": 0}
+
+
+def _max_tokens(files: _Folder) -> int | None:
+    value = files.config.get("model_max_length", files.config.get("max_len"))
+    if value is None or (isinstance(value, int | float) and value > MAX_LENGTH):
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 3:
+        raise CheckpointError(f"{files.path}: model_max_length is {shown(value)}; it is a number of tokens, 3 or more")
+    return value
+
+
+def _pad_token_id(document: Json, added: AddedTokens, files: _Folder) -> int | None:
+    token = files.config.get("pad_token", files.special_tokens.get("pad_token"))
+    if isinstance(token, str | dict):
+        return added.number(token_content(token))
+    padding = document.get("padding")
+    return padding.get("pad_id") if isinstance(padding, dict) else None
