@@ -10,7 +10,7 @@ from typing import Any
 from embedpack.errors import CheckpointError
 from embedpack_export.sources.added_tokens import AddedTokens, token_content
 from embedpack_export.sources.bert_normalizer import BERT_CLASSES, with_bert_settings
-from embedpack_export.sources.checkpoint import read_json
+from embedpack_export.sources.checkpoint import Checkpoint, read_json
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import check_keys, shown
 from embedpack_export.sources.tokenizer_ends import check_ends, load_tokenizer
@@ -19,6 +19,8 @@ from embedpack_export.sources.tokenizer_keys import SPECIAL_TOKENS_MAP, TOKENIZE
 Json = Mapping[str, Any]
 
 CONFIG = "tokenizer_config.json"
+# Classes of model types that do not read tokenizer.json as it is, if no file names a class.
+CLASSES = {"bert": "BertTokenizer", "xlm-roberta": "XLMRobertaTokenizer"}
 # Files that transformers makes a tokenizer of if there is no tokenizer.json.
 VOCABULARIES = (
     *("vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model"),
@@ -50,11 +52,10 @@ class _Folder:
     added_tokens: Mapping[str, int]
 
 
-def read_tokenizer(folder: Path, default_class: str, base: Path | None = None) -> TokenizerFiles:
+def read_tokenizer(folder: Path, checkpoint: Checkpoint, base: Path | None = None) -> TokenizerFiles:
     """Read the tokenizer of a checkpoint or an adapter.
 
-    `default_class` is its class if tokenizer_config.json has none. `base` is the folder of the checkpoint of an
-    adapter, which has tokenizer.json if the adapter has none.
+    `base` is the folder of the checkpoint of an adapter, which has tokenizer.json if the adapter has none.
 
     Raises:
         CheckpointError: a file is damaged, a key is unknown, or two files contradict each other.
@@ -67,14 +68,24 @@ def read_tokenizer(folder: Path, default_class: str, base: Path | None = None) -
     check_keys(path, document, TOKENIZER_JSON)
     load_tokenizer(document, path)
     _check_dropout(path, document)
-    kind = str(files.config.get("tokenizer_class") or default_class).removesuffix("Fast")
-    document = with_bert_settings(document, files.config, files.path) if kind in BERT_CLASSES else document
+    kind = _class(files, checkpoint)
+    if kind in BERT_CLASSES:
+        document = with_bert_settings(document, files.config, files.path)
+    if kind == "XLMRobertaTokenizer" and document["model"].get("type") == "Unigram":
+        document = with_words_of_xlm_roberta(document, files.config)
     added = _with_added_tokens(AddedTokens.read(path, document), files)
     document = {**document, "added_tokens": added.entries, "truncation": _truncation(document, files)}
     check_ends(document, files.config, files.path, of_bert=kind in BERT_CLASSES)
     return TokenizerFiles(
         path=path, document=document, max_tokens=_max_tokens(files), pad_token_id=_pad_token_id(document, added, files)
     )
+
+
+def _class(files: _Folder, checkpoint: Checkpoint) -> str:
+    """Class of the tokenizer, as AutoTokenizer chooses it."""
+    of_model = CLASSES.get(checkpoint.model_type, "") if exists(files.path) else ""
+    named = files.config.get("tokenizer_class") or checkpoint.config.get("tokenizer_class") or of_model
+    return str(named).removesuffix("Fast")
 
 
 def declared_tokens(config: Json) -> Iterator[str]:
@@ -117,6 +128,20 @@ def _check_dropout(path: Path, document: Json) -> None:
     dropout = document["model"].get("dropout")
     if dropout:
         raise CheckpointError(f"{path}: model.dropout is {shown(dropout)}, which makes ids random; set it to null")
+
+
+def with_words_of_xlm_roberta(document: Json, config: Json) -> Json:
+    """The content of a tokenizer.json with the words of transformers' XLMRobertaTokenizer: runs without white space.
+
+    Files of older versions give a token to spaces at the end of a text; since version 5 the class does not read that.
+    """
+    normalizer = document.get("normalizer") or {}
+    steps = normalizer.get("normalizers", [normalizer])
+    precompiled = next((step for step in steps if step.get("type") == "Precompiled"), None)
+    scheme = "always" if config.get("add_prefix_space", True) else "never"
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": True}
+    words = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]}
+    return {**document, "normalizer": precompiled, "pre_tokenizer": words}
 
 
 def _with_added_tokens(added: AddedTokens, files: _Folder) -> AddedTokens:

@@ -88,6 +88,10 @@ def test_texts_that_spell_special_tokens_are_left_out(checkpoint: Path, tmp_path
 # --- other ids
 
 
+def with_other_limit(plan: ExportPlan) -> ExportPlan:
+    return replace(plan, texts=replace(plan.texts, max_tokens=20))
+
+
 def with_other_prompt(plan: ExportPlan) -> ExportPlan:
     task = plan.tasks["default"]
     return replace(plan, tasks={"default": replace(task, prompts={**task.prompts, "query": "question: "})})
@@ -97,7 +101,7 @@ def with_other_tokenizer(change: Callable[[dict[str, Any]], object]) -> Change:
     def changed(plan: ExportPlan) -> ExportPlan:
         content = json.loads(plan.tokenizer_json)
         change(content)
-        return replace(plan, tokenizer_json=json.dumps(content).encode())
+        return replace(plan, texts=replace(plan.texts, tokenizer_json=json.dumps(content).encode()))
 
     return changed
 
@@ -105,7 +109,7 @@ def with_other_tokenizer(change: Callable[[dict[str, Any]], object]) -> Change:
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        (lambda plan: replace(plan, max_tokens=20), r"the length limit \(32 there, 20 here; model_max_length"),
+        (with_other_limit, r"the length limit \(32 there, 20 here; model_max_length"),
         (with_other_prompt, r"the prompts of config_sentence_transformers\.json"),
         (with_other_tokenizer(lambda content: content["normalizer"].update(lowercase=False)), "lower case"),
         (with_other_tokenizer(lambda content: content.update(post_processor=None)), "the special tokens around a text"),
@@ -131,10 +135,7 @@ def test_the_message_names_the_first_token_that_differs(checkpoint: Path) -> Non
 def test_a_difference_stops_an_export_before_it_writes_anything(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def changed(settings: ExportSettings) -> ExportPlan:
-        return replace(make_plan(settings), max_tokens=20)
-
-    monkeypatch.setattr("embedpack_export.pipeline.make_plan", changed)
+    monkeypatch.setattr("embedpack_export.pipeline.make_plan", lambda settings: with_other_limit(make_plan(settings)))
     with pytest.raises(CheckpointError, match="the length limit"):
         export(replace(settings_of(checkpoint), output=tmp_path / "packs" / "toy"))
     assert not (tmp_path / "packs").exists()

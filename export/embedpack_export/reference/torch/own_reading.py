@@ -65,7 +65,7 @@ def open_reading(source: ModelSource, task: str | None) -> OwnReading:
     """
     plan = None if task is None else source.tasks[task]
     adapter = None if plan is None or plan.adapter is None else plan.adapter.folder
-    with _joined(source.checkpoint.folder, adapter) as folder, quiet():
+    with _joined(source.folder, adapter) as folder, quiet():
         reading = _SentenceTransformersReading(folder) if _has_plain_modules(folder) else _TokenizerReading(folder)
     reading.max_tokens = min(reading.max_tokens, source.model.max_tokens)
     return reading
