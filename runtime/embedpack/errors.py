@@ -78,8 +78,11 @@ class CapacityError(EmbedpackError):
 class MissingExtraError(EmbedpackError):
     """An optional part of embedpack is not installed; the message has the command that installs it."""
 
-    def __init__(self, extra: str, missing: str) -> None:
-        super().__init__(f"this needs {missing!r}, which is not installed. Run: pip install 'embedpack[{extra}]'")
+    def __init__(self, extra: str, *missing: str) -> None:
+        """Take the names of the extras, separated by commas, and of the packages that are missing."""
+        names = ", ".join(map(repr, missing))
+        are = "is" if len(missing) == 1 else "are"
+        super().__init__(f"this needs {names}, which {are} not installed. Run: pip install 'embedpack[{extra}]'")
 
 
 def failed(action: str, cause: Exception) -> str:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = {
     "runtime/embedpack": [
         {"errors"},
-        {"progress", "storage", "host"},
+        {"extras", "progress", "storage", "host"},
         {"vectors"},
         {"pack", "scoring"},
         {"inputs"},

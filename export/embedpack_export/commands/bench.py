@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedpack.cli.options import add_pack
-from embedpack.errors import InputError, MissingExtraError
+from embedpack.cli.options import PRECISIONS, add_log, add_pack, add_threads, add_variants, chosen_variants
+from embedpack.cli.output import STANDARD_OUTPUT, add_json, check_output, write_json
+from embedpack.cli.parser import whole_number
+from embedpack.errors import OptionError
+from embedpack.extras import check_extras
 
 if TYPE_CHECKING:
     from embedpack_export.evaluation.options import EvaluationOptions
@@ -62,13 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         action="append",
         default=[],
-        metavar="X",
-        help="precision of documents; may be repeated (default: all)",
+        choices=PRECISIONS,
+        help="precision of the document vectors; may be repeated (default: all)",
     )
     accuracy.add_argument(
         "--truncate-dim",
         action="append",
-        type=int,
+        type=whole_number(1),
         default=[],
         metavar="D",
         help="truncation to D dimensions; may be repeated (default: all)",
@@ -117,9 +121,7 @@ def _add(commands: Any, name: str, summary: str, details: str) -> argparse.Argum
         default=[],
         help="measure every set with this task; may be repeated (default: each set with the task of its kind)",
     )
-    parser.add_argument(
-        "--variant", action="append", default=[], metavar="V", help="variant to measure; may be repeated (default: all)"
-    )
+    add_variants(parser)
     parser.add_argument("--no-multi", action="store_true", help="skip multi-vectors, which take most of the time")
     parser.add_argument(
         "--reference", type=Path, metavar="CHECKPOINT", help="checkpoint that the pack was exported from"
@@ -128,27 +130,40 @@ def _add(commands: Any, name: str, summary: str, details: str) -> argparse.Argum
         "--adapter", action="append", default=[], metavar="TASK=DIR", help="PEFT adapter of a task; may be repeated"
     )
     parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="cache of the reference's vectors (default: below ~/.cache)"
+        "--cache", type=Path, metavar="DIR", help="folder for cached reference vectors (default: below ~/.cache)"
     )
     parser.add_argument("--no-cache", action="store_true", help="compute the reference's vectors without a cache")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N queries or pairs of each set, for a quick run")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: %(default)s)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: the cores this process may use)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, with versions and processor")
+    parser.add_argument(
+        "--limit", type=whole_number(2), metavar="N", help="only N queries or pairs of each set, for a quick run"
+    )
+    parser.add_argument(
+        "--on-empty",
+        choices=("skip", "error"),
+        default="skip",
+        help="empty texts of the sets: leave them out, or stop (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, metavar="N", help="seed of the bootstrap (default: %(default)s)"
+    )
+    add_threads(parser)
+    add_json(parser, Path)
+    add_log(parser)
+    parser.set_defaults(parser=parser)
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Run `accuracy` or `sweep`; returns the exit status."""
-    from embedpack.storage.atomic import check_new_file
-
-    for path in filter(None, (options.json, vars(options).get("html"))):
-        check_new_file(path)  # before hours of work
-    try:
-        status: int = options.measure(options)
-    except ModuleNotFoundError as missing:
-        # A dependency of the exporter, which evaluation builds on.
-        raise MissingExtraError("export", str(missing.name)) from missing
+    # Before hours of work.
+    for path in (options.json, vars(options).get("html")):
+        check_output(path, (), overwrite=options.overwrite)
+    check_extras(
+        "export",
+        "bench",
+        *(["reference"] if options.reference is not None else []),
+        *(["mteb"] if vars(options).get("mteb") else []),
+    )
+    status: int = options.measure(options)
     return status
 
 
@@ -162,7 +177,8 @@ def _accuracy(options: argparse.Namespace) -> int:
         truncate_dims=options.truncate_dim,
         mteb=tuple(dict.fromkeys(options.mteb)),
     )
-    print(accuracy_text(report))
+    if options.json != STANDARD_OUTPUT:
+        print(accuracy_text(report))
     _write_json(options, {"accuracy": report})
     return 0 if report.passed else 1
 
@@ -175,7 +191,8 @@ def _sweep(options: argparse.Namespace) -> int:
     from embedpack_export.html.page import html
 
     report = sweep(_evaluation_options(options))
-    print(sweep_text(report))
+    if options.json != STANDARD_OUTPUT:
+        print(sweep_text(report))
     _write_json(options, {"sweep": report})
     if options.html is not None:
         with atomic_file(options.html) as stream:
@@ -192,13 +209,23 @@ def _evaluation_options(options: argparse.Namespace) -> EvaluationOptions:
         reference=_reference(options),
         sets=options.sets,
         tasks=tuple(dict.fromkeys(options.task)),
-        variants=tuple(dict.fromkeys(options.variant)),
+        variants=_variants(options),
         multi=not options.no_multi,
         margin=options.max_loss,
+        on_empty=options.on_empty,
         limit=options.limit,
         seed=options.seed,
         threads=options.threads,
     )
+
+
+def _variants(options: argparse.Namespace) -> Sequence[str]:
+    """Names of the variants to measure; empty: all."""
+    from embedpack.pack.folder import read_pack
+
+    if not options.variant and not options.weights:
+        return ()
+    return chosen_variants(read_pack(options.pack).manifest, options)
 
 
 def _reference(options: argparse.Namespace) -> ReferenceSource:
@@ -207,7 +234,7 @@ def _reference(options: argparse.Namespace) -> ReferenceSource:
     from embedpack_export.reference.opening import ReferenceSource
 
     if options.no_cache and options.cache is not None:
-        raise InputError("--cache and --no-cache exclude each other; pass one of them")
+        raise OptionError("--cache and --no-cache exclude each other; pass one of them")
     cache = None if options.no_cache else options.cache or default_cache()
     return ReferenceSource(options.reference, parse_adapters(options.adapter), cache)
 
@@ -219,9 +246,7 @@ def _write_json(options: argparse.Namespace, figures: dict[str, Any]) -> None:
 
     import msgspec
 
-    from embedpack.storage.atomic import atomic_file
     from embedpack_export.evaluation.provenance import provenance
 
     content = {**figures, "provenance": provenance(options.threads, options.seed)}
-    with atomic_file(options.json) as stream:
-        stream.write(json.dumps(msgspec.to_builtins(content), indent=1, ensure_ascii=False).encode() + b"\n")
+    write_json(options.json, json.dumps(msgspec.to_builtins(content), indent=1, ensure_ascii=False).encode())

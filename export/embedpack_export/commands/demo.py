@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedpack.errors import MissingExtraError
+from embedpack.extras import check_extras
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,13 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the demo."""
-    try:
-        from embedpack_export.pipeline import export
-        from embedpack_export.planning.settings import ExportSettings
-        from embedpack_export.sources.minilm import minilm_folder
-    except ModuleNotFoundError as missing:
-        raise MissingExtraError("export", str(missing.name)) from missing
+    check_extras("export")
     from embedpack.inputs.text_files import read_texts
+    from embedpack_export.pipeline import export
+    from embedpack_export.planning.settings import ExportSettings
+    from embedpack_export.sources.minilm import minilm_folder
 
     begin = time.perf_counter()
     corpus = read_texts(str(DATA / "demo-corpus" / "corpus.jsonl"))

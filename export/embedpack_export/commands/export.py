@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedpack.errors import InputError, MissingExtraError
+from embedpack.cli.parser import whole_number
+from embedpack.errors import OptionError
+from embedpack.extras import check_extras
 from embedpack_export.commands.adapter_option import parse_adapters
 
 if TYPE_CHECKING:
@@ -69,7 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pooling", choices=("mean", "cls", "last"), help="pooling of single vectors (default: the checkpoint's)"
     )
     parser.add_argument(
-        "--max-length", type=int, metavar="N", help="maximum length of an input in tokens (default: the checkpoint's)"
+        "--max-length",
+        type=whole_number(1),
+        metavar="N",
+        help="maximum length of an input in tokens (default: the checkpoint's)",
     )
     parser.add_argument(
         "--text-token",
@@ -81,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--truncate-dim",
-        type=int,
+        type=whole_number(1),
         action="append",
         default=[],
         metavar="D",
@@ -118,12 +123,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the export."""
-    try:
-        from embedpack_export.assembly.new_folder import check_output
-        from embedpack_export.pipeline import export
-        from embedpack_export.planning.settings import DEFAULT_WEIGHTS, ExportSettings
-    except ModuleNotFoundError as missing:
-        raise MissingExtraError("export", str(missing.name)) from missing
+    # Before any work, with everything that is missing.
+    check_extras("export", *(["reference"] if options.reference == "torch" else []), *_hub(options.checkpoint))
+    from embedpack_export.assembly.new_folder import check_output
+    from embedpack_export.pipeline import export
+    from embedpack_export.planning.settings import DEFAULT_WEIGHTS, ExportSettings
+
     adapters = parse_adapters(options.adapter)
     # Fail before a download of gigabytes.
     check_output(options.output, overwrite=options.overwrite)
@@ -153,6 +158,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _hub(checkpoint: str) -> list[str]:
+    """Name of the extra for checkpoints of the hub, if this is one."""
+    from embedpack_export.sources.hub import is_repository
+
+    return ["hub"] if is_repository(checkpoint) else []
+
+
 def _downloaded(checkpoint: str, revision: str | None) -> Downloaded | None:
     """Download a repository of the hub; None: the checkpoint is a folder."""
     from embedpack_export.sources.hub import download, is_repository
@@ -160,5 +172,5 @@ def _downloaded(checkpoint: str, revision: str | None) -> Downloaded | None:
     if is_repository(checkpoint):
         return download(checkpoint, revision)
     if revision is not None:
-        raise InputError(f"--revision goes with the owner/name of a repository; {checkpoint} is a path")
+        raise OptionError(f"--revision goes with the owner/name of a repository; {checkpoint} is a path")
     return None

@@ -13,6 +13,7 @@ from embedpack_export.evaluation.scoring.task_evaluation import SetRun, TaskEval
 from embedpack_export.evaluation.sets.assignment import assign, variants_of
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_sets
+from embedpack_export.evaluation.sets.empty_texts import EmptyTexts
 from embedpack_export.evaluation.summary import summarise, summarise_tasks
 from embedpack_export.reference.opening import open_reference
 
@@ -38,7 +39,8 @@ def measure_accuracy(
     """
     pack = read_pack(options.pack)
     grid = Grid(pack.manifest, precisions, truncate_dims, multi=options.multi)
-    sets = read_sets(options.data, options.sets, options.limit)
+    empty = EmptyTexts.of(pack) if options.on_empty == "skip" else None
+    sets = read_sets(options.data, options.sets, options.limit, empty)
     assigned = assign(sets, pack.manifest, options.tasks, options.variants)
     reference = open_reference(pack, options.reference, options.threads)
     tasks, deciding = [], []
@@ -85,6 +87,7 @@ def _description(set_run: SetRun) -> SetDescription:
         documents=len(evaluation_set.documents) if isinstance(evaluation_set, RetrievalSet) else 0,
         queries=len(evaluation_set.sides[0].inputs),
         unjudged=evaluation_set.unjudged if isinstance(evaluation_set, RetrievalSet) else 0,
+        empty=evaluation_set.empty,
         reference=round(reference.score, 4),
         recall_at_100=None if reference.recall_at_100 is None else round(reference.recall_at_100, 4),
     )

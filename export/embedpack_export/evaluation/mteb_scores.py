@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from embedpack_export.evaluation.results import MtebResult
 from embedpack_export.evaluation.scoring.encoding import encode
 from embedpack_export.evaluation.sets.assignment import task_of, variants_of
 from embedpack_export.evaluation.sets.data import Kind
+from embedpack_export.evaluation.sets.empty_texts import EmptyTexts
 from embedpack_export.reference.protocol import Reference
 
 # Encodes texts with the prompt of a name: float32 [texts, dimensions].
@@ -50,7 +52,7 @@ class MtebEncoder:
         prompt_type: Any = None,
         **options: Any,  # mteb passes batch size and progress bar to all encoders
     ) -> Float32:
-        """Encode the texts of all batches: documents with the prompt "passage", other texts with "query".
+        """Encode the texts of all batches: documents with the prompt of documents, other texts with that of queries.
 
         Raises:
             InputError: a batch holds no texts.
@@ -61,7 +63,7 @@ class MtebEncoder:
                 names = ", ".join(batch)
                 raise InputError(f"{task_metadata.name} ({hf_subset}, {hf_split}): its inputs are {names}, not texts")
             texts += batch["text"]
-        return self._encode(texts, "passage" if getattr(prompt_type, "value", None) == "document" else "query")
+        return self._encode(texts, "document" if getattr(prompt_type, "value", None) == "document" else "query")
 
     def similarity(self, embeddings1: Float32, embeddings2: Float32) -> Float32:
         """Cosines of all pairs, [n, m]."""
@@ -93,17 +95,18 @@ def scores_of(
     if task is None:
         raise InputError(f"--mteb {name}: none of the pack's tasks is known to be for sets of the kind {kind}")
     logger.info("mteb: %s, reference", name)
-    exact = _score(
-        mteb_task,
-        MtebEncoder(
-            "reference", lambda texts, name: reference.single(task, texts, pack.manifest.tasks[task].prompt(name))
-        ),
-    )
+    empty = EmptyTexts.of(pack)
+
+    def exact_vectors(texts: Sequence[str], side: str) -> Float32:
+        return reference.single(task, texts, pack.manifest.tasks[task].prompt(side))
+
+    exact = _score(mteb_task, MtebEncoder("reference", zeros_for_empty(exact_vectors, empty, pack.manifest.dimensions)))
     reference.close()
     results = []
     for variant in variants_of(pack.manifest, task, variants):
         logger.info("mteb: %s, %s", name, variant)
-        score = _score(mteb_task, MtebEncoder(variant, _encoder(pack, task, variant, threads)))
+        encode_texts = zeros_for_empty(_encoder(pack, task, variant, threads), empty, pack.manifest.dimensions)
+        score = _score(mteb_task, MtebEncoder(variant, encode_texts))
         results.append(
             MtebResult(
                 name=name,
@@ -115,6 +118,21 @@ def scores_of(
             )
         )
     return results
+
+
+def zeros_for_empty(encode_texts: Encode, empty: EmptyTexts, dimensions: int) -> Encode:
+    """Give vectors of zeros to empty texts, as mteb wants a vector of every text; their number is logged."""
+
+    def encode_all(texts: Sequence[str], side: str) -> Float32:
+        full = np.array(empty.full(texts), np.bool_)
+        vectors = np.zeros((len(texts), dimensions), np.float32)
+        if full.any():
+            vectors[full] = encode_texts(list(compress(texts, full)), side)
+        if not full.all():
+            logger.warning("mteb: %d of %d texts are empty: their vectors are zeros", (~full).sum(), len(texts))
+        return vectors
+
+    return encode_all
 
 
 def kind_of(metadata: Any) -> Kind:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from embedpack.errors import InputError
+from embedpack.errors import OptionError
 from embedpack_export.reference.opening import ReferenceSource
 
 
@@ -22,12 +23,13 @@ class EvaluationOptions:
     variants: Sequence[str] = ()  # names of variants; empty: all
     multi: bool = True  # measure multi-vectors, too, if the pack has them
     margin: float  # loss in points that is allowed, above 0
+    on_empty: Literal["skip", "error"] = "skip"  # leave empty texts out of the sets, or refuse them
     limit: int | None = None  # number of queries or pairs of each set; None: all
     seed: int
     threads: int | None = None  # number of threads of the pack's graphs; None: all cores
 
     def __post_init__(self) -> None:
         if not self.margin > 0:
-            raise InputError(
+            raise OptionError(
                 f"--max-loss is {self.margin}; a margin is above 0, as no sample can exclude a loss of exactly 0"
             )

@@ -137,6 +137,7 @@ class SetDescription:
     documents: int  # number of documents; 0 for pairs
     queries: int  # number of queries or pairs
     unjudged: int  # number of queries without a relevant document, which are not measured
+    empty: int  # number of empty texts or pairs, which were left out
     reference: float  # score of the reference at full dimensions
     recall_at_100: float | None  # Recall@100 of the reference; None for pairs
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from embedpack.errors import CheckpointError, unknown
-from embedpack.pack.manifest import choose_prompt
+from embedpack.pack.prompts import prompt_name
 from embedpack_export.families import Model, Prompts
 from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.sources.peft_adapter import PeftAdapter, read_adapter
@@ -30,8 +30,8 @@ class TaskPlan:
     default_prompt_name: str | None  # prompt of inputs without a prompt name; None: no prefix
 
     def prompt(self, wanted: str | None) -> str:
-        """Text prefix of the prompt `wanted`, or else of the default prompt."""
-        return choose_prompt(self.prompts, self.default_prompt_name, wanted)
+        """Text prefix of the prompt `wanted`, or of another one: see `embedpack.pack.prompts.prompt_name`."""
+        return self.prompts.get(prompt_name(self, self.default_prompt_name, wanted), "")
 
 
 def plan_tasks(

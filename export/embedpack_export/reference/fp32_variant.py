@@ -10,6 +10,7 @@ from embedpack import Embedder
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack
 from embedpack.pack.manifest import Pooling
+from embedpack.pack.prompts import NO_PROMPT
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.settings import ReferenceKind
 from embedpack_export.reference.protocol import Input
@@ -73,7 +74,7 @@ def _variant(pack: Pack, task: str) -> str:
     return names.get("merged") or names["switchable"]
 
 
-def _prompt_name(model: Embedder, task: str | None, prompt: str) -> str | None:
-    """Name of the prompt with this text; None: the empty prompt of a task without a default."""
+def _prompt_name(model: Embedder, task: str | None, prompt: str) -> str:
+    """Name of the prompt with this text."""
     prompts = {} if task is None else model.pack.manifest.tasks[task].prompts
-    return next((name for name, text in prompts.items() if text == prompt), None)
+    return next((name for name, text in prompts.items() if text == prompt), NO_PROMPT)

@@ -6,12 +6,12 @@ docs/pack-format.md describes the format on one screen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from embedpack.pack.prompts import NO_PROMPT
+from embedpack.pack.prompts import prompt_name
 from embedpack.vectors.codebook import LowBit
 
 MANIFEST_NAME = "pack.json"
@@ -145,15 +145,6 @@ class CodeCalibration(Strict, frozen=True):
     agreement: dict[str, dict[LowBit, Share]]
 
 
-def choose_prompt(prompts: Mapping[str, str], default_name: str | None, wanted: str | None) -> str:
-    """Text prefix of the prompt `wanted` if there is one of this name, else of the default prompt; "" without both.
-
-    NO_PROMPT as `wanted` is no prefix.
-    """
-    name = wanted if wanted in prompts else default_name
-    return "" if name is None or wanted == NO_PROMPT else prompts[name]
-
-
 class Task(Strict, frozen=True):
     """A task: its prompts, its adapter, and the codes of its vectors.
 
@@ -173,13 +164,13 @@ class Task(Strict, frozen=True):
     token_codes: CodeCalibration | None
     adapter: AdapterRecord | None
 
-    def prompt_name(self, wanted: str | None) -> str | None:
-        """Name of the prompt `wanted` if the task has it, else of the default prompt; None: no prompt."""
-        return wanted if wanted in self.prompts else self.default_prompt_name
+    def prompt_name(self, wanted: str | None) -> str:
+        """Name of the prompt `wanted`, or of another one: see `embedpack.pack.prompts.prompt_name`."""
+        return prompt_name(self, self.default_prompt_name, wanted)
 
     def prompt(self, wanted: str | None) -> str:
-        """Text prefix of the prompt `wanted`, or else of the default prompt."""
-        return choose_prompt(self.prompts, self.default_prompt_name, wanted)
+        """Text prefix of the prompt with that name; "" for NO_PROMPT."""
+        return self.prompts.get(self.prompt_name(wanted), "")
 
 
 class TokenAccuracy(Strict, frozen=True):

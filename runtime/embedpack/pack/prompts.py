@@ -33,5 +33,18 @@ def document_prompt(task: Prompted) -> str:
     return _first(task, DOCUMENT_NAMES)
 
 
+def prompt_name(task: Prompted, default: str | None, wanted: str | None) -> str:
+    """Name of the prompt `wanted` if the task has it, else of the default prompt; NO_PROMPT without both.
+
+    The names of documents stand for each other, and the default prompt stands in for no name of a side: it may be the
+    prompt of the other one.
+    """
+    if wanted == NO_PROMPT or (wanted is not None and wanted in task.prompts):
+        return wanted
+    if wanted in DOCUMENT_NAMES:
+        return document_prompt(task)
+    return NO_PROMPT if default is None or wanted in QUERY_NAMES else default
+
+
 def _first(task: Prompted, names: Sequence[str]) -> str:
     return next((name for name in names if name in task.prompts), NO_PROMPT)

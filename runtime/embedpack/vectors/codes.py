@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeGuard, get_args
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.errors import InputError, unknown
+from embedpack.errors import InputError, OptionError, unknown
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.bit_packing import cut, pack, packed_width, unpack
 from embedpack.vectors.codebook import LOW_BIT, Codebook, LowBit
@@ -47,11 +47,11 @@ Codes = npt.NDArray[Any]
 
 
 def check_precision(precision: str) -> Precision:
-    """Return a checked name of a precision; InputError if it is unknown."""
+    """Return a checked name of a precision; OptionError if it is unknown."""
     for name in PRECISIONS:
         if precision == name:
             return name
-    raise InputError(unknown("precision", precision, PRECISIONS))
+    raise OptionError(unknown("precision", precision, PRECISIONS))
 
 
 def is_low_bit(precision: Precision) -> TypeGuard[LowBit]:

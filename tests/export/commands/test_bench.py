@@ -92,19 +92,97 @@ def test_what_is_named_counts(data: Path, tmp_path: Path) -> None:
         (["--set", "code/gone"], "unknown set 'code/gone'"),
         (["--task", "code"], "unknown task 'code'; known: default"),
         (["--variant", "default-int2"], "unknown variant 'default-int2'"),
-        (["--precision", "int2"], "unknown precision 'int2'"),
-        (["--truncate-dim", "12"], "unknown truncate_dim 12"),
+        (["--precision", "int2"], "argument --precision: unknown value 'int2'; known: float32, "),
+        (["--truncate-dim", "12"], "unknown --truncate-dim 12"),
+        (["--truncate-dim", "0"], "argument --truncate-dim: '0' is not a whole number of at least 1"),
+        (
+            ["--weights", "int8", "--variant", "default-int4"],
+            "no variant has --weights int8; the pack has: ",
+        ),
+        (["--limit", "1"], "argument --limit: '1' is not a whole number of at least 2"),
+        (["--limit", "5", "--limit", "6"], "argument --limit: given twice; it takes one value"),
         (["--max-loss", "0"], "--max-loss is 0.0; a margin is above 0"),
         (["--adapter", "retrieval"], "--adapter retrieval: expected TASK=DIR"),
         (["--adapter", "a=b", "--adapter", "a=c"], "--adapter names the task 'a' twice"),
         (["--cache", "x"], "--cache and --no-cache exclude each other"),
+        (["--limt", "5"], "embedpack bench accuracy: error: unrecognized arguments: --limt 5; did you mean --limit?"),
     ],
 )
-def test_wrong_options_are_told(
+def test_wrong_options_are_status_2(
     data: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert accuracy(data, *options) == 1
+    try:
+        status = accuracy(data, *options)
+    except SystemExit as stopped:
+        status = int(stopped.code or 0)
+    assert status == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_an_existing_file_is_replaced_only_when_asked(
+    option: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out"
+    path.write_text("years of work")
+    command = ["bench", "sweep" if option == "--html" else "accuracy", str(TINY_PACK), "--data", str(data)]
+    assert main([*command, option, str(path)]) == 1
+    assert capsys.readouterr().err == f"embedpack: {path}: exists; choose another file, or pass --overwrite\n"
+    assert path.read_text() == "years of work"
+
+
+def test_json_without_a_file_is_printed_in_place_of_text(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--weights", "fp32", "--precision", "float32", "--set", "retrieval/words-en", "--max-loss", "2")
+    assert accuracy(data, *options, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"]["passed"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "missing", "extras"),
+    [
+        ([], ["ir_measures", "scipy"], "bench"),
+        (["--reference", "x", "--mteb", "STS12"], ["torch", "mteb"], "reference,mteb"),
+        (["--mteb", "STS12"], ["onnx_ir", "ir_measures", "mteb"], "export,bench,mteb"),
+    ],
+)
+def test_all_missing_extras_are_named_before_the_work(
+    options: list[str],
+    missing: list[str],
+    extras: str,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("embedpack.extras._is_installed", lambda name: name not in missing)
+    assert accuracy(data, *options) == 1
+    names = ", ".join(map(repr, missing))
+    are = "is" if len(missing) == 1 else "are"
+    message = f"embedpack: this needs {names}, which {are} not installed. Run: pip install 'embedpack[{extras}]'\n"
+    assert capsys.readouterr().err == message
+
+
+def test_one_empty_text_does_not_end_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_retrieval(tmp_path / "data" / "a")
+    write_pairs(tmp_path / "data" / "sts")
+    with (folder / "queries.jsonl").open("a") as queries:
+        queries.write('{"id": "blank", "text": " "}\n')
+    with (folder / "qrels.tsv").open("a") as qrels:
+        qrels.write("blank\td0\t1\n")
+    with (tmp_path / "data" / "sts" / "pairs.tsv").open("a") as pairs:
+        pairs.write("3\t\ta second text\n")
+    path = tmp_path / "out.json"
+    options = ("--weights", "fp32", "--precision", "float32", "--max-loss", "50", "--json", str(path))
+    assert accuracy(tmp_path / "data", *options) == 0
+    log = capsys.readouterr().err
+    assert "a: left out 1 texts that are empty, of documents and queries\n" in log
+    assert "sts: left out 1 pairs with an empty text\n" in log
+    (task,) = json.loads(path.read_text())["accuracy"]["tasks"]
+    assert [(found["queries"], found["empty"]) for found in task["sets"]] == [(12, 1), (16, 1)]
+    assert accuracy(tmp_path / "data", *options, "--overwrite", "--on-empty", "error") == 1
+    assert (
+        "queries.jsonl, line 13: the text is empty; leave the entry out, or pass --on-empty skip"
+        in capsys.readouterr().err
+    )
 
 
 def test_codes_are_those_of_the_embedder(data: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 from embedpack.errors import InputError, MissingExtraError
 from embedpack.pack.folder import read_pack
 from embedpack.vectors.arrays import Float32
-from embedpack_export.evaluation.mteb_scores import MtebEncoder, kind_of, mteb_scores, scores_of
+from embedpack_export.evaluation.mteb_scores import MtebEncoder, kind_of, mteb_scores, scores_of, zeros_for_empty
+from embedpack_export.evaluation.sets.empty_texts import EmptyTexts
 from embedpack_export.reference.opening import ReferenceSource, open_reference
 from tests.helpers.tiny_pack import TINY_PACK
 
@@ -32,7 +33,7 @@ class Heard:
         return np.eye(2, dtype=np.float32)[: len(texts)]
 
 
-def test_batches_are_joined_and_documents_are_passages() -> None:
+def test_batches_are_joined_and_documents_have_their_prompt() -> None:
     heard = Heard()
     encoder = MtebEncoder("int8", heard.encode)
     batches = [{"text": ["a"]}, {"text": ["b"]}]
@@ -40,7 +41,17 @@ def test_batches_are_joined_and_documents_are_passages() -> None:
     assert found.shape == (2, 2)
     encoder.encode(batches, **ASKED, prompt_type=SimpleNamespace(value="query"))
     encoder.encode(batches, **ASKED)
-    assert heard.calls == [(["a", "b"], wanted) for wanted in ("passage", "query", "query")]
+    assert heard.calls == [(["a", "b"], wanted) for wanted in ("document", "query", "query")]
+
+
+def test_empty_texts_have_vectors_of_zeros(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard()
+    encode = zeros_for_empty(heard.encode, EmptyTexts.of(read_pack(TINY_PACK)), 2)
+    found = encode(["", "a cat", "\t", "a dog"], "document")
+    assert found.tolist() == [[0, 0], [1, 0], [0, 0], [0, 1]]
+    assert heard.calls == [(["a cat", "a dog"], "document")]
+    assert caplog.messages == ["mteb: 2 of 4 texts are empty: their vectors are zeros"]
+    assert not encode([" "], "query").any()
 
 
 def test_inputs_that_are_no_texts_are_told() -> None:

@@ -125,7 +125,7 @@ def corpus(*records: dict[str, object]) -> Callable[[Path], None]:
         ),
         (
             append("queries.jsonl", '{"id": "q12", "text": " "}'),
-            "{folder}/queries.jsonl, line 13: the text is empty; leave the entry out, and its judgements too",
+            "{folder}/queries.jsonl, line 13: the text is empty; leave the entry out, or pass --on-empty skip",
         ),
         (
             append("queries.jsonl", '{"id": "q12"}'),
@@ -208,7 +208,10 @@ def test_a_line_that_is_no_json_is_told(folder: Path) -> None:
             "score\ta\tb\nnan\tx\ty\n",
             ", line 2: the score must be a finite number, found 'nan'; correct it, or leave the pair out",
         ),
-        ("score\ta\tb\n1\tx\t \n", ", line 2: a text of the pair is empty; leave the pair out"),
+        (
+            "score\ta\tb\n1\tx\t \n",
+            ", line 2: a text of the pair is empty; leave the pair out, or pass --on-empty skip",
+        ),
         (
             "score\ta\tb\n1\tx\ty\n1\tx\tz\n",
             "2 pairs without two different scores; add pairs of other scores",

@@ -46,7 +46,7 @@ def test_a_prompt_is_the_wanted_one_or_the_default(tiny: Path) -> None:
     task = read_pack(tiny).manifest.tasks["default"]
     prompts = {"query": "query: ", "passage": "passage: "}
     plain = msgspec.structs.replace(task, prompts=prompts, default_prompt_name=None)
-    assert [plain.prompt_name(name) for name in ("query", "poem", None)] == ["query", None, None]
+    assert [plain.prompt_name(name) for name in ("query", "poem", None)] == ["query", "", ""]
     assert [plain.prompt(name) for name in ("query", "poem", None)] == ["query: ", "", ""]
     default = msgspec.structs.replace(plain, default_prompt_name="passage")
     assert [default.prompt_name(name) for name in ("query", "poem", None)] == ["query", "passage", "passage"]

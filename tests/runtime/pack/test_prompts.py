@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedpack.pack.manifest import choose_prompt
-from embedpack.pack.prompts import DOCUMENT_NAMES, NO_PROMPT, QUERY_NAMES, document_prompt, query_prompt
+from embedpack.pack.prompts import DOCUMENT_NAMES, NO_PROMPT, QUERY_NAMES, document_prompt, prompt_name, query_prompt
 
 NAMES = ("query", "document", "passage", "corpus", "clustering")
 
@@ -41,5 +40,25 @@ def test_names(names: Sequence[str], query: str, document: str) -> None:
 def test_no_side_has_the_prompt_of_another_side(names: set[str], data: st.DataObject) -> None:
     task = Prompts({name: f"{name}: " for name in names})
     default = data.draw(st.sampled_from([None, *sorted(names)]))
-    for name, own in ((query_prompt(task), QUERY_NAMES), (document_prompt(task), DOCUMENT_NAMES)):
-        assert choose_prompt(task.prompts, default, name) in ("", *(f"{wanted}: " for wanted in own))
+    for own, side in ((QUERY_NAMES, query_prompt(task)), (DOCUMENT_NAMES, document_prompt(task))):
+        for wanted in own:
+            chosen = prompt_name(task, default, wanted)
+            assert chosen == (wanted if wanted in names else side)
+            assert chosen in (NO_PROMPT, *own)
+
+
+@pytest.mark.parametrize(
+    ("default", "wanted", "expected"),
+    [
+        ("query", None, "query"),
+        (None, None, NO_PROMPT),
+        ("query", NO_PROMPT, NO_PROMPT),
+        ("query", "clustering", "clustering"),
+        ("query", "poem", "query"),
+        (None, "poem", NO_PROMPT),
+        ("query", "passage", NO_PROMPT),
+    ],
+)
+def test_default(default: str | None, wanted: str | None, expected: str) -> None:
+    task = Prompts({"query": "q: ", "clustering": "c: "})
+    assert prompt_name(task, default, wanted) == expected

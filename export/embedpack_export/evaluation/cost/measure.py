@@ -58,7 +58,7 @@ def measure_costs(
         EmbedpackError: a process failed.
     """
     sample = list(texts[:MAX_TEXTS])
-    tokens = sum(info.tokens for info in inspect_inputs(pack, task, sample, "passage"))
+    tokens = sum(info.tokens for info in inspect_inputs(pack, task, sample, "document"))
     samples: dict[str, list[CostSample]] = {variant: [] for variant in variants}
     with Progress("speed and memory", REPETITIONS * len(variants)) as progress:
         for _ in range(REPETITIONS):

@@ -20,9 +20,9 @@ WARM_UP = 8
 def measure(job: CostJob) -> CostSample:
     """Open the variant and encode the texts."""
     model = Embedder(job.pack, variant=job.variant, threads=job.threads)
-    encode(model, job.task, job.texts[:WARM_UP], "passage")
+    encode(model, job.task, job.texts[:WARM_UP], "document")
     begin = time.perf_counter()
-    encode(model, job.task, job.texts, "passage")
+    encode(model, job.task, job.texts, "document")
     seconds = time.perf_counter() - begin
     return CostSample(seconds=seconds, peak_rss_bytes=peak_memory())
 

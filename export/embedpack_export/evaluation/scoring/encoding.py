@@ -26,7 +26,7 @@ LENGTHS = (16, 64, 256, 1024)
 
 
 def encode(model: Embedder, task: str, inputs: Sequence[Input], prompt_name: str) -> Embeddings:
-    """Encode inputs as float32 single vectors, with the prompt `prompt_name` or else the task's default prompt."""
+    """Encode inputs as float32 single vectors, with the prompt of their side, `prompt_name`: "query" or "document"."""
     name = model.pack.manifest.tasks[task].prompt_name(prompt_name)
     return model.encode(list(inputs), task=task, prompt_name=name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedpack.errors import InputError, unknown
+from embedpack.errors import OptionError, unknown
 from embedpack.pack.manifest import Manifest
 from embedpack.vectors.bit_packing import fills_bytes
 from embedpack.vectors.codes import PRECISIONS, Precision, check_precision, code_width, is_low_bit
@@ -32,11 +32,11 @@ class Grid:
         """Check the names; `multi` is False: multi-vectors are skipped.
 
         Raises:
-            InputError: there is no such precision or truncation.
+            OptionError: there is no such precision or truncation.
         """
         for dimensions in truncate_dims:
             if dimensions not in manifest.truncate_dims:
-                raise InputError(unknown("truncate_dim", dimensions, manifest.truncate_dims))
+                raise OptionError(unknown("truncate_dim", dimensions, manifest.truncate_dims))
         named = [check_precision(name) for name in dict.fromkeys(precisions)]
         self._complete = not precisions and not truncate_dims
         self._precisions: Sequence[Precision] = PRECISIONS if self._complete else named or ["float32"]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from embedpack.errors import InputError, unknown
+from embedpack.errors import InputError, OptionError, unknown
 from embedpack.pack.manifest import Manifest
 from embedpack_export.evaluation.sets.data import AnySet, Kind
 
@@ -39,7 +39,7 @@ def assign(sets: Sequence[AnySet], manifest: Manifest, tasks: Sequence[str], var
     """
     for task in tasks:
         if task not in manifest.tasks:
-            raise InputError(unknown("task", task, manifest.tasks))
+            raise OptionError(unknown("task", task, manifest.tasks))
     by_task: dict[str, list[AnySet]] = {task: [] for task in manifest.tasks}
     skipped: dict[str, str] = {}
     for evaluation_set in sets:
@@ -82,10 +82,10 @@ def task_of(kind: Kind, tasks: Sequence[str]) -> str | None:
 
 
 def variants_of(manifest: Manifest, task: str, named: Sequence[str]) -> list[str]:
-    """Return the variants of a task, of all or of the named ones; raises InputError if there is no such variant."""
+    """Return the variants of a task, of all or of the named ones; raises OptionError if there is no such variant."""
     for variant in named:
         if variant not in manifest.variants:
-            raise InputError(unknown("variant", variant, manifest.variants))
+            raise OptionError(unknown("variant", variant, manifest.variants))
     return [
         name
         for name, variant in manifest.variants.items()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Literal
 
 from embedpack_export.reference.protocol import Input
@@ -13,7 +14,7 @@ Kind = Literal["retrieval", "code", "sts", "visual"]
 
 @dataclass(frozen=True)
 class Side:
-    """Inputs of one side of a set with the name of their prompt."""
+    """Inputs of one side of a set with the name of their prompt, "query" or "document"."""
 
     inputs: Sequence[Input]
     prompt_name: str
@@ -30,11 +31,12 @@ class RetrievalSet:
     qrels: Mapping[str, Mapping[str, int]]  # for each query the grades (above 0) of its relevant documents
     languages: Sequence[str]  # languages of `queries`, then of `documents`, in their order
     unjudged: int = 0  # number of queries in the file that have no relevant document and are not in `queries`
+    empty: int = 0  # number of documents and queries in the files that have no text and were left out
 
     @property
     def sides(self) -> tuple[Side, Side]:
         """Queries and documents."""
-        return Side(list(self.queries.values()), "query"), Side(list(self.documents.values()), "passage")
+        return Side(list(self.queries.values()), "query"), Side(list(self.documents.values()), "document")
 
     @property
     def query_languages(self) -> Sequence[str]:
@@ -43,18 +45,26 @@ class RetrievalSet:
 
     def limited(self, count: int) -> RetrievalSet:
         """Return the first `count` queries with their documents and `count` others, for a quick run."""
-        queries = dict(list(self.queries.items())[:count])
+        queries = list(self.queries)[:count]
         relevant = {document for query in queries for document in self.qrels[query]}
         others = [name for name in self.documents if name not in relevant][:count]
-        chosen = relevant.union(others)
-        languages = dict(zip(self.documents, self.languages[len(self.queries) :], strict=True))
-        documents = {name: document for name, document in self.documents.items() if name in chosen}
+        return self.only(relevant.union(others), set(queries))
+
+    def only(self, documents: Set[str], queries: Set[str]) -> RetrievalSet:
+        """Return some documents, and those of some queries that have a relevant one among them."""
+        qrels = {
+            query: {name: grade for name, grade in grades.items() if name in documents}
+            for query, grades in self.qrels.items()
+            if query in queries and not documents.isdisjoint(grades)
+        }
+        sides = ((self.queries, qrels.keys()), (self.documents, documents))
+        kept = [name in chosen for side, chosen in sides for name in side]
         return replace(
             self,
-            documents=documents,
-            queries=queries,
-            qrels={query: self.qrels[query] for query in queries},
-            languages=[*self.languages[: len(queries)], *(languages[name] for name in documents)],
+            documents={name: content for name, content in self.documents.items() if name in documents},
+            queries={name: text for name, text in self.queries.items() if name in qrels},
+            qrels=qrels,
+            languages=list(compress(self.languages, kept)),
         )
 
 
@@ -68,6 +78,7 @@ class PairSet:
     first: Sequence[str]
     second: Sequence[str]
     language: str
+    empty: int = 0  # number of pairs in the file with an empty text, which were left out
 
     @property
     def kind(self) -> Kind:
@@ -86,7 +97,16 @@ class PairSet:
 
     def limited(self, count: int) -> PairSet:
         """Return the first `count` pairs."""
-        return replace(self, scores=self.scores[:count], first=self.first[:count], second=self.second[:count])
+        return self.only(range(min(count, len(self.scores))))
+
+    def only(self, rows: Sequence[int]) -> PairSet:
+        """Return some pairs."""
+        return replace(
+            self,
+            scores=[self.scores[row] for row in rows],
+            first=[self.first[row] for row in rows],
+            second=[self.second[row] for row in rows],
+        )
 
 
 AnySet = RetrievalSet | PairSet

@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from embedpack.errors import InputError, unknown
+from embedpack.errors import InputError, OptionError, unknown
 from embedpack_export.evaluation.sets.data import AnySet, PairSet
+from embedpack_export.evaluation.sets.empty_texts import EmptyTexts
 from embedpack_export.evaluation.sets.reading import SetFolder, open_set_folder, read_set
 
 MIN_LIMIT = 2
@@ -39,19 +40,25 @@ def find_sets(data: Path) -> dict[str, SetFolder]:
     return dict(sorted(folders.items()))
 
 
-def read_sets(data: Path, names: Sequence[str] = (), limit: int | None = None) -> list[AnySet]:
+def read_sets(
+    data: Path, names: Sequence[str] = (), limit: int | None = None, empty: EmptyTexts | None = None
+) -> list[AnySet]:
     """Read the named sets of a folder, all without names; `limit` is the number of queries or pairs of each set.
+
+    `empty` finds the empty texts that are left out; None: an empty text is an error.
 
     Raises:
         InputError: a set does not exist or cannot be read, or the limit is below 2.
     """
     if limit is not None and limit < MIN_LIMIT:
-        raise InputError(f"--limit is {limit}; it must be at least {MIN_LIMIT}")
+        raise OptionError(f"--limit is {limit}; it must be at least {MIN_LIMIT}")
     folders = find_sets(data)
     for name in names:
         if name not in folders:
-            raise InputError(f"{data}: {unknown('set', name, list(folders))}")
-    sets = [read_set(folders[name]) for name in dict.fromkeys(names or folders)]
+            raise OptionError(f"{data}: {unknown('set', name, list(folders))}")
+    sets = [read_set(folders[name], blank=empty is not None) for name in dict.fromkeys(names or folders)]
+    if empty is not None:
+        sets = [empty.left_out(evaluation_set) for evaluation_set in sets]
     return sets if limit is None else [_limited(evaluation_set, limit) for evaluation_set in sets]
 
 

@@ -58,28 +58,28 @@ def open_set_folder(path: Path, name: str) -> SetFolder | None:
     return None if corpus is None and pairs is None else SetFolder(path, name, corpus, pairs)
 
 
-def read_set(folder: SetFolder) -> AnySet:
-    """Read an evaluation set.
+def read_set(folder: SetFolder, *, blank: bool = False) -> AnySet:
+    """Read an evaluation set; `blank` texts are kept, for `embedpack_export.evaluation.sets.empty_texts`.
 
     Raises:
         InputError: a file is missing, damaged or not UTF-8; an id occurs twice; a text is empty; a judgement names an
             unknown id; or no query has a relevant document.
     """
     if folder.pairs is not None:
-        return _read_pairs(folder.pairs, folder.name)
+        return _read_pairs(folder.pairs, folder.name, blank=blank)
     assert folder.corpus is not None
-    return _read_retrieval(folder.path, folder.corpus, folder.name)
+    return _read_retrieval(folder.path, folder.corpus, folder.name, blank=blank)
 
 
-def _read_retrieval(folder: Path, corpus: Path, name: str) -> RetrievalSet:
-    documents = _read_entries(corpus, folder)
+def _read_retrieval(folder: Path, corpus: Path, name: str, *, blank: bool) -> RetrievalSet:
+    documents = _read_entries(corpus, folder, blank=blank)
     queries_file = find_file(folder, QUERIES)
     if queries_file is None:
         raise InputError(
             f"{folder / QUERIES}: missing, and so is {QUERIES}.gz; "
             f"a set has {CORPUS}, {QUERIES} and {QRELS}, or {PAIRS}"
         )
-    queries = _read_entries(queries_file, None)
+    queries = _read_entries(queries_file, None, blank=blank)
     qrels = _read_qrels(folder, queries, documents)
     if not qrels:
         raise InputError(f"{folder}: no query has a relevant document (a grade above 0); is this the right qrels file?")
@@ -98,7 +98,7 @@ def _read_retrieval(folder: Path, corpus: Path, name: str) -> RetrievalSet:
     )
 
 
-def _read_entries(path: Path, images: Path | None) -> dict[str, _Entry]:
+def _read_entries(path: Path, images: Path | None, *, blank: bool) -> dict[str, _Entry]:
     """Read a corpus or queries by id; `images` is the folder of images, None if images are not allowed."""
     entries: dict[str, _Entry] = {}
     for location, record in read_records(path):
@@ -111,20 +111,22 @@ def _read_entries(path: Path, images: Path | None) -> dict[str, _Entry]:
         if language is not None and not isinstance(language, str):
             raise InputError(f"{location}: `lang` must be a text, found {language!r}")
         image = record.get("image") if images is not None else None
-        content = _text(location, record) if image is None or images is None else _image(location, images, image)
+        content = (
+            _text(location, record, blank=blank) if image is None or images is None else _image(location, images, image)
+        )
         entries[key] = _Entry(content, language)
     if not entries:
         raise InputError(f"{path}: empty; a set needs at least one entry")
     return entries
 
 
-def _text(location: str, record: Mapping[str, Any]) -> str:
+def _text(location: str, record: Mapping[str, Any], *, blank: bool) -> str:
     title, text = record.get("title") or "", record.get("text")
     if not isinstance(text, str) or not isinstance(title, str):
         raise InputError(f"{location}: `text` (and `title`, if there is one) must be a text, found {text!r}")
     content = f"{title} {text}".strip() if title.strip() else text
-    if not content.strip():
-        raise InputError(f"{location}: the text is empty; leave the entry out, and its judgements too")
+    if not blank and not content.strip():
+        raise InputError(f"{location}: the text is empty; leave the entry out, or pass --on-empty skip")
     return content
 
 
@@ -163,15 +165,15 @@ def _read_qrels(folder: Path, queries: Mapping[str, Any], documents: Mapping[str
     return qrels
 
 
-def _read_pairs(path: Path, name: str) -> PairSet:
+def _read_pairs(path: Path, name: str, *, blank: bool) -> PairSet:
     rows = list(read_columns(path, 3))
     if not rows or rows[0][1] != PAIRS_HEADER:
         raise InputError(f"{path}: the first line must be {' '.join(PAIRS_HEADER)} between tabs; add it")
     scores = []
     for location, (score, first, second) in rows[1:]:
         scores.append(_score(location, score))
-        if not first.strip() or not second.strip():
-            raise InputError(f"{location}: a text of the pair is empty; leave the pair out")
+        if not blank and not (first.strip() and second.strip()):
+            raise InputError(f"{location}: a text of the pair is empty; leave the pair out, or pass --on-empty skip")
     if len(set(scores)) < 2:
         raise InputError(f"{path}: {len(scores)} pairs without two different scores; add pairs of other scores")
     texts = [fields for _, fields in rows[1:]]
