@@ -566,7 +566,8 @@ def test_export_refuses(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     source = checkpoint.replace("FOLDER", str(v4_checkpoint))
-    assert main(["export", source, "-o", str(tmp_path / "pack"), *options]) == 1
+    wrong_usage = "--revision" in options
+    assert main(["export", source, "-o", str(tmp_path / "pack"), *options]) == (2 if wrong_usage else 1)
     error = capsys.readouterr().err.replace(str(v4_checkpoint), "FOLDER")
     assert error.startswith(f"embedpack: {message}")
     assert error.count("\n") == 1
@@ -594,8 +595,29 @@ def test_export_refuses_unclear_adapters(
     adapters: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = [word for adapter in adapters for word in ("--adapter", adapter)]
-    assert main(["export", str(tmp_path), "-o", str(tmp_path / "pack"), *options]) == 1
+    assert main(["export", str(tmp_path), "-o", str(tmp_path / "pack"), *options]) == 2
     assert capsys.readouterr().err == f"embedpack: {message}\n"
+
+
+def test_an_adapter_folder_that_holds_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["export", str(tmp_path), "-o", str(tmp_path / "pack"), "--adapter"]
+    remedy = "--adapter names the folder that PEFT saved"
+    assert main([*command, f"a={tmp_path}/no"]) == 1
+    assert capsys.readouterr().err == f"embedpack: adapter folder {tmp_path}/no does not exist; {remedy}\n"
+    assert main([*command, f"a={tmp_path}"]) == 1
+    message = f"embedpack: adapter folder {tmp_path} holds no adapter_config.json; {remedy}\n"
+    assert capsys.readouterr().err == message
+
+
+def test_export_names_all_missing_extras_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("embedpack.extras._is_installed", lambda name: False)
+    assert main(["export", "lab/model", "-o", str(tmp_path / "pack"), "--reference", "torch"]) == 1
+    error = capsys.readouterr().err
+    names = ["onnx", "onnx_ir", "torch", "transformers", "peft", "huggingface_hub"]
+    assert error.startswith(f"embedpack: this needs {', '.join(map(repr, names))}, which are not installed. Run: pip")
+    assert error.endswith("'embedpack[export,reference,hub]'\n")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from embedpack.errors import InputError
+from embedpack.errors import OptionError
 from embedpack.pack.manifest import AdapterMode, Modality, Pooling, WeightsFormat
 from embedpack_export.quantization.gptq import RoundingMethod
 
@@ -75,9 +75,9 @@ class ExportSettings:
     def __post_init__(self) -> None:
         for option, value in (("--max-loss", self.max_loss), ("--allow-loss", self.allow_loss)):
             if value is not None and not 0 <= value <= LARGEST_LOSS:
-                raise InputError(f"{option} {value}: points of nDCG@10 that may be lost, from 0 to {LARGEST_LOSS}")
+                raise OptionError(f"{option} {value}: points of nDCG@10 that may be lost, from 0 to {LARGEST_LOSS}")
         if self.max_loss is not None and self.allow_loss is not None:
-            raise InputError(
+            raise OptionError(
                 "--max-loss and --allow-loss exclude each other: the first sets the budget, the second lets variants "
                 "pass that are over it"
             )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedpack.errors import InputError
+from embedpack.errors import InputError, OptionError
 from embedpack.pack.folder import Pack
 from embedpack_export.planning.model_source import ModelSource, read_model_source
 from embedpack_export.planning.text_inputs import TextOptions
@@ -36,7 +36,7 @@ def open_reference(pack: Pack, source: ReferenceSource, threads: int | None) -> 
     """
     if source.checkpoint is None:
         if source.adapters:
-            raise InputError("--adapter goes with --reference; name the checkpoint that the adapters belong to")
+            raise OptionError("--adapter goes with --reference; name the checkpoint that the adapters belong to")
         return Fp32VariantReference(pack, threads)
     model = model_source_of(pack, source.checkpoint, source.adapters)
     return TorchReference(model, ReferenceCache(source.cache))
