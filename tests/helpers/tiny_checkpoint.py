@@ -42,9 +42,10 @@ def make_tokenizer(model_type: str) -> Tokenizer:
 
 
 def make_tensors(config: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
-    """All tensors of an encoder under the names of a bare BertModel or XLMRobertaModel, float32."""
+    """All tensors of an encoder under the names of its bare model, float32."""
+    family = FAMILIES[config["model_type"]]
     rng = np.random.default_rng(seed)
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    hidden, inner = config[family.key("hidden_size")], config[family.key("intermediate_size")]
 
     def normal(*shape: int, scale: float = 0.2, mean: float = 0.0) -> np.ndarray:
         return (rng.standard_normal(shape) * scale + mean).astype(np.float32)
@@ -52,8 +53,12 @@ def make_tensors(config: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
     tensors = {
         "embeddings.word_embeddings.weight": normal(config["vocab_size"], hidden),
         "embeddings.position_embeddings.weight": normal(config["max_position_embeddings"], hidden),
-        "embeddings.token_type_embeddings.weight": normal(config["type_vocab_size"], hidden),
     }
+    if "type_vocab_size" in config:
+        tensors["embeddings.token_type_embeddings.weight"] = normal(config["type_vocab_size"], hidden)
+    if "relative_attention_num_buckets" in config:
+        shape = config["relative_attention_num_buckets"], config["num_attention_heads"]
+        tensors["encoder.relative_attention_bias.weight"] = normal(*shape, scale=1.0)
     linears = {
         "attention.self.query": (hidden, hidden),
         "attention.self.key": (hidden, hidden),
@@ -63,7 +68,7 @@ def make_tensors(config: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
         "output.dense": (hidden, inner),
     }
     norms = ["embeddings.LayerNorm"]
-    for layer in range(config["num_hidden_layers"]):
+    for layer in range(config[family.key("num_hidden_layers")]):
         prefix = f"encoder.layer.{layer}"
         for name, shape in linears.items():
             tensors[f"{prefix}.{name}.weight"] = normal(*shape)
@@ -72,7 +77,7 @@ def make_tensors(config: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
     for norm in norms:
         tensors[f"{norm}.weight"] = normal(hidden, scale=0.1, mean=1.0)
         tensors[f"{norm}.bias"] = normal(hidden, scale=0.1)
-    return tensors
+    return {family.module(name): tensor for name, tensor in tensors.items()}
 
 
 def make_checkpoint(folder: Path, model_type: str = "bert", *, seed: int = 7, **changes: object) -> Path:
@@ -91,7 +96,10 @@ def make_checkpoint(folder: Path, model_type: str = "bert", *, seed: int = 7, **
     files: dict[str, object] = {
         "config.json": config,
         "modules.json": modules,
-        "1_Pooling/config.json": {"word_embedding_dimension": config["hidden_size"], "pooling_mode_mean_tokens": True},
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": config[FAMILIES[model_type].key("hidden_size")],
+            "pooling_mode_mean_tokens": True,
+        },
         "sentence_bert_config.json": {"max_seq_length": 32},
         "config_sentence_transformers.json": {
             "prompts": {"query": "query: ", "passage": "passage: "},

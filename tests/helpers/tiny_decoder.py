@@ -15,6 +15,8 @@ from embedpack.storage.safetensors import write_safetensors
 from tests.helpers.tiny_families import FAMILIES
 
 Spelling = Literal["model", "bare"]
+# Head sizes of families that do not divide the hidden size by the heads where config.json has none.
+HEAD_DIM: Mapping[str, int] = {"qwen3": 128}
 
 
 def make_tokenizer(model_type: str) -> Tokenizer:
@@ -38,7 +40,7 @@ def make_tensors(config: Mapping[str, Any], seed: int) -> dict[str, npt.NDArray[
     """All tensors of a causal language model but its head, float32."""
     rng = np.random.default_rng(seed)
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    size = config.get("head_dim") or hidden // config["num_attention_heads"]
+    size = config["head_dim"] or HEAD_DIM.get(config["model_type"], hidden // config["num_attention_heads"])
     query, value = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
     linears = {
         "self_attn.q_proj": (query, hidden),
@@ -60,6 +62,9 @@ def make_tensors(config: Mapping[str, Any], seed: int) -> dict[str, npt.NDArray[
             tensors[f"{prefix}.{name}.weight"] = normal(*shape, scale=0.15)
             if config["model_type"] == "qwen2" and name.endswith(("q_proj", "k_proj", "v_proj")):
                 tensors[f"{prefix}.{name}.bias"] = normal(shape[0], scale=0.3)
+        if config["model_type"] == "qwen3":
+            for norm in ("self_attn.q_norm", "self_attn.k_norm"):
+                tensors[f"{prefix}.{norm}.weight"] = normal(size, scale=0.3, mean=1.0)
         for norm in ("input_layernorm", "post_attention_layernorm"):
             tensors[f"{prefix}.{norm}.weight"] = normal(hidden, scale=0.2, mean=1.0)
     tensors["model.norm.weight"] = normal(hidden, scale=0.2, mean=1.0)
@@ -80,7 +85,7 @@ def make_decoder(
     base, tokenizer = FAMILIES[model_type].config, make_tokenizer(model_type)
     changed = {**base, "vocab_size": tokenizer.get_vocab_size() + 3, **changes}
     config = {name: value for name, value in changed.items() if value is not None}
-    tensors = make_tensors({**base, **config}, seed)
+    tensors = make_tensors({**base, **config, "head_dim": config.get("head_dim")}, seed)
     if head:
         tensors["lm_head.weight"] = np.zeros((config["vocab_size"], config["hidden_size"]), np.float32)
     if spelling == "bare":

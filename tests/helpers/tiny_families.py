@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 TowerKind = Literal["encoder", "decoder"]
@@ -19,6 +19,20 @@ class TinyFamily:
     start: str | None  # special token before a text
     end: str  # special token after a text
     unknown: str | None  # token of unknown words; None: a vocabulary of bytes
+    # Spelling of keys of config.json, and of endings of module names, where the family differs from BERT.
+    keys: Mapping[str, str] = field(default_factory=dict)
+    modules: Mapping[str, str] = field(default_factory=dict)
+    first_position: int = 0  # row of the first token in the position table
+
+    def key(self, name: str) -> str:
+        """The family's name of a key of BERT's configuration."""
+        return self.keys.get(name, name)
+
+    def module(self, name: str) -> str:
+        """The family's name of a module of BERT."""
+        for old, new in self.modules.items():
+            name = name.replace(old, new)
+        return name
 
 
 # Head size 8: heads that are no multiple of a vector register.
@@ -61,6 +75,68 @@ FAMILIES: Mapping[str, TinyFamily] = {
         start="<s>",
         end="</s>",
         unknown="<unk>",
+        first_position=2,
+    ),
+    "distilbert": TinyFamily(
+        tower="encoder",
+        config={
+            "model_type": "distilbert",
+            "architectures": ["DistilBertModel"],
+            "dim": 32,
+            "n_layers": 2,
+            "n_heads": 4,
+            "hidden_dim": 64,
+            "max_position_embeddings": 40,
+            "pad_token_id": 0,
+            "activation": "gelu",
+            "sinusoidal_pos_embds": False,
+        },
+        specials=("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
+        start="[CLS]",
+        end="[SEP]",
+        unknown="[UNK]",
+        keys={
+            "hidden_size": "dim",
+            "num_hidden_layers": "n_layers",
+            "num_attention_heads": "n_heads",
+            "intermediate_size": "hidden_dim",
+            "hidden_act": "activation",
+        },
+        modules={
+            "encoder.layer.": "transformer.layer.",
+            "attention.self.query": "attention.q_lin",
+            "attention.self.key": "attention.k_lin",
+            "attention.self.value": "attention.v_lin",
+            "attention.output.dense": "attention.out_lin",
+            "attention.output.LayerNorm": "sa_layer_norm",
+            "intermediate.dense": "ffn.lin1",
+            "output.dense": "ffn.lin2",
+            "output.LayerNorm": "output_layer_norm",
+        },
+    ),
+    "mpnet": TinyFamily(
+        tower="encoder",
+        config={
+            **ENCODER_SHAPE,
+            "model_type": "mpnet",
+            "architectures": ["MPNetForMaskedLM"],
+            "layer_norm_eps": 1e-5,
+            "pad_token_id": 1,
+            "hidden_act": "gelu",
+            "relative_attention_num_buckets": 32,
+        },
+        specials=("<s>", "<pad>", "</s>", "<unk>"),
+        start="<s>",
+        end="</s>",
+        unknown="<unk>",
+        modules={
+            "attention.self.query": "attention.attn.q",
+            "attention.self.key": "attention.attn.k",
+            "attention.self.value": "attention.attn.v",
+            "attention.output.dense": "attention.attn.o",
+            "attention.output.LayerNorm": "attention.LayerNorm",
+        },
+        first_position=2,
     ),
     # Decoders have fewer heads for keys and values than for queries, as the real ones.
     "qwen2": TinyFamily(
@@ -80,6 +156,58 @@ FAMILIES: Mapping[str, TinyFamily] = {
             "use_sliding_window": False,
             "sliding_window": 256,
             "eos_token_id": 0,
+        },
+        specials=("<|endoftext|>", "<pad>"),
+        start=None,
+        end="<|endoftext|>",
+        unknown=None,
+    ),
+    "qwen3": TinyFamily(
+        tower="decoder",
+        config={
+            "model_type": "qwen3",
+            "architectures": ["Qwen3ForCausalLM"],
+            # Heads that do not add up to the hidden size.
+            "hidden_size": 64,
+            "head_dim": 24,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 96,
+            "max_position_embeddings": 512,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 1_000_000.0,
+            "rope_scaling": None,
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "use_sliding_window": False,
+            "max_window_layers": 2,
+            "sliding_window": None,
+            "eos_token_id": 0,
+        },
+        specials=("<|endoftext|>", "<pad>"),
+        start=None,
+        end="<|endoftext|>",
+        unknown=None,
+    ),
+    "mistral": TinyFamily(
+        tower="decoder",
+        config={
+            "model_type": "mistral",
+            "architectures": ["MistralForCausalLM"],
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 96,
+            "max_position_embeddings": 512,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10_000.0,
+            "hidden_act": "silu",
+            # Shorter than the texts of the tests.
+            "sliding_window": 9,
+            "eos_token_id": 0,
+            "pad_token_id": 1,
         },
         specials=("<|endoftext|>", "<pad>"),
         start=None,

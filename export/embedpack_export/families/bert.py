@@ -67,7 +67,7 @@ def read(checkpoint: Checkpoint) -> Model:
         vocabulary=config.vocab_size,
         truncate_dims=config.matryoshka_dims,
         rules=RULES,
-        text=bidirectional_encoder(shape, "encoder.layer.{}".format),
+        text=bidirectional_encoder(shape),
     )
 
 

@@ -59,6 +59,33 @@ KNOWN: dict[str, dict[str, Any]] = {
         "model_type": "xlm-roberta", **ENCODER, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
         "type_vocab_size": 1, "output_past": True, "_name_or_path": "",
     },
+    "all-roberta-large-v1": {
+        "model_type": "roberta", **ENCODER, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
+        "type_vocab_size": 1, "architectures": ["RobertaForMaskedLM"], "gradient_checkpointing": False,
+    },
+    "sentence-camembert-base": {
+        "model_type": "camembert", **ENCODER, "bos_token_id": 5, "eos_token_id": 6, "pad_token_id": 1,
+        "type_vocab_size": 1, "output_past": True,
+    },
+    "all-mpnet-base-v2": {
+        "model_type": "mpnet", **{key: value for key, value in ENCODER.items() if key not in ("type_vocab_size",)},
+        "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1, "relative_attention_num_buckets": 32,
+        "architectures": ["MPNetForMaskedLM"],
+    },
+    "msmarco-distilbert-base-v4": {
+        "model_type": "distilbert", "activation": "gelu", "architectures": ["DistilBertModel"], "dim": 64,
+        "hidden_dim": 96, "n_heads": 4, "n_layers": 2, "vocab_size": 100, "max_position_embeddings": 64,
+        "attention_dropout": 0.1, "dropout": 0.1, "initializer_range": 0.02, "qa_dropout": 0.1,
+        "seq_classif_dropout": 0.2, "sinusoidal_pos_embds": False, "tie_weights_": True, "pad_token_id": 0,
+        "output_past": True,
+    },
+    "Qwen3-Embedding-0.6B": {
+        "model_type": "qwen3", **DECODER, "use_sliding_window": False, "sliding_window": None, "max_window_layers": 28,
+        "head_dim": 128, "attention_bias": False, "rope_scaling": None,
+    },
+    "e5-mistral-7b-instruct": {
+        "model_type": "mistral", **DECODER, "sliding_window": 4096, "_name_or_path": "mistralai/Mistral-7B-v0.1",
+    },
     "Llama-2-7b": {
         "model_type": "llama", **DECODER, "pretraining_tp": 1, "rope_scaling": None, "attention_bias": False,
         "pad_token_id": None, "max_length": 4096,
@@ -102,7 +129,7 @@ def test_configurations_of_well_known_checkpoints_are_accepted(name: str) -> Non
     assert find_family(KNOWN[name]["model_type"]).read(of(KNOWN[name])).vocabulary == 100
 
 
-@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta", "llama", "qwen2", "qwen2_5_vl"])
+@pytest.mark.parametrize("model_type", sorted({config["model_type"] for config in KNOWN.values()}))
 def test_an_unknown_key_is_refused_by_name(model_type: str) -> None:
     known = next(config for config in KNOWN.values() if config["model_type"] == model_type)
     with pytest.raises(CheckpointError) as caught:

@@ -25,6 +25,7 @@ from embedpack_export.planning.plan import make_plan
 from tests.helpers.exports import distance, edit_json, edit_tensors, exactly, pooled, quick
 from tests.helpers.peft_oracle import last_hidden_states, load_model, merged_by_peft, save_adapter
 from tests.helpers.tiny_decoder import Spelling, make_decoder
+from tests.helpers.tiny_families import FAMILIES as TINY_FAMILIES
 from tests.helpers.tiny_families import families_of
 
 FAMILIES = families_of("decoder")
@@ -224,7 +225,8 @@ def test_the_manifest_of_a_decoder(decoder: Exported) -> None:
     assert (manifest.pooling, manifest.text.max_tokens, manifest.image) == ("last", 512, None)
     assert (manifest.vision, manifest.multi_vector_dimensions) == ({}, None)
     # That of <|endoftext|>, where config.json names no padding.
-    assert manifest.text.pad_token_id == {"qwen2": 0, "llama": 1}[manifest.family]
+    config = TINY_FAMILIES[manifest.family].config
+    assert manifest.text.pad_token_id == config.get("pad_token_id", config["eos_token_id"])
 
 
 # --- what is refused
@@ -283,7 +285,7 @@ def test_heads_that_the_kernel_does_not_take(tmp_path: Path, heads: int, size: i
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_heads_that_cannot_be_shared(tmp_path: Path, model_type: str) -> None:
     checkpoint = make_decoder(tmp_path / "toy", model_type)
-    heads = {"qwen2": 4, "llama": 6}[model_type]
+    heads = TINY_FAMILIES[model_type].config["num_attention_heads"]
     edit_json(checkpoint / "config.json", num_key_value_heads=5)
     refuse(
         checkpoint,

@@ -41,19 +41,22 @@ from tests.helpers.make_saturation_probe import probe
 from tests.helpers.onnx_probe import run_model
 from tests.helpers.peft_oracle import last_hidden_states, load_model
 from tests.helpers.tiny_checkpoint import make_checkpoint
+from tests.helpers.tiny_families import FAMILIES as TINY_FAMILIES
 from tests.helpers.tiny_families import families_of
 
 Feeds = dict[str, npt.NDArray[np.int64]]
 
 FAMILIES = families_of("encoder")
-POSITIONS = {"bert": 40, "xlm-roberta": 38}
+POSITIONS = {name: 40 - TINY_FAMILIES[name].first_position for name in FAMILIES}
 FORMATS: tuple[WeightsFormat, ...] = ("fp32", "int8", "int4")
 TOLERANCE = 1e-6
 
 
 def ragged(lengths: tuple[int, ...], model_type: str, seed: int = 0) -> Feeds:
     """A right-padded batch of random words between the family's special tokens."""
-    begin, end, padding = {"bert": (2, 3, 0), "xlm-roberta": (0, 2, 1)}[model_type]
+    family = TINY_FAMILIES[model_type]
+    begin, end = (family.specials.index(token or "") for token in (family.start, family.end))
+    padding = family.config["pad_token_id"]
     rng = np.random.default_rng(seed)
     return pad([np.array([begin, *rng.integers(4, 200, length - 2), end], np.int64) for length in lengths], padding)
 
@@ -98,7 +101,9 @@ def test_fp32_equals_transformers(tmp_path: Path, model_type: str, pooling: str)
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh"])
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_the_tanh_forms_of_gelu_equal_transformers(tmp_path: Path, model_type: str, activation: str) -> None:
-    checkpoint = make_checkpoint(tmp_path / "toy", model_type, hidden_act=activation)
+    checkpoint = make_checkpoint(
+        tmp_path / "toy", model_type, **{TINY_FAMILIES[model_type].key("hidden_act"): activation}
+    )
     plain = make_checkpoint(tmp_path / "plain", model_type)
     feeds = ragged((7, 3, 12), model_type)
     expected = pooled(last_hidden_states(load_model(checkpoint), **feeds), feeds["attention_mask"], "mean")
@@ -473,7 +478,8 @@ def test_no_graph_holds_operators_that_are_slower_or_depend_on_the_batch(pack: E
 
 
 def test_weights_are_external(pack: Exported) -> None:
-    assert "encoder.layer.0.output.dense.weight.int8" in external(pack.folder / "default-int8.onnx")
+    matrix = TINY_FAMILIES[pack.model_type].module("encoder.layer.0.output.dense")
+    assert f"{matrix}.weight.int8" in external(pack.folder / "default-int8.onnx")
 
 
 def external(path: Path) -> dict[str, tuple[str, int, int]]:

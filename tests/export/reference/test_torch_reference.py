@@ -85,7 +85,7 @@ def lowest_cosine(vectors: Float32, reference: Float32) -> float:
     return float(((exact * found).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(found, axis=1)).min())
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
 def test_exported_variants_come_close_to_the_reference(tmp_path: Path, few_texts: Path, model_type: str) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint", model_type)
     adapter = save_adapter(checkpoint, tmp_path / "adapter")

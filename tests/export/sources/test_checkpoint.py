@@ -26,6 +26,9 @@ WORDS = "embeddings.word_embeddings.weight"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 
+FAMILIES = "bert, camembert, distilbert, llama, mistral, mpnet, qwen2, qwen2-5-vl, qwen3, roberta, xlm-roberta"
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     return make_checkpoint(tmp_path / "toy")
@@ -106,15 +109,14 @@ def test_config_has_a_value_of_another_type(checkpoint: Path) -> None:
 
 def test_an_unknown_family_names_the_known_ones(checkpoint: Path) -> None:
     edit_json(checkpoint / "config.json", model_type="gpt2")
-    refuse(checkpoint, "config.json: unknown model_type 'gpt2'; known: bert, llama, qwen2, qwen2-5-vl, xlm-roberta")
+    refuse(checkpoint, f"config.json: unknown model_type 'gpt2'; known: {FAMILIES}")
 
 
 def test_a_family_written_wrongly_names_the_nearest(checkpoint: Path) -> None:
     edit_json(checkpoint / "config.json", model_type="xlm-roberta-xl")
     refuse(
         checkpoint,
-        "config.json: unknown model_type 'xlm-roberta-xl'; known: bert, llama, qwen2, qwen2-5-vl, xlm-roberta; "
-        "did you mean 'xlm-roberta'?",
+        f"config.json: unknown model_type 'xlm-roberta-xl'; known: {FAMILIES}; did you mean 'xlm-roberta'?",
     )
 
 

@@ -1,4 +1,4 @@
-"""Causal decoders: RMSNorm, grouped-query attention with rotary positions, SwiGLU (Llama, Qwen2, Qwen2.5-VL).
+"""Causal decoders: RMSNorm, grouped-query attention with rotary positions, SwiGLU (Llama, Qwen2, Qwen3, Mistral).
 
 Attention is GroupQueryAttention with all three outputs named: then the memory of its kernel does not grow with the
 square of the length. Rows must be padded on the right.
@@ -49,6 +49,8 @@ class DecoderShape:
     epsilon: float
     rope_theta: float
     biases: bool  # true if q, k and v have a bias
+    qk_norm: bool = False  # true if each head of q and k has a norm (Henry et al. 2020, arXiv 2010.04245)
+    window: int | None = None  # number of last tokens that a token attends to, itself included; None: all
     # Number of rotary frequencies for the positions in time, height and width (M-RoPE, Qwen2-VL, arXiv 2409.12191);
     # empty for plain positions.
     sections: tuple[int, ...] = ()
@@ -143,10 +145,14 @@ def attention(part: DecoderPart, prefix: str, x: Activation, residual: Activatio
     if layout is not None:
         value = LinearLayer(value.weight, value.bias, groups.first_members(layout.divisors))
     q, k, v = context.linears(x, query, key, value)
+    if shape.qk_norm:
+        q, k = (_head_norm(part, f"{prefix}.{name}_norm", heads) for name, heads in (("q", q), ("k", k)))
     cos, sin = _rotary(part)
     q = g.op("RotaryEmbedding", [q, cos, sin], {"num_heads": shape.heads, "interleaved": 0})
     k = g.op("RotaryEmbedding", [k, cos, sin], {"num_heads": shape.kv_heads, "interleaved": 0})
     heads = {"num_heads": shape.heads, "kv_num_heads": shape.kv_heads}
+    if shape.window is not None:
+        heads["local_window_size"] = shape.window
     lengths = [
         context.once("last_positions", lambda: _last_positions(part)),
         context.once("total", lambda: _total(part)),
@@ -162,6 +168,14 @@ def feed_forward(part: DecoderPart, prefix: str, x: Activation, residual: Activa
     gate = part.layer(f"{prefix}.gate_proj", shape.hidden, shape.intermediate)
     up = part.layer(f"{prefix}.up_proj", shape.hidden, shape.intermediate)
     return gated_product(context, x, f"{prefix}.product", GatedLayers(gate, up, down))
+
+
+def _head_norm(part: DecoderPart, module: str, x: ir.Value) -> ir.Value:
+    """Append the norm of each head; float32 [batch, sequence, heads x head_size]."""
+    g, size = part.graph, part.shape.head_size
+    heads = g.op("Reshape", [x, g.constant([0, 0, -1, size], np.int64)])
+    normalized = rms_norm(part.context, module, heads, size, part.shape.epsilon).value
+    return g.op("Reshape", [normalized, g.constant([0, 0, -1], np.int64)])
 
 
 def _rotary(part: DecoderPart) -> tuple[ir.Value, ir.Value]:

@@ -1,4 +1,4 @@
-"""Bidirectional transformer encoders with learned positions: embeddings, attention, post-norm layers.
+"""Bidirectional transformer encoders with learned positions: embeddings, attention, post-norm layers (BERT, MPNet).
 
 The norms are Add + LayerNormalization, not the fused SkipLayerNormalization, whose CPU kernel is slower; q, k and v are
 separate products of one quantized activation; attention is the standard operator with an additive mask.
@@ -6,7 +6,7 @@ separate products of one quantized activation; attention is the standard operato
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,11 +17,32 @@ from embedpack.pack.graph_io import ATTENTION_MASK, INPUT_IDS, TEXT_INPUTS, TOKE
 from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GELU_MINIMUM, Activation, GraphContext, LinearLayer, Stage, StagedModel
+from embedpack_export.graph.towers.relative_bias import RelativeBias, relative_scores
 
 # Score of padded keys, whose exponential is exactly 0 in float32.
 MASKED = -1e4
 
 ACTIVATIONS: Mapping[str, str] = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+
+
+@dataclass(frozen=True)
+class EncoderNames:
+    """Names of a layer's modules in the checkpoint, those of BERT by default; all but `layer` follow its name."""
+
+    layer: str = "encoder.layer.{}"
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    mixed: str = "attention.output.dense"
+    attention_norm: str = "attention.output.LayerNorm"
+    inner: str = "intermediate.dense"
+    outer: str = "output.dense"
+    output_norm: str = "output.LayerNorm"
+
+    @property
+    def attention(self) -> tuple[str, str, str]:
+        """Names of the projections to queries, keys and values."""
+        return self.query, self.key, self.value
 
 
 @dataclass(frozen=True)
@@ -37,7 +58,9 @@ class EncoderShape:
     epsilon: float
     positions: int  # rows of the position table
     first_position: int  # row of the first token in the position table
-    token_types: int
+    token_types: int  # rows of the table of token types; 0: the model has none
+    names: EncoderNames = EncoderNames()
+    relative: RelativeBias | None = None  # bias of attention scores by relative position, if the model has one
 
 
 @dataclass(frozen=True)
@@ -79,13 +102,15 @@ def embeddings(part: EncoderPart, input_ids: ir.Value) -> ir.Value:
     """Append word + position + token type 0 embeddings before their norm; float32 [batch, sequence, hidden].
 
     Positions are counted from the first token, since batches are padded on the right. Token type 0, the only one in
-    use, is added to the position table.
+    use, is added to the position table if the model has token types.
     """
     g, shape = part.graph, part.shape
     words = part.context.weights.matrix("embeddings.word_embeddings", (shape.vocabulary, shape.hidden))
     positions = part.context.weights.matrix("embeddings.position_embeddings", (shape.positions, shape.hidden))
-    types = part.context.weights.matrix("embeddings.token_type_embeddings", (shape.token_types, shape.hidden))
-    type_row = next(types.chunks())[0]
+    type_row = np.zeros(shape.hidden, np.float32)
+    if shape.token_types:
+        types = part.context.weights.matrix("embeddings.token_type_embeddings", (shape.token_types, shape.hidden))
+        type_row = next(types.chunks())[0]
     table = g.weight(
         "embeddings.position_embeddings.weight",
         "shared",
@@ -114,27 +139,34 @@ def padding_mask(g: GraphBuilder, attention_mask: ir.Value) -> ir.Value:
 
 def post_norm_layer(part: EncoderPart, prefix: str, x: Activation, mask: ir.Value) -> ir.Value:
     """Append a layer in BERT's order: h = norm(x + attention(x)), then h + feed_forward(h) without its norm."""
-    g, shape, linears = part.graph, part.shape, part.context.linears
-    query_key_value = [
-        part.layer(f"{prefix}.attention.self.{name}", shape.hidden, shape.hidden) for name in ("query", "key", "value")
-    ]
+    g, shape, names, linears = part.graph, part.shape, part.shape.names, part.context.linears
+    query_key_value = [part.layer(f"{prefix}.{name}", shape.hidden, shape.hidden) for name in names.attention]
     heads = {"q_num_heads": shape.heads, "kv_num_heads": shape.heads}
     mixed = g.op("Attention", [*linears(x, *query_key_value), mask], heads)
-    output = replace(part.layer(f"{prefix}.attention.output.dense", shape.hidden, shape.hidden), residual=x)
+    output = replace(part.layer(f"{prefix}.{names.mixed}", shape.hidden, shape.hidden), residual=x)
     (attended,) = linears(Activation(f"{prefix}.attention.mixed", lambda: mixed), output)
-    x = part.norm(f"{prefix}.attention.output.LayerNorm", g.op("Add", [attended, x.value]))
-    (inner,) = linears(x, part.layer(f"{prefix}.intermediate.dense", shape.hidden, shape.intermediate))
+    x = part.norm(f"{prefix}.{names.attention_norm}", g.op("Add", [attended, x.value]))
+    (inner,) = linears(x, part.layer(f"{prefix}.{names.inner}", shape.hidden, shape.intermediate))
     active = Activation(
         f"{prefix}.intermediate.active",
         lambda: g.op("Gelu", [inner], {"approximate": ACTIVATIONS[shape.activation]}),
         lower_bound=GELU_MINIMUM,
     )
-    output = replace(part.layer(f"{prefix}.output.dense", shape.intermediate, shape.hidden), residual=x)
+    output = replace(part.layer(f"{prefix}.{names.outer}", shape.intermediate, shape.hidden), residual=x)
     (outer,) = linears(active, output)
     return g.op("Add", [outer, x.value])
 
 
-def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]) -> StagedModel:
+def attention_mask(part: EncoderPart) -> ir.Value:
+    """Append the additive mask of all layers: that of padding, and the scores of relative positions."""
+    mask = padding_mask(part.graph, part.context.inputs[ATTENTION_MASK])
+    if part.shape.relative is None:
+        return mask
+    scores = relative_scores(part.context, part.shape.relative, part.shape.heads, part.shape.positions)
+    return part.graph.op("Add", [mask, scores])
+
+
+def bidirectional_encoder(shape: EncoderShape) -> StagedModel:
     """Build the encoder.
 
     A stage ends before the last norm of its layer; the next stage begins with it, so that the norm can rescale its
@@ -148,7 +180,9 @@ def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]
             f"config.json: {shape.heads} heads do not divide the hidden size {shape.hidden}; "
             "restore the config.json of the model"
         )
-    norms = ["embeddings.LayerNorm", *(f"{layer_names(index)}.output.LayerNorm" for index in range(shape.layers))]
+    names = shape.names
+    layers = [names.layer.format(index) for index in range(shape.layers)]
+    norms = ["embeddings.LayerNorm", *(f"{layer}.{names.output_norm}" for layer in layers)]
 
     def embed(context: GraphContext, _: ir.Value | None) -> ir.Value:
         return embeddings(EncoderPart(context, shape), context.inputs[INPUT_IDS])
@@ -157,8 +191,8 @@ def bidirectional_encoder(shape: EncoderShape, layer_names: Callable[[int], str]
         def stage(context: GraphContext, x: ir.Value | None) -> ir.Value:
             assert x is not None
             part = EncoderPart(context, shape)
-            mask = context.once("mask", lambda: padding_mask(part.graph, context.inputs[ATTENTION_MASK]))
-            return post_norm_layer(part, layer_names(index), part.norm(norms[index], x), mask)
+            mask = context.once("mask", lambda: attention_mask(part))
+            return post_norm_layer(part, layers[index], part.norm(norms[index], x), mask)
 
         return stage
 
