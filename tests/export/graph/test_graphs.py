@@ -101,9 +101,8 @@ def test_fp32_equals_transformers(tmp_path: Path, model_type: str, pooling: str)
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh"])
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_the_tanh_forms_of_gelu_equal_transformers(tmp_path: Path, model_type: str, activation: str) -> None:
-    checkpoint = make_checkpoint(
-        tmp_path / "toy", model_type, **{TINY_FAMILIES[model_type].key("hidden_act"): activation}
-    )
+    changes: dict[str, Any] = {TINY_FAMILIES[model_type].key("hidden_act"): activation}
+    checkpoint = make_checkpoint(tmp_path / "toy", model_type, **changes)
     plain = make_checkpoint(tmp_path / "plain", model_type)
     feeds = ragged((7, 3, 12), model_type)
     expected = pooled(last_hidden_states(load_model(checkpoint), **feeds), feeds["attention_mask"], "mean")
