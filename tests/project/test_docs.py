@@ -16,7 +16,7 @@ from embedpack.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted(path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md"))
-DOCUMENTS = [Path("README.md"), Path("CONTRIBUTING.md"), Path("benchmarks/README.md"), *DOCS]
+DOCUMENTS = [Path("README.md"), Path("CONTRIBUTING.md"), Path("SECURITY.md"), Path("benchmarks/README.md"), *DOCS]
 README = (ROOT / "README.md").read_text("utf-8")
 ADAPTERS = ROOT / "export/embedpack_export/data/default-model/adapter_model.safetensors"
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("runtime", "export", "benchmarks", "training")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-NAMES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
+NAMES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md"]
 DOCUMENTS = [*(ROOT / name for name in NAMES), *sorted((ROOT / "docs").glob("*.md"))]
 # A docstring names the thing, or begins with an imperative verb.
 RELATIVE = re.compile(r"(What|How|Which|Where|Whether|That|When|Who|Why)\b")

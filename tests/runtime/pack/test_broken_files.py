@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -200,11 +201,19 @@ def test_tokenizer_that_panics(pack: Path, monkeypatch: pytest.MonkeyPatch) -> N
 class PanickingTokenizer:
     """A tokenizer, one of whose methods fails."""
 
+    truncation = None
+
     def __init__(self, name: str, method: Callable[..., object]) -> None:
         setattr(self, name, method)
 
     def from_str(self, content: str) -> PanickingTokenizer:
         return self
+
+    def encode(self, text: str) -> SimpleNamespace:
+        return SimpleNamespace(ids=[])
+
+    def get_added_tokens_decoder(self) -> dict[int, object]:
+        return {}
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         return lambda *_, **__: 1
