@@ -16,9 +16,11 @@ from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.digests import describe_file
 from embedpack.pack.manifest import Modality, Pooling
 from embedpack_export.families import Family, Model, find_family
+from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.planning.tasks import TaskPlan, plan_tasks
 from embedpack_export.planning.text_inputs import TextInputs, TextOptions, check_prompts, resolve_text_inputs
 from embedpack_export.planning.token_head import ModelWithTasks, take_token_head
+from embedpack_export.sources.adapter_checkpoint import find_base
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
 from embedpack_export.sources.files import MAX_JSON_BYTES, check_file, exists
 from embedpack_export.sources.sentence_transformers import (
@@ -109,6 +111,8 @@ def read_model_source(
     Raises:
         CheckpointError: the checkpoint or an adapter is damaged, contradictory or leaves a decision open.
     """
+    split = find_base(folder, adapters, next(iter(tasks), BASE_TASK))
+    folder, adapters = split.base, split.adapters
     checkpoint = read_checkpoint(transformer_folder(folder))
     family = find_family(checkpoint.model_type)
     model = _read_model(checkpoint, family, modality)
