@@ -15,8 +15,8 @@ from benchmarks.readme import FILES, updated
 from embedpack.cli.main import main
 
 ROOT = Path(__file__).parents[2]
-DOCS = sorted(path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md"))
-DOCUMENTS = [Path("README.md"), Path("CONTRIBUTING.md"), Path("SECURITY.md"), Path("benchmarks/README.md"), *DOCS]
+FOLDERS = (".", "docs", "benchmarks", "training/default_model", "export/embedpack_export/data")
+DOCUMENTS = sorted(path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
 README = (ROOT / "README.md").read_text("utf-8")
 ADAPTERS = ROOT / "export/embedpack_export/data/default-model/adapter_model.safetensors"
 
