@@ -100,3 +100,34 @@ def test_a_full_memory_is_no_fault_of_a_file(
     monkeypatch.setattr("embedpack.cli.inspect.run", full)
     assert main(["inspect", str(TINY_PACK)]) == 1
     assert capsys.readouterr().err == ("embedpack: the memory is full; free some, or pass fewer or smaller inputs\n")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_an_encoding_without_some_characters(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("a cat, 猫\n", "utf-8")
+    for options, shown in (([], rb"a cat, \u732b"), (["--json"], "a cat, 猫".encode())):
+        content = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding))
+        assert main(["search", str(TINY_PACK), str(corpus), "cat", *options]) == 0
+        assert shown in content.getvalue()
+
+
+def test_standard_output_that_is_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["inspect"], ["inspect", "--json"], ["embed"]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a cat\n")))
+        with open("/dev/full", "w") as full:  # noqa: PTH123
+            monkeypatch.setattr(sys, "stdout", full)
+            assert main([command[0], str(TINY_PACK), *command[1:]]) == 1
+        message = "standard output: cannot be written: No space left on device"
+        assert capsys.readouterr().err.startswith(f"embedpack: {message}")
+
+
+def test_a_process_without_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("a cat\n")
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["embed", str(TINY_PACK), str(tmp_path / "notes.txt")]) == 1
+    assert "there is no standard output; write to a file with -o" in capsys.readouterr().err
+    assert main(["inspect", str(TINY_PACK)]) == 0

@@ -23,7 +23,7 @@ from embedpack.cli.log import log_to_stderr
 from embedpack.cli.options import add_log
 from embedpack.cli.parser import Parser
 from embedpack.cli.terminal import visible, visible_output
-from embedpack.errors import EmbedpackError, InputError, OptionError
+from embedpack.errors import EmbedpackError, InputError, OptionError, failed
 
 ORDER = ("export", "embed", "search", "inspect", "verify", "prepare", "bench", "demo")
 EXAMPLES = """\
@@ -66,7 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = _parser().parse(arguments)
             run: Callable[[argparse.Namespace], int] = options.run
             with log_to_stderr(verbose=options.verbose, quiet=options.quiet):
-                return run(options)
+                status = run(options)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # an error at exit could not be reported
+            return status
     except InputError as error:
         _print_error(_with_option_names(str(error)))
         return WRONG_USAGE if isinstance(error, OptionError) else FAILED
@@ -83,9 +86,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_error(f"{signal.Signals(stopped.number).name}; no partial file remains")
         return 128 + stopped.number
     except BrokenPipeError:
-        # The reader (head, less) has closed the pipe. Without this, Python would fail again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # the reader (head, less) has closed the pipe
         return 0
+    except OSError as error:
+        # Errors of files are EmbedpackErrors, so this is one of standard output.
+        _discard_output()
+        _print_error(f"standard output: {failed('written', error)}")
+        return FAILED
+
+
+def _discard_output() -> None:
+    """Discard what standard output still holds: Python would fail again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_error(message: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from embedpack.cli.options import add_overwrite
 from embedpack.errors import InputError
 from embedpack.storage.atomic import atomic_file, check_new_file
+from embedpack.storage.standard_output import write_lines
 
 STANDARD_OUTPUT = Path("-")
 JSON_SUFFIX = ".json"
@@ -45,9 +46,9 @@ def check_output(output: Path | None, inputs: Iterable[str | Path], *, overwrite
 
 
 def write_json(output: Path, content: bytes) -> None:
-    """Write a line of JSON to a file, atomically, or print it."""
+    """Write a line of JSON to a file, atomically, or to standard output, in UTF-8 whatever the encoding of texts is."""
     if output == STANDARD_OUTPUT:
-        print(content.decode())
+        write_lines([content + b"\n"])
         return
     with atomic_file(output) as stream:
         stream.write(content + b"\n")

@@ -47,8 +47,9 @@ class VisibleStream:
         return VisibleBuffer(self._stream.buffer) if self._stream.isatty() else self._stream.buffer
 
     def write(self, text: str) -> int:
-        """Write a text."""
-        return self._stream.write(visible(text))
+        """Write a text; characters that the encoding of the stream does not have are escaped."""
+        encoding = self._stream.encoding or "utf-8"
+        return self._stream.write(visible(text).encode(encoding, "backslashreplace").decode(encoding))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from embedpack.errors import InputError, unknown
 from embedpack.storage.atomic import atomic_file
+from embedpack.storage.standard_output import write_lines
 from embedpack.vectors.codes import Codes
 from embedpack.vectors.embeddings import Embeddings
 from embedpack.vectors.multi_embeddings import MultiEmbeddings
@@ -38,8 +38,7 @@ def write_stream(path: Path | None, parts: Iterable[tuple[Sequence[str], Embeddi
     """
     lines = (line for ids, embeddings in parts for line in _json_lines(ids, embeddings))
     if path is None:
-        sys.stdout.buffer.writelines(lines)
-        sys.stdout.buffer.flush()
+        write_lines(lines)
         return
     with atomic_file(path) as stream:
         stream.writelines(lines)
