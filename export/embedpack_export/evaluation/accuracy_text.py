@@ -43,7 +43,7 @@ def conclusion(report: AccuracyReport) -> str:
         if result.test.outcome != "non-inferior"
     ]
     if failed:
-        return "\n  ".join([f"FAILED: loss not shown to be within the margin of {report.margin:g} points:", *failed])
+        return "\n  ".join([f"FAILED: a loss above {report.margin:g} points cannot be ruled out for:", *failed])
     return f"passed: all {len(deciding)} settings are non-inferior at a margin of {report.margin:g} points"
 
 

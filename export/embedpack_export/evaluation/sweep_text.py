@@ -17,8 +17,8 @@ def sweep_text(report: SweepReport) -> str:
     lines = [
         f"{report.model} compared with full float32 vectors of its reference ({report.reference}); margin: "
         f"{report.margin:g} points{limit}",
-        "bytes: size of a document's vector or vectors; files, peak memory and tokens/s: cost of the variant; *: no "
-        "other setting is as good in bytes, speed and nDCG@10 and better in one of them",
+        "bytes: size of a document's vector or vectors; files, peak memory and tokens/s: cost of the variant; *: on "
+        "the Pareto front of bytes, speed and nDCG@10",
     ]
     for task in report.tasks:
         lines += ["", f"TASK {task.task}", text_table(HEADER, [_row(row) for row in task.rows]), ""]

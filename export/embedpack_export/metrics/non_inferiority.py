@@ -47,7 +47,7 @@ class NonInferiority:
     def __str__(self) -> str:
         if self.outcome != "not resolvable":
             return self.outcome
-        needed = "" if self.needed is None else f"; about {self.needed:,} would be needed"
+        needed = "" if self.needed is None else f"; about {self.needed:,} are needed"
         return f"not resolvable with {self.queries:,} queries{needed}"
 
 

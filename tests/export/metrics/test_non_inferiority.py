@@ -27,7 +27,7 @@ def test_an_unresolved_difference_names_the_queries_it_needs() -> None:
     assert test.outcome == "not resolvable"
     # Twice as far from the margin as there is room.
     assert test.needed == 4000
-    assert str(test) == "not resolvable with 1,000 queries; about 4,000 would be needed"
+    assert str(test) == "not resolvable with 1,000 queries; about 4,000 are needed"
     assert non_inferiority(-0.5, Interval(-0.9, -0.1), [1000], margin=0.3).needed == 4000
     assert non_inferiority(-0.3, Interval(-0.5, -0.1), [1000], margin=0.3).needed is None
 
