@@ -22,8 +22,8 @@ def refuse(rng: random.Random) -> None:
     raise InputError("not this; pass another")
 
 
-def refuse_in_two_lines(rng: random.Random) -> None:
-    raise InputError("not\nthis")
+def refuse_without_a_message(rng: random.Random) -> None:
+    raise InputError(" ")
 
 
 def raise_another(rng: random.Random) -> None:
@@ -58,7 +58,7 @@ def allocate(rng: random.Random) -> None:
 ENDS: dict[str, tuple[Attempt, Outcome]] = {
     "accept": (accept, "ok"),
     "refuse": (refuse, "refused"),
-    "refuse_in_two_lines": (refuse_in_two_lines, "wrong"),
+    "refuse_without_a_message": (refuse_without_a_message, "wrong"),
     "raise_another": (raise_another, "crash"),
     "panic": (panic, "crash"),
     "be_wrong": (be_wrong, "wrong"),

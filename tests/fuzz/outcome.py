@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 from embedpack.errors import EmbedpackError
 
-# ok: accepted, and its checks passed; refused: one EmbedpackError of one line; crash: another exception, or the end of
-# the process; hang: more than the limit of time or memory; wrong: accepted, but a check failed.
+# ok: accepted, and its checks passed; refused: one EmbedpackError with a message; crash: another exception, or the end
+# of the process; hang: more than the limit of time or memory; wrong: accepted, but a check failed.
 Outcome = Literal["ok", "refused", "crash", "hang", "wrong"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 FAILURES: tuple[Outcome, ...] = ("crash", "hang", "wrong")
@@ -66,9 +66,7 @@ def outcome_of(case: Case, attempt: Attempt) -> Result:
     try:
         attempt(case.random())
     except EmbedpackError as refusal:
-        message = str(refusal)
-        one_line = bool(message.strip()) and "\n" not in message
-        return Result(case, "refused" if one_line else "wrong", message)
+        return Result(case, "refused" if str(refusal).strip() else "wrong", str(refusal))
     except WrongError as problem:
         return Result(case, "wrong", str(problem))
     except BaseException as failure:  # panics of Rust are no Exception

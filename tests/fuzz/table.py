@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +36,8 @@ class Run:
         counts: dict[str, Counter[str]] = {}
         for result in results:
             counts.setdefault(result.case.fuzzer, Counter())[result.outcome] += 1
-        return cls(counts, round(seconds), provenance(1, seed))
+        made = provenance(1, seed)
+        return cls(counts, round(seconds), made | {"packages": {name: version(name) for name in PACKAGES}})
 
     @classmethod
     def read(cls) -> Self:
@@ -52,13 +54,14 @@ class Run:
 
     def _note(self) -> str:
         made = self.provenance
-        versions = ", ".join(f"{name} {made['packages'][name]}" for name in PACKAGES if made["packages"].get(name))
+        commit = f"{str(made['git']['commit'])[:12]}{' with changes' if made['git']['dirty'] else ''}"
+        versions = ", ".join(f"{name} {number}" for name, number in made["packages"].items())
         return (
             f"Seed {made['seed']}, {self.seconds} seconds on {made['cpu']['cores']} cores of {made['cpu']['model']}, "
-            f"commit {str(made['git']['commit'])[:12]}, Python {made['python']}, {versions}. *hang*: more than "
+            f"commit {commit}, Python {made['python']}, {versions}. *hang*: more than "
             f"{Limits.seconds} seconds of CPU time or {Limits.memory / 1e9:.1f} GB of memory for one input; *wrong*: "
             "accepted, but vectors are not finite, not of length 1, depend on the batch or differ from those of the "
-            "sound file, or an error has no message of one line."
+            "sound file."
         )
 
 

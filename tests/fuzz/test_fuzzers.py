@@ -8,7 +8,7 @@ from tests.fuzz.runner import run_cases
 from tests.fuzz.worker import Limits
 
 # Tries of each fuzzer; those that take longer have fewer.
-TRIES = dict.fromkeys(FUZZERS, 60) | {"PDFs": 6, "checkpoints": 20, "PEFT adapters": 20}
+TRIES = dict.fromkeys(FUZZERS, 60) | {"PDFs": 6, "checkpoints": 20, "PEFT adapters": 20, "packs with images": 30}
 
 
 def test_no_try_fails() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tests.fuzz.fuzzers import (
     checkpoints,
     graphs,
+    image_packs,
     images,
     onnx_adapters,
     pack_json,
@@ -19,6 +20,7 @@ from tests.fuzz.fuzzers import (
 from tests.fuzz.outcome import Fuzzer
 
 MODULES = (
-    texts, saved_vectors, images, pdfs, pack_json, graphs, tokenizers, onnx_adapters, checkpoints, peft_adapters,
+    texts, saved_vectors, images, pdfs, pack_json, graphs, image_packs, tokenizers, onnx_adapters, checkpoints,
+    peft_adapters,
 )  # fmt: skip
 FUZZERS: Mapping[str, Fuzzer] = {module.FUZZER.name: module.FUZZER for module in MODULES}
