@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embedpack.errors import CheckpointError
 from embedpack_export.sources.added_tokens import AddedTokens, token_content
-from embedpack_export.sources.bert_normalizer import BERT_CLASSES, with_bert_settings
+from embedpack_export.sources.bert_normalizer import BERT_CLASSES
 from embedpack_export.sources.checkpoint import Checkpoint, read_json
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import check_keys, shown
+from embedpack_export.sources.tokenizer_class import as_class_reads, tokenizer_class
 from embedpack_export.sources.tokenizer_ends import check_ends, load_tokenizer
 from embedpack_export.sources.tokenizer_keys import SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, TOKENIZER_JSON
 
 Json = Mapping[str, Any]
 
 CONFIG = "tokenizer_config.json"
-# Classes of model types that do not read tokenizer.json as it is, if no file names a class.
-CLASSES = {"bert": "BertTokenizer", "xlm-roberta": "XLMRobertaTokenizer"}
 # Files that transformers makes a tokenizer of if there is no tokenizer.json.
 VOCABULARIES = (
     *("vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model"),
@@ -43,12 +42,13 @@ class TokenizerFiles:
 
 
 @dataclass(frozen=True)
-class _Folder:
-    """Contents of the files; empty if a file is missing."""
+class _Files:
+    """Contents of the files next to tokenizer.json; empty if a file is missing."""
 
-    path: Path
+    path: Path  # tokenizer_config.json
     config: Json
     special_tokens: Json
+    added_path: Path  # added_tokens.json
     added_tokens: Mapping[str, int]
 
 
@@ -60,32 +60,22 @@ def read_tokenizer(folder: Path, checkpoint: Checkpoint, base: Path | None = Non
     Raises:
         CheckpointError: a file is damaged, a key is unknown, or two files contradict each other.
     """
-    own = base is None or exists(folder / "tokenizer.json")
-    path = (folder if own or base is None else base) / "tokenizer.json"
-    _check_vocabularies(folder, base, own)
-    files = _read_folder(folder if own or base is None or exists(folder / CONFIG) else base)
+    folders = [folder] if base is None else [folder, base]
+    path = _first(folders, "tokenizer.json")
+    _check_vocabularies(folders, path)
+    files = _read_files(folders)
     document: Json = read_json(path, dict[str, Any])
     check_keys(path, document, TOKENIZER_JSON)
     load_tokenizer(document, path)
     _check_dropout(path, document)
-    kind = _class(files, checkpoint)
-    if kind in BERT_CLASSES:
-        document = with_bert_settings(document, files.config, files.path)
-    if kind == "XLMRobertaTokenizer" and document["model"].get("type") == "Unigram":
-        document = with_words_of_xlm_roberta(document, files.config)
+    kind = tokenizer_class(files.path, files.config, checkpoint)
+    document = as_class_reads(document, kind, files.config, files.path)
     added = _with_added_tokens(AddedTokens.read(path, document), files)
     document = {**document, "added_tokens": added.entries, "truncation": _truncation(document, files)}
     check_ends(document, files.config, files.path, of_bert=kind in BERT_CLASSES)
     return TokenizerFiles(
         path=path, document=document, max_tokens=_max_tokens(files), pad_token_id=_pad_token_id(document, added, files)
     )
-
-
-def _class(files: _Folder, checkpoint: Checkpoint) -> str:
-    """Class of the tokenizer, as AutoTokenizer chooses it."""
-    of_model = CLASSES.get(checkpoint.model_type, "") if exists(files.path) else ""
-    named = files.config.get("tokenizer_class") or checkpoint.config.get("tokenizer_class") or of_model
-    return str(named).removesuffix("Fast")
 
 
 def declared_tokens(config: Json) -> Iterator[str]:
@@ -97,22 +87,26 @@ def declared_tokens(config: Json) -> Iterator[str]:
             yield token_content(value)
 
 
-def _read_folder(folder: Path) -> _Folder:
-    path = folder / CONFIG
+def _first(folders: Sequence[Path], name: str) -> Path:
+    """File of the first folder that has it, else of the last one."""
+    return next((folder / name for folder in folders if exists(folder / name)), folders[-1] / name)
+
+
+def _read_files(folders: Sequence[Path]) -> _Files:
+    path = _first(folders, CONFIG)
     config = read_json(path, dict[str, Any]) if exists(path) else {}
     check_keys(path, config, TOKENIZER_CONFIG)
-    map_path, added_path = folder / "special_tokens_map.json", folder / "added_tokens.json"
+    map_path, added_path = _first(folders, "special_tokens_map.json"), _first(folders, "added_tokens.json")
     special_tokens = read_json(map_path, dict[str, Any]) if exists(map_path) else {}
     check_keys(map_path, special_tokens, SPECIAL_TOKENS_MAP)
     added_tokens = read_json(added_path, dict[str, int]) if exists(added_path) else {}
-    return _Folder(path, config, special_tokens, added_tokens)
+    return _Files(path, config, special_tokens, added_path, added_tokens)
 
 
-def _check_vocabularies(folder: Path, base: Path | None, own: bool) -> None:
+def _check_vocabularies(folders: Sequence[Path], tokenizer: Path) -> None:
     """Refuse an adapter whose tokenizer is not in tokenizer.json, unless it is that of the checkpoint."""
-    if base is None or own:
-        return
-    for name in VOCABULARIES:
+    folder, base = folders[0], folders[-1]
+    for name in () if tokenizer.parent == folder else VOCABULARIES:
         if exists(folder / name) and not _same_file(folder / name, base / name):
             raise CheckpointError(
                 f"{folder}: {name} is another tokenizer than the checkpoint's, without a tokenizer.json; save one with "
@@ -130,21 +124,7 @@ def _check_dropout(path: Path, document: Json) -> None:
         raise CheckpointError(f"{path}: model.dropout is {shown(dropout)}, which makes ids random; set it to null")
 
 
-def with_words_of_xlm_roberta(document: Json, config: Json) -> Json:
-    """The content of a tokenizer.json with the words of transformers' XLMRobertaTokenizer: runs without white space.
-
-    Files of older versions give a token to spaces at the end of a text; since version 5 the class does not read that.
-    """
-    normalizer = document.get("normalizer") or {}
-    steps = normalizer.get("normalizers", [normalizer])
-    precompiled = next((step for step in steps if step.get("type") == "Precompiled"), None)
-    scheme = "always" if config.get("add_prefix_space", True) else "never"
-    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": True}
-    words = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]}
-    return {**document, "normalizer": precompiled, "pre_tokenizer": words}
-
-
-def _with_added_tokens(added: AddedTokens, files: _Folder) -> AddedTokens:
+def _with_added_tokens(added: AddedTokens, files: _Files) -> AddedTokens:
     decoder = files.config.get("added_tokens_decoder")
     named = dict(files.config)
     if decoder is not None:
@@ -157,11 +137,11 @@ def _with_added_tokens(added: AddedTokens, files: _Folder) -> AddedTokens:
             number: {"content": content, "special": content in special, "normalized": content not in special}
             for content, number in files.added_tokens.items()
         }
-        added = added.with_numbered(tokens, files.path.with_name("added_tokens.json"), keep=True)
+        added = added.with_numbered(tokens, files.added_path, keep=True)
     return added.with_special(declared_tokens(named))
 
 
-def _truncation(document: Json, files: _Folder) -> Json | None:
+def _truncation(document: Json, files: _Files) -> Json | None:
     side = files.config.get("truncation_side")
     if side not in ("left", "right", None):
         raise CheckpointError(f"{files.path}: truncation_side is {shown(side)}; supported: left, right")
@@ -169,7 +149,7 @@ def _truncation(document: Json, files: _Folder) -> Json | None:
     return {"direction": direction, "max_length": MAX_LENGTH, "strategy": "LongestFirst", "stride": 0}
 
 
-def _max_tokens(files: _Folder) -> int | None:
+def _max_tokens(files: _Files) -> int | None:
     value = files.config.get("model_max_length", files.config.get("max_len"))
     if value is None or (isinstance(value, int | float) and value > MAX_LENGTH):
         return None
@@ -178,7 +158,7 @@ def _max_tokens(files: _Folder) -> int | None:
     return value
 
 
-def _pad_token_id(document: Json, added: AddedTokens, files: _Folder) -> int | None:
+def _pad_token_id(document: Json, added: AddedTokens, files: _Files) -> int | None:
     token = files.config.get("pad_token", files.special_tokens.get("pad_token"))
     if isinstance(token, str | dict):
         return added.number(token_content(token))

@@ -1,0 +1,68 @@
+"""Tokenizer classes of transformers that do not read tokenizer.json as it is: BertTokenizer and XLMRobertaTokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from embedpack.errors import CheckpointError
+from embedpack_export.sources.added_tokens import token_content
+from embedpack_export.sources.bert_normalizer import BERT_CLASSES, with_bert_settings
+from embedpack_export.sources.checkpoint import Checkpoint
+from embedpack_export.sources.files import exists
+from embedpack_export.sources.key_rules import shown
+
+Json = Mapping[str, Any]
+
+# Classes of model types, if no file names a class.
+XLM_ROBERTA = "XLMRobertaTokenizer"
+CLASSES = {"bert": "BertTokenizer", "xlm-roberta": XLM_ROBERTA}
+
+
+def tokenizer_class(path: Path, config: Json, checkpoint: Checkpoint) -> str:
+    """Class that AutoTokenizer takes, without "Fast"; `config` is the tokenizer_config.json at `path`."""
+    of_model = CLASSES.get(checkpoint.model_type, "") if exists(path) else ""
+    named = config.get("tokenizer_class") or checkpoint.config.get("tokenizer_class") or of_model
+    return str(named).removesuffix("Fast")
+
+
+def as_class_reads(document: Json, kind: str, config: Json, path: Path) -> Json:
+    """The content of a tokenizer.json as a class reads it; `config` is the tokenizer_config.json at `path`.
+
+    Raises:
+        CheckpointError: the two contradict each other.
+    """
+    if kind not in (*BERT_CLASSES, XLM_ROBERTA):
+        return document
+    _check_complete(document, kind, config, path)
+    if kind in BERT_CLASSES:
+        return with_bert_settings(document, config, path)
+    return _with_words_of_xlm_roberta(document, config) if document["model"].get("type") == "Unigram" else document
+
+
+def _check_complete(document: Json, kind: str, config: Json, path: Path) -> None:
+    """Refuse an `added_tokens_decoder` without all added tokens: classes of transformers 5 read it alone."""
+    decoder = config.get("added_tokens_decoder")
+    named = set(map(token_content, decoder.values())) if isinstance(decoder, dict) else None
+    contents = [entry["content"] for entry in document.get("added_tokens") or ()]
+    lacking = [content for content in contents if named is not None and content not in named]
+    if lacking:
+        raise CheckpointError(
+            f"{path}: added_tokens_decoder lacks {shown(lacking[0])} of tokenizer.json, which {kind} then reads "
+            "as plain characters; save the tokenizer again"
+        )
+
+
+def _with_words_of_xlm_roberta(document: Json, config: Json) -> Json:
+    """The content of a tokenizer.json with the words of transformers' XLMRobertaTokenizer: runs without white space.
+
+    Files of older versions give a token to spaces at the end of a text; since version 5 the class does not read that.
+    """
+    normalizer = document.get("normalizer") or {}
+    steps = normalizer.get("normalizers", [normalizer])
+    precompiled = next((step for step in steps if step.get("type") == "Precompiled"), None)
+    scheme = "always" if config.get("add_prefix_space", True) else "never"
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": True}
+    words = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]}
+    return {**document, "normalizer": precompiled, "pre_tokenizer": words}
