@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
 from embedpack import Embedder
+from embedpack.cli.main import main
 from embedpack.engine.golden import TOLERANCE, check_golden
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.options import EncodeOptions
@@ -40,6 +42,10 @@ from tests.helpers.exports import (
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
 TASKS = ("code", "retrieval")
+# Enough texts for a codebook with a center.
+CODED_TEXTS = tuple(
+    f"{first} {second}" for first in ("the cat", "a house", "rain", "how to", "blue") for second in TEXTS
+)
 
 
 def adapters_of(folder: Path) -> dict[str, Path]:
@@ -262,14 +268,22 @@ def test_the_store_refuses_a_tensor_of_another_size_than_announced(tmp_path: Pat
         WeightStore(tmp_path).add("a", "x", [np.zeros(3, np.float32)], np.float32, (4,))
 
 
+def vectors_and_bits(folder: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Both outputs of the fp32 graph."""
+    pack = read_pack(folder)
+    encoder = open_encoder(pack, pack.manifest.variants["default-fp32"], 1)
+    items = list(encoder.processor.items(TEXTS))
+    vectors, bits = (encoder.run(items, f"sentence_embedding{end}", EncodeOptions()) for end in ("", "_binary"))
+    return vectors, bits
+
+
 def test_the_graph_codes_with_the_codebook_of_its_task(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fitted to the calibration texts, the same every time, in the file that the manifest names."""
     monkeypatch.setattr("embedpack_export.quantization.codebook_fit.neighbour_recall", center_helps)
-    texts = [f"{first} {second}" for first in ("the cat", "a house", "rain", "how to", "blue") for second in TEXTS]
     settings = quick(checkpoint, tmp_path / "pack", weights=("fp32",))
-    calibration_file(tmp_path, tuple(texts))
+    calibration_file(tmp_path, CODED_TEXTS)
     manifest = export(settings)
     export(replace(settings, output=tmp_path / "again"))
     assert tree(tmp_path / "again") == tree(tmp_path / "pack")
@@ -280,12 +294,24 @@ def test_the_graph_codes_with_the_codebook_of_its_task(
     assert record.agreement["center"]["binary"] > record.agreement["none"]["binary"]
     assert manifest.tasks["default"].token_codes is None
     codebook = read_codebooks(tmp_path / "pack" / record.file, manifest.dimensions, None).single
-    pack = read_pack(tmp_path / "pack")
-    encoder = open_encoder(pack, manifest.variants["default-fp32"], 1)
-    items = list(encoder.processor.items(TEXTS))
-    vectors, bits = (encoder.run(items, f"sentence_embedding{end}", EncodeOptions()) for end in ("", "_binary"))
+    vectors, bits = vectors_and_bits(tmp_path / "pack")
     np.testing.assert_array_equal(bits, np.packbits(codebook.digits(vectors, "binary"), axis=-1))
     assert not np.array_equal(bits, np.packbits(vectors > 0, axis=-1))
+
+
+def test_plain_binary_codes_are_the_signs_of_the_vectors(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedpack_export.quantization.codebook_fit.neighbour_recall", center_helps)
+    texts, pack = calibration_file(tmp_path, CODED_TEXTS), tmp_path / "pack"
+    plain = ["--codes", "plain", "--weights", "fp32", "--reference", "graph", "--calibrate", str(texts)]
+    assert main(["export", str(checkpoint), "-o", str(pack), *plain]) == 0
+    manifest = read_pack(pack).manifest
+    assert manifest.export.settings["codes"] == "plain"
+    assert manifest.tasks["default"].codes.kept == ()
+    assert list(manifest.tasks["default"].codes.agreement) == ["none"]
+    vectors, bits = vectors_and_bits(pack)
+    np.testing.assert_array_equal(bits, np.packbits(vectors > 0, axis=-1))
 
 
 def test_few_texts_give_plain_signs(home: Path) -> None:

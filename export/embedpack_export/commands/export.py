@@ -98,6 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='calibration texts, JSON lines with a "text" each (default: texts of the exporter)',
     )
+    parser.add_argument(
+        "--codes",
+        choices=("calibrated", "plain"),
+        default="calibrated",
+        help="low-bit codes: with the center and rotation that raise recall, or plain, whose bits are the signs of the "
+        "vector as other programs compute them (default: calibrated)",
+    )
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
         "--max-loss",
@@ -149,6 +156,7 @@ def run(options: argparse.Namespace) -> int:
             text_tokens=tuple(dict.fromkeys(options.text_token)),
             truncate_dims=tuple(options.truncate_dim),
             calibrate=options.calibrate,
+            codes=options.codes,
             max_loss=options.max_loss,
             allow_loss=options.allow_loss,
             reference=None if options.reference is None else REFERENCES[options.reference],

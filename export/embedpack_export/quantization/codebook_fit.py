@@ -44,16 +44,16 @@ class CodebookFit:
     agreement: dict[str, dict[LowBit, float]]
 
 
-def fit_codebook(vectors: Float32, ends: Sequence[int], *, rotate: bool, seed: int) -> CodebookFit:
-    """Fit a codebook to unit vectors float32 [n, dimensions], with the parts that raise recall on held-out vectors.
+def fit_codebook(vectors: Float32, ends: Sequence[int], *, parts: Steps, seed: int) -> CodebookFit:
+    """Fit a codebook to unit vectors float32 [n, dimensions], with those of `parts` that raise recall on held-out ones.
 
-    `ends` are the dimensions after each possible truncation, the full ones last.
+    `ends` are the dimensions after each possible truncation, the full ones last. A rotation needs a center.
     """
     vectors = _sample(vectors)
     if len(vectors) < MIN_VECTORS:
         logger.info("codes: no center, no rotation; %d vectors are too few to test them", len(vectors))
         return CodebookFit(_codebook(vectors, NONE, ends, seed), NONE, {})
-    tried = (NONE, CENTER, ROTATION) if rotate else (NONE, CENTER)
+    tried = [steps for steps in (NONE, CENTER, ROTATION) if set(steps) <= set(parts)]
     recall = {steps: _held_out_recall(vectors, steps, ends, seed) for steps in tried}
     best = NONE
     for steps in tried[1:]:

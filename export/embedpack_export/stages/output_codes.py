@@ -14,7 +14,7 @@ from embedpack.pack.manifest import CodeCalibration
 from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.outputs import has_bits
 from embedpack_export.planning.plan import ExportPlan
-from embedpack_export.quantization.codebook_fit import CodebookFit, fit_codebook
+from embedpack_export.quantization.codebook_fit import CENTER, NONE, ROTATION, CodebookFit, fit_codebook
 from embedpack_export.stages.cosine_records import Vectors
 
 # Vectors of other texts may have larger components than those of the calibration; codes beyond 127 are clipped.
@@ -56,7 +56,11 @@ class TaskCodes:
 
 
 def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -> dict[str, TaskCodes]:
-    """Fit codes to the exact vectors of each task: codebooks of its own, and int8 scales that all tasks share."""
+    """Fit codes to the exact vectors of each task: codebooks of its own, and int8 scales that all tasks share.
+
+    `rotate`: whether codebooks may have a rotation.
+    """
+    parts = NONE if plan.codes == "plain" else ROTATION if rotate else CENTER
     ends = {SENTENCE_EMBEDDING: plan.truncate_dims}
     vectors = {SENTENCE_EMBEDDING: {task: of_task.single for task, of_task in exact.items()}}
     if plan.model.tokens is not None:
@@ -67,7 +71,7 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
     scales = {output: max(map(int8_scale, by_task.values())) for output, by_task in vectors.items()}
     fits = {
         output: {
-            task: fit_codebook(values, ends[output], rotate=rotate, seed=plan.seed) for task, values in by_task.items()
+            task: fit_codebook(values, ends[output], parts=parts, seed=plan.seed) for task, values in by_task.items()
         }
         for output, by_task in vectors.items()
     }

@@ -128,9 +128,13 @@ class Codebook:
         """Invert `rotate`."""
         return self._turn(vectors, list(self.rotation))
 
+    def centered(self, vectors: Float32) -> Float32:
+        """R x - center of full or truncated vectors x, float32 [n, d]; InputError as `check_dimensions`."""
+        return self.rotate(vectors) - self.center[: vectors.shape[1]]
+
     def digits(self, vectors: Float32, precision: LowBit) -> Digits:
         """Digits, uint8 [n, d], of full or truncated vectors, float32 [n, d]; InputError as `check_dimensions`."""
-        centered = self.rotate(vectors) - self.center[: vectors.shape[1]]
+        centered = self.centered(vectors)
         digits = np.zeros(centered.shape, np.uint8)
         for lower, upper in pairwise(self.levels[precision]):
             digits += centered > (lower + upper) / 2

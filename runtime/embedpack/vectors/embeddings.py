@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from embedpack.errors import InputError
 from embedpack.vectors.arrays import Float32
-from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import Codes, Precision, check_codes, decode, truncate
+from embedpack.vectors.codebook import LOW_BIT, Codebook
+from embedpack.vectors.codes import Codes, Precision, check_codes, check_vectors, decode, truncate
 from embedpack.vectors.ids import Ids, check_ids, concatenate_ids, select_ids
-from embedpack.vectors.metadata import CodedVectors, check_same_metadata
+from embedpack.vectors.metadata import CodedVectors, check_comparable, check_same_metadata
 
 FILE_FORMAT = "embedpack-embeddings-2"
 
@@ -74,6 +74,27 @@ class Embeddings(CodedVectors):
             InputError: a byte is not a valid code.
         """
         return decode(self.codes, self.precision, self.dimensions, self.codebook)
+
+    def in_code_space(self, documents: Embeddings) -> Float32:
+        """Vectors in the coordinates of the documents' low-bit codes: y = R x - center, float32 [n, dimensions].
+
+        For queries in a program that makes bits, or rescores, by itself: the bits of y > 0 are the binary codes, and
+        the dot products of y with the signs (+1, -1) of binary documents rank them. Both are those of plain float
+        vectors where the codebook has neither center nor rotation.
+
+        Raises:
+            InputError: the documents are not low-bit codes, a vector is zero or not finite, or the vectors cannot be
+                compared (see `similarity`).
+        """
+        check_comparable(self, documents, if_dimensions="shorten the longer ones with .truncate()")
+        if documents.codebook is None:
+            raise InputError(
+                f"{documents.precision} documents have no codebook; pass documents in {', '.join(LOW_BIT)}"
+            )
+        vectors = self.decode()
+        check_vectors(vectors)
+        # Codes of truncated vectors are those of prefixes that were not normalized.
+        return documents.codebook.centered(vectors * np.float32(documents.codebook.length(self.dimensions)))
 
     def truncate(self, dimensions: int) -> Embeddings:
         """Truncate the vectors to fewer dimensions: to a prefix of each code.

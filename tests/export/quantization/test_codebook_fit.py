@@ -13,7 +13,16 @@ from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import unit
 from embedpack_export.quantization import codebook_fit as code_calibration
-from embedpack_export.quantization.codebook_fit import MIN_VECTORS, CodebookFit, fit_codebook, neighbour_recall
+from embedpack_export.quantization.codebook_fit import (
+    CENTER,
+    MIN_VECTORS,
+    NONE,
+    ROTATION,
+    CodebookFit,
+    Steps,
+    fit_codebook,
+    neighbour_recall,
+)
 
 
 def vectors(count: int, dimensions: int = 32, *, offset: float = 0, decay: float = 1, seed: int = 0) -> Float32:
@@ -24,8 +33,8 @@ def vectors(count: int, dimensions: int = 32, *, offset: float = 0, decay: float
     return unit((rng.standard_normal((count, dimensions)) * spread + common).astype(np.float32))
 
 
-def fit(given: Float32, ends: Sequence[int] = (), *, rotate: bool = True) -> CodebookFit:
-    return fit_codebook(given, ends or (given.shape[1],), rotate=rotate, seed=0)
+def fit(given: Float32, ends: Sequence[int] = (), *, parts: Steps = ROTATION) -> CodebookFit:
+    return fit_codebook(given, ends or (given.shape[1],), parts=parts, seed=0)
 
 
 def test_vectors_far_from_zero_are_centered() -> None:
@@ -42,7 +51,7 @@ def test_vectors_far_from_zero_are_centered() -> None:
 def test_the_center_of_vectors_around_zero_is_left_out() -> None:
     """The mean of each half is chance: here the opposite of the other's."""
     half = vectors(32, seed=3)
-    found = fit(np.stack([half, -half], axis=1).reshape(64, -1), rotate=False)
+    found = fit(np.stack([half, -half], axis=1).reshape(64, -1), parts=CENTER)
     assert found.kept == ()
     assert not found.codebook.center.any()
     assert found.agreement["center"]["binary"] < found.agreement["none"]["binary"]
@@ -64,9 +73,16 @@ def test_a_rotation_can_be_cut_where_vectors_can() -> None:
 
 
 def test_a_rotation_that_may_not_be_is_not_tried() -> None:
-    found = fit(vectors(600, decay=0.02), rotate=False)
+    found = fit(vectors(600, decay=0.02), parts=CENTER)
     assert found.codebook.rotation == ()
     assert list(found.agreement) == ["none", "center"]
+
+
+def test_plain_codes_have_no_center_and_their_recall_is_recorded() -> None:
+    found = fit(vectors(300, offset=2), parts=NONE)
+    assert found.kept == ()
+    assert not found.codebook.center.any()
+    assert list(found.agreement) == ["none"]
 
 
 @pytest.mark.parametrize(("gain", "kept"), [(0.011, ("center", "rotation")), (0.009, ("center",))])
@@ -99,7 +115,7 @@ def test_each_half_is_judged_with_the_codebook_of_the_other(monkeypatch: pytest.
         return np.zeros(len(half))
 
     monkeypatch.setattr(code_calibration, "neighbour_recall", shares)
-    fit(given, rotate=False)
+    fit(given, parts=CENTER)
     centered = [(half, center) for half, center in seen if center.any()]
     assert len(centered) == 2 * len(LOW_BIT)
     for half, center in centered:
@@ -122,7 +138,7 @@ def test_too_few_vectors_give_plain_levels(caplog: pytest.LogCaptureFixture) -> 
 def test_levels_fit_the_spread_around_the_center() -> None:
     """Check of the constants: no factor on all levels leaves a lower error."""
     given = vectors(2000, 64, offset=1)
-    codebook = fit(given, rotate=False).codebook
+    codebook = fit(given, parts=CENTER).codebook
     centered = given - codebook.center
     for precision in LOW_BIT:
         level = codebook.levels[precision][codebook.digits(given, precision)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pytest
 
 from embedpack import Embeddings, InputError, similarity
+from embedpack.scoring.exact_search import in_precision_of
 from embedpack.storage.safetensors import write_safetensors
-from embedpack.vectors.codebook import LOW_BIT
+from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import DTYPES, PRECISIONS, Precision, code_width
 from embedpack.vectors.embeddings import FILE_FORMAT, concatenate
 from tests.helpers.codebooks import book, codebook_of
@@ -409,3 +410,35 @@ def test_file_with_other_tensors(tmp_path: Path, tensors: dict[str, npt.NDArray[
     found = ", ".join(tensors) or "none"
     message = f"expected embeddings saved by embedpack ({FILE_FORMAT}), found the tensors: {found}"
     assert refusal(lambda: Embeddings.load(path)) == f"{path}: {message}"
+
+
+# In the coordinates of codes.
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("dimensions", [64, 24])
+def test_signs_in_code_space_are_the_binary_codes(make_embeddings: Make, precision: str, dimensions: int) -> None:
+    queries = make_embeddings(9, precision).truncate(dimensions)
+    documents = make_embeddings(5, "binary", seed=1, blocks=(24, 40)).truncate(dimensions)
+    bits = np.packbits(queries.in_code_space(documents) > 0, axis=1)
+    assert np.array_equal(bits, in_precision_of(documents, queries).codes)
+
+
+def test_code_space_without_center_and_rotation_is_that_of_the_vectors(make_embeddings: Make) -> None:
+    queries = make_embeddings(9)
+    plain = Codebook.gaussian(np.zeros(64, np.float32), 0.1)
+    documents = replace(make_embeddings(5, "binary", seed=1), codebook=plain)
+    assert np.array_equal(queries.in_code_space(documents), queries.decode())
+
+
+def test_code_space_of_documents_without_a_codebook_is_refused(make_embeddings: Make) -> None:
+    message = "int8 documents have no codebook; pass documents in 4bit, 2bit, ternary, binary"
+    assert refusal(lambda: make_embeddings(2).in_code_space(make_embeddings(2, "int8"))) == message
+
+
+def test_code_space_of_vectors_that_cannot_be_compared_is_refused(make_embeddings: Make) -> None:
+    documents = make_embeddings(2, "binary")
+    other = make_embeddings(2, space="other/task/0")
+    assert "different models or tasks" in refusal(lambda: other.in_code_space(documents))
+    zero = replace(make_embeddings(2), codes=np.zeros((2, 64), np.float32))
+    assert "vector 0 is zero or not finite" in refusal(lambda: zero.in_code_space(documents))
