@@ -12,6 +12,7 @@ from embedpack.errors import CheckpointError, unknown
 from embedpack.pack.prompts import prompt_name
 from embedpack_export.families import Model, Prompts
 from embedpack_export.planning.settings import BASE_TASK
+from embedpack_export.sources.adapted_model import check_adapted_model
 from embedpack_export.sources.peft_adapter import PeftAdapter, read_adapter
 from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig
 
@@ -54,6 +55,7 @@ def plan_tasks(
         for task, folder in adapters.items():
             prompts = _prompts(model, task, by_task[task] if by_task[task].prompts else config)
             tasks[task] = _task(task, read_adapter(folder, task), prompts)
+            check_adapted_model(folder)
         return _selected(names, tasks)
     if model.adapters is not None:
         selected = _selected(names, {task: None for task in model.prompts if task})

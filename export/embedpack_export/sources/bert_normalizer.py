@@ -12,7 +12,7 @@ from embedpack_export.sources.key_rules import shown
 
 Json = Mapping[str, Any]
 
-BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer", "RetriBertTokenizer")
+BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer", "MPNetTokenizer")
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,6 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
     check_file(folder / "tokenizer.json", folder, MAX_JSON_BYTES)
-    if exists(folder / "adapter_config.json"):
-        raise CheckpointError(
-            f"{folder}: adapter_config.json makes it the folder of an adapter; pass the model that it was trained on, "
-            f"and --adapter TASK={folder}"
-        )
     files = _weight_files(folder)
     tensors = _read_tensors(folder, files)
     _check_index(folder, files, tensors)

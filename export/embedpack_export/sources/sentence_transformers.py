@@ -128,11 +128,9 @@ def read_sentence_transformers(
         CheckpointError: a file is damaged, or a key of it asks for a step that the graphs do not have.
     """
     modules = _modules(folder / "modules.json", own_modules)
-    transformer, pooling = folder, _Pooling()
+    transformer, pooling = transformer_folder(folder), _Pooling()
     for module in modules:
         path = folder / module.path / "config.json"
-        if module.kind == "Transformer":
-            transformer = folder / module.path
         if module.kind == "Pooling":
             pooling = _read(path, _Pooling, POOLING, folder)
         if module.kind == "Normalize" and exists(path):
@@ -164,10 +162,9 @@ def transformer_folder(folder: Path) -> Path:
         CheckpointError: modules.json is damaged.
     """
     path = folder / "modules.json"
-    if exists(folder / "config.json") or not exists(path):
-        return folder
-    modules = _entries(path)
-    return next((folder / module.path for module in modules if module.kind == "Transformer"), folder)
+    modules = _entries(path) if exists(path) else []
+    places = (folder / module.path for module in modules if module.kind == "Transformer")
+    return next((place for place in places if exists(place / "config.json")), folder)
 
 
 def _read(path: Path, kind: type[Json], keys: KeyTable, folder: Path) -> Json:

@@ -1,4 +1,4 @@
-"""Tokenizer classes of transformers that do not read tokenizer.json as it is: BertTokenizer and XLMRobertaTokenizer."""
+"""Tokenizer classes of transformers that do not read tokenizer.json as it is: those of BERT and XLM-RoBERTa."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ from embedpack_export.sources.key_rules import shown
 
 Json = Mapping[str, Any]
 
+# Classes with the words of XLM-RoBERTa.
+XLM_ROBERTA_CLASSES = ("XLMRobertaTokenizer", "CamembertTokenizer")
 # Classes of model types, if no file names a class.
-XLM_ROBERTA = "XLMRobertaTokenizer"
-CLASSES = {"bert": "BertTokenizer", "xlm-roberta": XLM_ROBERTA}
+CLASSES = {
+    "bert": "BertTokenizer",
+    "distilbert": "BertTokenizer",
+    "mpnet": "MPNetTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
+    "camembert": "CamembertTokenizer",
+}
 
 
 def tokenizer_class(path: Path, config: Json, checkpoint: Checkpoint) -> str:
@@ -33,7 +40,7 @@ def as_class_reads(document: Json, kind: str, config: Json, path: Path) -> Json:
     Raises:
         CheckpointError: the two contradict each other.
     """
-    if kind not in (*BERT_CLASSES, XLM_ROBERTA):
+    if kind not in (*BERT_CLASSES, *XLM_ROBERTA_CLASSES):
         return document
     _check_complete(document, kind, config, path)
     if kind in BERT_CLASSES:

@@ -193,15 +193,6 @@ def test_two_models_in_one_folder(tmp_path: Path) -> None:
     assert read_checkpoint(checkpoint).weight_files == ("model.safetensors",)
 
 
-def test_an_adapter_in_the_folder_of_the_model(tmp_path: Path) -> None:
-    checkpoint = make_checkpoint(tmp_path / "toy")
-    (checkpoint / "adapter_config.json").write_text("{}")
-    with pytest.raises(
-        CheckpointError, match=r"adapter_config\.json makes it the folder of an adapter; pass the model"
-    ):
-        read_checkpoint(checkpoint)
-
-
 @pytest.mark.parametrize("prefix", ["model.", ""])
 def test_an_embedding_table_that_is_stored_as_the_head_alone(tmp_path: Path, prefix: str) -> None:
     checkpoint = make_decoder(tmp_path / "toy", spelling="model" if prefix else "bare", tie_word_embeddings=True)

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.exports import (
-    edit_json,
-    query_update,
-    write_adapter,
-)
+from embedpack.errors import CheckpointError
+from embedpack_export.pipeline import export
+from tests.helpers.exports import edit_json, query_update, quick, write_adapter
 from tests.helpers.plans import plan, refuse
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
@@ -283,3 +281,129 @@ def test_a_task_whose_name_makes_no_file_name(checkpoint: Path, task: str) -> No
         f"task {task!r}: a task is named with letters, digits, '.', '_' and '-', the first a letter or digit",
         adapters=adapters,
     )
+
+
+# --- keys that make another model
+
+
+MESSAGE = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "reason"),
+    [
+        ("sentence_bert_config.json", {"modality_config": {**MESSAGE, "message": {"format": "flat"}}},
+         "modality_config is {'text': {'method': 'forward', 'method_output_name': 'last_hidden_state'}, 'm...; texts of "
+         "this model go through its chat template"),
+        ("sentence_bert_config.json", {"modality_config": {"text": {"method": "get_text_features"}}}, "modality_co"),
+        ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "transformer_task is 'fill-mask'; support"),
+        ("sentence_bert_config.json", {"query_length": 8}, "query_length is 8; supported: null; one limit is possible"),
+        ("sentence_bert_config.json", {"processor_kwargs": {"truncation_side": "left"}}, "processor_kwargs is {'trunc"),
+        ("sentence_bert_config.json", {"model_args": {"is_causal": False}}, "model_args is {'is_causal': False}; s"),
+        ("sentence_bert_config.json", {"max_seq_len": 8}, "unknown key 'max_seq_len' with the value 8; did you mea"),
+        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "model_type is 'SparseEncoder'; sup"),
+        ("config_sentence_transformers.json", {"similarity_fn_name": "manhattan"}, "similarity_fn_name is 'manhatt"),
+        ("config_sentence_transformers.json", {"prompt": "x"}, "unknown key 'prompt' with the value 'x'; did you m"),
+        ("1_Pooling/config.json", {"pooling": "cls"}, "unknown key 'pooling' with the value 'cls'; "),
+    ],
+)  # fmt: skip
+def test_keys_of_another_model_are_refused_by_name(
+    checkpoint: Path, file: str, changes: dict[str, object], reason: str
+) -> None:
+    edit_json(checkpoint / file, **changes)
+    with pytest.raises(CheckpointError) as caught:
+        plan(checkpoint)
+    assert str(caught.value).startswith(f"{checkpoint / file}: {reason}")
+
+
+def test_files_of_current_sentence_transformers_are_accepted(checkpoint: Path) -> None:
+    limits = {
+        "transformer_task": "feature-extraction",
+        "modality_config": MESSAGE,
+        "module_output_name": "token_embeddings",
+    }
+    (checkpoint / "sentence_bert_config.json").write_text(json.dumps(limits))
+    settings = {
+        "model_type": "SentenceTransformer",
+        "__version__": {"sentence_transformers": "6.2.0", "transformers": "5.23.0", "pytorch": "2.13.0"},
+        "prompts": {"query": "", "document": ""},
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine",
+        "truncate_dim": 16,
+    }
+    (checkpoint / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    types = ("base.modules.transformer.Transformer", "sentence_transformer.modules.pooling.Pooling",
+             "sentence_transformer.modules.dropout.Dropout", "base.modules.normalize.Normalize")  # fmt: skip
+    modules = [
+        {"idx": row, "name": str(row), "path": "" if not row else f"{row}_{name.rsplit('.')[-1]}", "kwargs": [],
+         "type": f"sentence_transformers.{name}"}
+        for row, name in enumerate(types)
+    ]  # fmt: skip
+    (checkpoint / "modules.json").write_text(json.dumps(modules))
+    (checkpoint / "3_Normalize").mkdir()
+    normalize = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
+    (checkpoint / "3_Normalize" / "config.json").write_text(json.dumps(normalize))
+    assert plan(checkpoint).truncate_dims == (16, 32)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "euclidean"])
+def test_a_score_that_ranks_otherwise_than_cosine(checkpoint: Path, similarity: str) -> None:
+    path = checkpoint / "config_sentence_transformers.json"
+    edit_json(path, similarity_fn_name=similarity)
+    # Vectors of length 1 have the same ranking.
+    assert plan(checkpoint).pooling == "mean"
+    modules = json.loads((checkpoint / "modules.json").read_text())
+    (checkpoint / "modules.json").write_text(json.dumps(modules[:2]))
+    refuse(
+        checkpoint,
+        f"{path}: similarity_fn_name is {similarity!r}; supported: cosine; vectors of a pack have length 1 and are "
+        "ranked by cosine. Add a Normalize module to modules.json, or remove the key, if that ranking is wanted",
+    )
+
+
+def test_a_model_in_a_folder_of_its_own(checkpoint: Path) -> None:
+    inner = checkpoint / "0_Transformer"
+    before = plan(checkpoint)
+    expected = before.max_tokens, before.fingerprint
+    inner.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "sentence_bert_config.json"):
+        (checkpoint / name).rename(inner / name)
+    modules = json.loads((checkpoint / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (checkpoint / "modules.json").write_text(json.dumps(modules))
+    found = plan(checkpoint)
+    assert (found.max_tokens, found.fingerprint) == expected
+    manifest = export(quick(checkpoint, checkpoint.parent / "pack", weights=("fp32",)))
+    assert manifest.license.id == "apache-2.0"
+
+
+def test_modules_of_other_code(checkpoint: Path) -> None:
+    path = checkpoint / "modules.json"
+    modules = json.loads(path.read_text())
+    modules[0]["type"] = "custom_st.Transformer"
+    path.write_text(json.dumps(modules))
+    refuse(
+        checkpoint,
+        f"{path}: type is 'custom_st.Transformer', code of the checkpoint that is not run; if sentence-transformers' "
+        "module does the same, make it sentence_transformers.models.Transformer",
+    )
+    modules[0]["type"] = "sentence_transformers.models.Transformer"
+    path.write_text(json.dumps([modules[0], modules[2], modules[1]]))
+    refuse(
+        checkpoint,
+        f"{path}: modules in the order Transformer, Normalize, Pooling; supported: Transformer, Pooling, Normalize",
+    )
+
+
+def test_an_adapter_of_other_code(checkpoint: Path) -> None:
+    mapping = {"base_model_class": "BiModel", "parent_library": "llm2vec.models"}
+    folder = write_adapter(checkpoint.parent / "adapter", query_update(), auto_mapping=mapping)
+    refuse(
+        checkpoint,
+        f"{folder / 'adapter_config.json'}: auto_mapping has BiModel of llm2vec.models, a class of other code that may "
+        "compute otherwise than the checkpoint's; if it only wraps the checkpoint, set auto_mapping to null",
+        adapters={"retrieval": folder},
+    )
+    mapping["parent_library"] = "transformers.models.bert.modeling_bert"
+    edit_json(folder / "adapter_config.json", auto_mapping=mapping)
+    assert list(plan(checkpoint, adapters={"retrieval": folder}).tasks) == ["retrieval"]
