@@ -293,8 +293,8 @@ MESSAGE = {"text": {"method": "forward", "method_output_name": "last_hidden_stat
     ("file", "changes", "reason"),
     [
         ("sentence_bert_config.json", {"modality_config": {**MESSAGE, "message": {"format": "flat"}}},
-         "modality_config is {'text': {'method': 'forward', 'method_output_name': 'last_hidden_state'}, 'm...; texts of "
-         "this model go through its chat template"),
+         "modality_config is {'text': {'method': 'forward', 'method_output_name': 'last_hidden_state'}, 'm...; texts "
+         "of this model go through its chat template"),
         ("sentence_bert_config.json", {"modality_config": {"text": {"method": "get_text_features"}}}, "modality_co"),
         ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "transformer_task is 'fill-mask'; support"),
         ("sentence_bert_config.json", {"query_length": 8}, "query_length is 8; supported: null; one limit is possible"),
