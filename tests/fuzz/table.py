@@ -33,9 +33,10 @@ class Run:
     @classmethod
     def of(cls, results: Iterable[Result], seed: int, seconds: float) -> Self:
         """Count the results of a run."""
-        counts: dict[str, Counter[str]] = {}
+        counts: dict[str, dict[str, int]] = {}
         for result in results:
-            counts.setdefault(result.case.fuzzer, Counter())[result.outcome] += 1
+            of_fuzzer = counts.setdefault(result.case.fuzzer, dict.fromkeys(OUTCOMES, 0))
+            of_fuzzer[result.outcome] += 1
         made = provenance(1, seed)
         return cls(counts, round(seconds), made | {"packages": {name: version(name) for name in PACKAGES}})
 
@@ -66,7 +67,7 @@ class Run:
 
 
 def _row(name: str, counts: Mapping[str, int]) -> list[str]:
-    return [name, str(sum(counts.values())), *(str(counts.get(outcome, 0)) for outcome in OUTCOMES)]
+    return [name, str(sum(counts.values())), *(str(counts[outcome]) for outcome in OUTCOMES)]
 
 
 def updated(document: str, run: Run) -> str:

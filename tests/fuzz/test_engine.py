@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.fuzz.ends import ENDS, MEGABYTE, fail_to_prepare, given, wait_forever
 from tests.fuzz.outcome import Case, Fuzzer, Result
 from tests.fuzz.runner import run_cases
-from tests.fuzz.table import BEGIN, END, Run, updated
+from tests.fuzz.table import BEGIN, END, Run, updated, write_results
 from tests.fuzz.worker import Limits
 
 
@@ -39,11 +40,17 @@ def test_a_case_gives_the_same_numbers_each_time() -> None:
     assert len({Case(*case).random().random() for case in (("a", 1, 0), ("a", 2, 0), ("a", 1, 1), ("b", 1, 0))}) == 4
 
 
-def test_the_table_counts_outcomes() -> None:
+def test_the_table_counts_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = [Result(Case("a", 0, 0), "ok"), Result(Case("a", 1, 0), "crash"), Result(Case("b", 0, 0), "ok")]
     run = Run.of(results, seed=0, seconds=1.2)
     assert run.table()[2:5] == ["| a | 2 | 1 | 0 | 1 | 0 | 0 |", "| b | 1 | 1 | 0 | 0 | 0 | 0 |",
                                 "| all | 3 | 2 | 0 | 1 | 0 | 0 |"]  # fmt: skip
     assert updated(f"before\n{BEGIN}\nold\n{END}\nafter\n", run).splitlines()[1:3] == [BEGIN, run.table()[0]]
+    monkeypatch.setattr("tests.fuzz.table.RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr("tests.fuzz.table.DOCUMENT", tmp_path / "security.md")
+    (tmp_path / "security.md").write_text(f"{BEGIN}{END}")
+    write_results(run)
+    assert Run.read() == run
+    assert (tmp_path / "security.md").read_text() == "\n".join([BEGIN, *run.table(), END])
     with pytest.raises(ValueError, match="are missing"):
         updated("no block", run)

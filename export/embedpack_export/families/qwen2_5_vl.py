@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from tokenizers import Tokenizer
 
-from embedpack.errors import CapacityError, CheckpointError
+from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import ImageInput, PatchSize, WindowSize
 from embedpack_export.families import PROJECTOR, Family, Model, Prompts, TokenHead, Vision
 from embedpack_export.graph.towers.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
@@ -23,6 +23,7 @@ from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config, 
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import check_keys, shown
 from embedpack_export.sources.qwen2_5_vl_keys import KEYS, PREPROCESSOR_KEYS, PROCESSOR_KEYS, TEXT_KEYS, VISION_KEYS
+from embedpack_export.sources.tokenizer_ends import library_errors
 from embedpack_export.sources.weights import NameRules
 
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
@@ -245,12 +246,8 @@ def _preprocessor(folder: Path) -> tuple[Path, PreprocessorConfig]:
 def _split_prompt(folder: Path, config: ImageConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Token ids of the prompt before the image and after it."""
     path = folder / "tokenizer.json"
-    try:
+    with library_errors(path):
         ids: Sequence[int] = Tokenizer.from_file(str(path)).encode(IMAGE_PROMPT, add_special_tokens=False).ids
-    except MemoryError as cause:
-        raise CapacityError(f"{path}: does not fit the memory; free some") from cause
-    except Exception as cause:  # tokenizers raises bare Exception
-        raise CheckpointError(f"{path}: the tokenizers library cannot read it: {cause}") from cause
     start, image, end = config.vision_start_token_id, config.image_token_id, config.vision_end_token_id
     position = ids.index(image) if image in ids else 0
     if list(ids[max(position - 1, 0) : position + 2]) != [start, image, end]:

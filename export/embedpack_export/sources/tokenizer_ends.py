@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,27 @@ Json = Mapping[str, Any]
 PREPENDED = ("always", "first")
 
 
-def load_tokenizer(document: Json, path: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json's content, without truncation and padding.
-
-    Raises:
-        CheckpointError: the tokenizers library cannot read it.
-    """
+@contextmanager
+def library_errors(path: Path) -> Iterator[None]:
+    """Turn errors and panics of the tokenizers library for a tokenizer.json at `path` into a CheckpointError."""
     try:
-        tokenizer = Tokenizer.from_str(json.dumps({**document, "truncation": None, "padding": None}))
+        yield
     except MemoryError as cause:
         raise CapacityError(f"{path}: does not fit the memory; free some") from cause
     except BaseException as cause:  # tokenizers raises bare Exception, and panics are none
         if isinstance(cause, Exception) or type(cause).__name__ == "PanicException":
             raise CheckpointError(f"{path}: the tokenizers library cannot read it: {cause}; copy it again") from cause
         raise
-    return tokenizer
+
+
+def load_tokenizer(document: Json, path: Path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json's content, without truncation and padding.
+
+    Raises:
+        CheckpointError: the tokenizers library cannot read it.
+    """
+    with library_errors(path):
+        return Tokenizer.from_str(json.dumps({**document, "truncation": None, "padding": None}))
 
 
 def check_ends(document: Json, config: Json, path: Path, *, of_bert: bool) -> None:
@@ -43,7 +50,8 @@ def check_ends(document: Json, config: Json, path: Path, *, of_bert: bool) -> No
             contradict tokenizer.json; or BERT gets token types other than 0.
     """
     tokenizer = load_tokenizer(document, path.with_name("tokenizer.json"))
-    text, whole = tokenizer.encode("a", add_special_tokens=False), tokenizer.encode("a")
+    with library_errors(path.with_name("tokenizer.json")):
+        text, whole = tokenizer.encode("a", add_special_tokens=False), tokenizer.encode("a")
     added = [token for token, special in zip(whole.ids, whole.special_tokens_mask, strict=True) if special]
     before = next((row for row, special in enumerate(whole.special_tokens_mask) if not special), len(added))
     counts = {"add_bos_token": before, "add_eos_token": len(whole.ids) - before - len(text.ids)}
