@@ -85,9 +85,14 @@ class Family:
     own_modules: tuple[str, ...] = ()  # types in modules.json, of the checkpoint's own code, that the family covers
 
 
+def model_types() -> list[str]:
+    """Names of the families; `-` stands for `_` too."""
+    return [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)]
+
+
 def find_family(model_type: str) -> Family:
     """Find the family of a model type; raises CheckpointError if there is none."""
-    families = [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)]
+    families = model_types()
     if model_type.replace("_", "-") not in families:
         raise CheckpointError(f"config.json: {unknown('model_type', model_type, families)}")
     family = importlib.import_module(f"{__name__}.{model_type.replace('-', '_')}").FAMILY
