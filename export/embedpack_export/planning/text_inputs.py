@@ -81,8 +81,9 @@ def _of_adapter(base: _FolderInputs, config: SentenceTransformersConfig, checkpo
         return replace(base, folder=folder, max_tokens=config.max_tokens or base.max_tokens)
     files = read_tokenizer(folder, checkpoint, base.files.path.parent)
     lower = config.lower_case or base.document is not base.files.document
-    # A copy of the checkpoint's tokenizer has its model_max_length, which sentence_bert_config.json may lower.
-    own = files.max_tokens if files.max_tokens != base.files.max_tokens else base.max_tokens
+    # A copy of the checkpoint's tokenizer has its model_max_length, which sentence_bert_config.json may lower; and a
+    # tokenizer without a limit does not lift that of the checkpoint.
+    own = base.max_tokens if files.max_tokens in (None, base.files.max_tokens) else files.max_tokens
     document = lower_cased(files.document) if lower else files.document
     return _FolderInputs(folder, files, document, config.max_tokens or own)
 

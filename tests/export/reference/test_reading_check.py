@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,23 @@ def test_the_tokenizer_of_the_adapter_is_the_one_that_counts(checkpoint: Path, t
     adapted = open_reading(make_plan(settings_of(checkpoint, adapters={"code": adapter})), "code")
     assert plain.pieces(plain.ids("Cat", ""))[1] == "cat"
     assert adapted.pieces(adapted.ids("Cat", ""))[1] != "cat"
+
+
+@pytest.mark.parametrize(("stated", "expected"), [(None, 32), (40, 32), (20, 20)])
+def test_the_limit_of_an_adapters_tokenizer_counts_only_if_it_states_another(
+    tmp_path: Path, stated: int | None, expected: int
+) -> None:
+    """sentence_bert_config.json has 32, the checkpoint's tokenizer 40."""
+    folder = make_checkpoint(tmp_path / "toy")
+    edit_json(folder / "tokenizer_config.json", model_max_length=40)
+    adapter = write_adapter(tmp_path / "adapter", update(), target_modules=["query"])
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folder / name, adapter / name)
+    edit_json(adapter / "tokenizer_config.json", model_max_length=stated)
+    settings = settings_of(folder, adapters={"code": adapter})
+    plan = make_plan(settings)
+    assert plan.max_tokens == expected
+    assert check_reading(plan, settings) == ()
 
 
 # --- not compared

@@ -26,6 +26,7 @@ from embedpack_export.sources.files import check_file
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "adapters")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".index.json")
 MODULES = "modules.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ def open_reading(source: ModelSource, task: str | None) -> OwnReading:
     adapter = None if plan is None or plan.adapter is None else plan.adapter.folder
     with _joined(source.folder, adapter) as folder, quiet():
         reading = _SentenceTransformersReading(folder) if _has_plain_modules(folder) else _TokenizerReading(folder)
+    if adapter is not None and (adapter / TOKENIZER_CONFIG).exists() and not (adapter / MODULES).exists():
+        # No library joins a SentenceTransformer and the tokenizer of an adapter: none states the limit of the two.
+        reading.max_tokens = source.max_tokens
     reading.max_tokens = min(reading.max_tokens, source.model.max_tokens)
     return reading
 
