@@ -89,7 +89,7 @@ def _check_kind(path: Path, kind: object) -> None:
         return
     remedy = (
         "it changes no weights, so it cannot be merged; train a LoRA"
-        if kind in NOT_MERGEABLE
+        if isinstance(kind, str) and kind in NOT_MERGEABLE
         else "merge it with peft (merge_and_unload, save_pretrained) and export the merged model"
     )
     raise CheckpointError(f"{path}: peft_type is {kind!r}; only LORA is read: {remedy}")

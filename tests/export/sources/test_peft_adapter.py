@@ -337,10 +337,11 @@ MERGE_FIRST = "merge it with peft (merge_and_unload, save_pretrained) and export
         ("LOHA", {"alpha": 8, "rank_pattern": {}}, MERGE_FIRST),
         ("PROMPT_TUNING", {"r": None}, "it changes no weights, so it cannot be merged; train a LoRA"),
         (None, {}, MERGE_FIRST),
+        ([], {}, MERGE_FIRST),
     ],
 )
 def test_other_kinds_of_adapters_are_refused_before_their_fields_are_read(
-    checkpoint: Path, tmp_path: Path, kind: str | None, config: dict[str, Any], remedy: str
+    checkpoint: Path, tmp_path: Path, kind: object, config: dict[str, Any], remedy: str
 ) -> None:
     adapter = write_adapter(tmp_path / "adapter", query_update(), peft_type=kind, **config)
     message = f"{adapter / 'adapter_config.json'}: peft_type is {kind!r}; only LORA is read: {remedy}"
