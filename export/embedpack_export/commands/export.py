@@ -125,6 +125,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="full-precision model that the pack is compared with: torch with unmerged adapters, or the fp32 graph "
         "(default: torch where the extra 'reference' is installed and the model fits into memory)",
     )
+    # Name of --reference in the first version; scripts have it.
+    parser.add_argument("--judge", dest="reference", choices=("torch", "graph"), help=argparse.SUPPRESS)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing pack")
 
 
