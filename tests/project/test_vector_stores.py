@@ -19,12 +19,17 @@ from embedpack.vectors.codes import quantize, unit
 from tests.helpers.tiny_pack import TINY_PACK
 
 PAGE = (Path(__file__).parents[2] / "docs" / "vector-stores.md").read_text("utf-8")
-INSTALL = {"faiss": "faiss-cpu", "sqlite_vec": "sqlite-vec", "qdrant_client": "qdrant-client"}
+INSTALL = {
+    "faiss": "faiss-cpu",
+    "sqlite_vec": "sqlite-vec",
+    "qdrant_client": "qdrant-client",
+    "sentence_transformers": "sentence-transformers",
+}
 START, *SECTIONS = re.findall(
     r"(?:^## ([^\n]*)\n(?:(?!^## ).)*?)?^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL
 )
 EXAMPLES = dict(SECTIONS)
-CODED = "Binary codes and rescoring"
+CODED = ["Binary codes and rescoring", "sentence-transformers"]
 
 
 @pytest.fixture
@@ -53,10 +58,10 @@ def run(section: str, names: dict[str, Any]) -> list[int]:
 
 
 def test_every_example_is_found() -> None:
-    assert list(EXAMPLES) == ["numpy and lists", "faiss", "usearch", "sqlite-vec", "Qdrant", "LanceDB", CODED]
+    assert list(EXAMPLES) == ["numpy and lists", "faiss", "usearch", "sqlite-vec", "Qdrant", "LanceDB", *CODED]
 
 
-@pytest.mark.parametrize("section", [name for name in EXAMPLES if name != CODED])
+@pytest.mark.parametrize("section", [name for name in EXAMPLES if name not in CODED])
 def test_a_store_returns_the_rows_of_search(section: str, names: dict[str, Any]) -> None:
     expected = search(names["query"], names["documents"], 2).indices[0].tolist()
     assert run(section, names) == expected
@@ -82,7 +87,8 @@ class Model:
         return Embeddings(quantize(self._vectors[texts], "binary", self._book), "binary", 64, "s", codebook=self._book)
 
 
-def test_queries_in_code_space_find_what_float_queries_miss() -> None:
+@pytest.mark.parametrize("section", CODED)
+def test_queries_in_code_space_find_what_float_queries_miss(section: str) -> None:
     """Recall of the two nearest among 400: nearly that of search with in_code_space, hardly any without."""
     documents = anisotropic(400, seed=1)
     texts, model = list(range(len(documents))), Model(documents)
@@ -92,7 +98,7 @@ def test_queries_in_code_space_find_what_float_queries_miss() -> None:
         query = Embeddings(vector[None], "float32", 64, "s")
         exact = set(search(query, Embeddings(documents, "float32", 64, "s"), 2).indices[0].tolist())
         names = {"np": np, "model": model, "texts": texts, "query": query}
-        found += len(exact & set(run(CODED, names)))
+        found += len(exact & set(run(section, names)))
         own += len(exact & set(search(query, coded, 2).indices[0].tolist()))
         signs = np.unpackbits(coded.codes, axis=1).astype(np.float32) * 2 - 1
         plain += len(exact & set(np.argsort(-(signs @ vector))[:2].tolist()))
