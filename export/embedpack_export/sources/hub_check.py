@@ -20,8 +20,8 @@ logger = logging.getLogger("embedpack")
 
 COMMIT = re.compile("[0-9a-f]{40}")
 SHA1, SHA256 = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
-# Headers of the commit of a file, and of its ETag.
-COMMIT_HEADER, ETAG_HEADERS = "x-repo-commit", ("etag", "x-linked-etag")
+# Headers of the commit of a file, and of its ETag: that of a large file, which lies elsewhere, goes first.
+COMMIT_HEADER, ETAG_HEADERS = "x-repo-commit", ("x-linked-etag", "etag")
 ETAG = re.compile(r'(W/)?"?[A-Za-z0-9_-]+"?')
 
 
@@ -35,13 +35,13 @@ def checked_answers(repository: str) -> Iterator[None]:
     from huggingface_hub import get_session
 
     def check(response: Any) -> None:
-        # Without a commit huggingface_hub does not use the ETag.
-        for name in ETAG_HEADERS if COMMIT_HEADER in response.headers else ():
-            value = response.headers.get(name, "none")
-            if not ETAG.fullmatch(value):
-                raise CheckpointError(
-                    f"{repository}: the hub sent {name} {value!r}, which cannot name a file; check HF_ENDPOINT"
-                )
+        # huggingface_hub uses the first of these, and none without a commit.
+        name = next((name for name in ETAG_HEADERS if response.headers.get(name)), None)
+        if name is not None and COMMIT_HEADER in response.headers and not ETAG.fullmatch(response.headers[name]):
+            raise CheckpointError(
+                f"{repository}: the hub sent {name} {response.headers[name]!r}, which cannot name a file; check "
+                "HF_ENDPOINT"
+            )
 
     session = get_session()
     before = session.event_hooks

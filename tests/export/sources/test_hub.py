@@ -66,6 +66,7 @@ class Hub:
     # Bytes after which the next answers with this file break off.
     breaks: dict[str, list[int]] = field(default_factory=dict)
     etag: Callable[[bytes], str] = lambda content: f'"{hashlib.sha256(content).hexdigest()}"'
+    more_headers: Mapping[str, str] = field(default_factory=dict)
     after_info: Callable[[], object] = lambda: None
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ""
@@ -139,7 +140,7 @@ class Handler(BaseHTTPRequestHandler):
     def send_file(self, revision: str, name: str) -> None:
         commit = self.hub.main if revision == "main" else revision
         content = self.hub.commits[commit][name]
-        headers = {"ETag": self.hub.etag(content), "X-Repo-Commit": commit}
+        headers = {"ETag": self.hub.etag(content), "X-Repo-Commit": commit, **self.hub.more_headers}
         asked = self.headers.get("Range")
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         if asked:
@@ -451,6 +452,17 @@ def test_a_name_that_leads_out_of_the_cache(hub: Hub, tmp_path: Path, etag: str)
     refuse(f"{NAME}: the hub sent etag {etag!r}, which cannot name a file; check HF_ENDPOINT")
     assert not [path for path in tmp_path.rglob("*outside*") if "pytest" not in path.name]
     assert not list((tmp_path / "home" / "hub").glob("models--*/blobs/*"))
+
+
+def test_the_name_of_a_large_file_is_that_of_its_place(hub: Hub) -> None:
+    """Answers that lead to another server have an ETag of their own as well, which names nothing."""
+    digest = hashlib.sha256(b"elsewhere").hexdigest()
+    hub.etag, hub.more_headers = (lambda content: 'W/"5b6-a/b+c"'), {"X-Linked-ETag": f'"{digest}"'}
+    with pytest.raises(CheckpointError, match=f"differs from the hub's digest, {digest[:16]}"):
+        download(NAME, None)
+    hub.more_headers = {"X-Linked-ETag": '"../x"'}
+    hub.main = SECOND
+    refuse(f"{NAME}: the hub sent x-linked-etag '\"../x\"', which cannot name a file; check HF_ENDPOINT")
 
 
 @pytest.mark.parametrize("commit", ["main", "1" * 39, "g" * 40])
