@@ -22,6 +22,7 @@ import pytest
 
 from embedpack.cli.main import main
 from embedpack.storage.temporary import NAME
+from tests.helpers.evaluation_sets import write_data
 from tests.helpers.exports import calibration_file, tree
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_pack import TINY_PACK
@@ -80,9 +81,28 @@ def prepare_job(home: Path) -> Job:
     return Job(arguments, home / "out", keeps_steps=True)
 
 
+def bench_job(home: Path) -> Job:
+    data, output = write_data(home / "data"), str(home / "out" / "results.json")
+    options = ["--variant", "default-fp32", "--precision", "float32", "--set", "retrieval/words-en", "--max-loss", "2"]
+    arguments = [
+        "bench",
+        "accuracy",
+        str(pack(home)),
+        "--data",
+        str(data),
+        "--no-cache",
+        *options,
+        "--json",
+        output,
+        "--overwrite",
+    ]
+    return Job(arguments, home / "out")
+
+
 JOBS: dict[str, Callable[[Path], Job]] = {
     "export": export_job,
     "prepare": prepare_job,
+    "bench": bench_job,
     **{f"embed {name}": partial(embed_job, ending=ending) for name, ending in ENDINGS.items()},
 }
 
@@ -129,8 +149,8 @@ class FullDisk:
 
 def check_failure(job: Job, before: dict[str, bytes], reasons: Collection[str], capsys: Captured) -> None:
     """The last run failed with one line that names a reason, and changed nothing that was there."""
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("embedpack: ")
+    *progress, line = capsys.readouterr().err.splitlines()
+    assert [text for text in (*progress, line) if text.startswith(("embedpack: ", "Traceback"))] == [line]
     assert any(reason in line for reason in reasons), line
     after = job.files()
     assert not [name for name in after if any(NAME.fullmatch(part) for part in Path(name).parts)]
