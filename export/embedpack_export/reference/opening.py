@@ -56,7 +56,7 @@ def model_source_of(pack: Pack, checkpoint: Path, adapters: Mapping[str, Path]) 
         tasks=tuple(manifest.tasks),
         modality="text" if manifest.image is None else "text+image",
         pooling=manifest.pooling,
-        texts=TextOptions(manifest.text.max_tokens, tuple(manifest.export.settings.get("text_tokens", ()))),
+        texts=TextOptions(manifest.text.max_tokens, manifest.export.text_tokens),
     )
     if model.fingerprint != manifest.source.fingerprint:
         options = "".join(f" and --adapter {task}={folder}" for task, folder in adapters.items())

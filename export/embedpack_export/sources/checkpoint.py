@@ -148,7 +148,7 @@ def _weight_files(folder: Path) -> tuple[str, ...]:
         others = [name for name in shards if name != SINGLE and exists(folder / name)]
         if others:
             raise CheckpointError(
-                f"{folder}: has the weights of two models, {SINGLE} and those of {INDEX} ({', '.join(others)}); "
+                f"{folder}: has the weights of two models, {SINGLE} and those of {INDEX} ({others[0]}, ...); "
                 "remove the older ones"
             )
         check_file(folder / SINGLE, folder)

@@ -49,6 +49,8 @@ def _print(folder: Path, manifest: Manifest) -> None:
     dims = ", ".join(map(str, manifest.truncate_dims[:-1]))
     print(f"vectors     {manifest.dimensions} dimensions ({f'truncate_dim {dims}' if dims else 'cannot be truncated'})")
     print(f"texts       up to {manifest.text.max_tokens} tokens, {manifest.pooling} pooling")
+    if manifest.export.text_tokens:
+        print(f"            parsed in texts too: {', '.join(map(repr, manifest.export.text_tokens))}")
     _print_images(manifest)
     for name, task in manifest.tasks.items():
         adapter = "no adapter" if task.adapter is None else f"adapter of {task.adapter.modules} matrices"

@@ -284,6 +284,12 @@ class ExportRecord(Strict, frozen=True):
     calibration: Sha256
     seed: int
 
+    @property
+    def text_tokens(self) -> tuple[str, ...]:
+        """Special tokens that are parsed in texts as well."""
+        tokens = self.settings.get("text_tokens")
+        return tuple(map(str, tokens)) if isinstance(tokens, list) else ()
+
 
 class Manifest(Strict, frozen=True):
     """Content of pack.json; without an accuracy check `report` is null and all `checks` are empty."""

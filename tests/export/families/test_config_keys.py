@@ -184,7 +184,7 @@ def test_two_models_in_one_folder(tmp_path: Path) -> None:
     (checkpoint / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard.name}}))
     message = (
         f"{checkpoint}: has the weights of two models, model.safetensors and those of model.safetensors.index.json "
-        f"({shard.name}); remove the older ones"
+        f"({shard.name}, ...); remove the older ones"
     )
     with pytest.raises(CheckpointError, match=exactly(message)):
         read_checkpoint(checkpoint)
