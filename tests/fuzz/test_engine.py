@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz.ends import ENDS, MEGABYTE, fail_to_prepare, given, wait_forever
 from tests.fuzz.outcome import Case, Fuzzer, Result
 from tests.fuzz.runner import run_cases
-from tests.fuzz.table import BEGIN, END, Run, updated, write_results
+from tests.fuzz.table import BEGIN, DOCUMENT, END, Run, updated, write_results
 from tests.fuzz.worker import Limits
 
 
@@ -54,3 +54,9 @@ def test_the_table_counts_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "security.md").read_text() == "\n".join([BEGIN, *run.table(), END])
     with pytest.raises(ValueError, match="are missing"):
         updated("no block", run)
+
+
+def test_the_document_has_the_table_of_the_results_file() -> None:
+    run = Run.read()
+    assert updated(DOCUMENT.read_text("utf-8"), run) == DOCUMENT.read_text("utf-8")
+    assert sum(sum(counts.values()) for counts in run.counts.values()) >= 10_000
