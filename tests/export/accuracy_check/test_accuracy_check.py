@@ -319,7 +319,7 @@ def test_vectors_that_are_not_finite_are_damage(headed: Path, tmp_path: Path) ->
     pack = shutil.copytree(headed / "pack", tmp_path / "pack")
     plan = make_plan(checked_export(headed / "toy", pack, {"code": headed / "adapters"}))
     edit_projector(pack, lambda values: values * np.float32(np.nan))
-    message = r"code-fp32, task 'code': no vectors: .*: code-fp32 computed a vector that is zero or not finite"
+    message = r"code-fp32, task 'code': no vectors: .* computed a vector that is zero, not finite or not of length 1"
     with pytest.raises(AccuracyError, match=message):
         check_pack(pack, plan, judged_by_torch(plan), Budget())
 
