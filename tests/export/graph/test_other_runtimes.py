@@ -35,11 +35,13 @@ OUTPUTS = [SENTENCE_EMBEDDING, f"{SENTENCE_EMBEDDING}_int8", f"{SENTENCE_EMBEDDI
 
 def feeds(folder: Path) -> dict[str, npt.NDArray[np.int64]]:
     """Token ids of the texts, padded on the right, and their mask."""
-    ids = [encoding.ids for encoding in Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(TEXTS)]
-    width = max(map(len, ids))
-    rows = [[*row, *[0] * (width - len(row))] for row in ids]
-    mask = [[1] * len(row) + [0] * (width - len(row)) for row in ids]
-    return {INPUT_IDS: np.array(rows, np.int64), ATTENTION_MASK: np.array(mask, np.int64)}
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_padding()
+    rows = tokenizer.encode_batch(TEXTS)
+    return {
+        INPUT_IDS: np.array([row.ids for row in rows], np.int64),
+        ATTENTION_MASK: np.array([row.attention_mask for row in rows], np.int64),
+    }
 
 
 def own_vectors(folder: Path, weights: str) -> npt.NDArray[np.float32]:
