@@ -23,6 +23,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 LONGEST = (
     "project/test_minilm.py",
     "accuracy_check/test_accuracy_check.py",
+    "sources/test_peft_options.py",
     "families/test_qwen2_5_vl.py",
     "benchmarks/test_speed.py",
 )

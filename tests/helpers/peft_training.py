@@ -13,12 +13,18 @@ import numpy.typing as npt
 import torch
 from peft import LoraConfig, get_peft_model
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+)
 
 from embedpack_export.arrays import Float64
 from tests.helpers.tiny_families import FAMILIES
 
-Trained = Literal["bare", "language model", "classifier", "SentenceTransformer"]
+Trained = Literal["bare", "language model", "classifier", "question answering", "SentenceTransformer"]
 LOADING = {"dtype": torch.float32, "attn_implementation": "eager"}
 
 
@@ -42,8 +48,12 @@ class TrainedModel:
                 "bare": AutoModel,
                 "language model": AutoModelForMaskedLM if is_encoder else AutoModelForCausalLM,
                 "classifier": AutoModelForSequenceClassification,
+                "question answering": AutoModelForQuestionAnswering,
             }
             model = kinds[trained].from_pretrained(checkpoint, **LOADING)
+            # Decoders for question answering have other names than the checkpoint's, and would begin at random values.
+            bare = AutoModel.from_pretrained(checkpoint, **LOADING)
+            model.base_model.load_state_dict(bare.state_dict(), strict=False)
             return cls(model, model.base_model)
 
     @property

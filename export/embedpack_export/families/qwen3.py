@@ -42,7 +42,11 @@ KEYS = KeyTable(
     },
 )
 
-RULES = NameRules(prefixes=("model.",), renames={}, unused=re.compile(r"^lm_head\.|rotary_emb\.inv_freq$"))
+RULES = NameRules(
+    prefixes=("transformer.", "model."),  # "transformer." in models for question answering
+    renames={},
+    unused=re.compile(r"^lm_head\.|rotary_emb\.inv_freq$"),
+)
 
 
 def read(checkpoint: Checkpoint) -> Model:

@@ -5,6 +5,7 @@ Unused tensors of the checkpoint and unused keys of the adapter are errors, so a
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,13 @@ from embedpack_export.sources.checkpoint import Checkpoint, check_is_float
 from embedpack_export.sources.peft_adapter import PeftAdapter
 
 T = TypeVar("T")
+
+logger = logging.getLogger("embedpack")
+
+_RESIZED = (
+    "; if the vocabulary was resized for the training, save the resized model as well (resize_token_embeddings, "
+    "save_pretrained) and export that one"
+)
 
 
 @dataclass(frozen=True)
@@ -168,12 +176,16 @@ class Weights:
             raise CheckpointError(f"{self._where}: unused tensors: {_first_five(tensors)}; is it another architecture?")
         if self._adapter is None:
             return
-        unused = self._unused(self._adapter_tensors())
+        tensors_of_adapter = self._adapter_tensors()
+        unused = self._unused(tensors_of_adapter)
         if unused:
             raise CheckpointError(
                 f"{self._adapter.folder}: the adapter changes {_first_five(unused)}, which this export of the model "
                 "does not have; is it an adapter for another model?"
             )
+        left = [name for name, tensor in tensors_of_adapter.items() if tensor not in self._used]
+        if left:
+            logger.info("%s: left out, because no embedding needs them: %s", self._adapter.folder, _first_five(left))
         if not self._largest_change() > 0:
             raise CheckpointError(f"{self._adapter.folder}: the adapter changes nothing (all its updates are zero)")
 
@@ -191,8 +203,10 @@ class Weights:
         for stored in (tensor, self._replacements.get(name, tensor)):
             self._used.add(stored)
             if stored.shape != shape:
+                remedy = _RESIZED if stored is not tensor and len(shape) == 2 and stored.shape[1:] == shape[1:] else ""
                 raise CheckpointError(
                     f"{stored.path}: {stored.name} has the shape {list(stored.shape)}, config.json needs {list(shape)}"
+                    f"{remedy}"
                 )
             check_is_float(stored)
         return tensor
@@ -215,8 +229,11 @@ class Weights:
         return tensors
 
     def _unused(self, tensors: Mapping[str, StoredTensor]) -> list[str]:
+        # Patterns of tensors end with the dot after a module, which the modules of an adapter lack.
         return [
-            name for name, tensor in tensors.items() if tensor not in self._used and not self._rules.unused.search(name)
+            name
+            for name, tensor in tensors.items()
+            if tensor not in self._used and not any(map(self._rules.unused.search, (name, f"{name}.")))
         ]
 
     def _largest_change(self) -> float:

@@ -90,11 +90,15 @@ def test_all_biases_merge_and_that_of_the_unused_pooler_is_left(checkpoint: Path
     assert_merges_like_peft(checkpoint, adapter)
 
 
-def test_an_adapter_that_also_trained_the_unused_pooler_merges(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_adapter_that_also_trained_the_unused_pooler_merges(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     adapter = save_adapter(checkpoint, tmp_path / "adapter", target_modules="all-linear")
     assert f"{KEY}.lora_A.weight" in read_tensors(adapter / FILE)
     assert "base_model.model.pooler.dense.lora_A.weight" in read_tensors(adapter / FILE)
-    assert_merges_like_peft(checkpoint, adapter)
+    with caplog.at_level("INFO", "embedpack"):
+        assert_merges_like_peft(checkpoint, adapter)
+    assert f"{adapter}: left out, because no embedding needs them: pooler.dense" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -243,6 +247,19 @@ def test_a_saved_module_of_another_size_is_refused(checkpoint: Path, tmp_path: P
     norm = "base_model.model.embeddings.LayerNorm.weight"
     adapter = write_adapter(tmp_path / "adapter", {**query_update(), norm: np.ones(48, np.float32)})
     refuse(checkpoint, adapter, f"{adapter / FILE}: {norm} has the shape [48], config.json needs [32]")
+
+
+def test_an_embedding_of_a_resized_vocabulary_is_refused_with_the_remedy(checkpoint: Path, tmp_path: Path) -> None:
+    table = "base_model.model.embeddings.word_embeddings.weight"
+    rows = shapes_of(checkpoint)["embeddings.word_embeddings.weight"][0]
+    adapter = write_adapter(tmp_path / "adapter", {**query_update(), table: np.ones((rows + 2, 32), np.float32)})
+    refuse(
+        checkpoint,
+        adapter,
+        f"{adapter / FILE}: {table} has the shape [{rows + 2}, 32], config.json needs [{rows}, 32]; if the vocabulary "
+        "was resized for the training, save the resized model as well (resize_token_embeddings, save_pretrained) and "
+        "export that one",
+    )
 
 
 def test_an_adapter_of_a_module_that_the_model_lacks_is_refused(checkpoint: Path, tmp_path: Path) -> None:

@@ -178,6 +178,7 @@ class TextIds:
         return [self._ids(text, prompt) for text in texts]
 
     def _ids(self, text: str, prompt: str) -> npt.NDArray[np.int64]:
-        if any(token in text or token in prompt for token in self._reading.special):
-            return self._processor.process(self._processor.items([text]), prompt)[0].ids
-        return self._reading.ids(text, prompt)
+        if not any(token in text for token in self._reading.special) and len(ids := self._reading.ids(text, prompt)):
+            return ids
+        # It refuses a text without tokens by name.
+        return self._processor.process(self._processor.items([text]), prompt)[0].ids

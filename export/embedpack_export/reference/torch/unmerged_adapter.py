@@ -80,7 +80,7 @@ class UnmergedAdapter:
         try:
             model.get_submodule(place)
         except AttributeError:
-            if self.unused(place):
+            if self.unused(f"{place}."):
                 return False
             raise CheckpointError(f"{self.folder}: transformers' model has no module {place!r}") from None
         return True
