@@ -14,7 +14,8 @@ ANOTHER_CHECKPOINT = "export a checkpoint without it"
 RECORDS = """_name_or_path name_or_path architectures transformers_version finetuning_task unsloth_version unsloth_fixed
 is_llama_config _commit_hash sentence_transformers sbert_ce_default_activation_function transformers.js_config
 attn_implementation _attn_implementation _attn_implementation_autoset _attn_implementation_internal
-_experts_implementation gradient_checkpointing is_unified_mask"""
+_experts_implementation gradient_checkpointing is_unified_mask _flash_attn_2_enabled is_composition model_max_length
+neftune_noise_alpha"""
 TRAINING = """initializer_range initializer_factor attention_probs_dropout_prob hidden_dropout_prob attention_dropout
 hidden_dropout dropout classifier_dropout classifier_dropout_prob embedding_dropout embd_pdrop resid_pdrop attn_pdrop
 summary_first_dropout pretraining_tp keys_to_ignore_at_inference"""
@@ -25,7 +26,8 @@ GENERATION = """use_cache bos_token_id decoder_start_token_id forced_bos_token_i
 min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p
 repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences
 output_scores return_dict_in_generate remove_invalid_values exponential_decay_length_penalty suppress_tokens
-begin_suppress_tokens prefix max_sequence_length cross_attention_hidden_size"""
+begin_suppress_tokens prefix max_sequence_length cross_attention_hidden_size
+eos_token_ids mask_token_id cls_token_id unk_token_id"""
 OUTPUTS = "return_dict output_hidden_states output_attentions torchscript chunk_size_feed_forward"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from embedpack_export.sources.tokenizer_ends import load_tokenizer
+from embedpack_export.sources.tokenizer_ends import library_errors, load_tokenizer
 
 Json = Mapping[str, Any]
 
@@ -47,7 +47,8 @@ def _spelled(document: Json, path: Path) -> list[str]:
     found = []
     for number, token in specials.items():
         texts = [token, f"a{token}", f"{token}a", f"a {token} b", token * 2]
-        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        with library_errors(path):
+            encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
         if len(token) > 1 and any(number in encoding.ids for encoding in encodings):
             found.append(token)
     return sorted(found)

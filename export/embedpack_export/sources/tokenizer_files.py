@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from embedpack.errors import CheckpointError
 from embedpack_export.sources.added_tokens import AddedTokens, token_content
@@ -39,6 +41,21 @@ class TokenizerFiles:
     document: Json  # its content, with the settings of the other files
     max_tokens: int | None  # model_max_length; None: no limit
     pad_token_id: int | None
+
+
+Token = str | dict[str, Any] | None
+
+
+class _Types(msgspec.Struct, frozen=True):
+    """Types of the keys of tokenizer_config.json and special_tokens_map.json that are followed."""
+
+    additional_special_tokens: list[Token] | dict[str, Token] | None = None
+    extra_special_tokens: list[Token] | dict[str, Token] | None = None
+    model_specific_special_tokens: dict[str, Token] | None = None
+    added_tokens_decoder: dict[Annotated[str, msgspec.Meta(pattern="^[0-9]{1,9}$")], dict[str, Any]] | None = None
+    pad_token: Token = None
+    cls_token: Token = None
+    sep_token: Token = None
 
 
 @dataclass(frozen=True)
@@ -95,12 +112,21 @@ def _first(folders: Sequence[Path], name: str) -> Path:
 def _read_files(folders: Sequence[Path]) -> _Files:
     path = _first(folders, CONFIG)
     config = read_json(path, dict[str, Any]) if exists(path) else {}
+    _check_types(path, config)
     check_keys(path, config, TOKENIZER_CONFIG)
     map_path, added_path = _first(folders, "special_tokens_map.json"), _first(folders, "added_tokens.json")
     special_tokens = read_json(map_path, dict[str, Any]) if exists(map_path) else {}
+    _check_types(map_path, special_tokens)
     check_keys(map_path, special_tokens, SPECIAL_TOKENS_MAP)
     added_tokens = read_json(added_path, dict[str, int]) if exists(added_path) else {}
     return _Files(path, config, special_tokens, added_path, added_tokens)
+
+
+def _check_types(path: Path, content: Json) -> None:
+    try:
+        msgspec.convert(content, _Types)
+    except msgspec.ValidationError as cause:
+        raise CheckpointError(f"{path}: {cause}") from cause
 
 
 def _check_vocabularies(folders: Sequence[Path], tokenizer: Path) -> None:
@@ -128,7 +154,7 @@ def _with_added_tokens(added: AddedTokens, files: _Files) -> AddedTokens:
     decoder = files.config.get("added_tokens_decoder")
     named = dict(files.config)
     if decoder is not None:
-        tokens = {int(number): token for number, token in decoder.items()} if isinstance(decoder, dict) else {}
+        tokens = {int(number): token for number, token in decoder.items()}
         added = added.with_numbered(tokens, files.path)
     else:
         named |= files.special_tokens

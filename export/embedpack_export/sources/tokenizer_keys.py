@@ -9,7 +9,8 @@ from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEf
 
 RECORDS = """name_or_path special_tokens_map_file tokenizer_file vocab_file merges_file full_tokenizer_file backend
 is_local local_files_only files_loaded use_fast from_slow tokenizer_type device_map verbose processor_class vocab_size
-_commit_hash do_basic_tokenize never_split legacy sp_model_kwargs keep_accents remove_space"""
+_commit_hash do_basic_tokenize never_split legacy sp_model_kwargs keep_accents remove_space trust_remote_code
+wordpieces_prefix"""
 DECODING = """clean_up_tokenization_spaces errors spaces_between_special_tokens trim_offsets
 clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"""
 CHAT = "chat_template response_template response_schema chat_control_tokens use_default_system_prompt"
@@ -41,6 +42,7 @@ TOKENIZER_CONFIG = KeyTable(
         },
         "auto_map": Checked("code that reads no texts", own_code),
         "split_special_tokens": Only((False, None), "special tokens of prompts are parsed; remove the key"),
+        "clean_text": Only((True, None), "save the tokenizer again"),
         "fix_mistral_regex": Only((False, None), "save tokenizer.json with the other expression"),
         "fast_tokenizer_files": Only((["tokenizer.json"], [], None), "keep one tokenizer.json"),
         "init_inputs": Only(([], None), "save the tokenizer again"),
