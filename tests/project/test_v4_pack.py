@@ -162,3 +162,16 @@ def test_pooled_rows_are_those_of_the_float32_vectors_in_every_precision(merged:
 def test_a_pool_factor_is_a_whole_number(merged: Embedder, factor: object) -> None:
     message = refusal(lambda: merged.encode_multi("a cat", pool_factor=factor))  # type: ignore[arg-type]
     assert message == f"pool_factor is {factor!r}; it must be a whole number of at least 1"
+
+
+def test_empty_texts_of_several_tasks(v4: Path) -> None:
+    model = Embedder(v4, adapters="switchable")
+    texts, tasks = ["a cat", "", "a dog", " "], ["retrieval", "code", "code", "retrieval"]
+    expected = model.encode(["a cat", "a dog"], task=["retrieval", "code"]).codes
+    skipped = model.encode(texts, task=tasks, on_empty="skip")
+    assert skipped.ids == ("0", "2")
+    np.testing.assert_allclose(skipped.codes, expected, atol=1e-6)
+    zero = model.encode(texts, task=tasks, on_empty="zero").codes
+    np.testing.assert_allclose(zero[[0, 2]], expected, atol=1e-6)
+    assert not zero[[1, 3]].any()
+    assert model.encode_multi(texts, task=tasks, on_empty="zero").counts.tolist()[1::2] == [1, 1]

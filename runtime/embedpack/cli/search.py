@@ -66,23 +66,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_variant(parser)
     add_vectors(parser)
     add_texts(parser)
+    parser.add_argument(
+        "--on-empty",
+        choices=("error", "skip"),
+        default="error",
+        help="records whose text is empty or has no token: stop, or leave them out (default: %(default)s)",
+    )
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Embed a corpus in --precision and queries in float32, and print the best texts for each query."""
+    from dataclasses import replace
+
     from embedpack.inputs.text_files import read_texts
     from embedpack.scoring.exact_search import search
 
     check_output(options.json, [options.corpus], overwrite=options.overwrite)
     _check_queries(options.queries)
-    corpus = read_texts(options.corpus, text_options(options))
+    allow_blank = options.on_empty != "error"
+    corpus = read_texts(options.corpus, replace(text_options(options), allow_blank=allow_blank))
     model = open_embedder(options)
     sides = _encode(model, corpus, options)
     found = search(sides.queries, sides.documents, options.top_k)
     results = []
     for query, rows, scores in zip(options.queries, found.indices, found.scores, strict=True):
-        best = zip(rows, scores, strict=True)
+        # Empty texts have no row.
+        positions = rows if sides.documents.ids is None else [int(sides.documents.ids[row]) for row in rows]
+        best = zip(positions, scores, strict=True)
         hits = [Hit(corpus.ids[row], round(float(score), 4), corpus.texts[row]) for row, score in best]
         results.append(QueryHits(query, hits))
     _print(results, options.json)
@@ -116,6 +127,7 @@ def _encode(model: Embedder, corpus: Texts, options: argparse.Namespace) -> Side
             prompt_name=None if task is None else document_prompt(task),
             truncate_dim=options.truncate_dim,
             precision=options.precision,
+            on_empty=options.on_empty,
         )
     except ItemError as cause:
         raise corpus.located(cause) from cause
