@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,21 @@ def test_json_is_never_written_over_the_corpus(tmp_path: Path, capsys: pytest.Ca
     assert main(["search", PACK, str(corpus), "work", "--json", str(corpus), "--overwrite"]) == 1
     assert capsys.readouterr().err == f"embedpack: {corpus}: is one of the inputs; write to another file\n"
     assert corpus.read_text() == '["years of work"]'
+
+
+def test_a_file_of_a_pack_is_never_an_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack = tmp_path / "pack"
+    shutil.copytree(TINY_PACK, pack)
+    codebook, manifest = pack / "calibration" / "default.safetensors", pack / "report" / "golden.json"
+    for command, output in (
+        (["embed", str(pack), "-o"], codebook),
+        (["inspect", str(pack), "--json"], manifest),
+        (["bench", "accuracy", str(pack), "--data", str(tmp_path), "--json"], manifest),
+    ):
+        before = output.read_bytes()
+        assert main([*command, str(output), "--overwrite"]) == 1
+        assert capsys.readouterr().err == f"embedpack: {output}: is one of the inputs; write to another file\n"
+        assert output.read_bytes() == before
 
 
 def test_variants_by_their_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

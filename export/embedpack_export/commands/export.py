@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedpack.cli.options import ADAPTERS, WEIGHTS, add_overwrite
 from embedpack.cli.parser import whole_number
 from embedpack.errors import OptionError
 from embedpack.extras import check_extras
@@ -36,6 +37,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--revision", help="branch, tag or commit of the repository (default: its main branch)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PACK", help="folder to write")
+    _add_model(parser)
+    _add_inputs(parser)
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="FILE",
+        help='calibration texts, JSON lines with a "text" each (default: texts of the exporter)',
+    )
+    parser.add_argument(
+        "--codes",
+        choices=("calibrated", "plain"),
+        default="calibrated",
+        help="low-bit codes: with the center and rotation that raise recall, or plain, whose bits are the signs of the "
+        "vector as other programs compute them (default: calibrated)",
+    )
+    _add_check(parser)
+    add_overwrite(parser)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    """Declare --adapter, --task, --adapters, --modality, --weights."""
     parser.add_argument(
         "--adapter",
         action="append",
@@ -53,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adapters",
         action="append",
-        choices=("merged", "switchable"),
+        choices=ADAPTERS,
         help="adapter mode: a graph for each task, or one with switchable adapters; may be repeated (default: merged)",
     )
     parser.add_argument(
@@ -64,9 +86,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         action="append",
-        choices=("fp32", "int8", "int4"),
+        choices=WEIGHTS,
         help="weights format; may be repeated (default: fp32 and int8)",
     )
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Declare --pooling, --max-length, --text-token, --truncate-dim."""
     parser.add_argument(
         "--pooling", choices=("mean", "cls", "last"), help="pooling of single vectors (default: the checkpoint's)"
     )
@@ -92,19 +118,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="D",
         help="allow truncation to D dimensions; may be repeated (default: those that the model was trained for)",
     )
-    parser.add_argument(
-        "--calibrate",
-        type=Path,
-        metavar="FILE",
-        help='calibration texts, JSON lines with a "text" each (default: texts of the exporter)',
-    )
-    parser.add_argument(
-        "--codes",
-        choices=("calibrated", "plain"),
-        default="calibrated",
-        help="low-bit codes: with the center and rotation that raise recall, or plain, whose bits are the signs of the "
-        "vector as other programs compute them (default: calibrated)",
-    )
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    """Declare --max-loss, --allow-loss, --reference."""
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
         "--max-loss",
@@ -127,7 +144,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # Name of --reference in the first version; scripts have it.
     parser.add_argument("--judge", dest="reference", choices=("torch", "graph"), help=argparse.SUPPRESS)
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing pack")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -136,7 +136,7 @@ def _checked_output(options: argparse.Namespace) -> Path | None:
     if output is None or output == STANDARD_OUTPUT:
         return None
     check_suffix(output)
-    check_output(output, options.files, overwrite=options.overwrite)
+    check_output(output, [*options.files, options.pack], overwrite=options.overwrite)
     return output
 
 

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
     from embedpack.pack.folder import read_pack
 
-    check_output(options.json, (), overwrite=options.overwrite)
+    check_output(options.json, [options.pack], overwrite=options.overwrite)
     manifest = read_pack(options.pack).manifest
     if options.json is not None:
         write_json(options.json, msgspec.json.encode(manifest))

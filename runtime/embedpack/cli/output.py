@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from embedpack.cli.options import add_overwrite
@@ -32,13 +33,15 @@ def add_json(parser: argparse.ArgumentParser, file_type: Callable[[str], Path] |
 def check_output(output: Path | None, inputs: Iterable[str | Path], *, overwrite: bool) -> None:
     """Refuse an output file that cannot be written, exists, or is an input, before any work.
 
+    All files of a folder among the inputs count.
+
     Raises:
         InputError, CapacityError: the file cannot be used.
     """
     if output is None or output == STANDARD_OUTPUT:
         return
     if os.path.lexists(output):
-        if output.exists() and any(_is_same(output, Path(each)) for each in inputs):
+        if output.exists() and any(_is_same(output, each) for each in _files(inputs)):
             raise InputError(f"{output}: is one of the inputs; write to another file")
         if not overwrite:
             raise InputError(f"{output}: exists; choose another file, or pass --overwrite")
@@ -52,6 +55,13 @@ def write_json(output: Path, content: bytes) -> None:
         return
     with atomic_file(output) as stream:
         stream.write(content + b"\n")
+
+
+def _files(inputs: Iterable[str | Path]) -> Iterator[Path]:
+    for path in map(Path, inputs):
+        yield path
+        with contextlib.suppress(OSError):  # a folder that cannot be read has no files that are read
+            yield from path.rglob("*") if path.is_dir() else ()
 
 
 def _is_same(output: Path, other: Path) -> bool:

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from embedpack.host.cores import available_cores
     from embedpack.pack.folder import read_pack
 
-    check_output(options.json, (), overwrite=options.overwrite)
+    check_output(options.json, [options.pack], overwrite=options.overwrite)
     pack = read_pack(options.pack)
     names = chosen_variants(pack.manifest, options)
     cache = _cache(options.cache)

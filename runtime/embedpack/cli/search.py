@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     from embedpack.inputs.text_files import read_texts
     from embedpack.scoring.exact_search import search
 
-    check_output(options.json, [options.corpus], overwrite=options.overwrite)
+    check_output(options.json, [options.corpus, options.pack], overwrite=options.overwrite)
     _check_queries(options.queries)
     allow_blank = options.on_empty != "error"
     corpus = read_texts(options.corpus, replace(text_options(options), allow_blank=allow_blank))

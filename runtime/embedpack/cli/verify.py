@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     from embedpack.pack.folder import read_pack
     from embedpack.progress import Progress
 
-    check_output(options.json, (), overwrite=options.overwrite)
+    check_output(options.json, [options.pack], overwrite=options.overwrite)
     pack = read_pack(options.pack)
     with Progress("hashing", len(pack.manifest.files)) as progress:
         for _ in pack.check_files():
