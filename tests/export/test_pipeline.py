@@ -304,10 +304,10 @@ def test_plain_binary_codes_are_the_signs_of_the_vectors(
 ) -> None:
     monkeypatch.setattr("embedpack_export.quantization.codebook_fit.neighbour_recall", center_helps)
     texts, pack = calibration_file(tmp_path, CODED_TEXTS), tmp_path / "pack"
-    plain = ["--codes", "plain", "--weights", "fp32", "--reference", "graph", "--calibrate", str(texts)]
+    plain = ["--code-center", "none", "--weights", "fp32", "--reference", "graph", "--calibrate", str(texts)]
     assert main(["export", str(checkpoint), "-o", str(pack), *plain]) == 0
     manifest = read_pack(pack).manifest
-    assert manifest.export.settings["codes"] == "plain"
+    assert manifest.export.settings["code_center"] == "none"
     assert manifest.tasks["default"].codes.kept == ()
     assert list(manifest.tasks["default"].codes.agreement) == ["none"]
     vectors, bits = vectors_and_bits(pack)

@@ -11,7 +11,7 @@ from embedpack.pack.folder import write_manifest
 from embedpack.pack.manifest import FORMAT, ExportRecord, Manifest, TextInput
 from embedpack_export.assembly.pack_builder import PackBuilder
 from embedpack_export.planning.plan import ExportPlan
-from embedpack_export.planning.settings import DEFAULT_CODES, DEFAULT_INT4_METHOD, ExportSettings
+from embedpack_export.planning.settings import DEFAULT_CODE_CENTER, DEFAULT_INT4_METHOD, ExportSettings
 from embedpack_export.sources.license import pack_license
 
 GOLDEN_FILE = "report/golden.json"
@@ -63,7 +63,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
                 "allow_loss": settings.allow_loss,
             }
             | ({} if settings.int4_method == DEFAULT_INT4_METHOD else {"int4_method": settings.int4_method})
-            | ({} if settings.codes == DEFAULT_CODES else {"codes": settings.codes})
+            | ({} if settings.code_center == DEFAULT_CODE_CENTER else {"code_center": settings.code_center})
             | ({"text_tokens": list(settings.text_tokens)} if settings.text_tokens else {}),
             tools={name: importlib.metadata.version(name) for name in TOOLS},
             calibration=plan.calibration.sha256,

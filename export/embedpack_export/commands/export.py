@@ -46,11 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='calibration texts, JSON lines with a "text" each (default: texts of the exporter)',
     )
     parser.add_argument(
-        "--codes",
-        choices=("calibrated", "plain"),
+        "--code-center",
+        choices=("calibrated", "none"),
         default="calibrated",
-        help="low-bit codes: with the center and rotation that raise recall, or plain, whose bits are the signs of the "
-        "vector as other programs compute them (default: calibrated)",
+        help="center and rotation of low-bit codes: those that raise recall, or none, so that bits are the signs of "
+        "the vector as other programs compute them (default: calibrated)",
     )
     _add_check(parser)
     add_overwrite(parser)
@@ -174,7 +174,7 @@ def run(options: argparse.Namespace) -> int:
             text_tokens=tuple(dict.fromkeys(options.text_token)),
             truncate_dims=tuple(options.truncate_dim),
             calibrate=options.calibrate,
-            codes=options.codes,
+            code_center=options.code_center,
             max_loss=options.max_loss,
             allow_loss=options.allow_loss,
             reference=None if options.reference is None else REFERENCES[options.reference],

@@ -13,7 +13,7 @@ from embedpack_export.graph.context import LinearFormat
 from embedpack_export.graph.formats.by_name import linear_formats
 from embedpack_export.planning.calibration_texts import CalibrationSet, read_calibration
 from embedpack_export.planning.model_source import ModelSource, read_model_source
-from embedpack_export.planning.settings import CodeKind, ExportSettings
+from embedpack_export.planning.settings import CodeCenter, ExportSettings
 from embedpack_export.planning.text_inputs import TextOptions
 
 
@@ -24,7 +24,7 @@ class ExportPlan(ModelSource):
     calibration: CalibrationSet
     source: Source  # record of the source for the manifest
     formats: Mapping[WeightsFormat, LinearFormat]
-    codes: CodeKind  # kind of the low-bit codes
+    code_center: CodeCenter  # center and rotation of low-bit codes
     seed: int  # seed of all random choices
 
     @property
@@ -65,7 +65,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
             fingerprint=source.fingerprint,
         ),
         formats=linear_formats(settings.int4_method),
-        codes=settings.codes,
+        code_center=settings.code_center,
         seed=settings.seed,
     )
 

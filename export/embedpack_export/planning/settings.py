@@ -18,8 +18,8 @@ DEFAULT_INT4_METHOD: RoundingMethod = "gptaq"
 MAX_LOSS: dict[WeightsFormat, float] = {"fp32": 0.05, "int8": 0.3, "int4": 1.0}
 LARGEST_LOSS = 100
 ReferenceKind = Literal["torch", "fp32 graph"]
-CodeKind = Literal["calibrated", "plain"]
-DEFAULT_CODES: CodeKind = "calibrated"
+CodeCenter = Literal["calibrated", "none"]
+DEFAULT_CODE_CENTER: CodeCenter = "calibrated"
 # The task of a checkpoint that has no adapters.
 BASE_TASK = "default"
 
@@ -45,8 +45,8 @@ class ExportSettings:
         text_tokens: special tokens that are parsed in texts too; empty: special tokens in texts are plain characters.
         truncate_dims: allowed truncations besides the full dimension; empty: those of the checkpoint.
         calibrate: file of calibration texts, JSON lines with a "text" each; None: the texts of the exporter.
-        codes: low-bit codes; "calibrated": with the center and rotation that raise recall; "plain": without, so that
-            binary codes are the signs of the vectors.
+        code_center: center and rotation of low-bit codes; "calibrated": those that raise recall; "none": neither, so
+            that binary codes are the signs of the vectors.
         max_loss: budget in points of nDCG@10 for all variants; None: MAX_LOSS.
         allow_loss: largest loss of a variant that exceeds MAX_LOSS and passes all the same; the pack records it.
         reference: reference of the accuracy check; None: torch if it is installed and the model fits into memory, else
@@ -70,7 +70,7 @@ class ExportSettings:
     text_tokens: tuple[str, ...] = ()
     truncate_dims: tuple[int, ...] = ()
     calibrate: Path | None = None
-    codes: CodeKind = DEFAULT_CODES
+    code_center: CodeCenter = DEFAULT_CODE_CENTER
     max_loss: float | None = None
     allow_loss: float | None = None
     reference: ReferenceKind | None = None

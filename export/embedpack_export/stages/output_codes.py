@@ -60,7 +60,7 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
 
     `rotate`: whether codebooks may have a rotation.
     """
-    parts = NONE if plan.codes == "plain" else ROTATION if rotate else CENTER
+    parts = NONE if plan.code_center == "none" else ROTATION if rotate else CENTER
     ends = {SENTENCE_EMBEDDING: plan.truncate_dims}
     vectors = {SENTENCE_EMBEDDING: {task: of_task.single for task, of_task in exact.items()}}
     if plan.model.tokens is not None:
