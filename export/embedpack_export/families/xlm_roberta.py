@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import msgspec
 
+from embedpack.errors import CheckpointError
 from embedpack_export.families import Family, Model
 from embedpack_export.graph.towers.encoder import EncoderShape, bidirectional_encoder
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ENCODERS, sizes
-from embedpack_export.sources.key_rules import Followed, KeyTable
+from embedpack_export.sources.key_rules import Checked, Followed, KeyTable
 from embedpack_export.sources.weights import NameRules
 
 
@@ -26,9 +27,16 @@ class XlmRobertaConfig(msgspec.Struct, frozen=True):
     max_position_embeddings: Size
     type_vocab_size: Size = 1
     layer_norm_eps: float = 1e-5
-    pad_token_id: Annotated[int, msgspec.Meta(ge=0)] = 1
+    pad_token_id: int = 1
     hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh"] = "gelu"
     matryoshka_dims: tuple[int, ...] = ()
+
+
+def begins_no_positions(value: Any) -> str | None:
+    """Problem of a `pad_token_id`."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return None
+    return "supported: 0 or more, as positions begin after it; take the value that the model was trained with, often 1"
 
 
 KEYS = KeyTable(
@@ -37,7 +45,7 @@ KEYS = KeyTable(
         **ENCODERS,
         **sizes("type_vocab_size"),
         "layer_norm_eps": Followed("epsilon of the layer norms"),
-        "pad_token_id": Followed("padding token; positions begin after it"),
+        "pad_token_id": Checked("0 or more: positions begin after it", begins_no_positions),
     },
 )
 
@@ -52,6 +60,12 @@ def read(checkpoint: Checkpoint) -> Model:
     config = parse_config(checkpoint, XlmRobertaConfig, KEYS)
     # Row pad_token_id belongs to padding; the first real token has the next row.
     first_position = config.pad_token_id + 1
+    if first_position >= min(config.vocab_size, config.max_position_embeddings):
+        raise CheckpointError(
+            f"{checkpoint.folder / 'config.json'}: pad_token_id is {config.pad_token_id}; positions begin after it, "
+            f"and there are {config.max_position_embeddings} positions, {config.vocab_size} tokens. Take the value "
+            "that the model was trained with, often 1"
+        )
     shape = EncoderShape(
         vocabulary=config.vocab_size,
         hidden=config.hidden_size,
