@@ -4,8 +4,8 @@ MAKEFLAGS += -j2
 coverage = $(if $(COVERAGE),--cov --cov-report=) # make test COVERAGE=yes: with the limits of branch coverage
 light = -e . pytest pytest-cov hypothesis
 demo = -e .[export]
-test = -e .[images,pdf,export,hub,reference,fast,bench,dev]
-full = tests/benchmarks tests/export tests/fuzz tests/images tests/project tests/runtime/scoring/test_hamming.py
+test = -e .[images,pdf,export,hub,server,reference,fast,bench,dev]
+full = tests/benchmarks tests/export tests/fuzz tests/images tests/project tests/server tests/runtime/scoring/test_hamming.py
 .PHONY: demo test light full check fuzz bench
 demo: .venv-demo/.done
 	.venv-demo/bin/embedpack demo

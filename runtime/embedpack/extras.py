@@ -15,6 +15,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "hub": ("huggingface_hub",),
     "bench": ("ir_measures", "scipy"),
     "mteb": ("mteb",),
+    "server": ("starlette", "uvicorn", "prometheus_client"),
 }
 
 

@@ -18,6 +18,7 @@ FLOORS = {
         {"inputs"},
         {"engine"},
         {"embedder"},
+        {"server"},
         {"__init__"},
         {"cli"},
         {"__main__"},

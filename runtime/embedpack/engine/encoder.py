@@ -132,7 +132,7 @@ class Encoder:
 
     def batches(self, items: Sequence[Item], options: EncodeOptions, stats: CallStats | None = None) -> Iterator[Batch]:
         """Process items window by window and batch each window by length; errors as of `run`."""
-        budget = self._budget
+        budget = self.token_budget
         start = 0
         for window in windows(items):
             inputs = self.processor.process(window, options.prompt, max_pixels=options.max_pixels)
@@ -144,19 +144,32 @@ class Encoder:
                 yield Batch(start + rows, [inputs[row] for row in rows])
             start += len(window)
 
+    @property
+    def token_budget(self) -> int:
+        """Number of tokens of one batch, padding included; a longer input is a batch of its own."""
+        return self._text.token_budget or TOKEN_BUDGET
+
+    def compute(self, batches: Iterator[Batch], output: str, adapter: str | None = None) -> Iterator[Computed]:
+        """Run batches in their order, taken one by one as threads become free, and check each output.
+
+        `adapter` is a task of a switchable variant. PackError or CapacityError if a batch fails.
+        """
+        weights = None if adapter is None else self._adapters[adapter]
+        # Concurrent batches together hold at most LONG_TOKENS tokens, or one budget each if that is more.
+        limit = min(LONG_TOKENS, max(LONG_TOKENS // self._text.threads, self.token_budget))
+        for large, group in groupby(batches, lambda batch: batch.tokens > limit):
+            run = self._one_by_one if large else self._concurrently
+            for batch, values in run(group, output, weights):
+                self._output_check.check(output, values, len(batch.rows), batch.longest)
+                yield batch, values
+
     def _outputs(
         self, items: Sequence[Item], output: str, options: EncodeOptions, stats: CallStats | None
     ) -> Iterator[Computed]:
-        adapter = None if options.adapter is None else self._adapters[options.adapter]
-        # Concurrent batches together hold at most LONG_TOKENS tokens, or one budget each if that is more.
-        limit = min(LONG_TOKENS, max(LONG_TOKENS // self._text.threads, self._budget))
-        for large, batches in groupby(self.batches(items, options, stats), lambda batch: batch.tokens > limit):
-            run = self._one_by_one if large else self._concurrently
-            for batch, values in run(batches, output, adapter):
-                self._output_check.check(output, values, len(batch.rows), batch.longest)
-                yield batch, values
-                if stats is not None:
-                    stats.advance(len(batch.rows), sum(stats.work_of(items[row]) for row in batch.rows))
+        for batch, values in self.compute(self.batches(items, options, stats), output, options.adapter):
+            yield batch, values
+            if stats is not None:
+                stats.advance(len(batch.rows), sum(stats.work_of(items[row]) for row in batch.rows))
 
     def _one_by_one(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
         """Run batches one by one, each on all threads.
@@ -180,10 +193,6 @@ class Encoder:
             partial(_compute, session, output, adapter, batch, self._feeds(batch)) for batch in chain(first, batches)
         )
         return run_ordered(calls, workers) if workers > 1 else (call() for call in calls)
-
-    @property
-    def _budget(self) -> int:
-        return self._text.token_budget or TOKEN_BUDGET
 
     def _feeds(self, batch: Batch) -> Feeds:
         images = [model_input.image for model_input in batch.inputs if model_input.image is not None]

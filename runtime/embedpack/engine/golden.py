@@ -51,11 +51,16 @@ def check_golden(pack: Pack, variant: str, cache: Path | None = None) -> float:
     PackError if the recorded vectors are missing, or differ more than TOLERANCE.
     """
     chosen = pack.manifest.variants[variant]
+    return compare_golden(pack, variant, open_encoder(pack, chosen, available_cores(), cache))
+
+
+def compare_golden(pack: Pack, variant: str, encoder: Encoder) -> float:
+    """Compare a loaded variant with its golden vectors: the largest 1 - cosine; PackError as `check_golden`."""
+    chosen = pack.manifest.variants[variant]
     try:
         golden = msgspec.json.decode(pack.read(pack.manifest.golden), type=Golden)
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:
         raise PackError(f"{pack.folder / pack.manifest.golden}: {cause}") from cause
-    encoder = open_encoder(pack, chosen, available_cores(), cache)
     tasks = chosen.adapter_files if chosen.task is None else {chosen.task: ""}
     worst = float(np.max([_worst_loss(pack, golden, variant, task, encoder) for task in tasks]))
     if not worst <= TOLERANCE[chosen.weights]:

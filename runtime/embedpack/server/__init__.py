@@ -1,0 +1,1 @@
+"""HTTP server of packs: the embeddings endpoint of Jina and OpenAI, models, health, metrics."""

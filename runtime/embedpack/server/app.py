@@ -1,0 +1,177 @@
+"""The routes of a server as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from embedpack.errors import CapacityError, EmbedpackError, InputError
+from embedpack.server.api_keys import ApiKeys
+from embedpack.server.body import read_body
+from embedpack.server.engine_thread import EngineThread
+from embedpack.server.jobs import Job, JobResult, Outcome, Work
+from embedpack.server.metrics import Metrics
+from embedpack.server.middleware import Around, RequestRecord
+from embedpack.server.request_errors import ErrorKind, Form, RequestError
+from embedpack.server.requests import check_call, decode_body, form_of
+from embedpack.server.schemas import ModelsAnswer
+from embedpack.server.served_packs import ServedPacks
+from embedpack.server.settings import ServeSettings
+from embedpack.server.vectors import encode_answer
+
+logger = logging.getLogger("embedpack.server")
+
+JSON = "application/json"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# Status of a request whose client is gone; nobody reads it.
+CLIENT_GONE = 499
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything that the routes need."""
+
+    settings: ServeSettings
+    packs: ServedPacks
+    engine: EngineThread
+    metrics: Metrics
+
+    async def embeddings(self, request: Request) -> Response:
+        """`POST /v1/embeddings`."""
+        record: RequestRecord = request.state.record
+        form: Form = "jina"
+        try:
+            body = await read_body(request, self.settings.limits)
+            start = perf_counter()
+            form = form_of(body)
+            return Response(await self._embeddings(request, body, form, start), media_type=JSON)
+        except ClientDisconnect:
+            self.metrics.rejected.labels("cancelled").inc()
+            return Response(status_code=CLIENT_GONE)
+        except RequestError as problem:
+            return self._refusal(problem, form, record)
+        except EmbedpackError as error:
+            return self._refusal(_request_error(error), form, record)
+
+    async def _embeddings(self, request: Request, body: bytes, form: Form, start: float) -> bytes:
+        record: RequestRecord = request.state.record
+        fields = decode_body(body, form)
+        served = self.packs.find(fields.model)
+        call = check_call(fields, self.settings.limits, data_uris=served.takes_images)
+        record.items = len(call.items)
+        task = served.task(call)
+        vector_format = served.vector_format(call, task.task)
+        limits = self.settings.limits
+        work = Work(served.key(call, task.task), call.items, task.prefix, call.truncate, limits.tokens)
+        parsed = perf_counter()
+        result = await self._compute(request, work)
+        computed = perf_counter()
+        answer = encode_answer(fields.model, result.vectors, result.tokens, vector_format)
+        record.tokens = result.tokens
+        self.metrics.tokens.inc(result.tokens)
+        self.metrics.observe_stages({"parse": parsed - start, **result.seconds, "encode": perf_counter() - computed})
+        return answer
+
+    async def _compute(self, request: Request, work: Work) -> JobResult:
+        """Result of the engine; RequestError at the deadline, ClientDisconnect if the client is gone before."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+
+        def deliver(outcome: Outcome) -> None:
+            loop.call_soon_threadsafe(_settle, future, outcome)
+
+        job = Job(work, deliver)
+        self.engine.submit(job)
+        gone = asyncio.ensure_future(_disconnected(request))
+        try:
+            awaited: set[asyncio.Future[Any]] = {future, gone}
+            await asyncio.wait(awaited, timeout=self.settings.deadline, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            if not future.done():
+                self.engine.cancel(job)
+        if future.done():
+            outcome = future.result()
+            if isinstance(outcome, JobResult):
+                return outcome
+            raise outcome
+        if gone.done():
+            raise ClientDisconnect
+        raise RequestError(
+            ErrorKind.DEADLINE, f"not computed within {self.settings.deadline:g} seconds; send fewer inputs"
+        )
+
+    def _refusal(self, problem: RequestError, form: Form, record: RequestRecord) -> Response:
+        self.metrics.rejected.labels(problem.kind.name.lower()).inc()
+        if problem.kind is ErrorKind.INTERNAL:
+            logger.error("%s: %s", record.id, problem.message)
+        return Response(problem.body(form, record.id), problem.status(form), problem.headers, JSON)
+
+    async def models(self, request: Request) -> Response:
+        """`GET /v1/models`."""
+        answer = ModelsAnswer(data=[served.described() for served in self.packs.packs.values()])
+        return Response(msgspec.json.encode(answer), media_type=JSON)
+
+    async def health(self, request: Request) -> Response:
+        """`GET /health`: the process answers."""
+        return Response(b'{"status":"alive"}', media_type=JSON)
+
+    async def ready(self, request: Request) -> Response:
+        """`GET /ready`: the packs are loaded, their golden vectors are right, and the engine runs."""
+        if self.engine.ready:
+            return Response(b'{"status":"ready"}', media_type=JSON)
+        state = "loading" if self.engine.failure is None else "failed"
+        return Response(msgspec.json.encode({"status": state}), 503, {"retry-after": "5"}, JSON)
+
+    async def metrics_text(self, request: Request) -> Response:
+        """`GET /metrics`."""
+        return Response(self.metrics.text(), media_type=METRICS_TYPE)
+
+    async def refuse(self, request: Request, error: Exception) -> Response:
+        """Answer to a path or a method that does not exist."""
+        assert isinstance(error, HTTPException)
+        kind = ErrorKind.NOT_FOUND if error.status_code == 404 else ErrorKind.WRONG_METHOD
+        return self._refusal(RequestError(kind, f"{error.detail}; see docs/server.md"), "jina", request.state.record)
+
+
+def make_app(service: Service, keys: ApiKeys | None) -> ASGIApp:
+    """ASGI application of a service."""
+    routes = [
+        Route("/v1/embeddings", service.embeddings, methods=["POST"]),
+        Route("/embeddings", service.embeddings, methods=["POST"]),
+        Route("/v1/models", service.models),
+        Route("/health", service.health),
+        Route("/ready", service.ready),
+        Route("/metrics", service.metrics_text),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: service.refuse})
+    return Around(app, service.metrics, keys, access_log=service.settings.access_log)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _settle(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not future.done():
+        future.set_result(outcome)
+
+
+def _request_error(error: EmbedpackError) -> RequestError:
+    if isinstance(error, InputError):
+        return RequestError(ErrorKind.INVALID, str(error), "input")
+    if isinstance(error, CapacityError):
+        return RequestError(ErrorKind.TOO_LARGE, str(error), "input")
+    return RequestError(ErrorKind.INTERNAL, str(error))

@@ -1,0 +1,107 @@
+"""A request in the queue: its inputs, their rows that still have to be computed, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from embedpack.errors import EmbedpackError
+from embedpack.inputs.items import Item
+from embedpack.inputs.processor import ModelInput, Processor
+from embedpack.server.request_errors import ErrorKind, RequestError
+from embedpack.server.served_packs import ForwardKey
+from embedpack.vectors.arrays import Float32
+
+
+@dataclass(frozen=True)
+class Work:
+    """Inputs of a request and the options of their runs.
+
+    Attributes:
+        key: key of the runs.
+        prefix: text prefix of the prompt.
+        truncate: cut texts at the model's limit of tokens; else they are refused.
+        max_tokens: most tokens of all inputs together.
+    """
+
+    key: ForwardKey
+    items: list[Item]
+    prefix: str
+    truncate: bool
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """Unit vectors of a request, float32 [n, dimensions], the tokens that were read, and seconds by stage."""
+
+    vectors: Float32
+    tokens: int
+    seconds: dict[str, float]
+
+
+Outcome = JobResult | RequestError | EmbedpackError
+
+
+class Job:
+    """A request in the queue. The engine's thread owns all of it but `cancelled`, which the server may set."""
+
+    def __init__(self, work: Work, deliver: Callable[[Outcome], None]) -> None:
+        """`deliver` is called once with the result, from the engine's thread."""
+        self.work = work
+        self.deliver = deliver
+        self.cancelled = False
+        self.inputs: list[ModelInput] = []
+        # Rows without a vector, longest first.
+        self.waiting: list[int] = []
+        self._vectors: Float32 | None = None
+        self._missing = len(work.items)
+        self._times = [perf_counter()]
+
+    @property
+    def prepared(self) -> bool:
+        """True if the inputs are tokenized."""
+        return bool(self.inputs)
+
+    def prepare(self, processor: Processor) -> None:
+        """Tokenize texts and read images, once; RequestError or EmbedpackError if one of them cannot be used."""
+        self._times.append(perf_counter())
+        inputs = processor.process(self.work.items, self.work.prefix)
+        limit = processor.tokenizer.max_tokens
+        for number, model_input in enumerate(inputs):
+            if model_input.truncated and not self.work.truncate:
+                message = f"input[{number}] has more than the {limit} tokens of the model; split it, or pass truncate"
+                raise RequestError(ErrorKind.TOO_MANY_TOKENS, message, f"input[{number}]")
+        tokens = sum(len(model_input.ids) for model_input in inputs)
+        if tokens > self.work.max_tokens:
+            message = f"{tokens} tokens; at most {self.work.max_tokens} are taken in one request, send several"
+            raise RequestError(ErrorKind.TOO_MANY_TOKENS, message, "input")
+        self.inputs = inputs
+        self.waiting = np.argsort([-self.length(row) for row in range(len(inputs))], kind="stable").tolist()
+        self._times.append(perf_counter())
+
+    def length(self, row: int) -> int:
+        """Number of tokens of an input."""
+        return len(self.inputs[row].ids)
+
+    def add(self, row: int, vector: Float32) -> bool:
+        """Store the vector of a row; True if it was the last."""
+        if self._vectors is None:
+            self._vectors = np.empty((len(self.inputs), *vector.shape), vector.dtype)
+        self._vectors[row] = vector
+        self._missing -= 1
+        return not self._missing
+
+    def result(self) -> JobResult:
+        """Result of a job with all of its vectors."""
+        assert self._vectors is not None
+        submitted, started, tokenized = self._times
+        seconds = {
+            "wait": started - submitted,
+            "tokenize": tokenized - started,
+            "compute": perf_counter() - tokenized,
+        }
+        return JobResult(self._vectors, sum(len(model_input.ids) for model_input in self.inputs), seconds)

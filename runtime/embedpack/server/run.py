@@ -1,0 +1,100 @@
+"""A server from start to end: socket, signals, exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from embedpack.errors import EmbedpackError, InputError, failed
+from embedpack.server.api_keys import ApiKeys
+from embedpack.server.app import Service, make_app
+from embedpack.server.engine_thread import EngineThread
+from embedpack.server.metrics import Metrics
+from embedpack.server.served_packs import ServedPacks
+from embedpack.server.settings import ServeSettings
+
+logger = logging.getLogger("embedpack.server")
+
+BACKLOG = 2048
+FAILED = 1
+
+
+class DrainingServer(uvicorn.Server):
+    """A server whose process ends with status 0 after SIGTERM and the requests that were running."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at signals; of those that uvicorn raises again at the end, SIGTERM is left out."""
+        with super().capture_signals():
+            yield
+            self._captured_signals = [number for number in self._captured_signals if number != signal.SIGTERM]
+
+
+def serve(settings: ServeSettings) -> int:
+    """Serve packs until SIGTERM or SIGINT; return the exit status, 1 if the engine ended by itself.
+
+    Raises:
+        PackError, CapacityError: a pack cannot be loaded, or gives other vectors than on the machine where it was made.
+        InputError: the address or the file of keys cannot be used, or two packs have one name.
+        KeyboardInterrupt: SIGINT, after the requests that were running.
+    """
+    packs = ServedPacks.open(settings)
+    keys = None if settings.api_keys is None else ApiKeys(settings.api_keys)
+    with _listen(settings.host, settings.port) as listener:
+        host, port = listener.getsockname()[:2]
+        if keys is None and not ipaddress.ip_address(host).is_loopback:
+            logger.warning("%s is reachable from other hosts, and everybody may call: pass --api-keys FILE", host)
+        metrics = Metrics()
+        engine = EngineThread(packs.load, settings.queue, metrics, on_failure=lambda: _stop(server))
+        app = make_app(Service(settings, packs, engine, metrics), keys)
+        server = DrainingServer(_config(app, settings))
+        engine.start()
+        logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        asyncio.run(_serve(server, listener, keys))
+    if engine.failure is not None:
+        if isinstance(engine.failure, EmbedpackError):
+            raise engine.failure
+        return FAILED
+    engine.stop()
+    return 0
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket, keys: ApiKeys | None) -> None:
+    if keys is not None and hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keys.reload)
+    await server.serve([listener])
+
+
+def _stop(server: uvicorn.Server) -> None:
+    server.should_exit = True
+
+
+def _config(app: object, settings: ServeSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        http="h11",
+        loop="asyncio",
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=int(settings.deadline + settings.limits.body_seconds) + 1,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as cause:
+        raise InputError(f"--host {host} --port {port} {failed('opened', cause)}") from cause

@@ -1,0 +1,139 @@
+"""Packs of a server: opened when it starts, loaded by the engine's thread, chosen by the model of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from embedpack.engine.encoder import Encoder
+from embedpack.engine.golden import compare_golden
+from embedpack.engine.loading import open_encoder
+from embedpack.engine.prepared import cache_folder
+from embedpack.engine.variant_choice import choose_variant
+from embedpack.errors import InputError, OptionError, unknown
+from embedpack.host.cores import available_cores
+from embedpack.pack.codebooks import Codebooks, open_codebooks
+from embedpack.pack.folder import Pack, read_pack
+from embedpack.pack.manifest import Manifest
+from embedpack.server.request_errors import ErrorKind, RequestError, invalid
+from embedpack.server.requests import EmbeddingsCall
+from embedpack.server.schemas import Model
+from embedpack.server.settings import PackSettings, ServeSettings
+from embedpack.server.tasks import TaskPrompt, choose_task, task_names
+from embedpack.server.vectors import PRECISIONS, VectorFormat
+from embedpack.vectors.codes import code_width
+
+
+@dataclass(frozen=True)
+class ForwardKey:
+    """Everything that separates runs of graphs: requests of one key share batches.
+
+    `adapter` is a task of a switchable variant.
+    """
+
+    model: str
+    variant: str
+    adapter: str | None
+    images: bool
+
+
+@dataclass(frozen=True)
+class ServedPack:
+    """A pack, the variant of each of its tasks, the names of its tasks, and the codebooks of each."""
+
+    name: str
+    pack: Pack
+    variants: Mapping[str, str]
+    names: Mapping[str, TaskPrompt]
+    codebooks: Mapping[str, Codebooks]
+
+    @property
+    def manifest(self) -> Manifest:
+        """Manifest of the pack."""
+        return self.pack.manifest
+
+    @property
+    def takes_images(self) -> bool:
+        """True if the pack reads images."""
+        return self.manifest.image is not None
+
+    def task(self, call: EmbeddingsCall) -> TaskPrompt:
+        """Task and prompt of a call; RequestError if the pack has no such task, or reads no images."""
+        if call.images and not self.takes_images:
+            raise invalid("input", f"{self.name} reads texts only")
+        return choose_task(self.names, call.task, self.manifest.tasks)
+
+    def key(self, call: EmbeddingsCall, task: str) -> ForwardKey:
+        """Key of the runs of a call."""
+        variant = self.variants[task]
+        adapter = task if self.manifest.variants[variant].task is None else None
+        return ForwardKey(self.name, variant, adapter, call.images)
+
+    def vector_format(self, call: EmbeddingsCall, task: str) -> VectorFormat:
+        """Format of the vectors of a call; RequestError if the pack has no such dimensions."""
+        dimensions = self.manifest.dimensions if call.dimensions is None else call.dimensions
+        if dimensions not in self.manifest.truncate_dims:
+            raise invalid("dimensions", unknown("dimensions", dimensions, self.manifest.truncate_dims))
+        try:
+            code_width(PRECISIONS[call.encoding], dimensions)
+        except InputError as cause:
+            raise invalid("dimensions", str(cause)) from cause
+        scale = self.manifest.tasks[task].int8_scale
+        return VectorFormat(call.encoding, dimensions, scale, self.codebooks[task].single)
+
+    def described(self) -> Model:
+        """Entry of `/v1/models`."""
+        return Model(
+            id=self.name,
+            name=self.manifest.name,
+            context_length=self.manifest.text.max_tokens,
+            input_modalities=["text", "image"] if self.takes_images else ["text"],
+            output_modalities=["embeddings"],
+            quantization=sorted({self.manifest.variants[name].weights for name in self.variants.values()}),
+            tasks=list(self.names),
+            dimensions=list(self.manifest.truncate_dims),
+        )
+
+
+@dataclass(frozen=True)
+class ServedPacks:
+    """All packs of a server by name."""
+
+    packs: Mapping[str, ServedPack]
+    threads: int
+
+    @classmethod
+    def open(cls, settings: ServeSettings) -> ServedPacks:
+        """Open packs without their graphs; PackError for a broken one, OptionError for a name that is given twice."""
+        packs: dict[str, ServedPack] = {}
+        for each in settings.packs:
+            if each.name in packs:
+                raise OptionError(f"two packs are named {each.name!r}; pass NAME=FOLDER with another name")
+            packs[each.name] = _open(each)
+        return cls(packs, settings.threads or available_cores())
+
+    def find(self, model: str) -> ServedPack:
+        """Pack of a request's model: by its name, with any owner before it; RequestError if there is none."""
+        found = self.packs.get(model) or self.packs.get(model.rpartition("/")[2])
+        if found is None:
+            raise RequestError(ErrorKind.UNKNOWN_MODEL, unknown("model", model, self.packs), "model")
+        return found
+
+    def load(self) -> dict[tuple[str, str], Encoder]:
+        """Load all graphs, by pack and variant, and compare the golden vectors of each; errors as of `check_golden`."""
+        encoders = {}
+        for served in self.packs.values():
+            for name in dict.fromkeys(served.variants.values()):
+                chosen = served.manifest.variants[name]
+                encoder = open_encoder(served.pack, chosen, self.threads, cache_folder())
+                compare_golden(served.pack, name, encoder)
+                encoders[served.name, name] = encoder
+        return encoders
+
+
+def _open(settings: PackSettings) -> ServedPack:
+    pack = read_pack(settings.folder)
+    tasks = pack.manifest.tasks
+    variants = {task: choose_variant(pack, None, task, settings.weights, None) for task in tasks}
+    codebooks = {task: open_codebooks(pack, task) for task in tasks}
+    return ServedPack(settings.name, pack, variants, task_names(tasks), codebooks)

@@ -1,0 +1,61 @@
+"""Settings of a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedpack.inputs.batching import WINDOW_IMAGES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Most that one request may hold.
+
+    Attributes:
+        body_bytes: bytes of a body.
+        body_seconds: seconds that a client may take to send it.
+        items: number of inputs.
+        images: number of images among them; their patches are in memory at once.
+        tokens: tokens of all inputs together.
+    """
+
+    body_bytes: int = 32_000_000
+    body_seconds: float = 30.0
+    items: int = 2048
+    images: int = WINDOW_IMAGES
+    tokens: int = 300_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackSettings:
+    """A pack by its folder, the name that requests call it by, and its weights format; None: int8 if it has it."""
+
+    name: str
+    folder: Path
+    weights: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """Settings of a server.
+
+    Attributes:
+        packs: packs that are served.
+        host, port: address; port 0 is one that the system chooses.
+        api_keys: file of keys, one a line; None: everybody may call.
+        queue: most requests that wait or are computed at a time.
+        deadline: seconds after which a request is given up.
+        threads: threads of a run; None: the cores available to this process.
+        access_log: log a line for each request.
+    """
+
+    packs: tuple[PackSettings, ...]
+    host: str = "127.0.0.1"
+    port: int = 8080
+    api_keys: Path | None = None
+    queue: int = 256
+    deadline: float = 60.0
+    threads: int | None = None
+    access_log: bool = True
+    limits: Limits = Limits()

@@ -1,0 +1,55 @@
+"""Names of tasks as the hosted API spells them: `retrieval.query`, `code.passage`, `text-matching`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from embedpack.errors import unknown
+from embedpack.pack.manifest import Task
+from embedpack.pack.prompts import document_prompt, query_prompt
+from embedpack.server.request_errors import invalid
+
+# Task of an export without adapters; the names of a search choose its prompts.
+DEFAULT_TASK = "default"
+SEARCH = "retrieval"
+# Names of one task in different models; clients send one of them to every model.
+SYNONYMS = {"separation": "clustering", "clustering": "separation"}
+# Tasks of calls that name none, as in the hosted API; the first that a pack has.
+UNNAMED = ("text-matching", "nl2code.query")
+
+
+@dataclass(frozen=True)
+class TaskPrompt:
+    """A task of a pack, and the text prefix of a call."""
+
+    task: str
+    prefix: str
+
+
+def task_names(tasks: Mapping[str, Task]) -> dict[str, TaskPrompt]:
+    """Names that requests may give, with their task and prompt.
+
+    A task with prompts has `.query` and `.passage`, and its bare name with the default prompt.
+    """
+    names = {name: TaskPrompt(name, task.prompt(None)) for name, task in tasks.items()}
+    for name, task in tasks.items():
+        stem = SEARCH if name == DEFAULT_TASK else name
+        for suffix, prompt in (("query", query_prompt(task)), ("passage", document_prompt(task))):
+            names.setdefault(f"{stem}.{suffix}", TaskPrompt(name, task.prompt(prompt)))
+    for name, other in SYNONYMS.items():
+        if name in names:
+            names.setdefault(other, names[name])
+    return names
+
+
+def choose_task(names: Mapping[str, TaskPrompt], wanted: str | None, tasks: Mapping[str, Task]) -> TaskPrompt:
+    """Task and prompt of a request; RequestError if the pack has no such task, or several and none is named."""
+    if wanted is None:
+        name = next(iter(tasks)) if len(tasks) == 1 else next((name for name in UNNAMED if name in names), None)
+        if name is None:
+            raise invalid("task", f"missing; this model has: {', '.join(names)}")
+        return names[name]
+    if wanted not in names:
+        raise invalid("task", unknown("task", wanted, names))
+    return names[wanted]

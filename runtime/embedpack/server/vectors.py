@@ -1,0 +1,62 @@
+"""Vectors of a call as JSON: truncated, in the format that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from embedpack.server.requests import EncodingType
+from embedpack.server.schemas import Embedding, EmbeddingsAnswer, Usage
+from embedpack.vectors.arrays import Float32
+from embedpack.vectors.codebook import Codebook
+from embedpack.vectors.codes import Codes, Precision, check_unit, quantize, truncate
+
+PRECISIONS: Mapping[EncodingType, Precision] = {
+    "float": "float32", "base64": "float32", "int8": "int8", "binary": "binary", "ubinary": "binary",
+}  # fmt: skip
+# `binary` is the byte of `ubinary` minus this, as in Jina's API.
+BINARY_OFFSET = 128
+
+
+@dataclass(frozen=True)
+class VectorFormat:
+    """Format of the vectors of a call, with the scale and the codebook of its task."""
+
+    encoding: EncodingType
+    dimensions: int
+    int8_scale: float
+    codebook: Codebook
+
+    def codes(self, vectors: Float32) -> Codes:
+        """Codes of unit vectors, float32 [n, d], truncated; DirectionError if one is not of length 1."""
+        check_unit(vectors)
+        precision = PRECISIONS[self.encoding]
+        if precision != "float32":
+            return truncate(quantize(vectors, precision, self._quantizer(precision)), precision, self.dimensions)
+        return truncate(vectors, precision, self.dimensions)
+
+    def _quantizer(self, precision: Precision) -> float | Codebook:
+        return self.int8_scale if precision == "int8" else self.codebook
+
+    def rows(self, vectors: Float32) -> list[Any]:
+        """One value of `embedding` for each vector."""
+        codes = self.codes(vectors)
+        if self.encoding == "base64":
+            # msgspec writes the memory of an array in base64 into its output.
+            return [row.data for row in codes.astype("<f4", copy=False)]
+        if self.encoding == "binary":
+            codes = codes.astype(np.int16) - BINARY_OFFSET
+        rows: list[Any] = codes.tolist()
+        return rows
+
+
+def encode_answer(model: str, vectors: Float32, tokens: int, form: VectorFormat) -> bytes:
+    """JSON of the answer to a call."""
+    data = [Embedding(index=index, embedding=row) for index, row in enumerate(form.rows(vectors))]
+    return msgspec.json.encode(
+        EmbeddingsAnswer(model=model, usage=Usage(total_tokens=tokens, prompt_tokens=tokens), data=data)
+    )
