@@ -54,9 +54,19 @@ class EngineThread:
         self._stopping = False
         self._thread = threading.Thread(target=self._main, name="embedpack-engine", daemon=True)
 
+    def __len__(self) -> int:
+        """Number of jobs that wait or are computed."""
+        with self._changed:
+            return len(self._schedule)
+
     def start(self) -> None:
         """Begin to load."""
         self._thread.start()
+
+    def wait_until_loaded(self) -> None:
+        """Wait until the packs are loaded, or have failed to."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.ready or self.failure is not None)
 
     def stop(self) -> None:
         """End the thread after the turn that runs; jobs that wait get a RequestError."""
@@ -84,7 +94,9 @@ class EngineThread:
     def _main(self) -> None:
         try:
             self._encoders = self._load()
-            self.ready = True
+            with self._changed:
+                self.ready = True
+                self._changed.notify_all()
             while (jobs := self._next()) is not None:
                 self._take_turn(jobs)
         except BaseException as error:
@@ -96,6 +108,7 @@ class EngineThread:
         finally:
             with self._changed:
                 self.ready = False
+                self._changed.notify_all()
             for job in list(self._schedule):
                 self._finish(job, RequestError(ErrorKind.UNAVAILABLE, "the server stops; try another"))
             if self.failure is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -28,7 +28,7 @@ class Work:
     """
 
     key: ForwardKey
-    items: list[Item]
+    items: Sequence[Item]
     prefix: str
     truncate: bool
     max_tokens: int

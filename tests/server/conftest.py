@@ -1,0 +1,115 @@
+"""Fixtures of the server's tests: an application over the tiny pack, whose engine can be replaced."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp
+
+from embedpack import Embedder
+from embedpack.engine.encoder import Batch, Computed, Encoder
+from embedpack.inputs.processor import Processor
+from embedpack.server.api_keys import ApiKeys
+from embedpack.server.app import Service, make_app
+from embedpack.server.engine_thread import EngineThread
+from embedpack.server.metrics import Metrics
+from embedpack.server.served_packs import ServedPacks
+from embedpack.server.settings import PackSettings, ServeSettings
+from tests.helpers.tiny_pack import TINY_PACK
+
+WEIGHTS = "fp32"
+VARIANT = f"default-{WEIGHTS}"
+
+
+@dataclass
+class GatedEncoder:
+    """An encoder that waits for `gate` before it computes, and records the number of rows of each batch it is given."""
+
+    inner: Encoder
+    gate: threading.Event = field(default_factory=threading.Event)
+    entered: threading.Event = field(default_factory=threading.Event)
+    batches: list[int] = field(default_factory=list)
+
+    @property
+    def processor(self) -> Processor:
+        return self.inner.processor
+
+    @property
+    def token_budget(self) -> int:
+        return self.inner.token_budget
+
+    def compute(self, batches: Iterator[Batch], output: str, adapter: str | None = None) -> Iterator[Computed]:
+        self.entered.set()
+        assert self.gate.wait(60)
+
+        def recorded() -> Iterator[Batch]:
+            for batch in batches:
+                self.batches.append(len(batch.rows))
+                yield batch
+
+        return self.inner.compute(recorded(), output, adapter)
+
+
+@dataclass(frozen=True)
+class Running:
+    """An application and its parts."""
+
+    app: ASGIApp
+    service: Service
+    failed: threading.Event
+
+    @property
+    def engine(self) -> EngineThread:
+        return self.service.engine
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    """The tiny pack; one thread, as the server of the tests."""
+    return Embedder(TINY_PACK, weights=WEIGHTS, threads=1)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Running]]:
+    """Starts an application over the tiny pack as `tiny`, with settings, another encoder, changed packs, or keys."""
+    engines: list[EngineThread] = []
+
+    def run(
+        encoder: Any = None, packs: ServedPacks | None = None, api_keys: Path | None = None, **options: Any
+    ) -> Running:
+        pack = PackSettings(name="tiny", folder=TINY_PACK, weights=WEIGHTS)
+        settings = replace(ServeSettings(packs=(pack,), threads=1), **options)
+        served = packs or ServedPacks.open(settings)
+        load = served.load if encoder is None else lambda: {("tiny", VARIANT): encoder}
+        running = _running(settings, served, load, None if api_keys is None else ApiKeys(api_keys))
+        engines.append(running.engine)
+        return running
+
+    yield run
+    for engine in engines:
+        engine.stop()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Running]:
+    """An application over the tiny pack that tests only call."""
+    pack = PackSettings(name="tiny", folder=TINY_PACK, weights=WEIGHTS)
+    settings = ServeSettings(packs=(pack,), threads=1)
+    packs = ServedPacks.open(settings)
+    running = _running(settings, packs, packs.load, None)
+    yield running
+    running.engine.stop()
+
+
+def _running(settings: ServeSettings, packs: ServedPacks, load: Callable[[], Any], keys: ApiKeys | None) -> Running:
+    metrics, failed = Metrics(), threading.Event()
+    engine = EngineThread(load, settings.queue, metrics, failed.set)
+    engine.start()
+    engine.wait_until_loaded()
+    service = Service(settings, packs, engine, metrics)
+    return Running(make_app(service, keys), service, failed)

@@ -1,0 +1,229 @@
+"""The queue: shares of turns, full queues, clients that are gone, deadlines, the end of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedpack import Embedder
+from embedpack.errors import PackError
+from embedpack.inputs.items import Text
+from embedpack.server.jobs import Job, JobResult, Outcome, Work
+from embedpack.server.schedule import Schedule, rows_of_turn
+from embedpack.server.served_packs import ForwardKey
+from tests.helpers.asgi import Answer, call, get, post
+from tests.server.conftest import GatedEncoder, Running
+
+VALID = json.dumps({"model": "tiny", "input": ["a cat"]}).encode()
+KEY = ForwardKey("tiny", "default-fp32", None, images=False)
+
+
+def job(lengths: list[int], key: ForwardKey = KEY) -> Job:
+    """A tokenized job of texts with some numbers of tokens."""
+    made = Job(Work(key, [Text(number, "x") for number in range(len(lengths))], "", False, 10**6), lambda outcome: None)
+    made.length = lambda row: lengths[row]  # type: ignore[method-assign]
+    made.waiting = list(range(len(lengths)))
+    return made
+
+
+@given(st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=30), min_size=1, max_size=8), st.integers(8, 200))
+def test_jobs_share_a_turn(lengths: list[list[int]], tokens: int) -> None:
+    jobs = [job(each) for each in lengths]
+    rows = rows_of_turn(jobs, tokens)
+    for each in jobs:
+        mine = [row for row in rows if row.job is each]
+        assert [row.number for row in mine] == each.waiting[: len(mine)]
+        assert mine  # nobody starves
+        assert len(mine) == 1 or sum(row.length for row in mine) <= tokens // len(jobs)
+    assert len(rows_of_turn(jobs, None)) == sum(map(len, lengths))
+
+
+def test_keys_take_turns() -> None:
+    schedule = Schedule()
+    other = ForwardKey("tiny", "default-fp32", "code", images=False)
+    first, second, third = job([1]), job([1], other), job([1])
+    for each in (first, second, third):
+        schedule.add(each)
+    assert [schedule.next_turn() for _ in range(3)] == [[first, third], [second], [first, third]]
+    assert schedule.remove(first)
+    assert not schedule.remove(first)
+    assert (len(schedule), list(schedule)) == (2, [third, second]) or list(schedule) == [second, third]
+
+
+async def posts(running: Running, number: int, body: bytes = VALID, **options: Any) -> list[asyncio.Task[Answer]]:
+    """Tasks of requests that are all in the queue."""
+    before = len(running.engine)
+    tasks = [asyncio.create_task(call(running.app, "POST", "/v1/embeddings", body, **options)) for _ in range(number)]
+    while len(running.engine) < before + number:
+        await asyncio.sleep(0)
+    return tasks
+
+
+@pytest.fixture
+def gated(embedder: Embedder) -> GatedEncoder:
+    return GatedEncoder(embedder._encoder)
+
+
+def test_a_full_queue_refuses_at_once(start: Callable[..., Running], gated: GatedEncoder) -> None:
+    running = start(gated, queue=3)
+
+    async def run() -> tuple[Answer, list[Answer]]:
+        waiting = await posts(running, 3)
+        refused = await call(running.app, "POST", "/v1/embeddings", VALID)
+        gated.gate.set()
+        return refused, list(await asyncio.gather(*waiting))
+
+    refused, answers = asyncio.run(run())
+    assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+    assert refused.json["detail"]["code"] == "RATE_CONCURRENCY_LIMIT_EXCEEDED"
+    assert [answer.status for answer in answers] == [200] * 3
+    assert b'embedpack_rejected_requests_total{reason="queue_full"} 1.0' in get(running.app, "/metrics").body
+
+
+def test_a_hundred_clients_that_are_gone_free_their_work(start: Callable[..., Running], gated: GatedEncoder) -> None:
+    running = start(gated, queue=101)
+
+    async def run() -> tuple[list[Answer], Answer]:
+        (first,) = await posts(running, 1)
+        gone = asyncio.Event()
+        waiting = await posts(running, 100, gone=gone)
+        gone.set()
+        answers = list(await asyncio.gather(*waiting))
+        assert len(running.engine) == 1
+        gated.gate.set()
+        return answers, await first
+
+    answers, first = asyncio.run(run())
+    assert [answer.status for answer in answers] == [499] * 100
+    assert first.status == 200
+    assert gated.batches == [1]
+    assert b'reason="cancelled"} 100.0' in get(running.app, "/metrics").body
+
+
+def test_a_large_request_is_interrupted_when_its_client_is_gone(
+    start: Callable[..., Running], gated: GatedEncoder
+) -> None:
+    running = start(gated)
+    body = json.dumps({"model": "tiny", "input": ["a cat sleeps"] * 2000}).encode()
+
+    async def run() -> None:
+        gone = asyncio.Event()
+        (waiting,) = await posts(running, 1, body, gone=gone)
+        assert await asyncio.to_thread(gated.entered.wait, 60)
+        gone.set()
+        assert (await waiting).status == 499
+        gated.gate.set()
+
+    asyncio.run(run())
+    assert post(running.app, VALID).status == 200
+    assert sum(gated.batches) <= 1 + 2000 // 10
+
+
+def test_a_small_request_does_not_wait_for_a_large_one(start: Callable[..., Running], gated: GatedEncoder) -> None:
+    running = start(gated)
+    large = json.dumps({"model": "tiny", "input": ["a cat sleeps"] * 2000}).encode()
+
+    async def run() -> list[str]:
+        ends: list[str] = []
+        (first,) = await posts(running, 1, large)
+        (second,) = await posts(running, 1)
+        first.add_done_callback(lambda task: ends.append("large"))
+        second.add_done_callback(lambda task: ends.append("small"))
+        gated.gate.set()
+        answers = await asyncio.gather(first, second)
+        assert [answer.status for answer in answers] == [200, 200]
+        return ends
+
+    assert asyncio.run(run()) == ["small", "large"]
+
+
+def test_the_deadline_gives_up_and_frees_the_work(start: Callable[..., Running], gated: GatedEncoder) -> None:
+    running = start(gated, deadline=0.01)
+    answer = post(running.app, VALID)
+    assert (answer.status, answer.json["detail"]["code"]) == (504, "SERVICE_TIMEOUT")
+    assert len(running.engine) == 0
+    gated.gate.set()
+
+
+@dataclass
+class Failing:
+    """An encoder whose runs raise an error."""
+
+    inner: Any
+    error: BaseException
+
+    @property
+    def processor(self) -> Any:
+        return self.inner.processor
+
+    @property
+    def token_budget(self) -> int:
+        return 256
+
+    def compute(self, batches: Any, output: str, adapter: str | None = None) -> Any:
+        raise self.error
+
+
+def test_a_dead_engine_turns_ready_red(start: Callable[..., Running], embedder: Embedder) -> None:
+    running = start(Failing(embedder._encoder, SystemExit(3)))
+    assert get(running.app, "/ready").status == 200
+    assert post(running.app, VALID).status == 503
+    assert running.failed.wait(60)
+    ready = get(running.app, "/ready")
+    assert (ready.status, ready.json) == (503, {"status": "failed"})
+    assert get(running.app, "/health").status == 200
+    refused = post(running.app, VALID)
+    assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+
+
+def test_an_error_of_a_run_is_that_of_its_request(start: Callable[..., Running], embedder: Embedder) -> None:
+    running = start(Failing(embedder._encoder, PackError("the graph fails")))
+    answer = post(running.app, VALID)
+    assert (answer.status, answer.json["detail"]["code"]) == (500, "INTERNAL_ERROR")
+    assert get(running.app, "/ready").status == 200
+
+
+def test_a_request_whose_run_fails_does_not_fail_the_others(start: Callable[..., Running], gated: GatedEncoder) -> None:
+    compute = gated.compute
+
+    def fails_at_long_texts(batches: Any, output: str, adapter: str | None = None) -> Any:
+        for batch in batches:
+            if batch.longest > 10:
+                raise PackError("the graph fails")
+            yield from compute(iter([batch]), output, adapter)
+
+    gated.compute = fails_at_long_texts  # type: ignore[method-assign]
+    running = start(gated)
+    long = json.dumps({"model": "tiny", "input": ["cat " * 20]}).encode()
+
+    async def run() -> list[Answer]:
+        tasks = await posts(running, 1)
+        tasks += await posts(running, 3)
+        tasks += await posts(running, 1, long)
+        tasks += await posts(running, 3)
+        gated.gate.set()
+        return list(await asyncio.gather(*tasks))
+
+    assert [answer.status for answer in asyncio.run(run())] == [200] * 4 + [500] + [200] * 3
+
+
+def test_vectors_of_a_job_are_in_the_order_of_its_items(embedder: Embedder) -> None:
+    outcomes: list[Outcome] = []
+    texts = ["a", "a cat sleeps", "a cat"]
+    items = [Text(number, text) for number, text in enumerate(texts)]
+    made = Job(Work(KEY, items, "", False, 100), outcomes.append)
+    made.prepare(embedder._encoder.processor)
+    assert made.waiting == [1, 2, 0]
+    for row in made.waiting:
+        made.add(row, np.full(4, row, np.float32))
+    result = made.result()
+    assert isinstance(result, JobResult)
+    assert result.vectors[:, 0].tolist() == [0, 1, 2]

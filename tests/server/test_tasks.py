@@ -1,0 +1,60 @@
+"""Names of tasks: those of the hosted API on packs with other names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from embedpack.pack.manifest import CodeCalibration, Task
+from embedpack.server.request_errors import RequestError
+from embedpack.server.tasks import choose_task, task_names
+
+CODES = CodeCalibration(file="codes", texts=1, sha256="0" * 64, kept=(), agreement={})
+
+
+def task(default: str | None = None, **prompts: str) -> Task:
+    scales: dict[str, Any] = {"int8_scale": 0.01, "token_int8_scale": None, "token_codes": None, "adapter": None}
+    return Task(prompts=prompts, default_prompt_name=default, codes=CODES, **scales)
+
+
+V4 = {"retrieval": task(query="Query: ", passage="Passage: "), "code": task(query="Q: ", passage="P: "),
+      "text-matching": task("query", query="Query: ")}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tasks", "wanted", "expected"),
+    [
+        (V4, "retrieval.query", ("retrieval", "Query: ")),
+        (V4, "retrieval.passage", ("retrieval", "Passage: ")),
+        (V4, "code.query", ("code", "Q: ")),
+        (V4, "text-matching", ("text-matching", "Query: ")),
+        (V4, None, ("text-matching", "Query: ")),
+        (V4, "retrieval", ("retrieval", "")),
+        ({"default": task(query="q: ", document="d: ")}, "retrieval.passage", ("default", "d: ")),
+        ({"default": task()}, "retrieval.query", ("default", "")),
+        ({"default": task("query", query="q: ")}, None, ("default", "q: ")),
+        ({"clustering": task(), "retrieval": task()}, "separation", ("clustering", "")),
+        # A pack may name its tasks as the hosted API does.
+        (
+            {"retrieval.query": task("query", query="q: "), "code": task()},
+            "retrieval.query",
+            ("retrieval.query", "q: "),
+        ),
+    ],
+)
+def test_names_choose_task_and_prompt(tasks: dict[str, Task], wanted: str | None, expected: tuple[str, str]) -> None:
+    found = choose_task(task_names(tasks), wanted, tasks)
+    assert (found.task, found.prefix) == expected
+
+
+@pytest.mark.parametrize("wanted", ["retrieval.document", "classification", "", "default.query"])
+def test_unknown_names_are_refused_with_the_known_ones(wanted: str) -> None:
+    with pytest.raises(RequestError, match=r"known: retrieval, code, text-matching, retrieval\.query"):
+        choose_task(task_names(V4), wanted, V4)
+
+
+def test_a_task_is_needed_where_no_one_is_the_default() -> None:
+    tasks = {"retrieval": task(), "code": task()}
+    with pytest.raises(RequestError, match="task: missing; this model has: retrieval, code"):
+        choose_task(task_names(tasks), None, tasks)
