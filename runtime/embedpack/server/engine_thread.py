@@ -11,6 +11,8 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from embedpack.engine.encoder import Batch, Encoder
 from embedpack.errors import EmbedpackError
 from embedpack.host.memory import memory_errors
@@ -155,12 +157,13 @@ class EngineThread:
                     self._add(rows[row], vector)
 
     def _batches(self, rows: Sequence[Row], budget: int, *, interruptible: bool) -> Iterator[Batch]:
-        """Batches of rows by length; those of cancelled jobs are left out."""
+        """Batches of rows by length; rows of cancelled jobs are left out."""
         for numbers in token_budget_batches([row.length for row in rows], budget):
-            chosen = [rows[number] for number in numbers]
-            if all(row.job.cancelled for row in chosen):
+            wanted = [number for number in numbers if not rows[number].job.cancelled]
+            if not wanted:
                 continue
-            yield Batch(numbers, [row.job.inputs[row.number] for row in chosen])
+            inputs = [rows[number].job.inputs[rows[number].number] for number in wanted]
+            yield Batch(np.array(wanted, np.intp), inputs)
             if interruptible and self._others_wait():
                 return
 
