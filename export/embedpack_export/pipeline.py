@@ -63,7 +63,7 @@ def export(settings: ExportSettings) -> Manifest:
         reference = choice.with_recorded(plan, pack.recorded)
         manifest = report_accuracy(pack.folder, manifest, plan, reference, settings)
     megabytes = sum(entry.bytes for entry in manifest.files.values()) / 1e6
-    logger.info("%s: %d variants, %.1f MB", settings.output, len(manifest.variants), megabytes)
+    logger.info("%s: %s, %.1f MB", settings.output, ", ".join(manifest.variants), megabytes)
     return manifest
 
 

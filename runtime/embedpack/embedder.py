@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, TypeAlias, TypeVar
@@ -254,16 +255,18 @@ class Embedder:
         )
         return concatenate_multi(self._encode(inputs, settings, self._vectors.multi))
 
-    def encode_part(
-        self, inputs: list[Input], settings: EncodeSettings, stats: CallStats
-    ) -> Embeddings | MultiEmbeddings:
-        """Encode inputs as `encode`, or as `encode_multi` if the settings ask for it; counts are added to `stats`.
+    def encode_part(self, inputs: list[Input], settings: EncodeSettings, stats: CallStats) -> Embeddings:
+        """Encode inputs as `encode`; counts are added to `stats`.
 
         Nothing is logged, and no progress begins or ends, so that several calls can share them.
         """
-        call = self._open.resolve(settings)
-        items = list(self._items(inputs, call))
-        return (self._vectors.multi if settings.multi else self._vectors.single)(items, call, stats)
+        call = self._open.resolve(replace(settings, multi=False))
+        return self._vectors.single(list(self._items(inputs, call)), call, stats)
+
+    def encode_multi_part(self, inputs: list[Input], settings: EncodeSettings, stats: CallStats) -> MultiEmbeddings:
+        """Encode inputs as `encode_multi`; the rest as `encode_part`."""
+        call = self._open.resolve(replace(settings, multi=True))
+        return self._vectors.multi(list(self._items(inputs, call)), call, stats)
 
     def check(self, settings: EncodeSettings) -> None:
         """Raise OptionError for options that the pack does not allow, before any input is read."""

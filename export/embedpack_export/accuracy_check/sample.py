@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack import Embedder
+from embedpack.engine.options import EncodeSettings
 from embedpack.pack.manifest import Task
 from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.self_retrieval import MIN_TEXTS
@@ -50,19 +51,26 @@ def prompted(plan: ExportPlan, task: str, texts: Sequence[CalibrationText]) -> l
 
 
 def pack_vectors(model: Embedder, task: str, texts: Sequence[CalibrationText]) -> Float32:
-    """Single vectors of the pack under the prompts of the texts' kinds: unit vectors [texts, dimensions]."""
+    """Single vectors of the pack under the prompts of the texts' kinds: unit vectors [texts, dimensions].
+
+    Truncated texts are not reported: they are the exporter's own.
+    """
     vectors = np.empty((len(texts), model.dimensions), np.float32)
-    for name, rows in _rows_by_prompt(model.pack.manifest.tasks[task], texts).items():
-        vectors[rows] = model.encode([texts[row].text for row in rows], task=task, prompt_name=name).decode()
+    with model.stats(len(texts)) as stats:
+        for name, rows in _rows_by_prompt(model.pack.manifest.tasks[task], texts).items():
+            settings = EncodeSettings(task=task, prompt_name=name)
+            vectors[rows] = model.encode_part([texts[row].text for row in rows], settings, stats).decode()
     return vectors
 
 
 def pack_multi_vectors(model: Embedder, task: str, texts: Sequence[CalibrationText]) -> list[Float32]:
     """Multi-vectors of the pack under the same prompts: for each text unit vectors [tokens, dimensions]."""
     vectors: dict[int, Float32] = {}
-    for name, rows in _rows_by_prompt(model.pack.manifest.tasks[task], texts).items():
-        multi = model.encode_multi([texts[row].text for row in rows], task=task, prompt_name=name)
-        vectors.update(zip(rows.tolist(), multi.decode(), strict=True))
+    with model.stats(len(texts)) as stats:
+        for name, rows in _rows_by_prompt(model.pack.manifest.tasks[task], texts).items():
+            settings = EncodeSettings(task=task, prompt_name=name)
+            multi = model.encode_multi_part([texts[row].text for row in rows], settings, stats)
+            vectors.update(zip(rows.tolist(), multi.decode(), strict=True))
     return [vectors[row] for row in range(len(texts))]
 
 

@@ -141,7 +141,7 @@ class EmbedRun:
         if not window.inputs:
             return []
         try:
-            vectors = self._model.encode_part(window.inputs, self._settings, stats)
+            vectors = self._vectors(window.inputs, stats)
         except (OptionError, PackError):
             raise
         except EmbedpackError as cause:
@@ -154,6 +154,11 @@ class EmbedRun:
         ids = window.part.ids[window.first : window.first + len(window.inputs)]
         kept = ids if vectors.ids is None else [ids[int(position)] for position in vectors.ids]
         return [_Encoded(kept, vectors)]
+
+    def _vectors(self, inputs: list[Input], stats: CallStats) -> Embeddings | MultiEmbeddings:
+        if self._settings.multi:
+            return self._model.encode_multi_part(inputs, self._settings, stats)
+        return self._model.encode_part(inputs, self._settings, stats)
 
     def _encode_both(self, first: _Window, second: _Window, stats: CallStats) -> list[_Encoded]:
         return [*self._encode(first, stats), *self._encode(second, stats)]
