@@ -182,16 +182,12 @@ def read_vision(checkpoint: Checkpoint) -> Vision:
     """Build the vision tower of a checkpoint."""
     config, text = parse_config(checkpoint, ImageConfig, KEYS), _text_config(checkpoint)
     check_keys(checkpoint.folder / "config.json", checkpoint.config["vision_config"], VISION_KEYS, "vision_config")
-    vision, (path, processor) = config.vision_config, _preprocessor(checkpoint.folder)
-    sides = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)
-    if sides != (processor.patch_size, processor.temporal_patch_size, processor.merge_size):
-        raise CheckpointError(f"{path}: patch, temporal patch and merge sizes are not those of config.json, {sides}")
+    vision = config.vision_config
     if vision.out_hidden_size != text.hidden_size:
         raise CheckpointError(
             f"config.json: the vision tower has {vision.out_hidden_size} output channels, the decoder "
             f"{text.hidden_size}; are both of one model?"
         )
-    window = vision.window_size // vision.patch_size // vision.spatial_merge_size
     shape = VisionShape(
         depth=vision.depth,
         hidden=vision.hidden_size,
@@ -199,16 +195,24 @@ def read_vision(checkpoint: Checkpoint) -> Vision:
         intermediate=vision.intermediate_size,
         kernel=(vision.in_channels, vision.temporal_patch_size, vision.patch_size, vision.patch_size),
         merge=vision.spatial_merge_size,
-        window=window,
+        window=vision.window_size // vision.patch_size // vision.spatial_merge_size,
         full_attention=frozenset(vision.fullatt_block_indexes),
         output=vision.out_hidden_size,
     )
+    return Vision(vision_tower(shape), _image_input(checkpoint.folder, config, shape.window), VISION)
+
+
+def _image_input(folder: Path, config: ImageConfig, window: int) -> ImageInput:
+    vision, (path, processor) = config.vision_config, _preprocessor(folder)
+    sides = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)
+    if sides != (processor.patch_size, processor.temporal_patch_size, processor.merge_size):
+        raise CheckpointError(f"{path}: patch, temporal patch and merge sizes are not those of config.json, {sides}")
     smallest = processor.min_pixels or processor.size.get("shortest_edge")
     largest = processor.max_pixels or processor.size.get("longest_edge")
     if smallest is None or largest is None:
         raise CheckpointError(f"{path}: neither min_pixels, max_pixels nor size")
-    before, after = _split_prompt(checkpoint.folder, config)
-    image = ImageInput(
+    before, after = _split_prompt(folder, config)
+    return ImageInput(
         patch_size=processor.patch_size,
         temporal_patch_size=processor.temporal_patch_size,
         merge_size=processor.merge_size,
@@ -224,7 +228,6 @@ def read_vision(checkpoint: Checkpoint) -> Vision:
         pooled_before=1,
         pooled_after=1,
     )
-    return Vision(vision_tower(shape), image, VISION)
 
 
 def _preprocessor(folder: Path) -> tuple[Path, PreprocessorConfig]:

@@ -23,11 +23,8 @@ from embedpack_export.planning.token_head import ModelWithTasks, take_token_head
 from embedpack_export.sources.adapter_checkpoint import find_base
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
 from embedpack_export.sources.files import MAX_JSON_BYTES, check_file, exists
-from embedpack_export.sources.sentence_transformers import (
-    SentenceTransformersConfig,
-    read_sentence_transformers,
-    transformer_folder,
-)
+from embedpack_export.sources.modules_json import transformer_folder
+from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig, read_sentence_transformers
 
 # Resizing and normalization of images decide their vectors as much as the weights do.
 PROCESSOR_CONFIGS = ("preprocessor_config.json", "processor_config.json")

@@ -9,15 +9,15 @@ from typing import Annotated, Any
 
 import msgspec
 
-from embedpack.errors import CheckpointError, unknown
+from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import Pooling
 from embedpack_export.sources.checkpoint import Json, read_json
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import KeyTable, check_keys, shown
-from embedpack_export.sources.sentence_transformers_keys import LIMITS, MODULES, NORMALIZE, POOLING, SETTINGS
+from embedpack_export.sources.modules_json import read_modules, transformer_folder
+from embedpack_export.sources.pooling_config import read_pooling
+from embedpack_export.sources.sentence_transformers_keys import LIMITS, NORMALIZE, SETTINGS
 
-# Modules of sentence-transformers that the graphs' heads cover, in their order; Dropout does nothing outside training.
-KNOWN_MODULES = ("Transformer", "Pooling", "Normalize", "Dropout")
 # The first of these files that is there has the limits of the Transformer module.
 LIMITS_FILES = (
     "sentence_bert_config.json",
@@ -28,25 +28,8 @@ LIMITS_FILES = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
-POOLINGS: Mapping[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
-POOLING_FLAGS: Mapping[str, Pooling] = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-}
 # With fewer tokens, no token of the text is left between the special ones.
 Length = Annotated[int, msgspec.Meta(ge=3)]
-
-
-class _Module(msgspec.Struct, frozen=True):
-    """An entry of modules.json."""
-
-    type: str
-    path: str
-
-    @property
-    def kind(self) -> str:
-        return self.type.rsplit(".", 1)[-1]
 
 
 class _TokenizerArguments(msgspec.Struct, frozen=True):
@@ -75,13 +58,6 @@ class _Settings(msgspec.Struct, frozen=True):
     matryoshka_dims: tuple[int, ...] = ()
     truncate_dim: int | None = None
     similarity_fn_name: str | None = None
-
-
-class _Pooling(msgspec.Struct, frozen=True):
-    """config.json of a Pooling module."""
-
-    pooling_mode: str | tuple[str, ...] | None = None
-    include_prompt: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,12 +103,12 @@ def read_sentence_transformers(
     Raises:
         CheckpointError: a file is damaged, or a key of it asks for a step that the graphs do not have.
     """
-    modules = _modules(folder / "modules.json", own_modules)
-    transformer, pooling = transformer_folder(folder), _Pooling()
+    modules = read_modules(folder / "modules.json", own_modules)
+    transformer, pooling = transformer_folder(folder), None
     for module in modules:
         path = folder / module.path / "config.json"
         if module.kind == "Pooling":
-            pooling = _read(path, _Pooling, POOLING, folder)
+            pooling = read_pooling(path, folder, override)
         if module.kind == "Normalize" and exists(path):
             check_keys(path, read_json(path, dict[str, Any], folder), NORMALIZE)
     limits_file = next((transformer / name for name in LIMITS_FILES if exists(transformer / name)), None)
@@ -144,8 +120,8 @@ def read_sentence_transformers(
         folder=folder,
         transformer=transformer,
         modules=kinds,
-        pooling=_pooling(folder, modules, override),
-        include_prompt=pooling.include_prompt,
+        pooling=None if pooling is None else pooling.pooling,
+        include_prompt=pooling is None or pooling.include_prompt,
         max_tokens=limits.max_tokens,
         lower_case=bool(limits.do_lower_case),
         prompts={name: text for name, text in settings.prompts.items() if text is not None},
@@ -155,73 +131,6 @@ def read_sentence_transformers(
     )
 
 
-def transformer_folder(folder: Path) -> Path:
-    """Folder of the Transformer module of a checkpoint: the folder itself, or e.g. 0_Transformer in it.
-
-    Raises:
-        CheckpointError: modules.json is damaged.
-    """
-    path = folder / "modules.json"
-    modules = _entries(path) if exists(path) else []
-    places = (folder / module.path for module in modules if module.kind == "Transformer")
-    return next((place for place in places if exists(place / "config.json")), folder)
-
-
 def _read(path: Path, kind: type[Json], keys: KeyTable, folder: Path) -> Json:
     check_keys(path, read_json(path, dict[str, Any], folder), keys)
     return read_json(path, kind, folder)
-
-
-def _modules(path: Path, own_modules: Collection[str]) -> list[_Module]:
-    if not exists(path):
-        return []
-    modules = _entries(path)
-    for module in modules:
-        if module.kind not in KNOWN_MODULES:
-            raise CheckpointError(f"{path}: {unknown('module', module.kind, KNOWN_MODULES)}")
-        if not module.type.startswith("sentence_transformers.") and module.type not in own_modules:
-            raise CheckpointError(
-                f"{path}: type is {module.type!r}, code of the checkpoint that is not run; if sentence-transformers' "
-                f"module does the same, make it sentence_transformers.models.{module.kind}"
-            )
-    order = [module.kind for module in modules if module.kind != "Dropout"]
-    if order != [kind for kind in KNOWN_MODULES if kind in order]:
-        raise CheckpointError(
-            f"{path}: modules in the order {', '.join(order)}; supported: Transformer, Pooling, Normalize"
-        )
-    return modules
-
-
-def _entries(path: Path) -> list[_Module]:
-    modules = read_json(path, list[_Module])
-    for number, entry in enumerate(read_json(path, list[dict[str, Any]])):
-        check_keys(path, entry, MODULES, f"[{number}]")
-    for module in modules:
-        if not module.path.isprintable() or Path(module.path).is_absolute() or ".." in Path(module.path).parts:
-            raise CheckpointError(f"{path}: {module.path!r} is no path, or leads outside of the folder; correct it")
-    return modules
-
-
-def _pooling(folder: Path, modules: Sequence[_Module], override: Pooling | None) -> Pooling | None:
-    paths = [folder / module.path / "config.json" for module in modules if module.kind == "Pooling"]
-    if override is not None or not paths:
-        return override if paths else None
-    (path,) = paths
-    config = read_json(path, dict[str, Any], folder)
-    # Newer files have {"pooling_mode": "mean"} or a list, older ones one flag per mode.
-    mode = read_json(path, _Pooling, folder).pooling_mode
-    names = (mode,) if isinstance(mode, str) else mode
-    if names is None:
-        flags = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
-        if not set(flags) <= set(POOLING_FLAGS):
-            raise CheckpointError(f"{path}: asks for {', '.join(flags)}; known: {', '.join(POOLING_FLAGS)}")
-        # Without any flag, sentence-transformers takes the mean.
-        names = tuple(flag.split("_")[2] for flag in flags or ["pooling_mode_mean_tokens"])
-    for name in names:
-        if name not in POOLINGS:
-            raise CheckpointError(f"{path}: {unknown('pooling_mode', name, POOLINGS)}")
-    if len(names) != 1:
-        raise CheckpointError(
-            f"{path}: asks for {len(names)} ways of pooling ({', '.join(names)}), one is possible; pass --pooling"
-        )
-    return POOLINGS[names[0]]

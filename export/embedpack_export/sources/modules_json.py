@@ -1,0 +1,77 @@
+"""modules.json of sentence-transformers: the modules of a model and their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from embedpack.errors import CheckpointError, unknown
+from embedpack_export.sources.checkpoint import read_json
+from embedpack_export.sources.files import exists
+from embedpack_export.sources.key_rules import check_keys
+from embedpack_export.sources.sentence_transformers_keys import MODULES
+
+# Modules of sentence-transformers that the graphs' heads cover, in their order; Dropout does nothing outside training.
+KNOWN_MODULES = ("Transformer", "Pooling", "Normalize", "Dropout")
+
+
+class Module(msgspec.Struct, frozen=True):
+    """An entry of modules.json."""
+
+    type: str
+    path: str
+
+    @property
+    def kind(self) -> str:
+        """Name of the class."""
+        return self.type.rsplit(".", 1)[-1]
+
+
+def read_modules(path: Path, own_modules: Collection[str]) -> list[Module]:
+    """Read the modules at `path`, none if there is no such file; `own_modules` are types that the family covers.
+
+    Raises:
+        CheckpointError: the file is damaged, or has a module that the graphs lack, or an order that they do not have.
+    """
+    if not exists(path):
+        return []
+    modules = _entries(path)
+    for module in modules:
+        if module.kind not in KNOWN_MODULES:
+            raise CheckpointError(f"{path}: {unknown('module', module.kind, KNOWN_MODULES)}")
+        if not module.type.startswith("sentence_transformers.") and module.type not in own_modules:
+            raise CheckpointError(
+                f"{path}: type is {module.type!r}, code of the checkpoint that is not run; if sentence-transformers' "
+                f"module does the same, make it sentence_transformers.models.{module.kind}"
+            )
+    order = [module.kind for module in modules if module.kind != "Dropout"]
+    if order != [kind for kind in KNOWN_MODULES if kind in order]:
+        raise CheckpointError(
+            f"{path}: modules in the order {', '.join(order)}; supported: Transformer, Pooling, Normalize"
+        )
+    return modules
+
+
+def transformer_folder(folder: Path) -> Path:
+    """Folder of the Transformer module of a checkpoint: the folder itself, or e.g. 0_Transformer in it.
+
+    Raises:
+        CheckpointError: modules.json is damaged.
+    """
+    path = folder / "modules.json"
+    modules = _entries(path) if exists(path) else []
+    places = (folder / module.path for module in modules if module.kind == "Transformer")
+    return next((place for place in places if exists(place / "config.json")), folder)
+
+
+def _entries(path: Path) -> list[Module]:
+    modules = read_json(path, list[Module])
+    for number, entry in enumerate(read_json(path, list[dict[str, Any]])):
+        check_keys(path, entry, MODULES, f"[{number}]")
+    for module in modules:
+        if not module.path.isprintable() or Path(module.path).is_absolute() or ".." in Path(module.path).parts:
+            raise CheckpointError(f"{path}: {module.path!r} is no path, or leads outside of the folder; correct it")
+    return modules
