@@ -22,6 +22,7 @@ import pytest
 
 from embedpack import Embedder
 from embedpack.cli.main import main
+from embedpack.server.run import listen
 from tests.helpers.asgi import Answer
 from tests.helpers.tiny_pack import TINY_PACK
 
@@ -102,6 +103,12 @@ def test_vectors_over_a_socket_are_those_of_embedder(server: Server, embedder: E
     assert answer.status == 200
     expected = embedder.encode(VALID["input"]).codes
     assert (np.array([item["embedding"] for item in answer.json["data"]], np.float32) == expected).all()
+
+
+def test_answers_are_sent_at_once() -> None:
+    """Without TCP_NODELAY, which asyncio sets on sockets of this protocol, an answer in two parts takes 40 ms more."""
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_slow_sockets_keep_nobody_waiting(server: Server) -> None:
