@@ -211,7 +211,7 @@ def test_an_output_of_bench_that_cannot_be_written_is_refused_before_the_work(
 
 
 def test_an_unknown_ending_is_refused_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["embed", "/no/pack", "/no/file", "-o", "out.parquet"]) == 1
+    assert main(["embed", "/no/pack", "/no/file", "-o", "out.parquet"]) == 2
     assert "out.parquet: unknown ending '.parquet'; known: .jsonl, .npz, .safetensors" in capsys.readouterr().err
 
 

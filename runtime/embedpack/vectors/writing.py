@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from embedpack.errors import InputError, unknown
+from embedpack.errors import OptionError, unknown
 from embedpack.storage.atomic import atomic_file
 from embedpack.storage.standard_output import write_lines
 from embedpack.vectors.codes import Codes
@@ -20,9 +20,9 @@ SUFFIXES = (".jsonl", ".npz", ".safetensors")
 
 
 def check_suffix(path: Path) -> None:
-    """Raise InputError if the suffix of an output file is not in SUFFIXES."""
+    """Raise OptionError if the suffix of an output file is not in SUFFIXES."""
     if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: {unknown('ending', path.suffix, SUFFIXES)}")
+        raise OptionError(f"{path}: {unknown('ending', path.suffix, SUFFIXES)}")
 
 
 def is_stream(path: Path | None) -> bool:
