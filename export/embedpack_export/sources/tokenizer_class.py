@@ -1,4 +1,4 @@
-"""Tokenizer classes of transformers that do not read tokenizer.json as it is: those of BERT and XLM-RoBERTa."""
+"""Tokenizer classes of transformers that do not read tokenizer.json as it is: BERT, XLM-RoBERTa, Llama."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ Json = Mapping[str, Any]
 
 # Classes with the words of XLM-RoBERTa.
 XLM_ROBERTA_CLASSES = ("XLMRobertaTokenizer", "CamembertTokenizer")
+LLAMA = "LlamaTokenizer"
 # Classes of model types, if no file names a class.
 CLASSES = {
     "bert": "BertTokenizer",
@@ -31,7 +32,8 @@ def tokenizer_class(path: Path, config: Json, checkpoint: Checkpoint) -> str:
     """Class that AutoTokenizer takes, without "Fast"; `config` is the tokenizer_config.json at `path`."""
     of_model = CLASSES.get(checkpoint.model_type, "") if exists(path) else ""
     named = config.get("tokenizer_class") or checkpoint.config.get("tokenizer_class") or of_model
-    return str(named).removesuffix("Fast")
+    # AutoTokenizer has a class of its own for Mistral, which reads tokenizer.json as it is.
+    return "" if checkpoint.model_type == "mistral" else str(named).removesuffix("Fast")
 
 
 def as_class_reads(document: Json, kind: str, config: Json, path: Path) -> Json:
@@ -40,11 +42,13 @@ def as_class_reads(document: Json, kind: str, config: Json, path: Path) -> Json:
     Raises:
         CheckpointError: the two contradict each other.
     """
-    if kind not in (*BERT_CLASSES, *XLM_ROBERTA_CLASSES):
+    if kind not in (*BERT_CLASSES, *XLM_ROBERTA_CLASSES, LLAMA) or (kind == LLAMA and _is_byte_level(document)):
         return document
     _check_complete(document, kind, config, path)
     if kind in BERT_CLASSES:
         return with_bert_settings(document, config, path)
+    if kind == LLAMA:
+        return _with_spaces_of_llama(document, config)
     return _with_words_of_xlm_roberta(document, config) if document["model"].get("type") == "Unigram" else document
 
 
@@ -73,3 +77,20 @@ def _with_words_of_xlm_roberta(document: Json, config: Json) -> Json:
     metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": True}
     words = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]}
     return {**document, "normalizer": precompiled, "pre_tokenizer": words}
+
+
+def _is_byte_level(document: Json) -> bool:
+    """True for the tokenizers of Llama 3, which AutoTokenizer reads as they are under any class."""
+    parts = [part for key in ("pre_tokenizer", "decoder") if (part := document.get(key)) is not None]
+    parts += [step for part in parts for key in ("pretokenizers", "decoders") for step in part.get(key, ())]
+    return any(part.get("type") == "ByteLevel" for part in parts)
+
+
+def _with_spaces_of_llama(document: Json, config: Json) -> Json:
+    """The content of a tokenizer.json with the spaces of LlamaTokenizer: one before a text without any."""
+    scheme = "always" if config.get("legacy") else "first"
+    if config.get("add_prefix_space") is False:
+        scheme = "never"
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": False}
+    model = {**document["model"], "unk_token": None, "fuse_unk": True, "byte_fallback": True}
+    return {**document, "normalizer": None, "pre_tokenizer": metaspace, "model": model}

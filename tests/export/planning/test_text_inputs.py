@@ -14,9 +14,9 @@ from embedpack.errors import CheckpointError
 from embedpack_export.planning.model_source import ModelSource, read_model_source
 from embedpack_export.planning.text_inputs import TextOptions
 from tests.helpers.exports import edit_json, exactly, query_update, write_adapter
+from tests.helpers.sentencepiece import make_unigram
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_decoder import make_decoder
-from tests.helpers.unigram import make_unigram
 
 
 @pytest.fixture

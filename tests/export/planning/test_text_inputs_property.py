@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 
 from embedpack.errors import CheckpointError
 from embedpack_export.planning.model_source import ModelSource, read_model_source
+from tests.helpers.sentencepiece import make_llama, make_unigram
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_decoder import make_decoder
-from tests.helpers.unigram import make_unigram
 
 own_reading = pytest.importorskip("embedpack_export.reference.torch.own_reading")
 pytest.importorskip("sentence_transformers")
@@ -56,6 +57,11 @@ OF_KIND: Mapping[str, dict[str, st.SearchStrategy[Any]]] = {
     "xlm-roberta": {
         "tokenizer_class": maybe(st.sampled_from(["XLMRobertaTokenizer", "PreTrainedTokenizerFast"])),
         "add_prefix_space": maybe(st.just(True)),
+    },
+    "llama 2": {
+        "tokenizer_class": maybe(st.sampled_from(["LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast"])),
+        "legacy": maybe(st.booleans()),
+        "add_bos_token": maybe(st.booleans()),
     },
     "llama": {
         "tokenizer_class": maybe(st.just("PreTrainedTokenizerFast")),
@@ -99,11 +105,13 @@ def folders() -> Iterator[dict[str, Path]]:
             "bert": make_checkpoint(root / "bert", vocab_size=400),
             "xlm-roberta": make_checkpoint(root / "xlm-roberta", "xlm-roberta", vocab_size=400),
             "llama": make_decoder(root / "llama", "llama", vocab_size=400),
+            "llama 2": make_decoder(root / "llama 2", "llama", vocab_size=400),
         }
         make_unigram().save(str(found["xlm-roberta"] / "tokenizer.json"))
-        for name in ("modules.json", "1_Pooling/config.json"):
-            (found["llama"] / name).parent.mkdir(exist_ok=True)
-            (found["llama"] / name).write_bytes((found["bert"] / name).read_bytes())
+        make_llama().save(str(found["llama 2"] / "tokenizer.json"))
+        for kind, file in itertools.product(("llama", "llama 2"), ("modules.json", "1_Pooling/config.json")):
+            (found[kind] / file).parent.mkdir(exist_ok=True)
+            (found[kind] / file).write_bytes((found["bert"] / file).read_bytes())
         for folder in found.values():
             content = json.loads((folder / "tokenizer.json").read_text())
             number = 1 + max([len(content["model"]["vocab"]) - 1, *(token["id"] for token in content["added_tokens"])])
@@ -138,7 +146,7 @@ def opened(folder: Path) -> ModelSource | None:
 def test_ids_are_those_of_the_model(kind: str, folders: dict[str, Path], data: st.DataObject) -> None:
     folder = folders[kind]
     # sentence-transformers needs a padding token.
-    with_config = kind == "llama" or data.draw(st.booleans())
+    with_config = kind.startswith("llama") or data.draw(st.booleans())
     config = data.draw(fixed({**COMMON, **OF_KIND[kind]}))
     if data.draw(st.booleans()):
         flags = data.draw(st.fixed_dictionaries({name: st.booleans() for name in TOKEN}))
@@ -164,4 +172,4 @@ def test_ids_are_those_of_the_model(kind: str, folders: dict[str, Path], data: s
             assert found.ids.tolist() == reading.ids(text, prompt).tolist(), (text, prompt)
 
 
-PADS = {"bert": "[PAD]", "xlm-roberta": "<pad>", "llama": "<pad>"}
+PADS = {"llama 2": "</s>", "bert": "[PAD]", "xlm-roberta": "<pad>", "llama": "<pad>"}

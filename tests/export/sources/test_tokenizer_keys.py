@@ -13,9 +13,9 @@ from embedpack.errors import CheckpointError
 from embedpack_export.planning.model_source import ModelSource, read_model_source
 from embedpack_export.sources.key_rules import check_keys
 from embedpack_export.sources.tokenizer_keys import SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG
+from tests.helpers.sentencepiece import make_llama, make_unigram
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_decoder import make_decoder
-from tests.helpers.unigram import make_unigram
 
 FLAGS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
 ADDED = {"0": {"content": "[PAD]", "special": True, **FLAGS}}
@@ -100,18 +100,25 @@ def ids(source: ModelSource, text: str) -> list[int]:
     return [int(number) for number in found.ids]
 
 
-@pytest.mark.parametrize("kind", ["bert", "unigram", "llama", "qwen2"])
+@pytest.mark.parametrize("kind", ["bert", "unigram", "llama", "llama 2", "qwen2"])
 @pytest.mark.parametrize("named", [True, False])
 def test_files_that_transformers_saves_are_accepted(tmp_path: Path, kind: str, named: bool) -> None:
     transformers = pytest.importorskip("transformers")
-    classes = {"bert": "BertTokenizer", "unigram": "XLMRobertaTokenizer", "llama": "TokenizersBackend",
-               "qwen2": "Qwen2Tokenizer"}  # fmt: skip
-    if kind in ("llama", "qwen2"):
-        checkpoint = make_decoder(tmp_path / "toy", kind)
+    classes = {
+        "bert": "BertTokenizer",
+        "unigram": "XLMRobertaTokenizer",
+        "llama": "TokenizersBackend",
+        "llama 2": "LlamaTokenizer",
+        "qwen2": "Qwen2Tokenizer",
+    }
+    if kind in ("llama", "llama 2", "qwen2"):
+        checkpoint = make_decoder(tmp_path / "toy", kind.split()[0], vocab_size=400)
     else:
         checkpoint = make_checkpoint(tmp_path / "toy", "bert" if kind == "bert" else "xlm-roberta")
     if kind == "unigram":
         make_unigram().save(str(checkpoint / "tokenizer.json"))
+    if kind == "llama 2":
+        make_llama().save(str(checkpoint / "tokenizer.json"))
     if named:
         config = {"tokenizer_class": classes[kind], "model_max_length": 30, "extra_special_tokens": ["[Q]"]}
         (checkpoint / "tokenizer_config.json").write_text(json.dumps(config))
