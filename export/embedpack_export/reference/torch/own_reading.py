@@ -106,7 +106,7 @@ class _SentenceTransformersReading:
             str(folder),
             local_files_only=True,
             trust_remote_code=False,
-            model_kwargs={"device_map": "meta", "use_safetensors": True},
+            model_kwargs={"device_map": "meta", "use_safetensors": True, "attn_implementation": "eager"},
         )
         prompts = {name: text or "" for name, text in self._model.prompts.items()}
         self.prompts = OwnPrompts(prompts, self._model.default_prompt_name)
