@@ -176,6 +176,20 @@ def test_truncated_texts_are_counted_over_all_files(tmp_path: Path, capsys: pyte
     assert "Truncated 2 of 3 texts to 32 tokens (--on-long error stops instead)\n" in capsys.readouterr().err
 
 
+def test_files_that_cannot_be_used_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    sources = [str(tmp_path / "gone.jsonl"), str(tmp_path / "empty.txt"), corpus(tmp_path, *TEXTS)]
+    out = tmp_path / "out.npz"
+    assert main(["embed", PACK, *sources, "--on-error", "skip", "-o", str(out)]) == 0
+    gone, empty, count, summary = capsys.readouterr().err.splitlines()
+    assert gone.startswith(f"skipped: {sources[0]}: cannot be read: No such file")
+    assert empty == f"skipped: {sources[1]}: the file is empty; leave it out"
+    assert count == "2 inputs could not be used and were skipped"
+    assert summary.startswith("3 vectors, ")
+    assert main(["embed", PACK, sources[0], "--on-error", "skip", "-o", str(tmp_path / "none.npz")]) == 1
+    assert "no vectors: every input is empty or was skipped" in capsys.readouterr().err
+
+
 def test_nothing_is_written_if_every_input_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for output in ("out.jsonl", "out.npz"):
         command = ["embed", PACK, corpus(tmp_path, "", " "), "--on-empty", "skip", "-o", str(tmp_path / output)]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from embedpack.errors import InputError, failed
+from embedpack.errors import EmbedpackError, InputError, failed
 from embedpack.inputs.items import Input
 from embedpack.inputs.pdf import pdf_pages
 from embedpack.inputs.text_files import TextOptions, Texts, read_texts
@@ -50,20 +50,28 @@ def read_parts(sources: Sequence[str], options: TextOptions) -> list[InputPart]:
     texts become `path#id`. A file that is named again has the path `path (2)` in its ids.
 
     Raises:
-        InputError: a file cannot be found, or a file of texts cannot be read or is empty.
-        CapacityError: a file of texts does not fit the memory.
+        InputError, CapacityError: as `options.on_error` decides, a file cannot be found, or a file of texts cannot be
+            read, is empty, or does not fit the memory.
     """
     parts: list[InputPart] = []
     for source, label in zip(sources, _labels(sources), strict=True):
-        suffix = Path(source).suffix.lower()
-        if suffix in IMAGE_SUFFIXES:
-            _add_image(parts, _existing(source), label)
-        elif suffix == PDF_SUFFIX:
-            parts.append(_pdf_part(_existing(source), label))
-        else:
-            texts = read_texts(source, options)
-            parts.append(InputPart(label, [*texts.texts], texts.ids, texts))
+        try:
+            _add(parts, source, label, options)
+        except EmbedpackError as cause:
+            options.on_error(cause)
     return _distinct(parts)
+
+
+def _add(parts: list[InputPart], source: str, label: str, options: TextOptions) -> None:
+    """Append the inputs of a file."""
+    suffix = Path(source).suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        _add_image(parts, _existing(source), label)
+    elif suffix == PDF_SUFFIX:
+        parts.append(_pdf_part(_existing(source), label))
+    else:
+        texts = read_texts(source, options)
+        parts.append(InputPart(label, [*texts.texts], texts.ids, texts))
 
 
 def _labels(sources: Iterable[str]) -> list[str]:

@@ -82,9 +82,9 @@ def read_texts(source: str, options: TextOptions | None = None) -> Texts:
     options = TextOptions() if options is None else options
     format = options.format or format_of(source)
     result = Texts(source, unit_of(format))
-    blank = 0
+    blank = records = 0
     first: dict[str, int] = {}
-    for record in read_records(source, format, options.columns):
+    for records, record in enumerate(read_records(source, format, options.columns), 1):  # noqa: B007 - counted
         if format == "lines" and is_blank(_fields(record)[options.column]):
             blank += 1
             continue
@@ -102,7 +102,7 @@ def read_texts(source: str, options: TextOptions | None = None) -> Texts:
     if blank:
         logger.info("%s: skipped %d blank %s", source, blank, "line" if blank == 1 else "lines")
     if not result.texts:
-        raise InputError(f"{source}: {'no text in it' if blank else 'the file is empty'}; leave it out")
+        raise InputError(f"{source}: {'no text in it' if records else 'the file is empty'}; leave it out")
     return result
 
 

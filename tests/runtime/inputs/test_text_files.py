@@ -173,6 +173,12 @@ def test_a_record_that_cannot_be_used_is_named_or_left_out(lines: list[str], mes
     assert [str(error) for error in errors] == [str(caught.value)]
 
 
+def test_a_file_whose_records_are_all_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path, "d.jsonl", '{"text": 1}\n')
+    with pytest.raises(InputError, match="no text in it; leave it out"):
+        read_texts(path, TextOptions(on_error=lambda error: None))
+
+
 def test_a_named_id_column_must_be_there(tmp_path: Path) -> None:
     path = write(tmp_path, "d.jsonl", '{"id": "a", "key": "k", "text": "x"}\n{"id": "a", "text": "y"}\n')
     with pytest.raises(InputError, match="line 2: no id under 'key'; see --id-column"):
