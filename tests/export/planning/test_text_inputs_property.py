@@ -140,7 +140,7 @@ def opened(folder: Path) -> ModelSource | None:
 
 @pytest.mark.parametrize("kind", OF_KIND)
 @settings(
-    max_examples=25, phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck), deadline=None
+    max_examples=12, phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck), deadline=None
 )
 @given(data=st.data())
 def test_ids_are_those_of_the_model(kind: str, folders: dict[str, Path], data: st.DataObject) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from embedpack.inputs.prompted_text import PromptedText
+from embedpack.inputs.tokenizer import TextTokenizer
 
 SPECIALS = ("<s>", "</s>", "[Q]", "<|im_start|>")
 PIECES = ("cat", "Roof", " ", "  ", "\n", "<", "|", ">", "im_start", "[", "Q", "]", "é", ".", "/s")
@@ -96,3 +97,13 @@ def test_a_long_text_after_special_tokens_is_cut_at_the_limit(kind: str) -> None
         assert len(found.ids) == 40
         assert found.overflowing
         assert (found.ids[0], found.ids[-1]) == tuple(TOKENIZERS[kind].token_to_id(token) for token in ("[Q]", "</s>"))
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("part", ["cat Roof. ", "cat </s> Roof "])
+def test_a_text_of_megabytes_is_read_as_its_beginning(kind: str, part: str) -> None:
+    content = TOKENIZERS[kind].to_str().encode()
+    tokenizer = TextTokenizer(content, 40)
+    long, short = tokenizer.encode([part * 200_000, part * 300], "[Q] find ")
+    assert long.ids.tolist() == short.ids.tolist()
+    assert (len(long.ids), long.truncated, short.truncated) == (40, True, True)
