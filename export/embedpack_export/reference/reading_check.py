@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import CheckpointError, EmbedpackError, MissingExtraError
+from embedpack.pack.manifest import Pooling
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.torch_reference import TORCH_PACKAGES, library_errors
@@ -27,6 +28,8 @@ logger = logging.getLogger("embedpack")
 
 Ids = npt.NDArray[np.int64]
 
+# The words of sentence-transformers.
+POOLINGS: Mapping[Pooling, str] = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
 # Calibration texts that are compared without a prompt name, and under each prompt.
 MAX_TEXTS = 200
 MAX_PROMPTED_TEXTS = 8
@@ -99,7 +102,7 @@ def check_reading(plan: ExportPlan, settings: ExportSettings) -> tuple[str, ...]
     """Compare the token ids of texts; return sentences about what was not compared, for the report.
 
     Raises:
-        CheckpointError: the model's own libraries give other ids.
+        CheckpointError: the model's own libraries give other ids, or pool otherwise.
     """
     if settings.reference == "fp32 graph":
         return _not_checked("--reference graph leaves it out")
@@ -115,6 +118,8 @@ def check_reading(plan: ExportPlan, settings: ExportSettings) -> tuple[str, ...]
             return _not_checked(str(failure))
         if settings.max_tokens is not None:
             reading.max_tokens = plan.max_tokens
+        if settings.pooling is None:
+            _check_pooling(plan, reading)
         compared += _check_task(plan, task, reading)
     logger.info("tokens of %d texts are those of %s", compared, reading.library)
     return ()
@@ -130,6 +135,14 @@ def _not_checked(reason: str) -> tuple[str, ...]:
     note = "The reading of inputs (tokens, prompts, length limit) was not compared with the model's own libraries"
     logger.warning("%s: %s", note, reason)
     return (f"{note}: {reason}.",)
+
+
+def _check_pooling(plan: ExportPlan, reading: OwnReading) -> None:
+    if reading.pooling not in (None, POOLINGS[plan.pooling]):
+        raise CheckpointError(
+            f"{plan.checkpoint.folder}: {reading.library} pools with {reading.pooling!r}, this export with "
+            f"{plan.pooling!r}; pass --pooling, and report it"
+        )
 
 
 def _check_task(plan: ExportPlan, task: str, reading: OwnReading) -> int:

@@ -123,6 +123,14 @@ def test_another_reading_is_told_by_its_cause(checkpoint: Path, change: Change, 
         check_reading(change(make_plan(settings)), settings)
 
 
+def test_another_pooling_is_an_error_unless_it_was_asked_for(checkpoint: Path) -> None:
+    settings = settings_of(checkpoint)
+    plan = replace(make_plan(settings), pooling="last")
+    with pytest.raises(CheckpointError, match="sentence-transformers pools with 'mean', this export with 'last'"):
+        check_reading(plan, settings)
+    assert checked(checkpoint, pooling="last") == ()
+
+
 def test_the_message_names_the_first_token_that_differs(checkpoint: Path) -> None:
     settings = settings_of(checkpoint)
     with pytest.raises(CheckpointError) as raised:

@@ -45,12 +45,14 @@ class OwnReading(Protocol):
         max_tokens: limit of a text in tokens, special tokens included; may be set.
         prompts: prompts in the files.
         special: tokens that are parsed in a text.
+        pooling: pooling in the files, in the words of the library; None: they have none.
     """
 
     library: str
     max_tokens: int
     prompts: OwnPrompts
     special: frozenset[str]
+    pooling: str | None
 
     def ids(self, text: str, prompt: str) -> npt.NDArray[np.int64]:
         """Token ids of a text under a prompt, int64 [tokens]."""
@@ -79,6 +81,7 @@ class _TokenizerReading:
     """transformers' AutoTokenizer."""
 
     library = "transformers"
+    pooling: str | None = None
 
     def __init__(self, folder: Path) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -111,6 +114,8 @@ class _SentenceTransformersReading:
         prompts = {name: text or "" for name, text in self._model.prompts.items()}
         self.prompts = OwnPrompts(prompts, self._model.default_prompt_name)
         self.special = _parsed_tokens(self._model.tokenizer)
+        modes: list[Any] = [module.pooling_mode for module in self._model if type(module).__name__ == "Pooling"]
+        self.pooling = " and ".join([mode if isinstance(mode, str) else "+".join(mode) for mode in modes]) or None
 
     @property
     def max_tokens(self) -> int:
