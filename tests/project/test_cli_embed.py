@@ -15,7 +15,8 @@ import pytest
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings
 from embedpack.cli.main import main
-from embedpack.cli.options import ADAPTERS, PRECISIONS, WEIGHTS
+from embedpack.cli.options import ADAPTERS, MAX_THREADS, PRECISIONS, WEIGHTS
+from embedpack.engine import options
 from embedpack.pack import manifest
 from embedpack.vectors import codes
 from tests.helpers.tiny_pack import TINY_PACK
@@ -38,6 +39,7 @@ def embedded(path: Path) -> dict[str, list[float]]:
 
 def test_choices_are_those_of_the_pack_format() -> None:
     assert PRECISIONS == codes.PRECISIONS
+    assert MAX_THREADS == options.MAX_THREADS
     assert manifest.WeightsFormat.__args__ == WEIGHTS  # type: ignore[attr-defined]
     assert manifest.AdapterMode.__args__ == ADAPTERS  # type: ignore[attr-defined]
 

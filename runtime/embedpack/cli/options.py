@@ -13,6 +13,7 @@ FORMATS = ("lines", "jsonl", "json", "csv", "tsv", "parquet")
 PRECISIONS = ("float32", "float16", "int8", "4bit", "2bit", "ternary", "binary")
 WEIGHTS = ("fp32", "int8", "int4")
 ADAPTERS = ("merged", "switchable")
+MAX_THREADS = 1024
 
 if TYPE_CHECKING:
     from embedpack.embedder import Embedder
@@ -41,7 +42,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     """Declare --threads."""
     parser.add_argument(
         "--threads",
-        type=whole_number(1),
+        type=whole_number(1, MAX_THREADS),
         metavar="N",
         help="number of threads (default: the cores available to this process)",
     )

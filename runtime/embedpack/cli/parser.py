@@ -75,16 +75,17 @@ class Parser(argparse.ArgumentParser):
             )
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """Type of an option: a whole number of at least `least`."""
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Type of an option: a whole number of at least `least` and, if given, at most `most`."""
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
 
     def parse(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             number = least - 1
-        if number < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {bounds}")
         return number
 
     return parse

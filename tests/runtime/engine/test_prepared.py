@@ -403,16 +403,23 @@ def test_command_says_what_it_wrote(tiny: Path, tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "status", "message"),
     [
-        (["--variant", "default-int9"], "unknown variant 'default-int9'"),
-        (["--threads", "0"], "--threads is 0; it must be a whole number from 1 to 1024"),
-        ([], "there is no cache ($EMBEDPACK_CACHE is empty, or the user has no home); pass --cache DIR"),
+        (["--variant", "default-int9"], 2, "embedpack: unknown variant 'default-int9'"),
+        (["--threads", "0"], 2, "argument --threads: '0' is not a whole number from 1 to 1024"),
+        (["--threads", "1025"], 2, "argument --threads: '1025' is not a whole number from 1 to 1024"),
+        ([], 1, "embedpack: there is no cache ($EMBEDPACK_CACHE is empty, or the user has no home); pass --cache DIR"),
     ],
 )
-def test_command_refuses(tiny: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prepare", str(tiny), *options]) == 1
-    assert f"embedpack: {message}" in capsys.readouterr().err
+def test_command_refuses(
+    tiny: Path, options: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        found = main(["prepare", str(tiny), *options])
+    except SystemExit as stopped:
+        found = int(stopped.code or 0)
+    assert found == status
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
