@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from embedpack_export.sources.config_keys import own_code
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEffect, Only, Rule, no_effect
+
+
+def own_tokenizer(value: Any) -> str | None:
+    """Problem of an `auto_map`: a tokenizer in a file of the checkpoint; processors of images have other files."""
+    entries = value if isinstance(value, dict) else {"AutoTokenizer": value}
+    return own_code({name: code for name, code in entries.items() if name == "AutoTokenizer"})
+
 
 RECORDS = """name_or_path special_tokens_map_file tokenizer_file vocab_file merges_file full_tokenizer_file backend
 is_local local_files_only files_loaded use_fast from_slow tokenizer_type device_map verbose processor_class vocab_size
@@ -40,7 +48,7 @@ TOKENIZER_CONFIG = KeyTable(
             name: Followed("refused if tokenizer.json does otherwise")
             for name in ("add_bos_token", "add_eos_token", "add_prefix_space")
         },
-        "auto_map": Checked("code that reads no texts", own_code),
+        "auto_map": Checked("code that is no tokenizer", own_tokenizer),
         "split_special_tokens": Only((False, None), "special tokens of prompts are parsed; remove the key"),
         "clean_text": Only((True, None), "save the tokenizer again"),
         "fix_mistral_regex": Only((False, None), "save tokenizer.json with the other expression"),

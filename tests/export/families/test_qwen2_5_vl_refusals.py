@@ -265,6 +265,24 @@ def test_no_processor(checkpoint: Path) -> None:
     refuse(checkpoint, "preprocessor_config.json: missing")
 
 
+def test_code_of_jina_embeddings_v4_is_what_the_family_computes(checkpoint: Path) -> None:
+    expected = make_plan(quick(checkpoint, checkpoint.parent / "pack"))
+    code = "modeling_jina_embeddings_v4.JinaEmbeddingsV4"
+    own = {"AutoConfig": f"{code}Config", "AutoModel": f"{code}Model"}
+    edit_json(checkpoint / "config.json", auto_map=own)
+    for name in ("preprocessor_config.json", "tokenizer_config.json"):
+        edit_json(checkpoint / name, auto_map={"AutoProcessor": f"{code}Processor"})
+    module = {"idx": 0, "name": "transformer", "path": "", "type": "custom_st.Transformer", "kwargs": ["task"]}
+    (checkpoint / "modules.json").write_text(json.dumps([module]))
+    found = make_plan(quick(checkpoint, checkpoint.parent / "pack"))
+    assert found.texts == expected.texts
+    assert {task: plan.prompts for task, plan in found.tasks.items()} == {
+        task: plan.prompts for task, plan in expected.tasks.items()
+    }
+    edit_json(checkpoint / "config.json", auto_map={**own, "AutoModel": "modeling_other.Model"})
+    refuse(checkpoint, "AutoModel is 'modeling_other.Model', code of the checkpoint that is not run")
+
+
 def test_texts_need_no_processor(checkpoint: Path) -> None:
     (checkpoint / "preprocessor_config.json").unlink()
     assert make_plan(quick(checkpoint, checkpoint.parent / "pack", modality="text")).model.vision is None

@@ -58,6 +58,7 @@ KNOWN: dict[str, dict[str, Any]] = {
     },
     "Qwen2.5-VL of transformers 5": {
         "backend": "tokenizers", "is_local": False, "local_files_only": False, "processor_class": "Qwen2_5_VLProcessor",
+        "auto_map": {"AutoProcessor": "modeling_jina_embeddings_v4.JinaEmbeddingsV4Processor"},
         "extra_special_tokens": ["<|im_start|>"], "image_token": "<|image_pad|>", "model_specific_special_tokens": {},
         "tokenizer_class": "Qwen2Tokenizer",
     },
