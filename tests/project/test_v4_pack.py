@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from embedpack import Embedder, Embeddings, InputError, MultiEmbeddings, maxsim, pdf_pages, similarity
+from embedpack.server.served_packs import ServedPacks
+from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.vectors.codebook import LOW_BIT
+from tests.helpers.asgi import post
+from tests.helpers.server import Running, start_app
 
 LIMIT = 20_000
 
@@ -175,3 +180,43 @@ def test_empty_texts_of_several_tasks(v4: Path) -> None:
     np.testing.assert_allclose(zero[[0, 2]], expected, atol=1e-6)
     assert not zero[[1, 3]].any()
     assert model.encode_multi(texts, task=tasks, on_empty="zero").counts.tolist()[1::2] == [1, 1]
+
+
+@pytest.fixture(scope="module")
+def served(v4: Path) -> Iterator[Running]:
+    settings = ServeSettings(packs=(PackSettings(name="v4", folder=v4),), threads=1)
+    packs = ServedPacks.open(settings)
+    running = start_app(settings, packs, packs.load, None)
+    yield running
+    running.engine.stop()
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64", "int8", "ubinary"])
+@pytest.mark.parametrize("multi", [False, True])
+@pytest.mark.parametrize("task", ["retrieval", "code"])
+def test_vectors_over_http_are_those_of_embedder(
+    served: Running, v4: Path, files: Path, task: str, multi: bool, encoding: str
+) -> None:
+    image = (files / "first.png").read_bytes()
+    in_base64 = base64.b64encode(image).decode()
+    inputs = ["a cat sleeps", {"image": in_base64}, {"text": "where"}, f"data:image/png;base64,{in_base64}"]
+    fields = {"model": "v4", "task": f"{task}.query", "embedding_type": encoding, "return_multivector": multi}
+    answer = post(served.app, {**fields, "input": inputs})
+    assert answer.status == 200, answer.body
+    key = "embeddings" if multi else "embedding"
+    assert {item["object"] for item in answer.json["data"]} == {key}
+    precision = {"int8": "int8", "ubinary": "binary"}.get(encoding, "float32")
+    embedder = Embedder(v4, task=task, threads=1)
+    encode = embedder.encode_multi if multi else embedder.encode
+    expected = encode(["a cat sleeps", image, "where", image], prompt_name="query", precision=precision)
+    for item, vectors in zip(answer.json["data"], expected, strict=True):
+        rows = item[key] if multi else [item[key]]
+        if encoding == "base64":
+            rows = [np.frombuffer(base64.b64decode(row), "<f4") for row in rows]
+        assert np.array_equal(np.array(rows, vectors.codes.dtype), vectors.codes)
+
+
+def test_multi_vectors_are_not_truncated_over_http(served: Running) -> None:
+    fields = {"model": "v4", "task": "code.query", "input": "a cat", "return_multivector": True}
+    assert post(served.app, {**fields, "dimensions": 16}).json["errors"][0]["field"] == "dimensions"
+    assert post(served.app, {**fields, "task": "retrieval.query"}).status == 200

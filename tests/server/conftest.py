@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.types import ASGIApp
 
 from embedpack import Embedder
 from embedpack.engine.encoder import Batch, Computed, Encoder
 from embedpack.inputs.processor import Processor
 from embedpack.server.api_keys import ApiKeys
-from embedpack.server.app import Service, make_app
 from embedpack.server.engine_thread import EngineThread
-from embedpack.server.metrics import Metrics
 from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
+from tests.helpers.server import Running, start_app
 from tests.helpers.tiny_pack import TINY_PACK
 
 WEIGHTS = "fp32"
@@ -55,19 +53,6 @@ class GatedEncoder:
         return self.inner.compute(recorded(), output, adapter)
 
 
-@dataclass(frozen=True)
-class Running:
-    """An application and its parts."""
-
-    app: ASGIApp
-    service: Service
-    failed: threading.Event
-
-    @property
-    def engine(self) -> EngineThread:
-        return self.service.engine
-
-
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
     """The tiny pack; one thread, as the server of the tests."""
@@ -86,7 +71,7 @@ def start() -> Iterator[Callable[..., Running]]:
         settings = replace(ServeSettings(packs=(pack,), threads=1), **options)
         served = packs or ServedPacks.open(settings)
         load = served.load if encoder is None else lambda: {("tiny", VARIANT): encoder}
-        running = _running(settings, served, load, None if api_keys is None else ApiKeys(api_keys))
+        running = start_app(settings, served, load, None if api_keys is None else ApiKeys(api_keys))
         engines.append(running.engine)
         return running
 
@@ -101,15 +86,6 @@ def shared() -> Iterator[Running]:
     pack = PackSettings(name="tiny", folder=TINY_PACK, weights=WEIGHTS)
     settings = ServeSettings(packs=(pack,), threads=1)
     packs = ServedPacks.open(settings)
-    running = _running(settings, packs, packs.load, None)
+    running = start_app(settings, packs, packs.load, None)
     yield running
     running.engine.stop()
-
-
-def _running(settings: ServeSettings, packs: ServedPacks, load: Callable[[], Any], keys: ApiKeys | None) -> Running:
-    metrics, failed = Metrics(), threading.Event()
-    engine = EngineThread(load, settings.queue, metrics, failed.set)
-    engine.start()
-    engine.wait_until_loaded()
-    service = Service(settings, packs, engine, metrics)
-    return Running(make_app(service, keys), service, failed)

@@ -13,7 +13,8 @@ import pytest
 
 from embedpack import Embedder
 from tests.helpers.asgi import Answer, call, post
-from tests.server.conftest import GatedEncoder, Running
+from tests.helpers.server import Running
+from tests.server.conftest import GatedEncoder
 
 TEXTS = [
     "a cat sleeps on the roof", "x", "where is the router", "def double(x): return 2 * x",

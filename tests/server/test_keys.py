@@ -11,7 +11,7 @@ from embedpack.errors import InputError
 from embedpack.server.api_keys import ApiKeys
 from embedpack.server.request_errors import RequestError
 from tests.helpers.asgi import get, post
-from tests.server.conftest import Running
+from tests.helpers.server import Running
 
 VALID = {"model": "tiny", "input": ["a cat"]}
 

@@ -22,7 +22,7 @@ import pytest
 
 from embedpack import Embedder
 from embedpack.cli.main import main
-from embedpack.server.run import listen
+from embedpack.server.run import listen, warn_if_open
 from tests.helpers.asgi import Answer
 from tests.helpers.tiny_pack import TINY_PACK
 
@@ -109,6 +109,14 @@ def test_answers_are_sent_at_once() -> None:
     """Without TCP_NODELAY, which asyncio sets on sockets of this protocol, an answer in two parts takes 40 ms more."""
     with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True), ("::", True)])
+def test_a_server_that_everybody_reaches_is_a_warning(
+    host: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_if_open(host)
+    assert ("--api-keys" in caplog.text) is warned
 
 
 def test_slow_sockets_keep_nobody_waiting(server: Server) -> None:

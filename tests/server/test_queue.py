@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,17 @@ from hypothesis import strategies as st
 from embedpack import Embedder
 from embedpack.errors import PackError
 from embedpack.inputs.items import Text
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING
 from embedpack.server.jobs import Job, JobResult, Outcome, Work
 from embedpack.server.schedule import Schedule, rows_of_turn
 from embedpack.server.served_packs import ForwardKey
 from tests.helpers.asgi import Answer, call, get, post
-from tests.server.conftest import GatedEncoder, Running
+from tests.helpers.server import Running
+from tests.server.conftest import GatedEncoder
 
 VALID = json.dumps({"model": "tiny", "input": ["a cat"]}).encode()
-KEY = ForwardKey("tiny", "default-fp32", None, images=False)
+STAGES = ("parse", "wait", "tokenize", "compute", "encode")
+KEY = ForwardKey("tiny", "default-fp32", None, SENTENCE_EMBEDDING, images=False)
 
 
 def job(lengths: list[int], key: ForwardKey = KEY) -> Job:
@@ -48,7 +51,7 @@ def test_jobs_share_a_turn(lengths: list[list[int]], tokens: int) -> None:
 
 def test_keys_take_turns() -> None:
     schedule = Schedule()
-    other = ForwardKey("tiny", "default-fp32", "code", images=False)
+    other = replace(KEY, adapter="code")
     first, second, third = job([1]), job([1], other), job([1])
     for each in (first, second, third):
         schedule.add(each)
@@ -184,11 +187,44 @@ def test_a_dead_engine_turns_ready_red(start: Callable[..., Running], embedder: 
     assert (refused.status, refused.headers["retry-after"]) == (503, "5")
 
 
-def test_an_error_of_a_run_is_that_of_its_request(start: Callable[..., Running], embedder: Embedder) -> None:
+def test_an_error_of_a_run_is_that_of_its_request(
+    start: Callable[..., Running], embedder: Embedder, caplog: pytest.LogCaptureFixture
+) -> None:
     running = start(Failing(embedder._encoder, PackError("the graph fails")))
     answer = post(running.app, VALID)
     assert (answer.status, answer.json["detail"]["code"]) == (500, "INTERNAL_ERROR")
+    assert "the graph fails" in caplog.text
+    assert "the graph fails" not in answer.body.decode()
     assert get(running.app, "/ready").status == 200
+
+
+def test_a_bug_in_a_route_is_an_answer_without_its_message(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: object, **options: object) -> bytes:
+        raise ZeroDivisionError("a secret cat")
+
+    running = start()
+    monkeypatch.setattr("embedpack.server.app.encode_answer", fail)
+    answer = post(running.app, VALID)
+    assert (answer.status, answer.json["detail"]["code"]) == (500, "INTERNAL_ERROR")
+    assert "ZeroDivisionError at " in caplog.text
+    assert "secret" not in caplog.text + answer.body.decode()
+
+
+def test_metrics_have_queue_batches_stages_and_rejections(shared: Running) -> None:
+    assert post(shared.app, VALID).status == 200
+    assert post(shared.app, b"{").status == 422
+    text = get(shared.app, "/metrics").body.decode()
+    for line in (
+        "embedpack_queue_requests 0.0",
+        'embedpack_batch_tokens_bucket{le="16.0"} 1.0',
+        'embedpack_padding_share_bucket{le="0.01"} 1.0',
+        *(f'embedpack_stage_seconds_count{{stage="{stage}"}} 1.0' for stage in STAGES),
+        'embedpack_rejected_requests_total{reason="invalid"} 1.0',
+        'embedpack_requests_total{path="/v1/embeddings",status="200"} 1.0',
+    ):
+        assert f"\n{line}\n" in text
 
 
 def test_a_request_whose_run_fails_does_not_fail_the_others(start: Callable[..., Running], gated: GatedEncoder) -> None:
@@ -226,4 +262,4 @@ def test_vectors_of_a_job_are_in_the_order_of_its_items(embedder: Embedder) -> N
         made.add(row, np.full(4, row, np.float32))
     result = made.result()
     assert isinstance(result, JobResult)
-    assert result.vectors[:, 0].tolist() == [0, 1, 2]
+    assert [vector[0] for vector in result.vectors] == [0, 1, 2]

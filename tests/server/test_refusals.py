@@ -22,8 +22,8 @@ from embedpack.server.requests import EmbeddingsCall, check_call, decode_body, f
 from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import Limits, PackSettings, ServeSettings
 from tests.helpers.asgi import get, post
+from tests.helpers.server import Running
 from tests.helpers.tiny_pack import TINY_PACK
-from tests.server.conftest import Running
 
 IMAGE = ImageInput(
     patch_size=14, temporal_patch_size=2, merge_size=2, window_size=4, min_pixels=784, max_pixels=7840,

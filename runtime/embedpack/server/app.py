@@ -17,18 +17,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from embedpack.errors import CapacityError, EmbedpackError, InputError
+from embedpack.server.answers import encode_answer
 from embedpack.server.api_keys import ApiKeys
 from embedpack.server.body import read_body
 from embedpack.server.engine_thread import EngineThread
 from embedpack.server.jobs import Job, JobResult, Outcome, Work
 from embedpack.server.metrics import Metrics
 from embedpack.server.middleware import Around, RequestRecord
-from embedpack.server.request_errors import ErrorKind, Form, RequestError
+from embedpack.server.request_errors import ErrorKind, Form, RequestError, describe_bug
 from embedpack.server.requests import check_call, decode_body, form_of
 from embedpack.server.schemas import ModelsAnswer
 from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import ServeSettings
-from embedpack.server.vectors import encode_answer
 
 logger = logging.getLogger("embedpack.server")
 
@@ -63,6 +63,8 @@ class Service:
             return self._refusal(problem, form, record)
         except EmbedpackError as error:
             return self._refusal(_request_error(error), form, record)
+        except Exception as error:
+            return self._refusal(RequestError(ErrorKind.INTERNAL, describe_bug(error)), form, record)
 
     async def _embeddings(self, request: Request, body: bytes, form: Form, start: float) -> bytes:
         record: RequestRecord = request.state.record
@@ -73,11 +75,12 @@ class Service:
         task = served.task(call)
         vector_format = served.vector_format(call, task.task)
         limits = self.settings.limits
-        work = Work(served.key(call, task.task), call.items, task.prefix, call.truncate, limits.tokens)
+        tokens = min(limits.tokens, limits.vector_tokens) if call.multi else limits.tokens
+        work = Work(served.key(call, task.task), call.items, task.prefix, call.truncate, tokens)
         parsed = perf_counter()
         result = await self._compute(request, work)
         computed = perf_counter()
-        answer = encode_answer(fields.model, result.vectors, result.tokens, vector_format)
+        answer = encode_answer(fields.model, result, vector_format, multi=call.multi)
         record.tokens = result.tokens
         self.metrics.tokens.inc(result.tokens)
         self.metrics.observe_stages({"parse": parsed - start, **result.seconds, "encode": perf_counter() - computed})
@@ -115,7 +118,9 @@ class Service:
     def _refusal(self, problem: RequestError, form: Form, record: RequestRecord) -> Response:
         self.metrics.rejected.labels(problem.kind.name.lower()).inc()
         if problem.kind is ErrorKind.INTERNAL:
+            # A message for who runs the server: it has paths.
             logger.error("%s: %s", record.id, problem.message)
+            problem = RequestError(ErrorKind.INTERNAL, "the server failed; its log has the reason by the request's id")
         return Response(problem.body(form, record.id), problem.status(form), problem.headers, JSON)
 
     async def models(self, request: Request) -> Response:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -17,10 +16,9 @@ from embedpack.engine.encoder import Batch, Encoder
 from embedpack.errors import EmbedpackError
 from embedpack.host.memory import memory_errors
 from embedpack.inputs.batching import token_budget_batches
-from embedpack.pack.graph_io import SENTENCE_EMBEDDING
 from embedpack.server.jobs import Job, Outcome
 from embedpack.server.metrics import Metrics
-from embedpack.server.request_errors import ErrorKind, RequestError
+from embedpack.server.request_errors import ErrorKind, RequestError, describe_bug
 from embedpack.server.schedule import TURN_TOKENS, Row, Schedule, rows_of_turn
 from embedpack.vectors.arrays import Float32
 
@@ -104,9 +102,7 @@ class EngineThread:
         except BaseException as error:
             self.failure = error
             if not isinstance(error, EmbedpackError):
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                # Without the message: it could have a text of a request.
-                logger.error("the engine ended: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
+                logger.error("the engine ended: %s", describe_bug(error))
         finally:
             with self._changed:
                 self.ready = False
@@ -148,10 +144,10 @@ class EngineThread:
         return True
 
     def _compute(self, rows: Sequence[Row], *, interruptible: bool) -> None:
-        encoder = self._encoder(rows[0].job)
+        key, encoder = rows[0].job.work.key, self._encoder(rows[0].job)
         batches = self._batches(rows, encoder.token_budget, interruptible=interruptible)
         with memory_errors():
-            for batch, vectors in encoder.compute(batches, SENTENCE_EMBEDDING, rows[0].job.work.key.adapter):
+            for batch, vectors in encoder.compute(batches, key.output, key.adapter):
                 self._metrics.observe_batch(batch.tokens, sum(len(each.ids) for each in batch.inputs))
                 for row, vector in zip(batch.rows, vectors, strict=True):
                     self._add(rows[row], vector)

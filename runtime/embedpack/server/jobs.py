@@ -11,6 +11,7 @@ import numpy as np
 from embedpack.errors import EmbedpackError
 from embedpack.inputs.items import Item
 from embedpack.inputs.processor import ModelInput, Processor
+from embedpack.pack.graph_io import TOKEN_EMBEDDINGS
 from embedpack.server.request_errors import ErrorKind, RequestError
 from embedpack.server.served_packs import ForwardKey
 from embedpack.vectors.arrays import Float32
@@ -36,9 +37,12 @@ class Work:
 
 @dataclass(frozen=True)
 class JobResult:
-    """Unit vectors of a request, float32 [n, dimensions], the tokens that were read, and seconds by stage."""
+    """Result of a request: what the graph gives for each input, the tokens that were read, and seconds by stage.
 
-    vectors: Float32
+    An input has a unit vector, float32 [dimensions], or those of its tokens, float32 [tokens, dimensions].
+    """
+
+    vectors: list[Float32]
     tokens: int
     seconds: dict[str, float]
 
@@ -57,8 +61,7 @@ class Job:
         self.inputs: list[ModelInput] = []
         # Rows without a vector, longest first.
         self.waiting: list[int] = []
-        self._vectors: Float32 | None = None
-        self._missing = len(work.items)
+        self._vectors: dict[int, Float32] = {}
         self._times = [perf_counter()]
 
     @property
@@ -87,21 +90,20 @@ class Job:
         """Number of tokens of an input."""
         return len(self.inputs[row].ids)
 
-    def add(self, row: int, vector: Float32) -> bool:
-        """Store the vector of a row; True if it was the last."""
-        if self._vectors is None:
-            self._vectors = np.empty((len(self.inputs), *vector.shape), vector.dtype)
-        self._vectors[row] = vector
-        self._missing -= 1
-        return not self._missing
+    def add(self, row: int, values: Float32) -> bool:
+        """Store the output of the graph for a row; True if it was the last."""
+        if self.work.key.output == TOKEN_EMBEDDINGS:
+            values = values[: self.length(row)].copy()  # without padding
+        self._vectors[row] = values
+        return len(self._vectors) == len(self.inputs)
 
     def result(self) -> JobResult:
-        """Result of a job with all of its vectors."""
-        assert self._vectors is not None
+        """Result of a job whose rows are all computed."""
+        vectors = [self._vectors[row] for row in range(len(self.inputs))]
         submitted, started, tokenized = self._times
         seconds = {
             "wait": started - submitted,
             "tokenize": tokenized - started,
             "compute": perf_counter() - tokenized,
         }
-        return JobResult(self._vectors, sum(len(model_input.ids) for model_input in self.inputs), seconds)
+        return JobResult(vectors, sum(len(model_input.ids) for model_input in self.inputs), seconds)

@@ -6,6 +6,7 @@ Jina has three bodies: of a validation error (`errors`), of an authentication er
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
@@ -94,3 +95,9 @@ class RequestError(Exception):
 def invalid(field: str, message: str) -> RequestError:
     """RequestError of a field of the body."""
     return RequestError(ErrorKind.INVALID, f"{field}: {message}", field)
+
+
+def describe_bug(error: BaseException) -> str:
+    """Type and place of an unexpected error, without its message, which could have a text of a request."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {place.filename}:{place.lineno}"

@@ -23,13 +23,14 @@ JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True)
 class EmbeddingsCall:
-    """A checked call; the pack checks `task` and `dimensions`."""
+    """A checked call; the pack checks `task` and `dimensions`. `multi`: multi-vectors are asked for."""
 
     items: list[Item]
     task: str | None
     dimensions: int | None
     encoding: EncodingType
     truncate: bool
+    multi: bool
 
     @property
     def images(self) -> bool:
@@ -73,12 +74,16 @@ def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool) -> Embeddin
     images = sum(isinstance(item, Image) for item in items)
     if images > limits.images:
         raise invalid("input", f"{images} images; at most {limits.images} are taken, send several requests")
+    dimensions = _one_of(fields, "dimensions", "output_dimensionality", "output_dimension")
+    if fields.return_multivector and dimensions is not None:
+        raise invalid("dimensions", "multi-vectors are not truncated; leave it out, or return_multivector")
     return EmbeddingsCall(
         items=items,
         task=_one_of(fields, "task", "task_type"),
-        dimensions=_one_of(fields, "dimensions", "output_dimensionality", "output_dimension"),
+        dimensions=dimensions,
         encoding=_encoding(fields),
         truncate=bool(_one_of(fields, "truncate", "truncation")),
+        multi=bool(fields.return_multivector),
     )
 
 
@@ -109,7 +114,7 @@ def _encoding(fields: JinaBody) -> EncodingType:
 
 
 def _refuse_unsupported(fields: JinaBody) -> None:
-    for name in ("late_chunking", "return_multivector", "return_tokenized_input"):
+    for name in ("late_chunking", "return_tokenized_input"):
         if getattr(fields, name):
             raise invalid(name, "not supported by this server; leave it out")
     if fields.normalized is False:

@@ -49,8 +49,8 @@ def serve(settings: ServeSettings) -> int:
     keys = None if settings.api_keys is None else ApiKeys(settings.api_keys)
     with listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
-        if keys is None and not ipaddress.ip_address(host).is_loopback:
-            logger.warning("%s is reachable from other hosts, and everybody may call: pass --api-keys FILE", host)
+        if keys is None:
+            warn_if_open(host)
         metrics = Metrics()
         engine = EngineThread(packs.load, settings.queue, metrics, on_failure=lambda: _stop(server))
         app = make_app(Service(settings, packs, engine, metrics), keys)
@@ -90,6 +90,12 @@ def _config(app: object, settings: ServeSettings) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_graceful_shutdown=int(settings.deadline + settings.limits.body_seconds) + 1,
     )
+
+
+def warn_if_open(host: str) -> None:
+    """Log a warning about a server without keys if an address is not that of this host alone."""
+    if not ipaddress.ip_address(host).is_loopback:
+        logger.warning("%s is reachable from other hosts, and everybody may call: pass --api-keys FILE", host)
 
 
 def listen(host: str, port: int) -> socket.socket:

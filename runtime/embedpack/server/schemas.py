@@ -5,6 +5,7 @@ Jina's API ignores unknown fields and takes some fields by the names of other ve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -65,6 +66,14 @@ class Embedding(msgspec.Struct, kw_only=True):
     embedding: Any
 
 
+class MultiEmbedding(msgspec.Struct, kw_only=True):
+    """A multi-vector: the values of each of its vectors as in `Embedding`."""
+
+    object: str = "embeddings"
+    index: int
+    embeddings: list[Any]
+
+
 class Usage(msgspec.Struct, kw_only=True):
     """Tokens that the model read, prompts and special tokens included."""
 
@@ -78,7 +87,7 @@ class EmbeddingsAnswer(msgspec.Struct, kw_only=True):
     model: str
     object: str = "list"
     usage: Usage
-    data: list[Embedding]
+    data: Sequence[Embedding | MultiEmbedding]
 
 
 class Model(msgspec.Struct, kw_only=True):

@@ -14,9 +14,10 @@ from embedpack.errors import InputError, OptionError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import Pack, read_pack
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.manifest import Manifest
 from embedpack.server.request_errors import ErrorKind, RequestError, invalid
-from embedpack.server.requests import EmbeddingsCall
+from embedpack.server.requests import EmbeddingsCall, EncodingType
 from embedpack.server.schemas import Model
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.server.tasks import TaskPrompt, choose_task, task_names
@@ -28,12 +29,13 @@ from embedpack.vectors.codes import code_width
 class ForwardKey:
     """Everything that separates runs of graphs: requests of one key share batches.
 
-    `adapter` is a task of a switchable variant.
+    `adapter` is a task of a switchable variant; `output` is that of the graph.
     """
 
     model: str
     variant: str
     adapter: str | None
+    output: str
     images: bool
 
 
@@ -67,19 +69,27 @@ class ServedPack:
         """Key of the runs of a call."""
         variant = self.variants[task]
         adapter = task if self.manifest.variants[variant].task is None else None
-        return ForwardKey(self.name, variant, adapter, call.images)
+        output = TOKEN_EMBEDDINGS if call.multi else SENTENCE_EMBEDDING
+        return ForwardKey(self.name, variant, adapter, output, call.images)
 
     def vector_format(self, call: EmbeddingsCall, task: str) -> VectorFormat:
-        """Format of the vectors of a call; RequestError if the pack has no such dimensions."""
+        """Format of the vectors of a call; RequestError if the pack has no such dimensions, or no multi-vectors."""
+        if call.multi:
+            return self._multi_format(call.encoding, task)
         dimensions = self.manifest.dimensions if call.dimensions is None else call.dimensions
         if dimensions not in self.manifest.truncate_dims:
             raise invalid("dimensions", unknown("dimensions", dimensions, self.manifest.truncate_dims))
-        try:
-            code_width(PRECISIONS[call.encoding], dimensions)
-        except InputError as cause:
-            raise invalid("dimensions", str(cause)) from cause
+        _check_width(call.encoding, dimensions)
         scale = self.manifest.tasks[task].int8_scale
         return VectorFormat(call.encoding, dimensions, scale, self.codebooks[task].single)
+
+    def _multi_format(self, encoding: EncodingType, task: str) -> VectorFormat:
+        dimensions, codebook = self.manifest.multi_vector_dimensions, self.codebooks[task].token
+        scale = self.manifest.tasks[task].token_int8_scale
+        if dimensions is None or codebook is None or scale is None:
+            raise invalid("return_multivector", f"{self.name} has no multi-vectors; leave it out")
+        _check_width(encoding, dimensions)
+        return VectorFormat(encoding, dimensions, scale, codebook)
 
     def described(self) -> Model:
         """Entry of `/v1/models`."""
@@ -129,6 +139,13 @@ class ServedPacks:
                 compare_golden(served.pack, name, encoder)
                 encoders[served.name, name] = encoder
         return encoders
+
+
+def _check_width(encoding: EncodingType, dimensions: int) -> None:
+    try:
+        code_width(PRECISIONS[encoding], dimensions)
+    except InputError as cause:
+        raise invalid("dimensions", str(cause)) from cause
 
 
 def _open(settings: PackSettings) -> ServedPack:

@@ -18,6 +18,7 @@ class Limits:
         items: number of inputs.
         images: number of images among them; their patches are in memory at once.
         tokens: tokens of all inputs together.
+        vector_tokens: the same if each token has a vector in the answer.
     """
 
     body_bytes: int = 32_000_000
@@ -25,6 +26,7 @@ class Limits:
     items: int = 2048
     images: int = WINDOW_IMAGES
     tokens: int = 300_000
+    vector_tokens: int = 32_768
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Vectors of a call as JSON: truncated, in the format that was asked for."""
+"""Vectors of a call, truncated, in the format that was asked for."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from embedpack.server.requests import EncodingType
-from embedpack.server.schemas import Embedding, EmbeddingsAnswer, Usage
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Codes, Precision, check_unit, quantize, truncate
@@ -52,11 +50,3 @@ class VectorFormat:
             codes = codes.astype(np.int16) - BINARY_OFFSET
         rows: list[Any] = codes.tolist()
         return rows
-
-
-def encode_answer(model: str, vectors: Float32, tokens: int, form: VectorFormat) -> bytes:
-    """JSON of the answer to a call."""
-    data = [Embedding(index=index, embedding=row) for index, row in enumerate(form.rows(vectors))]
-    return msgspec.json.encode(
-        EmbeddingsAnswer(model=model, usage=Usage(total_tokens=tokens, prompt_tokens=tokens), data=data)
-    )
