@@ -44,16 +44,22 @@ def with_bert_settings(document: Json, config: Json, path: Path) -> Json:
     if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
         _check_other(normalizer, config, path)
         return document
-    changed = dict(normalizer)
+    wanted = {setting.field: config.get(setting.key, setting.default) for setting in SETTINGS}
+    changed = {**normalizer, **wanted}
     for setting in SETTINGS:
-        found = normalizer.get(setting.field, setting.default)
-        if setting.key not in config and found != setting.default:
+        found = _effective(normalizer, setting)
+        if setting.key not in config and found != _effective(changed, setting):
             raise CheckpointError(
                 f"{path}: {setting.key} is missing, for which BertTokenizer takes {shown(setting.default)}; "
                 f"tokenizer.json has {setting.field} {shown(found)}. Add {setting.key} with the right value"
             )
-        changed[setting.field] = config.get(setting.key, setting.default)
     return {**document, "normalizer": changed}
+
+
+def _effective(normalizer: Json, setting: _Setting) -> bool | None:
+    """Value of a field; accents are stripped with lower case unless the field decides."""
+    value: bool | None = normalizer.get(setting.field, setting.default)
+    return normalizer.get("lowercase", True) if value is None else value
 
 
 def lower_cased(document: Json) -> Json:

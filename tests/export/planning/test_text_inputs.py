@@ -185,6 +185,24 @@ def test_a_case_that_no_file_decides(checkpoint: Path) -> None:
         assert (ids(source, "CAT") == ids(source, "cat")) == lower
 
 
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("strip", [True, False])
+def test_accents_follow_the_case_unless_a_file_decides(checkpoint: Path, lower: bool, strip: bool) -> None:
+    content = json.loads((checkpoint / "tokenizer.json").read_text())
+    content["normalizer"].update(lowercase=lower, strip_accents=strip)
+    write(checkpoint / "tokenizer.json", content)
+    path = checkpoint / "tokenizer_config.json"
+    write(path, {"tokenizer_class": "BertTokenizer", "do_lower_case": lower})
+    if lower == strip:
+        assert read_model_source(checkpoint, adapters={}).max_tokens == 32
+    else:
+        refuse(
+            checkpoint,
+            f"{path}: strip_accents is missing, for which BertTokenizer takes None; tokenizer.json has strip_accents "
+            f"{strip}. Add strip_accents with the right value",
+        )
+
+
 # --- tokenizers of adapters
 
 
