@@ -47,8 +47,9 @@ def with_bert_settings(document: Json, config: Json, path: Path) -> Json:
     wanted = {setting.field: config.get(setting.key, setting.default) for setting in SETTINGS}
     changed = {**normalizer, **wanted}
     for setting in SETTINGS:
-        found = _effective(normalizer, setting)
-        if setting.key not in config and found != _effective(changed, setting):
+        found = normalizer.get(setting.field, setting.default)
+        decides = setting.key not in config and found != setting.default
+        if decides and found != _effective(changed, setting):
             raise CheckpointError(
                 f"{path}: {setting.key} is missing, for which BertTokenizer takes {shown(setting.default)}; "
                 f"tokenizer.json has {setting.field} {shown(found)}. Add {setting.key} with the right value"
@@ -57,7 +58,7 @@ def with_bert_settings(document: Json, config: Json, path: Path) -> Json:
 
 
 def _effective(normalizer: Json, setting: _Setting) -> bool | None:
-    """Value of a field; accents are stripped with lower case unless the field decides."""
+    """Value of a field; without one accents are stripped together with lower case."""
     value: bool | None = normalizer.get(setting.field, setting.default)
     return normalizer.get("lowercase", True) if value is None else value
 
