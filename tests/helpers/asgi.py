@@ -31,12 +31,16 @@ async def call(
     body: bytes | None = b"",
     headers: dict[str, str] | None = None,
     gone: asyncio.Event | None = None,
+    complete: bool = True,
 ) -> Answer:
-    """Call an application; `gone` is set when the client disconnects. Without a body, the client never sends one."""
+    """Call an application; `gone` is set when the client disconnects.
+
+    Without a body, the client never sends one; it never ends one that is not `complete`.
+    """
     pairs = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     scope = {"type": "http", "method": method, "path": path, "headers": pairs, "query_string": b"", "root_path": ""}
     sent: list[Message] = []
-    parts = [] if body is None else [{"type": "http.request", "body": body, "more_body": False}]
+    parts = [] if body is None else [{"type": "http.request", "body": body, "more_body": not complete}]
 
     async def receive() -> Message:
         if parts:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from embedpack.server.api_keys import ApiKeys
 from embedpack.server.app import Service, make_app
+from embedpack.server.body import Bodies
 from embedpack.server.engine_thread import EngineThread
 from embedpack.server.metrics import Metrics
 from embedpack.server.served_packs import ServedPacks
@@ -36,5 +37,5 @@ def start_app(settings: ServeSettings, packs: ServedPacks, load: Callable[[], An
     engine = EngineThread(load, settings.queue, metrics, failed.set)
     engine.start()
     engine.wait_until_loaded()
-    service = Service(settings, packs, engine, metrics)
+    service = Service(settings, packs, engine, metrics, Bodies(settings.limits))
     return Running(make_app(service, keys), service, failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -21,7 +22,7 @@ from embedpack.server.request_errors import RequestError
 from embedpack.server.requests import EmbeddingsCall, check_call, decode_body, form_of
 from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import Limits, PackSettings, ServeSettings
-from tests.helpers.asgi import get, post
+from tests.helpers.asgi import Answer, call, get, post
 from tests.helpers.server import Running
 from tests.helpers.tiny_pack import TINY_PACK
 
@@ -117,6 +118,29 @@ def test_a_body_that_comes_too_slowly_is_refused(start: Callable[..., Running]) 
     running = start(limits=Limits(body_seconds=0.01))
     answer = post(running.app, None)
     assert (answer.status, answer.json["detail"]["code"]) == (408, "REQUEST_TIMEOUT")
+
+
+def test_bodies_in_memory_are_limited_together(start: Callable[..., Running]) -> None:
+    """Clients that send almost all of a large body hold memory; after they are gone, others get on."""
+    running = start(limits=Limits(body_bytes=1000))
+    body = json.dumps(VALID | {"user": "a" * 900}).encode()
+
+    async def run() -> tuple[list[Answer], Answer, Answer]:
+        gone = asyncio.Event()
+        slow = [
+            asyncio.create_task(call(running.app, "POST", "/v1/embeddings", body, gone=gone, complete=False))
+            for _ in range(8)
+        ]
+        await asyncio.sleep(0)
+        refused = await call(running.app, "POST", "/v1/embeddings", body)
+        gone.set()
+        answers = list(await asyncio.gather(*slow))
+        return answers, refused, await call(running.app, "POST", "/v1/embeddings", body)
+
+    answers, refused, served = asyncio.run(run())
+    assert [answer.status for answer in answers] == [499] * 8
+    assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+    assert served.status == 200
 
 
 def test_too_many_tokens_are_refused(start: Callable[..., Running]) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -19,9 +17,9 @@ from starlette.types import ASGIApp
 from embedpack.errors import CapacityError, EmbedpackError, InputError
 from embedpack.server.answers import encode_answer
 from embedpack.server.api_keys import ApiKeys
-from embedpack.server.body import read_body
+from embedpack.server.body import Bodies
 from embedpack.server.engine_thread import EngineThread
-from embedpack.server.jobs import Job, JobResult, Outcome, Work
+from embedpack.server.jobs import Work
 from embedpack.server.metrics import Metrics
 from embedpack.server.middleware import Around, RequestRecord
 from embedpack.server.request_errors import ErrorKind, Form, RequestError, describe_bug
@@ -29,6 +27,7 @@ from embedpack.server.requests import check_call, decode_body, form_of
 from embedpack.server.schemas import ModelsAnswer
 from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import ServeSettings
+from embedpack.server.submission import computed_result
 
 logger = logging.getLogger("embedpack.server")
 
@@ -46,16 +45,17 @@ class Service:
     packs: ServedPacks
     engine: EngineThread
     metrics: Metrics
+    bodies: Bodies
 
     async def embeddings(self, request: Request) -> Response:
         """`POST /v1/embeddings`."""
         record: RequestRecord = request.state.record
         form: Form = "jina"
         try:
-            body = await read_body(request, self.settings.limits)
-            start = perf_counter()
-            form = form_of(body)
-            return Response(await self._embeddings(request, body, form, start), media_type=JSON)
+            async with self.bodies.read(request) as body:
+                start = perf_counter()
+                form = form_of(body)
+                return Response(await self._embeddings(request, body, form, start), media_type=JSON)
         except ClientDisconnect:
             self.metrics.rejected.labels("cancelled").inc()
             return Response(status_code=CLIENT_GONE)
@@ -78,42 +78,13 @@ class Service:
         tokens = min(limits.tokens, limits.vector_tokens) if call.multi else limits.tokens
         work = Work(served.key(call, task.task), call.items, task.prefix, call.truncate, tokens)
         parsed = perf_counter()
-        result = await self._compute(request, work)
+        result = await computed_result(self.engine, work, request, self.settings.deadline)
         computed = perf_counter()
         answer = encode_answer(fields.model, result, vector_format, multi=call.multi)
         record.tokens = result.tokens
         self.metrics.tokens.inc(result.tokens)
         self.metrics.observe_stages({"parse": parsed - start, **result.seconds, "encode": perf_counter() - computed})
         return answer
-
-    async def _compute(self, request: Request, work: Work) -> JobResult:
-        """Result of the engine; RequestError at the deadline, ClientDisconnect if the client is gone before."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
-
-        def deliver(outcome: Outcome) -> None:
-            loop.call_soon_threadsafe(_settle, future, outcome)
-
-        job = Job(work, deliver)
-        self.engine.submit(job)
-        gone = asyncio.ensure_future(_disconnected(request))
-        try:
-            awaited: set[asyncio.Future[Any]] = {future, gone}
-            await asyncio.wait(awaited, timeout=self.settings.deadline, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            if not future.done():
-                self.engine.cancel(job)
-        if future.done():
-            outcome = future.result()
-            if isinstance(outcome, JobResult):
-                return outcome
-            raise outcome
-        if gone.done():
-            raise ClientDisconnect
-        raise RequestError(
-            ErrorKind.DEADLINE, f"not computed within {self.settings.deadline:g} seconds; send fewer inputs"
-        )
 
     def _refusal(self, problem: RequestError, form: Form, record: RequestRecord) -> Response:
         self.metrics.rejected.labels(problem.kind.name.lower()).inc()
@@ -162,16 +133,6 @@ def make_app(service: Service, keys: ApiKeys | None) -> ASGIApp:
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: service.refuse})
     return Around(app, service.metrics, keys, access_log=service.settings.access_log)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _settle(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
-    if not future.done():
-        future.set_result(outcome)
 
 
 def _request_error(error: EmbedpackError) -> RequestError:
