@@ -88,7 +88,7 @@ def _refusal(torch: TorchReference, plan: ExportPlan) -> EmbedpackError | None:
     try:
         for task in plan.tasks:
             torch.single(task, [TRIAL_TEXT])
-    except (CheckpointError, CapacityError) as refusal:
+    except (CheckpointError, InputError, CapacityError) as refusal:
         return refusal
     finally:
         # Calibration needs the memory.
