@@ -24,6 +24,8 @@ from embedpack.server.settings import ServeSettings
 logger = logging.getLogger("embedpack.server")
 
 BACKLOG = 2048
+# Longer than the connection pools of clients keep a connection, so that they close it, not the server.
+KEEP_ALIVE_SECONDS = 75
 FAILED = 1
 
 
@@ -89,6 +91,7 @@ def _config(app: object, settings: ServeSettings) -> uvicorn.Config:
         http="h11",
         loop="asyncio",
         backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.deadline + settings.limits.body_seconds) + 1,
     )
 
