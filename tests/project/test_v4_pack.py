@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from embedpack import Embedder, Embeddings, InputError, MultiEmbeddings, maxsim, pdf_pages, similarity
+from embedpack.pack.manifest import AdapterMode
 from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.vectors.codebook import LOW_BIT
-from tests.helpers.asgi import post
+from tests.helpers.asgi import get, post
 from tests.helpers.server import Running, start_app
 
 LIMIT = 20_000
@@ -184,7 +185,11 @@ def test_empty_texts_of_several_tasks(v4: Path) -> None:
 
 @pytest.fixture(scope="module")
 def served(v4: Path) -> Iterator[Running]:
-    settings = ServeSettings(packs=(PackSettings(name="v4", folder=v4),), threads=1)
+    """The pack twice, once in each adapter mode."""
+    modes: tuple[AdapterMode, ...] = ("merged", "switchable")
+    settings = ServeSettings(
+        packs=tuple(PackSettings(name=mode, folder=v4, adapters=mode) for mode in modes), threads=1
+    )
     packs = ServedPacks.open(settings)
     running = start_app(settings, packs, packs.load, None)
     yield running
@@ -193,20 +198,20 @@ def served(v4: Path) -> Iterator[Running]:
 
 @pytest.mark.parametrize("encoding", ["float", "base64", "int8", "ubinary"])
 @pytest.mark.parametrize("multi", [False, True])
-@pytest.mark.parametrize("task", ["retrieval", "code"])
+@pytest.mark.parametrize(("mode", "task"), [("merged", "retrieval"), ("merged", "code"), ("switchable", "code")])
 def test_vectors_over_http_are_those_of_embedder(
-    served: Running, v4: Path, files: Path, task: str, multi: bool, encoding: str
+    served: Running, v4: Path, files: Path, mode: AdapterMode, task: str, multi: bool, encoding: str
 ) -> None:
     image = (files / "first.png").read_bytes()
     in_base64 = base64.b64encode(image).decode()
     inputs = ["a cat sleeps", {"image": in_base64}, {"text": "where"}, f"data:image/png;base64,{in_base64}"]
-    fields = {"model": "v4", "task": f"{task}.query", "embedding_type": encoding, "return_multivector": multi}
+    fields = {"model": mode, "task": f"{task}.query", "embedding_type": encoding, "return_multivector": multi}
     answer = post(served.app, {**fields, "input": inputs})
     assert answer.status == 200, answer.body
     key = "embeddings" if multi else "embedding"
     assert {item["object"] for item in answer.json["data"]} == {key}
     precision = {"int8": "int8", "ubinary": "binary"}.get(encoding, "float32")
-    embedder = Embedder(v4, task=task, threads=1)
+    embedder = Embedder(v4, task=task, adapters=mode, threads=1)
     encode = embedder.encode_multi if multi else embedder.encode
     expected = encode(["a cat sleeps", image, "where", image], prompt_name="query", precision=precision)
     for item, vectors in zip(answer.json["data"], expected, strict=True):
@@ -217,6 +222,13 @@ def test_vectors_over_http_are_those_of_embedder(
 
 
 def test_multi_vectors_are_not_truncated_over_http(served: Running) -> None:
-    fields = {"model": "v4", "task": "code.query", "input": "a cat", "return_multivector": True}
+    fields = {"model": "merged", "task": "code.query", "input": "a cat", "return_multivector": True}
     assert post(served.app, {**fields, "dimensions": 16}).json["errors"][0]["field"] == "dimensions"
     assert post(served.app, {**fields, "task": "retrieval.query"}).status == 200
+
+
+def test_models_are_listed_with_their_tasks(served: Running) -> None:
+    models = get(served.app, "/v1/models").json["data"]
+    assert [model["id"] for model in models] == ["merged", "switchable"]
+    assert {"retrieval.query", "code.passage"} <= set(models[0]["tasks"])
+    assert models[0]["input_modalities"] == ["text", "image"]

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedpack.cli.options import WEIGHTS, add_threads
+from embedpack.cli.options import ADAPTERS, WEIGHTS, add_threads
 from embedpack.cli.parser import whole_number
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--api-keys", type=Path, metavar="FILE", help="file of bearer keys, one a line; SIGHUP reads it again"
     )
     parser.add_argument("--weights", choices=WEIGHTS, help="weights format (default: int8 if the pack has it)")
+    parser.add_argument(
+        "--adapters", choices=ADAPTERS, help="adapter mode (default: merged if the pack has it, a graph for each task)"
+    )
     add_threads(parser)
     parser.add_argument(
         "--queue",
@@ -83,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     limits = Limits(body_bytes=options.max_body, items=options.max_items, tokens=options.max_tokens)
     return serve(
         ServeSettings(
-            packs=tuple(_pack(value, options.weights) for value in options.packs),
+            packs=tuple(_pack(value, options) for value in options.packs),
             host=options.host,
             port=options.port,
             api_keys=options.api_keys,
@@ -96,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     )
 
 
-def _pack(value: str, weights: str | None) -> PackSettings:
+def _pack(value: str, options: argparse.Namespace) -> PackSettings:
     """`name=folder`, or a folder, whose last part is the name; a folder with "=" in its path has to be named."""
     from embedpack.errors import OptionError
     from embedpack.server.settings import PackSettings
@@ -106,4 +109,4 @@ def _pack(value: str, weights: str | None) -> PackSettings:
     name = name if equals else path.resolve().name
     if not name or (equals and not folder):
         raise OptionError(f"{value!r} has no name or no folder; pass NAME=FOLDER")
-    return PackSettings(name=name, folder=path, weights=weights)
+    return PackSettings(name=name, folder=path, weights=options.weights, adapters=options.adapters)

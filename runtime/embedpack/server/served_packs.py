@@ -151,6 +151,6 @@ def _check_width(encoding: EncodingType, dimensions: int) -> None:
 def _open(settings: PackSettings) -> ServedPack:
     pack = read_pack(settings.folder)
     tasks = pack.manifest.tasks
-    variants = {task: choose_variant(pack, None, task, settings.weights, None) for task in tasks}
+    variants = {task: choose_variant(pack, None, task, settings.weights, settings.adapters) for task in tasks}
     codebooks = {task: open_codebooks(pack, task) for task in tasks}
     return ServedPack(settings.name, pack, variants, task_names(tasks), codebooks)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.inputs.batching import WINDOW_IMAGES
+from embedpack.pack.manifest import AdapterMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +32,15 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class PackSettings:
-    """A pack by its folder, the name that requests call it by, and its weights format; None: int8 if it has it."""
+    """A pack by its folder, and the name that requests call it by.
+
+    `weights` None: int8 if the pack has it; `adapters` None: merged if it has them, a graph for each task.
+    """
 
     name: str
     folder: Path
     weights: str | None = None
+    adapters: AdapterMode | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
