@@ -31,11 +31,17 @@ class Running:
         return self.service.engine
 
 
-def start_app(settings: ServeSettings, packs: ServedPacks, load: Callable[[], Any], keys: ApiKeys | None) -> Running:
-    """Start an application whose engine has loaded; `load` gives its encoders. Its engine has to be stopped."""
+def start_app(
+    settings: ServeSettings, packs: ServedPacks, load: Callable[[], Any], keys: ApiKeys | None, *, wait: bool = True
+) -> Running:
+    """Start an application, and `wait` until its engine has loaded; `load` gives its encoders.
+
+    Its engine has to be stopped.
+    """
     metrics, failed = Metrics(), threading.Event()
     engine = EngineThread(load, settings.queue, metrics, failed.set)
     engine.start()
-    engine.wait_until_loaded()
+    if wait:
+        engine.wait_until_loaded()
     service = Service(settings, packs, engine, metrics, Bodies(settings.limits))
     return Running(make_app(service, keys), service, failed)
