@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -72,14 +73,7 @@ def test_files_have_the_prompt_of_documents(
 
 def with_prompts(folder: Path, prompts: dict[str, str], default: str | None) -> Path:
     """The tiny pack with other prompts."""
-    folder.mkdir()
-    for path in TINY_PACK.rglob("*"):
-        if path.is_dir():
-            (folder / path.relative_to(TINY_PACK)).mkdir(exist_ok=True)
-        elif path.name != "pack.json":
-            target = folder / path.relative_to(TINY_PACK)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.hardlink_to(path)
+    shutil.copytree(TINY_PACK, folder)
     content = json.loads((TINY_PACK / "pack.json").read_text())
     content["tasks"]["default"] |= {"prompts": prompts, "default_prompt_name": default}
     (folder / "pack.json").write_text(json.dumps(content))
