@@ -1,1 +1,1 @@
-"""embedpack_export: checkpoints and adapters to packs. The story of an export is `pipeline.export`."""
+"""embedpack_export: checkpoints and adapters to packs. The steps of an export are in `pipeline.export`."""

@@ -134,8 +134,8 @@ def _write_group(
     """Write the graphs of a group with its tasks, variants, adapters and golden vectors.
 
     Returns the codes of each task: `codes`, which were fitted for another group, so that vectors of both can be
-    compared, or else new ones. Tasks of a switchable graph share the scales of int8 codes; centers travel with the
-    adapters. A rotation would also have to travel with the adapter, and is not worth its size.
+    compared, or else new ones. Tasks of a switchable graph share the scales of int8 codes; centers are stored with
+    the adapters. A rotation would have to be stored there too, and is not worth its size.
     """
     writers = _writers(plan, plan.model.text, group, pack)
     written = {name: [run.written[name] for run in group.runs.values()] for name in writers}

@@ -33,7 +33,7 @@ def many_texts(folder: Path, count: int = 24) -> Path:
     return path
 
 
-def judged_by_torch(plan: ExportPlan) -> ChosenReference:
+def checked_by_torch(plan: ExportPlan) -> ChosenReference:
     """Torch as the reference of a pack that another export has written."""
     return ChosenReference(TorchReference(plan), RecordedReference(plan, {}), ())
 

@@ -127,7 +127,7 @@ def test_positions_of_patches_are_those_of_transformers(rows: int, columns: int)
 
 
 @pytest.fixture(scope="module")
-def judge() -> Any:
+def reference() -> Any:
     text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
     vision = {"depth": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 8, "out_hidden_size": 16}
     config = Qwen2_5_VLConfig(text_config={**text, "intermediate_size": 8, "vocab_size": 9}, vision_config=vision)
@@ -138,11 +138,13 @@ def judge() -> Any:
 @pytest.mark.parametrize(("rows", "columns"), GRIDS)
 @pytest.mark.parametrize(("before", "after"), [(4, 7), (1, 1), (5, 12)])
 def test_positions_of_tokens_are_those_of_transformers(
-    judge: Any, rows: int, columns: int, before: int, after: int
+    reference: Any, rows: int, columns: int, before: int, after: int
 ) -> None:
     kinds = torch.tensor([[*[0] * before, *[1] * (rows * columns), *[0] * after]])
     grid = torch.tensor([[1, 2 * rows, 2 * columns]])
-    expected, _ = judge.get_rope_index(kinds, kinds.int(), image_grid_thw=grid, attention_mask=torch.ones_like(kinds))
+    expected, _ = reference.get_rope_index(
+        kinds, kinds.int(), image_grid_thw=grid, attention_mask=torch.ones_like(kinds)
+    )
     np.testing.assert_array_equal(token_positions(before, (rows, columns), after), expected[:, 0].numpy())
 
 

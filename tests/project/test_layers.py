@@ -1,4 +1,4 @@
-"""Packages stand on floors: each imports only packages of lower floors."""
+"""Packages stand on layers: each imports only packages of lower layers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# From the lowest floor up; packages of one floor do not import each other.
-FLOORS = {
+# From the lowest layer up; packages of one layer do not import each other.
+LAYERS = {
     "runtime/embedpack": [
         {"errors"},
         {"extras", "progress", "storage", "host"},
@@ -40,15 +40,15 @@ FLOORS = {
 }
 
 
-@pytest.mark.parametrize("folder", FLOORS)
+@pytest.mark.parametrize("folder", LAYERS)
 def test_each_package_imports_only_lower_floors(folder: str) -> None:
     root = ROOT / folder
-    floor = {name: number for number, names in enumerate(FLOORS[folder]) for name in names}
+    layer = {name: number for number, names in enumerate(LAYERS[folder]) for name in names}
     wrong = []
     for path in sorted(root.rglob("*.py")):
         package = path.relative_to(root).with_suffix("").parts[0]
         for imported, line in imports(path, root.name):
-            if imported != package and floor[imported] >= floor[package]:
+            if imported != package and layer[imported] >= layer[package]:
                 wrong.append(f"{path.relative_to(ROOT)}:{line}: {package} imports {imported}")
     assert wrong == []
 

@@ -70,7 +70,7 @@ class WrittenGraph:
 
 @dataclass(frozen=True)
 class VariantKind:
-    """Kind of a variant."""
+    """Task, weights format and adapter files that distinguish a variant."""
 
     task: str | None  # task of a merged variant; None: switchable
     weights: WeightsFormat

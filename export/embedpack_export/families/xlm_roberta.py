@@ -32,8 +32,8 @@ class XlmRobertaConfig(msgspec.Struct, frozen=True):
     matryoshka_dims: tuple[int, ...] = ()
 
 
-def begins_no_positions(value: Any) -> str | None:
-    """Problem of a `pad_token_id`."""
+def pad_token_id_problem(value: Any) -> str | None:
+    """Reason to refuse a `pad_token_id`."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return None
     return "supported: 0 or more, as positions begin after it; take the value that the model was trained with, often 1"
@@ -45,7 +45,7 @@ KEYS = KeyTable(
         **ENCODERS,
         **sizes("type_vocab_size"),
         "layer_norm_eps": Followed("epsilon of the layer norms"),
-        "pad_token_id": Checked("0 or more: positions begin after it", begins_no_positions),
+        "pad_token_id": Checked("0 or more: positions begin after it", pad_token_id_problem),
     },
 )
 

@@ -24,14 +24,14 @@ TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """A task."""
+    """Adapter and prompts of a task."""
 
     adapter: PeftAdapter | None  # adapter; None: the backbone alone
     prompts: Mapping[str, str]  # text prefixes by prompt name
     default_prompt_name: str | None  # prompt of inputs without a prompt name; None: no prefix
 
     def prompt(self, wanted: str | None) -> str:
-        """Text prefix of the prompt `wanted`, or of another one: see `embedpack.pack.prompts.prompt_name`."""
+        """Text prefix of a prompt; `embedpack.pack.prompts.prompt_name` has the rules for the name `wanted`."""
         return self.prompts.get(prompt_name(self, self.default_prompt_name, wanted), "")
 
 

@@ -23,7 +23,7 @@ logger = logging.getLogger("embedpack")
 # float32, and 30 % for loading and activations.
 BYTES_PER_PARAMETER = 4 * 1.3
 # Short, and has a token in every vocabulary.
-TRIAL_TEXT = "a"
+PROBE_TEXT = "a"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _refusal(torch: TorchReference, plan: ExportPlan) -> EmbedpackError | None:
     """Reason of transformers or PEFT against the files, from one text of each task."""
     try:
         for task in plan.tasks:
-            torch.single(task, [TRIAL_TEXT])
+            torch.single(task, [PROBE_TEXT])
     except (CheckpointError, InputError, CapacityError) as refusal:
         return refusal
     finally:

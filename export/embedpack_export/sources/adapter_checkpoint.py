@@ -19,7 +19,7 @@ logger = logging.getLogger("embedpack")
 
 @dataclass(frozen=True)
 class BaseAndAdapters:
-    """Folders of a model."""
+    """Folders of a backbone and of its adapters."""
 
     base: Path  # folder of the backbone
     adapters: Mapping[str, Path]  # folder of the adapter of each task

@@ -32,7 +32,7 @@ OUTPUTS = "return_dict output_hidden_states output_attentions torchscript chunk_
 
 
 def own_code(value: Any) -> str | None:
-    """Problem of an `auto_map`, which names classes in files of the checkpoint."""
+    """Reason to refuse an `auto_map`, which names classes in files of the checkpoint."""
     entries = value if isinstance(value, dict) else {"AutoModel": value}
     used = {name: entries[name] for name in CODE_OF_MODELS if entries.get(name)}
     if not used:
@@ -44,14 +44,14 @@ def own_code(value: Any) -> str | None:
 
 
 def all_full_attention(value: Any) -> str | None:
-    """Problem of `layer_types`."""
+    """Reason to refuse `layer_types`."""
     if value is None or (isinstance(value, list) and set(value) <= {"full_attention"}):
         return None
     return f"supported: full_attention in every layer; {ANOTHER_CHECKPOINT}"
 
 
 def no_rope_scaling(value: Any) -> str | None:
-    """Problem of `rope_scaling` or `rope_parameters`."""
+    """Reason to refuse `rope_scaling` or `rope_parameters`."""
     if value is None or is_default_rope(value):
         return None
     return f"supported: null or a rope_type of default; {ANOTHER_CHECKPOINT}"

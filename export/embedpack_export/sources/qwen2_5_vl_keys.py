@@ -26,14 +26,14 @@ IMAGE_VALUES = "image_mean image_std patch_size temporal_patch_size merge_size m
 
 
 def own_code_of_jina(value: Any) -> str | None:
-    """Problem of an `auto_map`; the classes of jina-embeddings-v4 are what this family computes."""
+    """Reason to refuse an `auto_map`; the classes of jina-embeddings-v4 are what this family computes."""
     if not isinstance(value, dict):
         return own_code(value)
     return own_code({name: code for name, code in value.items() if ".JinaEmbeddingsV4" not in str(code)})
 
 
 def scaling_of_three_axes(value: Any) -> str | None:
-    """Problem of a `rope_scaling` of positions along three axes."""
+    """Reason to refuse a `rope_scaling` of positions along three axes."""
     if not isinstance(value, dict) or "mrope_section" not in value:
         return "mrope_section is missing; is it a checkpoint of Qwen2.5-VL?"
     others = {key: found for key, found in value.items() if key != "mrope_section"}
@@ -42,7 +42,7 @@ def scaling_of_three_axes(value: Any) -> str | None:
 
 
 def near_255th(value: Any) -> str | None:
-    """Problem of a `rescale_factor`."""
+    """Reason to refuse a `rescale_factor`."""
     plain = isinstance(value, float) and abs(value * 255 - 1) < 1e-6
     return None if plain or value is None else f"supported: 1/255; {ANOTHER_CHECKPOINT}"
 

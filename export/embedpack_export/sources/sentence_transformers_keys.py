@@ -48,7 +48,7 @@ SETTINGS = KeyTable(
 
 
 def text_alone(value: Any) -> str | None:
-    """Problem of a `modality_config`."""
+    """Reason to refuse a `modality_config`."""
     if isinstance(value, dict) and "message" in value:
         return (
             "texts of this model go through its chat template, with text after them that a pack cannot hold; "

@@ -10,7 +10,7 @@ from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEf
 
 
 def own_tokenizer(value: Any) -> str | None:
-    """Problem of an `auto_map`: a tokenizer in a file of the checkpoint; processors of images have other files."""
+    """Reason to refuse an `auto_map`: a tokenizer in a file of the checkpoint; image processors have others."""
     entries = value if isinstance(value, dict) else {"AutoTokenizer": value}
     return own_code({name: code for name, code in entries.items() if name == "AutoTokenizer"})
 

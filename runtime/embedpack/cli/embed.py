@@ -14,7 +14,7 @@ from embedpack.cli.options import (
     add_variant,
     add_vectors,
     open_embedder,
-    text_options,
+    text_file_options,
 )
 from embedpack.cli.parser import whole_number
 
@@ -149,7 +149,7 @@ def _read(options: argparse.Namespace, skipped: Skipped) -> list[InputPart]:
     for source in options.files:
         if any(map(str.isspace, source)) and not os.path.lexists(source):
             raise InputError(f"{source}: no such file; for a text: echo TEXT | embedpack embed {options.pack} -")
-    texts = replace(text_options(options), allow_blank=options.on_empty != "error", on_error=skipped.add)
+    texts = replace(text_file_options(options), allow_blank=options.on_empty != "error", on_error=skipped.add)
     return read_parts(options.files, texts)
 
 

@@ -62,7 +62,7 @@ class _Window:
     inputs: list[Input]
 
     def between(self, start: int, stop: int | None = None) -> _Window:
-        """Some of the inputs."""
+        """Inputs from `start` to `stop`."""
         return _Window(self.part, self.first + start, self.inputs[start:stop])
 
     def located(self, error: EmbedpackError) -> EmbedpackError:

@@ -17,7 +17,7 @@ MAX_THREADS = 1024
 
 if TYPE_CHECKING:
     from embedpack.embedder import Embedder
-    from embedpack.inputs.text_files import TextOptions
+    from embedpack.inputs.text_files import TextFileOptions
     from embedpack.pack.manifest import Manifest
 
 
@@ -131,8 +131,8 @@ def open_embedder(options: argparse.Namespace) -> Embedder:
     )
 
 
-def text_options(options: argparse.Namespace) -> TextOptions:
+def text_file_options(options: argparse.Namespace) -> TextFileOptions:
     """Options of `add_texts` for reading files of texts."""
-    from embedpack.inputs.text_files import TextOptions
+    from embedpack.inputs.text_files import TextFileOptions
 
-    return TextOptions(options.format, options.column, options.id_column)
+    return TextFileOptions(options.format, options.column, options.id_column)

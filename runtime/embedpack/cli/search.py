@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedpack.cli.options import add_pack, add_texts, add_variant, add_vectors, open_embedder, text_options
+from embedpack.cli.options import add_pack, add_texts, add_variant, add_vectors, open_embedder, text_file_options
 from embedpack.cli.output import add_json, check_output, write_json
 from embedpack.cli.parser import whole_number
 
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     check_output(options.json, [options.corpus, options.pack], overwrite=options.overwrite)
     _check_queries(options.queries)
     allow_blank = options.on_empty != "error"
-    corpus = read_texts(options.corpus, replace(text_options(options), allow_blank=allow_blank))
+    corpus = read_texts(options.corpus, replace(text_file_options(options), allow_blank=allow_blank))
     model = open_embedder(options)
     sides = _encode(model, corpus, options)
     found = search(sides.queries, sides.documents, options.top_k)

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         default=256,
         metavar="N",
-        help="most requests that wait or are computed; others are refused at once (default: %(default)s)",
+        help="maximum number of requests that wait or run; further ones get status 429 (default: %(default)s)",
     )
     parser.add_argument(
         "--deadline",

@@ -62,11 +62,12 @@ def compare_golden(pack: Pack, variant: str, encoder: Encoder) -> float:
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:
         raise PackError(f"{pack.folder / pack.manifest.golden}: {cause}") from cause
     tasks = chosen.adapter_files if chosen.task is None else {chosen.task: ""}
-    worst = float(np.max([_worst_loss(pack, golden, variant, task, encoder) for task in tasks]))
+    worst = float(np.max([_largest_distance(pack, golden, variant, task, encoder) for task in tasks]))
     if not worst <= TOLERANCE[chosen.weights]:
         raise PackError(
-            f"{pack.folder}: {variant} gives other vectors here than where it was made: 1 - cosine {worst:.1e}, "
-            f"at most {TOLERANCE[chosen.weights]:.0e} expected; do not use it on this machine, and report the CPU"
+            f"{pack.folder}: {variant} computes other vectors here than on the machine that exported it: 1 - cosine "
+            f"{worst:.1e}, at most {TOLERANCE[chosen.weights]:.0e} expected; "
+            "do not use it on this machine, and report the CPU"
         )
     return worst
 
@@ -76,7 +77,7 @@ def golden_key(variant: str, task: str) -> str:
     return f"{variant}:{task}"
 
 
-def _worst_loss(pack: Pack, golden: Golden, variant: str, task: str, encoder: Encoder) -> float:
+def _largest_distance(pack: Pack, golden: Golden, variant: str, task: str, encoder: Encoder) -> float:
     """Largest 1 - cosine of a variant to its recorded vectors for one task."""
     path = pack.folder / pack.manifest.golden
     switchable = pack.manifest.variants[variant].task is None
@@ -92,9 +93,9 @@ def _worst_loss(pack: Pack, golden: Golden, variant: str, task: str, encoder: En
         if expected.shape != vector.shape:
             raise PackError(f"{path}: a vector of {variant!r} has {expected.size} values, not {vector.size}")
         with np.errstate(invalid="ignore"):
-            loss = 1 - vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
-        # max() would drop NaN, the loss if a vector has no direction.
-        worst = float(np.maximum(worst, loss))
+            distance = 1 - vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
+        # max() would drop NaN, the distance if a vector has no direction.
+        worst = float(np.maximum(worst, distance))
     return worst
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from embedpack.errors import EmbedpackError, InputError, failed
 from embedpack.inputs.items import Input
 from embedpack.inputs.pdf import pdf_pages
-from embedpack.inputs.text_files import TextOptions, Texts, read_texts
+from embedpack.inputs.text_files import TextFileOptions, Texts, read_texts
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"})
 PDF_SUFFIX = ".pdf"
@@ -42,7 +42,7 @@ class InputPart:
         return self.ids[index] if self.texts is None else self.texts.location(index)
 
 
-def read_parts(sources: Sequence[str], options: TextOptions) -> list[InputPart]:
+def read_parts(sources: Sequence[str], options: TextFileOptions) -> list[InputPart]:
     """Collect the inputs of files. Texts are read at once; images and the pages of a PDF when they are taken.
 
     Images and PDFs are recognized by their endings. The id of an image is its path as given in `sources`, the id of the
@@ -62,7 +62,7 @@ def read_parts(sources: Sequence[str], options: TextOptions) -> list[InputPart]:
     return _distinct(parts)
 
 
-def _add(parts: list[InputPart], source: str, label: str, options: TextOptions) -> None:
+def _add(parts: list[InputPart], source: str, label: str, options: TextFileOptions) -> None:
     """Append the inputs of a file."""
     suffix = Path(source).suffix.lower()
     if suffix in IMAGE_SUFFIXES:

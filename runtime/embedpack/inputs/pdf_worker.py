@@ -41,7 +41,7 @@ def serve(requests: IO[str], answers: IO[bytes]) -> None:
     _limit_seconds(opening["seconds"])
     try:
         document = open_document(opening["path"])
-    except Exception as cause:
+    except Exception as cause:  # pypdfium2 raises many types, see below
         _answer(answers, error=_kind(cause), message=str(cause))
         return
     with closing(document):

@@ -27,7 +27,7 @@ def raise_error(error: EmbedpackError) -> NoReturn:
 
 
 @dataclass(frozen=True)
-class TextOptions:
+class TextFileOptions:
     """Options of reading files of texts.
 
     Attributes:
@@ -71,7 +71,7 @@ class Texts:
         return InputError(f"{self.location(error.number)}: the {error.kind} {error.problem}")
 
 
-def read_texts(source: str, options: TextOptions | None = None) -> Texts:
+def read_texts(source: str, options: TextFileOptions | None = None) -> Texts:
     """Read the texts of a file, "-" for standard input.
 
     Raises:
@@ -79,7 +79,7 @@ def read_texts(source: str, options: TextOptions | None = None) -> Texts:
             record has no text or one that cannot be embedded.
         CapacityError: the file does not fit the memory.
     """
-    options = TextOptions() if options is None else options
+    options = TextFileOptions() if options is None else options
     format = options.format or format_of(source)
     result = Texts(source, unit_of(format))
     blank = records = 0
@@ -117,7 +117,7 @@ def _fields(record: Record) -> Any:
     return record.fields
 
 
-def _id_and_text(record: Record, options: TextOptions) -> tuple[str, str]:
+def _id_and_text(record: Record, options: TextFileOptions) -> tuple[str, str]:
     """Id and text of a record; the InputError does not name the file."""
     fields = _fields(record)
     name = _id(fields, record.number, options)
@@ -136,7 +136,7 @@ def _id_and_text(record: Record, options: TextOptions) -> tuple[str, str]:
     return name, text
 
 
-def _id(fields: dict[str, Any], number: int, options: TextOptions) -> str:
+def _id(fields: dict[str, Any], number: int, options: TextFileOptions) -> str:
     names = [name for name in options.columns[1:] if fields.get(name) not in (None, "")]
     if not names:
         if options.id_column is not None:

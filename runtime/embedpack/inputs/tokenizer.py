@@ -12,7 +12,7 @@ from tokenizers import Encoding, Tokenizer
 
 from embedpack.errors import CapacityError, ItemError, PackError
 from embedpack.host.memory import check_memory
-from embedpack.inputs.prompted_text import PromptedText
+from embedpack.inputs.prompt_encoder import PromptEncoder
 from embedpack.inputs.tokenizer_check import check_tokenizer
 
 # Characters of a long text that are tokenized first, per token of the limit; GROWTH times as many if they are too few.
@@ -62,7 +62,7 @@ class TextTokenizer:
             self._tokenizer.enable_truncation(max_tokens, direction=self._direction)
         # "[SEP]" inside a user's text is text: it must not end the sequence or stand for a prompt.
         self._tokenizer.encode_special_tokens = True
-        self._last_encoder: tuple[str, PromptedText] | None = None
+        self._last_encoder: tuple[str, PromptEncoder] | None = None
 
     @property
     def largest_id(self) -> int:
@@ -93,19 +93,19 @@ class TextTokenizer:
             tokens += self._encode_group(encoder, [prompt + text for text in texts[group]], numbers[group])
         return tokens
 
-    def _encoder(self, prompt: str) -> PromptedText:
+    def _encoder(self, prompt: str) -> PromptEncoder:
         """Encoder of texts with a prompt; the last one is kept, as calls repeat their prompt."""
         last = self._last_encoder
         if last is None or last[0] != prompt:
             with _load_errors():
-                last = self._last_encoder = prompt, PromptedText(self._tokenizer, prompt)
+                last = self._last_encoder = prompt, PromptEncoder(self._tokenizer, prompt)
         return last[1]
 
     @property
     def _first_cut(self) -> int:
         return CHARACTERS_PER_TOKEN * self.max_tokens + MARGIN
 
-    def _encode_group(self, encoder: PromptedText, texts: Sequence[str], numbers: Sequence[int]) -> list[Tokens]:
+    def _encode_group(self, encoder: PromptEncoder, texts: Sequence[str], numbers: Sequence[int]) -> list[Tokens]:
         short = [text for text in texts if len(text) <= self._first_cut]
         try:
             with _no_panic():
@@ -118,7 +118,7 @@ class TextTokenizer:
             for text, number in zip(texts, numbers, strict=True)
         ]
 
-    def _encode_long(self, encoder: PromptedText, text: str, number: int) -> Encoding:
+    def _encode_long(self, encoder: PromptEncoder, text: str, number: int) -> Encoding:
         """Tokenize as much of a text as its first `max_tokens` tokens, and whether there are more, depend on.
 
         Tokenizers work from left to right on words (runs between spaces), so a cut changes at most the tokens of the
@@ -142,7 +142,7 @@ class TextTokenizer:
         return _encode(encoder, text, number)
 
 
-def _encode(encoder: PromptedText, text: str, number: int) -> Encoding:
+def _encode(encoder: PromptEncoder, text: str, number: int) -> Encoding:
     what = f"text {number}: tokenizing {len(text)} characters"
     check_memory(len(text) * BYTES_PER_CHARACTER, what, "split it, or free some memory")
     try:

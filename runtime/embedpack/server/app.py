@@ -21,7 +21,7 @@ from embedpack.server.body import Bodies
 from embedpack.server.engine_thread import EngineThread
 from embedpack.server.jobs import Work
 from embedpack.server.metrics import Metrics
-from embedpack.server.middleware import Around, RequestRecord
+from embedpack.server.middleware import RequestMiddleware, RequestRecord
 from embedpack.server.request_errors import ErrorKind, Form, RequestError, describe_bug
 from embedpack.server.requests import check_call, decode_body, form_of
 from embedpack.server.schemas import ModelsAnswer
@@ -63,7 +63,7 @@ class Service:
             return self._refusal(problem, form, record)
         except EmbedpackError as error:
             return self._refusal(_request_error(error), form, record)
-        except Exception as error:
+        except Exception as error:  # a bug must not end the server
             return self._refusal(RequestError(ErrorKind.INTERNAL, describe_bug(error)), form, record)
 
     async def _embeddings(self, request: Request, body: bytes, form: Form, start: float) -> bytes:
@@ -132,7 +132,7 @@ def make_app(service: Service, keys: ApiKeys | None) -> ASGIApp:
         Route("/metrics", service.metrics_text),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: service.refuse})
-    return Around(app, service.metrics, keys, access_log=service.settings.access_log)
+    return RequestMiddleware(app, service.metrics, keys, access_log=service.settings.access_log)
 
 
 def _request_error(error: EmbedpackError) -> RequestError:

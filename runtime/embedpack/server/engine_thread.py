@@ -1,7 +1,7 @@
 """The thread that loads the packs and runs their graphs for all requests.
 
-There is one for all packs, as they share the cores. It takes what waits whenever it is free: so requests are batched
-while others are computed, and one that is alone never waits for company.
+There is one for all packs, as they share the cores. Whenever it is free it takes all waiting requests: requests that
+arrive during a computation are batched, and a request that is alone starts at once.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class EngineThread:
         """Add a job; RequestError if the queue is full, or the thread does not run."""
         with self._changed:
             if not self.ready:
-                raise RequestError(ErrorKind.UNAVAILABLE, "the server loads its packs, or stops; try again")
+                raise RequestError(ErrorKind.UNAVAILABLE, "the server is loading its packs or shutting down; try again")
             if len(self._schedule) >= self._queue:
                 raise RequestError(ErrorKind.QUEUE_FULL, f"{self._queue} requests are waiting; try again")
             self._schedule.add(job)
@@ -119,7 +119,7 @@ class EngineThread:
             return None if self._stopping else self._schedule.next_turn()
 
     def _take_turn(self, jobs: Sequence[Job]) -> None:
-        ready = [job for job in jobs if self._prepared(job)]
+        ready = [job for job in jobs if self._tokenized(job)]
         if not ready:
             return
         alone = len(ready) == 1 and not self._others_wait()
@@ -132,12 +132,12 @@ class EngineThread:
             for job in ready if len(ready) > 1 else ():
                 self._take_turn([job])
 
-    def _prepared(self, job: Job) -> bool:
-        if job.cancelled or job.prepared:
+    def _tokenized(self, job: Job) -> bool:
+        if job.cancelled or job.tokenized:
             return not job.cancelled
         try:
             with memory_errors():
-                job.prepare(self._encoder(job).processor)
+                job.tokenize(self._encoder(job).processor)
         except (RequestError, EmbedpackError) as error:
             self._finish(job, error)
             return False

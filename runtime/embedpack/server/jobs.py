@@ -65,11 +65,11 @@ class Job:
         self._times = [perf_counter()]
 
     @property
-    def prepared(self) -> bool:
+    def tokenized(self) -> bool:
         """True if the inputs are tokenized."""
         return bool(self.inputs)
 
-    def prepare(self, processor: Processor) -> None:
+    def tokenize(self, processor: Processor) -> None:
         """Tokenize texts and read images, once; RequestError or EmbedpackError if one of them cannot be used."""
         self._times.append(perf_counter())
         inputs = processor.process(self.work.items, self.work.prefix)

@@ -33,8 +33,8 @@ class RequestRecord:
     status: int = 499
 
 
-class Around:
-    """ASGI application around another one; `scope["state"]["record"]` is the RequestRecord."""
+class RequestMiddleware:
+    """Records, ids, keys and logs of requests; `scope["state"]["record"]` is the RequestRecord."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, keys: ApiKeys | None, *, access_log: bool) -> None:
         self._app = app

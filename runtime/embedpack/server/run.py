@@ -81,7 +81,7 @@ def _stop(server: uvicorn.Server) -> None:
 
 def _config(app: object, settings: ServeSettings) -> uvicorn.Config:
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,  # type: ignore[arg-type]  # uvicorn's type of ASGI applications is narrower than Starlette's
         lifespan="off",
         log_config=None,
         access_log=False,

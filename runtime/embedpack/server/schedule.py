@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from embedpack.server.jobs import Job
 from embedpack.server.served_packs import ForwardKey
 
-# Tokens of a turn while several requests wait: some ten batches, so that texts of similar length find each other.
+# Tokens of a turn while several requests wait: some ten batches, so that texts of similar length can share a batch.
 TURN_TOKENS = 4096
 
 

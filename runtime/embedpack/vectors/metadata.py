@@ -31,7 +31,7 @@ class CodedVectors:
     ids: Ids
 
     def __repr__(self) -> str:
-        count = f"{len(self)} x {self.dimensions} {self.precision}"  # type: ignore[arg-type]
+        count = f"{len(self)} x {self.dimensions} {self.precision}"  # type: ignore[arg-type]  # subclasses have __len__
         ids = "" if self.ids is None else ", with ids"
         return f"{type(self).__name__}({count}, space={self.space!r}{ids})"
 

@@ -32,11 +32,11 @@ from embedpack_export.families import PROJECTOR
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import MAX_LOSS, ReferenceKind
-from embedpack_export.reference.choice import TRIAL_TEXT
+from embedpack_export.reference.choice import PROBE_TEXT
 from embedpack_export.reference.protocol import Input
 from embedpack_export.reference.torch_reference import TorchReference, library_errors
 from embedpack_export.sources.lora_config import LoraConfig
-from tests.helpers.accuracy_check import checked_export, judged_by_torch, many_texts
+from tests.helpers.accuracy_check import checked_by_torch, checked_export, many_texts
 from tests.helpers.exports import TEXTS, calibration_file, edit_json, exactly, quick, tree
 from tests.helpers.peft_oracle import save_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
@@ -76,7 +76,7 @@ def plan_of(home: Path, pack: Path, **changes: Any) -> ExportPlan:
 
 def checked_pack(home: Path, pack: Path, **changes: Any) -> CheckResult:
     plan = plan_of(home, pack, **changes)
-    return check_pack(pack, plan, judged_by_torch(plan), Budget())
+    return check_pack(pack, plan, checked_by_torch(plan), Budget())
 
 
 def failures_of(found: CheckResult) -> dict[str, str]:
@@ -256,7 +256,7 @@ def test_another_pooling_is_told(home: Path, tmp_path: Path) -> None:
 def test_an_adapter_that_was_left_out_is_told(home: Path, tmp_path: Path) -> None:
     export(checked_export(home / "toy", tmp_path / "base", {}, tasks=("code",), weights=("fp32",)))
     plan = make_plan(checked_export(home / "toy", tmp_path / "base", {"code": home / "code"}))
-    (text,) = check_pack(tmp_path / "base", plan, judged_by_torch(plan), Budget()).failures
+    (text,) = check_pack(tmp_path / "base", plan, checked_by_torch(plan), Budget()).failures
     assert "its vectors are those of the model without an adapter: the adapter was left out (" in text
 
 
@@ -308,9 +308,9 @@ def edit_projector(pack: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None
 def test_a_damaged_projector_fails_by_its_tokens(headed: Path, tmp_path: Path) -> None:
     pack = shutil.copytree(headed / "pack", tmp_path / "pack")
     plan = make_plan(checked_export(headed / "toy", pack, {"code": headed / "adapters"}))
-    assert check_pack(pack, plan, judged_by_torch(plan), Budget()).failures == []
+    assert check_pack(pack, plan, checked_by_torch(plan), Budget()).failures == []
     edit_projector(pack, lambda values: values[::-1])
-    (text,) = check_pack(pack, plan, judged_by_torch(plan), Budget()).failures
+    (text,) = check_pack(pack, plan, checked_by_torch(plan), Budget()).failures
     assert "it loses 0.00 points" in text
     assert re.search(r"; of multi-vectors -?0\.[0-8]", text)
 
@@ -321,7 +321,7 @@ def test_vectors_that_are_not_finite_are_damage(headed: Path, tmp_path: Path) ->
     edit_projector(pack, lambda values: values * np.float32(np.nan))
     message = r"code-fp32, task 'code': no vectors: .* computed a vector that is zero, not finite or not of length 1"
     with pytest.raises(AccuracyError, match=message):
-        check_pack(pack, plan, judged_by_torch(plan), Budget())
+        check_pack(pack, plan, checked_by_torch(plan), Budget())
 
 
 # --- an export that fails
@@ -468,7 +468,7 @@ class OutOfMemoryReference(TorchReference):
     def single(
         self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
     ) -> Float32:
-        if list(inputs) == [TRIAL_TEXT]:
+        if list(inputs) == [PROBE_TEXT]:
             return super().single(task, inputs, prompt, pooling)
         with library_errors(Path("toy")):
             raise RuntimeError("not enough memory:\n you tried to allocate 7 bytes")

@@ -42,7 +42,7 @@ class Exported:
     checkpoint: Path
     last: Path
     mean: Path
-    judge: Any
+    reference: Any
 
     def graph(self, pooling: str, weights: str) -> GraphSession:
         folder = self.last if pooling == "last" else self.mean
@@ -50,7 +50,7 @@ class Exported:
 
     def expected(self, rows: Sequence[npt.NDArray[np.int64]], pooling: str) -> npt.NDArray[np.float64]:
         feeds = pad(rows, 0)
-        return pooled(last_hidden_states(self.judge, **feeds), feeds["attention_mask"], pooling)
+        return pooled(last_hidden_states(self.reference, **feeds), feeds["attention_mask"], pooling)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -125,7 +125,7 @@ def test_values_of_config_reach_the_graph(tmp_path: Path, model_type: str, chang
 
 
 def test_a_checkpoint_that_transformers_saved(tmp_path: Path, decoder: Exported) -> None:
-    decoder.judge.save_pretrained(tmp_path / "saved")
+    decoder.reference.save_pretrained(tmp_path / "saved")
     (tmp_path / "saved" / "tokenizer.json").write_bytes((decoder.checkpoint / "tokenizer.json").read_bytes())
     export(quick(tmp_path / "saved", tmp_path / "pack", pooling="last", weights=("fp32",)))
     np.testing.assert_array_equal(encoded(tmp_path / "pack", TEXTS), encoded(decoder.last, TEXTS))

@@ -40,7 +40,7 @@ def refusal(pack: Path, variant: str = "default-fp32") -> str:
 def difference(pack: Path, variant: str, found: str) -> str:
     limit = TOLERANCE[read_pack(pack).manifest.variants[variant].weights]
     return (
-        f"PACK: {variant} gives other vectors here than where it was made: 1 - cosine {found}, "
+        f"PACK: {variant} computes other vectors here than on the machine that exported it: 1 - cosine {found}, "
         f"at most {limit:.0e} expected; do not use it on this machine, and report the CPU"
     )
 
@@ -68,12 +68,16 @@ def test_altered_vector(pack: Path, edit_golden: EditGolden, variant: str, case:
 
 def test_vector_of_another_text(pack: Path, edit_golden: EditGolden) -> None:
     edit_golden(lambda golden: golden["vectors"]["default-fp32"].reverse())
-    assert refusal(pack).startswith("PACK: default-fp32 gives other vectors here than where it was made: 1 - cosine ")
+    assert refusal(pack).startswith(
+        "PACK: default-fp32 computes other vectors here than on the machine that exported it: 1 - cosine "
+    )
 
 
 def test_altered_text(pack: Path, edit_golden: EditGolden) -> None:
     edit_golden(lambda golden: golden["cases"]["default"][0].update(text="Where is the cat?"))
-    assert refusal(pack).startswith("PACK: default-fp32 gives other vectors here than where it was made: 1 - cosine ")
+    assert refusal(pack).startswith(
+        "PACK: default-fp32 computes other vectors here than on the machine that exported it: 1 - cosine "
+    )
 
 
 def test_vector_without_a_direction(pack: Path, edit_golden: EditGolden) -> None:

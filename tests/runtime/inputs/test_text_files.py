@@ -19,7 +19,7 @@ from embedpack.cli.options import FORMATS
 from embedpack.errors import CapacityError, EmbedpackError, InputError
 from embedpack.inputs import file_content, text_formats
 from embedpack.inputs.files import read_parts
-from embedpack.inputs.text_files import TextOptions, read_texts
+from embedpack.inputs.text_files import TextFileOptions, read_texts
 
 RECORDS = [{"id": "a", "text": "one"}, {"id": "b", "text": "two,\tthree"}]
 # Texts that every format can hold; in plain lines a text has no line break.
@@ -68,7 +68,7 @@ def test_records_survive_every_format(texts: list[str]) -> None:
         for ending in (".json", ".jsonl", ".csv", ".tsv"):
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content(ending, records))))
             format = text_formats.format_of(f"x{ending}")
-            assert read_texts("-", TextOptions(format=format)).texts == texts
+            assert read_texts("-", TextFileOptions(format=format)).texts == texts
 
 
 def test_a_json_array_of_texts(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_an_unknown_ending_is_never_read_as_lines(name: str, tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"unknown ending .*; known: \.txt.*; for a text file of another name pass"):
         read_texts(path)
     if not name.endswith(".gz"):
-        assert read_texts(path, TextOptions(format="lines")).texts == ["looks like text"]
+        assert read_texts(path, TextFileOptions(format="lines")).texts == ["looks like text"]
 
 
 @pytest.mark.parametrize("signature", file_content.SIGNATURES)
@@ -106,7 +106,7 @@ def test_parquet(tmp_path: Path) -> None:
     texts = read_texts(path)
     assert (texts.ids, texts.texts, texts.unit) == (["7", "2"], ["one", "two"], "row")
     with pytest.raises(InputError, match=r"docs\.parquet: no column 'body' \(columns: _id, text, other\)"):
-        read_texts(path, TextOptions(column="body"))
+        read_texts(path, TextFileOptions(column="body"))
     with pytest.raises(InputError, match="cannot be read"):
         read_texts(write(tmp_path, "broken.parquet", b"PAR1 broken"))
 
@@ -169,20 +169,20 @@ def test_a_record_that_cannot_be_used_is_named_or_left_out(lines: list[str], mes
         read_texts(path)
     assert str(caught.value).startswith(f"{path}, {message}")
     errors: list[EmbedpackError] = []
-    assert read_texts(path, TextOptions(on_error=errors.append)).ids[-1] == "last"
+    assert read_texts(path, TextFileOptions(on_error=errors.append)).ids[-1] == "last"
     assert [str(error) for error in errors] == [str(caught.value)]
 
 
 def test_a_file_whose_records_are_all_left_out(tmp_path: Path) -> None:
     path = write(tmp_path, "d.jsonl", '{"text": 1}\n')
     with pytest.raises(InputError, match="no text in it; leave it out"):
-        read_texts(path, TextOptions(on_error=lambda error: None))
+        read_texts(path, TextFileOptions(on_error=lambda error: None))
 
 
 def test_a_named_id_column_must_be_there(tmp_path: Path) -> None:
     path = write(tmp_path, "d.jsonl", '{"id": "a", "key": "k", "text": "x"}\n{"id": "a", "text": "y"}\n')
     with pytest.raises(InputError, match="line 2: no id under 'key'; see --id-column"):
-        read_texts(path, TextOptions(id_column="key"))
+        read_texts(path, TextFileOptions(id_column="key"))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_ids_of_several_files_are_distinct(tmp_path: Path, monkeypatch: pytest.M
     write(tmp_path, "own.jsonl", '{"id": "d7", "text": "four"}\n')
 
     def ids(*sources: str) -> list[str]:
-        return [name for part in read_parts(sources, TextOptions()) for name in part.ids]
+        return [name for part in read_parts(sources, TextFileOptions()) for name in part.ids]
 
     assert ids("notes.txt", "own.jsonl") == ["1", "2", "d7"]
     assert ids("notes.txt", "more.jsonl") == ["notes.txt#1", "notes.txt#2", "more.jsonl#1"]

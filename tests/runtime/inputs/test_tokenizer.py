@@ -13,7 +13,7 @@ from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_toke
 
 from embedpack import CapacityError, Embedder, InputError, PackError
 from embedpack.inputs import tokenizer as tokenizer_module
-from embedpack.inputs.prompted_text import PromptedText
+from embedpack.inputs.prompt_encoder import PromptEncoder
 from embedpack.inputs.tokenizer import TextTokenizer
 
 PAD, UNK, CLS, SEP = range(4)
@@ -220,7 +220,7 @@ def test_only_the_first_characters_of_a_long_text_are_tokenized(
     lengths: list[int] = []
     encode = tokenizer_module._encode
 
-    def spy(encoder: PromptedText, text: str, number: int) -> Encoding:
+    def spy(encoder: PromptEncoder, text: str, number: int) -> Encoding:
         lengths.append(len(text))
         return encode(encoder, text, number)
 

@@ -69,7 +69,7 @@ def encode_set_multi(model: Embedder, task: str, evaluation_set: RetrievalSet) -
 
 @dataclass(frozen=True)
 class InputInfo:
-    """Tokens of an input."""
+    """Token count and kind of an input, for groups of results."""
 
     tokens: int  # number of tokens after truncation, prompt and special tokens included
     image: bool

@@ -113,7 +113,7 @@ class RetrievalScorer(_RankingScorer):
         return ReferenceScore(float(scores.ndcg.mean()), float(scores.recall.mean()))
 
     def reference_score(self, dimensions: int) -> float:
-        """NDCG@10 of the reference, truncated to some dimensions."""
+        """Score of the reference (nDCG@10) with vectors truncated to some dimensions."""
         return float(self._at(dimensions).scores.ndcg.mean())
 
     def score(self, setting: Setting, left: Embeddings, right: Embeddings) -> SetResult:

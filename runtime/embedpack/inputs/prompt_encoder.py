@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tokenizers import Encoding, Tokenizer
 
 
-class PromptedText:
+class PromptEncoder:
     """Encoder of `prompt + text` for one prompt."""
 
     def __init__(self, tokenizer: Tokenizer, prompt: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from embedpack.inputs.prompted_text import PromptedText
+from embedpack.inputs.prompt_encoder import PromptEncoder
 from embedpack.inputs.tokenizer import TextTokenizer
 
 SPECIALS = ("<s>", "</s>", "[Q]", "<|im_start|>")
@@ -58,10 +58,10 @@ def make(kind: str) -> Tokenizer:
 TOKENIZERS = {kind: make(kind) for kind in ("word piece", "byte level", "unigram")}
 
 
-def encoder(kind: str, prompt: str) -> PromptedText:
+def encoder(kind: str, prompt: str) -> PromptEncoder:
     protecting = copy.deepcopy(TOKENIZERS[kind])
     protecting.encode_special_tokens = True
-    return PromptedText(protecting, prompt)
+    return PromptEncoder(protecting, prompt)
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
