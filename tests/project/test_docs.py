@@ -13,6 +13,7 @@ import embedpack
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.readme import FILES, updated
 from embedpack.cli.main import main
+from embedpack_export.families import model_types
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (".", "docs", "benchmarks", "training/default_model", "export/embedpack_export/data")
@@ -74,6 +75,18 @@ def test_every_make_target_of_the_readme_exists() -> None:
     assert len(makefile.splitlines()) <= 25
     for target in re.findall(r"^make (\w+)", "\n".join(code_blocks(README, "")), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_readme_names_every_family() -> None:
+    (sentence,) = re.findall(r"^Families: (.*?)\. Adapters:", README, re.MULTILINE | re.DOTALL)
+    named = re.sub(r"[^a-z0-9]", "", sentence.lower())
+    assert [name for name in model_types() if re.sub(r"[^a-z0-9]", "", name.lower()) not in named] == []
+
+
+def test_no_heading_stands_twice_in_a_release() -> None:
+    for release in (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n## "):
+        headings = re.findall(r"^### (.*)$", release, re.MULTILINE)
+        assert len(set(headings)) == len(headings)
 
 
 def test_versions_agree() -> None:

@@ -18,6 +18,7 @@ from embedpack.pack.manifest import ImageInput, Pooling
 from embedpack_export.graph.context import StagedModel
 from embedpack_export.sources.checkpoint import Checkpoint
 from embedpack_export.sources.key_rules import KeyTable
+from embedpack_export.sources.tokenizer_class import NO_CLASS, FamilyTokenizer
 from embedpack_export.sources.weights import NameRules
 
 # Module of the linear layer that makes multi-vectors, in checkpoints and adapters.
@@ -71,6 +72,7 @@ class Model:
     other_tensors: tuple[re.Pattern[str], ...] = ()
     tokens: TokenHead | None = None  # head of multi-vectors, if there is one
     eos_token_id: int | None = None  # id of the token at the end of texts in config.json
+    tokenizer: FamilyTokenizer = NO_CLASS  # class of its tokenizers in transformers
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from embedpack_export.graph.towers.encoder import EncoderShape, bidirectional_en
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ENCODERS, sizes
 from embedpack_export.sources.key_rules import Followed, KeyTable
+from embedpack_export.sources.tokenizer_class import FamilyTokenizer
 from embedpack_export.sources.weights import NameRules
 
 
@@ -68,6 +69,7 @@ def read(checkpoint: Checkpoint) -> Model:
         truncate_dims=config.matryoshka_dims,
         rules=RULES,
         text=bidirectional_encoder(shape),
+        tokenizer=FamilyTokenizer("BertTokenizer"),
     )
 
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from embedpack_export.families import Family
-from embedpack_export.families.xlm_roberta import KEYS, read
+from dataclasses import replace
+
+from embedpack_export.families import Family, Model
+from embedpack_export.families.xlm_roberta import KEYS
+from embedpack_export.families.xlm_roberta import read as read_xlm_roberta
+from embedpack_export.sources.checkpoint import Checkpoint
+from embedpack_export.sources.tokenizer_class import FamilyTokenizer
+
+
+def read(checkpoint: Checkpoint) -> Model:
+    """Build the model of a CamemBERT checkpoint."""
+    return replace(read_xlm_roberta(checkpoint), tokenizer=FamilyTokenizer("CamembertTokenizer"))
+
 
 FAMILY = Family(read, (KEYS,))

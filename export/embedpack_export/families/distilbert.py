@@ -12,6 +12,7 @@ from embedpack_export.graph.towers.encoder import EncoderNames, EncoderShape, bi
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, COMMON, ENCODERS
 from embedpack_export.sources.key_rules import Followed, KeyTable, Only, no_effect
+from embedpack_export.sources.tokenizer_class import FamilyTokenizer
 from embedpack_export.sources.weights import NameRules
 
 
@@ -85,6 +86,7 @@ def read(checkpoint: Checkpoint) -> Model:
         truncate_dims=config.matryoshka_dims,
         rules=RULES,
         text=bidirectional_encoder(shape),
+        tokenizer=FamilyTokenizer("BertTokenizer"),
     )
 
 

@@ -10,6 +10,7 @@ from embedpack_export.graph.towers.decoder import DecoderShape, causal_decoder
 from embedpack_export.sources.checkpoint import Checkpoint, Size, first_token_id, parse_config
 from embedpack_export.sources.config_keys import DECODERS, sizes
 from embedpack_export.sources.key_rules import Followed, KeyTable
+from embedpack_export.sources.tokenizer_class import FamilyTokenizer
 
 
 class MistralConfig(msgspec.Struct, frozen=True):
@@ -67,6 +68,7 @@ def read(checkpoint: Checkpoint) -> Model:
         truncate_dims=config.matryoshka_dims,
         rules=RULES,
         text=causal_decoder(shape),
+        tokenizer=FamilyTokenizer(fixed=True),
     )
 
 

@@ -13,6 +13,7 @@ from embedpack_export.graph.towers.relative_bias import RelativeBias
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, ENCODERS, sizes
 from embedpack_export.sources.key_rules import Followed, KeyTable, Only
+from embedpack_export.sources.tokenizer_class import FamilyTokenizer
 from embedpack_export.sources.weights import NameRules
 
 
@@ -80,6 +81,7 @@ def read(checkpoint: Checkpoint) -> Model:
         truncate_dims=config.matryoshka_dims,
         rules=RULES,
         text=bidirectional_encoder(shape),
+        tokenizer=FamilyTokenizer("MPNetTokenizer"),
     )
 
 

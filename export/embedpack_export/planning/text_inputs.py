@@ -60,10 +60,10 @@ def resolve_text_inputs(
     Raises:
         CheckpointError: a file is damaged or contradicts another, or the adapters need several tokenizers or lengths.
     """
-    files = read_tokenizer(config.transformer, checkpoint)
+    files = read_tokenizer(config.transformer, checkpoint, model.tokenizer)
     document = lower_cased(files.document) if config.lower_case else files.document
     base = _FolderInputs(config.folder, files, document, config.max_tokens or files.max_tokens)
-    adapters = [_of_adapter(base, adapter, checkpoint) for adapter in by_task.values()]
+    adapters = [_of_adapter(base, adapter, checkpoint, model) for adapter in by_task.values()]
     chosen = _one_tokenizer(adapters or [base])
     length = _max_tokens(adapters or [base], model, options)
     pad = _pad_token_id(model, chosen.files.pad_token_id)
@@ -74,12 +74,14 @@ def resolve_text_inputs(
     return TextInputs(chosen.files.path, content, length, pad, _digest(document))
 
 
-def _of_adapter(base: _FolderInputs, config: SentenceTransformersConfig, checkpoint: Checkpoint) -> _FolderInputs:
+def _of_adapter(
+    base: _FolderInputs, config: SentenceTransformersConfig, checkpoint: Checkpoint, model: Model
+) -> _FolderInputs:
     """Inputs of an adapter: its own files, and those of the checkpoint where it has none."""
     folder = config.transformer
     if not any(exists(folder / name) for name in TOKENIZER_FILES):
         return replace(base, folder=folder, max_tokens=config.max_tokens or base.max_tokens)
-    files = read_tokenizer(folder, checkpoint, base.files.path.parent)
+    files = read_tokenizer(folder, checkpoint, model.tokenizer, base.files.path.parent)
     lower = config.lower_case or base.document is not base.files.document
     # A copy of the checkpoint's tokenizer has its model_max_length, which sentence_bert_config.json may lower; and a
     # tokenizer without a limit does not lift that of the checkpoint.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,27 @@ Json = Mapping[str, Any]
 # Classes with the words of XLM-RoBERTa.
 XLM_ROBERTA_CLASSES = ("XLMRobertaTokenizer", "CamembertTokenizer")
 LLAMA = "LlamaTokenizer"
-# Classes of model types, if no file names a class.
-CLASSES = {
-    "bert": "BertTokenizer",
-    "distilbert": "BertTokenizer",
-    "mpnet": "MPNetTokenizer",
-    "xlm-roberta": "XLMRobertaTokenizer",
-    "camembert": "CamembertTokenizer",
-}
 
 
-def tokenizer_class(path: Path, config: Json, checkpoint: Checkpoint) -> str:
+@dataclass(frozen=True)
+class FamilyTokenizer:
+    """Class that AutoTokenizer takes for a family."""
+
+    default: str = ""  # class where no file names one
+    fixed: bool = False  # AutoTokenizer takes a class that reads tokenizer.json as it is, whatever the files name
+
+
+NO_CLASS = FamilyTokenizer()
+
+
+def tokenizer_class(path: Path, config: Json, checkpoint: Checkpoint, family: FamilyTokenizer) -> str:
     """Class that AutoTokenizer takes, without "Fast"; `config` is the tokenizer_config.json at `path`."""
-    of_model = CLASSES.get(checkpoint.model_type, "") if exists(path) else ""
-    named = config.get("tokenizer_class") or checkpoint.config.get("tokenizer_class") or of_model
-    # AutoTokenizer has a class of its own for Mistral, which reads tokenizer.json as it is.
-    return "" if checkpoint.model_type == "mistral" else str(named).removesuffix("Fast")
+    if family.fixed:
+        return ""
+    default = family.default if exists(path) else ""
+    return str(config.get("tokenizer_class") or checkpoint.config.get("tokenizer_class") or default).removesuffix(
+        "Fast"
+    )
 
 
 def as_class_reads(document: Json, kind: str, config: Json, path: Path) -> Json:

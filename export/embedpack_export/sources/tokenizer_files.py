@@ -15,7 +15,7 @@ from embedpack_export.sources.bert_normalizer import BERT_CLASSES
 from embedpack_export.sources.checkpoint import Checkpoint, read_json
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import check_keys, shown
-from embedpack_export.sources.tokenizer_class import as_class_reads, tokenizer_class
+from embedpack_export.sources.tokenizer_class import FamilyTokenizer, as_class_reads, tokenizer_class
 from embedpack_export.sources.tokenizer_ends import check_ends, load_tokenizer
 from embedpack_export.sources.tokenizer_keys import SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, TOKENIZER_JSON
 
@@ -69,7 +69,9 @@ class _Files:
     added_tokens: Mapping[str, int]
 
 
-def read_tokenizer(folder: Path, checkpoint: Checkpoint, base: Path | None = None) -> TokenizerFiles:
+def read_tokenizer(
+    folder: Path, checkpoint: Checkpoint, family: FamilyTokenizer, base: Path | None = None
+) -> TokenizerFiles:
     """Read the tokenizer of a checkpoint or an adapter.
 
     `base` is the folder of the checkpoint of an adapter, which has tokenizer.json if the adapter has none.
@@ -85,7 +87,7 @@ def read_tokenizer(folder: Path, checkpoint: Checkpoint, base: Path | None = Non
     check_keys(path, document, TOKENIZER_JSON)
     load_tokenizer(document, path)
     _check_dropout(path, document)
-    kind = tokenizer_class(files.path, files.config, checkpoint)
+    kind = tokenizer_class(files.path, files.config, checkpoint, family)
     document = as_class_reads(document, kind, files.config, files.path)
     added = _with_added_tokens(AddedTokens.read(path, document), files)
     document = {**document, "added_tokens": added.entries, "truncation": _truncation(document, files)}
