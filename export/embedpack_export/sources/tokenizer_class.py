@@ -37,9 +37,8 @@ def tokenizer_class(path: Path, config: Json, checkpoint: Checkpoint, family: Fa
     if family.fixed:
         return ""
     default = family.default if exists(path) else ""
-    return str(config.get("tokenizer_class") or checkpoint.config.get("tokenizer_class") or default).removesuffix(
-        "Fast"
-    )
+    named = config.get("tokenizer_class") or checkpoint.config.get("tokenizer_class") or default
+    return str(named).removesuffix("Fast")
 
 
 def as_class_reads(document: Json, kind: str, config: Json, path: Path) -> Json:
