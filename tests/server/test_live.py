@@ -154,7 +154,7 @@ DYING = """
 from embedpack.server.jobs import Job
 def die(self, processor):
     raise SystemExit(0)
-Job.prepare = die
+Job.tokenize = die
 """
 
 
@@ -163,14 +163,14 @@ GATED = """
 import threading
 from embedpack.server.jobs import Job
 from embedpack.server.run import DrainingServer
-gate, prepare, handle_exit = threading.Event(), Job.prepare, DrainingServer.handle_exit
+gate, prepare, handle_exit = threading.Event(), Job.tokenize, DrainingServer.handle_exit
 def wait(self, processor):
     assert gate.wait(60)
     prepare(self, processor)
 def receive(self, number, frame):
     handle_exit(self, number, frame)
     gate.set()
-Job.prepare, DrainingServer.handle_exit = wait, receive
+Job.tokenize, DrainingServer.handle_exit = wait, receive
 """
 
 
