@@ -631,7 +631,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, number: signal.Signa
         # A job in the background inherits that SIGINT is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler);"
         f"manifest.write_manifest = lambda *_: signal.raise_signal({int(number)});"
-        f"sys.exit(main(['export', {str(checkpoint)!r}, '-o', {str(tmp_path / 'pack')!r}]))"
+        f"sys.exit(main(['export', {str(checkpoint)!r}, '-o', {str(tmp_path / 'pack')!r}, '--reference', 'graph']))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 128 + number
