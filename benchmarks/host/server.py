@@ -141,7 +141,7 @@ def _slices(count: int, seed: int) -> list[npt.NDArray[np.intp]]:
 
 
 def _call_all(service: Service, requests: Sequence[bytes], clients: int) -> list[bytes]:
-    """Answers to requests in their order, from as many connections."""
+    """Send requests over `clients` parallel connections; return the responses in the order of the requests."""
     open_clients = [service.connect() for _ in range(clients)]
     answers: list[bytes] = [b""] * len(requests)
 

@@ -16,7 +16,7 @@ POOLING = {"mean": PoolingType.MEAN, "cls": PoolingType.CLS, "last": PoolingType
 
 
 def open_model(job: PeerJob) -> PeerModel:
-    """Register the local folder as a custom model and load it; the time of tokenization counts."""
+    """Register the local ONNX folder as a custom model of fastembed and load it; timings include tokenization."""
     path = folder(job.source.models, "fp32")
     TextEmbedding.add_custom_model(
         model=NAME,

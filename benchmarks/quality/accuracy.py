@@ -40,7 +40,7 @@ MAX_LOSS = 100.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of the full-precision model")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the sets")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the evaluation sets")
     parser.add_argument("--adapter", action="append", default=[], metavar="TASK=DIR", help="may be repeated")
     parser.add_argument(
         "--pack", type=Path, help="measure this pack of the checkpoint (default: export one to a temporary folder)"

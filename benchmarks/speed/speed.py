@@ -48,7 +48,7 @@ table = speed_table.table
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
     add_pack(parser)
-    parser.add_argument("--task", metavar="TASK", help="task whose variants are measured; default: the only one")
+    parser.add_argument("--task", metavar="TASK", help="task to measure; required if the pack has several")
     add_number(parser, "--repetitions", 5, "repetitions of every measurement")
     add_number(parser, "--seconds", 1.0, "seconds of calls in a process", metavar="S")
     shapes = "rows x tokens of a batch, may be repeated; default: 1x16 to 32x128"

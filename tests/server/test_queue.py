@@ -18,7 +18,7 @@ from embedpack import Embedder
 from embedpack.errors import PackError
 from embedpack.inputs.items import Text
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING
-from embedpack.server.jobs import Job, JobResult, Outcome, Work
+from embedpack.server.jobs import Job, JobResult, Outcome, RequestInputs
 from embedpack.server.schedule import Schedule, rows_of_turn
 from embedpack.server.served_packs import ForwardKey, ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
@@ -34,7 +34,10 @@ KEY = ForwardKey("tiny", "default-fp32", None, SENTENCE_EMBEDDING, images=False)
 
 def job(lengths: list[int], key: ForwardKey = KEY) -> Job:
     """A tokenized job of texts with some numbers of tokens."""
-    made = Job(Work(key, [Text(number, "x") for number in range(len(lengths))], "", False, 10**6), lambda outcome: None)
+    made = Job(
+        RequestInputs(key, [Text(number, "x") for number in range(len(lengths))], "", False, 10**6),
+        lambda outcome: None,
+    )
     made.length = lambda row: lengths[row]  # type: ignore[method-assign]
     made.waiting = list(range(len(lengths)))
     return made
@@ -278,7 +281,7 @@ def test_vectors_of_a_job_are_in_the_order_of_its_items(embedder: Embedder) -> N
     outcomes: list[Outcome] = []
     texts = ["a", "a cat sleeps", "a cat"]
     items = [Text(number, text) for number, text in enumerate(texts)]
-    made = Job(Work(KEY, items, "", False, 100), outcomes.append)
+    made = Job(RequestInputs(KEY, items, "", False, 100), outcomes.append)
     made.tokenize(embedder._encoder.processor)
     assert made.waiting == [1, 2, 0]
     for row in made.waiting:

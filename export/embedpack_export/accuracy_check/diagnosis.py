@@ -30,7 +30,7 @@ MAX_TEXTS = 32
 
 
 @dataclass(frozen=True)
-class Suspicion:
+class Mistake:
     """A mistake that an export may have made."""
 
     message: str  # description of the mistake
@@ -73,16 +73,16 @@ def reads_differently(references: ChosenReference, task: str, texts: Sequence[Pr
     return _distance(*vectors) > MAX_MEAN_DISTANCE["fp32"]
 
 
-def _suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText]) -> Iterator[Suspicion]:
+def _suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText]) -> Iterator[Mistake]:
     for other in plan.tasks:
         if other != task:
-            yield Suspicion(f"its vectors are those of the task {other!r}: the adapters were swapped", texts, other)
+            yield Mistake(f"its vectors are those of the task {other!r}: the adapters were swapped", texts, other)
     if plan.tasks[task].adapter is not None:
-        yield Suspicion("its vectors are those of the model without an adapter: the adapter was left out", texts, None)
+        yield Mistake("its vectors are those of the model without an adapter: the adapter was left out", texts, None)
     yield from _prompt_suspicions(plan, task, texts)
     for pooling in get_args(Pooling):
         if pooling != plan.pooling:
-            yield Suspicion(
+            yield Mistake(
                 f"its vectors are those of {pooling} pooling, not {plan.pooling}: the pooling was changed",
                 texts,
                 task,
@@ -90,16 +90,16 @@ def _suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText]) -> I
             )
 
 
-def _prompt_suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText]) -> Iterator[Suspicion]:
+def _prompt_suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText]) -> Iterator[Mistake]:
     if any(text.prompt for text in texts):
-        yield Suspicion(
+        yield Mistake(
             "its vectors are those of the texts without their prompts: the prompts were dropped",
             [replace(text, prompt="") for text in texts],
             task,
         )
     for name, prompt in plan.tasks[task].prompts.items():
         if any(text.prompt != prompt for text in texts):
-            yield Suspicion(
+            yield Mistake(
                 f"its vectors are those of texts under the prompt {name!r}, whatever prompt was asked for: the prompts "
                 "were mixed up",
                 [replace(text, prompt=prompt) for text in texts],

@@ -28,14 +28,14 @@ MIN_ONNXRUNTIME = "1.24.1"
 
 
 @dataclass(frozen=True, eq=False)
-class WrittenGraph:
-    """A graph file that passed its checks."""
+class CheckedGraph:
+    """An ONNX file that passed the checker of onnx, the lint of slow operators, and the runtime's list of operators."""
 
     path: Path
     graph: ir.Graph
 
     @classmethod
-    def check(cls, path: Path) -> WrittenGraph:
+    def check(cls, path: Path) -> CheckedGraph:
         """Check a graph; PackError if it has a form that is slow on CPUs, or an operator that the runtime refuses."""
         onnx.checker.check_model(str(path), full_check=True)
         model = ir.load(path)
@@ -98,14 +98,14 @@ class PackBuilder:
 
     def add_vision(self, weights: WeightsFormat) -> None:
         """Check the vision graph of a weights format and add it."""
-        written = WrittenGraph.check(self.folder / f"vision-{weights}.onnx")
+        written = CheckedGraph.check(self.folder / f"vision-{weights}.onnx")
         self.vision[weights] = VisionGraph(
             graph=written.path.name, external_data=written.external_data, operators=written.operators
         )
 
     def add_variant(self, name: str, kind: VariantKind, measured: Accuracy) -> None:
         """Check the text graph of a variant and add it."""
-        text = WrittenGraph.check(self.folder / f"{name}.onnx")
+        text = CheckedGraph.check(self.folder / f"{name}.onnx")
         self.variants[name] = Variant(
             task=kind.task,
             weights=kind.weights,

@@ -97,7 +97,7 @@ def add_sweep(commands: Any) -> argparse.ArgumentParser:
 
 
 def _add(commands: Any, name: str, summary: str, details: str) -> argparse.ArgumentParser:
-    """Add a command with the options that both commands have."""
+    """Add a subcommand of bench with the options common to `accuracy` and `sweep`."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=f"{summary}\n\n{details}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

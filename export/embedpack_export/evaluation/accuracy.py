@@ -13,7 +13,7 @@ from embedpack_export.evaluation.scoring.task_evaluation import SetRun, TaskEval
 from embedpack_export.evaluation.sets.assignment import assign, variants_of
 from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_sets
-from embedpack_export.evaluation.sets.empty_texts import EmptyTexts
+from embedpack_export.evaluation.sets.empty_text_filter import EmptyTextFilter
 from embedpack_export.evaluation.summary import summarise, summarise_tasks
 from embedpack_export.reference.opening import open_reference
 
@@ -39,7 +39,7 @@ def measure_accuracy(
     """
     pack = read_pack(options.pack)
     grid = Grid(pack.manifest, precisions, truncate_dims, multi=options.multi)
-    empty = EmptyTexts.of(pack) if options.on_empty == "skip" else None
+    empty = EmptyTextFilter.of(pack) if options.on_empty == "skip" else None
     sets = read_sets(options.data, options.sets, options.limit, empty)
     assigned = assign(sets, pack.manifest, options.tasks, options.variants)
     reference = open_reference(pack, options.reference, options.threads)

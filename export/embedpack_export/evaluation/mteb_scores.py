@@ -20,7 +20,7 @@ from embedpack_export.evaluation.results import MtebResult
 from embedpack_export.evaluation.scoring.encoding import encode
 from embedpack_export.evaluation.sets.assignment import task_of, variants_of
 from embedpack_export.evaluation.sets.data import Kind
-from embedpack_export.evaluation.sets.empty_texts import EmptyTexts
+from embedpack_export.evaluation.sets.empty_text_filter import EmptyTextFilter
 from embedpack_export.reference.protocol import Reference
 
 # Encodes texts with the prompt of a name: float32 [texts, dimensions].
@@ -95,7 +95,7 @@ def scores_of(
     if task is None:
         raise InputError(f"--mteb {name}: none of the pack's tasks is known to be for sets of the kind {kind}")
     logger.info("mteb: %s, reference", name)
-    empty = EmptyTexts.of(pack)
+    empty = EmptyTextFilter.of(pack)
 
     def exact_vectors(texts: Sequence[str], side: str) -> Float32:
         return reference.single(task, texts, pack.manifest.tasks[task].prompt(side))
@@ -120,11 +120,11 @@ def scores_of(
     return results
 
 
-def zeros_for_empty(encode_texts: Encode, empty: EmptyTexts, dimensions: int) -> Encode:
+def zeros_for_empty(encode_texts: Encode, empty: EmptyTextFilter, dimensions: int) -> Encode:
     """Give vectors of zeros to empty texts, as mteb wants a vector of every text; their number is logged."""
 
     def encode_all(texts: Sequence[str], side: str) -> Float32:
-        full = np.array(empty.full(texts), np.bool_)
+        full = np.array(empty.has_tokens(texts), np.bool_)
         vectors = np.zeros((len(texts), dimensions), np.float32)
         if full.any():
             vectors[full] = encode_texts(list(compress(texts, full)), side)

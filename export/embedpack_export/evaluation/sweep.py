@@ -17,7 +17,7 @@ from embedpack_export.evaluation.scoring.task_evaluation import TaskEvaluation, 
 from embedpack_export.evaluation.sets.assignment import assign, variants_of
 from embedpack_export.evaluation.sets.data import AnySet, RetrievalSet
 from embedpack_export.evaluation.sets.discovery import read_sets
-from embedpack_export.evaluation.sets.empty_texts import EmptyTexts
+from embedpack_export.evaluation.sets.empty_text_filter import EmptyTextFilter
 from embedpack_export.evaluation.summary import summarise
 from embedpack_export.metrics.non_inferiority import NonInferiority
 from embedpack_export.planning.settings import ReferenceKind
@@ -103,7 +103,7 @@ def sweep(options: EvaluationOptions) -> SweepReport:
         MissingExtraError: ir-measures, scipy, or for a torch reference torch, transformers and peft, are missing.
     """
     pack = read_pack(options.pack)
-    empty = EmptyTexts.of(pack) if options.on_empty == "skip" else None
+    empty = EmptyTextFilter.of(pack) if options.on_empty == "skip" else None
     sets = [
         evaluation_set
         for evaluation_set in read_sets(options.data, options.sets, options.limit, empty)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.pack.manifest import CodeStep
+from embedpack.pack.manifest import CodebookPart
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import LOW_BIT, Codebook, LowBit
 from embedpack.vectors.codes import unit
@@ -26,10 +26,10 @@ NEIGHBOURS = 10
 # Tolerance for equal vectors: the tokens of a prompt have nearly the same vectors in all texts, and count once.
 EQUAL_TOLERANCE = 1e-3
 
-Steps = tuple[CodeStep, ...]
-NONE: Steps = ()
-CENTER: Steps = ("center",)
-ROTATION: Steps = ("center", "rotation")
+CodebookParts = tuple[CodebookPart, ...]
+NONE: CodebookParts = ()
+CENTER: CodebookParts = ("center",)
+ROTATION: CodebookParts = ("center", "rotation")
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class CodebookFit:
     """A codebook with the evidence for its parts."""
 
     codebook: Codebook  # fitted to all vectors
-    kept: Steps  # parts of it that are in use, of "center" and "rotation"
+    kept: CodebookParts  # parts of it that are in use, of "center" and "rotation"
     # Mean recall of the exact nearest neighbours among codes (`neighbour_recall`) on held-out vectors, for each
     # combination of parts ("none", "center", "center+rotation") and each precision; empty if there were too few
     # vectors.
     agreement: dict[str, dict[LowBit, float]]
 
 
-def fit_codebook(vectors: Float32, ends: Sequence[int], *, parts: Steps, seed: int) -> CodebookFit:
+def fit_codebook(vectors: Float32, ends: Sequence[int], *, parts: CodebookParts, seed: int) -> CodebookFit:
     """Fit a codebook to unit vectors float32 [n, dimensions], with those of `parts` that raise recall on held-out ones.
 
     `ends` are the dimensions after each possible truncation, the full ones last. A rotation needs a center.
@@ -53,34 +53,34 @@ def fit_codebook(vectors: Float32, ends: Sequence[int], *, parts: Steps, seed: i
     if len(vectors) < MIN_VECTORS:
         logger.info("codes: no center, no rotation; %d vectors are too few to test them", len(vectors))
         return CodebookFit(_codebook(vectors, NONE, ends, seed), NONE, {})
-    tried = [steps for steps in (NONE, CENTER, ROTATION) if set(steps) <= set(parts)]
-    recall = {steps: _held_out_recall(vectors, steps, ends, seed) for steps in tried}
+    tried = [parts for parts in (NONE, CENTER, ROTATION) if set(parts) <= set(parts)]
+    recall = {parts: _held_out_recall(vectors, parts, ends, seed) for parts in tried}
     best = NONE
-    for steps in tried[1:]:
-        gain = _over_precisions(recall[steps]) - _over_precisions(recall[best])
+    for parts in tried[1:]:
+        gain = _over_precisions(recall[parts]) - _over_precisions(recall[best])
         # A center costs nothing. A rotation costs a matrix, so its gain must exceed the standard error.
-        needed = 0.0 if steps == CENTER else float(gain.std(ddof=1)) / len(gain) ** 0.5
-        best = steps if gain.mean() > needed else best
-    recalls = {_name(steps): _rounded_means(by_precision) for steps, by_precision in recall.items()}
+        needed = 0.0 if parts == CENTER else float(gain.std(ddof=1)) / len(gain) ** 0.5
+        best = parts if gain.mean() > needed else best
+    recalls = {_name(parts): _rounded_means(by_precision) for parts, by_precision in recall.items()}
     percent = ", ".join(f"{precision} {value:.0%}" for precision, value in recalls[_name(best)].items())
     logger.info("codes: %s kept; recall of the ten nearest neighbours: %s", _name(best), percent)
     return CodebookFit(_codebook(vectors, best, ends, seed), best, recalls)
 
 
-def _codebook(vectors: Float32, steps: Steps, ends: Sequence[int], seed: int) -> Codebook:
+def _codebook(vectors: Float32, parts: CodebookParts, ends: Sequence[int], seed: int) -> Codebook:
     zero = np.zeros(vectors.shape[1], np.float32)
-    center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if "center" in steps else zero
+    center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if "center" in parts else zero
     centered = vectors - center
     spread = float(np.sqrt(np.square(centered).mean(dtype=np.float64)))
-    rotation = learn_rotation(centered, ends, seed) if "rotation" in steps else ()
+    rotation = learn_rotation(centered, ends, seed) if "rotation" in parts else ()
     rotated_center = Codebook.gaussian(zero, spread, rotation).rotate(center[None])[0]
     return Codebook.gaussian(rotated_center, spread, rotation)
 
 
-def _held_out_recall(vectors: Float32, steps: Steps, ends: Sequence[int], seed: int) -> dict[LowBit, Float64]:
+def _held_out_recall(vectors: Float32, parts: CodebookParts, ends: Sequence[int], seed: int) -> dict[LowBit, Float64]:
     """`neighbour_recall` of all vectors by precision, of each half with a codebook fitted to the other half."""
     halves = (vectors[::2], vectors[1::2])
-    codebooks = [_codebook(half, steps, ends, seed) for half in reversed(halves)]
+    codebooks = [_codebook(half, parts, ends, seed) for half in reversed(halves)]
     return {
         precision: np.concatenate(
             [neighbour_recall(half, codebook, precision) for half, codebook in zip(halves, codebooks, strict=True)]
@@ -119,5 +119,5 @@ def _rounded_means(recall: dict[LowBit, Float64]) -> dict[LowBit, float]:
     return {precision: round(float(values.mean()), 4) for precision, values in recall.items()}
 
 
-def _name(steps: Steps) -> str:
-    return "+".join(steps) or "none"
+def _name(parts: CodebookParts) -> str:
+    return "+".join(parts) or "none"

@@ -97,14 +97,14 @@ def block_scales(rows: Float32, bits: int, block: int) -> Float32:
 
 
 @dataclass(frozen=True)
-class CodedScales:
+class QuantizedScales:
     """Scales of blocks, one byte each: scale = code * step of the row."""
 
     codes: npt.NDArray[np.int8]  # int8 [n, blocks], never 0
     steps: Float32  # float32 [n, 1]
 
     @classmethod
-    def of(cls, scales: Float32) -> CodedScales:
+    def of(cls, scales: Float32) -> QuantizedScales:
         """Round scales float32 [n, blocks], none of which is 0."""
         steps = np.abs(scales).max(axis=1, keepdims=True) / np.float32(127)
         codes = np.rint(scales / steps)

@@ -107,7 +107,7 @@ def _read(path: Path, digest: str, names: Sequence[str], count: int) -> list[npt
     """Read the arrays of a file; raises InputError if the file was not written for this digest, or is damaged."""
     file = open_safetensors(path)
     if set(file.tensors) != set(names) or file.metadata.get("key") != digest:
-        raise InputError(f"{path}: its vectors do not belong to its name")
+        raise InputError(f"{path}: its key is that of other vectors")
     arrays = [file.tensors[name].raw() for name in names]
     if file.metadata.get("sha256") != _sha256(arrays):
         raise InputError(f"{path}: its vectors are damaged")

@@ -31,10 +31,10 @@ class Module(msgspec.Struct, frozen=True):
 
 
 def read_modules(path: Path, own_modules: Collection[str]) -> list[Module]:
-    """Read the modules at `path`, none if there is no such file; `own_modules` are types that the family covers.
+    """Read modules.json, or return [] if it is missing; `own_modules` are module types of the family itself.
 
     Raises:
-        CheckpointError: the file is damaged, or has a module that the graphs lack, or an order that they do not have.
+        CheckpointError: the file is damaged, or has an unsupported module or an unsupported order of modules.
     """
     if not exists(path):
         return []

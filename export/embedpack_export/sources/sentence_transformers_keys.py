@@ -47,8 +47,8 @@ SETTINGS = KeyTable(
 )
 
 
-def text_alone(value: Any) -> str | None:
-    """Reason to refuse a `modality_config`."""
+def modality_problem(value: Any) -> str | None:
+    """Reason to refuse a `modality_config`; None if it takes text only."""
     if isinstance(value, dict) and "message" in value:
         return (
             "texts of this model go through its chat template, with text after them that a pack cannot hold; "
@@ -79,7 +79,7 @@ LIMITS = KeyTable(
     {
         "max_seq_length": Followed("maximum length, special tokens included"),
         "do_lower_case": Followed("texts in lower case: part of the pack's tokenizer.json"),
-        "modality_config": Checked("texts alone, without a chat template", text_alone),
+        "modality_config": Checked("texts alone, without a chat template", modality_problem),
         "transformer_task": Only(("feature-extraction", None), "export a model for sentence embeddings"),
         "module_output_name": Only(("token_embeddings", None), "export a model for sentence embeddings"),
         "processing_kwargs": Only(({}, None), "save the model without them"),

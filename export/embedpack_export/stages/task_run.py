@@ -79,7 +79,7 @@ class TaskRun:
         return self.inputs.mean_vector(self.exact.hidden) - written
 
     def vectors(self, plan: ExportPlan, offsets: Mapping[WeightsFormat, Float32 | None], scratch: Path) -> TaskVectors:
-        """Apply the heads to all last hidden states; `offsets` [dimensions] are added to those of each format."""
+        """Compute the vectors of all inputs; `offsets[format]`, [dimensions], is first added to its hidden states."""
         outputs = [SENTENCE_EMBEDDING] if plan.model.tokens is None else [SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS]
         with open_heads(plan.model.text, text_heads(plan, None), self.exact.weights, scratch) as session:
 

@@ -42,8 +42,8 @@ FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-class Stopped(BaseException):
-    """SIGTERM or SIGHUP was received; like KeyboardInterrupt, it lets everything clean up."""
+class TerminationSignal(BaseException):
+    """Raised on SIGTERM and SIGHUP; a BaseException, as KeyboardInterrupt is, so that cleanup code runs."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _print_error("interrupted; no partial file remains")
         return INTERRUPTED
-    except Stopped as stopped:
+    except TerminationSignal as stopped:
         _print_error(f"{signal.Signals(stopped.number).name}; no partial file remains")
         return 128 + stopped.number
     except BrokenPipeError:
@@ -116,12 +116,12 @@ def _with_option_names(message: str) -> str:
 
 @contextmanager
 def _stop_signals() -> Iterator[None]:
-    """Raise `Stopped` on SIGTERM and SIGHUP, once, unless the caller handles or ignores them (nohup)."""
+    """Raise `TerminationSignal` on SIGTERM and SIGHUP, once, unless the caller handles or ignores them (nohup)."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in handled:
             signal.signal(each, signal.SIG_IGN)  # a second one must not end the clean-up
-        raise Stopped(number)
+        raise TerminationSignal(number)
 
     main_thread = threading.current_thread() is threading.main_thread()
     handled = [each for each in STOP_SIGNALS if main_thread and signal.getsignal(each) == signal.SIG_DFL]

@@ -53,7 +53,7 @@ class Sides:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_pack(parser)
-    parser.add_argument("corpus", metavar="CORPUS", help="texts to search; - is standard input")
+    parser.add_argument("corpus", metavar="CORPUS", help="file of texts to search; - is standard input")
     parser.add_argument("queries", nargs="+", metavar="QUERY", help="text to search for")
     parser.add_argument(
         "-k",

@@ -86,7 +86,7 @@ class _Renderer:
 
     def open(self, path: Path, dpi: int) -> int:
         """Open a document; number of its pages."""
-        opening: pdf_worker.Opening = {
+        opening: pdf_worker.OpenRequest = {
             "path": str(path.absolute()),
             "dpi": dpi,
             "max_pixels": MAX_PIXELS,

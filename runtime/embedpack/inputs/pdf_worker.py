@@ -3,7 +3,7 @@
 PDFium can compute without end, or take all memory, for a file of a few hundred bytes. Here it is limited, and can be
 stopped. The program is run by its path and imports nothing of embedpack, so that it starts quickly.
 
-A request is a line of JSON, the first an `Opening`, the others a page number; the answer is a line of JSON with
+A request is a line of JSON, the first an `OpenRequest`, the others a page number; the answer is a line of JSON with
 "error" and "message", or with "count" (pages of the document), or with "height" and "width" before the pixels.
 """
 
@@ -24,7 +24,7 @@ POINTS_PER_INCH = 72
 CHANNELS = 3
 
 
-class Opening(TypedDict):
+class OpenRequest(TypedDict):
     """First request: absolute `path`, `dpi`, `max_pixels` of a page, limits of CPU `seconds` a page, and `memory`."""
 
     path: str
@@ -36,7 +36,7 @@ class Opening(TypedDict):
 
 def serve(requests: IO[str], answers: IO[bytes]) -> None:
     """Open the document of the first request, and render the pages of the others, until the requests end."""
-    opening: Opening = json.loads(requests.readline())
+    opening: OpenRequest = json.loads(requests.readline())
     _limit("RLIMIT_AS", opening["memory"])
     _limit_seconds(opening["seconds"])
     try:

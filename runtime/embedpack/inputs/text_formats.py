@@ -64,11 +64,11 @@ def format_of(source: str) -> Format:
 
 
 def read_records(source: str, format: Format, columns: tuple[str, ...]) -> Records:
-    """Read the records of a file; plain lines are records with their text under the first of `columns`.
+    """Read the records of a file; a line of a plain text file becomes the record {columns[0]: line}.
 
     Raises:
-        InputError: the file cannot be read, or is not of this format from some place on.
-        CapacityError: it does not fit the memory.
+        InputError: the file cannot be read, or is not of this format.
+        CapacityError: the file does not fit the memory.
     """
     if format == "parquet":
         return _parquet(source, columns)

@@ -44,7 +44,7 @@ def open_codebooks(pack: Pack, task: str) -> Codebooks:
 
 
 def read_codebooks(path: Path, dimensions: int, token_dimensions: int | None) -> Codebooks:
-    """Read a file that `write_codebooks` wrote; PackError if its content or the dimensions are others.
+    """Read codebooks that `write_codebooks` wrote; PackError for invalid content or unexpected dimensions.
 
     `token_dimensions` None: no codebook of multi-vectors.
     """

@@ -22,7 +22,7 @@ WeightsFormat = Literal["fp32", "int8", "int4"]
 Pooling = Literal["mean", "cls", "last"]
 Modality = Literal["text", "text+image"]
 AdapterMode = Literal["merged", "switchable"]
-CodeStep = Literal["center", "rotation"]
+CodebookPart = Literal["center", "rotation"]
 CheckOutcome = Literal["within budget", "over budget", "allowed", "not judged"]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=20)]
@@ -141,7 +141,7 @@ class CodeCalibration(Strict, frozen=True):
     file: str
     texts: Annotated[int, msgspec.Meta(ge=1)]
     sha256: Sha256
-    kept: tuple[CodeStep, ...]
+    kept: tuple[CodebookPart, ...]
     agreement: dict[str, dict[LowBit, Share]]
 
 

@@ -17,9 +17,9 @@ from starlette.types import ASGIApp
 from embedpack.errors import CapacityError, EmbedpackError, InputError
 from embedpack.server.answers import encode_answer
 from embedpack.server.api_keys import ApiKeys
-from embedpack.server.body import Bodies
+from embedpack.server.body import BodyMemoryLimit
 from embedpack.server.engine_thread import EngineThread
-from embedpack.server.jobs import Work
+from embedpack.server.jobs import RequestInputs
 from embedpack.server.metrics import Metrics
 from embedpack.server.middleware import RequestMiddleware, RequestRecord
 from embedpack.server.request_errors import ErrorKind, Form, RequestError, describe_bug
@@ -45,7 +45,7 @@ class Service:
     packs: ServedPacks
     engine: EngineThread
     metrics: Metrics
-    bodies: Bodies
+    bodies: BodyMemoryLimit
 
     async def embeddings(self, request: Request) -> Response:
         """`POST /v1/embeddings`."""
@@ -76,7 +76,7 @@ class Service:
         vector_format = served.vector_format(call, task.task)
         limits = self.settings.limits
         tokens = min(limits.tokens, limits.vector_tokens) if call.multi else limits.tokens
-        work = Work(served.key(call, task.task), call.items, task.prefix, call.truncate, tokens)
+        work = RequestInputs(served.key(call, task.task), call.items, task.prefix, call.truncate, tokens)
         parsed = perf_counter()
         result = await computed_result(self.engine, work, request, self.settings.deadline)
         computed = perf_counter()

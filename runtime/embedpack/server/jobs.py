@@ -18,7 +18,7 @@ from embedpack.vectors.arrays import Float32
 
 
 @dataclass(frozen=True)
-class Work:
+class RequestInputs:
     """Inputs of a request and the options of their runs.
 
     Attributes:
@@ -53,7 +53,7 @@ Outcome = JobResult | RequestError | EmbedpackError
 class Job:
     """A request in the queue. The engine's thread owns all of it but `cancelled`, which the server may set."""
 
-    def __init__(self, work: Work, deliver: Callable[[Outcome], None]) -> None:
+    def __init__(self, work: RequestInputs, deliver: Callable[[Outcome], None]) -> None:
         """`deliver` is called once with the result, from the engine's thread."""
         self.work = work
         self.deliver = deliver

@@ -1,4 +1,4 @@
-"""Bodies of `/v1/embeddings` as checked calls."""
+"""BodyMemoryLimit of `/v1/embeddings` as checked calls."""
 
 from __future__ import annotations
 

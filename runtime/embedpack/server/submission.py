@@ -1,4 +1,4 @@
-"""Work of a request on the engine: waits for the result, the deadline, or the end of the client."""
+"""Submission of a request to the engine: waits for the result, the deadline, or the end of the client."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from embedpack.server.engine_thread import EngineThread
-from embedpack.server.jobs import Job, JobResult, Outcome, Work
+from embedpack.server.jobs import Job, JobResult, Outcome, RequestInputs
 from embedpack.server.request_errors import ErrorKind, RequestError
 
 
-async def computed_result(engine: EngineThread, work: Work, request: Request, deadline: float) -> JobResult:
+async def computed_result(engine: EngineThread, work: RequestInputs, request: Request, deadline: float) -> JobResult:
     """Result of the engine; errors as of its jobs.
 
     RequestError if the queue is full, or after `deadline` seconds; ClientDisconnect if the client is gone before.

@@ -1,1 +1,1 @@
-"""Bytes on disk: atomic writes, safetensors files."""
+"""Files on disk: atomic and temporary files; safetensors, npz and protobuf."""

@@ -133,7 +133,10 @@ class Codebook:
         return self.rotate(vectors) - self.center[: vectors.shape[1]]
 
     def digits(self, vectors: Float32, precision: LowBit) -> Digits:
-        """Digits, uint8 [n, d], of full or truncated vectors, float32 [n, d]; InputError as `check_dimensions`."""
+        """Index of the level nearest to each coordinate, uint8 [n, d], of full or truncated vectors, float32 [n, d].
+
+        InputError if the codebook has fewer dimensions.
+        """
         centered = self.centered(vectors)
         digits = np.zeros(centered.shape, np.uint8)
         for lower, upper in pairwise(self.levels[precision]):

@@ -76,7 +76,7 @@ def check_codes(codes: Codes, precision: str, dimensions: int, codebook: Codeboo
         )
     if not is_low_bit(checked):
         if codebook is not None:
-            raise InputError(f"{checked} codes have no codebook; leave it out")
+            raise InputError(f"precision {checked!r} takes no codebook; leave codebook= out")
     elif codebook is None:
         raise InputError(f"{checked} codes need the codebook that made them; pass codebook=")
     else:

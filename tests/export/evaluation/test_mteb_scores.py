@@ -15,7 +15,7 @@ from embedpack.errors import InputError, MissingExtraError
 from embedpack.pack.folder import read_pack
 from embedpack.vectors.arrays import Float32
 from embedpack_export.evaluation.mteb_scores import MtebEncoder, kind_of, mteb_scores, scores_of, zeros_for_empty
-from embedpack_export.evaluation.sets.empty_texts import EmptyTexts
+from embedpack_export.evaluation.sets.empty_text_filter import EmptyTextFilter
 from embedpack_export.reference.opening import ReferenceSource, open_reference
 from tests.helpers.tiny_pack import TINY_PACK
 
@@ -46,7 +46,7 @@ def test_batches_are_joined_and_documents_have_their_prompt() -> None:
 
 def test_empty_texts_have_vectors_of_zeros(caplog: pytest.LogCaptureFixture) -> None:
     heard = Heard()
-    encode = zeros_for_empty(heard.encode, EmptyTexts.of(read_pack(TINY_PACK)), 2)
+    encode = zeros_for_empty(heard.encode, EmptyTextFilter.of(read_pack(TINY_PACK)), 2)
     found = encode(["", "a cat", "\t", "a dog"], "document")
     assert found.tolist() == [[0, 0], [1, 0], [0, 0], [0, 1]]
     assert heard.calls == [(["a cat", "a dog"], "document")]

@@ -211,7 +211,7 @@ def test_tensors_that_nothing_reads(checkpoint: Path, name: str) -> None:
             ("has 64 output channels, the decoder 96",),
         ),
         ({"vision_config.hidden_size": 64}, ("visual.patch_embed.proj.weight has the shape [32, 3, 2, 14, 14]",)),
-        ({"vision_config.num_heads": 8}, ("8 vision heads of 32 channels",)),
+        ({"vision_config.num_heads": 8}, ("32 channels in 8 attention heads of the vision tower",)),
         ({"vision_config.depth": 3}, ("unused tensors: visual.blocks.3.",)),
         ({"vision_config.depth": 5}, ("tensor 'visual.blocks.4.", "is missing")),
         ({"vision_config.hidden_act": "gelu"}, ("vision_config.hidden_act is 'gelu'; supported: silu",)),

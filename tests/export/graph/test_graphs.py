@@ -21,7 +21,7 @@ from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import quantize
 from embedpack_export.arrays import Matrix
-from embedpack_export.assembly.pack_builder import WrittenGraph
+from embedpack_export.assembly.pack_builder import CheckedGraph
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.external_data import WeightStore
@@ -319,7 +319,7 @@ def test_a_row_is_the_same_beside_other_rows(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(("kind", "named"), [("static scale", ("site",)), ("rescaled", ()), ("lower bound", ())])
 def test_activations_with_a_static_scale_are_named(tmp_path: Path, kind: str, named: tuple[str, ...]) -> None:
     path = OneLinear(kind).build(tmp_path)
-    assert WrittenGraph.check(Path(path)).static_activations == named
+    assert CheckedGraph.check(Path(path)).static_activations == named
 
 
 def test_weights_stay_clear_of_minus_128(tmp_path: Path) -> None:

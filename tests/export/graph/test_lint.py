@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from embedpack import PackError
-from embedpack_export.assembly.pack_builder import WrittenGraph
+from embedpack_export.assembly.pack_builder import CheckedGraph
 from embedpack_export.graph.lint import check_forms
 
 F, F16, U8, I8 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.UINT8, ir.DataType.INT8
@@ -105,7 +105,7 @@ def write(written: ir.Model, output: ir.DataType, folder: Path) -> Path:
 def test_every_graph_that_is_written_is_checked(tmp_path: Path) -> None:
     path = write(chain(("Relu", {}), start=F16), F16, tmp_path)
     with pytest.raises(PackError, match=r"^default-int8\.onnx: node 'Relu0' \(Relu\): CPUs compute float16"):
-        WrittenGraph.check(path)
+        CheckedGraph.check(path)
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
 
@@ -114,10 +114,10 @@ def test_an_operator_that_the_runtime_refuses_is_not_written(tmp_path: Path) -> 
     with pytest.raises(
         PackError, match=r"^default-int8\.onnx: the runtime refuses .* operator 'ai\.onnx\.Relu'; write"
     ):
-        WrittenGraph.check(path)
+        CheckedGraph.check(path)
 
 
 def test_contents_of_a_written_graph(tmp_path: Path) -> None:
-    written = WrittenGraph.check(write(chain(("Abs", {}), ("Round", {})), F, tmp_path))
+    written = CheckedGraph.check(write(chain(("Abs", {}), ("Round", {})), F, tmp_path))
     assert written.operators == ("ai.onnx.Abs", "ai.onnx.Round")
     assert (written.external_data, written.static_activations) == ((), ())

@@ -19,7 +19,7 @@ from embedpack_export.quantization.codebook_fit import (
     NONE,
     ROTATION,
     CodebookFit,
-    Steps,
+    CodebookParts,
     fit_codebook,
     neighbour_recall,
 )
@@ -33,7 +33,7 @@ def vectors(count: int, dimensions: int = 32, *, offset: float = 0, decay: float
     return unit((rng.standard_normal((count, dimensions)) * spread + common).astype(np.float32))
 
 
-def fit(given: Float32, ends: Sequence[int] = (), *, parts: Steps = ROTATION) -> CodebookFit:
+def fit(given: Float32, ends: Sequence[int] = (), *, parts: CodebookParts = ROTATION) -> CodebookFit:
     return fit_codebook(given, ends or (given.shape[1],), parts=parts, seed=0)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from embedpack.vectors.arrays import Float32
 from embedpack_export.quantization.integers import (
-    CodedScales,
     ErrorSum,
+    QuantizedScales,
     block_scales,
     dequantize_blocks,
     int8_scales,
@@ -223,7 +223,7 @@ def test_gatherblockquantized_returns_the_dequantized_rows(bits: int, columns: i
 
 def test_coded_scales_are_near_the_scales_and_never_zero() -> None:
     scales = block_scales(matrix(7, 160), 4, BLOCK)
-    coded = CodedScales.of(scales)
+    coded = QuantizedScales.of(scales)
     assert coded.codes.dtype == np.int8
     assert coded.steps.shape == (7, 1)
     assert coded.codes.all()
@@ -234,7 +234,7 @@ def test_coded_scales_are_near_the_scales_and_never_zero() -> None:
 
 
 def test_a_scale_far_below_that_of_its_row_is_kept_above_zero() -> None:
-    coded = CodedScales.of(np.array([[1, 1e-6, -1e-6]], np.float32))
+    coded = QuantizedScales.of(np.array([[1, 1e-6, -1e-6]], np.float32))
     np.testing.assert_array_equal(coded.codes, [[127, 1, -1]])
 
 

@@ -178,7 +178,7 @@ def test_a_file_under_another_name_is_not_taken(tmp_path: Path, caplog: pytest.L
     other = CacheKey("f" * 64, "code", "query: ", INPUTS)
     path.rename(tmp_path / f"{other.digest('single')}.safetensors")
     assert (cache.single(other, lambda: VECTORS * 2) == VECTORS * 2).all()
-    assert "its vectors do not belong to its name" in caplog.text
+    assert "its key is that of other vectors" in caplog.text
 
 
 def test_an_unusable_folder_is_told(tmp_path: Path) -> None:

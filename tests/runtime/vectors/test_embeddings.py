@@ -135,8 +135,8 @@ def test_codes_that_do_not_fit(codes: npt.NDArray[Any], precision: Precision, di
     [
         ("binary", 2, None, "binary codes need the codebook that made them; pass codebook="),
         ("4bit", 8, None, "4bit codes need the codebook that made them; pass codebook="),
-        ("int8", 16, codebook_of(), "int8 codes have no codebook; leave it out"),
-        ("float32", 16, codebook_of(), "float32 codes have no codebook; leave it out"),
+        ("int8", 16, codebook_of(), "precision 'int8' takes no codebook; leave codebook= out"),
+        ("float32", 16, codebook_of(), "precision 'float32' takes no codebook; leave codebook= out"),
         ("binary", 2, codebook_of(0, (), 8), "the codebook has 8 dimensions, not 16"),
         (
             "ternary",

@@ -117,7 +117,7 @@ class RetrievalScorer(_RankingScorer):
         return float(self._at(dimensions).scores.ndcg.mean())
 
     def score(self, setting: Setting, left: Embeddings, right: Embeddings) -> SetResult:
-        """Score a setting: queries, not yet truncated, and documents in the setting's dimensions and precision."""
+        """Score a setting; `left`: query vectors at full dimensions, `right`: truncated documents in its precision."""
         cut = self.reference.truncate(setting.dimensions)
         queries = left.truncate(setting.dimensions)
         cosines = [row_cosines(right.decode(), cut.right.codes)]

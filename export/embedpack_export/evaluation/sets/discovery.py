@@ -8,7 +8,7 @@ from pathlib import Path
 
 from embedpack.errors import InputError, OptionError, unknown
 from embedpack_export.evaluation.sets.data import AnySet, PairSet
-from embedpack_export.evaluation.sets.empty_texts import EmptyTexts
+from embedpack_export.evaluation.sets.empty_text_filter import EmptyTextFilter
 from embedpack_export.evaluation.sets.reading import SetFolder, open_set_folder, read_set
 
 MIN_LIMIT = 2
@@ -41,7 +41,7 @@ def find_sets(data: Path) -> dict[str, SetFolder]:
 
 
 def read_sets(
-    data: Path, names: Sequence[str] = (), limit: int | None = None, empty: EmptyTexts | None = None
+    data: Path, names: Sequence[str] = (), limit: int | None = None, empty: EmptyTextFilter | None = None
 ) -> list[AnySet]:
     """Read the named sets of a folder, all without names; `limit` is the number of queries or pairs of each set.
 
@@ -58,7 +58,7 @@ def read_sets(
             raise OptionError(f"{data}: {unknown('set', name, list(folders))}")
     sets = [read_set(folders[name], blank=empty is not None) for name in dict.fromkeys(names or folders)]
     if empty is not None:
-        sets = [empty.left_out(evaluation_set) for evaluation_set in sets]
+        sets = [empty.remove_empty(evaluation_set) for evaluation_set in sets]
     return sets if limit is None else [_limited(evaluation_set, limit) for evaluation_set in sets]
 
 

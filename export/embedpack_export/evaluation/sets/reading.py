@@ -59,7 +59,7 @@ def open_set_folder(path: Path, name: str) -> SetFolder | None:
 
 
 def read_set(folder: SetFolder, *, blank: bool = False) -> AnySet:
-    """Read an evaluation set; `blank` texts are kept, for `embedpack_export.evaluation.sets.empty_texts`.
+    """Read an evaluation set; `blank` texts are kept, for `embedpack_export.evaluation.sets.empty_text_filter`.
 
     Raises:
         InputError: a file is missing, damaged or not UTF-8; an id occurs twice; a text is empty; a judgement names an

@@ -13,8 +13,8 @@ from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import GraphContext
 from embedpack_export.quantization.integers import (
-    CodedScales,
     ErrorSum,
+    QuantizedScales,
     block_scales,
     dequantize_blocks,
     pack_blocks,
@@ -24,7 +24,7 @@ from embedpack_export.quantization.integers import (
 BLOCK_COLUMNS = 32
 
 
-def coded_scales(g: GraphBuilder, matrix: str, group: str, chunks: Sequence[CodedScales]) -> ir.Value:
+def coded_scales(g: GraphBuilder, matrix: str, group: str, chunks: Sequence[QuantizedScales]) -> ir.Value:
     """Scales float32 [rows, blocks] from stored bytes; onnxruntime folds the product when it loads a graph."""
     codes = np.concatenate([chunk.codes for chunk in chunks])
     steps = np.concatenate([chunk.steps for chunk in chunks])

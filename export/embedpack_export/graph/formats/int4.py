@@ -31,8 +31,8 @@ from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelL
 from embedpack_export.quantization.error_compensation import LayerBatch, QuantizedInputStats
 from embedpack_export.quantization.gptq import Rounding, RoundingMethod, regression, round_columns
 from embedpack_export.quantization.integers import (
-    CodedScales,
     ErrorSum,
+    QuantizedScales,
     block_scales,
     dequantize_blocks,
     pack_blocks,
@@ -117,7 +117,7 @@ class _WeightRounding:
 class _Int4Matrix:
     """Scales, mean errors and rounding error of a matrix in 4 bits, filled while its integers are streamed."""
 
-    scales: list[CodedScales] = field(default_factory=list)
+    scales: list[QuantizedScales] = field(default_factory=list)
     mean_errors: list[Float32] = field(default_factory=list)
     errors: ErrorSum = field(default_factory=ErrorSum)
 
@@ -127,7 +127,7 @@ class _Int4Matrix:
         for chunk in matrix.chunks():
             rows = slice(start, start + len(chunk))
             corrected = rounding.corrected(chunk, rows)
-            scales = CodedScales.of(block_scales(corrected, BITS, BLOCK_COLUMNS))
+            scales = QuantizedScales.of(block_scales(corrected, BITS, BLOCK_COLUMNS))
             integers = rounding.integers(corrected, scales.values)
             rounded = dequantize_blocks(integers, scales.values, BLOCK_COLUMNS)
             self.errors.add(corrected, rounded)

@@ -98,18 +98,18 @@ def _quantize(g: GraphBuilder, x: Activation, statistics: SiteStatistics, layers
         shift, divisors = choice.shift, choice.layout.divisors
         value = x.rescale(shift, divisors, "int8")
         if choice.max_abs is None:
-            blocks = [_block(g, channels, _Rows.symmetric(g, value))]
+            blocks = [_block(g, channels, _UnquantizedRows.symmetric(g, value))]
         else:
             blocks = [_static_block(g, channels, x.site, value, choice.max_abs)]
     elif x.layout is not None:
         divisors = x.layout.divisors
         parts = zip(x.layout.blocks, _split(g, x.value, x.layout.blocks), strict=True)
-        blocks = [_block(g, channels, _Rows.centered(g, part)) for channels, part in parts]
+        blocks = [_block(g, channels, _UnquantizedRows.centered(g, part)) for channels, part in parts]
     elif x.lower_bound is not None:
         shift = np.full_like(mean, x.lower_bound)
-        blocks = [_block(g, channels, _Rows.above(g, x.value, x.lower_bound))]
+        blocks = [_block(g, channels, _UnquantizedRows.above(g, x.value, x.lower_bound))]
     else:
-        blocks = [_block(g, channels, _Rows.symmetric(g, x.value))]
+        blocks = [_block(g, channels, _UnquantizedRows.symmetric(g, x.value))]
     return _Input(tuple(blocks), shift, divisors, roundings(statistics.covariance, divisors), mean)
 
 
@@ -120,7 +120,7 @@ def _split(g: GraphBuilder, value: ir.Value, blocks: Sequence[npt.NDArray[np.int
     return g.ops("Split", [value, sizes], {"axis": -1}, outputs=len(blocks))
 
 
-def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _Rows) -> _QuantizedBlock:
+def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _UnquantizedRows) -> _QuantizedBlock:
     largest = g.op("Max", [rows.largest, g.constant([MIN_DIVISOR], np.float32)])
     levels = 255 if rows.zero == 0 else 127
     scale, zero = g.constant(1 / levels, np.float32), g.constant(rows.zero, np.uint8)
@@ -137,7 +137,7 @@ def _static_block(
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _UnquantizedRows:
     """Rows before quantization."""
 
     value: ir.Value  # the rows, from which `center` was subtracted
@@ -146,16 +146,16 @@ class _Rows:
     center: ir.Value | None = None  # center of each row; None: 0
 
     @classmethod
-    def symmetric(cls, g: GraphBuilder, value: ir.Value) -> _Rows:
+    def symmetric(cls, g: GraphBuilder, value: ir.Value) -> _UnquantizedRows:
         return cls(value, _reduce(g, "ReduceMax", g.op("Abs", [value])), 128)
 
     @classmethod
-    def above(cls, g: GraphBuilder, value: ir.Value, bound: float) -> _Rows:
+    def above(cls, g: GraphBuilder, value: ir.Value, bound: float) -> _UnquantizedRows:
         value = g.op("Sub", [value, g.constant(bound, np.float32)])
         return cls(value, _reduce(g, "ReduceMax", value), 0)
 
     @classmethod
-    def centered(cls, g: GraphBuilder, value: ir.Value) -> _Rows:
+    def centered(cls, g: GraphBuilder, value: ir.Value) -> _UnquantizedRows:
         half = g.constant(0.5, np.float32)
         high, low = _reduce(g, "ReduceMax", value), _reduce(g, "ReduceMin", value)
         largest = g.op("Max", [g.op("Mul", [g.op("Sub", [high, low]), half]), g.constant([MIN_DIVISOR], np.float32)])

@@ -228,7 +228,8 @@ def causal_decoder(shape: DecoderShape) -> StagedModel:
         )
     if shape.sections and sum(shape.sections) != shape.head_size // 2:
         raise CheckpointError(
-            f"config.json: mrope_section {list(shape.sections)} must add up to {shape.head_size // 2}, half a head"
+            f"config.json: mrope_section {list(shape.sections)} must add up to {shape.head_size // 2}, "
+            "half the head size"
         )
 
     def embed(context: GraphContext, _: ir.Value | None) -> ir.Value:

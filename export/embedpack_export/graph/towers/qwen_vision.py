@@ -147,8 +147,8 @@ def vision_tower(shape: VisionShape) -> StagedModel:
     """Build the tower; raises CheckpointError if the sizes contradict each other."""
     if shape.hidden % shape.heads or (shape.hidden // shape.heads) % 8:
         raise CheckpointError(
-            f"config.json: {shape.heads} vision heads of {shape.hidden} channels; the head size must be a multiple "
-            "of 8, others cannot be exported"
+            f"config.json: {shape.hidden} channels in {shape.heads} attention heads of the vision tower; only head "
+            "sizes that are multiples of 8 can be exported"
         )
 
     def embed(context: GraphContext, _: ir.Value | None) -> ir.Value:

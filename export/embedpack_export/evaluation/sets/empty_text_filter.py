@@ -1,4 +1,4 @@
-"""Texts of evaluation sets that are blank or have no token: one of them does not end an evaluation."""
+"""Removal of blank texts and of texts without a token from evaluation sets, so that none ends an evaluation."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ logger = logging.getLogger("embedpack")
 
 
 @dataclass(frozen=True)
-class EmptyTexts:
-    """Search for empty texts with the tokenizer of a pack."""
+class EmptyTextFilter:
+    """Filter of texts without tokens, by the tokenizer of a pack."""
 
     processor: Processor
 
     @classmethod
-    def of(cls, pack: Pack) -> EmptyTexts:
+    def of(cls, pack: Pack) -> EmptyTextFilter:
         """Open the tokenizer of a pack; PackError if it is broken."""
         return cls(open_processor(pack))
 
-    def full(self, inputs: Sequence[Input]) -> list[bool]:
+    def has_tokens(self, inputs: Sequence[Input]) -> list[bool]:
         """False for each input that is a text without a token; ItemError for a text that cannot be tokenized."""
         texts = [item for item in inputs if isinstance(item, str)]
         items = list(self.processor.items(texts, blank=True))
         full = iter(self.processor.has_tokens(items, NO_PROMPT))
         return [next(full) if isinstance(item, str) else True for item in inputs]
 
-    def left_out(self, evaluation_set: AnySet) -> AnySet:
+    def remove_empty(self, evaluation_set: AnySet) -> AnySet:
         """Leave empty texts out of a set, with their judgements or pairs; their number is logged.
 
         Raises:
@@ -73,7 +73,7 @@ class EmptyTexts:
     def _kept(self, name: str, kind: str, inputs: Mapping[str, Input]) -> set[str]:
         """Names of the inputs that are not empty."""
         try:
-            return set(compress(inputs, self.full(list(inputs.values()))))
+            return set(compress(inputs, self.has_tokens(list(inputs.values()))))
         except ItemError as cause:
             texts = [each for each, item in inputs.items() if isinstance(item, str)]
             raise InputError(f"{name}: the {kind} {texts[cause.number]} {cause.problem}") from cause

@@ -7,13 +7,13 @@ import pytest
 from embedpack.errors import InputError
 from embedpack.pack.folder import read_pack
 from embedpack_export.evaluation.sets.data import PairSet, RetrievalSet
-from embedpack_export.evaluation.sets.empty_texts import EmptyTexts
+from embedpack_export.evaluation.sets.empty_text_filter import EmptyTextFilter
 from tests.helpers.tiny_pack import TINY_PACK
 
 
 @pytest.fixture(scope="module")
-def empty() -> EmptyTexts:
-    return EmptyTexts.of(read_pack(TINY_PACK))
+def empty() -> EmptyTextFilter:
+    return EmptyTextFilter.of(read_pack(TINY_PACK))
 
 
 def retrieval(documents: dict[str, str], queries: dict[str, str], qrels: dict[str, dict[str, int]]) -> RetrievalSet:
@@ -21,8 +21,8 @@ def retrieval(documents: dict[str, str], queries: dict[str, str], qrels: dict[st
     return RetrievalSet("set", "retrieval", {**documents}, queries, qrels, languages, unjudged=2)
 
 
-def test_documents_queries_and_judgements(empty: EmptyTexts) -> None:
-    found = empty.left_out(
+def test_documents_queries_and_judgements(empty: EmptyTextFilter) -> None:
+    found = empty.remove_empty(
         retrieval(
             {"d1": "a cat", "d2": " ", "d3": "a dog"},
             {"q1": "cat", "q2": "dog", "q3": "\t", "q4": "fish"},
@@ -38,24 +38,24 @@ def test_documents_queries_and_judgements(empty: EmptyTexts) -> None:
     assert (found.empty, found.unjudged) == (2, 3)
 
 
-def test_a_set_without_empty_texts_is_unchanged(empty: EmptyTexts) -> None:
+def test_a_set_without_empty_texts_is_unchanged(empty: EmptyTextFilter) -> None:
     whole = retrieval({"d1": "a cat"}, {"q1": "cat"}, {"q1": {"d1": 1}})
-    assert empty.left_out(whole) is whole
+    assert empty.remove_empty(whole) is whole
 
 
-def test_pairs(empty: EmptyTexts) -> None:
-    found = empty.left_out(PairSet("sts", [1, 2, 3, 4], ["a", "", "c", "d"], ["a", "b", " ", "d"], "en"))
+def test_pairs(empty: EmptyTextFilter) -> None:
+    found = empty.remove_empty(PairSet("sts", [1, 2, 3, 4], ["a", "", "c", "d"], ["a", "b", " ", "d"], "en"))
     assert isinstance(found, PairSet)
     assert (found.scores, found.first, found.second, found.empty) == ([1, 4], ["a", "d"], ["a", "d"], 2)
 
 
-def test_nothing_is_left(empty: EmptyTexts) -> None:
+def test_nothing_is_left(empty: EmptyTextFilter) -> None:
     with pytest.raises(InputError, match="set: without its 1 empty texts no query has a relevant document"):
-        empty.left_out(retrieval({"d1": "", "d2": "a"}, {"q1": "cat"}, {"q1": {"d1": 1}}))
+        empty.remove_empty(retrieval({"d1": "", "d2": "a"}, {"q1": "cat"}, {"q1": {"d1": 1}}))
     with pytest.raises(InputError, match="sts: without its 1 empty pairs there is nothing to rank"):
-        empty.left_out(PairSet("sts", [1, 2], ["a", ""], ["a", "b"], "en"))
+        empty.remove_empty(PairSet("sts", [1, 2], ["a", ""], ["a", "b"], "en"))
 
 
-def test_a_text_that_cannot_be_tokenized_is_named(empty: EmptyTexts) -> None:
+def test_a_text_that_cannot_be_tokenized_is_named(empty: EmptyTextFilter) -> None:
     with pytest.raises(InputError, match="set: the document d2 has a NUL character at position 1"):
-        empty.left_out(retrieval({"d1": "", "d2": "a\0"}, {"q1": "cat"}, {"q1": {"d2": 1}}))
+        empty.remove_empty(retrieval({"d1": "", "d2": "a\0"}, {"q1": "cat"}, {"q1": {"d2": 1}}))
