@@ -639,6 +639,17 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, number: signal.Signa
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
+def test_an_interrupt_while_a_command_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("embedpack.cli.main.importlib.import_module", interrupted)
+    assert main(["inspect", PACK]) == 130
+    assert capsys.readouterr().err == "embedpack: interrupted; no partial file remains\n"
+
+
 def test_signals_that_are_ignored_stay_ignored(lines: str) -> None:
     script = (
         "import signal, sys; from embedpack.cli import embed, main;"

@@ -53,34 +53,34 @@ def fit_codebook(vectors: Float32, ends: Sequence[int], *, parts: CodebookParts,
     if len(vectors) < MIN_VECTORS:
         logger.info("codes: no center, no rotation; %d vectors are too few to test them", len(vectors))
         return CodebookFit(_codebook(vectors, NONE, ends, seed), NONE, {})
-    tried = [parts for parts in (NONE, CENTER, ROTATION) if set(parts) <= set(parts)]
-    recall = {parts: _held_out_recall(vectors, parts, ends, seed) for parts in tried}
+    tried = [steps for steps in (NONE, CENTER, ROTATION) if set(steps) <= set(parts)]
+    recall = {steps: _held_out_recall(vectors, steps, ends, seed) for steps in tried}
     best = NONE
-    for parts in tried[1:]:
-        gain = _over_precisions(recall[parts]) - _over_precisions(recall[best])
+    for steps in tried[1:]:
+        gain = _over_precisions(recall[steps]) - _over_precisions(recall[best])
         # A center costs nothing. A rotation costs a matrix, so its gain must exceed the standard error.
-        needed = 0.0 if parts == CENTER else float(gain.std(ddof=1)) / len(gain) ** 0.5
-        best = parts if gain.mean() > needed else best
-    recalls = {_name(parts): _rounded_means(by_precision) for parts, by_precision in recall.items()}
+        needed = 0.0 if steps == CENTER else float(gain.std(ddof=1)) / len(gain) ** 0.5
+        best = steps if gain.mean() > needed else best
+    recalls = {_name(steps): _rounded_means(by_precision) for steps, by_precision in recall.items()}
     percent = ", ".join(f"{precision} {value:.0%}" for precision, value in recalls[_name(best)].items())
     logger.info("codes: %s kept; recall of the ten nearest neighbours: %s", _name(best), percent)
     return CodebookFit(_codebook(vectors, best, ends, seed), best, recalls)
 
 
-def _codebook(vectors: Float32, parts: CodebookParts, ends: Sequence[int], seed: int) -> Codebook:
+def _codebook(vectors: Float32, steps: CodebookParts, ends: Sequence[int], seed: int) -> Codebook:
     zero = np.zeros(vectors.shape[1], np.float32)
-    center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if "center" in parts else zero
+    center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if "center" in steps else zero
     centered = vectors - center
     spread = float(np.sqrt(np.square(centered).mean(dtype=np.float64)))
-    rotation = learn_rotation(centered, ends, seed) if "rotation" in parts else ()
+    rotation = learn_rotation(centered, ends, seed) if "rotation" in steps else ()
     rotated_center = Codebook.gaussian(zero, spread, rotation).rotate(center[None])[0]
     return Codebook.gaussian(rotated_center, spread, rotation)
 
 
-def _held_out_recall(vectors: Float32, parts: CodebookParts, ends: Sequence[int], seed: int) -> dict[LowBit, Float64]:
+def _held_out_recall(vectors: Float32, steps: CodebookParts, ends: Sequence[int], seed: int) -> dict[LowBit, Float64]:
     """`neighbour_recall` of all vectors by precision, of each half with a codebook fitted to the other half."""
     halves = (vectors[::2], vectors[1::2])
-    codebooks = [_codebook(half, parts, ends, seed) for half in reversed(halves)]
+    codebooks = [_codebook(half, steps, ends, seed) for half in reversed(halves)]
     return {
         precision: np.concatenate(
             [neighbour_recall(half, codebook, precision) for half, codebook in zip(halves, codebooks, strict=True)]
@@ -119,5 +119,5 @@ def _rounded_means(recall: dict[LowBit, Float64]) -> dict[LowBit, float]:
     return {precision: round(float(values.mean()), 4) for precision, values in recall.items()}
 
 
-def _name(parts: CodebookParts) -> str:
-    return "+".join(parts) or "none"
+def _name(steps: CodebookParts) -> str:
+    return "+".join(steps) or "none"

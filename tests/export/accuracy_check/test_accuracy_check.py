@@ -171,7 +171,7 @@ def edit_manifest(pack: Path, edit: Callable[[dict[str, Any]], None]) -> None:
 def swap_adapters(manifest: dict[str, Any]) -> None:
     """The graph of each task under the name of the other."""
     code, retrieval = (manifest["variants"][f"{task}-int8"] for task in ADAPTERS)
-    for field in ("graph", "external_data"):
+    for field in ("graph", "external_data", "operators"):
         code[field], retrieval[field] = retrieval[field], code[field]
 
 
