@@ -104,5 +104,7 @@ def test_the_code_of_the_documents_runs(settings: ExportSettings, monkeypatch: p
     names: dict[str, Any] = {}
     exec(code.replace("print(", "scores = ("), names)
     assert names["scores"].argmax() == 0
+    (printed,) = re.findall(r"# \[\[([\d. ]+)\]\]", code)
+    np.testing.assert_allclose(names["scores"][0], np.array(printed.split(), float), atol=0.1)
     exec(search, names)
     assert names["hits"].indices.tolist() == [[0, 1]]

@@ -89,7 +89,8 @@ class Family:
 
 def model_types() -> list[str]:
     """Names of the families; `-` stands for `_` too."""
-    return [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__)]
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return [name.replace("_", "-") for name in names if not name.startswith("_")]
 
 
 def find_family(model_type: str) -> Family:

@@ -2,79 +2,28 @@
 
 from __future__ import annotations
 
-import re
-
-import msgspec
-
 from embedpack_export.families import Family, Model
-from embedpack_export.graph.towers.decoder import DecoderShape, causal_decoder
-from embedpack_export.sources.checkpoint import Checkpoint, Size, first_token_id, parse_config
-from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, DECODERS, sizes
-from embedpack_export.sources.key_rules import Followed, KeyTable, Only
-from embedpack_export.sources.weights import NameRules
+from embedpack_export.families._decoder import KEYS as DECODER_KEYS
+from embedpack_export.families._decoder import DecoderConfig
+from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
+from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT
+from embedpack_export.sources.key_rules import KeyTable, Only
 
 
-class Qwen3Config(msgspec.Struct, frozen=True):
-    """Fields of config.json that the graph depends on; unsupported values are refused."""
+class Qwen3Config(DecoderConfig, frozen=True, kw_only=True):
+    """Fields of config.json that the graph depends on."""
 
-    vocab_size: Size
-    hidden_size: Size
-    num_hidden_layers: Size
-    num_attention_heads: Size
     num_key_value_heads: Size
-    intermediate_size: Size
-    max_position_embeddings: Size
-    head_dim: Size = 128
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10_000.0
-    pad_token_id: int | None = None
-    eos_token_id: int | tuple[int, ...] | None = None
-    matryoshka_dims: tuple[int, ...] = ()
+    head_dim: Size | None = 128
 
 
-KEYS = KeyTable(
-    "config.json (qwen3)",
-    {
-        **DECODERS,
-        **sizes("num_key_value_heads head_dim"),
-        "rms_norm_eps": Followed("epsilon of the norms"),
-        "attention_bias": Only((False, None), ANOTHER_CHECKPOINT),
-    },
-)
-
-RULES = NameRules(
-    prefixes=("transformer.", "model."),  # "transformer." in models for question answering
-    renames={},
-    unused=re.compile(r"^lm_head\.|rotary_emb\.inv_freq$"),
-)
+KEYS = KeyTable("config.json (qwen3)", {**DECODER_KEYS, "attention_bias": Only((False, None), ANOTHER_CHECKPOINT)})
 
 
 def read(checkpoint: Checkpoint) -> Model:
     """Build the model of a Qwen3 checkpoint."""
     config = parse_config(checkpoint, Qwen3Config, KEYS)
-    shape = DecoderShape(
-        vocabulary=config.vocab_size,
-        hidden=config.hidden_size,
-        layers=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        head_size=config.head_dim,
-        intermediate=config.intermediate_size,
-        epsilon=config.rms_norm_eps,
-        rope_theta=config.rope_theta,
-        biases=False,
-        qk_norm=True,
-    )
-    return Model(
-        dimensions=config.hidden_size,
-        max_tokens=config.max_position_embeddings,
-        pad_token_id=config.pad_token_id,
-        eos_token_id=first_token_id(config.eos_token_id),
-        vocabulary=config.vocab_size,
-        truncate_dims=config.matryoshka_dims,
-        rules=RULES,
-        text=causal_decoder(shape),
-    )
+    return config.model(config.shape(qk_norm=True))
 
 
 FAMILY = Family(read, (KEYS,))

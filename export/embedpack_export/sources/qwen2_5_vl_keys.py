@@ -20,8 +20,6 @@ VISION_SIZES = """depth hidden_size num_heads intermediate_size patch_size tempo
 window_size fullatt_block_indexes out_hidden_size in_channels"""
 ELSEWHERE = """image_processor_type processor_class _processor_class device disable_grouping input_data_format
 return_tensors default_to_square crop_size pad_size size_divisor"""
-VIDEOS = """video_processor_type do_sample_frames fps min_frames max_frames num_frames video_metadata return_metadata
-temporal_factor"""
 IMAGE_VALUES = "image_mean image_std patch_size temporal_patch_size merge_size min_pixels max_pixels size"
 
 
