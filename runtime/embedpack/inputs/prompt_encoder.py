@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 from tokenizers import Encoding, Tokenizer
+
+from embedpack.inputs.tokens import Tokens, tokens_of
 
 
 class PromptEncoder:
     """Encoder of `prompt + text` for one prompt."""
 
     def __init__(self, tokenizer: Tokenizer, prompt: str) -> None:
-        """`tokenizer` reads special tokens as plain characters."""
+        """`tokenizer` reads special tokens as plain characters and truncates no text."""
         added = tokenizer.get_added_tokens_decoder()
         self._specials = {number: token.content for number, token in added.items() if token.special}
         self._plain = tokenizer
@@ -23,19 +27,15 @@ class PromptEncoder:
             self._parsing.encode_special_tokens = False
             self._head = self._end_of_last_special(self._parsing)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Tokenize texts that begin with the prompt."""
+    def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenize texts that begin with the prompt; offsets are those in `prompt + text`."""
         if self._parsing is None:
-            return self._plain.encode_batch(texts)
+            return [tokens_of(encoding) for encoding in self._plain.encode_batch(texts)]
         found = self._parsing.encode_batch(texts)
         return [
-            self._joined(text) if self._parses_text(encoding) else encoding
+            self._joined(text) if self._parses_text(encoding) else tokens_of(encoding)
             for text, encoding in zip(texts, found, strict=True)
         ]
-
-    def encode(self, text: str) -> Encoding:
-        """Tokenize a text that begins with the prompt."""
-        return self._plain.encode(text) if self._parsing is None else self.encode_batch([text])[0]
 
     def _end_of_last_special(self, parsing: Tokenizer) -> int:
         prompt = parsing.encode(self._prompt, add_special_tokens=False)
@@ -51,9 +51,25 @@ class PromptEncoder:
             )
         )
 
-    def _joined(self, text: str) -> Encoding:
+    def _joined(self, text: str) -> Tokens:
         """The prompt up to its last special token, parsed, and the rest as plain characters."""
         assert self._parsing is not None
         head = self._parsing.encode(text[: self._head], add_special_tokens=False)
         rest = self._plain.encode(text[self._head :], add_special_tokens=False)
-        return self._plain.post_process(Encoding.merge([head, rest], True))
+        whole = tokens_of(self._plain.post_process(Encoding.merge([head, rest], True)))
+        # Those of `post_process` are trimmed twice, and count from the last token of the head.
+        offsets = np.zeros_like(whole.offsets)
+        offsets[~whole.special] = [*head.offsets, *((a + self._head, b + self._head) for a, b in rest.offsets)]
+        return replace(whole, offsets=offsets)
+
+
+class PieceEncoder:
+    """Encoder of plain characters without special tokens around them."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """`tokenizer` reads special tokens as plain characters and truncates no text."""
+        self._plain = tokenizer
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenize texts."""
+        return [tokens_of(encoding) for encoding in self._plain.encode_batch(texts, add_special_tokens=False)]

@@ -11,9 +11,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from embedpack.inputs.prompt_encoder import PromptEncoder
 from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack.inputs.tokens import Tokens
 
 SPECIALS = ("<s>", "</s>", "[Q]", "<|im_start|>")
 PIECES = ("cat", "Roof", " ", "  ", "\n", "<", "|", ">", "im_start", "[", "Q", "]", "é", ".", "/s")
+LIMIT = 40
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 HOSTILE = st.lists(st.sampled_from([*PIECES, *SPECIALS]), max_size=8).map("".join)
 PROMPTS = st.lists(st.sampled_from([*SPECIALS, "query", ": ", " ", "\n", "[", "<|"]), max_size=5).map("".join)
@@ -51,51 +53,65 @@ def make(kind: str) -> Tokenizer:
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
     end = tokenizer.token_to_id("</s>")
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", end)])
-    tokenizer.enable_truncation(40)
+    tokenizer.enable_truncation(LIMIT)
     return tokenizer
 
 
 TOKENIZERS = {kind: make(kind) for kind in ("word piece", "byte level", "unigram")}
 
 
-def encoder(kind: str, prompt: str) -> PromptEncoder:
+def encode(kind: str, prompt: str, texts: list[str]) -> list[Tokens]:
     protecting = copy.deepcopy(TOKENIZERS[kind])
     protecting.encode_special_tokens = True
-    return PromptEncoder(protecting, prompt)
+    protecting.no_truncation()
+    found = PromptEncoder(protecting, prompt).encode_batch([prompt + text for text in texts])
+    return [tokens.cut(LIMIT, "right") for tokens in found]
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(prompt=PROMPTS, text=TEXTS)
-def test_ids_are_those_of_a_tokenizer_that_parses_everything(kind: str, prompt: str, text: str) -> None:
+def test_tokens_are_those_of_a_tokenizer_that_parses_everything(kind: str, prompt: str, text: str) -> None:
     whole = prompt + text
     if any(whole.count(token) != prompt.count(token) for token in SPECIALS):
         return  # spelled by prompt and text together
-    assert encoder(kind, prompt).encode(whole).ids == TOKENIZERS[kind].encode(whole).ids
+    (found,), expected = encode(kind, prompt, [text]), TOKENIZERS[kind].encode(whole)
+    assert found.ids.tolist() == expected.ids
+    assert found.offsets.tolist() == [list(pair) for pair in expected.offsets]
+    assert found.special.tolist() == [bool(special) for special in expected.special_tokens_mask]
+    assert found.truncated == bool(expected.overflowing)
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(prompt=PROMPTS, text=HOSTILE)
 def test_a_text_has_no_special_tokens(kind: str, prompt: str, text: str) -> None:
-    found = encoder(kind, prompt).encode(prompt + text).ids
+    (found,) = encode(kind, prompt, [text])
     specials = {TOKENIZERS[kind].token_to_id(token) for token in SPECIALS}
     of_prompt = [token for token in TOKENIZERS[kind].encode(prompt).ids if token in specials]
-    assert [token for token in found if token in specials] == of_prompt
+    assert [token for token in found.ids if token in specials] == of_prompt
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(text=HOSTILE)
+def test_places_in_a_text_that_spells_special_tokens(kind: str, text: str) -> None:
+    """A special token in the prompt moves the places by its length, whether the text spells any or not."""
+    (plain,), (behind,) = encode(kind, "", ["cat " + text]), encode(kind, "[Q]", ["cat " + text])
+    expected = [[start + 3, end + 3] for start, end in plain.offsets.tolist()[:-1]]
+    assert behind.offsets.tolist() == [[0, 3], *expected, [0, 0]][:LIMIT]
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(prompt=PROMPTS, texts=st.lists(HOSTILE, min_size=1, max_size=4))
 def test_a_batch_is_its_texts(kind: str, prompt: str, texts: list[str]) -> None:
-    shared = encoder(kind, prompt)
-    batch = shared.encode_batch([prompt + text for text in texts])
-    assert [found.ids for found in batch] == [shared.encode(prompt + text).ids for text in texts]
+    alone = [encode(kind, prompt, [text])[0].ids.tolist() for text in texts]
+    assert [found.ids.tolist() for found in encode(kind, prompt, texts)] == alone
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_a_long_text_after_special_tokens_is_cut_at_the_limit(kind: str) -> None:
     for text in ("cat " * 60, "cat </s> " * 60):
-        found = encoder(kind, "[Q]").encode("[Q]" + text)
-        assert len(found.ids) == 40
-        assert found.overflowing
+        (found,) = encode(kind, "[Q]", [text])
+        assert len(found.ids) == LIMIT
+        assert found.truncated
         assert (found.ids[0], found.ids[-1]) == tuple(TOKENIZERS[kind].token_to_id(token) for token in ("[Q]", "</s>"))
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from embedpack import CapacityError, Embedder, InputError, PackError
+from embedpack.inputs import long_texts
 from embedpack.inputs import tokenizer as tokenizer_module
-from embedpack.inputs.prompt_encoder import PromptEncoder
+from embedpack.inputs.long_texts import LimitedEncoder
 from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack.inputs.tokens import Tokens
 
 PAD, UNK, CLS, SEP = range(4)
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -204,9 +206,9 @@ def test_part_of_a_long_text_has_the_tokens_of_the_whole(
     whole.enable_truncation(limit)
     expected = whole.encode(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer_module, "MARGIN", 24)
-        patch.setattr(tokenizer_module, "CHARACTERS_PER_TOKEN", 1)
-        patch.setattr(tokenizer_module, "GROWTH", 2)
+        patch.setattr(long_texts, "MARGIN", 24)
+        patch.setattr(long_texts, "CHARACTERS_PER_TOKEN", 1)
+        patch.setattr(long_texts, "GROWTH", 2)
         (tokens,) = TextTokenizer(by_kind[kind], limit).encode([text], "")
     assert tokens.ids.tolist() == expected.ids
     assert tokens.special.tolist() == [bool(special) for special in expected.special_tokens_mask]
@@ -218,13 +220,13 @@ def test_only_the_first_characters_of_a_long_text_are_tokenized(
     by_kind: dict[str, bytes], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths: list[int] = []
-    encode = tokenizer_module._encode
+    encode = LimitedEncoder._encode
 
-    def spy(encoder: PromptEncoder, text: str, number: int) -> Encoding:
+    def spy(encoder: LimitedEncoder, text: str, number: int) -> Tokens:
         lengths.append(len(text))
         return encode(encoder, text, number)
 
-    monkeypatch.setattr(tokenizer_module, "_encode", spy)
+    monkeypatch.setattr(LimitedEncoder, "_encode", spy)
     long = "how do i reset the router in the kitchen? " * 400_000
     short, tokens = TextTokenizer(by_kind[kind], 256).encode([long[:4000], long], "query: ")
     assert lengths == [256 * 8 + 4096]
@@ -248,7 +250,7 @@ def test_long_runs_without_tokens_are_refused(tokenizer: TextTokenizer, filler: 
 def test_groups_do_not_change_tokens(tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"cat {number} " * (number % 7 + 1) for number in range(50)]
     expected = [tokens.ids.tolist() for tokens in tokenizer.encode(texts, "")]
-    monkeypatch.setattr(tokenizer_module, "GROUP_CHARACTERS", 40)
+    monkeypatch.setattr(long_texts, "GROUP_CHARACTERS", 40)
     assert [tokens.ids.tolist() for tokens in tokenizer.encode(texts, "")] == expected
     assert tokenizer.encode([], "") == []
 
@@ -269,13 +271,10 @@ class Panicking:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
 
-    def encode(self, text: str) -> object:
-        if "x" in text:
-            raise PanicException("slice index out of range")
-        return self.tokenizer.encode(text)
-
     def encode_batch(self, texts: list[str]) -> list[object]:
-        return [self.encode(text) for text in texts]
+        if any("x" in text for text in texts):
+            raise PanicException("slice index out of range")
+        return list(self.tokenizer.encode_batch(texts))
 
     def get_added_tokens_decoder(self) -> object:
         return self.tokenizer.get_added_tokens_decoder()

@@ -1,0 +1,71 @@
+"""Tokens of a text: ids, special tokens, places in the text, and the cut at a limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding
+
+Direction = Literal["right", "left"]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of one text.
+
+    Attributes:
+        ids: token ids, int64 [length].
+        special: True for tokens that no text gave, bool [length].
+        offsets: begin and end of each token in the text, in characters, int64 [length, 2]; 0 and 0 for special tokens
+            and those of a prompt. Tokens of one character, such as its bytes, have the same.
+        truncated: whether tokens were cut off.
+    """
+
+    ids: npt.NDArray[np.int64]
+    special: npt.NDArray[np.bool_]
+    offsets: npt.NDArray[np.int64]
+    truncated: bool = False
+
+    def cut(self, limit: int, direction: Direction) -> Tokens:
+        """At most `limit` tokens, special tokens included: the text loses its end, or its beginning ("left")."""
+        kept = max(0, limit - int(self.special.sum()))
+        text = np.flatnonzero(~self.special)
+        if len(text) <= kept:
+            return self
+        rows = np.ones(len(self.ids), np.bool_)
+        rows[text[kept:] if direction == "right" else text[: len(text) - kept]] = False
+        return Tokens(self.ids[rows], self.special[rows], self.offsets[rows], truncated=True)
+
+    def end_of_first_beyond(self, limit: int) -> float:
+        """End of the first token that `cut` takes from the end, in characters; infinite without one."""
+        text = np.flatnonzero(~self.special)
+        kept = limit - int(self.special.sum())
+        return float(self.offsets[text[kept], 1]) if len(text) > kept else float("inf")
+
+    def behind(self, prompt: int, leading: int) -> Tokens:
+        """The same tokens with places in the text alone: behind a prompt and `leading` characters that were dropped."""
+        of_text = self.offsets[:, 1] > prompt
+        moved = np.maximum(self.offsets - prompt, 0) + leading
+        return replace(self, offsets=np.where(of_text[:, None], moved, 0))
+
+    def followed_by(self, ids: tuple[int, ...]) -> Tokens:
+        """The tokens with special ones behind them."""
+        if not ids:
+            return self
+        return Tokens(
+            np.concatenate([self.ids, np.array(ids, np.int64)]),
+            np.concatenate([self.special, np.ones(len(ids), np.bool_)]),
+            np.concatenate([self.offsets, np.zeros((len(ids), 2), np.int64)]),
+            self.truncated,
+        )
+
+
+def tokens_of(encoding: Encoding) -> Tokens:
+    """Tokens of a result of the tokenizers library."""
+    offsets = np.fromiter(chain.from_iterable(encoding.offsets), np.int64, 2 * len(encoding))
+    special = np.array(encoding.special_tokens_mask, np.bool_)
+    return Tokens(np.array(encoding.ids, np.int64), special, offsets.reshape(-1, 2))
