@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import msgspec
 
 from embedpack_export.families import Model
 from embedpack_export.graph.towers.decoder import DecoderShape, causal_decoder
+from embedpack_export.graph.towers.rope_scaling import RopeScaling
 from embedpack_export.sources.checkpoint import Size, first_token_id
 from embedpack_export.sources.config_keys import DECODERS, sizes
 from embedpack_export.sources.key_rules import Followed
@@ -38,7 +40,8 @@ class DecoderConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_position_embeddings: Size
     head_dim: Size | None = None
     rms_norm_eps: float = 1e-6
-    rope_theta: float = 10_000.0
+    rope_theta: Annotated[float, msgspec.Meta(gt=1, le=1e12)] = 10_000.0
+    rope_scaling: RopeScaling | None = None
     pad_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
     matryoshka_dims: tuple[int, ...] = ()
@@ -55,6 +58,7 @@ class DecoderConfig(msgspec.Struct, frozen=True, kw_only=True):
             intermediate=self.intermediate_size,
             epsilon=self.rms_norm_eps,
             rope_theta=self.rope_theta,
+            rope_scaling=self.rope_scaling,
             biases=biases,
             qk_norm=qk_norm,
             window=window,

@@ -14,6 +14,7 @@ from embedpack.errors import CapacityError, CheckpointError
 from embedpack.storage.safetensors import FLOATS, StoredTensor, open_safetensors, unique_keys
 from embedpack_export.sources.files import MAX_JSON_BYTES, check_file, exists, read_file
 from embedpack_export.sources.key_rules import KeyTable, check_keys
+from embedpack_export.sources.rope_config import with_rope_scaling
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 Json = TypeVar("Json")
@@ -101,19 +102,9 @@ def parse_object(
     path = checkpoint.folder / "config.json"
     check_keys(path, content, keys, within)
     try:
-        return msgspec.convert(with_rope_scaling(content), kind)
+        return msgspec.convert(with_rope_scaling(path, content), kind)
     except msgspec.ValidationError as cause:
         raise CheckpointError(f"{path}: {f'{within}: ' if within else ''}{cause}") from cause
-
-
-def with_rope_scaling(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration with `rope_theta` and `rope_scaling`, which transformers 5 has in `rope_parameters`."""
-    parameters = config.get("rope_parameters")
-    if not isinstance(parameters, dict):
-        return config
-    scaling = {name: value for name, value in parameters.items() if name != "rope_theta"}
-    theta = {"rope_theta": parameters["rope_theta"]} if "rope_theta" in parameters else {}
-    return {**config, **theta, "rope_scaling": scaling}
 
 
 def first_token_id(value: int | tuple[int, ...] | None) -> int | None:

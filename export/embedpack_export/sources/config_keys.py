@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from embedpack_export.sources.key_rules import Checked, Followed, Only, Rule, no_effect, shown
+from embedpack_export.sources.rope_config import ROPE_TYPES, rope_problem
 
 # Classes of `auto_map` that compute or read inputs; those of other heads are not used.
 CODE_OF_MODELS = ("AutoConfig", "AutoModel", "AutoProcessor", "AutoImageProcessor", "AutoTokenizer")
@@ -50,21 +51,6 @@ def all_full_attention(value: Any) -> str | None:
     return f"supported: full_attention in every layer; {ANOTHER_CHECKPOINT}"
 
 
-def no_rope_scaling(value: Any) -> str | None:
-    """Reason to refuse `rope_scaling` or `rope_parameters`."""
-    if value is None or is_default_rope(value):
-        return None
-    return f"supported: null or a rope_type of default; {ANOTHER_CHECKPOINT}"
-
-
-def is_default_rope(value: Any) -> bool:
-    """True for rotary positions without scaling; `rope_theta` is read on its own."""
-    defaults = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1}
-    return isinstance(value, dict) and all(
-        key == "rope_theta" or (key in defaults and found in (defaults[key], None)) for key, found in value.items()
-    )
-
-
 COMMON: Mapping[str, Rule] = {
     "model_type": Followed("family"),
     "matryoshka_dims": Followed("allowed truncations"),
@@ -103,8 +89,9 @@ DECODERS: Mapping[str, Rule] = {
     "use_sliding_window": Only((False, None), ANOTHER_CHECKPOINT),
     **no_effect("of sliding windows, which use_sliding_window switches off", ("sliding_window", "max_window_layers")),
     "rope_theta": Followed("base of the rotary positions"),
-    "rope_scaling": Checked("null or a rope_type of default", no_rope_scaling),
-    "rope_parameters": Checked("rope_theta, and a rope_type of default", no_rope_scaling),
+    "rope_scaling": Checked(f"null, or an object with a rope_type: {', '.join(ROPE_TYPES)}", rope_problem),
+    "rope_parameters": Checked("as rope_scaling, with rope_theta", rope_problem),
+    "original_max_position_embeddings": Followed("length of the texts before the scaling of rotary positions"),
     "rope_interleaved": Only((False, None), ANOTHER_CHECKPOINT),
     "use_mrope": Only((False, None), ANOTHER_CHECKPOINT),
     "partial_rotary_factor": Only((1, None), ANOTHER_CHECKPOINT),

@@ -9,11 +9,11 @@ from embedpack_export.sources.config_keys import (
     ANOTHER_CHECKPOINT,
     COMMON,
     DECODERS,
-    is_default_rope,
     own_code,
     sizes,
 )
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, Only, Rule, no_effect
+from embedpack_export.sources.rope_config import is_default_rope
 
 IMAGE_TOKENS = ("image_token_id", "vision_start_token_id", "vision_end_token_id")
 VISION_SIZES = """depth hidden_size num_heads intermediate_size patch_size temporal_patch_size spatial_merge_size

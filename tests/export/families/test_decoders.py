@@ -238,19 +238,13 @@ def refuse(checkpoint: Path, message: str) -> None:
     assert not (checkpoint.parent / "pack").exists()
 
 
-SCALED = {"rope_type": "yarn", "factor": 4.0}
-PARTIAL = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
 SWITCHED_OFF = "supported: false, null; export a checkpoint without it"
-UNSCALED = "supported: null or a rope_type of default; export a checkpoint without it"
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"rope_scaling": SCALED}, f"rope_scaling is {SCALED}; {UNSCALED}"),
-        ({"rope_parameters": SCALED}, f"rope_parameters is {SCALED}; {UNSCALED}"),
-        ({"rope_parameters": PARTIAL}, f"rope_parameters is {PARTIAL}; {UNSCALED}"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'; supported: silu; export a checkpoint without it"),
         ({"num_hidden_layers": 0}, "Expected `int` >= 1 - at `$.num_hidden_layers`"),
         ({"rope_theta": "1e6"}, "Expected `float`, got `str` - at `$.rope_theta`"),

@@ -25,6 +25,7 @@ from embedpack.pack.graph_io import (
 from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, Stage, StagedModel
+from embedpack_export.graph.towers.rope_scaling import RopeScaling
 from embedpack_export.graph.towers.rotary import RotaryTable, angles
 from embedpack_export.quantization.channel_layout import ChannelGroups
 
@@ -51,6 +52,7 @@ class DecoderShape:
     biases: bool  # true if q, k and v have a bias
     qk_norm: bool = False  # true if each head of q and k has a norm (Henry et al. 2020, arXiv 2010.04245)
     window: int | None = None  # number of last tokens that a token attends to, itself included; None: all
+    rope_scaling: RopeScaling | None = None
     # Number of rotary frequencies for the positions in time, height and width (M-RoPE, Qwen2-VL, arXiv 2409.12191);
     # empty for plain positions.
     sections: tuple[int, ...] = ()
@@ -181,15 +183,18 @@ def _head_norm(part: DecoderPart, module: str, x: ir.Value) -> ir.Value:
 def _rotary(part: DecoderPart) -> tuple[ir.Value, ir.Value]:
     """Cosines and sines of the rotary angles, float32 [batch, sequence, head_size / 2]."""
     shape, context, g = part.shape, part.context, part.graph
-    table = RotaryTable(shape.head_size, shape.rope_theta, shape.sections)
+    table = RotaryTable(shape.head_size, shape.rope_theta, shape.sections, shape.rope_scaling)
 
     def phases() -> ir.Value:
         if shape.sections:
             return angles(g, context.inputs[POSITION_IDS], table.frequencies())
         return _text_angles(part, table)
 
-    rotation = context.once("angles", phases)
-    return context.once("cos", lambda: g.op("Cos", [rotation])), context.once("sin", lambda: g.op("Sin", [rotation]))
+    def wave(operator: str) -> ir.Value:
+        values = g.op(operator, [context.once("angles", phases)])
+        return values if table.amplitude == 1 else g.op("Mul", [values, g.constant(table.amplitude, np.float32)])
+
+    return context.once("cos", lambda: wave("Cos")), context.once("sin", lambda: wave("Sin"))
 
 
 def _text_angles(part: DecoderPart, table: RotaryTable) -> ir.Value:

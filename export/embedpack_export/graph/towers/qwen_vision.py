@@ -92,7 +92,7 @@ def _attention(context: GraphContext, shape: VisionShape, index: int, x: Activat
 def _rotated(context: GraphContext, shape: VisionShape, x: ir.Value) -> ir.Value:
     """Apply rotary positions to queries or keys [patches, hidden]."""
     g, size = context.graph, shape.hidden // shape.heads
-    table = RotaryTable(size // 2, ROPE_THETA, ())
+    table = RotaryTable(size // 2, ROPE_THETA)
     # The first half of the channels rotates with the height, the second with the width, at the same frequencies.
     half = table.frequencies()
     both = np.zeros((2, 1, 1, size // 2), np.float32)

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.towers.rope_scaling import RopeScaling
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,21 @@ class RotaryTable:
     head_size: int  # channels of a head; there are half as many frequencies theta^(-2j / head_size)
     theta: float  # base of the frequencies
     # Number of successive frequencies of each axis; empty: there is one axis, with all of them.
-    sections: tuple[int, ...]
+    sections: tuple[int, ...] = ()
+    scaling: RopeScaling | None = None
+
+    @property
+    def amplitude(self) -> float:
+        """Factor of cosines and sines."""
+        return 1.0 if self.scaling is None else self.scaling.amplitude
 
     def frequencies(self) -> Float32:
         """Frequencies [axes, 1, 1, head_size / 2]: each in the row of its axis, zeros in the other rows."""
         half = self.head_size // 2
-        frequencies = 1.0 / self.theta ** (np.arange(0, self.head_size, 2, dtype=np.float32) / self.head_size)
+        exponents = np.arange(0, self.head_size, 2, dtype=np.float32) / self.head_size
+        frequencies = (1 / np.float32(self.theta) ** exponents).astype(np.float32)
+        if self.scaling is not None:
+            frequencies = self.scaling.scaled(frequencies, self.theta)
         sections = self.sections or (half,)
         axis = np.repeat(np.arange(len(sections)), sections)
         table = np.zeros((len(sections), 1, 1, half), np.float32)
