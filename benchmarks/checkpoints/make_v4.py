@@ -37,7 +37,7 @@ from benchmarks.checkpoints.v4.values import RandomValues
 from embedpack import EmbedpackError
 from embedpack.progress import Progress
 from embedpack.vectors.arrays import Float32
-from embedpack_export.families import PROJECTOR
+from embedpack_export.families.model import PROJECTOR
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 README = """---

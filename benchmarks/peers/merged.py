@@ -16,7 +16,7 @@ from benchmarks.peers.job import PeerInputs, read_inputs
 from embedpack import EmbedpackError
 from embedpack.errors import InputError
 from embedpack.inputs.tokenizer import TextTokenizer
-from embedpack_export.families import PROJECTOR
+from embedpack_export.families.model import PROJECTOR
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings
 

@@ -13,7 +13,7 @@ import embedpack
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.readme import FILES, updated
 from embedpack.cli.main import main
-from embedpack_export.families import model_types
+from embedpack_export.families import families
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (".", "docs", "benchmarks", "training/default_model", "export/embedpack_export/data")
@@ -80,7 +80,7 @@ def test_every_make_target_of_the_readme_exists() -> None:
 def test_the_readme_names_every_family() -> None:
     (sentence,) = re.findall(r"^Families: (.*?)\. Adapters:", README, re.MULTILINE | re.DOTALL)
     named = re.sub(r"[^a-z0-9]", "", sentence.lower())
-    assert [name for name in model_types() if re.sub(r"[^a-z0-9]", "", name.lower()) not in named] == []
+    assert [name for name in families() if re.sub(r"[^a-z0-9]", "", name.lower()) not in named] == []
 
 
 def test_no_heading_stands_twice_in_a_release() -> None:

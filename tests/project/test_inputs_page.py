@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedpack.errors import InputError
-from embedpack_export.families import find_family, model_types
+from embedpack_export.families import families
 from embedpack_export.planning.key_tables import all_tables, counts, outcome, updated
 from embedpack_export.sources.key_rules import Only
 
@@ -27,7 +27,7 @@ def test_every_rule_has_a_reason() -> None:
 
 
 def test_every_family_has_a_table() -> None:
-    assert all(find_family(name).keys for name in model_types())
+    assert all(family.keys for family in families().values())
     assert set(counts()) == {"followed", "no effect", "refused unless"}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.checkpoints.v4.layout import TASKS, decoder_linears
 from benchmarks.checkpoints.v4.shape import TextShape, V4Shape, V4VisionShape
 from benchmarks.checkpoints.v4.stream import Dtype
-from embedpack_export.families import PROJECTOR
+from embedpack_export.families.model import PROJECTOR
 
 TORCH_DTYPES: Mapping[Dtype, str] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]

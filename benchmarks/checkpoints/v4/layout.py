@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.checkpoints.v4.shape import TextShape, V4Shape, V4VisionShape
-from embedpack_export.families import PROJECTOR
+from embedpack_export.families.model import PROJECTOR
 
 Kind = Literal["linear", "features", "embedding", "bias", "norm", "projector", "lora_A", "lora_B"]
 Spelling = Literal["old", "new"]

@@ -89,7 +89,7 @@ def _expected(plan: ExportPlan, reference: Reference, task: str, texts: Sequence
     prompted_texts = prompted(plan, task, texts)
     inputs = [text.whole for text in prompted_texts]
     single, multi = reference.single(task, inputs), None
-    if plan.model.tokens is not None:
+    if plan.tokens is not None:
         multi = reference.multi(task, [inputs[row] for row in _multi_vector_rows(len(inputs))])
     ranking = ReferenceRanking(single, plan.seed) if len(single) >= MIN_TEXTS else None
     return _Expected(prompted_texts, single, multi, ranking)

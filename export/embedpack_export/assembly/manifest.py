@@ -36,10 +36,10 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
     manifest = Manifest(
         format=FORMAT,
         name=plan.name,
-        family=plan.checkpoint.model_type,
+        family=plan.family,
         source=plan.source,
         license=license,
-        dimensions=model.dimensions,
+        dimensions=plan.dimensions,
         truncate_dims=plan.truncate_dims,
         pooling=plan.pooling,
         text=TextInput(
@@ -49,7 +49,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
             pad_token_id=plan.texts.pad_token_id,
         ),
         image=None if model.vision is None else model.vision.image,
-        multi_vector_dimensions=None if model.tokens is None else model.tokens.dimensions,
+        multi_vector_dimensions=None if plan.tokens is None else plan.tokens.dimensions,
         vision=pack.vision,
         tasks=pack.tasks,
         variants=pack.variants,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from embedpack_export.families import Model
+from embedpack_export.families.model import Model
 from embedpack_export.graph.towers.decoder import DecoderShape, causal_decoder
 from embedpack_export.graph.towers.rope_scaling import RopeScaling
 from embedpack_export.sources.checkpoint import Size, first_token_id
@@ -67,7 +67,7 @@ class DecoderConfig(msgspec.Struct, frozen=True, kw_only=True):
     def model(self, shape: DecoderShape, tokenizer: FamilyTokenizer = NO_CLASS) -> Model:
         """The model with a tower of this shape."""
         return Model(
-            dimensions=self.hidden_size,
+            hidden=self.hidden_size,
             max_tokens=self.max_position_embeddings,
             pad_token_id=self.pad_token_id,
             eos_token_id=first_token_id(self.eos_token_id),

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from embedpack_export.families import Family, Model
+from embedpack_export.families.model import Family, Model, by_model_type
 from embedpack_export.graph.towers.encoder import EncoderNames, EncoderShape, bidirectional_encoder
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, COMMON, ENCODERS
@@ -79,7 +79,7 @@ def read(checkpoint: Checkpoint) -> Model:
         names=NAMES,
     )
     return Model(
-        dimensions=config.dim,
+        hidden=config.dim,
         max_tokens=config.max_position_embeddings,
         pad_token_id=config.pad_token_id,
         vocabulary=config.vocab_size,
@@ -90,4 +90,4 @@ def read(checkpoint: Checkpoint) -> Model:
     )
 
 
-FAMILY = Family(read, (KEYS,))
+FAMILY = Family("distilbert", by_model_type("distilbert"), read, (KEYS,))

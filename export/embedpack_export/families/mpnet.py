@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from embedpack_export.families import Family, Model
+from embedpack_export.families.model import Family, Model, by_model_type
 from embedpack_export.graph.towers.encoder import EncoderNames, EncoderShape, bidirectional_encoder
 from embedpack_export.graph.towers.relative_bias import RelativeBias
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
@@ -74,7 +74,7 @@ def read(checkpoint: Checkpoint) -> Model:
         relative=RelativeBias("encoder.relative_attention_bias", BUCKETS, MAX_DISTANCE),
     )
     return Model(
-        dimensions=config.hidden_size,
+        hidden=config.hidden_size,
         max_tokens=config.max_position_embeddings - FIRST_POSITION,
         pad_token_id=config.pad_token_id,
         vocabulary=config.vocab_size,
@@ -85,4 +85,4 @@ def read(checkpoint: Checkpoint) -> Model:
     )
 
 
-FAMILY = Family(read, (KEYS,))
+FAMILY = Family("mpnet", by_model_type("mpnet"), read, (KEYS,))

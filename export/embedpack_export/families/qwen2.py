@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from embedpack_export.families import Family, Model
 from embedpack_export.families._decoder import KEYS as DECODER_KEYS
 from embedpack_export.families._decoder import DecoderConfig
+from embedpack_export.families.model import Family, Model, by_model_type
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.key_rules import KeyTable
 
@@ -24,4 +24,4 @@ def read(checkpoint: Checkpoint) -> Model:
     return config.model(config.shape(biases=True))
 
 
-FAMILY = Family(read, (KEYS,))
+FAMILY = Family("qwen2", by_model_type("qwen2"), read, (KEYS,))

@@ -16,13 +16,14 @@ from tokenizers import Tokenizer
 
 from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import ImageInput, PatchSize, WindowSize
-from embedpack_export.families import PROJECTOR, Family, Model, Prompts, TokenHead, Vision
+from embedpack_export.families.heads import Dense, Heads, SingleHead, TokenHead
+from embedpack_export.families.model import PROJECTOR, Family, Model, Prompts, Vision, by_model_type
+from embedpack_export.families.qwen2_5_vl_keys import KEYS, PREPROCESSOR_KEYS, PROCESSOR_KEYS, TEXT_KEYS, VISION_KEYS
 from embedpack_export.graph.towers.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
 from embedpack_export.graph.towers.qwen_vision import VisionShape, vision_tower
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config, parse_object, read_json
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import check_keys, shown
-from embedpack_export.sources.qwen2_5_vl_keys import KEYS, PREPROCESSOR_KEYS, PROCESSOR_KEYS, TEXT_KEYS, VISION_KEYS
 from embedpack_export.sources.tokenizer_ends import library_errors
 from embedpack_export.sources.weights import NameRules
 
@@ -118,7 +119,7 @@ def read(checkpoint: Checkpoint) -> Model:
     adapters = checkpoint.folder / "adapters"
     has_adapters = exists(adapters / "adapter_config.json")
     return Model(
-        dimensions=text.hidden_size,
+        hidden=text.hidden_size,
         max_tokens=min(MAX_TOKENS, text.max_position_embeddings),
         # <|endoftext|>: the tokenizer's padding token, which config.json gives as the beginning of a text.
         pad_token_id=config.bos_token_id if config.pad_token_id is None else config.pad_token_id,
@@ -128,12 +129,11 @@ def read(checkpoint: Checkpoint) -> Model:
         text=causal_decoder(_decoder_shape(text)),
         # The three axes of the positions of texts are equal: ordinary rotary positions.
         text_alone=causal_decoder(replace(_decoder_shape(text), sections=(), images=False)),
-        pooling="mean",
+        heads=Heads(SingleHead("mean"), _token_head(checkpoint, config)),
         prompts={"": RETRIEVAL} | {task: _prompts(task) for task in config.task_names},
         adapters=adapters if has_adapters else None,
         adapted=_adapted(text) if has_adapters else frozenset(),
         other_tensors=(VISION,),
-        tokens=_token_head(checkpoint, config),
     )
 
 
@@ -175,7 +175,8 @@ def _adapted(text: TextConfig) -> frozenset[str]:
 
 def _token_head(checkpoint: Checkpoint, config: Config) -> TokenHead | None:
     has_projector = any(RULES.normal(name) == f"{PROJECTOR}.weight" for name in checkpoint.tensors)
-    return TokenHead(PROJECTOR, config.multi_vector_projector_dim) if has_projector else None
+    layer = Dense(PROJECTOR, config.multi_vector_projector_dim, bias=True)
+    return TokenHead((layer,)) if has_projector else None
 
 
 def read_vision(checkpoint: Checkpoint) -> Vision:
@@ -262,6 +263,8 @@ def _split_prompt(folder: Path, config: ImageConfig) -> tuple[tuple[int, ...], t
 
 
 FAMILY = Family(
+    "qwen2_5_vl",
+    by_model_type("qwen2_5_vl"),
     read,
     (KEYS, TEXT_KEYS, VISION_KEYS, PREPROCESSOR_KEYS, PROCESSOR_KEYS),
     read_vision,

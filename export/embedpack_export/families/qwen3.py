@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from embedpack_export.families import Family, Model
 from embedpack_export.families._decoder import KEYS as DECODER_KEYS
 from embedpack_export.families._decoder import DecoderConfig
+from embedpack_export.families.model import Family, Model, by_model_type
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT
 from embedpack_export.sources.key_rules import KeyTable, Only
@@ -26,4 +26,4 @@ def read(checkpoint: Checkpoint) -> Model:
     return config.model(config.shape(qk_norm=True))
 
 
-FAMILY = Family(read, (KEYS,))
+FAMILY = Family("qwen3", by_model_type("qwen3"), read, (KEYS,))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from embedpack.errors import CheckpointError
-from embedpack_export.families import Family, Model
+from embedpack_export.families.model import Family, Model, by_model_type
 from embedpack_export.graph.towers.encoder import EncoderShape, bidirectional_encoder
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ENCODERS, sizes
@@ -80,7 +80,7 @@ def read(checkpoint: Checkpoint) -> Model:
         token_types=config.type_vocab_size,
     )
     return Model(
-        dimensions=config.hidden_size,
+        hidden=config.hidden_size,
         max_tokens=config.max_position_embeddings - first_position,
         pad_token_id=config.pad_token_id,
         vocabulary=config.vocab_size,
@@ -91,4 +91,4 @@ def read(checkpoint: Checkpoint) -> Model:
     )
 
 
-FAMILY = Family(read, (KEYS,))
+FAMILY = Family("xlm-roberta", by_model_type("xlm-roberta"), read, (KEYS,))

@@ -8,11 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from embedpack.pack.graph_io import binary_output, center_input, int8_output
-from embedpack.pack.manifest import Pooling
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import inverse_scale
 from embedpack_export.graph.builder import GraphBuilder
-from embedpack_export.graph.pooling import POOL, mask_column
+from embedpack_export.graph.pooling import mask_column
 
 FLOAT = int(ir.DataType.FLOAT)
 
@@ -34,14 +33,15 @@ def has_bits(dimensions: int) -> bool:
     return dimensions % 8 == 0
 
 
-def sentence_vector(g: GraphBuilder, hidden: ir.Value, mask: ir.Value, pooling: Pooling) -> ir.Value:
-    """Append pooling to one vector of length 1 per row, over the tokens with 1 in the mask int64 [batch, sequence]."""
-    return _unit(g, POOL[pooling](g, hidden, mask))
+def unit(g: GraphBuilder, vector: ir.Value) -> ir.Value:
+    """Normalize to length 1 as torch.nn.functional.normalize does."""
+    length = g.op("ReduceL2", [vector, g.constant([-1], np.int64)], {"keepdims": 1})
+    return g.op("Div", [vector, g.op("Max", [length, g.constant([1e-12], np.float32)])])
 
 
 def token_vectors(g: GraphBuilder, projected: ir.Value, mask: ir.Value) -> ir.Value:
     """Append normalization to one vector of length 1 per token; zeros for padding."""
-    return g.op("Mul", [_unit(g, projected), mask_column(g, mask)])
+    return g.op("Mul", [unit(g, projected), mask_column(g, mask)])
 
 
 def vector_outputs(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> None:
@@ -55,12 +55,6 @@ def vector_outputs(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> N
     if has_bits(output.dimensions):
         packed = _packed(g, _bits(g, vector, output), len(axes))
         g.output(packed, binary_output(output.name), ir.DataType.UINT8, [*axes, output.dimensions // 8])
-
-
-def _unit(g: GraphBuilder, vector: ir.Value) -> ir.Value:
-    """Normalize to length 1 as torch.nn.functional.normalize does."""
-    length = g.op("ReduceL2", [vector, g.constant([-1], np.int64)], {"keepdims": 1})
-    return g.op("Div", [vector, g.op("Max", [length, g.constant([1e-12], np.float32)])])
 
 
 def _int8(g: GraphBuilder, vector: ir.Value, scale: float) -> ir.Value:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from embedpack.errors import InputError
-from embedpack_export.families import find_family, model_types
+from embedpack_export.families import families
 from embedpack_export.sources.config_keys import COMMON, DECODERS, ENCODERS
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEffect, Rule, json_value
 from embedpack_export.sources.sentence_transformers_keys import LIMITS, MODULES, NORMALIZE, POOLING, SETTINGS
@@ -28,8 +28,8 @@ def all_tables() -> Iterator[KeyTable]:
     yield KeyTable("config.json of encoders", _without(ENCODERS, COMMON))
     yield KeyTable("config.json of decoders", _without(DECODERS, COMMON))
     shown = set()
-    for name in model_types():
-        for table in find_family(name).keys:
+    for family in families().values():
+        for table in family.keys:
             if table.file not in shown:
                 shown.add(table.file)
                 base = min((COMMON, ENCODERS, DECODERS), key=lambda rules: len(_without(table.rules, rules)))

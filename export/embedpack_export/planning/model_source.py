@@ -15,7 +15,9 @@ from embedpack.inputs.processor import Processor
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.digests import describe_file
 from embedpack.pack.manifest import Modality, Pooling
-from embedpack_export.families import Family, Model, find_family
+from embedpack_export.families import find_family
+from embedpack_export.families.heads import SingleHead, TokenHead
+from embedpack_export.families.model import Family, Model
 from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.planning.tasks import TaskPlan, plan_tasks
 from embedpack_export.planning.text_inputs import TextInputs, TextOptions, check_prompts, resolve_text_inputs
@@ -37,11 +39,27 @@ class ModelSource:
 
     folder: Path  # folder of the model: that of the checkpoint, or the one that 0_Transformer lies in
     checkpoint: Checkpoint  # the checkpoint, with the projector for multi-vectors if only the adapters have one
+    family: str  # name of its family
     model: Model  # the checkpoint as its family reads it
     tasks: Mapping[str, TaskPlan]
-    pooling: Pooling  # pooling of single vectors
+    single: SingleHead  # head of single vectors
     truncate_dims: tuple[int, ...]  # truncations; of a source those that every task was trained for
     texts: TextInputs  # conversion of texts to token ids
+
+    @property
+    def tokens(self) -> TokenHead | None:
+        """Head of multi-vectors, if there is one."""
+        return self.model.heads.tokens
+
+    @property
+    def pooling(self) -> Pooling:
+        """Pooling of single vectors."""
+        return self.single.pooling
+
+    @property
+    def dimensions(self) -> int:
+        """Dimensions of a single vector."""
+        return self.single.layers[-1].outputs if self.single.layers else self.model.hidden
 
     @property
     def max_tokens(self) -> int:
@@ -67,7 +85,7 @@ class ModelSource:
         """Processor of the inputs, the same as a reader of the pack has."""
         image = None if self.model.vision is None else self.model.vision.image
         tokenizer = TextTokenizer(self.tokenizer_json, self.max_tokens)
-        return Processor(tokenizer, self.texts.pad_token_id, image, self.model.dimensions)
+        return Processor(tokenizer, self.texts.pad_token_id, image, self.model.hidden)
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -111,7 +129,7 @@ def read_model_source(
     split = find_base(folder, adapters, next(iter(tasks), BASE_TASK))
     folder, adapters = split.base, split.adapters
     checkpoint = read_checkpoint(transformer_folder(folder))
-    family = find_family(checkpoint.model_type)
+    family = find_family(checkpoint)
     model = _read_model(checkpoint, family, modality)
     config = read_sentence_transformers(folder, pooling, family.own_modules)
     by_task = {task: read_sentence_transformers(adapter, pooling) for task, adapter in adapters.items()}
@@ -125,9 +143,10 @@ def read_model_source(
     return ModelSource(
         folder=folder,
         checkpoint=complete.checkpoint,
+        family=family.name,
         model=complete.model,
         tasks=complete.tasks,
-        pooling=pooling or model.pooling or _pooling(by_folder),
+        single=_single_head(model, by_folder, pooling),
         truncate_dims=_common_truncations([config, *by_task.values()], model),
         texts=inputs,
     )
@@ -155,6 +174,15 @@ def _read_model(checkpoint: Checkpoint, family: Family, modality: Modality | Non
     if modality == "text":
         return replace(model, text=model.text_alone or model.text)
     return replace(model, vision=family.read_vision(checkpoint))
+
+
+def _single_head(
+    model: Model, configs: Mapping[Path, SentenceTransformersConfig], pooling: Pooling | None
+) -> SingleHead:
+    """Head of the family or of the files; `pooling` replaces its pooling."""
+    if model.heads.single is not None:
+        return replace(model.heads.single, pooling=pooling or model.heads.single.pooling)
+    return SingleHead(pooling or _pooling(configs))
 
 
 def _pooling(configs: Mapping[Path, SentenceTransformersConfig]) -> Pooling:

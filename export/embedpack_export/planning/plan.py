@@ -51,9 +51,10 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
     return ExportPlan(
         folder=source.folder,
         checkpoint=source.checkpoint,
+        family=source.family,
         model=source.model,
         tasks=source.tasks,
-        pooling=source.pooling,
+        single=source.single,
         truncate_dims=_truncate_dims(settings, source),
         texts=source.texts,
         calibration=read_calibration(settings.calibrate),
@@ -72,7 +73,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
 
 def _truncate_dims(settings: ExportSettings, source: ModelSource) -> tuple[int, ...]:
     """Truncations of the settings, else of the source; the full dimension is always one of them."""
-    full = source.model.dimensions
+    full = source.dimensions
     dims = sorted({*(settings.truncate_dims or source.truncate_dims), full})
     if dims[0] < 1 or dims[-1] > full:
         raise CheckpointError(f"truncations {dims} are not possible; the vectors have {full} dimensions")

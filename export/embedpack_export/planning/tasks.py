@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from embedpack.errors import CheckpointError, unknown
 from embedpack.pack.prompts import prompt_name
-from embedpack_export.families import Model, Prompts
+from embedpack_export.families.model import Model, Prompts
 from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.sources.adapted_model import check_adapted_model
 from embedpack_export.sources.peft_adapter import PeftAdapter, read_adapter

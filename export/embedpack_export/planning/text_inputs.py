@@ -11,7 +11,7 @@ from typing import Any
 
 from embedpack.errors import CheckpointError, PackError
 from embedpack.inputs.tokenizer import TextTokenizer
-from embedpack_export.families import Model
+from embedpack_export.families.model import Model
 from embedpack_export.sources.added_tokens import AddedTokens
 from embedpack_export.sources.bert_normalizer import lower_cased
 from embedpack_export.sources.checkpoint import Checkpoint

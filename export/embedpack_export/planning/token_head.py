@@ -13,7 +13,8 @@ import numpy as np
 
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import StoredTensor
-from embedpack_export.families import PROJECTOR, Model, TokenHead
+from embedpack_export.families.heads import Dense, TokenHead
+from embedpack_export.families.model import PROJECTOR, Model
 from embedpack_export.planning.tasks import TaskPlan
 from embedpack_export.sources.checkpoint import Checkpoint
 
@@ -38,7 +39,7 @@ def take_token_head(source: ModelWithTasks) -> ModelWithTasks:
     checkpoint, model, tasks = source.checkpoint, source.model, source.tasks
     projectors = {task: _projector(plan) for task, plan in tasks.items()}
     first, projector = next(((task, tensors) for task, tensors in projectors.items() if tensors), ("", {}))
-    if model.tokens is not None or not projector:
+    if model.heads.tokens is not None or not projector:
         return source
     for task in tasks:
         _check_same(projectors, first, task)
@@ -47,9 +48,10 @@ def take_token_head(source: ModelWithTasks) -> ModelWithTasks:
             raise CheckpointError(
                 f"{next(iter(projector.values())).path}: {name} is missing; a projector has both parts"
             )
+    layer = Dense(PROJECTOR, projector[WEIGHT].shape[0], bias=True)
     return ModelWithTasks(
         checkpoint=replace(checkpoint, tensors={**checkpoint.tensors, **projector}),
-        model=replace(model, tokens=TokenHead(PROJECTOR, projector[WEIGHT].shape[0])),
+        model=replace(model, heads=replace(model.heads, tokens=TokenHead((layer,)))),
         tasks={task: _without_projector(plan) for task, plan in tasks.items()},
     )
 

@@ -44,11 +44,6 @@ class Checkpoint:
     tensors: Mapping[str, StoredTensor]
     weight_files: tuple[str, ...]  # names of the safetensors files
 
-    @property
-    def model_type(self) -> str:
-        """`model_type` of config.json, which names the family."""
-        return str(self.config.get("model_type"))
-
 
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Open a checkpoint.

@@ -108,7 +108,7 @@ def _alone(plan: ExportPlan, item: ModelInput) -> CollatedBatch:
     embeds = []
     if item.image is not None and spec is not None:
         rows, columns = token_grid(item.image, spec)
-        embeds = [np.zeros((rows * columns, plan.model.dimensions), np.float32)]
+        embeds = [np.zeros((rows * columns, plan.model.hidden), np.float32)]
     return CollatedBatch((item,), plan.processor.collate([item], embeds))
 
 

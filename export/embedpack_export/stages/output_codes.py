@@ -63,8 +63,8 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
     parts = NONE if plan.code_center == "none" else ROTATION if rotate else CENTER
     ends = {SENTENCE_EMBEDDING: plan.truncate_dims}
     vectors = {SENTENCE_EMBEDDING: {task: of_task.single for task, of_task in exact.items()}}
-    if plan.model.tokens is not None:
-        ends[TOKEN_EMBEDDINGS] = (plan.model.tokens.dimensions,)
+    if plan.tokens is not None:
+        ends[TOKEN_EMBEDDINGS] = (plan.tokens.dimensions,)
         vectors[TOKEN_EMBEDDINGS] = {
             task: of_task.tokens for task, of_task in exact.items() if of_task.tokens is not None
         }

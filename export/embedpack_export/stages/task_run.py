@@ -80,7 +80,7 @@ class TaskRun:
 
     def vectors(self, plan: ExportPlan, offsets: Mapping[WeightsFormat, Float32 | None], scratch: Path) -> TaskVectors:
         """Compute the vectors of all inputs; `offsets[format]`, [dimensions], is first added to its hidden states."""
-        outputs = [SENTENCE_EMBEDDING] if plan.model.tokens is None else [SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS]
+        outputs = [SENTENCE_EMBEDDING] if plan.tokens is None else [SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS]
         with open_heads(plan.model.text, text_heads(plan, None), self.exact.weights, scratch) as session:
 
             def apply(run: ExactRun | WrittenRun, offset: Float32 | None) -> Vectors:

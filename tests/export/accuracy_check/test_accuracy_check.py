@@ -28,7 +28,7 @@ from embedpack_export.accuracy_check.budget import Budget
 from embedpack_export.accuracy_check.check import CheckResult, check_pack
 from embedpack_export.accuracy_check.figures import AccuracyFigures
 from embedpack_export.accuracy_check.sample import sampled
-from embedpack_export.families import PROJECTOR
+from embedpack_export.families.model import PROJECTOR
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import MAX_LOSS, ReferenceKind

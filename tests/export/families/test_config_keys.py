@@ -10,6 +10,7 @@ import pytest
 
 from embedpack.errors import CheckpointError
 from embedpack_export.families import find_family
+from embedpack_export.families.model import Model
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEffect, Only, check_keys
 from tests.helpers.exports import edit_json, edit_tensors, exactly
@@ -120,20 +121,21 @@ KNOWN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def of(config: dict[str, Any]) -> Checkpoint:
-    return Checkpoint(Path("model"), config, {}, ())
+def read(config: dict[str, Any]) -> Model:
+    checkpoint = Checkpoint(Path("model"), config, {}, ())
+    return find_family(checkpoint).read(checkpoint)
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_configurations_of_well_known_checkpoints_are_accepted(name: str) -> None:
-    assert find_family(KNOWN[name]["model_type"]).read(of(KNOWN[name])).vocabulary == 100
+    assert read(KNOWN[name]).vocabulary == 100
 
 
 @pytest.mark.parametrize("model_type", sorted({config["model_type"] for config in KNOWN.values()}))
 def test_an_unknown_key_is_refused_by_name(model_type: str) -> None:
     known = next(config for config in KNOWN.values() if config["model_type"] == model_type)
     with pytest.raises(CheckpointError) as caught:
-        find_family(model_type).read(of({**known, "tie_word_embedings": True}))
+        read({**known, "tie_word_embedings": True})
     assert str(caught.value) == (
         "model/config.json: unknown key 'tie_word_embedings' with the value True; did you mean 'tie_word_embeddings'? "
         "Remove it if vectors cannot depend on it, else report it"
@@ -163,21 +165,21 @@ OWN_CODE = {"AutoConfig": "configuration_x.XConfig", "AutoModel": "modeling_x.XM
 )  # fmt: skip
 def test_values_that_make_another_model(name: str, changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(CheckpointError) as caught:
-        find_family(KNOWN[name]["model_type"]).read(of({**KNOWN[name], **changes}))
+        read({**KNOWN[name], **changes})
     assert str(caught.value).startswith(f"model/config.json: {reason}")
 
 
 def test_code_that_is_not_used_is_no_obstacle() -> None:
     head = {"auto_map": {"AutoModelForSequenceClassification": "modeling_x.XHead"}}
-    find_family("bert").read(of({**KNOWN["e5-base-v2"], **head}))
+    read({**KNOWN["e5-base-v2"], **head})
     code = {"auto_map": {"AutoModel": "modeling_jina_embeddings_v4.JinaEmbeddingsV4Model"}}
-    find_family("qwen2_5_vl").read(of({**KNOWN["Qwen2.5-VL of transformers 5"], **code}))
+    read({**KNOWN["Qwen2.5-VL of transformers 5"], **code})
 
 
 @pytest.mark.parametrize("scaling", [{"rope_type": "default"}, {"type": "default"}, {"rope_type": None}])
 def test_positions_without_scaling_under_any_name(scaling: dict[str, Any]) -> None:
     for name in ("Qwen2-0.5B", "Llama-2-7b"):
-        find_family(KNOWN[name]["model_type"]).read(of({**KNOWN[name], "rope_scaling": scaling}))
+        read({**KNOWN[name], "rope_scaling": scaling})
 
 
 def test_two_models_in_one_folder(tmp_path: Path) -> None:

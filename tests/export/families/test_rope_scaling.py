@@ -11,7 +11,7 @@ import pytest
 from embedpack.engine.session import GraphSession
 from embedpack.errors import CheckpointError
 from embedpack.inputs.batching import pad
-from embedpack_export.families import find_family
+from embedpack_export.families import families
 from embedpack_export.pipeline import export
 from embedpack_export.sources.checkpoint import read_checkpoint
 from tests.helpers.exports import distance, edit_json, exactly, pooled, quick
@@ -164,4 +164,4 @@ def test_what_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -
     checkpoint = make_decoder(tmp_path / "toy", "llama")
     edit_json(checkpoint / "config.json", **changes)
     with pytest.raises(CheckpointError, match=exactly(f"{checkpoint / 'config.json'}: {reason}")):
-        find_family("llama").read(read_checkpoint(checkpoint))
+        families()["llama"].read(read_checkpoint(checkpoint))

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.checkpoints.make_v4 import make_v4
 from embedpack import CheckpointError
+from embedpack_export.families.heads import SingleHead
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.settings import ExportSettings
@@ -125,7 +126,7 @@ def test_another_reading_is_told_by_its_cause(checkpoint: Path, change: Change, 
 
 def test_another_pooling_is_an_error_unless_it_was_asked_for(checkpoint: Path) -> None:
     settings = settings_of(checkpoint)
-    plan = replace(make_plan(settings), pooling="last")
+    plan = replace(make_plan(settings), single=SingleHead("last"))
     with pytest.raises(CheckpointError, match="sentence-transformers pools with 'mean', this export with 'last'"):
         check_reading(plan, settings)
     assert checked(checkpoint, pooling="last") == ()

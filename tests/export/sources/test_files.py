@@ -97,12 +97,12 @@ def test_modules_outside_of_the_folder_are_refused(checkpoint: Path) -> None:
 def test_links_inside_of_the_folder_are_files(checkpoint: Path) -> None:
     (checkpoint / "config.json").rename(checkpoint / "config.1.json")
     (checkpoint / "config.json").symlink_to("config.1.json")
-    assert read_checkpoint(checkpoint).model_type == "bert"
+    assert read_checkpoint(checkpoint).config["model_type"] == "bert"
 
 
 def test_a_link_to_the_folder_itself_is_fine(checkpoint: Path) -> None:
     (checkpoint.parent / "latest").symlink_to(checkpoint)
-    assert read_checkpoint(checkpoint.parent / "latest").model_type == "bert"
+    assert read_checkpoint(checkpoint.parent / "latest").config["model_type"] == "bert"
 
 
 def in_cache(checkpoint: Path, name: str) -> Path:
@@ -123,7 +123,7 @@ def test_links_of_the_cache_of_the_hub_are_followed_into_the_blobs_of_their_repo
     (checkpoint / "LICENSE").write_text("Do as you please.")
     write_adapter(checkpoint / "adapters", query_update())
     snapshot = in_cache(checkpoint, "models--of--toy")
-    assert read_checkpoint(snapshot).model_type == "bert"
+    assert read_checkpoint(snapshot).config["model_type"] == "bert"
     assert read_license(snapshot)[1] == "Do as you please."
     assert len(read_adapter(snapshot / "adapters", "any").updates) == 1
     other = in_cache(checkpoint, "models--of--another")
@@ -147,7 +147,7 @@ def test_blobs_that_repositories_of_the_cache_share_count_as_files(checkpoint: P
     with pytest.raises(CheckpointError, match="outside of the folder"):
         read_checkpoint(snapshot)
     (shared.parent / ".huggingface-shared-blobs").write_text("1\n")
-    assert read_checkpoint(snapshot).model_type == "bert"
+    assert read_checkpoint(snapshot).config["model_type"] == "bert"
 
 
 def test_sizes_are_bounded(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

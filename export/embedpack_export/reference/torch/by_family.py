@@ -117,4 +117,4 @@ AUTO_MODEL = TorchFamily(_open_text_model, reads_images=False)
 
 
 def _family(source: ModelSource) -> TorchFamily:
-    return OWN_MODELS.get(source.checkpoint.model_type.replace("-", "_"), AUTO_MODEL)
+    return OWN_MODELS.get(source.family, AUTO_MODEL)

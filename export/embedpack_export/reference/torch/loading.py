@@ -13,6 +13,7 @@ from transformers import AutoModel
 from transformers.utils import logging
 
 from embedpack.errors import CheckpointError
+from embedpack_export.families.model import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
 from embedpack_export.sources.checkpoint import Checkpoint
@@ -29,9 +30,9 @@ def load_model(source: ModelSource, task: str | None) -> torch.nn.Module:
     """
     with quiet():
         model = _load_backbone(source)
-        if source.model.tokens is not None:
+        if source.tokens is not None:
             # Under the name in the adapters' keys; the backbone itself does not call it.
-            model.add_module(source.model.tokens.module, load_projector(source.checkpoint, source.model.tokens.module))
+            model.add_module(PROJECTOR, load_projector(source.checkpoint, PROJECTOR))
         if task is not None and (adapter := source.tasks[task].adapter) is not None:
             rules = source.model.rules
             model = UnmergedAdapter(adapter.folder, task, rules.normal, rules.unused.search).add_to(model)

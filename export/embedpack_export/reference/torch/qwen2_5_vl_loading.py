@@ -9,7 +9,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from embedpack.errors import CheckpointError, unknown
-from embedpack_export.families import PROJECTOR
+from embedpack_export.families.model import PROJECTOR
 from embedpack_export.reference.torch.loading import load_projector, quiet
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint

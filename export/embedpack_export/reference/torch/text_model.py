@@ -14,7 +14,7 @@ from embedpack.pack.manifest import Pooling
 from embedpack.progress import Progress
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64, unit_vectors
-from embedpack_export.families import PROJECTOR
+from embedpack_export.families.model import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.protocol import Input
 

@@ -1,0 +1,49 @@
+"""Heads of a model: what follows the last hidden states, from pooling to finished vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedpack.pack.manifest import Pooling
+from embedpack_export.graph.activations import ActivationName
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear layer, x W^T + b, and an activation of its result."""
+
+    module: str  # name of the module; its tensors are `module`.weight [outputs, inputs] and `module`.bias [outputs]
+    outputs: int
+    bias: bool
+    activation: ActivationName = "none"
+
+
+@dataclass(frozen=True)
+class SingleHead:
+    """Head of single vectors: pooled hidden states, through layers, to a vector of length 1."""
+
+    pooling: Pooling
+    layers: tuple[Dense, ...] = ()
+
+
+@dataclass(frozen=True)
+class TokenHead:
+    """Head of multi-vectors: the hidden state of each token, through layers, to a vector of length 1."""
+
+    layers: tuple[Dense, ...]
+
+    @property
+    def dimensions(self) -> int:
+        """Dimensions of a token's vector."""
+        return self.layers[-1].outputs
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Heads of a family; None: it has none of its own."""
+
+    single: SingleHead | None = None  # None: that of the files of sentence-transformers, or of the caller
+    tokens: TokenHead | None = None
+
+
+NO_HEADS = Heads()

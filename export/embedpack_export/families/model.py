@@ -1,0 +1,85 @@
+"""Data of a family: the checkpoints that it claims, and a checkpoint as it reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from embedpack.pack.manifest import ImageInput
+from embedpack_export.families.heads import NO_HEADS, Heads
+from embedpack_export.graph.context import StagedModel
+from embedpack_export.sources.checkpoint import Checkpoint
+from embedpack_export.sources.key_rules import KeyTable
+from embedpack_export.sources.tokenizer_class import NO_CLASS, FamilyTokenizer
+from embedpack_export.sources.weights import NameRules
+
+# Module of the linear layer that makes multi-vectors, in checkpoints and adapters.
+PROJECTOR = "multi_vector_projector"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Text prefixes of a task by prompt name, and the name of the default prompt."""
+
+    prefixes: Mapping[str, str]
+    default: str | None
+
+
+@dataclass(frozen=True)
+class Vision:
+    """Vision tower."""
+
+    model: StagedModel  # stages of the tower; the last one returns the vectors of image tokens
+    image: ImageInput  # processing of images to the tower's inputs
+    tensors: re.Pattern[str]  # pattern of the names of the tower's tensors
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint as its family reads it."""
+
+    hidden: int  # size of a hidden state
+    max_tokens: int  # maximum length of a text in tokens, special tokens included
+    pad_token_id: int | None  # id of the padding token in config.json, which may be no row of the embedding table
+    vocabulary: int  # rows of the embedding table
+    rules: NameRules  # names of the tensors in the checkpoint and in adapters
+    text: StagedModel  # text graph; with `vision` it also takes the vectors of images
+    text_alone: StagedModel | None = None  # text graph without images, if that is another one
+    heads: Heads = NO_HEADS  # heads that the family itself has
+    # Truncations in config.json, which hold if the files of sentence-transformers name none.
+    truncate_dims: tuple[int, ...] = ()
+    # Prompts of each task, if the family has its own; under "" those of any other task.
+    prompts: Mapping[str, Prompts] = field(default_factory=dict)
+    adapters: Path | None = None  # folder of the adapters in the checkpoint, for the tasks in `prompts`
+    adapted: frozenset[str] = frozenset()  # names of the modules that each of those adapters must change
+    vision: Vision | None = None  # vision tower, if the model is to read images
+    # Patterns of tensors outside of the text graph, also of parts that are not exported.
+    other_tensors: tuple[re.Pattern[str], ...] = ()
+    eos_token_id: int | None = None  # id of the token at the end of texts in config.json
+    tokenizer: FamilyTokenizer = NO_CLASS  # class of its tokenizers in transformers
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture."""
+
+    name: str  # name in manifests; its file has this name, with "_" for "-"
+    # True for a checkpoint of this architecture, by keys of its config.json and names of its tensors.
+    claims: Callable[[Checkpoint], bool]
+    # Builds the model of a checkpoint; raises CheckpointError if a value of config.json is missing or not supported.
+    read: Callable[[Checkpoint], Model]
+    keys: tuple[KeyTable, ...]  # rules of the keys of config.json, and of other files of the family
+    # Builds the vision tower, if the architecture has one; errors as `read`.
+    read_vision: Callable[[Checkpoint], Vision] | None = None
+    own_modules: tuple[str, ...] = ()  # types in modules.json, of the checkpoint's own code, that the family covers
+
+
+def by_model_type(name: str) -> Callable[[Checkpoint], bool]:
+    """Claims of a family that is alone with its `model_type`, as `-` or `_` spells it."""
+
+    def claims(checkpoint: Checkpoint) -> bool:
+        return str(checkpoint.config.get("model_type")).replace("_", "-") == name.replace("_", "-")
+
+    return claims
