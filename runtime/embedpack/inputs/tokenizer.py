@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from embedpack.errors import PackError
 from embedpack.inputs.long_texts import LimitedEncoder
 from embedpack.inputs.prompt_encoder import PieceEncoder, PromptEncoder
-from embedpack.inputs.tokenizer_check import check_tokenizer
+from embedpack.inputs.tokenizer_check import check_tokenizer, first_word_differs
 from embedpack.inputs.tokenizer_library import load_errors
 from embedpack.inputs.tokens import Direction, Tokens
 
@@ -35,6 +35,7 @@ class TextTokenizer:
         with load_errors():
             self._tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
         check_tokenizer(tokenizer_json)
+        self.first_word_differs = first_word_differs(tokenizer_json)
         self.rules = rules or TextRules()
         with load_errors():
             self._special = self._tokenizer.num_special_tokens_to_add(False) + len(self.rules.after)

@@ -32,6 +32,7 @@ class _Model(msgspec.Struct, frozen=True):
 
 class _Tokenizer(msgspec.Struct, frozen=True):
     normalizer: Any = None
+    pre_tokenizer: Any = None
     post_processor: Any = None
     model: _Model | None = None
 
@@ -44,6 +45,12 @@ def check_tokenizer(content: bytes) -> None:
         raise PackError(f"tokenizer.json: cannot be read: {cause}; copy it again") from cause
     for problem in _problems(tokenizer):
         raise PackError(f"tokenizer.json: {problem}; use another tokenizer")
+
+
+def first_word_differs(content: bytes) -> bool:
+    """True if a tokenizer.json, which has been checked, puts a space before the first word of a sequence alone."""
+    tokenizer = msgspec.json.decode(content, type=_Tokenizer)
+    return any(part.get("prepend_scheme") == "first" for part in _parts(tokenizer.pre_tokenizer, "pretokenizers"))
 
 
 def _problems(tokenizer: _Tokenizer) -> Iterator[str]:

@@ -7,13 +7,13 @@ import copy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Encoding
 
 from embedpack.inputs.prompt_encoder import PromptEncoder
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.inputs.tokens import Tokens
+from tests.helpers.tokenizers import SPECIALS, TOKENIZERS
 
-SPECIALS = ("<s>", "</s>", "[Q]", "<|im_start|>")
 PIECES = ("cat", "Roof", " ", "  ", "\n", "<", "|", ">", "im_start", "[", "Q", "]", "é", ".", "/s")
 LIMIT = 40
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
@@ -21,49 +21,16 @@ HOSTILE = st.lists(st.sampled_from([*PIECES, *SPECIALS]), max_size=8).map("".joi
 PROMPTS = st.lists(st.sampled_from([*SPECIALS, "query", ": ", " ", "\n", "[", "<|"]), max_size=5).map("".join)
 
 
-def word_piece() -> Tokenizer:
-    letters = [chr(code) for code in range(33, 127)]
-    words = ["[UNK]", *letters, *(f"##{letter}" for letter in letters), "cat", "roof", "query"]
-    tokenizer = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return tokenizer
-
-
-def byte_level() -> Tokenizer:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pairs = [("c", "a"), ("ca", "t"), ("Ġ", "c"), ("i", "m"), ("<", "|")]
-    words = [*alphabet, *("".join(pair) for pair in pairs)]
-    tokenizer = Tokenizer(models.BPE({word: number for number, word in enumerate(words)}, pairs))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
-def unigram() -> Tokenizer:
-    letters = [(chr(code), -10.0) for code in range(33, 127)]
-    words = [("<unk>", 0.0), ("▁", -3.0), ("▁cat", -4.0), ("cat", -6.0), ("▁Roof", -4.0), *letters]
-    tokenizer = Tokenizer(models.Unigram(words, unk_id=0))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    return tokenizer
-
-
-def make(kind: str) -> Tokenizer:
-    tokenizer = {"word piece": word_piece, "byte level": byte_level, "unigram": unigram}[kind]()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
-    end = tokenizer.token_to_id("</s>")
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", end)])
+def parsed(kind: str, whole: str) -> Encoding:
+    """A text cut by the library itself, special tokens parsed."""
+    tokenizer = copy.deepcopy(TOKENIZERS[kind])
     tokenizer.enable_truncation(LIMIT)
-    return tokenizer
-
-
-TOKENIZERS = {kind: make(kind) for kind in ("word piece", "byte level", "unigram")}
+    return tokenizer.encode(whole)
 
 
 def encode(kind: str, prompt: str, texts: list[str]) -> list[Tokens]:
     protecting = copy.deepcopy(TOKENIZERS[kind])
     protecting.encode_special_tokens = True
-    protecting.no_truncation()
     found = PromptEncoder(protecting, prompt).encode_batch([prompt + text for text in texts])
     return [tokens.cut(LIMIT, "right") for tokens in found]
 
@@ -74,7 +41,7 @@ def test_tokens_are_those_of_a_tokenizer_that_parses_everything(kind: str, promp
     whole = prompt + text
     if any(whole.count(token) != prompt.count(token) for token in SPECIALS):
         return  # spelled by prompt and text together
-    (found,), expected = encode(kind, prompt, [text]), TOKENIZERS[kind].encode(whole)
+    (found,), expected = encode(kind, prompt, [text]), parsed(kind, whole)
     assert found.ids.tolist() == expected.ids
     assert found.offsets.tolist() == [list(pair) for pair in expected.offsets]
     assert found.special.tolist() == [bool(special) for special in expected.special_tokens_mask]
