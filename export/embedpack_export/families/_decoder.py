@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from embedpack_export.families.model import Model
-from embedpack_export.graph.towers.decoder import DecoderShape, causal_decoder
+from embedpack_export.graph.towers.decoder import DecoderShape, Windows, causal_decoder
 from embedpack_export.graph.towers.rope_scaling import RopeScaling
 from embedpack_export.sources.checkpoint import Size, first_token_id
 from embedpack_export.sources.config_keys import DECODERS, sizes
@@ -46,7 +46,7 @@ class DecoderConfig(msgspec.Struct, frozen=True, kw_only=True):
     eos_token_id: int | tuple[int, ...] | None = None
     matryoshka_dims: tuple[int, ...] = ()
 
-    def shape(self, *, biases: bool = False, qk_norm: bool = False, window: int | None = None) -> DecoderShape:
+    def shape(self, *, biases: bool = False, qk_norm: bool = False, windows: Windows = ()) -> DecoderShape:
         """Shape of the tower; see `DecoderShape` for the arguments."""
         return DecoderShape(
             vocabulary=self.vocab_size,
@@ -61,7 +61,7 @@ class DecoderConfig(msgspec.Struct, frozen=True, kw_only=True):
             rope_scaling=self.rope_scaling,
             biases=biases,
             qk_norm=qk_norm,
-            window=window,
+            windows=windows,
         )
 
     def model(self, shape: DecoderShape, tokenizer: FamilyTokenizer = NO_CLASS) -> Model:

@@ -150,7 +150,7 @@ OWN_CODE = {"AutoConfig": "configuration_x.XConfig", "AutoModel": "modeling_x.XM
     [
         ("Qwen2-0.5B", {"is_causal": False}, "is_causal is False; supported: true, null; attention to later"),
         ("Qwen2-0.5B", {"use_bidirectional_attention": True}, "use_bidirectional_attention is True; supported: false"),
-        ("Qwen2-0.5B", {"layer_types": ["sliding_attention"]}, "layer_types is ['sliding_attention']; supported: "),
+        ("Llama-2-7b", {"layer_types": ["sliding_attention"]}, "layer_types is ['sliding_attention']; supported: "),
         ("Qwen2-0.5B", {"auto_map": OWN_CODE}, f"auto_map is {OWN_CODE}; AutoConfig is 'configuration_x"),
         ("Llama-2-7b", {"quantization_config": {"bits": 4}}, "quantization_config is {'bits': 4}; supported: null;"),
         ("Llama-2-7b", {"is_causal": False}, "is_causal is False; supported: true, null"),

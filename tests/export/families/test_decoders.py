@@ -257,11 +257,6 @@ def test_what_the_graph_does_not_do(tmp_path: Path, model_type: str, changes: di
     refuse(checkpoint, f"{checkpoint / 'config.json'}: {reason}")
 
 
-def test_a_sliding_window(tmp_path: Path) -> None:
-    checkpoint = make_decoder(tmp_path / "toy", use_sliding_window=True)
-    refuse(checkpoint, f"{checkpoint / 'config.json'}: use_sliding_window is True; {SWITCHED_OFF}")
-
-
 @pytest.mark.parametrize("name", ["attention_bias", "mlp_bias"])
 def test_biases_that_llama_seldom_has(tmp_path: Path, name: str) -> None:
     checkpoint = make_decoder(tmp_path / "toy", "llama")

@@ -34,6 +34,7 @@ LINEARS_OF_A_LAYER = (
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
 )  # fmt: skip
+Windows = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class DecoderShape:
     rope_theta: float
     biases: bool  # true if q, k and v have a bias
     qk_norm: bool = False  # true if each head of q and k has a norm (Henry et al. 2020, arXiv 2010.04245)
-    window: int | None = None  # number of last tokens that a token attends to, itself included; None: all
+    # Number of last tokens that a token attends to in each layer, itself included, None: all; empty: all in each layer.
+    windows: Windows = ()
     rope_scaling: RopeScaling | None = None
     # Number of rotary frequencies for the positions in time, height and width (M-RoPE, Qwen2-VL, arXiv 2409.12191);
     # empty for plain positions.
@@ -134,8 +136,9 @@ def embeddings(part: DecoderPart) -> ir.Value:
     return part.graph.op("ScatterND", [embedded, inputs[IMAGE_INDEX], inputs[IMAGE_EMBEDS]])
 
 
-def attention(part: DecoderPart, prefix: str, x: Activation, residual: Activation) -> ir.Value:
-    """Append causal self-attention, to be added to `residual`; float32 [batch, sequence, hidden]."""
+def attention(part: DecoderPart, index: int, x: Activation, residual: Activation) -> ir.Value:
+    """Append the causal self-attention of a layer, to be added to `residual`; float32 [batch, sequence, hidden]."""
+    prefix = f"layers.{index}.self_attn"
     g, shape, context = part.graph, part.shape, part.context
     inner, kv_inner = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     output = replace(part.layer(f"{prefix}.o_proj", inner, shape.hidden), residual=residual)
@@ -153,8 +156,9 @@ def attention(part: DecoderPart, prefix: str, x: Activation, residual: Activatio
     q = g.op("RotaryEmbedding", [q, cos, sin], {"num_heads": shape.heads, "interleaved": 0})
     k = g.op("RotaryEmbedding", [k, cos, sin], {"num_heads": shape.kv_heads, "interleaved": 0})
     heads = {"num_heads": shape.heads, "kv_num_heads": shape.kv_heads}
-    if shape.window is not None:
-        heads["local_window_size"] = shape.window
+    window = shape.windows[index] if shape.windows else None
+    if window is not None:
+        heads["local_window_size"] = window
     lengths = [
         context.once("last_positions", lambda: _last_positions(part)),
         context.once("total", lambda: _total(part)),
@@ -245,7 +249,7 @@ def causal_decoder(shape: DecoderShape) -> StagedModel:
             assert x is not None
             part, prefix = DecoderPart(context, shape), f"layers.{index}"
             first, before = part.norm(f"{prefix}.input_layernorm", x), Activation.of(f"{prefix}.hidden", x)
-            x = part.graph.op("Add", [x, attention(part, f"{prefix}.self_attn", first, before)])
+            x = part.graph.op("Add", [x, attention(part, index, first, before)])
             second, between = part.norm(f"{prefix}.post_attention_layernorm", x), Activation.of(f"{prefix}.attended", x)
             return part.graph.op("Add", [x, feed_forward(part, f"{prefix}.mlp", second, between)])
 
