@@ -17,8 +17,8 @@ from embedpack.vectors.codebook import Codebook
 from embedpack_export.families.bert import RULES
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.quantization.codebook_fit import CodebookFit, CodebookParts
+from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.checkpoint import read_checkpoint
-from embedpack_export.sources.peft_adapter import PeftAdapter
 from embedpack_export.sources.weights import Weights
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -105,7 +105,7 @@ def query_update(*, hidden: int = 32, rank: int = 4, seed: int = 1) -> Arrays:
     }
 
 
-def weights_of(checkpoint: Path, adapter: PeftAdapter | None = None) -> Weights:
+def weights_of(checkpoint: Path, adapter: Adapter | None = None) -> Weights:
     """The merged weights of a BERT checkpoint."""
     return Weights(read_checkpoint(checkpoint), adapter, RULES)
 

@@ -21,7 +21,7 @@ TOOLS = ("embedpack", "numpy", "onnx", "onnx-ir", "onnxruntime", "tokenizers")
 def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: PackBuilder) -> Manifest:
     """Write tokenizer, licence and golden vectors, then the manifest, which names all files."""
     folder = pack.folder
-    adapters = {task.adapter.folder for task in plan.tasks.values() if task.adapter is not None}
+    adapters = {task.adapter.folder for task in plan.tasks.values() if task.adapter and task.adapter.files}
     license, license_text = pack_license(plan.folder, sorted(adapters))
     contents = {
         "tokenizer.json": plan.tokenizer_json,

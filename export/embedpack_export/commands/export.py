@@ -20,6 +20,7 @@ SUMMARY = "Merge adapters into a checkpoint, write a pack, and compare it with t
 EXAMPLES = """\
   embedpack export models/all-MiniLM-L6-v2 -o packs/minilm
   embedpack export models/all-MiniLM-L6-v2 -o packs/minilm --adapter retrieval=adapters --weights int8
+  embedpack export models/all-MiniLM-L6-v2 -o packs/two --adapter retrieval=adapters --base-task general
   embedpack export models/multilingual-e5-small -o packs/e5 --pooling mean --weights int8 --weights int4
   embedpack export models/multilingual-e5-small -o packs/e5 --weights int4 --allow-loss 2
   embedpack export jinaai/jina-embeddings-v4 -o packs/v4 --adapters switchable --task retrieval --task code
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    """Declare --adapter, --task, --adapters, --modality, --weights."""
+    """Declare --adapter, --task, --base-task, --adapters, --modality, --weights."""
     parser.add_argument(
         "--adapter",
         action="append",
@@ -71,6 +72,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="TASK",
         help="task to export; may be repeated (default: all tasks of the checkpoint)",
+    )
+    parser.add_argument(
+        "--base-task",
+        metavar="NAME",
+        help="also export the model without an adapter, as a task of this name beside those with one",
     )
     parser.add_argument(
         "--adapters",
@@ -166,6 +172,7 @@ def run(options: argparse.Namespace) -> int:
             revision=None if downloaded is None else downloaded.revision,
             adapters=adapters,
             tasks=tuple(dict.fromkeys(options.task)),
+            base_task=options.base_task,
             adapter_modes=tuple(dict.fromkeys(options.adapters or ["merged"])),
             modality=options.modality,
             weights=tuple(dict.fromkeys(options.weights or DEFAULT_WEIGHTS)),

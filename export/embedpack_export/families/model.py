@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from embedpack.pack.manifest import ImageInput
 from embedpack_export.families.heads import NO_HEADS, Heads
 from embedpack_export.graph.context import StagedModel
+from embedpack_export.sources.adapter import AdapterSource
 from embedpack_export.sources.checkpoint import Checkpoint
 from embedpack_export.sources.key_rules import KeyTable
 from embedpack_export.sources.tokenizer_class import NO_CLASS, FamilyTokenizer
@@ -52,7 +52,8 @@ class Model:
     truncate_dims: tuple[int, ...] = ()
     # Prompts of each task, if the family has its own; under "" those of any other task.
     prompts: Mapping[str, Prompts] = field(default_factory=dict)
-    adapters: Path | None = None  # folder of the adapters in the checkpoint, for the tasks in `prompts`
+    adapters: AdapterSource | None = None  # adapters that come with the checkpoint
+    base_task: str | None = None  # name of the task without an adapter, beside those of `adapters`, if there is one
     adapted: frozenset[str] = frozenset()  # names of the modules that each of those adapters must change
     vision: Vision | None = None  # vision tower, if the model is to read images
     # Patterns of tensors outside of the text graph, also of parts that are not exported.

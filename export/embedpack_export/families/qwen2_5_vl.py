@@ -24,6 +24,7 @@ from embedpack_export.graph.towers.qwen_vision import VisionShape, vision_tower
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config, parse_object, read_json
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import check_keys, shown
+from embedpack_export.sources.peft_folders import PeftFile
 from embedpack_export.sources.tokenizer_ends import library_errors
 from embedpack_export.sources.weights import NameRules
 
@@ -131,7 +132,7 @@ def read(checkpoint: Checkpoint) -> Model:
         text_alone=causal_decoder(replace(_decoder_shape(text), sections=(), images=False)),
         heads=Heads(SingleHead("mean"), _token_head(checkpoint, config)),
         prompts={"": RETRIEVAL} | {task: _prompts(task) for task in config.task_names},
-        adapters=adapters if has_adapters else None,
+        adapters=PeftFile(adapters, config.task_names) if has_adapters else None,
         adapted=_adapted(text) if has_adapters else frozenset(),
         other_tensors=(VISION,),
     )

@@ -21,7 +21,7 @@ from embedpack.pack.graph_io import lora_inputs
 from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.quantization.channel_layout import ChannelLayout
-from embedpack_export.sources.peft_adapter import PeftAdapter
+from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.weights import NameRules
 
 Float16: TypeAlias = npt.NDArray[np.float16]
@@ -77,7 +77,7 @@ class AdapterBranches:
         """Number of branches so far."""
         return len(self._layouts)
 
-    def tensors(self, adapter: PeftAdapter, rules: NameRules, since: int = 0) -> dict[str, Float16]:
+    def tensors(self, adapter: Adapter, rules: NameRules, since: int = 0) -> dict[str, Float16]:
         """The adapter of a task, which is switchable, as inputs of the branches, without the first `since` branches.
 
         Raises:
@@ -98,7 +98,7 @@ class AdapterBranches:
         return inputs
 
 
-def check_switchable(adapter: PeftAdapter) -> None:
+def check_switchable(adapter: Adapter) -> None:
     """Refuse an adapter that does more than low-rank updates of linear layers.
 
     Raises:

@@ -19,7 +19,7 @@ from embedpack_export.families import find_family
 from embedpack_export.families.heads import SingleHead, TokenHead
 from embedpack_export.families.model import Family, Model
 from embedpack_export.planning.settings import BASE_TASK
-from embedpack_export.planning.tasks import TaskPlan, plan_tasks
+from embedpack_export.planning.tasks import ALL_TASKS, CheckpointAndModel, TaskNames, TaskPlan, plan_tasks
 from embedpack_export.planning.text_inputs import TextInputs, TextOptions, check_prompts, resolve_text_inputs
 from embedpack_export.planning.token_head import ModelWithTasks, take_token_head
 from embedpack_export.sources.adapter_checkpoint import find_base
@@ -96,10 +96,9 @@ class ModelSource:
         for name in PROCESSOR_CONFIGS:
             if exists(folder / name):
                 paths[name] = check_file(folder / name, folder, MAX_JSON_BYTES)
-        adapters = {task: plan.adapter.folder for task, plan in self.tasks.items() if plan.adapter is not None}
+        adapters = {task: plan.adapter for task, plan in self.tasks.items() if plan.adapter is not None}
         for task, adapter in adapters.items():
-            for name in ("adapter_config.json", "adapter_model.safetensors"):
-                paths[f"adapters/{task}/{name}"] = adapter / name
+            paths |= {f"adapters/{task}/{name}": path for name, path in adapter.files.items()}
         return {name: describe_file(path).sha256 for name, path in sorted(paths.items())}
 
     @cached_property
@@ -116,7 +115,7 @@ def read_model_source(
     folder: Path,
     *,
     adapters: Mapping[str, Path],
-    tasks: tuple[str, ...] = (),
+    tasks: TaskNames = ALL_TASKS,
     modality: Modality | None = None,
     pooling: Pooling | None = None,
     texts: TextOptions = OF_FILES,
@@ -126,7 +125,7 @@ def read_model_source(
     Raises:
         CheckpointError: the checkpoint or an adapter is damaged, contradictory or leaves a decision open.
     """
-    split = find_base(folder, adapters, next(iter(tasks), BASE_TASK))
+    split = find_base(folder, adapters, next(iter(tasks.wanted), BASE_TASK))
     folder, adapters = split.base, split.adapters
     checkpoint = read_checkpoint(transformer_folder(folder))
     family = find_family(checkpoint)
@@ -135,7 +134,9 @@ def read_model_source(
     by_task = {task: read_sentence_transformers(adapter, pooling) for task, adapter in adapters.items()}
     for found in (config, *by_task.values()):
         found.check_similarity(found.modules or config.modules)
-    plans = plan_tasks(model, adapters, tasks, config, by_task)
+    plans = plan_tasks(CheckpointAndModel(checkpoint, model), adapters, tasks, config, by_task)
+    if model.adapters is not None:
+        checkpoint = model.adapters.take(checkpoint)
     inputs = resolve_text_inputs(checkpoint, model, config, by_task, texts)
     _check_prompts(inputs, model, plans, [config, *by_task.values()])
     complete = take_token_head(ModelWithTasks(checkpoint, model, plans))

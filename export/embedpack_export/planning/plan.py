@@ -14,6 +14,7 @@ from embedpack_export.graph.formats.by_name import linear_formats
 from embedpack_export.planning.calibration_texts import CalibrationSet, read_calibration
 from embedpack_export.planning.model_source import ModelSource, read_model_source
 from embedpack_export.planning.settings import CodeCenter, ExportSettings
+from embedpack_export.planning.tasks import TaskNames
 from embedpack_export.planning.text_inputs import TextOptions
 
 
@@ -43,7 +44,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
     source = read_model_source(
         settings.checkpoint,
         adapters=settings.adapters,
-        tasks=settings.tasks,
+        tasks=TaskNames(settings.tasks, settings.base_task),
         modality=settings.modality,
         pooling=settings.pooling,
         texts=TextOptions(settings.max_tokens, settings.text_tokens),

@@ -35,7 +35,8 @@ class ExportSettings:
         name: name of the model; None: name of the folder.
         adapters: folders of PEFT adapters by task; empty: the adapters in the checkpoint, or the backbone alone if it
             has none.
-        tasks: tasks of the checkpoint to export, all if empty; of a checkpoint without adapters, the name of its task.
+        tasks: tasks to export, all if empty; of a checkpoint without adapters, the name of its task.
+        base_task: name of a task without an adapter, beside those with one; None: there is none.
         adapter_modes: "merged": a graph for each task; "switchable": one graph for all tasks.
         modality: "text": texts only; None: everything that the checkpoint reads.
         weights: weights formats; each gives one variant per task.
@@ -61,6 +62,7 @@ class ExportSettings:
     name: str | None = None
     adapters: Mapping[str, Path] = field(default_factory=dict)
     tasks: tuple[str, ...] = ()
+    base_task: str | None = None
     adapter_modes: tuple[AdapterMode, ...] = ("merged",)
     modality: Modality | None = None
     weights: tuple[WeightsFormat, ...] = DEFAULT_WEIGHTS

@@ -6,27 +6,45 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from embedpack.errors import CheckpointError, unknown
 from embedpack.pack.prompts import prompt_name
 from embedpack_export.families.model import Model, Prompts
 from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.sources.adapted_model import check_adapted_model
-from embedpack_export.sources.peft_adapter import PeftAdapter, read_adapter
+from embedpack_export.sources.adapter import Adapter
+from embedpack_export.sources.checkpoint import Checkpoint
+from embedpack_export.sources.peft_adapter import read_adapter
 from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig
-
-T = TypeVar("T")
 
 # Files of the pack are named after tasks.
 TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
+class TaskNames:
+    """Names of tasks in the settings of an export."""
+
+    wanted: tuple[str, ...] = ()  # tasks to export, all if empty; without adapters, the name of the only task
+    base: str | None = None  # name of the task without an adapter, beside those that have one
+
+
+ALL_TASKS = TaskNames()
+
+
+@dataclass(frozen=True)
+class CheckpointAndModel:
+    """A checkpoint, and the model as its family reads it."""
+
+    checkpoint: Checkpoint
+    model: Model
+
+
+@dataclass(frozen=True)
 class TaskPlan:
     """Adapter and prompts of a task."""
 
-    adapter: PeftAdapter | None  # adapter; None: the backbone alone
+    adapter: Adapter | None  # adapter; None: the backbone alone
     prompts: Mapping[str, str]  # text prefixes by prompt name
     default_prompt_name: str | None  # prompt of inputs without a prompt name; None: no prefix
 
@@ -36,36 +54,50 @@ class TaskPlan:
 
 
 def plan_tasks(
-    model: Model,
+    source: CheckpointAndModel,
     adapters: Mapping[str, Path],
-    names: tuple[str, ...],
+    names: TaskNames,
     config: SentenceTransformersConfig,
     by_task: Mapping[str, SentenceTransformersConfig],
 ) -> dict[str, TaskPlan]:
     """Plan the tasks: those of `adapters`, else those whose adapters come with the checkpoint, else a single one.
 
-    `names` are the tasks to keep, all if empty, or the name of the task of a checkpoint without adapters. `config` is
+    A task without an adapter stands beside them if `names`, or the family, has a name for it. `config` is
     sentence-transformers' configuration of the checkpoint, `by_task` that of each folder in `adapters`.
 
     Raises:
         CheckpointError: a task has no usable name, adapter or default prompt, or is unknown.
     """
-    if adapters:
-        tasks = {}
-        for task, folder in adapters.items():
+    model = source.model
+    if not adapters and model.adapters is None:
+        task = _only_task(names)
+        return {task: _task(task, None, _prompts(model, task, config))}
+    own = () if adapters or model.adapters is None else model.adapters.tasks
+    base = names.base if adapters else names.base or model.base_task
+    adapted = (*adapters, *own)
+    if base in adapted:
+        raise CheckpointError(f"task {base!r}: it has an adapter; give the task without an adapter another name")
+    tasks = {}
+    for task in _selected(names.wanted, (*adapted, *([] if base is None else [base]))):
+        if task in adapters:
             prompts = _prompts(model, task, by_task[task] if by_task[task].prompts else config)
-            tasks[task] = _task(task, read_adapter(folder, task), prompts)
-            check_adapted_model(folder)
-        return _selected(names, tasks)
-    if model.adapters is not None:
-        selected = _selected(names, {task: None for task in model.prompts if task})
-        return {task: _task_of_checkpoint(model, task) for task in selected}
-    if len(names) > 1:
+            tasks[task] = _task(task, read_adapter(adapters[task], task), prompts)
+            check_adapted_model(adapters[task])
+        elif task in own:
+            tasks[task] = _task_of_checkpoint(source, task, config)
+        else:
+            tasks[task] = _task(task, None, _prompts(model, task, config))
+    return tasks
+
+
+def _only_task(names: TaskNames) -> str:
+    """Name of the task of a checkpoint without adapters."""
+    wanted = tuple(dict.fromkeys((*names.wanted, *([] if names.base is None else [names.base]))))
+    if len(wanted) > 1:
         raise CheckpointError(
-            f"tasks {', '.join(names)}: the checkpoint has no adapters, so it is one task; name only that"
+            f"tasks {', '.join(wanted)}: the checkpoint has no adapters, so it is one task; name only that"
         )
-    task = names[0] if names else BASE_TASK
-    return {task: _task(task, None, _prompts(model, task, config))}
+    return wanted[0] if wanted else BASE_TASK
 
 
 def _prompts(model: Model, task: str, config: SentenceTransformersConfig) -> Prompts:
@@ -74,20 +106,21 @@ def _prompts(model: Model, task: str, config: SentenceTransformersConfig) -> Pro
     return of_family or Prompts(config.prompts, config.default_prompt_name)
 
 
-def _task_of_checkpoint(model: Model, task: str) -> TaskPlan:
+def _task_of_checkpoint(source: CheckpointAndModel, task: str, config: SentenceTransformersConfig) -> TaskPlan:
     """A task whose adapter comes with the checkpoint."""
+    model = source.model
     assert model.adapters is not None
-    adapter = read_adapter(model.adapters, task)
+    adapter = model.adapters.read(source.checkpoint, task)
     unchanged = sorted(model.adapted - set(map(model.rules.normal, adapter.updates)))
     if unchanged:
         raise CheckpointError(
             f"{adapter.folder}: the adapter of {task!r} changes {len(adapter.updates)} modules, not all "
             f"{len(model.adapted)}; {unchanged[0]} is missing: is the file complete?"
         )
-    return _task(task, adapter, model.prompts[task])
+    return _task(task, adapter, model.prompts.get(task) or _prompts(model, task, config))
 
 
-def _task(task: str, adapter: PeftAdapter | None, prompts: Prompts) -> TaskPlan:
+def _task(task: str, adapter: Adapter | None, prompts: Prompts) -> TaskPlan:
     if not TASK_NAME.fullmatch(task):
         raise CheckpointError(
             f"task {task!r}: a task is named with letters, digits, '.', '_' and '-', the first a letter or digit"
@@ -99,9 +132,9 @@ def _task(task: str, adapter: PeftAdapter | None, prompts: Prompts) -> TaskPlan:
     return TaskPlan(adapter, prompts.prefixes, prompts.default)
 
 
-def _selected(names: tuple[str, ...], tasks: Mapping[str, T]) -> dict[str, T]:
-    """The tasks of these names; all if there are none."""
-    for task in names:
-        if task not in tasks:
-            raise CheckpointError(unknown("task", task, tasks))
-    return {task: plan for task, plan in tasks.items() if not names or task in names}
+def _selected(wanted: tuple[str, ...], known: tuple[str, ...]) -> list[str]:
+    """The wanted tasks in the order of those that are known; all if none is wanted."""
+    for task in wanted:
+        if task not in known:
+            raise CheckpointError(unknown("task", task, known))
+    return [task for task in known if not wanted or task in wanted]

@@ -37,11 +37,11 @@ def take_token_head(source: ModelWithTasks) -> ModelWithTasks:
         CheckpointError: some adapters have a projector and others do not, they differ, or one is incomplete.
     """
     checkpoint, model, tasks = source.checkpoint, source.model, source.tasks
-    projectors = {task: _projector(plan) for task, plan in tasks.items()}
+    projectors = {task: _projector(plan) for task, plan in tasks.items() if plan.adapter is not None}
     first, projector = next(((task, tensors) for task, tensors in projectors.items() if tensors), ("", {}))
     if model.heads.tokens is not None or not projector:
         return source
-    for task in tasks:
+    for task in projectors:
         _check_same(projectors, first, task)
     for name in (WEIGHT, BIAS):
         if name not in projector:

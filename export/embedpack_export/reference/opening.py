@@ -9,6 +9,7 @@ from pathlib import Path
 from embedpack.errors import InputError, OptionError
 from embedpack.pack.folder import Pack
 from embedpack_export.planning.model_source import ModelSource, read_model_source
+from embedpack_export.planning.tasks import TaskNames
 from embedpack_export.planning.text_inputs import TextOptions
 from embedpack_export.reference.cache import ReferenceCache
 from embedpack_export.reference.fp32_variant import Fp32VariantReference
@@ -50,10 +51,11 @@ def model_source_of(pack: Pack, checkpoint: Path, adapters: Mapping[str, Path]) 
         CheckpointError: the checkpoint or an adapter cannot be read, or a task of the pack is not in it.
     """
     manifest = pack.manifest
+    without = [name for name, task in manifest.tasks.items() if task.adapter is None]
     model = read_model_source(
         checkpoint,
         adapters=adapters,
-        tasks=tuple(manifest.tasks),
+        tasks=TaskNames(tuple(manifest.tasks), next(iter(without), None)),
         modality="text" if manifest.image is None else "text+image",
         pooling=manifest.pooling,
         texts=TextOptions(manifest.text.max_tokens, manifest.export.text_tokens),

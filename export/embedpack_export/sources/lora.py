@@ -1,7 +1,8 @@
 """Low-rank update of one matrix: LoRA and DoRA, for linear layers and embeddings.
 
 linear     W' = W + scale * B @ A                          A [r, in], B [out, r]
-embedding  E' = E + scale * (B @ A).T                      A [r, vocabulary], B [hidden, r]
+embedding  E' = E + scale * (B @ A).T                      A [r, vocabulary], B [hidden, r], as PEFT stores them
+rows       E' = E + scale * A @ B                          A [vocabulary, r], B [r, hidden], as jina-embeddings-v3 does
 DoRA       each output channel of W' is scaled to the length in the magnitude vector (Liu et al. 2024,
            arXiv 2402.09353, eq. 5; peft/tuners/lora/dora.py); the channels of an embedding are its columns
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -20,18 +22,25 @@ from embedpack.storage.safetensors import StoredTensor
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import ReadRows, RowIndex, row_chunks
 
+FactorLayout: TypeAlias = Literal["linear", "embedding", "rows"]
+
 
 @dataclass(frozen=True)
 class LowRankUpdate:
     """Low-rank update of one module."""
 
     path: str  # name of the module, for messages
-    a: StoredTensor  # A, [r, in], or [r, vocabulary] of an embedding
-    b: StoredTensor  # B, [out, r], or [hidden, r] of an embedding
+    a: StoredTensor  # A, in the layout
+    b: StoredTensor  # B, in the layout
     scale: float  # factor of the product
-    embedding: bool  # whether the module is an embedding
-    magnitude: StoredTensor | None  # DoRA's magnitude vector, [channels] or [1, channels]
-    b_bias: StoredTensor | None  # bias of B (`lora_bias`), [out]
+    layout: FactorLayout  # shapes of A and B, and their product; see above
+    magnitude: StoredTensor | None = None  # DoRA's magnitude vector, [channels] or [1, channels]
+    b_bias: StoredTensor | None = None  # bias of B (`lora_bias`), [out]
+
+    @property
+    def is_embedding(self) -> bool:
+        """True if the module is an embedding."""
+        return self.layout != "linear"
 
     def check_shape(self, shape: tuple[int, int]) -> None:
         """Refuse an update that does not fit the matrix.
@@ -40,9 +49,14 @@ class LowRankUpdate:
             CheckpointError: A, B or the magnitude vector has another shape.
         """
         rows, columns = shape
-        rank = self.a.shape[0]
-        a, b, channels = (columns, rows, rows) if not self.embedding else (rows, columns, columns)
-        expected: dict[StoredTensor, tuple[int, ...]] = {self.a: (rank, a), self.b: (b, rank)}
+        channels = columns if self.is_embedding else rows
+        if self.layout == "rows":
+            rank = self.b.shape[0]
+            expected: dict[StoredTensor, tuple[int, ...]] = {self.a: (rows, rank), self.b: (rank, columns)}
+        else:
+            rank = self.a.shape[0]
+            inner, outer = (rows, columns) if self.is_embedding else (columns, rows)
+            expected = {self.a: (rank, inner), self.b: (outer, rank)}
         if self.magnitude is not None and self.magnitude.shape not in ((channels,), (1, channels)):
             expected[self.magnitude] = (channels,)
         if self.b_bias is not None:
@@ -88,7 +102,7 @@ class LowRankUpdate:
         From the squares |e|^2 + 2 scale * e.(A.T b) + scale^2 * b.(A A.T) b of a column e and its row b of B, so that
         the sum itself, which is as large as the table, is not computed.
         """
-        if self.magnitude is None or not self.embedding:
+        if self.magnitude is None or not self.is_embedding:
             return None
         a, b = self.a.float32().astype(np.float64), self.b.float32().astype(np.float64)
         squares, products = np.zeros(len(b)), np.zeros(b.shape)
@@ -105,7 +119,7 @@ class LowRankUpdate:
         Raises:
             CheckpointError: it is a DoRA, has a bias, or changes an embedding.
         """
-        if self.magnitude is not None or self.b_bias is not None or self.embedding:
+        if self.magnitude is not None or self.b_bias is not None or self.is_embedding:
             raise CheckpointError(
                 f"{self.path}: DoRA, lora_bias and adapted embeddings cannot be switched at run time; export it merged"
             )
@@ -133,8 +147,10 @@ class LowRankUpdate:
         )
 
     def _delta(self) -> ReadRows:
-        """Reader of the rows of scale * B @ A."""
+        """Reader of the rows of the product times the scale."""
         scale, a, b = np.float32(self.scale), self.a.float32(), self.b.float32()
-        if self.embedding:
+        if self.layout == "rows":
+            return lambda rows: scale * (a[rows] @ b)
+        if self.layout == "embedding":
             return lambda rows: scale * (a[:, rows].T @ b.T)
         return lambda rows: scale * (b[rows] @ a)

@@ -17,6 +17,7 @@ import numpy as np
 
 from embedpack.errors import CheckpointError, unknown
 from embedpack.storage.safetensors import StoredTensor, open_safetensors
+from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.checkpoint import check_is_float, read_json
 from embedpack_export.sources.files import check_file, exists
 from embedpack_export.sources.lora import LowRankUpdate
@@ -36,16 +37,6 @@ ORIGINAL = "original_module"
 HEADS = re.compile(r"(lm_head|classifier|score|qa_outputs)\.")
 
 logger = logging.getLogger("embedpack")
-
-
-@dataclass(frozen=True)
-class PeftAdapter:
-    """Adapter of one task."""
-
-    folder: Path
-    updates: Mapping[str, LowRankUpdate]  # low-rank updates by module name
-    # Tensors that replace those of the backbone, by name (trained biases, `modules_to_save`).
-    replacements: Mapping[str, StoredTensor]
 
 
 @dataclass(frozen=True)
@@ -78,13 +69,14 @@ class AdapterKey:
         return f"{self.part}.bias" if self.leaf == "bias" else self.part
 
 
-def read_adapter(folder: Path, task: str) -> PeftAdapter:
+def read_adapter(folder: Path, task: str) -> Adapter:
     """Read the adapter of a task.
 
     Raises:
         CheckpointError: the folder holds no LoRA adapter, no such task, or an unknown key or setting.
     """
     config_path, path = folder / CONFIG_FILE, folder / TENSORS_FILE
+    _check_folder(folder)
     config = read_lora_config(config_path)
     tensors = adapter_tensors(folder)
     keys = {name: parse_key(path, name) for name in tensors}
@@ -107,7 +99,18 @@ def read_adapter(folder: Path, task: str) -> PeftAdapter:
     if heads:
         logger.info("%s: left out, because no embedding needs them: %s", path, ", ".join(heads))
     updates = [_update(path, config, trained, tensors) for trained, tensors in parts.items()]
-    return PeftAdapter(folder, {update.path: update for update in updates}, replacements)
+    files = {CONFIG_FILE: config_path, TENSORS_FILE: path}
+    return Adapter(folder, files, {update.path: update for update in updates}, replacements)
+
+
+def _check_folder(folder: Path) -> None:
+    """Name the folder with the adapter where it is below the one that was passed, as PEFT saves named adapters."""
+    if exists(folder / CONFIG_FILE):
+        return
+    below = sorted(path.parent for level in ("*", "*/*") for path in folder.glob(f"{level}/{CONFIG_FILE}"))
+    if below:
+        others = f" (so do {len(below) - 1} others)" if len(below) > 1 else ""
+        raise CheckpointError(f"{folder}: no {CONFIG_FILE}; {below[0]} holds an adapter{others}: pass that folder")
 
 
 def adapter_tensors(folder: Path) -> Mapping[str, StoredTensor]:
@@ -119,7 +122,8 @@ def adapter_tensors(folder: Path) -> Mapping[str, StoredTensor]:
     path = folder / TENSORS_FILE
     if not exists(path):
         raise CheckpointError(
-            f"{folder}: no {path.name}; other formats are not read (pickled weights run code when they are loaded)"
+            f"{folder}: no {path.name}; other formats are not read (pickled weights run code when they are loaded). "
+            "PEFT writes one: PeftModel.from_pretrained(model, folder).save_pretrained(folder)"
         )
     return open_safetensors(check_file(path, folder), CheckpointError).tensors
 
@@ -181,7 +185,7 @@ def _update(path: Path, config: LoraConfig, trained: str, tensors: Mapping[str, 
         a=tensors[a],
         b=tensors[b],
         scale=config.scale(path, trained, rank),
-        embedding=embedding,
+        layout="embedding" if embedding else "linear",
         magnitude=tensors.get("lora_magnitude_vector"),
         b_bias=tensors.get("lora_B.bias"),
     )

@@ -19,8 +19,8 @@ from embedpack.pack.manifest import AdapterRecord
 from embedpack.storage.safetensors import StoredTensor
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, ReadRows, RowIndex
+from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.checkpoint import Checkpoint, check_is_float
-from embedpack_export.sources.peft_adapter import PeftAdapter
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class Weights:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        adapter: PeftAdapter | None,
+        adapter: Adapter | None,
         rules: NameRules,
         belongs: Callable[[str], object] = lambda name: True,
     ) -> None:

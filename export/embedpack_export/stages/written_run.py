@@ -11,7 +11,7 @@ from embedpack.pack.manifest import WeightsFormat
 from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.lora_branches import AdapterBranches
 from embedpack_export.quantization.statistics import SiteStatistics
-from embedpack_export.sources.peft_adapter import PeftAdapter
+from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.weights import NameRules
 from embedpack_export.stages.calibration_run import Feeds, real_tokens
 from embedpack_export.stages.graph_writer import GraphWriter, WrittenStage
@@ -22,7 +22,7 @@ class AdapterFeeds:
     """The adapter of a task as inputs of a switchable graph, stage by stage."""
 
     branches: AdapterBranches
-    adapter: PeftAdapter
+    adapter: Adapter
     rules: NameRules  # names of the adapter's modules
     # Number of branches in the stages before.
     _done: int = 0

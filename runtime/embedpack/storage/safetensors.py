@@ -12,7 +12,7 @@ import json
 import math
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,14 @@ class StoredTensor:
     def rows_at(self, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
         """Rows `indices` of the first axis of a floating-point tensor, as float32; InputError as `mapped`."""
         return _to_float32(self.dtype, np.asarray(self.mapped()[indices]))
+
+    def part(self, index: int) -> StoredTensor:
+        """Element `index` of the first axis as a tensor of its own, without a copy; InputError if there is none."""
+        if not self.shape or not 0 <= index < self.shape[0]:
+            raise InputError(f"{self.path}: {self.name} of the shape {list(self.shape)} has no part {index}")
+        shape = self.shape[1:]
+        size = math.prod(shape) * np.dtype(NUMPY_DTYPES[self.dtype]).itemsize
+        return replace(self, name=f"{self.name}[{index}]", shape=shape, start=self.start + index * size)
 
     def float32(self) -> npt.NDArray[np.float32]:
         """All values of a floating-point tensor, as float32."""

@@ -58,3 +58,31 @@ def test_switchable_adapters_of_a_checkpoint_that_has_none(checkpoint: Path) -> 
 def test_images_of_a_model_that_reads_texts(checkpoint: Path) -> None:
     refuse(checkpoint, "--modality text+image: this model reads texts only", modality="text+image")
     assert plan(checkpoint, modality="text").model.vision is None
+
+
+# --- a task without an adapter
+
+
+def test_a_task_without_an_adapter_stands_beside_the_others(checkpoint: Path) -> None:
+    adapters = two_adapters(checkpoint)
+    tasks = plan(checkpoint, adapters=adapters, base_task="general").tasks
+    assert {task: found.adapter is None for task, found in tasks.items()} == {
+        "code": False,
+        "retrieval": False,
+        "general": True,
+    }
+    assert tasks["general"].prompts == {"query": "query: ", "passage": "passage: "}
+    alone = plan(checkpoint, adapters=adapters, base_task="general", tasks=("general", "code")).tasks
+    assert list(alone) == ["code", "general"]
+
+
+def test_a_task_with_an_adapter_is_none_without(checkpoint: Path) -> None:
+    message = "task 'code': it has an adapter; give the task without an adapter another name"
+    refuse(checkpoint, message, adapters=two_adapters(checkpoint), base_task="code")
+
+
+def test_without_adapters_the_base_task_is_the_only_one(checkpoint: Path) -> None:
+    assert list(plan(checkpoint, base_task="general").tasks) == ["general"]
+    assert list(plan(checkpoint, base_task="general", tasks=("general",)).tasks) == ["general"]
+    message = "tasks code, general: the checkpoint has no adapters, so it is one task; name only that"
+    refuse(checkpoint, message, base_task="general", tasks=("code",))

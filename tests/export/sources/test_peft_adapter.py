@@ -488,7 +488,8 @@ def test_a_folder_without_the_adapters_tensors_is_refused(checkpoint: Path, tmp_
     refuse(
         checkpoint,
         adapter,
-        f"{adapter}: no {FILE}; other formats are not read (pickled weights run code when they are loaded)",
+        f"{adapter}: no {FILE}; other formats are not read (pickled weights run code when they are loaded). PEFT "
+        "writes one: PeftModel.from_pretrained(model, folder).save_pretrained(folder)",
     )
 
 

@@ -142,7 +142,9 @@ def test_merged_switchable_and_reference_equal_peft(
     assert distance(TorchReference(plan).single("code", TEXTS), expected) <= TOLERANCE
     adapter = plan.tasks["code"].adapter
     assert adapter is not None
-    if adapter.replacements or any(len(update.tensors) > 2 or update.embedding for update in adapter.updates.values()):
+    if adapter.replacements or any(
+        len(update.tensors) > 2 or update.is_embedding for update in adapter.updates.values()
+    ):
         with pytest.raises(CheckpointError, match="cannot be switched at run time; export it merged"):
             check_switchable(adapter)
         return

@@ -51,7 +51,7 @@ def test_a_default_export_merges_each_row_three_times(
     delta_of = LowRankUpdate._delta
 
     def counted(update: LowRankUpdate) -> ReadRows:
-        delta, rows_of_matrix = delta_of(update), update.a.shape[1] if update.embedding else update.b.shape[0]
+        delta, rows_of_matrix = delta_of(update), update.a.shape[1] if update.is_embedding else update.b.shape[0]
         merges = whole.setdefault(update.path, np.zeros(rows_of_matrix, np.intp))
 
         def read(rows: RowIndex) -> npt.NDArray[np.float32]:

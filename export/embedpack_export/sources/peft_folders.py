@@ -1,0 +1,55 @@
+"""Adapters of a checkpoint in PEFT's format: in one folder, or in one folder for each task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedpack.errors import CheckpointError
+from embedpack_export.sources.adapter import Adapter
+from embedpack_export.sources.checkpoint import Checkpoint
+from embedpack_export.sources.files import exists
+from embedpack_export.sources.lora_config import CONFIG_FILE
+from embedpack_export.sources.peft_adapter import read_adapter
+
+
+@dataclass(frozen=True)
+class PeftFile:
+    """One folder with the adapters of all tasks in one file, as in jina-embeddings-v4."""
+
+    folder: Path
+    tasks: tuple[str, ...]
+
+    def read(self, checkpoint: Checkpoint, task: str) -> Adapter:
+        """See `AdapterSource`."""
+        return read_adapter(self.folder, task)
+
+    def take(self, checkpoint: Checkpoint) -> Checkpoint:
+        """See `AdapterSource`: the adapters have their own file."""
+        return checkpoint
+
+
+@dataclass(frozen=True)
+class PeftFolders:
+    """A folder `<task>` for each task, as in jina-embeddings-v5."""
+
+    folder: Path  # folder of these folders
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """See `AdapterSource`: names of the folders with an adapter, sorted."""
+        inside = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        tasks = tuple(path.name for path in inside if exists(path / CONFIG_FILE))
+        if not tasks:
+            raise CheckpointError(
+                f"{self.folder}: no folder in it has {CONFIG_FILE}; download the adapters of the model again"
+            )
+        return tasks
+
+    def read(self, checkpoint: Checkpoint, task: str) -> Adapter:
+        """See `AdapterSource`."""
+        return read_adapter(self.folder / task, task)
+
+    def take(self, checkpoint: Checkpoint) -> Checkpoint:
+        """See `AdapterSource`: the adapters have their own files."""
+        return checkpoint
