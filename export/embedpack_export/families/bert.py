@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
-import msgspec
-
+from embedpack_export.families._encoder import PostNormConfig
 from embedpack_export.families.model import Family, Model, by_model_type
-from embedpack_export.graph.towers.encoder import EncoderShape, bidirectional_encoder
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ENCODERS, sizes
 from embedpack_export.sources.key_rules import Followed, KeyTable
@@ -16,20 +13,10 @@ from embedpack_export.sources.tokenizer_class import FamilyTokenizer
 from embedpack_export.sources.weights import NameRules
 
 
-class BertConfig(msgspec.Struct, frozen=True):
+class BertConfig(PostNormConfig, frozen=True, kw_only=True):
     """Fields of config.json that the graph depends on; unsupported values are refused."""
 
-    vocab_size: Size
-    hidden_size: Size
-    num_hidden_layers: Size
-    num_attention_heads: Size
-    intermediate_size: Size
-    max_position_embeddings: Size
     type_vocab_size: Size = 2
-    layer_norm_eps: float = 1e-12
-    pad_token_id: int | None = 0
-    hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh"] = "gelu"
-    matryoshka_dims: tuple[int, ...] = ()
 
 
 KEYS = KeyTable(
@@ -49,28 +36,7 @@ RULES = NameRules(
 def read(checkpoint: Checkpoint) -> Model:
     """Build the model of a BERT checkpoint."""
     config = parse_config(checkpoint, BertConfig, KEYS)
-    shape = EncoderShape(
-        vocabulary=config.vocab_size,
-        hidden=config.hidden_size,
-        layers=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        intermediate=config.intermediate_size,
-        activation=config.hidden_act,
-        epsilon=config.layer_norm_eps,
-        positions=config.max_position_embeddings,
-        first_position=0,
-        token_types=config.type_vocab_size,
-    )
-    return Model(
-        hidden=config.hidden_size,
-        max_tokens=config.max_position_embeddings,
-        pad_token_id=config.pad_token_id,
-        vocabulary=config.vocab_size,
-        truncate_dims=config.matryoshka_dims,
-        rules=RULES,
-        text=bidirectional_encoder(shape),
-        tokenizer=FamilyTokenizer("BertTokenizer"),
-    )
+    return config.model(config.shape(), RULES, FamilyTokenizer("BertTokenizer"))
 
 
 FAMILY = Family("bert", by_model_type("bert"), read, (KEYS,))

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
-import msgspec
-
+from embedpack_export.families._encoder import PostNormConfig
 from embedpack_export.families.model import Family, Model, by_model_type
-from embedpack_export.graph.towers.encoder import EncoderNames, EncoderShape, bidirectional_encoder
+from embedpack_export.graph.towers.encoder_shape import EncoderNames
 from embedpack_export.graph.towers.relative_bias import RelativeBias
-from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
+from embedpack_export.sources.checkpoint import Checkpoint, parse_config
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, ENCODERS, sizes
 from embedpack_export.sources.key_rules import Followed, KeyTable, Only
 from embedpack_export.sources.tokenizer_class import FamilyTokenizer
 from embedpack_export.sources.weights import NameRules
 
 
-class MpnetConfig(msgspec.Struct, frozen=True):
+class MpnetConfig(PostNormConfig, frozen=True, kw_only=True):
     """Fields of config.json that the graph depends on; unsupported values are refused."""
 
-    vocab_size: Size
-    hidden_size: Size
-    num_hidden_layers: Size
-    num_attention_heads: Size
-    intermediate_size: Size
-    max_position_embeddings: Size
-    layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 1
-    hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh"] = "gelu"
-    matryoshka_dims: tuple[int, ...] = ()
 
 
 # Constants of transformers' module, which config.json does not change; row 1 of the position table is that of padding.
@@ -59,30 +48,9 @@ RULES = NameRules(
 def read(checkpoint: Checkpoint) -> Model:
     """Build the model of an MPNet checkpoint."""
     config = parse_config(checkpoint, MpnetConfig, KEYS)
-    shape = EncoderShape(
-        vocabulary=config.vocab_size,
-        hidden=config.hidden_size,
-        layers=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        intermediate=config.intermediate_size,
-        activation=config.hidden_act,
-        epsilon=config.layer_norm_eps,
-        positions=config.max_position_embeddings,
-        first_position=FIRST_POSITION,
-        token_types=0,
-        names=NAMES,
-        relative=RelativeBias("encoder.relative_attention_bias", BUCKETS, MAX_DISTANCE),
-    )
-    return Model(
-        hidden=config.hidden_size,
-        max_tokens=config.max_position_embeddings - FIRST_POSITION,
-        pad_token_id=config.pad_token_id,
-        vocabulary=config.vocab_size,
-        truncate_dims=config.matryoshka_dims,
-        rules=RULES,
-        text=bidirectional_encoder(shape),
-        tokenizer=FamilyTokenizer("MPNetTokenizer"),
-    )
+    relative = RelativeBias("encoder.relative_attention_bias", BUCKETS, MAX_DISTANCE)
+    shape = config.shape(first=FIRST_POSITION, names=NAMES, relative=relative)
+    return config.model(shape, RULES, FamilyTokenizer("MPNetTokenizer"))
 
 
 FAMILY = Family("mpnet", by_model_type("mpnet"), read, (KEYS,))

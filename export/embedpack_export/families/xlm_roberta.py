@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
-
-import msgspec
+from typing import Any
 
 from embedpack.errors import CheckpointError
+from embedpack_export.families._encoder import PostNormConfig
 from embedpack_export.families.model import Family, Model, by_model_type
-from embedpack_export.graph.towers.encoder import EncoderShape, bidirectional_encoder
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ENCODERS, sizes
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable
@@ -17,20 +15,12 @@ from embedpack_export.sources.tokenizer_class import FamilyTokenizer
 from embedpack_export.sources.weights import NameRules
 
 
-class XlmRobertaConfig(msgspec.Struct, frozen=True):
+class XlmRobertaConfig(PostNormConfig, frozen=True, kw_only=True):
     """Fields of config.json that the graph depends on; unsupported values are refused."""
 
-    vocab_size: Size
-    hidden_size: Size
-    num_hidden_layers: Size
-    num_attention_heads: Size
-    intermediate_size: Size
-    max_position_embeddings: Size
     type_vocab_size: Size = 1
     layer_norm_eps: float = 1e-5
     pad_token_id: int = 1
-    hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh"] = "gelu"
-    matryoshka_dims: tuple[int, ...] = ()
 
 
 def pad_token_id_problem(value: Any) -> str | None:
@@ -67,28 +57,7 @@ def read(checkpoint: Checkpoint) -> Model:
             f"and there are {config.max_position_embeddings} positions, {config.vocab_size} tokens. Take the value "
             "that the model was trained with, often 1"
         )
-    shape = EncoderShape(
-        vocabulary=config.vocab_size,
-        hidden=config.hidden_size,
-        layers=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        intermediate=config.intermediate_size,
-        activation=config.hidden_act,
-        epsilon=config.layer_norm_eps,
-        positions=config.max_position_embeddings,
-        first_position=first_position,
-        token_types=config.type_vocab_size,
-    )
-    return Model(
-        hidden=config.hidden_size,
-        max_tokens=config.max_position_embeddings - first_position,
-        pad_token_id=config.pad_token_id,
-        vocabulary=config.vocab_size,
-        truncate_dims=config.matryoshka_dims,
-        rules=RULES,
-        text=bidirectional_encoder(shape),
-        tokenizer=FamilyTokenizer("XLMRobertaTokenizer"),
-    )
+    return config.model(config.shape(first=first_position), RULES, FamilyTokenizer("XLMRobertaTokenizer"))
 
 
 FAMILY = Family("xlm-roberta", by_model_type("xlm-roberta"), read, (KEYS,))

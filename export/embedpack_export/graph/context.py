@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
+
+T = TypeVar("T")
 
 logger = logging.getLogger("embedpack")
 
@@ -131,7 +133,7 @@ class GraphContext:
     branches: Branches | None = None  # branches of the linear layers; None if the adapter is merged
     # Activations of the stage that is being written, which `GraphWriter.append` sets; None: it is not run.
     written: WrittenActivations | None = None
-    shared: dict[str, ir.Value] = field(default_factory=dict)  # values that several stages use (`once`), by name
+    shared: dict[str, object] = field(default_factory=dict)  # values that several stages use (`once`), by name
 
     def linears(self, x: Activation, *layers: LinearLayer) -> list[ir.Value]:
         """Append linear layers that read the same activation, with their branches."""
@@ -158,11 +160,11 @@ class GraphContext:
         """Log the relative rounding error of a matrix."""
         logger.debug("%s: relative rounding error %.2e", matrix, relative)
 
-    def once(self, name: str, make: Callable[[], ir.Value]) -> ir.Value:
-        """A value that several stages use, e.g. a mask; `make` appends its nodes the first time."""
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Values that several stages use, e.g. a mask; `make` appends their nodes the first time."""
         if name not in self.shared:
             self.shared[name] = make()
-        return self.shared[name]
+        return cast("T", self.shared[name])
 
 
 # Appends a stage; takes the hidden states of the stage before it (None for the first) and returns its own.

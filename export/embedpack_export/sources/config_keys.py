@@ -77,7 +77,7 @@ ENCODERS: Mapping[str, Rule] = {
     "is_decoder": Only((False, None), "export an encoder"),
     "is_causal": Only((False, None), "export an encoder"),
     "position_embedding_type": Only(("absolute", None), ANOTHER_CHECKPOINT),
-    "hidden_act": Only(("gelu", "gelu_new", "gelu_pytorch_tanh"), ANOTHER_CHECKPOINT),
+    "hidden_act": Only(("gelu", "gelu_new", "gelu_pytorch_tanh", "relu"), ANOTHER_CHECKPOINT),
 }
 DECODERS: Mapping[str, Rule] = {
     **COMMON,

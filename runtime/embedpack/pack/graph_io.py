@@ -69,6 +69,9 @@ WINDOW_MASK = "window_mask"
 WINDOW_SLOTS = "window_slots"
 TOKEN_ROWS = "token_rows"
 
+# Length in tokens up to which texts share a batch with any others, and graphs may compute short texts another way.
+LONG_TEXT = 1024
+
 # Symbolic axes.
 TOKEN_AXES = ("batch", "sequence")
 IMAGE_TOKEN_AXES = ("image_tokens", "hidden")

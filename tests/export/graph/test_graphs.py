@@ -98,9 +98,9 @@ def test_fp32_equals_transformers(tmp_path: Path, model_type: str, pooling: str)
         np.testing.assert_allclose(np.linalg.norm(found.astype(np.float64), axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh"])
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh", "relu"])
 @pytest.mark.parametrize("model_type", FAMILIES)
-def test_the_tanh_forms_of_gelu_equal_transformers(tmp_path: Path, model_type: str, activation: str) -> None:
+def test_activation_functions_equal_transformers(tmp_path: Path, model_type: str, activation: str) -> None:
     changes: dict[str, Any] = {TINY_FAMILIES[model_type].key("hidden_act"): activation}
     checkpoint = make_checkpoint(tmp_path / "toy", model_type, **changes)
     plain = make_checkpoint(tmp_path / "plain", model_type)

@@ -22,11 +22,12 @@ from embedpack.pack.graph_io import (
     TEXT_INPUTS,
     TOKEN_AXES,
 )
-from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, Stage, StagedModel
+from embedpack_export.graph.towers.gated_layers import GatedLayers, gated_product
+from embedpack_export.graph.towers.norms import rms_norm
 from embedpack_export.graph.towers.rope_scaling import RopeScaling
-from embedpack_export.graph.towers.rotary import RotaryTable, angles
+from embedpack_export.graph.towers.rotary import RotaryTable, Rotation, angles, rotation, text_rotation
 from embedpack_export.quantization.channel_layout import ChannelGroups
 
 FLOAT, INT32 = int(ir.DataType.FLOAT), int(ir.DataType.INT32)
@@ -84,48 +85,6 @@ class DecoderPart:
         return rms_norm(self.context, module, x, self.shape.hidden, self.shape.epsilon)
 
 
-def rms_norm(context: GraphContext, module: str, x: ir.Value, size: int, epsilon: float) -> Activation:
-    """RMSNorm over the last axis (Zhang and Sennrich 2019, arXiv 1910.07467, eq. 4)."""
-    g = context.graph
-    weight = context.weights.vector(f"{module}.weight", size)
-
-    def normalized(weight: Float32, suffix: str, group: str) -> ir.Value:
-        scale = g.vector(f"{module}.weight{suffix}", weight, group)
-        return g.op("RMSNormalization", [x, scale], {"axis": -1, "epsilon": epsilon})
-
-    def rescale(shift: Float32, scale: Float32, group: str) -> ir.Value:
-        moved = g.vector(f"{module}.shift", -shift / scale, group)
-        return g.op("Add", [normalized(weight / scale, ".rescaled", group), moved])
-
-    return Activation(module, lambda: normalized(weight, "", "shared"), rescale)
-
-
-@dataclass(frozen=True)
-class GatedLayers:
-    """Linear layers of a gated feed-forward network, down(silu(gate(x)) * up(x))."""
-
-    gate: LinearLayer
-    up: LinearLayer
-    down: LinearLayer
-
-
-def gated_product(context: GraphContext, x: Activation, site: str, layers: GatedLayers) -> ir.Value:
-    """Append down(silu(gate(x)) * up(x)); `site` is the site of the product."""
-    gate, up, down = layers.gate, layers.up, layers.down
-    layout = context.channel_layout(site, down)
-    if layout is not None:
-        gate = replace(gate, order=layout.order)
-        up = replace(up, divisor=layout.divisors, order=layout.order)
-    gated, upper = context.linears(x, gate, up)
-    product = Activation(site, lambda: swiglu(context.graph, gated, upper), layout=layout)
-    return context.linears(product, down)[0]
-
-
-def swiglu(g: GraphBuilder, gate: ir.Value, up: ir.Value) -> ir.Value:
-    """Append silu(gate) * up (Shazeer 2020, arXiv 2002.05202); QuickGelu with alpha 1 is SiLU in one kernel."""
-    return g.op("Mul", [g.op("QuickGelu", [gate], {"alpha": 1.0}, domain=CONTRIB), up])
-
-
 def embeddings(part: DecoderPart) -> ir.Value:
     """Append word embeddings and, in their positions, image tokens; float32 [batch, sequence, hidden]."""
     shape, inputs = part.shape, part.context.inputs
@@ -152,9 +111,8 @@ def attention(part: DecoderPart, index: int, x: Activation, residual: Activation
     q, k, v = context.linears(x, query, key, value)
     if shape.qk_norm:
         q, k = (_head_norm(part, f"{prefix}.{name}_norm", heads) for name, heads in (("q", q), ("k", k)))
-    cos, sin = _rotary(part)
-    q = g.op("RotaryEmbedding", [q, cos, sin], {"num_heads": shape.heads, "interleaved": 0})
-    k = g.op("RotaryEmbedding", [k, cos, sin], {"num_heads": shape.kv_heads, "interleaved": 0})
+    turn = _rotation(part)
+    q, k = turn.of(g, q, shape.heads), turn.of(g, k, shape.kv_heads)
     heads = {"num_heads": shape.heads, "kv_num_heads": shape.kv_heads}
     window = shape.windows[index] if shape.windows else None
     if window is not None:
@@ -184,31 +142,13 @@ def _head_norm(part: DecoderPart, module: str, x: ir.Value) -> ir.Value:
     return g.op("Reshape", [normalized, g.constant([0, 0, -1], np.int64)])
 
 
-def _rotary(part: DecoderPart) -> tuple[ir.Value, ir.Value]:
-    """Cosines and sines of the rotary angles, float32 [batch, sequence, head_size / 2]."""
-    shape, context, g = part.shape, part.context, part.graph
+def _rotation(part: DecoderPart) -> Rotation:
+    """The rotation of queries and keys."""
+    shape, context = part.shape, part.context
     table = RotaryTable(shape.head_size, shape.rope_theta, shape.sections, shape.rope_scaling)
-
-    def phases() -> ir.Value:
-        if shape.sections:
-            return angles(g, context.inputs[POSITION_IDS], table.frequencies())
-        return _text_angles(part, table)
-
-    def wave(operator: str) -> ir.Value:
-        values = g.op(operator, [context.once("angles", phases)])
-        return values if table.amplitude == 1 else g.op("Mul", [values, g.constant(table.amplitude, np.float32)])
-
-    return context.once("cos", lambda: wave("Cos")), context.once("sin", lambda: wave("Sin"))
-
-
-def _text_angles(part: DecoderPart, table: RotaryTable) -> ir.Value:
-    """Angles of positions 0, 1, ... of each row, which is padded on the right."""
-    g, ids = part.graph, part.context.inputs[INPUT_IDS]
-    length = g.op("Shape", [ids], {"start": 1, "end": 2})
-    scalar = g.op("Squeeze", [length])
-    positions = g.op("Range", [g.constant(0, np.int64), scalar, g.constant(1, np.int64)])
-    rows = g.op("Expand", [positions, g.op("Shape", [ids])])
-    return angles(g, g.op("Unsqueeze", [rows, g.constant([0], np.int64)]), table.frequencies())
+    if not shape.sections:
+        return text_rotation(context, table)
+    return rotation(context, table, lambda: angles(part.graph, context.inputs[POSITION_IDS], table.frequencies()))
 
 
 def _last_positions(part: DecoderPart) -> ir.Value:

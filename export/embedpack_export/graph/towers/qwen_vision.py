@@ -27,7 +27,8 @@ from embedpack.pack.graph_io import (
 from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.context import GELU_MINIMUM, Activation, GraphContext, LinearLayer, Stage, StagedModel
 from embedpack_export.graph.formats.fp32 import exact_linear
-from embedpack_export.graph.towers.decoder import GatedLayers, gated_product, rms_norm
+from embedpack_export.graph.towers.gated_layers import GatedLayers, gated_product
+from embedpack_export.graph.towers.norms import rms_norm
 from embedpack_export.graph.towers.rotary import RotaryTable, angles
 from embedpack_export.quantization.channel_layout import ChannelGroups
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from embedpack.pack.graph_io import INPUT_IDS
 from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.context import GraphContext
 from embedpack_export.graph.towers.rope_scaling import RopeScaling
 
 
@@ -47,3 +50,45 @@ def angles(g: GraphBuilder, positions: ir.Value, frequencies: Float32) -> ir.Val
     columns = g.op("Unsqueeze", [floats, g.constant([-1], np.int64)])
     products = g.op("Mul", [columns, g.constant(frequencies, np.float32)])
     return g.op("ReduceSum", [products, g.constant([0], np.int64)], {"keepdims": 0})
+
+
+def text_angles(context: GraphContext, table: RotaryTable) -> ir.Value:
+    """Append the angles of positions 0, 1, ... of texts, which are padded on the right."""
+    g, ids = context.graph, context.inputs[INPUT_IDS]
+    length = g.op("Shape", [ids], {"start": 1, "end": 2})
+    scalar = g.op("Squeeze", [length])
+    positions = g.op("Range", [g.constant(0, np.int64), scalar, g.constant(1, np.int64)])
+    rows = g.op("Expand", [positions, g.op("Shape", [ids])])
+    return angles(g, g.op("Unsqueeze", [rows, g.constant([0], np.int64)]), table.frequencies())
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Cosines and sines of rotary angles, float32 [batch, sequence, head_size / 2]."""
+
+    cos: ir.Value
+    sin: ir.Value
+
+    def of(self, g: GraphBuilder, x: ir.Value, heads: int) -> ir.Value:
+        """Append the rotation of queries or keys; float32 [batch, sequence, heads x head_size]."""
+        return g.op("RotaryEmbedding", [x, self.cos, self.sin], {"num_heads": heads, "interleaved": 0})
+
+
+def rotation(context: GraphContext, table: RotaryTable, phases: Callable[[], ir.Value]) -> Rotation:
+    """The rotation by a table, which its layers share; `phases` appends the angles the first time."""
+    g = context.graph
+
+    def make() -> Rotation:
+        angles = phases()
+        cos, sin = g.op("Cos", [angles]), g.op("Sin", [angles])
+        if table.amplitude == 1:
+            return Rotation(cos, sin)
+        amplitude = g.constant(table.amplitude, np.float32)
+        return Rotation(g.op("Mul", [cos, amplitude]), g.op("Mul", [sin, amplitude]))
+
+    return context.once(f"rotation by {table}", make)
+
+
+def text_rotation(context: GraphContext, table: RotaryTable) -> Rotation:
+    """The rotation by positions 0, 1, ... of texts."""
+    return rotation(context, table, lambda: text_angles(context, table))

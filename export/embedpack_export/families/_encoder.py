@@ -1,0 +1,71 @@
+"""Configuration that the families of encoders share; no family of its own."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from embedpack_export.families.model import Model
+from embedpack_export.graph.towers.encoder import bidirectional_encoder
+from embedpack_export.graph.towers.encoder_shape import EncoderNames, EncoderShape, LearnedPositions
+from embedpack_export.graph.towers.relative_bias import RelativeBias
+from embedpack_export.sources.checkpoint import Size
+from embedpack_export.sources.tokenizer_class import FamilyTokenizer
+from embedpack_export.sources.weights import NameRules
+
+ActivationName = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
+BERT_NAMES = EncoderNames()
+
+
+class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Fields of config.json that the graph depends on; families add theirs, and replace defaults."""
+
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    intermediate_size: Size
+    max_position_embeddings: Size
+    pad_token_id: int | None = 0
+    matryoshka_dims: tuple[int, ...] = ()
+
+    def model(self, shape: EncoderShape, rules: NameRules, tokenizer: FamilyTokenizer) -> Model:
+        """The model with a tower of this shape."""
+        return Model(
+            hidden=self.hidden_size,
+            max_tokens=shape.max_tokens,
+            pad_token_id=self.pad_token_id,
+            vocabulary=self.vocab_size,
+            truncate_dims=self.matryoshka_dims,
+            rules=rules,
+            text=bidirectional_encoder(shape),
+            tokenizer=tokenizer,
+        )
+
+
+class PostNormConfig(EncoderConfig, frozen=True, kw_only=True):
+    """Configuration of BERT and its kin: learned positions, norms after each part of a layer."""
+
+    type_vocab_size: int = 0
+    layer_norm_eps: float = 1e-12
+    hidden_act: ActivationName = "gelu"
+
+    def shape(
+        self, *, first: int = 0, names: EncoderNames = BERT_NAMES, relative: RelativeBias | None = None
+    ) -> EncoderShape:
+        """Shape of the tower; `first` is the row of the first token in the position table."""
+        return EncoderShape(
+            vocabulary=self.vocab_size,
+            hidden=self.hidden_size,
+            layers=self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            intermediate=self.intermediate_size,
+            epsilon=self.layer_norm_eps,
+            max_tokens=self.max_position_embeddings - first,
+            positions=LearnedPositions(self.max_position_embeddings, first),
+            activation=self.hidden_act,
+            token_types=self.type_vocab_size,
+            names=names,
+            relative=relative,
+        )

@@ -1,0 +1,88 @@
+"""Embeddings and feed-forward networks of encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from embedpack.pack.graph_io import INPUT_IDS
+from embedpack.vectors.arrays import Float32
+from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.context import GELU_MINIMUM, Activation
+from embedpack_export.graph.towers.encoder_shape import ActivationName, EncoderPart, LearnedPositions
+from embedpack_export.graph.towers.gated_layers import Function, GatedLayers, gated_product, silu
+
+# Lower bounds of activation functions that have one.
+LOWER_BOUNDS: Mapping[ActivationName, float] = {
+    "gelu": GELU_MINIMUM, "gelu_new": GELU_MINIMUM, "gelu_pytorch_tanh": GELU_MINIMUM, "relu": 0.0,
+}  # fmt: skip
+
+
+def embeddings(part: EncoderPart) -> ir.Value:
+    """Append the embeddings before their norm; float32 [batch, sequence, hidden].
+
+    They are the sum of word, position and token type, as far as the model has them. Positions are counted from the
+    first token, since batches are padded on the right. Token type 0 is the only one in use.
+    """
+    shape, context, ids = part.shape, part.context, part.context.inputs[INPUT_IDS]
+    words = context.weights.matrix(shape.names.words, (shape.vocabulary, shape.hidden))
+    added: ir.Value | None = None
+    if isinstance(shape.positions, LearnedPositions):
+        added = _positions(part, shape.positions)
+    elif shape.token_types:
+        added = part.graph.vector(f"{shape.names.token_types}.first", _token_type(part))
+    table = context.table(words, ids)
+    return table if added is None else part.graph.op("Add", [table, added])
+
+
+def feed_forward(part: EncoderPart, prefix: str, x: Activation, residual: Activation) -> ir.Value:
+    """Append the feed-forward network of a layer, to be added to `residual`; float32 [batch, sequence, hidden]."""
+    shape, names, linears = part.shape, part.shape.names, part.context.linears
+    inner = part.layer(f"{prefix}.{names.inner}", shape.hidden, shape.intermediate, bias=shape.biases.inner)
+    function, site = activation_function(shape.activation), f"{prefix}.intermediate.active"
+    if names.gate is not None:
+        outer = part.layer(f"{prefix}.{names.outer}", shape.intermediate, shape.hidden, bias=shape.biases.outer)
+        gate = part.layer(f"{prefix}.{names.gate}", shape.hidden, shape.intermediate, bias=shape.biases.inner)
+        return gated_product(
+            part.context, x, site, GatedLayers(gate, inner, replace(outer, residual=residual), function)
+        )
+    (product,) = linears(x, inner)
+    active = Activation(site, lambda: function(part.graph, product), lower_bound=LOWER_BOUNDS.get(shape.activation))
+    outer = part.layer(f"{prefix}.{names.outer}", shape.intermediate, shape.hidden, bias=shape.biases.outer)
+    return linears(active, replace(outer, residual=residual))[0]
+
+
+def activation_function(name: ActivationName) -> Function:
+    """The activation function with this name in config.json."""
+    if name == "silu":
+        return silu
+    if name == "relu":
+        return _relu
+    approximation = "none" if name == "gelu" else "tanh"
+    return lambda g, x: g.op("Gelu", [x], {"approximate": approximation})
+
+
+def _relu(g: GraphBuilder, x: ir.Value) -> ir.Value:
+    return g.op("Max", [x, g.constant(0, np.float32)])
+
+
+def _positions(part: EncoderPart, positions: LearnedPositions) -> ir.Value:
+    """Append the rows of the position table for a batch, with token type 0; float32 [sequence, hidden]."""
+    g, hidden, ids = part.graph, part.shape.hidden, part.context.inputs[INPUT_IDS]
+    matrix = part.context.weights.matrix(positions.module, (positions.rows, hidden))
+    type_row = _token_type(part) if part.shape.token_types else np.zeros(hidden, np.float32)
+    rows = (chunk + type_row for chunk in matrix.chunks())
+    table = g.weight(f"{positions.module}.weight", "shared", rows, np.float32, matrix.shape)
+    length = g.op("Shape", [ids], {"start": 1, "end": 2})
+    first = g.constant([positions.first], np.int64)
+    return g.op("Slice", [table, first, g.op("Add", [length, first]), g.constant([0], np.int64)])
+
+
+def _token_type(part: EncoderPart) -> Float32:
+    shape = part.shape
+    matrix = part.context.weights.matrix(shape.names.token_types, (shape.token_types, shape.hidden))
+    row: Float32 = next(matrix.chunks())[0]
+    return row

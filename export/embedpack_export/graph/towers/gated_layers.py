@@ -1,0 +1,42 @@
+"""Gated feed-forward networks (Shazeer 2020, arXiv 2002.05202): down(activation(gate(x)) * up(x))."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from embedpack_export.graph.builder import CONTRIB, GraphBuilder
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
+
+# Appends an activation function.
+Function = Callable[[GraphBuilder, ir.Value], ir.Value]
+
+
+def silu(g: GraphBuilder, x: ir.Value) -> ir.Value:
+    """Append SiLU: QuickGelu with alpha 1 is it in one kernel."""
+    return g.op("QuickGelu", [x], {"alpha": 1.0}, domain=CONTRIB)
+
+
+@dataclass(frozen=True)
+class GatedLayers:
+    """Linear layers of a gated feed-forward network, and the activation function of the gate."""
+
+    gate: LinearLayer
+    up: LinearLayer
+    down: LinearLayer
+    function: Function = silu
+
+
+def gated_product(context: GraphContext, x: Activation, site: str, layers: GatedLayers) -> ir.Value:
+    """Append down(function(gate(x)) * up(x)); `site` is the site of the product."""
+    gate, up, down = layers.gate, layers.up, layers.down
+    layout = context.channel_layout(site, down)
+    if layout is not None:
+        gate = replace(gate, order=layout.order)
+        up = replace(up, divisor=layout.divisors, order=layout.order)
+    gated, upper = context.linears(x, gate, up)
+    g = context.graph
+    product = Activation(site, lambda: g.op("Mul", [layers.function(g, gated), upper]), layout=layout)
+    return context.linears(product, down)[0]
