@@ -166,10 +166,52 @@ def test_a_long_text_is_named_by_file_line_and_id(tmp_path: Path, capsys: pytest
     )
 
 
-def test_truncated_texts_are_counted_over_all_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = [corpus(tmp_path, LONG, "a cat"), corpus(tmp_path, LONG, name="more.jsonl")]
-    assert main(["embed", PACK, *files, "-o", str(tmp_path / "out.npz")]) == 0
-    assert "Truncated 2 of 3 texts to 32 tokens (--on-long error stops instead)\n" in capsys.readouterr().err
+def test_truncated_texts_are_counted_over_all_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus(tmp_path, LONG, "a cat")
+    corpus(tmp_path, LONG, name="more.jsonl")
+    pack = str(Path(PACK).resolve())
+    monkeypatch.chdir(tmp_path)
+    assert main(["embed", pack, "docs.jsonl", "more.jsonl", "-o", "out.npz"]) == 0
+    message = "Truncated 2 of 3 texts to 32 tokens: docs.jsonl#d0, more.jsonl#d0 (--on-long error stops instead)\n"
+    assert message in capsys.readouterr().err
+
+
+def test_truncated_texts_are_listed_in_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [LONG if number % 2 else "" if number % 5 == 0 else "a cat" for number in range(20)]
+    command = ["embed", PACK, corpus(tmp_path, *texts), "--on-empty", "skip", "--precision", "int8"]
+    assert main([*command, "-o", str(tmp_path / "out.npz"), "--json", str(tmp_path / "summary.json")]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary.pop("seconds") >= 0
+    assert summary == {
+        **{"vectors": 18, "multi": False, "dimensions": 32, "precision": "int8", "prompt_name": "passage"},
+        "texts": 18,
+        "truncated": {"count": 10, "max_tokens": 32, "ids": [f"d{number}" for number in range(1, 20, 2)]},
+        **{"empty": 2, "skipped": 0},
+    }
+    log = capsys.readouterr().err
+    assert "Truncated 10 of 18 texts to 32 tokens: d1, d3, d5, d7, d9, ... (--on-long error stops instead)\n" in log
+    assert main([*command, "-o", str(tmp_path / "more.npz"), "--json", str(tmp_path / "summary.json")]) == 1
+    assert "summary.json: exists; choose another file, or pass --overwrite" in capsys.readouterr().err
+    assert not (tmp_path / "more.npz").exists()
+
+
+def test_the_list_of_truncated_texts_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedpack.engine.call_stats.MAX_LISTED", 3)
+    monkeypatch.setattr("embedpack.inputs.batching.WINDOW_ITEMS", 2)
+    command = ["embed", PACK, corpus(tmp_path, *[LONG] * 7), "-o", str(tmp_path / "out.npz")]
+    assert main([*command, "--json", str(tmp_path / "summary.json")]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["truncated"] == {"count": 7, "max_tokens": 32, "ids": ["d0", "d1", "d2"]}
+
+
+def test_a_summary_and_vectors_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["embed", PACK, corpus(tmp_path, "a cat"), "--json"]
+    assert main(command) == 2
+    assert "--json and the vectors cannot both be written to standard output; pass -o" in capsys.readouterr().err
+    assert main([*command, "-o", str(tmp_path / "out.npz")]) == 0
+    assert json.loads(capsys.readouterr().out)["vectors"] == 1
 
 
 def test_files_that_cannot_be_used_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -370,7 +370,7 @@ def test_very_long_text_is_cut_with_a_warning(fp32: Embedder, caplog: pytest.Log
         embeddings = fp32.encode(["read every label " * 33_334, "a cat", "cat " * 31])
     assert len(embeddings) == 3
     assert [record.getMessage() for record in caplog.records] == [
-        "Truncated 2 of 3 texts to 32 tokens (on_long='error' stops instead)"
+        "Truncated 2 of 3 texts to 32 tokens: 0, 2 (on_long='error' stops instead)"
     ]
 
 
@@ -381,7 +381,7 @@ def test_cut_texts_are_counted_over_all_windows(
     with caplog.at_level(logging.WARNING, "embedpack"):
         fp32.encode(["cat " * 40, "cat", "cat", "cat " * 40, "cat"])
     assert [record.getMessage() for record in caplog.records] == [
-        "Truncated 2 of 5 texts to 32 tokens (on_long='error' stops instead)"
+        "Truncated 2 of 5 texts to 32 tokens: 0, 3 (on_long='error' stops instead)"
     ]
 
 

@@ -172,7 +172,7 @@ def test_slow_int8_of_a_cpu_is_told_once(
 def test_cut_texts_of_parts_are_told_once(fp32: Embedder, caplog: pytest.LogCaptureFixture) -> None:
     assert len(list(fp32.encode_iter(iter(["cat " * 99, "a cat", "cat " * 99]), batch_size=1))) == 3
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "Truncated 2 of 3 texts to 32 tokens (on_long='error' stops instead)"
+        "Truncated 2 of 3 texts to 32 tokens: 0, 2 (on_long='error' stops instead)"
     ]
 
 
@@ -193,7 +193,7 @@ def test_cut_texts_of_an_iterator_are_told_once(fp32: Embedder, caplog: pytest.L
     with caplog.at_level(logging.WARNING, "embedpack"):
         fp32.encode(iter(["cat " * 40, *["cat"] * 9, "cat " * 40]))
     assert [record.getMessage() for record in caplog.records] == [
-        "Truncated 2 of 11 texts to 32 tokens (on_long='error' stops instead)"
+        "Truncated 2 of 11 texts to 32 tokens: 0, 10 (on_long='error' stops instead)"
     ]
 
 

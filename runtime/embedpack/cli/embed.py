@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedpack.cli.options import (
-    add_overwrite,
     add_pack,
     add_texts,
     add_variant,
@@ -16,6 +15,7 @@ from embedpack.cli.options import (
     open_embedder,
     text_file_options,
 )
+from embedpack.cli.output import add_json
 from embedpack.cli.parser import whole_number
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="output file: .npz, .safetensors or .jsonl (default: -, JSON lines on standard output)",
     )
-    add_overwrite(parser)
+    add_json(
+        parser, content="machine-readable summary, with the ids of truncated texts, on standard output or in a file"
+    )
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +111,10 @@ def _add_policies(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Embed the texts, images and pages of files."""
+    import msgspec
+
     from embedpack.cli.embed_run import EmbedRun, Skipped
+    from embedpack.cli.output import write_json
 
     output = _checked_output(options)
     skipped = Skipped(stop=options.on_error == "stop")
@@ -118,7 +123,9 @@ def run(options: argparse.Namespace) -> int:
     settings = _settings(options, model)
     model.check(settings)
     _check_images(model, parts)
-    EmbedRun(model, settings, parts, skipped).write(output)
+    summary = EmbedRun(model, settings, parts, skipped).write(output)
+    if options.json is not None:
+        write_json(options.json, msgspec.json.encode(summary))
     return 0
 
 
@@ -132,11 +139,13 @@ def _checked_output(options: argparse.Namespace) -> Path | None:
         raise OptionError("--truncate-dim cannot be used with --multi: multi-vectors are not truncated")
     if options.pool_factor != 1 and not options.multi:
         raise OptionError("--pool-factor needs --multi: only token vectors are pooled")
-    output: Path | None = options.output
-    if output is None or output == STANDARD_OUTPUT:
-        return None
-    check_suffix(output)
-    check_output(output, [*options.files, options.pack], overwrite=options.overwrite)
+    output: Path | None = None if options.output == STANDARD_OUTPUT else options.output
+    if output is None and options.json == STANDARD_OUTPUT:
+        raise OptionError("--json and the vectors cannot both be written to standard output; pass -o, or --json FILE")
+    if output is not None:
+        check_suffix(output)
+    for written in (output, options.json):
+        check_output(written, [*options.files, options.pack], overwrite=options.overwrite)
     return output
 
 

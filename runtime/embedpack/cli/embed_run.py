@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from embedpack.cli.embed_summary import EmbedSummary, summary_of
 from embedpack.embedder import Embedder
 from embedpack.engine.call_stats import CallStats
 from embedpack.engine.options import EncodeSettings
@@ -85,8 +86,8 @@ class EmbedRun:
         self._skipped = skipped
         self._count = 0
 
-    def write(self, output: Path | None) -> None:
-        """Encode all inputs, write the vectors, and log what was done.
+    def write(self, output: Path | None) -> EmbedSummary:
+        """Encode all inputs, write the vectors, and log what was done; returns the same facts.
 
         Raises:
             EmbedpackError: an input or an option cannot be used, or the output cannot be written.
@@ -100,6 +101,7 @@ class EmbedRun:
         # A short filter in a pipe is silent.
         shown = output is not None or stats.seconds > SILENT_SECONDS
         self._log_summary(stats, logging.INFO if shown else logging.DEBUG)
+        return summary_of(self._model, self._settings, stats, vectors=self._count, skipped=self._skipped.count)
 
     def _write_whole(self, output: Path, encoded: Sequence[_Encoded]) -> None:
         """Write a format that needs all vectors at once."""
@@ -140,6 +142,7 @@ class EmbedRun:
         """Encode a window; without the inputs that cannot be used, if these are skipped."""
         if not window.inputs:
             return []
+        stats.ids = window.part.ids[window.first :]
         try:
             vectors = self._vectors(window.inputs, stats)
         except (OptionError, PackError):

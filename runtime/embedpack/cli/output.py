@@ -17,15 +17,19 @@ STANDARD_OUTPUT = Path("-")
 JSON_SUFFIX = ".json"
 
 
-def add_json(parser: argparse.ArgumentParser, file_type: Callable[[str], Path] | None = None) -> None:
-    """Declare --json and --overwrite; `file_type` checks the name of the file."""
+def add_json(
+    parser: argparse.ArgumentParser,
+    file_type: Callable[[str], Path] | None = None,
+    content: str = "machine-readable output, in place of text or in a file",
+) -> None:
+    """Declare --json and --overwrite; `file_type` checks the name of the file, `content` is the help text."""
     parser.add_argument(
         "--json",
         nargs="?",
         type=file_type or _json_file,
         const=STANDARD_OUTPUT,
         metavar="FILE",
-        help="machine-readable output, in place of text or in a file",
+        help=content,
     )
     add_overwrite(parser)
 

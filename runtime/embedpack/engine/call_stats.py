@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from embedpack.inputs.items import Item, Text
+from embedpack.inputs.items import Item, Text, shortened
 from embedpack.inputs.processor import ModelInput
 from embedpack.progress import Progress
 
@@ -16,6 +16,9 @@ IMAGE_WORK = 4000
 TEXT_WORK = 16
 # Of longer texts the tokens beyond the limit of the model are cut.
 CHARACTERS_PER_TOKEN = 4
+# Truncated texts that are remembered by id, and those that a message names.
+MAX_LISTED = 1000
+SHOWN = 5
 
 
 class CallStats(Progress):
@@ -24,6 +27,8 @@ class CallStats(Progress):
     Attributes:
         texts: number of texts that have been processed.
         truncated: number of those that were longer than the model's limit.
+        truncated_ids: ids of the first MAX_LISTED of them.
+        ids: ids of the inputs of a part of the call by position; None: the positions are the ids.
         empty: number of texts without any token; they are not among `texts`.
     """
 
@@ -33,6 +38,8 @@ class CallStats(Progress):
         self.max_tokens = max_tokens
         self.texts = 0
         self.truncated = 0
+        self.truncated_ids: list[str] = []
+        self.ids: Sequence[str] | None = None
         self.empty = 0
 
     def work_of(self, item: Item) -> int:
@@ -41,14 +48,22 @@ class CallStats(Progress):
             return IMAGE_WORK
         return TEXT_WORK + min(len(item.text), CHARACTERS_PER_TOKEN * self.max_tokens)
 
-    def add(self, inputs: Sequence[ModelInput]) -> None:
-        """Count inputs that are about to be run."""
+    def add(self, items: Sequence[Item], inputs: Sequence[ModelInput]) -> None:
+        """Count inputs that are about to be run, of these items."""
         self.texts += sum(model_input.image is None for model_input in inputs)
-        self.truncated += sum(model_input.truncated for model_input in inputs)
+        cut = [item.number for item, model_input in zip(items, inputs, strict=True) if model_input.truncated]
+        self.truncated += len(cut)
+        for number in cut[: MAX_LISTED - len(self.truncated_ids)]:
+            self.truncated_ids.append(str(number) if self.ids is None else self.ids[number])
 
     def truncation(self, instead: str) -> str:
         """Message about truncated texts; `instead` is the option that refuses them."""
-        return f"Truncated {self.truncated} of {self.texts} texts to {self.max_tokens} tokens ({instead} stops instead)"
+        names = ", ".join(map(shortened, self.truncated_ids[:SHOWN]))
+        more = ", ..." if self.truncated > SHOWN else ""
+        return (
+            f"Truncated {self.truncated} of {self.texts} texts to {self.max_tokens} tokens: {names}{more} "
+            f"({instead} stops instead)"
+        )
 
     def log(self) -> None:
         """Log one warning for truncated and one for empty texts, if there were any."""

@@ -137,7 +137,7 @@ class Encoder:
         for window in windows(items):
             inputs = self.processor.process(window, options.prompt, max_pixels=options.max_pixels)
             if stats is not None:
-                stats.add(inputs)
+                stats.add(window, inputs)
             if options.on_long == "error":
                 _refuse_truncated(window, inputs, self.processor.tokenizer.max_tokens)
             for rows in token_budget_batches([len(model_input.ids) for model_input in inputs], budget):

@@ -14,6 +14,8 @@ from embedpack.inputs.limits import MAX_CHARACTERS
 Input: TypeAlias = "str | ImageSource"
 Inputs: TypeAlias = "Input | Sequence[Input] | Iterator[Input]"
 
+# Characters of a name from a file in a message.
+SHOWN_CHARACTERS = 60
 NO_INPUTS = "nothing to embed: the list is empty"
 
 
@@ -82,6 +84,11 @@ def number_items(inputs: Iterable[Input], *, images: bool, blank: bool = False) 
 def is_blank(text: str) -> bool:
     """True for a text without any character but white space."""
     return not text or text.isspace()
+
+
+def shortened(name: str) -> str:
+    """Beginning of a name from a file, for messages."""
+    return name if len(name) <= SHOWN_CHARACTERS else f"{name[:SHOWN_CHARACTERS]}..."
 
 
 def check_text(text: object, number: int) -> str:

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from embedpack.errors import EmbedpackError, InputError, ItemError
-from embedpack.inputs.items import is_blank, text_problem
+from embedpack.inputs.items import is_blank, shortened, text_problem
 from embedpack.inputs.text_formats import Format, Record, format_of, read_records, unit_of
 
 # Names of the field of the id, if none is named; the second is that of BEIR.
 ID_COLUMNS = ("id", "_id")
-SHOWN_CHARACTERS = 60
 SHOWN_KEYS = 10
 JSON_TYPES = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "an array"}
 
@@ -104,11 +103,6 @@ def read_texts(source: str, options: TextFileOptions | None = None) -> Texts:
     if not result.texts:
         raise InputError(f"{source}: {'no text in it' if records else 'the file is empty'}; leave it out")
     return result
-
-
-def shortened(text: str) -> str:
-    """Return the beginning of a name from a file, for messages."""
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def _fields(record: Record) -> Any:
