@@ -65,9 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="output file: .npz, .safetensors or .jsonl (default: -, JSON lines on standard output)",
     )
-    add_json(
-        parser, content="machine-readable summary, with the ids of truncated texts, on standard output or in a file"
-    )
+    add_json(parser, content="summary as JSON, with ids of truncated texts, on standard output or in a file")
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
