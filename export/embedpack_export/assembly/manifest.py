@@ -64,7 +64,8 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
             }
             | ({} if settings.int4_method == DEFAULT_INT4_METHOD else {"int4_method": settings.int4_method})
             | ({} if settings.code_center == DEFAULT_CODE_CENTER else {"code_center": settings.code_center})
-            | ({"text_tokens": list(settings.text_tokens)} if settings.text_tokens else {}),
+            | ({"text_tokens": list(settings.text_tokens)} if settings.text_tokens else {})
+            | settings.prompts.record(plan.tasks),
             tools={name: importlib.metadata.version(name) for name in TOOLS},
             calibration=plan.calibration.sha256,
             seed=settings.seed,

@@ -11,6 +11,7 @@ from embedpack.cli.parser import whole_number
 from embedpack.errors import OptionError
 from embedpack.extras import check_extras
 from embedpack_export.commands.adapter_option import parse_adapters
+from embedpack_export.commands.prompt_option import parse_prompts
 
 if TYPE_CHECKING:
     from embedpack_export.planning.settings import ReferenceKind
@@ -21,6 +22,8 @@ EXAMPLES = """\
   embedpack export models/all-MiniLM-L6-v2 -o packs/minilm
   embedpack export models/all-MiniLM-L6-v2 -o packs/minilm --adapter retrieval=adapters --weights int8
   embedpack export models/all-MiniLM-L6-v2 -o packs/two --adapter retrieval=adapters --base-task general
+  embedpack export models/multilingual-e5-small -o packs/e5 --pooling mean --prompt query="query: " \\
+    --prompt passage="passage: " --default-prompt passage
   embedpack export models/multilingual-e5-small -o packs/e5 --pooling mean --weights int8 --weights int4
   embedpack export models/multilingual-e5-small -o packs/e5 --weights int4 --allow-loss 2
   embedpack export jinaai/jina-embeddings-v4 -o packs/v4 --adapters switchable --task retrieval --task code
@@ -98,7 +101,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
-    """Declare --pooling, --max-length, --text-token, --truncate-dim."""
+    """Declare --pooling, --max-length, --prompt, --default-prompt, --text-token, --truncate-dim."""
     parser.add_argument(
         "--pooling", choices=("mean", "cls", "last"), help="pooling of single vectors (default: the checkpoint's)"
     )
@@ -107,6 +110,21 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         metavar="N",
         help="maximum length of an input in tokens (default: the checkpoint's)",
+    )
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="[TASK:]NAME=TEXT",
+        help='prompt of a task, e.g. query="query: "; replaces one of the same name in the files; may be repeated '
+        "(default: those of the files of the adapter or the checkpoint)",
+    )
+    parser.add_argument(
+        "--default-prompt",
+        action="append",
+        default=[],
+        metavar="[TASK:]NAME",
+        help="prompt of inputs without a prompt name, an empty name for none; once a task (default: that of the files)",
     )
     parser.add_argument(
         "--text-token",
@@ -160,7 +178,7 @@ def run(options: argparse.Namespace) -> int:
     from embedpack_export.pipeline import export
     from embedpack_export.planning.settings import DEFAULT_WEIGHTS, ExportSettings
 
-    adapters = parse_adapters(options.adapter)
+    adapters, prompts = parse_adapters(options.adapter), parse_prompts(options.prompt, options.default_prompt)
     # Fail before a download of gigabytes.
     check_output(options.output, overwrite=options.overwrite)
     downloaded = _downloaded(options.checkpoint, options.revision)
@@ -179,6 +197,7 @@ def run(options: argparse.Namespace) -> int:
             pooling=options.pooling,
             max_tokens=options.max_length,
             text_tokens=tuple(dict.fromkeys(options.text_token)),
+            prompts=prompts,
             truncate_dims=tuple(options.truncate_dim),
             calibrate=options.calibrate,
             code_center=options.code_center,

@@ -134,7 +134,7 @@ def read_model_source(
     by_task = {task: read_sentence_transformers(adapter, pooling) for task, adapter in adapters.items()}
     for found in (config, *by_task.values()):
         found.check_similarity(found.modules or config.modules)
-    plans = plan_tasks(CheckpointAndModel(checkpoint, model), adapters, tasks, config, by_task)
+    plans = texts.prompts.applied(plan_tasks(CheckpointAndModel(checkpoint, model), adapters, tasks, config, by_task))
     if model.adapters is not None:
         checkpoint = model.adapters.take(checkpoint)
     inputs = resolve_text_inputs(checkpoint, model, config, by_task, texts)

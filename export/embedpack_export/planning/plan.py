@@ -47,7 +47,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
         tasks=TaskNames(settings.tasks, settings.base_task),
         modality=settings.modality,
         pooling=settings.pooling,
-        texts=TextOptions(settings.max_tokens, settings.text_tokens),
+        texts=TextOptions(settings.max_tokens, settings.text_tokens, settings.prompts),
     )
     return ExportPlan(
         folder=source.folder,

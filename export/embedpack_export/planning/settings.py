@@ -9,6 +9,7 @@ from typing import Literal
 
 from embedpack.errors import OptionError
 from embedpack.pack.manifest import AdapterMode, Modality, Pooling, WeightsFormat
+from embedpack_export.planning.prompt_options import PROMPTS_OF_FILES, PromptOptions
 from embedpack_export.quantization.gptq import RoundingMethod
 
 DEFAULT_WEIGHTS: tuple[WeightsFormat, ...] = ("fp32", "int8")
@@ -44,6 +45,7 @@ class ExportSettings:
         pooling: pooling; None: that of the checkpoint.
         max_tokens: maximum length of an input in tokens; None: that of the checkpoint.
         text_tokens: special tokens that are parsed in texts too; empty: special tokens in texts are plain characters.
+        prompts: prompts besides those of the files.
         truncate_dims: allowed truncations besides the full dimension; empty: those of the checkpoint.
         calibrate: file of calibration texts, JSON lines with a "text" each; None: the texts of the exporter.
         code_center: center and rotation of low-bit codes; "calibrated": those that raise recall; "none": neither, so
@@ -70,6 +72,7 @@ class ExportSettings:
     pooling: Pooling | None = None
     max_tokens: int | None = None
     text_tokens: tuple[str, ...] = ()
+    prompts: PromptOptions = PROMPTS_OF_FILES
     truncate_dims: tuple[int, ...] = ()
     calibrate: Path | None = None
     code_center: CodeCenter = DEFAULT_CODE_CENTER

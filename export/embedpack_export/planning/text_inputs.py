@@ -12,6 +12,7 @@ from typing import Any
 from embedpack.errors import CheckpointError, PackError
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack_export.families.model import Model
+from embedpack_export.planning.prompt_options import PROMPTS_OF_FILES, PromptOptions
 from embedpack_export.sources.added_tokens import AddedTokens
 from embedpack_export.sources.bert_normalizer import lower_cased
 from embedpack_export.sources.checkpoint import Checkpoint
@@ -29,6 +30,7 @@ class TextOptions:
 
     max_tokens: int | None = None
     text_tokens: tuple[str, ...] = ()  # special tokens that are parsed in texts
+    prompts: PromptOptions = PROMPTS_OF_FILES
 
 
 @dataclass(frozen=True)

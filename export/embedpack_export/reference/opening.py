@@ -9,6 +9,7 @@ from pathlib import Path
 from embedpack.errors import InputError, OptionError
 from embedpack.pack.folder import Pack
 from embedpack_export.planning.model_source import ModelSource, read_model_source
+from embedpack_export.planning.prompt_options import PromptOptions
 from embedpack_export.planning.tasks import TaskNames
 from embedpack_export.planning.text_inputs import TextOptions
 from embedpack_export.reference.cache import ReferenceCache
@@ -58,7 +59,11 @@ def model_source_of(pack: Pack, checkpoint: Path, adapters: Mapping[str, Path]) 
         tasks=TaskNames(tuple(manifest.tasks), next(iter(without), None)),
         modality="text" if manifest.image is None else "text+image",
         pooling=manifest.pooling,
-        texts=TextOptions(manifest.text.max_tokens, manifest.export.text_tokens),
+        texts=TextOptions(
+            manifest.text.max_tokens,
+            manifest.export.text_tokens,
+            PromptOptions.of_record(manifest.export.settings),
+        ),
     )
     if model.fingerprint != manifest.source.fingerprint:
         options = "".join(f" and --adapter {task}={folder}" for task, folder in adapters.items())

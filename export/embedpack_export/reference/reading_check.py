@@ -18,6 +18,7 @@ import numpy.typing as npt
 from embedpack.errors import CheckpointError, EmbedpackError, MissingExtraError
 from embedpack.pack.manifest import Pooling
 from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.planning.prompt_options import PromptOptions
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.torch_reference import TORCH_PACKAGES, library_errors
 
@@ -50,17 +51,26 @@ class _Comparison:
     task: str
     name: str | None  # name of the prompt; None: an input without a prompt name
     reading: OwnReading
+    given: PromptOptions  # prompts of the caller, which the model's files do not have
 
     @property
     def own_prompt(self) -> str:
         """Text of the prompt in the model's files, or else of the plan, which may be that of the family."""
         here, prompts = self.plan.tasks[self.task].prompt(self.name), self.reading.prompts
-        if not any(prompts.texts.values()):
+        if self._is_given or not any(prompts.texts.values()):
             return here
         if self.name is None:
             return "" if prompts.default is None else prompts.texts[prompts.default]
         # sentence-transformers has an empty "query" and "document" where the files have none.
         return prompts.texts.get(self.name) or here
+
+    @property
+    def _is_given(self) -> bool:
+        """True if the prompt is the caller's."""
+        if self.name is None and self.given.default(self.task) is not None:
+            return True
+        name = self.plan.tasks[self.task].default_prompt_name if self.name is None else self.name
+        return name in self.given.prefixes(self.task)
 
     def check(self, number: int, text: str) -> None:
         """Raise CheckpointError if the ids of a text differ."""
@@ -120,7 +130,7 @@ def check_reading(plan: ExportPlan, settings: ExportSettings) -> tuple[str, ...]
             reading.max_tokens = plan.max_tokens
         if settings.pooling is None:
             _check_pooling(plan, reading)
-        compared += _check_task(plan, task, reading)
+        compared += _check_task(plan, task, reading, settings.prompts)
     logger.info("tokens of %d texts are those of %s", compared, reading.library)
     return ()
 
@@ -145,17 +155,17 @@ def _check_pooling(plan: ExportPlan, reading: OwnReading) -> None:
         )
 
 
-def _check_task(plan: ExportPlan, task: str, reading: OwnReading) -> int:
+def _check_task(plan: ExportPlan, task: str, reading: OwnReading, given: PromptOptions) -> int:
     """Compare texts of a task under all prompts; returns their number."""
     texts = [text.text for text in plan.calibration.texts]
     plain = [text for text in texts if not any(token in text for token in reading.special)]
     with library_errors(plan.checkpoint.folder):
         for number, text in enumerate(_chosen(plan, plain)):
-            _Comparison(plan, task, None, reading).check(number, text)
+            _Comparison(plan, task, None, reading, given).check(number, text)
         names = {*plan.tasks[task].prompts, *(name for name, text in reading.prompts.texts.items() if text)}
         for name in sorted(names):
             for number, text in enumerate(plain[:MAX_PROMPTED_TEXTS]):
-                _Comparison(plan, task, name, reading).check(number, text)
+                _Comparison(plan, task, name, reading, given).check(number, text)
     return len(plain)
 
 
