@@ -58,8 +58,6 @@ def merge(job: MergeJob) -> None:
 
 
 def _merge(job: MergeJob) -> None:
-    from embedpack_export.reference.torch.loading import load_model
-    from embedpack_export.reference.torch.own_reading import TextIds
     from embedpack_export.reference.torch.text_model import TextModel
 
     adapters = {task: Path(folder) for task, folder in job.adapters.items()}
@@ -69,8 +67,7 @@ def _merge(job: MergeJob) -> None:
             f"the pack was not made of {job.checkpoint} with these adapters: its fingerprint is "
             f"{job.fingerprint[:12]}, theirs {plan.source.fingerprint[:12]}; pass the files that it was exported from"
         )
-    model = load_model(plan, job.task)
-    reference = TextModel(model, TextIds(plan, job.task), plan.pooling)
+    reference = TextModel.load(plan, job.task)
     for inputs, vectors in job.vectors.items():
         np.save(vectors, reference.encode(read_inputs(inputs).texts))
     Path(job.calibration).write_bytes(msgspec.json.encode(_calibration(plan)))
@@ -78,7 +75,7 @@ def _merge(job: MergeJob) -> None:
     if not target.exists():
         partial = target.with_name(f"{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        _save(plan, model, partial)
+        _save(plan, reference.model, partial)
         partial.rename(target)
 
 

@@ -5,17 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embedpack.pack.manifest import Pooling
-from embedpack_export.graph.activations import ActivationName
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A linear layer, x W^T + b, and an activation of its result."""
-
-    module: str  # name of the module; its tensors are `module`.weight [outputs, inputs] and `module`.bias [outputs]
-    outputs: int
-    bias: bool
-    activation: ActivationName = "none"
+from embedpack_export.sources.head_layers import Layer
 
 
 @dataclass(frozen=True)
@@ -23,14 +13,14 @@ class SingleHead:
     """Head of single vectors: pooled hidden states, through layers, to a vector of length 1."""
 
     pooling: Pooling
-    layers: tuple[Dense, ...] = ()
+    layers: tuple[Layer, ...] = ()
 
 
 @dataclass(frozen=True)
 class TokenHead:
     """Head of multi-vectors: the hidden state of each token, through layers, to a vector of length 1."""
 
-    layers: tuple[Dense, ...]
+    layers: tuple[Layer, ...]
 
     @property
     def dimensions(self) -> int:

@@ -16,13 +16,14 @@ from tokenizers import Tokenizer
 
 from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import ImageInput, PatchSize, WindowSize
-from embedpack_export.families.heads import Dense, Heads, SingleHead, TokenHead
+from embedpack_export.families.heads import Heads, SingleHead, TokenHead
 from embedpack_export.families.model import PROJECTOR, Family, Model, Prompts, Vision, by_model_type
 from embedpack_export.families.qwen2_5_vl_keys import KEYS, PREPROCESSOR_KEYS, PROCESSOR_KEYS, TEXT_KEYS, VISION_KEYS
 from embedpack_export.graph.towers.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
 from embedpack_export.graph.towers.qwen_vision import VisionShape, vision_tower
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config, parse_object, read_json
 from embedpack_export.sources.files import exists
+from embedpack_export.sources.head_layers import Dense
 from embedpack_export.sources.key_rules import check_keys, shown
 from embedpack_export.sources.peft_folders import PeftFile
 from embedpack_export.sources.tokenizer_ends import library_errors
@@ -130,7 +131,7 @@ def read(checkpoint: Checkpoint) -> Model:
         text=causal_decoder(_decoder_shape(text)),
         # The three axes of the positions of texts are equal: ordinary rotary positions.
         text_alone=causal_decoder(replace(_decoder_shape(text), sections=(), images=False)),
-        heads=Heads(SingleHead("mean"), _token_head(checkpoint, config)),
+        heads=Heads(SingleHead("mean"), _token_head(checkpoint, config, text.hidden_size)),
         prompts={"": RETRIEVAL} | {task: _prompts(task) for task in config.task_names},
         adapters=PeftFile(adapters, config.task_names) if has_adapters else None,
         adapted=_adapted(text) if has_adapters else frozenset(),
@@ -174,9 +175,9 @@ def _adapted(text: TextConfig) -> frozenset[str]:
     return frozenset({PROJECTOR, *(f"layers.{index}.{name}" for index in layers for name in LINEARS_OF_A_LAYER)})
 
 
-def _token_head(checkpoint: Checkpoint, config: Config) -> TokenHead | None:
+def _token_head(checkpoint: Checkpoint, config: Config, hidden: int) -> TokenHead | None:
     has_projector = any(RULES.normal(name) == f"{PROJECTOR}.weight" for name in checkpoint.tensors)
-    layer = Dense(PROJECTOR, config.multi_vector_projector_dim, bias=True)
+    layer = Dense(PROJECTOR, hidden, config.multi_vector_projector_dim, bias=True)
     return TokenHead((layer,)) if has_projector else None
 
 

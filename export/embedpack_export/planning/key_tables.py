@@ -14,7 +14,15 @@ from embedpack.errors import InputError
 from embedpack_export.families import families
 from embedpack_export.sources.config_keys import COMMON, DECODERS, ENCODERS
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEffect, Rule, json_value
-from embedpack_export.sources.sentence_transformers_keys import LIMITS, MODULES, NORMALIZE, POOLING, SETTINGS
+from embedpack_export.sources.sentence_transformers_keys import (
+    DENSE,
+    LAYER_NORM,
+    LIMITS,
+    MODULES,
+    NORMALIZE,
+    POOLING,
+    SETTINGS,
+)
 from embedpack_export.sources.tokenizer_keys import SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, TOKENIZER_JSON
 
 START = "<!-- keys: written by python -m embedpack_export.planning.key_tables docs/inputs.md -->"
@@ -23,7 +31,8 @@ END = "<!-- keys end -->"
 
 def all_tables() -> Iterator[KeyTable]:
     """Tables of all files; those of families without what all families, encoders or decoders have in common."""
-    yield from (TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, TOKENIZER_JSON, LIMITS, SETTINGS, MODULES, POOLING, NORMALIZE)
+    yield from (TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, TOKENIZER_JSON, LIMITS, SETTINGS, MODULES)
+    yield from (POOLING, DENSE, LAYER_NORM, NORMALIZE)
     yield KeyTable("config.json", COMMON)
     yield KeyTable("config.json of encoders", _without(ENCODERS, COMMON))
     yield KeyTable("config.json of decoders", _without(DECODERS, COMMON))

@@ -19,11 +19,12 @@ from embedpack_export.families import find_family
 from embedpack_export.families.heads import SingleHead, TokenHead
 from embedpack_export.families.model import Family, Model
 from embedpack_export.planning.settings import BASE_TASK
+from embedpack_export.planning.single_head import read_single_head
 from embedpack_export.planning.tasks import ALL_TASKS, CheckpointAndModel, TaskNames, TaskPlan, plan_tasks
 from embedpack_export.planning.text_inputs import TextInputs, TextOptions, check_prompts, resolve_text_inputs
 from embedpack_export.planning.token_head import ModelWithTasks, take_token_head
 from embedpack_export.sources.adapter_checkpoint import find_base
-from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
+from embedpack_export.sources.checkpoint import SINGLE, Checkpoint, read_checkpoint
 from embedpack_export.sources.files import MAX_JSON_BYTES, check_file, exists
 from embedpack_export.sources.modules_json import transformer_folder
 from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig, read_sentence_transformers
@@ -45,6 +46,7 @@ class ModelSource:
     single: SingleHead  # head of single vectors
     truncate_dims: tuple[int, ...]  # truncations; of a source those that every task was trained for
     texts: TextInputs  # conversion of texts to token ids
+    module_files: Mapping[str, Path]  # files of sentence-transformers that were read, by name
 
     @property
     def tokens(self) -> TokenHead | None:
@@ -89,7 +91,24 @@ class ModelSource:
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """sha256 of each file of the checkpoint and its adapters, by name; reads them all."""
+        """sha256 of each file of the checkpoint and its adapters that was read, by name."""
+        described = {name: describe_file(path).sha256 for name, path in self.module_files.items()}
+        return dict(sorted((described | self._files_of_vectors).items()))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of everything that decides the vectors before quantization."""
+        prompts = {task: dict(plan.prompts) for task, plan in self.tasks.items()}
+        content: list[object] = [
+            self._files_of_vectors, prompts, self.texts.digest, f"{self.pooling}/{self.max_tokens}"
+        ]  # fmt: skip
+        if self.single.layers:
+            content.append([repr(layer) for layer in self.single.layers])
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def _files_of_vectors(self) -> dict[str, str]:
+        """sha256 of each file whose every byte counts, by name; `fingerprint` has the values of the others."""
         folder = self.checkpoint.folder
         paths = {name: folder / name for name in ("config.json", *self.checkpoint.weight_files)}
         paths["tokenizer.json"] = self.texts.tokenizer
@@ -99,16 +118,8 @@ class ModelSource:
         adapters = {task: plan.adapter for task, plan in self.tasks.items() if plan.adapter is not None}
         for task, adapter in adapters.items():
             paths |= {f"adapters/{task}/{name}": path for name, path in adapter.files.items()}
+        paths |= {name: path for name, path in self.module_files.items() if path.name == SINGLE}
         return {name: describe_file(path).sha256 for name, path in sorted(paths.items())}
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of everything that decides the vectors before quantization."""
-        prompts = {task: dict(plan.prompts) for task, plan in self.tasks.items()}
-        content = json.dumps(
-            [self.files, prompts, self.texts.digest, f"{self.pooling}/{self.max_tokens}"], sort_keys=True
-        )
-        return hashlib.sha256(content.encode()).hexdigest()
 
 
 def read_model_source(
@@ -132,24 +143,30 @@ def read_model_source(
     model = _read_model(checkpoint, family, modality)
     config = read_sentence_transformers(folder, pooling, family.own_modules)
     by_task = {task: read_sentence_transformers(adapter, pooling) for task, adapter in adapters.items()}
-    for found in (config, *by_task.values()):
+    configs = [config, *by_task.values()]
+    for found in configs:
         found.check_similarity(found.modules or config.modules)
     plans = texts.prompts.applied(plan_tasks(CheckpointAndModel(checkpoint, model), adapters, tasks, config, by_task))
     if model.adapters is not None:
         checkpoint = model.adapters.take(checkpoint)
     inputs = resolve_text_inputs(checkpoint, model, config, by_task, texts)
-    _check_prompts(inputs, model, plans, [config, *by_task.values()])
+    _check_prompts(inputs, model, plans, configs)
     complete = take_token_head(ModelWithTasks(checkpoint, model, plans))
-    by_folder = {found.folder: found for found in (config, *by_task.values())}
+    single = read_single_head(model, configs, pooling)
     return ModelSource(
         folder=folder,
-        checkpoint=complete.checkpoint,
+        checkpoint=replace(complete.checkpoint, tensors={**complete.checkpoint.tensors, **single.tensors}),
         family=family.name,
         model=complete.model,
         tasks=complete.tasks,
-        single=_single_head(model, by_folder, pooling),
-        truncate_dims=_common_truncations([config, *by_task.values()], model),
+        single=single.head,
+        truncate_dims=_common_truncations(configs, model),
         texts=inputs,
+        module_files={
+            f"{place}{name}": path
+            for place, found in (("", config), *((f"adapters/{task}/", found) for task, found in by_task.items()))
+            for name, path in found.files.items()
+        },
     )
 
 
@@ -175,29 +192,6 @@ def _read_model(checkpoint: Checkpoint, family: Family, modality: Modality | Non
     if modality == "text":
         return replace(model, text=model.text_alone or model.text)
     return replace(model, vision=family.read_vision(checkpoint))
-
-
-def _single_head(
-    model: Model, configs: Mapping[Path, SentenceTransformersConfig], pooling: Pooling | None
-) -> SingleHead:
-    """Head of the family or of the files; `pooling` replaces its pooling."""
-    if model.heads.single is not None:
-        return replace(model.heads.single, pooling=pooling or model.heads.single.pooling)
-    return SingleHead(pooling or _pooling(configs))
-
-
-def _pooling(configs: Mapping[Path, SentenceTransformersConfig]) -> Pooling:
-    poolings = {folder: config.pooling for folder, config in configs.items() if config.pooling is not None}
-    if not poolings:
-        raise CheckpointError(
-            f"{next(iter(configs))}: no modules.json, so the pooling of the tokens is unknown; "
-            "pass --pooling mean|cls|last"
-        )
-    (first, pooling), *others = poolings.items()
-    for folder, other in others:
-        if other != pooling:
-            raise CheckpointError(f"{first} has {pooling} pooling, {folder} has {other}; pass --pooling")
-    return pooling
 
 
 def _common_truncations(configs: list[SentenceTransformersConfig], model: Model) -> tuple[int, ...]:

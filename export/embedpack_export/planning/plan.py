@@ -58,6 +58,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
         single=source.single,
         truncate_dims=_truncate_dims(settings, source),
         texts=source.texts,
+        module_files=source.module_files,
         calibration=read_calibration(settings.calibrate),
         source=Source(
             # Not resolve(): a link's own name is what the user calls the model.

@@ -13,10 +13,11 @@ import numpy as np
 
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import StoredTensor
-from embedpack_export.families.heads import Dense, TokenHead
+from embedpack_export.families.heads import TokenHead
 from embedpack_export.families.model import PROJECTOR, Model
 from embedpack_export.planning.tasks import TaskPlan
 from embedpack_export.sources.checkpoint import Checkpoint
+from embedpack_export.sources.head_layers import Dense
 
 WEIGHT, BIAS = f"{PROJECTOR}.weight", f"{PROJECTOR}.bias"
 
@@ -48,7 +49,8 @@ def take_token_head(source: ModelWithTasks) -> ModelWithTasks:
             raise CheckpointError(
                 f"{next(iter(projector.values())).path}: {name} is missing; a projector has both parts"
             )
-    layer = Dense(PROJECTOR, projector[WEIGHT].shape[0], bias=True)
+    outputs, inputs = projector[WEIGHT].shape
+    layer = Dense(PROJECTOR, inputs, outputs, bias=True)
     return ModelWithTasks(
         checkpoint=replace(checkpoint, tensors={**checkpoint.tensors, **projector}),
         model=replace(model, heads=replace(model.heads, tokens=TokenHead((layer,)))),

@@ -21,6 +21,7 @@ from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.prompt_options import PromptOptions
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.torch_reference import TORCH_PACKAGES, library_errors
+from embedpack_export.sources.head_layers import ActivationName, Layer, LayerNorm
 
 if TYPE_CHECKING:
     from embedpack_export.reference.torch.own_reading import OwnReading
@@ -31,6 +32,15 @@ Ids = npt.NDArray[np.int64]
 
 # The words of sentence-transformers.
 POOLINGS: Mapping[Pooling, str] = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
+# Names of the classes in torch.nn.
+ACTIVATIONS: Mapping[ActivationName, str] = {
+    "none": "Identity",
+    "relu": "ReLU",
+    "tanh": "Tanh",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "sigmoid": "Sigmoid",
+}
 # Calibration texts that are compared without a prompt name, and under each prompt.
 MAX_TEXTS = 200
 MAX_PROMPTED_TEXTS = 8
@@ -130,6 +140,7 @@ def check_reading(plan: ExportPlan, settings: ExportSettings) -> tuple[str, ...]
             reading.max_tokens = plan.max_tokens
         if settings.pooling is None:
             _check_pooling(plan, reading)
+        _check_layers(plan, reading)
         compared += _check_task(plan, task, reading, settings.prompts)
     logger.info("tokens of %d texts are those of %s", compared, reading.library)
     return ()
@@ -153,6 +164,25 @@ def _check_pooling(plan: ExportPlan, reading: OwnReading) -> None:
             f"{plan.checkpoint.folder}: {reading.library} pools with {reading.pooling!r}, this export with "
             f"{plan.pooling!r}; pass --pooling, and report it"
         )
+
+
+def _check_layers(plan: ExportPlan, reading: OwnReading) -> None:
+    if reading.pooling is None:
+        return
+    here, there = tuple(map(_description, plan.single.layers)), reading.layers
+    if here != there:
+        raise CheckpointError(
+            f"{plan.checkpoint.folder}: after the pooling {reading.library} has {', '.join(there) or 'nothing'}, "
+            f"this export {', '.join(here) or 'nothing'}; report it"
+        )
+
+
+def _description(layer: Layer) -> str:
+    """A layer in the words of `OwnReading`."""
+    if isinstance(layer, LayerNorm):
+        return f"LayerNorm {layer.outputs}"
+    bias = "" if layer.bias else " without bias"
+    return f"Dense {layer.inputs}->{layer.outputs}{bias} {ACTIVATIONS[layer.activation]}"
 
 
 def _check_task(plan: ExportPlan, task: str, reading: OwnReading, given: PromptOptions) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import check_keys
 from embedpack_export.sources.sentence_transformers_keys import MODULES
 
-# Modules of sentence-transformers that the graphs' heads cover, in their order; Dropout does nothing outside training.
-KNOWN_MODULES = ("Transformer", "Pooling", "Normalize", "Dropout")
+# Modules of sentence-transformers that the graphs' heads cover; Dropout does nothing outside training.
+KNOWN_MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
+# Modules with weights of their own.
+LAYERS = ("Dense", "LayerNorm")
+ORDER = re.compile("Transformer,(Pooling,(Dense,|LayerNorm,)*)?(Normalize,)?")
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -47,12 +51,13 @@ def read_modules(path: Path, own_modules: Collection[str]) -> list[Module]:
                 f"{path}: type is {module.type!r}, code of the checkpoint that is not run; if sentence-transformers' "
                 f"module does the same, make it sentence_transformers.models.{module.kind}"
             )
-    order = [module.kind for module in modules if module.kind != "Dropout"]
-    if order != [kind for kind in KNOWN_MODULES if kind in order]:
+    kept = [module for module in modules if module.kind != "Dropout"]
+    if not ORDER.fullmatch("".join(f"{module.kind}," for module in kept)):
         raise CheckpointError(
-            f"{path}: modules in the order {', '.join(order)}; supported: Transformer, Pooling, Normalize"
+            f"{path}: modules in the order {', '.join(module.kind for module in kept)}; supported: Transformer, "
+            "Pooling, any number of Dense and LayerNorm, Normalize"
         )
-    return modules
+    return kept
 
 
 def transformer_folder(folder: Path) -> Path:
@@ -74,4 +79,12 @@ def _entries(path: Path) -> list[Module]:
     for module in modules:
         if not module.path.isprintable() or Path(module.path).is_absolute() or ".." in Path(module.path).parts:
             raise CheckpointError(f"{path}: {module.path!r} is no path, or leads outside of the folder; correct it")
+        if len(Path(module.path).parts) > 1:
+            raise CheckpointError(
+                f"{path}: {module.path!r} is a folder in a folder, which sentence-transformers does not write; put it "
+                "next to modules.json"
+            )
+    places = [module.path for module in modules if module.kind in LAYERS]
+    if len(set(places)) < len(places) or "" in places:
+        raise CheckpointError(f"{path}: each Dense and LayerNorm needs a folder of its own; correct the paths")
     return modules

@@ -14,8 +14,9 @@ from embedpack.pack.manifest import Pooling
 from embedpack_export.sources.checkpoint import Json, read_json
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import KeyTable, check_keys, shown
-from embedpack_export.sources.modules_json import read_modules, transformer_folder
-from embedpack_export.sources.pooling_config import read_pooling
+from embedpack_export.sources.layer_modules import LayerModule, read_layer
+from embedpack_export.sources.modules_json import LAYERS, Module, read_modules, transformer_folder
+from embedpack_export.sources.pooling_config import PoolingConfig, read_pooling
 from embedpack_export.sources.sentence_transformers_keys import LIMITS, NORMALIZE, SETTINGS
 
 # The first of these files that is there has the limits of the Transformer module.
@@ -65,8 +66,10 @@ class SentenceTransformersConfig:
     """Values of the files of sentence-transformers; None or empty if a file is missing."""
 
     folder: Path
+    files: Mapping[str, Path]  # files that were read, by their names in the folder
     transformer: Path  # folder of the Transformer module, with the weights and the tokenizer
-    modules: Sequence[str]  # kinds of the modules
+    modules: Sequence[str]  # kinds of the modules without Dropout; empty without modules.json
+    layers: Sequence[LayerModule]  # layers between Pooling and Normalize
     pooling: Pooling | None
     include_prompt: bool  # false: tokens of the prompt are not pooled
     max_tokens: int | None
@@ -104,22 +107,20 @@ def read_sentence_transformers(
         CheckpointError: a file is damaged, or a key of it asks for a step that the graphs do not have.
     """
     modules = read_modules(folder / "modules.json", own_modules)
-    transformer, pooling = transformer_folder(folder), None
-    for module in modules:
-        path = folder / module.path / "config.json"
-        if module.kind == "Pooling":
-            pooling = read_pooling(path, folder, override)
-        if module.kind == "Normalize" and exists(path):
-            check_keys(path, read_json(path, dict[str, Any], folder), NORMALIZE)
+    transformer = transformer_folder(folder)
+    pooling = _pooling(folder, modules, override)
+    layers = [read_layer(folder, module) for module in modules if module.kind in LAYERS]
+    _check_normalize(folder, modules)
     limits_file = next((transformer / name for name in LIMITS_FILES if exists(transformer / name)), None)
     limits = _Limits() if limits_file is None else _read(limits_file, _Limits, LIMITS, folder)
     path = folder / "config_sentence_transformers.json"
     settings = _read(path, _Settings, SETTINGS, folder) if exists(path) else _Settings()
-    kinds = [module.kind for module in modules]
     return SentenceTransformersConfig(
         folder=folder,
+        files=_files(folder, modules, [file for layer in layers for file in layer.files], limits_file),
         transformer=transformer,
-        modules=kinds,
+        modules=[module.kind for module in modules],
+        layers=layers,
         pooling=None if pooling is None else pooling.pooling,
         include_prompt=pooling is None or pooling.include_prompt,
         max_tokens=limits.max_tokens,
@@ -129,6 +130,30 @@ def read_sentence_transformers(
         truncate_dims=(*settings.matryoshka_dims, *(() if settings.truncate_dim is None else (settings.truncate_dim,))),
         similarity=settings.similarity_fn_name,
     )
+
+
+def _pooling(folder: Path, modules: Sequence[Module], override: Pooling | None) -> PoolingConfig | None:
+    """Configuration of the Pooling module, if there is one."""
+    paths = [folder / module.path / "config.json" for module in modules if module.kind == "Pooling"]
+    return read_pooling(paths[0], folder, override) if paths else None
+
+
+def _check_normalize(folder: Path, modules: Sequence[Module]) -> None:
+    for module in modules:
+        path = folder / module.path / "config.json"
+        if module.kind == "Normalize" and exists(path):
+            check_keys(path, read_json(path, dict[str, Any], folder), NORMALIZE)
+
+
+def _files(
+    folder: Path, modules: Sequence[Module], of_layers: Sequence[Path], limits_file: Path | None
+) -> dict[str, Path]:
+    """The files of sentence-transformers in a folder that exist, by name."""
+    configs = (folder / module.path / "config.json" for module in modules if module.kind in ("Pooling", "Normalize"))
+    settings = (folder / name for name in ("modules.json", "config_sentence_transformers.json"))
+    limits = () if limits_file is None else (limits_file,)
+    found = [path for path in (*settings, *configs, *of_layers, *limits) if exists(path)]
+    return {path.relative_to(folder).as_posix(): path for path in found}
 
 
 def _read(path: Path, kind: type[Json], keys: KeyTable, folder: Path) -> Json:

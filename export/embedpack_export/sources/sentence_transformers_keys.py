@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEffect, Only, no_effect, shown
+from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEffect, Only, Rule, no_effect, shown
 
 MODULES = KeyTable(
     "modules.json (each module)",
     {
-        "type": Followed("kind of the module: Transformer, Pooling, Normalize or Dropout"),
+        "type": Followed("kind of the module: Transformer, Pooling, Dense, LayerNorm, Normalize or Dropout"),
         "path": Followed("folder of the module, e.g. 0_Transformer"),
         **no_effect("order and name of a module", ("idx", "name")),
         "kwargs": NoEffect("names of arguments of encode"),
@@ -24,13 +24,22 @@ POOLING = KeyTable(
         **no_effect("repeats the hidden size", ("word_embedding_dimension", "embedding_dimension")),
     },
 )
-NORMALIZE = KeyTable(
-    "2_Normalize/config.json",
+SENTENCE_EMBEDDING: dict[str, Rule] = {
+    name: Only(("sentence_embedding", None), "export a model whose module changes its sentence embeddings")
+    for name in ("module_input_name", "module_output_name")
+}
+DENSE = KeyTable(
+    "2_Dense/config.json",
     {
-        name: Only(("sentence_embedding", None), "export a model that normalizes its sentence embeddings")
-        for name in ("module_input_name", "module_output_name")
+        **{name: Followed("shape of linear.weight") for name in ("in_features", "out_features")},
+        "bias": Followed("linear.bias is added"),
+        "activation_function": Followed("Identity, ReLU, Tanh, GELU, SiLU or Sigmoid of torch.nn"),
+        "use_residual": Only((False, None), "a residual connection is not supported; export a model without it"),
+        **SENTENCE_EMBEDDING,
     },
 )
+LAYER_NORM = KeyTable("2_LayerNorm/config.json", {"dimension": Followed("shape of norm.weight")})
+NORMALIZE = KeyTable("2_Normalize/config.json", SENTENCE_EMBEDDING)
 SETTINGS = KeyTable(
     "config_sentence_transformers.json",
     {

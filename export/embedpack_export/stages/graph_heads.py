@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -18,10 +18,8 @@ from embedpack.pack.graph_io import (
     TOKEN_EMBEDDINGS,
 )
 from embedpack.vectors.arrays import Float32
-from embedpack_export.families.heads import Dense
-from embedpack_export.graph.activations import ACTIVATIONS
-from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
-from embedpack_export.graph.formats.fp32 import exact_linear
+from embedpack_export.graph.context import GraphContext
+from embedpack_export.graph.head_layers import head_layers
 from embedpack_export.graph.outputs import VectorOutput, token_vectors, unit, vector_outputs
 from embedpack_export.graph.pooling import POOL
 from embedpack_export.planning.plan import ExportPlan
@@ -49,26 +47,14 @@ def text_heads(plan: ExportPlan, codes: TaskCodes | None, offset: Float32 | None
         if offset is not None:
             hidden = g.op("Add", [hidden, g.constant(offset, np.float32)])
         pooled = POOL[plan.pooling](g, hidden, context.inputs.get(POOL_MASK, mask))
-        vector = unit(g, _dense(context, pooled, plan.model.hidden, plan.single.layers))
+        vector = unit(g, head_layers(context, pooled, plan.single.layers))
         vector_outputs(g, vector, output(SENTENCE_EMBEDDING, ("batch",), plan.dimensions))
         if plan.tokens is not None:
-            projected = _dense(context, hidden, plan.model.hidden, plan.tokens.layers)
+            projected = head_layers(context, hidden, plan.tokens.layers)
             vectors = token_vectors(g, projected, mask)
             vector_outputs(g, vectors, output(TOKEN_EMBEDDINGS, TOKEN_AXES, plan.tokens.dimensions))
 
     return append
-
-
-def _dense(context: GraphContext, value: ir.Value, size: int, layers: Sequence[Dense]) -> ir.Value:
-    """Append the layers of a head, float32 in every weights format, to a value [..., size]."""
-    for dense in layers:
-        layer = LinearLayer(
-            context.weights.matrix(dense.module, (dense.outputs, size)),
-            context.weights.vector(f"{dense.module}.bias", dense.outputs) if dense.bias else None,
-        )
-        product = exact_linear(context, Activation.of(f"{dense.module}.input", value), layer)
-        value, size = ACTIVATIONS[dense.activation](context.graph, product), dense.outputs
-    return value
 
 
 def vision_heads(context: GraphContext, hidden: ir.Value) -> None:

@@ -34,9 +34,12 @@ def test_nothing_says_how_to_pool(checkpoint: Path) -> None:
 
 def test_a_module_that_the_graph_lacks(checkpoint: Path) -> None:
     path = checkpoint / "modules.json"
-    dense = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
-    path.write_text(json.dumps([*json.loads(path.read_text())[:2], dense]))
-    refuse(checkpoint, f"{path}: unknown module 'Dense'; known: Transformer, Pooling, Normalize, Dropout")
+    router = {"idx": 2, "name": "2", "path": "2_Router", "type": "sentence_transformers.models.Router"}
+    path.write_text(json.dumps([*json.loads(path.read_text())[:2], router]))
+    refuse(
+        checkpoint,
+        f"{path}: unknown module 'Router'; known: Transformer, Pooling, Dense, LayerNorm, Normalize, Dropout",
+    )
 
 
 @pytest.mark.parametrize("place", ["../other", "/etc", "a\nb", "a/../..", "\0"])
@@ -391,7 +394,8 @@ def test_modules_of_other_code(checkpoint: Path) -> None:
     path.write_text(json.dumps([modules[0], modules[2], modules[1]]))
     refuse(
         checkpoint,
-        f"{path}: modules in the order Transformer, Normalize, Pooling; supported: Transformer, Pooling, Normalize",
+        f"{path}: modules in the order Transformer, Normalize, Pooling; supported: Transformer, Pooling, any number of "
+        "Dense and LayerNorm, Normalize",
     )
 
 

@@ -13,10 +13,9 @@ from transformers import AutoModel
 from transformers.utils import logging
 
 from embedpack.errors import CheckpointError
-from embedpack_export.families.model import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
+from embedpack_export.reference.torch.head import load_layer
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
-from embedpack_export.sources.checkpoint import Checkpoint
 
 # transformers leaves these functions untyped.
 transformers_logging: Any = logging
@@ -30,9 +29,9 @@ def load_model(source: ModelSource, task: str | None) -> torch.nn.Module:
     """
     with quiet():
         model = _load_backbone(source)
-        if source.tokens is not None:
+        for layer in () if source.tokens is None else source.tokens.layers:
             # Under the name in the adapters' keys; the backbone itself does not call it.
-            model.add_module(PROJECTOR, load_projector(source.checkpoint, PROJECTOR))
+            model.add_module(layer.module, load_layer(layer, source.checkpoint.tensors))
         if task is not None and (adapter := source.tasks[task].adapter) is not None:
             rules = source.model.rules
             model = UnmergedAdapter(adapter.folder, task, rules.normal, rules.unused.search).add_to(model)
@@ -58,25 +57,6 @@ def _load_backbone(source: ModelSource) -> torch.nn.Module:
         raise CheckpointError(f"{folder}: transformers finds no fitting weights for {', '.join(wrong[:5])}")
     assert isinstance(model, torch.nn.Module)
     return model
-
-
-def load_projector(checkpoint: Checkpoint, module: str) -> torch.nn.Linear | None:
-    """Load the projector of multi-vectors; None: the checkpoint has none.
-
-    Raises:
-        CheckpointError: the projector is incomplete.
-    """
-    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(f"{module}.")}
-    if not tensors:
-        return None
-    if set(tensors) != {f"{module}.weight", f"{module}.bias"}:
-        raise CheckpointError(
-            f"{checkpoint.folder}: the projector has {', '.join(sorted(tensors))}, not weight and bias"
-        )
-    weight, bias = (torch.from_numpy(tensors[f"{module}.{part}"].float32()) for part in ("weight", "bias"))
-    projector = torch.nn.Linear(weight.shape[1], weight.shape[0])
-    projector.load_state_dict({"weight": weight, "bias": bias})
-    return projector
 
 
 @contextmanager

@@ -46,6 +46,7 @@ class OwnReading(Protocol):
         prompts: prompts in the files.
         special: tokens that are parsed in a text.
         pooling: pooling in the files, in the words of the library; None: they have none.
+        layers: description of each layer after the pooling, such as "Dense 768->512 Tanh".
     """
 
     library: str
@@ -53,6 +54,7 @@ class OwnReading(Protocol):
     prompts: OwnPrompts
     special: frozenset[str]
     pooling: str | None
+    layers: tuple[str, ...]
 
     def ids(self, text: str, prompt: str) -> npt.NDArray[np.int64]:
         """Token ids of a text under a prompt, int64 [tokens]."""
@@ -82,6 +84,7 @@ class _TokenizerReading:
 
     library = "transformers"
     pooling: str | None = None
+    layers: tuple[str, ...] = ()
 
     def __init__(self, folder: Path) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -116,6 +119,8 @@ class _SentenceTransformersReading:
         self.special = _parsed_tokens(self._model.tokenizer)
         modes: list[Any] = [module.pooling_mode for module in self._model if type(module).__name__ == "Pooling"]
         self.pooling = " and ".join([mode if isinstance(mode, str) else "+".join(mode) for mode in modes]) or None
+        described = (_description(module) for module in self._model)
+        self.layers = tuple(text for text in described if text)
 
     @property
     def max_tokens(self) -> int:
@@ -135,6 +140,18 @@ class _SentenceTransformersReading:
 
     def pieces(self, ids: npt.NDArray[np.int64]) -> list[str]:
         return [str(piece) for piece in self._model.tokenizer.convert_ids_to_tokens(ids.tolist())]
+
+
+def _description(module: Any) -> str:
+    """Description of a layer; empty for other modules."""
+    kind = type(module).__name__
+    if kind == "LayerNorm":
+        return f"LayerNorm {module.dimension}"
+    if kind != "Dense":
+        return ""
+    activation = type(module.activation_function).__name__
+    bias = "" if module.linear.bias is not None else " without bias"
+    return f"Dense {module.linear.in_features}->{module.linear.out_features}{bias} {activation}"
 
 
 def _parsed_tokens(tokenizer: Any) -> frozenset[str]:

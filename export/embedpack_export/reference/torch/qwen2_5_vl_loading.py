@@ -10,7 +10,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from embedpack.errors import CheckpointError, unknown
 from embedpack_export.families.model import PROJECTOR
-from embedpack_export.reference.torch.loading import load_projector, quiet
+from embedpack_export.reference.torch.loading import quiet
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
 from embedpack_export.sources.peft_adapter import TENSORS_FILE, adapter_tensors, parse_key
@@ -33,13 +33,28 @@ def load_v4(folder: Path, task: str | None) -> V4Model:
     """
     checkpoint = read_checkpoint(folder)
     with quiet():
-        loaded = V4Model(_load_towers(checkpoint), load_projector(checkpoint, PROJECTOR))
+        loaded = V4Model(_load_towers(checkpoint), _load_projector(checkpoint))
         if task is not None:
             adapters = folder / "adapters"
             _check_task(adapters, task)
             # PEFT puts its layers into the modules of `loaded`; its wrapper around them is not needed.
             UnmergedAdapter(adapters, task, place=str, unused=lambda name: False).add_to(loaded)
     return loaded.eval()
+
+
+def _load_projector(checkpoint: Checkpoint) -> torch.nn.Linear | None:
+    """Load the projector of multi-vectors; None: the checkpoint has none."""
+    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name.startswith(f"{PROJECTOR}.")}
+    if not tensors:
+        return None
+    if set(tensors) != {f"{PROJECTOR}.weight", f"{PROJECTOR}.bias"}:
+        raise CheckpointError(
+            f"{checkpoint.folder}: the projector has {', '.join(sorted(tensors))}, not weight and bias"
+        )
+    weight, bias = (torch.from_numpy(tensors[f"{PROJECTOR}.{part}"].float32()) for part in ("weight", "bias"))
+    projector = torch.nn.Linear(weight.shape[1], weight.shape[0])
+    projector.load_state_dict({"weight": weight, "bias": bias})
+    return projector
 
 
 def _load_towers(checkpoint: Checkpoint) -> torch.nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,14 @@ from embedpack.inputs.items import check_text
 from embedpack.pack.manifest import Pooling
 from embedpack.progress import Progress
 from embedpack.vectors.arrays import Float32
-from embedpack_export.arrays import Float64, unit_vectors
-from embedpack_export.families.model import PROJECTOR
+from embedpack_export.families.heads import SingleHead
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.protocol import Input
 
 try:
     import torch
 
+    from embedpack_export.reference.torch.head import TorchHead, activation, unit
     from embedpack_export.reference.torch.loading import load_model
     from embedpack_export.reference.torch.own_reading import TextIds
 except ModuleNotFoundError as cause:
@@ -28,8 +28,6 @@ except ModuleNotFoundError as cause:
         raise
     raise MissingExtraError("reference", cause.name) from cause
 
-# Token ids int64 [tokens] of each text under a prompt.
-ReadTexts: TypeAlias = Callable[[Sequence[str], str], list[npt.NDArray[np.int64]]]
 # Tokens of texts that run together: bounds the memory. Only texts of equal length do, so nothing is padded.
 TOKEN_BUDGET = 2048
 
@@ -37,17 +35,20 @@ TOKEN_BUDGET = 2048
 class TextModel:
     """Model for texts in full precision: nothing merged, nothing quantized, nothing padded."""
 
-    def __init__(self, model: torch.nn.Module, read: ReadTexts, pooling: Pooling) -> None:
-        """`read` returns the token ids of each text under a prompt."""
-        self._model = model
-        # PEFT's wrapper forwards attributes to the model inside.
-        self._projector = getattr(model, PROJECTOR, None)
-        self._read = read
-        self._pooling = pooling
+    def __init__(self, source: ModelSource, task: str | None, head: SingleHead) -> None:
+        """Load the files that an export merges and quantizes, with a head of single vectors.
+
+        Raises:
+            CheckpointError: transformers or PEFT would not use the files exactly as they are.
+        """
+        self.model = load_model(source, task)
+        self._read = TextIds(source, task)
+        self._head = TorchHead(head, source.checkpoint.tensors)
+        self._token_layers = () if source.tokens is None else source.tokens.layers
 
     @classmethod
     def load(cls, source: ModelSource, task: str | None, pooling: Pooling | None = None) -> TextModel:
-        """Load the files that an export merges and quantizes; arguments as for `open_torch_model`.
+        """Load the model of a source; arguments as for `open_torch_model`.
 
         Raises:
             InputError: the source has no such task.
@@ -55,7 +56,7 @@ class TextModel:
         """
         if task is not None and task not in source.tasks:
             raise InputError(unknown("task", task, source.tasks))
-        return cls(load_model(source, task), TextIds(source, task), pooling or source.pooling)
+        return cls(source, task, replace(source.single, pooling=pooling or source.pooling))
 
     def encode(self, inputs: Sequence[Input], prompt: str = "") -> Float32:
         """Unit vectors of `prompt + text`, float32 [texts, dimensions]; long texts are cut as the pack cuts them.
@@ -64,12 +65,7 @@ class TextModel:
             InputError: there are no texts, one is an image, or one cannot be used (see
                 `embedpack.inputs.items.check_text`).
         """
-        texts = texts_of(inputs)
-        return np.stack(
-            self._run(
-                texts, prompt, lambda states: unit_vectors(_pool(states.numpy().astype(np.float64), self._pooling))
-            )
-        )
+        return np.stack(self._run(texts_of(inputs), prompt, self._head))
 
     def encode_multi(self, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
         """For each text unit vectors float32 [tokens, dimensions of the projector], special tokens included.
@@ -77,12 +73,15 @@ class TextModel:
         Raises:
             InputError: the model has no projector, or as `encode`.
         """
-        if self._projector is None:
+        if not self._token_layers:
             raise InputError("this model has no head for multi-vectors; measure single vectors")
-        projector = self._projector
-        return self._run(
-            texts_of(inputs), prompt, lambda states: unit_vectors(projector(states).numpy().astype(np.float64))
-        )
+        return self._run(texts_of(inputs), prompt, self._token_vectors)
+
+    def _token_vectors(self, states: torch.Tensor) -> Float32:
+        for layer in self._token_layers:
+            # PEFT's wrapper forwards attributes to the model inside.
+            states = activation(layer)(getattr(self.model, layer.module)(states))
+        return unit(states)
 
     def _run(self, texts: Sequence[str], prompt: str, head: Callable[[torch.Tensor], Float32]) -> list[Float32]:
         """Apply a head to the last hidden states of each text."""
@@ -101,7 +100,7 @@ class TextModel:
     def _hidden_states(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
         """Last hidden states float32 [rows, length, hidden]."""
         batch = torch.from_numpy(ids)
-        states: torch.Tensor = self._model(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
+        states: torch.Tensor = self.model(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
         return states
 
 
@@ -121,10 +120,3 @@ def _same_length(tokens: Sequence[npt.NDArray[np.int64]]) -> Iterator[list[int]]
     for length, rows in sorted(groups.items()):
         size = max(1, TOKEN_BUDGET // length)
         yield from (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def _pool(states: Float64, pooling: Pooling) -> Float64:
-    """Pool hidden states [rows, length, hidden] to [rows, hidden]."""
-    if pooling == "mean":
-        return states.mean(1)
-    return states[:, 0 if pooling == "cls" else -1]

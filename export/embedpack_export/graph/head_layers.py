@@ -1,0 +1,50 @@
+"""Layers of heads in a graph: float32 in every weights format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
+from embedpack_export.graph.formats.fp32 import exact_linear
+from embedpack_export.sources.head_layers import ActivationName, Dense, Layer, LayerNorm
+
+
+def head_layers(context: GraphContext, value: ir.Value, layers: Sequence[Layer]) -> ir.Value:
+    """Append layers to a value [..., inputs]; CheckpointError if a tensor is missing or does not fit."""
+    for layer in layers:
+        value = _dense(context, value, layer) if isinstance(layer, Dense) else _layer_norm(context, value, layer)
+    return value
+
+
+def _dense(context: GraphContext, value: ir.Value, dense: Dense) -> ir.Value:
+    linear = LinearLayer(
+        context.weights.matrix(dense.module, (dense.outputs, dense.inputs)),
+        context.weights.vector(f"{dense.module}.bias", dense.outputs) if dense.bias else None,
+    )
+    product = exact_linear(context, Activation.of(f"{dense.module}.input", value), linear)
+    return ACTIVATIONS[dense.activation](context.graph, product)
+
+
+def _layer_norm(context: GraphContext, value: ir.Value, norm: LayerNorm) -> ir.Value:
+    weight, bias = (
+        context.graph.vector(name, context.weights.vector(name, norm.outputs))
+        for name in (f"{norm.module}.weight", f"{norm.module}.bias")
+    )
+    return context.graph.op("LayerNormalization", [value, weight, bias], {"axis": -1, "epsilon": norm.epsilon})
+
+
+def _silu(g: GraphBuilder, x: ir.Value) -> ir.Value:
+    return g.op("Mul", [x, g.op("Sigmoid", [x])])
+
+
+ACTIVATIONS: Mapping[ActivationName, Callable[[GraphBuilder, ir.Value], ir.Value]] = {
+    "none": lambda g, x: x,
+    "relu": lambda g, x: g.op("Relu", [x]),
+    "tanh": lambda g, x: g.op("Tanh", [x]),
+    "gelu": lambda g, x: g.op("Gelu", [x], {"approximate": "none"}),
+    "silu": _silu,
+    "sigmoid": lambda g, x: g.op("Sigmoid", [x]),
+}

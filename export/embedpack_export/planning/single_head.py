@@ -1,0 +1,92 @@
+"""Head of single vectors: of the family, or of the files of sentence-transformers in a checkpoint and its adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from embedpack.errors import CheckpointError
+from embedpack.pack.manifest import Pooling
+from embedpack.storage.safetensors import StoredTensor
+from embedpack_export.families.heads import SingleHead
+from embedpack_export.families.model import Model
+from embedpack_export.sources.layer_modules import LayerModule
+from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig
+
+# Folders of a checkpoint and its adapters, the checkpoint first.
+Configs = Sequence[SentenceTransformersConfig]
+
+
+@dataclass(frozen=True)
+class HeadWithTensors:
+    """A head, and the tensors of its layers that are in files of their own."""
+
+    head: SingleHead
+    tensors: Mapping[str, StoredTensor]
+
+
+def read_single_head(model: Model, configs: Configs, pooling: Pooling | None) -> HeadWithTensors:
+    """Head of the family or of the files; `pooling` replaces its pooling.
+
+    Raises:
+        CheckpointError: the pooling is unknown, two folders contradict each other, or layers do not fit each other.
+    """
+    own = model.heads.single
+    if own is not None:
+        for config in configs:
+            if config.layers:
+                raise CheckpointError(
+                    f"{config.folder / 'modules.json'}: has {', '.join(config.modules)}; the family of this model has "
+                    f"{own.pooling} pooling without layers after it: is it a model of another family?"
+                )
+        return HeadWithTensors(replace(own, pooling=pooling or own.pooling), {})
+    layers = _layers(configs)
+    size = model.hidden
+    for module in layers:
+        if module.layer.inputs != size:
+            raise CheckpointError(
+                f"{module.files[0]}: takes vectors of {module.layer.inputs} dimensions, the module before it gives "
+                f"{size}; are both of one model?"
+            )
+        size = module.layer.outputs
+    return HeadWithTensors(
+        SingleHead(pooling or _pooling(configs), tuple(module.layer for module in layers)),
+        {name: tensor for module in layers for name, tensor in module.tensors.items()},
+    )
+
+
+def _pooling(configs: Configs) -> Pooling:
+    stated = [(config.folder, config.pooling) for config in configs if config.pooling is not None]
+    if not stated:
+        raise CheckpointError(
+            f"{configs[0].folder}: no modules.json, so the pooling of the tokens is unknown; "
+            "pass --pooling mean|cls|last"
+        )
+    (first, pooling), *others = stated
+    for folder, other in others:
+        if other != pooling:
+            raise CheckpointError(f"{first} has {pooling} pooling, {folder} has {other}; pass --pooling")
+    return pooling
+
+
+def _layers(configs: Configs) -> Sequence[LayerModule]:
+    """Layers of the folders that have modules; those of all are the same."""
+    stated = [config for config in configs if config.modules]
+    for other in stated[1:]:
+        if not _same_layers(stated[0].layers, other.layers):
+            raise CheckpointError(
+                f"{stated[0].folder} has the modules {', '.join(stated[0].modules)}, {other.folder} has "
+                f"{', '.join(other.modules)}, with other weights or settings: all tasks of a pack share one head; "
+                "export them as packs of their own"
+            )
+    return stated[0].layers if stated else []
+
+
+def _same_layers(one: Sequence[LayerModule], other: Sequence[LayerModule]) -> bool:
+    """True if the layers and their tensors are equal."""
+    if [module.layer for module in one] != [module.layer for module in other]:
+        return False
+    pairs = [(a.tensors[name], b.tensors[name]) for a, b in zip(one, other, strict=True) for name in a.tensors]
+    return all(np.array_equal(first.float32(), second.float32()) for first, second in pairs)

@@ -1,0 +1,67 @@
+"""Heads in torch: pooling and layers of single vectors in float64, layers of token vectors as part of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from embedpack.pack.manifest import Pooling
+from embedpack.storage.safetensors import StoredTensor
+from embedpack.vectors.arrays import Float32
+from embedpack_export.families.heads import SingleHead
+from embedpack_export.sources.head_layers import ActivationName, Dense, Layer
+
+ACTIVATIONS: Mapping[ActivationName, Callable[[torch.Tensor], torch.Tensor]] = {
+    "none": torch.nn.Identity(),
+    "relu": torch.nn.ReLU(),
+    "tanh": torch.nn.Tanh(),
+    "gelu": torch.nn.GELU(),
+    "silu": torch.nn.SiLU(),
+    "sigmoid": torch.nn.Sigmoid(),
+}
+POOL: Mapping[Pooling, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean": lambda states: states.mean(1),
+    "cls": lambda states: states[:, 0],
+    "last": lambda states: states[:, -1],
+}
+
+
+class TorchHead:
+    """Head of single vectors, for hidden states of texts of equal length."""
+
+    def __init__(self, head: SingleHead, tensors: Mapping[str, StoredTensor]) -> None:
+        """`tensors` has those of the layers, and any others."""
+        self._pool = POOL[head.pooling]
+        self._layers = [(load_layer(layer, tensors).double(), activation(layer)) for layer in head.layers]
+
+    def __call__(self, states: torch.Tensor) -> Float32:
+        """Vectors float32 [rows, dimensions] of hidden states [rows, length, hidden]."""
+        vectors = self._pool(states.double())
+        for layer, activate in self._layers:
+            vectors = activate(layer(vectors))
+        return unit(vectors)
+
+
+def unit(vectors: torch.Tensor) -> Float32:
+    """Vectors of length 1, float32 [..., dimensions]."""
+    vectors = torch.nn.functional.normalize(vectors.double(), dim=-1)
+    result: Float32 = vectors.float().numpy()
+    return result
+
+
+def load_layer(layer: Layer, tensors: Mapping[str, StoredTensor]) -> torch.nn.Module:
+    """A layer with its weights in float32; of a Dense the linear part, without its activation."""
+    module = (
+        torch.nn.Linear(layer.inputs, layer.outputs, layer.bias)
+        if isinstance(layer, Dense)
+        else torch.nn.LayerNorm(layer.outputs, layer.epsilon)
+    )
+    state = {name.rpartition(".")[2]: torch.from_numpy(tensors[name].float32()) for name in layer.shapes}
+    module.load_state_dict(state)
+    return module
+
+
+def activation(layer: Layer) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Activation of the result of a layer."""
+    return ACTIVATIONS[layer.activation if isinstance(layer, Dense) else "none"]

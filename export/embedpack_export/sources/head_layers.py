@@ -1,0 +1,49 @@
+"""Layers of heads, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# Activations of torch.nn with their defaults.
+ActivationName = Literal["none", "relu", "tanh", "gelu", "silu", "sigmoid"]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear layer, x W^T + b, and an activation of its result."""
+
+    module: str  # name of the module; its tensors are `module`.weight [outputs, inputs] and `module`.bias [outputs]
+    inputs: int
+    outputs: int
+    bias: bool
+    activation: ActivationName = "none"
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor by name."""
+        shapes: dict[str, tuple[int, ...]] = {f"{self.module}.weight": (self.outputs, self.inputs)}
+        return shapes | ({f"{self.module}.bias": (self.outputs,)} if self.bias else {})
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """(x - mean) / sqrt(variance + epsilon) * weight + bias over the dimensions of a vector."""
+
+    module: str  # name of the module; its tensors are `module`.weight and `module`.bias [outputs]
+    outputs: int
+    # Of torch.nn.LayerNorm.
+    epsilon: float = 1e-5
+
+    @property
+    def inputs(self) -> int:
+        """Dimensions of the vectors that it takes."""
+        return self.outputs
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor by name."""
+        return {f"{self.module}.weight": (self.outputs,), f"{self.module}.bias": (self.outputs,)}
+
+
+Layer = Dense | LayerNorm
