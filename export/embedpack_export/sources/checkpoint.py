@@ -15,6 +15,7 @@ from embedpack.storage.safetensors import FLOATS, StoredTensor, open_safetensors
 from embedpack_export.sources.files import MAX_JSON_BYTES, check_file, exists, read_file
 from embedpack_export.sources.key_rules import KeyTable, check_keys
 from embedpack_export.sources.rope_config import with_rope_scaling
+from embedpack_export.sources.tokenizer_conversion import missing_tokenizer
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 Json = TypeVar("Json")
@@ -55,10 +56,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder}: no such folder; pass the folder that a model was downloaded to")
     config = read_json(folder / "config.json", dict[str, Any])
     if not exists(folder / "tokenizer.json"):
-        raise CheckpointError(
-            f"{folder}: tokenizer.json is missing; save one with transformers: "
-            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
-        )
+        raise missing_tokenizer(folder)
     check_file(folder / "tokenizer.json", folder, MAX_JSON_BYTES)
     files = _weight_files(folder)
     tensors = _read_tensors(folder, files)

@@ -16,17 +16,13 @@ from embedpack_export.sources.checkpoint import Checkpoint, read_json
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import check_keys, shown
 from embedpack_export.sources.tokenizer_class import FamilyTokenizer, as_class_reads, tokenizer_class
+from embedpack_export.sources.tokenizer_conversion import VOCABULARIES, conversion
 from embedpack_export.sources.tokenizer_ends import check_ends, load_tokenizer
 from embedpack_export.sources.tokenizer_keys import SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, TOKENIZER_JSON
 
 Json = Mapping[str, Any]
 
 CONFIG = "tokenizer_config.json"
-# Files that transformers makes a tokenizer of if there is no tokenizer.json.
-VOCABULARIES = (
-    *("vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model"),
-    "spm.model",
-)
 # Files of a tokenizer; any of them makes an adapter's folder one with a tokenizer of its own.
 TOKENIZER_FILES = ("tokenizer.json", CONFIG, "special_tokens_map.json", "added_tokens.json", *VOCABULARIES)
 # model_max_length of a tokenizer without a limit is 1e30.
@@ -137,8 +133,8 @@ def _check_vocabularies(folders: Sequence[Path], tokenizer: Path) -> None:
     for name in () if tokenizer.parent == folder else VOCABULARIES:
         if exists(folder / name) and not _same_file(folder / name, base / name):
             raise CheckpointError(
-                f"{folder}: {name} is another tokenizer than the checkpoint's, without a tokenizer.json; save one with "
-                "transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+                f"{folder}: {name} is another tokenizer than the checkpoint's, without a tokenizer.json; make one: "
+                f"{conversion(folder, name)}"
             )
 
 

@@ -18,7 +18,7 @@ def own_tokenizer(value: Any) -> str | None:
 RECORDS = """name_or_path special_tokens_map_file tokenizer_file vocab_file merges_file full_tokenizer_file backend
 is_local local_files_only files_loaded use_fast from_slow tokenizer_type device_map verbose processor_class vocab_size
 _commit_hash do_basic_tokenize never_split legacy sp_model_kwargs keep_accents remove_space trust_remote_code
-wordpieces_prefix"""
+wordpieces_prefix unk_id"""
 DECODING = """clean_up_tokenization_spaces errors spaces_between_special_tokens trim_offsets
 clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"""
 CHAT = "chat_template response_template response_schema chat_control_tokens use_default_system_prompt"

@@ -236,10 +236,12 @@ def test_adapters_with_different_tokenizers(checkpoint: Path) -> None:
 def test_a_tokenizer_of_another_form_in_the_folder_of_the_adapter(checkpoint: Path) -> None:
     folder = adapter(checkpoint)
     (folder / "vocab.txt").write_text("[PAD]\n")
+    name = f"'\"'\"'{folder}'\"'\"'"  # quoted in a quoted argument of a shell
+    script = f"from transformers import AutoTokenizer as T; T.from_pretrained({name}).save_pretrained({name})"
     refuse(
         checkpoint,
-        f"{folder}: vocab.txt is another tokenizer than the checkpoint's, without a tokenizer.json; save one with "
-        "transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
+        f"{folder}: vocab.txt is another tokenizer than the checkpoint's, without a tokenizer.json; make one: "
+        f"python -c '{script}' (needs pip install transformers)",
         adapters={"retrieval": folder},
     )
     shutil.copy(folder / "vocab.txt", checkpoint)

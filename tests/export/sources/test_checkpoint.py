@@ -353,8 +353,8 @@ def test_no_tokenizer(checkpoint: Path) -> None:
     (checkpoint / "tokenizer.json").unlink()
     refuse(
         checkpoint,
-        f"{checkpoint}: tokenizer.json is missing; save one with transformers: "
-        "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)",
+        f"{checkpoint}: tokenizer.json is missing, there is no other file of a tokenizer; copy tokenizer.json from the "
+        "folder of the model that this one was trained from",
     )
 
 
