@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from benchmarks.arguments import add_number, program
 from benchmarks.host import footprint, prepared, server, soak
-from benchmarks.quality import accuracy, activation_outliers, codes, decoders, multi, weights
+from benchmarks.quality import accuracy, activation_outliers, codes, decoders, families, multi, weights
 from benchmarks.search import search
 from benchmarks.speed import speed
 from embedpack import EmbedpackError
@@ -47,6 +47,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "codes": codes,
     "multi": multi,
     "decoders": decoders,
+    "families": families,
     "outliers": activation_outliers,
     "speed": speed,
     "footprint": footprint,
