@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from embedpack_export.sources.bert_normalizer import BERT_CLASSES, with_bert_set
 from embedpack_export.sources.checkpoint import Checkpoint
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import shown
+
+logger = logging.getLogger("embedpack")
 
 Json = Mapping[str, Any]
 
@@ -54,7 +57,10 @@ def as_class_reads(document: Json, kind: str, config: Json, path: Path) -> Json:
         return with_bert_settings(document, config, path)
     if kind == LLAMA:
         return _with_spaces_of_llama(document, config)
-    return _with_words_of_xlm_roberta(document, config) if document["model"].get("type") == "Unigram" else document
+    if document["model"].get("type") != "Unigram":
+        return document
+    _warn_of_dropped(document, kind, path)
+    return _with_words_of_xlm_roberta(document, config)
 
 
 def _check_complete(document: Json, kind: str, config: Json, path: Path) -> None:
@@ -75,13 +81,30 @@ def _with_words_of_xlm_roberta(document: Json, config: Json) -> Json:
 
     Files of older versions give a token to spaces at the end of a text; since version 5 the class does not read that.
     """
-    normalizer = document.get("normalizer") or {}
-    steps = normalizer.get("normalizers", [normalizer])
-    precompiled = next((step for step in steps if step.get("type") == "Precompiled"), None)
+    precompiled = next((step for step in _normalizers(document) if step.get("type") == "Precompiled"), None)
     scheme = "always" if config.get("add_prefix_space", True) else "never"
     metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": True}
     words = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]}
     return {**document, "normalizer": precompiled, "pre_tokenizer": words}
+
+
+def _warn_of_dropped(document: Json, kind: str, path: Path) -> None:
+    """Log the normalizers that a class of XLM-RoBERTa's words does not apply, but for those of spaces."""
+    steps = [step for step in _normalizers(document) if step.get("content") != " "]
+    dropped = [str(step.get("type")) for step in steps if step.get("type") not in ("Precompiled", None)]
+    if dropped:
+        logger.warning(
+            "%s: transformers' %s does not apply the normalizers %s of tokenizer.json; texts are read without them, as "
+            "sentence-transformers reads them",
+            path.with_name("tokenizer.json"),
+            kind,
+            ", ".join(dropped),
+        )
+
+
+def _normalizers(document: Json) -> list[Json]:
+    normalizer = document.get("normalizer") or {}
+    return list(normalizer.get("normalizers", [normalizer]))
 
 
 def _is_byte_level(document: Json) -> bool:
