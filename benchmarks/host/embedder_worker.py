@@ -20,6 +20,7 @@ from benchmarks.timing import memory, once, repeated
 from embedpack.embedder import Embedder
 from embedpack.engine.loading import open_processor
 from embedpack.engine.session import GraphSession
+from embedpack.pack.input_recipes import QwenImage
 
 MAX_WORDS = 128
 TEXT_TOKENS = (16, 128, 512)
@@ -65,7 +66,7 @@ def measure_page(job: PageJob) -> dict[str, Any]:
     after_load = memory()
     page = np.random.default_rng(job.seed).integers(0, 256, (*PAGE, 3), dtype=np.uint8)
     spec = model.pack.manifest.image
-    assert spec is not None
+    assert isinstance(spec, QwenImage)
     operations = 2 * product_weights(model.pack, model.pack.manifest.variants[job.variant].graph)
     gops = product_gops(job.threads)
     runs = {}

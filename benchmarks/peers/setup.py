@@ -20,6 +20,7 @@ from benchmarks.speed.workloads import Workload
 from embedpack import EmbedpackError
 from embedpack.errors import InputError, unknown
 from embedpack.pack.folder import Pack
+from embedpack.pack.heads import single_vectors
 from embedpack.progress import Progress
 
 OWN_BATCHING = "its own"
@@ -107,7 +108,7 @@ def set_up_peers(options: PeerOptions, pack: Pack, workloads: Sequence[Workload]
         checkpoint=str(models / "checkpoint"),
         models=str(models),
         calibration=str(models / "calibration.json"),
-        pooling=pack.manifest.pooling,
+        pooling=single_vectors(pack).pooling,
         pad_token_id=pack.manifest.text.pad_token_id,
     )
     job = MergeJob(

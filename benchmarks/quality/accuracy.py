@@ -13,7 +13,7 @@ import msgspec
 
 from embedpack import InputError
 from embedpack.pack.folder import read_pack
-from embedpack.pack.manifest import WeightsFormat
+from embedpack.pack.strict import WeightsFormat
 from embedpack_export.commands.adapter_option import parse_adapters
 from embedpack_export.evaluation.accuracy import measure_accuracy
 from embedpack_export.evaluation.accuracy_text import accuracy_text

@@ -17,6 +17,7 @@ from benchmarks.retrieval_sets import read_retrieval_sets
 from embedpack import Embeddings, InputError
 from embedpack.errors import unknown
 from embedpack.pack.folder import Pack, read_pack
+from embedpack.pack.heads import single_vectors
 from embedpack.pack.task_codec import TaskCodec
 from embedpack.vectors.bit_packing import fills_bytes
 from embedpack.vectors.codebook import Codebook, LowBit
@@ -106,14 +107,16 @@ def _model(pack: Pack, sets: Sequence[RetrievalSet], options: argparse.Namespace
     if not counted:
         raise InputError(f"{pack.folder}: scores between {COUNTED[0]} and {COUNTED[1]} points on none of the sets")
     codec = TaskCodec.open(pack, task)
-    codebook = codec.codebooks.single
+    head, codes, codebook = single_vectors(pack), codec.space.single, codec.codebooks.single
+    assert codes is not None
+    assert codebook is not None
     return {
         "model": manifest.name,
         "space": manifest.space(task),
-        "kept": manifest.tasks[task].codes.kept,
-        "held_out_agreement": manifest.tasks[task].codes.agreement,
-        "sets": [_described(encoded_set, manifest.truncate_dims) for encoded_set in encoded],
-        "rows": [row for dims in manifest.truncate_dims for row in _rows(counted, codec, dims, options.seed)],
+        "kept": codes.kept,
+        "held_out_recall_at_10": codes.recall_at_10,
+        "sets": [_described(encoded_set, head.truncate_dims) for encoded_set in encoded],
+        "rows": [row for dims in head.truncate_dims for row in _rows(counted, codec, dims, options.seed)],
         "expanded": [] if options.expand is None else _expanded(counted, codebook, options.expand, options.seed),
     }
 
@@ -127,10 +130,10 @@ def _encode(pack: Pack, task: str, sets: Sequence[RetrievalSet], options: argpar
         logger.info("%s: %s", manifest.name, evaluation_set.name)
         sides = []
         for side in evaluation_set.sides:
-            prompt = manifest.tasks[task].prompt(side.prompt_name)
+            prompt = manifest.tasks[task].prompt(side.prompt_name).prefix
             key = CacheKey(f"{manifest.source.fingerprint}, {reference.kind}", task, prompt, side.inputs)
             codes = cache.single(key, partial(reference.single, task, side.inputs, prompt))
-            sides.append(Embeddings(codes, "float32", manifest.dimensions, manifest.space(task)))
+            sides.append(Embeddings(codes, "float32", codes.shape[1], manifest.space(task)))
         vectors = VectorPair(*sides)
         encoded.append(EncodedSet(RetrievalScorer(evaluation_set, QrelsScorer(evaluation_set), vectors), vectors))
     return encoded

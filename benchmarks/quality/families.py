@@ -14,7 +14,8 @@ import numpy as np
 
 from embedpack.errors import OptionError, unknown
 from embedpack.pack.folder import Pack, read_pack
-from embedpack.pack.manifest import Pooling, WeightsFormat
+from embedpack.pack.manifest import Pooling
+from embedpack.pack.strict import WeightsFormat
 from embedpack_export.evaluation.accuracy import measure_accuracy
 from embedpack_export.evaluation.options import EvaluationOptions
 from embedpack_export.evaluation.results import SetDescription, SettingResult

@@ -57,13 +57,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """
     model = Embedder(options.pack, task=options.task, weights=options.weights, threads=options.threads)
     manifest, task = model.pack.manifest, model.task
-    if manifest.multi_vector_dimensions is None:
+    if manifest.multi is None:
         raise InputError(f"{options.pack}: this pack has no multi-vectors; export one whose model has a projector")
     if task is None:
         raise InputError(f"{options.pack}: it has several tasks; pass --task, one of: {', '.join(model.tasks)}")
     assert model.variant is not None
     settings = [
-        Setting(model.variant, "multi", manifest.multi_vector_dimensions, precision, factor)
+        Setting(model.variant, "multi", manifest.multi.dimensions, precision, factor)
         for factor in POOL_FACTORS
         for precision in PRECISIONS
     ]
@@ -75,13 +75,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         described.append(_described(model, task, scorer))
         for result in measured:
             results[result.by_query.setting].append(result)
-    codes = manifest.tasks[task].token_codes
+    codes = manifest.codes(task).multi
     assert codes is not None
     return {
         "model": manifest.name,
         "space": manifest.space(task),
         "variant": model.variant,
-        "dimensions": manifest.multi_vector_dimensions,
+        "dimensions": manifest.multi.dimensions,
         "limit": options.limit,
         "kept": list(codes.kept),
         "sets": described,

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from benchmarks.retrieval_sets import read_retrieval_sets
 from embedpack import Embedder, InputError
 from embedpack.pack.folder import read_pack
-from embedpack.pack.manifest import WeightsFormat
+from embedpack.pack.strict import WeightsFormat
 from embedpack_export.arrays import Float64
 from embedpack_export.commands.adapter_option import parse_adapters
 from embedpack_export.evaluation.results import SetResult, Setting

@@ -19,7 +19,7 @@ from embedpack.engine.session import GraphSession
 from embedpack.inputs.batching import pad
 from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.graph_io import INPUT_IDS, SENTENCE_EMBEDDING
-from embedpack.pack.manifest import Variant
+from embedpack.pack.variants import Variant
 
 OUTPUT = [SENTENCE_EMBEDDING]
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from embedpack.engine.golden import golden_key
 from embedpack.errors import CheckpointError
-from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
-from embedpack.pack.manifest import Manifest, Task, WeightsFormat
+from embedpack.pack.input_recipes import Prompt
+from embedpack.pack.manifest import Manifest, Task
+from embedpack.pack.strict import WeightsFormat
 from embedpack.progress import Progress
 from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.writing import report_accuracy
@@ -194,16 +195,14 @@ def _mean_error(weights_format: WeightsFormat, group: _Group) -> Float32 | None:
 
 
 def _add_task(plan: ExportPlan, task: str, weights: Weights, codes: TaskCodes, pack: PackBuilder) -> None:
-    """Write the codebooks of a task and add it to the pack."""
+    """Write the codebooks of a task's space, and add both to the pack."""
     file = f"calibration/{task}.safetensors"
     codes.write(pack.folder / file)
+    pack.spaces[task] = codes.space(file)
     pack.tasks[task] = Task(
-        prompts=dict(plan.tasks[task].prompts),
+        space=task,
+        prompts={name: Prompt(prefix=prefix) for name, prefix in plan.tasks[task].prompts.items()},
         default_prompt_name=plan.tasks[task].default_prompt_name,
-        int8_scale=codes.int8_scales[SENTENCE_EMBEDDING],
-        token_int8_scale=codes.int8_scales.get(TOKEN_EMBEDDINGS),
-        codes=codes.record(SENTENCE_EMBEDDING, plan, file),
-        token_codes=codes.record(TOKEN_EMBEDDINGS, plan, file) if TOKEN_EMBEDDINGS in codes.fits else None,
         adapter=weights.adapter_record(),
     )
 

@@ -22,7 +22,8 @@ from embedpack.host.memory import memory_errors
 from embedpack.inputs.batching import WINDOW_ITEMS, windows
 from embedpack.inputs.items import NO_INPUTS, Input, Inputs, Item, as_iterable, as_list_or_iterator
 from embedpack.pack.folder import read_pack
-from embedpack.pack.manifest import AdapterMode
+from embedpack.pack.heads import check_embedder, single_vectors
+from embedpack.pack.strict import AdapterMode
 from embedpack.vectors.embeddings import Embeddings, concatenate
 from embedpack.vectors.multi_embeddings import MultiEmbeddings, concatenate_multi
 
@@ -65,13 +66,14 @@ class Embedder:
 
         Raises:
             PackError: the pack is broken.
-            InputError: it has no such task, weights or variant.
+            InputError: it has no such task, weights or variant, or gives scores only.
             CapacityError: the variant does not fit the memory.
 
         A pack that is replaced while it is open is never mixed with the new one: files that are opened late, such as
         the graph of images, are compared with the manifest that was read, and PackError is raised if they differ.
         """
         opened = read_pack(pack)
+        check_embedder(opened)
         name = choose_variant(opened, variant, task, weights, adapters)
         chosen = opened.manifest.variants[name]
         check_threads(threads)
@@ -122,17 +124,18 @@ class Embedder:
     @property
     def prompts(self) -> dict[str, str]:
         """Prompts of the open task, prefix by name; empty if calls choose the task."""
-        return {} if self.task is None else dict(self.pack.manifest.tasks[self.task].prompts)
+        prompts = {} if self.task is None else self.pack.manifest.tasks[self.task].prompts
+        return {name: prompt.prefix for name, prompt in prompts.items()}
 
     @property
     def dimensions(self) -> int:
-        """Dimensions of a vector that is not truncated."""
-        return self.pack.manifest.dimensions
+        """Dimensions of a single vector that is not truncated; InputError if the pack has no single vectors."""
+        return single_vectors(self.pack).dimensions
 
     @property
     def truncate_dims(self) -> tuple[int, ...]:
-        """Allowed values of `truncate_dim`, ascending; the last is `dimensions`."""
-        return self.pack.manifest.truncate_dims
+        """Allowed values of `truncate_dim`, ascending; the last is `dimensions`. InputError as `dimensions`."""
+        return single_vectors(self.pack).truncate_dims
 
     @memory_errors()
     def encode(  # noqa: PLR0913 - the one call that most users ever see: its options have names, not an object

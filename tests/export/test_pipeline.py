@@ -287,13 +287,15 @@ def test_the_graph_codes_with_the_codebook_of_its_task(
     manifest = export(settings)
     export(replace(settings, output=tmp_path / "again"))
     assert tree(tmp_path / "again") == tree(tmp_path / "pack")
-    record = manifest.tasks["default"].codes
-    assert (record.file, record.texts, record.kept) == ("calibration/default.safetensors", 20, ("center",))
-    assert record.sha256 == manifest.export.calibration
-    assert list(record.agreement) == ["none", "center", "center+rotation"]
-    assert record.agreement["center"]["binary"] > record.agreement["none"]["binary"]
-    assert manifest.tasks["default"].token_codes is None
-    codebook = read_codebooks(tmp_path / "pack" / record.file, manifest.dimensions, None).single
+    space = manifest.codes("default")
+    assert (space.codebooks, space.inputs, space.multi) == ("calibration/default.safetensors", 20, None)
+    assert space.single is not None
+    assert space.single.kept == ("center",)
+    recall = space.single.recall_at_10
+    assert list(recall) == ["none", "center", "center+rotation"]
+    assert recall["center"]["binary"] > recall["none"]["binary"]
+    codebook = read_codebooks(tmp_path / "pack" / space.codebooks, 32, None).single
+    assert codebook is not None
     vectors, bits = vectors_and_bits(tmp_path / "pack")
     np.testing.assert_array_equal(bits, np.packbits(codebook.digits(vectors, "binary"), axis=-1))
     assert not np.array_equal(bits, np.packbits(vectors > 0, axis=-1))
@@ -308,13 +310,18 @@ def test_plain_binary_codes_are_the_signs_of_the_vectors(
     assert main(["export", str(checkpoint), "-o", str(pack), *plain]) == 0
     manifest = read_pack(pack).manifest
     assert manifest.export.settings["code_center"] == "none"
-    assert manifest.tasks["default"].codes.kept == ()
-    assert list(manifest.tasks["default"].codes.agreement) == ["none"]
+    codes = manifest.codes("default").single
+    assert codes is not None
+    assert codes.kept == ()
+    assert list(codes.recall_at_10) == ["none"]
     vectors, bits = vectors_and_bits(pack)
     np.testing.assert_array_equal(bits, np.packbits(vectors > 0, axis=-1))
 
 
 def test_few_texts_give_plain_signs(home: Path) -> None:
-    record = read_pack(home / "pack").manifest.tasks["code"].codes
-    assert (record.texts, record.kept, record.agreement) == (len(TEXTS), (), {})
-    assert not read_codebooks(home / "pack" / record.file, 32, None).single.center.any()
+    space = read_pack(home / "pack").manifest.codes("code")
+    assert space.single is not None
+    assert (space.inputs, space.single.kept, space.single.recall_at_10) == (len(TEXTS), (), {})
+    codebook = read_codebooks(home / "pack" / space.codebooks, 32, None).single
+    assert codebook is not None
+    assert not codebook.center.any()

@@ -46,6 +46,8 @@ def rename_file(old: str, new: str) -> Change:
 
 # An image input that fits the tiny pack, whose vocabulary has 252 tokens.
 IMAGE = {
+    "type": "qwen2_vl",
+    "hidden": 32,
     "patch_size": 14,
     "temporal_patch_size": 2,
     "merge_size": 2,
@@ -61,6 +63,7 @@ IMAGE = {
     "pooled_after": 2,
 }
 VISION: dict[str, Any] = {
+    "gives": "tokens",
     "graph": "default-fp32.onnx",
     "external_data": [],
     "operators": [],
@@ -77,18 +80,85 @@ def with_images(image: dict[str, Any] | None = None, vision: dict[str, Any] | No
     return apply
 
 
-def with_tokens(**codes: Any) -> Change:
-    """A change of the manifest that declares multi-vectors, with the calibration of single vectors but for `codes`."""
+def with_multi(**head: Any) -> Change:
+    """A change of the manifest that declares multi-vectors, coded like its single vectors; `head` replaces fields."""
 
     def apply(manifest: dict[str, Any]) -> None:
-        manifest["multi_vector_dimensions"] = 16
-        task = manifest["tasks"]["default"]
-        task.update(token_int8_scale=0.01, token_codes={**task["codes"], **codes})
+        manifest["multi"] = {"dimensions": 16, "truncate_dims": [8, 16], **head}
+        space = manifest["spaces"]["default"]
+        space["multi"] = space["single"]
 
     return apply
+
+
+def changes(*parts: Change) -> Change:
+    """Several changes of the manifest, one after the other."""
+
+    def apply(manifest: dict[str, Any]) -> None:
+        for part in parts:
+            part(manifest)
+
+    return apply
+
+
+def prompt(**fields: Any) -> Change:
+    """A change of the manifest that gives the prompt `query` other fields."""
+    return lambda manifest: manifest["tasks"]["default"]["prompts"]["query"].update(fields)
+
+
+# Scores that fit the tiny pack as a reranker.
+PAIRS: dict[str, Any] = {
+    "type": "pair",
+    "parts": [[2], {"slot": "query"}, [3, 3], {"slot": "document"}, [3]],
+    "instruction": None,
+    "max_tokens": 32,
+    "max_query_tokens": 16,
+    "max_document_tokens": None,
+    "cut": "document",
+    "overlap": None,
+    "token_types": False,
+    "offset": 0.0,
+    "activation": "sigmoid",
+}
+LISTS: dict[str, Any] = {
+    "type": "list",
+    "before": ["rank ", {"slot": "count"}, " passages for ", {"slot": "query"}],
+    "document": [{"slot": "index"}, ": ", {"slot": "document"}, [4]],
+    "between": " ",
+    "after": [{"slot": "query"}, [5]],
+    "document_mark": 4,
+    "query_mark": 5,
+    "stripped": ["<mark>"],
+    "max_query_tokens": 8,
+    "max_document_tokens": 16,
+    "max_tokens": 32,
+    "max_documents": 125,
+}
+MAXSIM: dict[str, Any] = {
+    "type": "maxsim",
+    "task": "default",
+    "query_prompt": "query",
+    "document_prompt": "passage",
+    "per_query_token": False,
+}
+
+
+def reranker(score: dict[str, Any], **fields: Any) -> Change:
+    """A change of the manifest that makes the pack a reranker with these scores; `fields` replace some of theirs."""
+
+    def apply(manifest: dict[str, Any]) -> None:
+        manifest.update(kind="reranker", single=None, spaces={}, score={**score, **fields})
+        manifest["tasks"]["default"]["space"] = None
+
+    return apply
+
+
+def adapted(manifest: dict[str, Any]) -> None:
+    """Give the task of the pack an adapter."""
+    manifest["tasks"]["default"]["adapter"] = {"modules": 7, "relative_change": 0.5}
 
 
 def switchable(**fields: Any) -> Change:
     """A change of the manifest that makes the int8 variant switchable, but for what is named."""
     found = {"task": None, "adapters": "switchable", "adapter_files": {"default": "LICENSE"}, **fields}
-    return lambda manifest: manifest["variants"]["default-int8"].update(found)
+    return changes(adapted, lambda manifest: manifest["variants"]["default-int8"].update(found))

@@ -11,9 +11,10 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from embedpack import InputError
 from embedpack.inputs.patches import image_patches
-from embedpack.pack.manifest import ImageInput
+from embedpack.pack.input_recipes import QwenImage
 
-SPEC = ImageInput(
+SPEC = QwenImage(
+    hidden=8,
     patch_size=14,
     temporal_patch_size=2,
     merge_size=2,
@@ -34,7 +35,7 @@ def noise(height: int, width: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def reference(image: npt.NDArray[np.uint8], spec: ImageInput) -> npt.NDArray[np.float32]:
+def reference(image: npt.NDArray[np.uint8], spec: QwenImage) -> npt.NDArray[np.float32]:
     """Rows of an image that needs no resizing."""
     pixels = torch.from_numpy(image).permute(2, 0, 1).to(torch.float32)
     mean, std = (torch.tensor(values) * 255.0 for values in (spec.mean, spec.std))

@@ -19,10 +19,12 @@ from embedpack.inputs.patches import image_patches
 from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.inputs.vision_layout import token_positions
-from embedpack.pack.manifest import ImageInput
+from embedpack.pack.input_recipes import QwenImage
 from tests.helpers.tiny_checkpoint import make_tokenizer
 
-SPEC = ImageInput(
+HIDDEN = 8
+SPEC = QwenImage(
+    hidden=HIDDEN,
     patch_size=14,
     temporal_patch_size=2,
     merge_size=2,
@@ -37,13 +39,12 @@ SPEC = ImageInput(
     pooled_before=1,
     pooled_after=1,
 )
-HIDDEN = 8
 PADDING = 0
 
 
-def processor(max_tokens: int = 300, image: ImageInput | None = SPEC) -> Processor:
+def processor(max_tokens: int = 300, image: QwenImage | None = SPEC) -> Processor:
     tokenizer = TextTokenizer(make_tokenizer("bert").to_str().encode(), max_tokens)
-    return Processor(tokenizer, PADDING, image, HIDDEN)
+    return Processor(tokenizer, PADDING, image)
 
 
 def process(reader: Processor, inputs: Iterable[Input], prompt: str = "", **options: Any) -> list[ModelInput]:

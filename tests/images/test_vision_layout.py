@@ -16,9 +16,10 @@ from transformers.vision_utils import get_vision_position_ids, get_vision_window
 
 from embedpack.inputs.patches import ImagePatches
 from embedpack.inputs.vision_layout import token_grid, token_positions, vision_feeds
-from embedpack.pack.manifest import ImageInput
+from embedpack.pack.input_recipes import QwenImage
 
-SPEC = ImageInput(
+SPEC = QwenImage(
+    hidden=8,
     patch_size=14,
     temporal_patch_size=2,
     merge_size=2,
@@ -37,7 +38,7 @@ SPEC = ImageInput(
 GRIDS = [(4, 4), (8, 8), (2, 6), (9, 11), (1, 1), (3, 7), (1, 50), (50, 2), (5, 4), (4, 5)]
 
 
-def numbered(rows: int, columns: int, spec: ImageInput = SPEC) -> ImagePatches:
+def numbered(rows: int, columns: int, spec: QwenImage = SPEC) -> ImagePatches:
     """Patches of a grid of tokens, each holding its own number."""
     count = rows * columns * spec.merge_size**2
     numbers = np.arange(count, dtype=np.float32)[:, None]

@@ -18,6 +18,7 @@ from embedpack import Embedder, Embeddings, MultiEmbeddings, pdf_pages
 from embedpack.cli.main import main
 from embedpack.inputs.items import Input
 from embedpack.pack.folder import read_pack
+from embedpack.pack.input_recipes import QwenImage
 from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import PRECISIONS
 from embedpack_export.sources.hub import Downloaded
@@ -461,7 +462,7 @@ def test_inspect_shows_images_multi_vectors_and_adapters(v4: Path, capsys: pytes
     assert main(["inspect", str(v4)]) == 0
     shown = capsys.readouterr().out
     image = read_pack(v4).manifest.image
-    assert image is not None
+    assert isinstance(image, QwenImage)
     tokens = 768 + len(image.tokens_before) + len(image.tokens_after)
     for part in (
         "images      3136 to 602112 pixels",

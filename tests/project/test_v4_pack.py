@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from embedpack import Embedder, Embeddings, InputError, MultiEmbeddings, maxsim, pdf_pages, similarity
-from embedpack.pack.manifest import AdapterMode
+from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.strict import AdapterMode
 from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.vectors.codebook import LOW_BIT
@@ -121,7 +122,8 @@ def test_merged_and_switchable_variants_share_the_codebooks(
         ] * 2
     assert similarity(*single)[0, 0] > 0.9
     assert (single[0].codebook and single[0].codebook.dimensions) == merged.dimensions
-    assert (multi[0].codebook and multi[0].codebook.dimensions) == merged.pack.manifest.multi_vector_dimensions
+    assert merged.pack.manifest.multi is not None
+    assert (multi[0].codebook and multi[0].codebook.dimensions) == merged.pack.manifest.multi.dimensions
 
 
 def test_inputs_of_several_tasks_are_counted_together(switchable: Embedder, files: Path) -> None:
@@ -149,7 +151,7 @@ def test_pooled_rows_are_those_of_the_float32_vectors_in_every_precision(merged:
     whole = merged.encode_multi(items, max_pixels=LIMIT)
     pooled = merged.encode_multi(items, max_pixels=LIMIT, pool_factor=3)
     image = merged.pack.manifest.image
-    assert image is not None
+    assert isinstance(image, QwenImage)
     around = len(image.tokens_before) + len(image.tokens_after)
     patches = int(whole.counts[0]) - around
     # The rows around an image stay; a group of rows is not pooled below 8 rows.

@@ -172,7 +172,7 @@ def test_default_prompt_is_used_unless_another_is_named(pack: Path, edit: Edit, 
 
 
 def test_empty_prompt_is_a_prompt(pack: Path, edit: Edit, fp32: Embedder) -> None:
-    edit(lambda manifest: manifest["tasks"]["default"].update(prompts={"query": "query: ", "none": ""}))
+    edit(lambda manifest: manifest["tasks"]["default"].update(prompts={"query": {"prefix": "query: "}, "none": {}}))
     model = Embedder(pack, weights="fp32", threads=1)
     assert np.array_equal(model.encode("a cat", prompt_name="none").codes, fp32.encode("a cat").codes)
 
@@ -191,15 +191,17 @@ def test_codes_of_the_graph_are_those_of_the_definition(
     embedder: Open, weights: str, precision: Precision, texts: list[str]
 ) -> None:
     model = embedder(weights)
-    scale = model.pack.manifest.tasks["default"].int8_scale
+    codes = model.pack.manifest.codes("default").single
+    assert codes is not None
     vectors, found = model.encode(texts).codes, model.encode(texts, precision=precision)
     assert (found.codebook is not None) == (precision in LOW_BIT)
-    by = scale if precision == "int8" else found.codebook
+    by = codes.int8_scale if precision == "int8" else found.codebook
     assert np.array_equal(found.codes, quantize(vectors, precision, by))
 
 
 def test_codebook_is_that_of_the_pack(fp32: Embedder) -> None:
     stored = open_codebooks(fp32.pack, "default").single
+    assert stored is not None
     for precision in LOW_BIT:
         codebook = fp32.encode("a cat", precision=precision).codebook
         assert codebook is not None
@@ -290,7 +292,7 @@ def test_truncated_floats_are_the_prefix_at_unit_length(
 
 
 def test_binary_needs_whole_bytes(pack: Path, edit: Edit) -> None:
-    edit(lambda manifest: manifest.update(truncate_dims=[12, 32]))
+    edit(lambda manifest: manifest["single"].update(truncate_dims=[12, 32]))
     model = Embedder(pack, weights="fp32", threads=1)
     assert model.encode("a cat", precision="int8", truncate_dim=12).codes.shape == (1, 12)
     message = "binary codes need a multiple of 8 dimensions, not 12"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from embedpack import Embedder
-from embedpack.pack.manifest import ImageInput
+from embedpack.pack.input_recipes import QwenImage
 from embedpack.server.request_errors import RequestError
 from embedpack.server.requests import EmbeddingsCall, check_call, decode_body, form_of
 from embedpack.server.served_packs import ServedPacks
@@ -26,7 +26,8 @@ from tests.helpers.asgi import Answer, call, get, post
 from tests.helpers.server import Running
 from tests.helpers.tiny_pack import TINY_PACK
 
-IMAGE = ImageInput(
+IMAGE = QwenImage(
+    hidden=8,
     patch_size=14, temporal_patch_size=2, merge_size=2, window_size=4, min_pixels=784, max_pixels=7840,
     mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), tokens_before=(1,), token=2, tokens_after=(3,), pooled_before=0,
     pooled_after=0,

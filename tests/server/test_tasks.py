@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from embedpack.pack.manifest import CodeCalibration, Task
+from embedpack.pack.input_recipes import Prompt
+from embedpack.pack.manifest import Task
 from embedpack.server.request_errors import RequestError
 from embedpack.server.tasks import choose_task, task_names
 
-CODES = CodeCalibration(file="codes", texts=1, sha256="0" * 64, kept=(), agreement={})
-
 
 def task(default: str | None = None, **prompts: str) -> Task:
-    scales: dict[str, Any] = {"int8_scale": 0.01, "token_int8_scale": None, "token_codes": None, "adapter": None}
-    return Task(prompts=prompts, default_prompt_name=default, codes=CODES, **scales)
+    structured = {name: Prompt(prefix=prefix) for name, prefix in prompts.items()}
+    return Task(space="any", prompts=structured, default_prompt_name=default, adapter=None)
 
 
 V4 = {"retrieval": task(query="Query: ", passage="Passage: "), "code": task(query="Q: ", passage="P: "),

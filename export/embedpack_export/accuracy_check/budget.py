@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embedpack.pack.manifest import CheckOutcome, WeightsFormat
+from embedpack.pack.accuracy_records import CheckOutcome
+from embedpack.pack.strict import WeightsFormat
 from embedpack_export.planning.settings import MAX_LOSS
 
 # Mean cosine of multi-vectors that quantization alone does not go below: a lower one means a damaged head. Rankings by

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from embedpack import AccuracyError, Embedder, InputError, PackError
+from embedpack.pack.accuracy_records import Check, TokenAccuracy
 from embedpack.pack.folder import read_pack
-from embedpack.pack.manifest import Check, TokenAccuracy, Variant
+from embedpack.pack.variants import Variant
 from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.budget import Budget
 from embedpack_export.accuracy_check.code_figures import code_accuracies
@@ -136,13 +137,13 @@ class _VariantCheck:
             ranking_loss_95=None if loss is None else loss.interval,
             top_10_overlap=None if loss is None else loss.overlap,
             budget=self.budget.points(weights),
-            verdict=self.budget.outcome(weights, points, None if tokens is None else tokens.cosine_mean),
+            outcome=self.budget.outcome(weights, points, None if tokens is None else tokens.cosine_mean),
             tokens=tokens,
         )
 
     def _failure(self, task: str, check: Check, texts: Sequence[PromptedText], vectors: Float32) -> str | None:
         """Message for a loss over the budget, or for vectors of another model, however small their loss is."""
-        over = check.verdict == "over budget"
+        over = check.outcome == "over budget"
         if not over and 1 - check.cosine_mean <= MAX_MEAN_DISTANCE[self.variant.weights]:
             return None
         where = f"{self.name}, task {task!r}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from embedpack import Embeddings, similarity
 from embedpack.pack.folder import Pack
+from embedpack.pack.heads import single_vectors
 from embedpack.pack.task_codec import TaskCodec
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.bit_packing import fills_bytes
@@ -19,14 +20,14 @@ def code_accuracies(pack: Pack, task: str, vectors: Float32, ranking: ReferenceR
 
     The unit vectors of a variant, [texts, dimensions], are queries in float32, and documents that are coded.
     """
-    manifest = pack.manifest
+    head = single_vectors(pack)
     codec = TaskCodec.open(pack, task)
-    queries = Embeddings(vectors, "float32", manifest.dimensions, manifest.space(task))
+    queries = Embeddings(vectors, "float32", head.dimensions, pack.manifest.space(task))
     for precision in PRECISIONS:
-        if is_low_bit(precision) and not fills_bytes(precision, manifest.dimensions):
+        if is_low_bit(precision) and not fills_bytes(precision, head.dimensions):
             continue
-        documents = codec.single(queries, precision, manifest.dimensions)
-        for dimensions in reversed(manifest.truncate_dims):
+        documents = codec.single(queries, precision, head.dimensions)
+        for dimensions in reversed(head.truncate_dims):
             if not is_low_bit(precision) or fills_bytes(precision, dimensions):
                 truncated = documents.truncate(dimensions)
                 loss = ranking.compare(similarity(queries.truncate(dimensions), truncated))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
 import numpy as np
 
-from embedpack.pack.manifest import Pooling, WeightsFormat
+from embedpack.pack.manifest import Pooling
+from embedpack.pack.strict import WeightsFormat
 from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.sample import PromptedText
+from embedpack_export.graph.pooling import POOL
 from embedpack_export.metrics.cosines import row_cosines
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.choice import ChosenReference
@@ -80,7 +81,7 @@ def _suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText]) -> I
     if plan.tasks[task].adapter is not None:
         yield Mistake("its vectors are those of the model without an adapter: the adapter was left out", texts, None)
     yield from _prompt_suspicions(plan, task, texts)
-    for pooling in get_args(Pooling):
+    for pooling in POOL:
         if pooling != plan.pooling:
             yield Mistake(
                 f"its vectors are those of {pooling} pooling, not {plan.pooling}: the pooling was changed",

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import msgspec
 
-from embedpack.pack.manifest import AdapterMode, Check, Sha256, Strict, WeightsFormat
+from embedpack.pack.accuracy_records import Check
+from embedpack.pack.strict import AdapterMode, Sha256, Strict, WeightsFormat
 from embedpack.vectors.codes import Precision
 
 FIGURES_FILE = "report/accuracy.json"
 PAGE_FILE = "report/index.html"
-FORMAT = "embedpack-accuracy-2"
+FORMAT = "embedpack-accuracy-3"
 
 
 class CodeAccuracy(Strict, frozen=True):

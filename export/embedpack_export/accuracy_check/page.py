@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from embedpack.pack.manifest import Check, CheckOutcome, Manifest
+from embedpack.pack.accuracy_records import Check, CheckOutcome
+from embedpack.pack.manifest import Manifest
 from embedpack_export.accuracy_check.figures import AccuracyFigures, TaskAccuracy
 from embedpack_export.html.axis import Axis
 from embedpack_export.html.page import Badge, Heading, Page, Paragraph, Part, Table, columns
@@ -32,7 +33,7 @@ def accuracy_page(manifest: Manifest, figures: AccuracyFigures) -> Page:
     return Page(
         f"Accuracy of {manifest.name}",
         [
-            f"A pack for embedpack: {manifest.family}, {manifest.dimensions} dimensions, "
+            f"A pack for embedpack: {manifest.family}, {_dimensions(manifest)}"
             f"{_counted(len(manifest.tasks), 'task')} ({', '.join(manifest.tasks)}), "
             f"{_counted(len(manifest.variants), 'variant')}.",
             f"The accuracy check at the end of the export compared vectors of the finished pack with those of the "
@@ -66,7 +67,7 @@ def _variants(figures: AccuracyFigures) -> Table:
         check = accuracy.check
         size = f"{figures.variants[name].bytes / 1e6:.1f}"
         cosines = [f"{value:.5f}" for value in (check.cosine_mean, check.cosine_p1, check.cosine_min)]
-        rows.append([name, task, BADGES[check.verdict], *_ranking(check), *cosines, size])
+        rows.append([name, task, BADGES[check.outcome], *_ranking(check), *cosines, size])
     return Table("Vectors of the pack compared with those of the reference; losses in points of nDCG@10", header, rows)
 
 
@@ -144,6 +145,10 @@ def _method(manifest: Manifest, figures: AccuracyFigures) -> Iterator[Part]:
         *([name, version] for name, version in figures.tools.items()),
     ]
     yield Table("Provenance", columns(("item", "value")), rows)
+
+
+def _dimensions(manifest: Manifest) -> str:
+    return "" if manifest.single is None else f"{manifest.single.dimensions} dimensions, "
 
 
 def _counted(count: int, noun: str) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 
 from embedpack.errors import CapacityError, CheckpointError, InputError
+from embedpack.pack.accuracy_records import Report
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import write_manifest
-from embedpack.pack.manifest import Manifest, Report
+from embedpack.pack.manifest import Manifest
 from embedpack_export.accuracy_check.budget import Budget
 from embedpack_export.accuracy_check.check import CheckResult, check_pack
 from embedpack_export.accuracy_check.figures import FIGURES_FILE, FORMAT, PAGE_FILE, AccuracyFigures
@@ -102,5 +103,5 @@ def _log(result: CheckResult) -> None:
             else:
                 loss = f"{check.ranking_loss:.2f} points of nDCG@10"
                 reason = f"loses {loss} compared with {check.reference}, the budget is {check.budget:g}"
-            level = logging.INFO if check.verdict == "within budget" else logging.WARNING
-            logger.log(level, "%s, %s: %s; %s", name, task, check.verdict, reason)
+            level = logging.INFO if check.outcome == "within budget" else logging.WARNING
+            logger.log(level, "%s, %s: %s; %s", name, task, check.outcome, reason)

@@ -8,7 +8,8 @@ import msgspec
 
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import write_manifest
-from embedpack.pack.manifest import FORMAT, ExportRecord, Manifest, TextInput
+from embedpack.pack.input_recipes import TextInput
+from embedpack.pack.manifest import FORMAT, ExportRecord, Manifest, MultiVectors, SingleVectors
 from embedpack_export.assembly.pack_builder import PackBuilder
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import DEFAULT_CODE_CENTER, DEFAULT_INT4_METHOD, ExportSettings
@@ -33,25 +34,37 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
         (folder / name).write_bytes(content)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     model = plan.model
+    tokens = None if plan.tokens is None else plan.tokens.dimensions
     manifest = Manifest(
         format=FORMAT,
+        kind="embedder",
         name=plan.name,
         family=plan.family,
         source=plan.source,
         license=license,
-        dimensions=plan.dimensions,
-        truncate_dims=plan.truncate_dims,
-        pooling=plan.pooling,
+        single=SingleVectors(
+            dimensions=plan.dimensions,
+            truncate_dims=plan.truncate_dims,
+            pooling=plan.pooling,
+            normalized=True,
+            similarity="cosine",
+        ),
+        multi=None if tokens is None else MultiVectors(dimensions=tokens, truncate_dims=(tokens,)),
+        score=None,
+        late_chunking=False,
         text=TextInput(
             tokenizer="tokenizer.json",
             vocabulary=model.vocabulary,
             max_tokens=plan.max_tokens,
             pad_token_id=plan.texts.pad_token_id,
+            strip=False,
+            after=(),
         ),
         image=None if model.vision is None else model.vision.image,
-        multi_vector_dimensions=None if plan.tokens is None else plan.tokens.dimensions,
         vision=pack.vision,
+        spaces=pack.spaces,
         tasks=pack.tasks,
+        default_task=None,
         variants=pack.variants,
         golden=GOLDEN_FILE,
         export=ExportRecord(

@@ -14,7 +14,10 @@ import onnx_ir as ir
 from embedpack.engine.golden import Golden
 from embedpack.engine.graph_check import OPERATORS
 from embedpack.errors import PackError
-from embedpack.pack.manifest import Accuracy, Task, Variant, VisionGraph, WeightsFormat
+from embedpack.pack.accuracy_records import Accuracy
+from embedpack.pack.manifest import Space, Task
+from embedpack.pack.strict import WeightsFormat
+from embedpack.pack.variants import Variant, VisionGraph
 from embedpack_export.graph.builder import OPSET
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.int8 import STATIC_SCALE
@@ -84,6 +87,7 @@ class PackBuilder:
     folder: Path
     scratch: Path  # folder of temporary files
     weights: tuple[WeightsFormat, ...]
+    spaces: dict[str, Space] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
     vision: dict[WeightsFormat, VisionGraph] = field(default_factory=dict)
@@ -100,7 +104,10 @@ class PackBuilder:
         """Check the vision graph of a weights format and add it."""
         written = CheckedGraph.check(self.folder / f"vision-{weights}.onnx")
         self.vision[weights] = VisionGraph(
-            graph=written.path.name, external_data=written.external_data, operators=written.operators
+            gives="tokens",
+            graph=written.path.name,
+            external_data=written.external_data,
+            operators=written.operators,
         )
 
     def add_variant(self, name: str, kind: VariantKind, measured: Accuracy) -> None:
@@ -109,6 +116,7 @@ class PackBuilder:
         self.variants[name] = Variant(
             task=kind.task,
             weights=kind.weights,
+            device="cpu",
             adapters="switchable" if kind.task is None else "merged",
             adapter_files=dict(kind.adapter_files),
             graph=text.path.name,

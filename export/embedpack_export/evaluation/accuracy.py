@@ -38,7 +38,7 @@ def measure_accuracy(
             peft for the torch reference.
     """
     pack = read_pack(options.pack)
-    grid = Grid(pack.manifest, precisions, truncate_dims, multi=options.multi)
+    grid = Grid(pack, precisions, truncate_dims, multi=options.multi)
     empty = EmptyTextFilter.of(pack) if options.on_empty == "skip" else None
     sets = read_sets(options.data, options.sets, options.limit, empty)
     assigned = assign(sets, pack.manifest, options.tasks, options.variants)

@@ -15,6 +15,7 @@ import numpy as np
 from embedpack import Embedder
 from embedpack.errors import InputError, MissingExtraError
 from embedpack.pack.folder import Pack
+from embedpack.pack.heads import single_vectors
 from embedpack.vectors.arrays import Float32
 from embedpack_export.evaluation.results import MtebResult
 from embedpack_export.evaluation.scoring.encoding import encode
@@ -95,17 +96,17 @@ def scores_of(
     if task is None:
         raise InputError(f"--mteb {name}: none of the pack's tasks is known to be for sets of the kind {kind}")
     logger.info("mteb: %s, reference", name)
-    empty = EmptyTextFilter.of(pack)
+    empty, dimensions = EmptyTextFilter.of(pack), single_vectors(pack).dimensions
 
     def exact_vectors(texts: Sequence[str], side: str) -> Float32:
-        return reference.single(task, texts, pack.manifest.tasks[task].prompt(side))
+        return reference.single(task, texts, pack.manifest.tasks[task].prompt(side).prefix)
 
-    exact = _score(mteb_task, MtebEncoder("reference", zeros_for_empty(exact_vectors, empty, pack.manifest.dimensions)))
+    exact = _score(mteb_task, MtebEncoder("reference", zeros_for_empty(exact_vectors, empty, dimensions)))
     reference.close()
     results = []
     for variant in variants_of(pack.manifest, task, variants):
         logger.info("mteb: %s, %s", name, variant)
-        encode_texts = zeros_for_empty(_encoder(pack, task, variant, threads), empty, pack.manifest.dimensions)
+        encode_texts = zeros_for_empty(_encoder(pack, task, variant, threads), empty, dimensions)
         score = _score(mteb_task, MtebEncoder(variant, encode_texts))
         results.append(
             MtebResult(

@@ -132,7 +132,7 @@ def _task(options: EvaluationOptions, pack: Pack, task: str, sets: Sequence[AnyS
         pack=pack,
         task=task,
         variants=variants_of(pack.manifest, task, options.variants),
-        grid=Grid(pack.manifest, multi=options.multi),
+        grid=Grid(pack, multi=options.multi),
         threads=options.threads,
         against_full=True,
         cosine_groups=False,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from embedpack.pack.manifest import ImageInput
+from embedpack.pack.input_recipes import QwenImage
 from embedpack_export.families.heads import NO_HEADS, Heads
 from embedpack_export.graph.context import StagedModel
 from embedpack_export.sources.adapter import AdapterSource
@@ -32,7 +32,7 @@ class Vision:
     """Vision tower."""
 
     model: StagedModel  # stages of the tower; the last one returns the vectors of image tokens
-    image: ImageInput  # processing of images to the tower's inputs
+    image: QwenImage  # processing of images to the tower's inputs
     tensors: re.Pattern[str]  # pattern of the names of the tower's tensors
 
 

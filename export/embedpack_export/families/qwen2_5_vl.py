@@ -15,7 +15,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 from embedpack.errors import CheckpointError
-from embedpack.pack.manifest import ImageInput, PatchSize, WindowSize
+from embedpack.pack.input_recipes import PatchSize, QwenImage, WindowSize
 from embedpack_export.families.heads import Heads, SingleHead, TokenHead
 from embedpack_export.families.model import PROJECTOR, Family, Model, Prompts, Vision, by_model_type
 from embedpack_export.families.qwen2_5_vl_keys import KEYS, PREPROCESSOR_KEYS, PROCESSOR_KEYS, TEXT_KEYS, VISION_KEYS
@@ -205,7 +205,7 @@ def read_vision(checkpoint: Checkpoint) -> Vision:
     return Vision(vision_tower(shape), _image_input(checkpoint.folder, config, shape.window), VISION)
 
 
-def _image_input(folder: Path, config: ImageConfig, window: int) -> ImageInput:
+def _image_input(folder: Path, config: ImageConfig, window: int) -> QwenImage:
     vision, (path, processor) = config.vision_config, _preprocessor(folder)
     sides = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)
     if sides != (processor.patch_size, processor.temporal_patch_size, processor.merge_size):
@@ -215,7 +215,8 @@ def _image_input(folder: Path, config: ImageConfig, window: int) -> ImageInput:
     if smallest is None or largest is None:
         raise CheckpointError(f"{path}: neither min_pixels, max_pixels nor size")
     before, after = _split_prompt(folder, config)
-    return ImageInput(
+    return QwenImage(
+        hidden=vision.out_hidden_size,
         patch_size=processor.patch_size,
         temporal_patch_size=processor.temporal_patch_size,
         merge_size=processor.merge_size,

@@ -87,7 +87,7 @@ class ModelSource:
         """Processor of the inputs, the same as a reader of the pack has."""
         image = None if self.model.vision is None else self.model.vision.image
         tokenizer = TextTokenizer(self.tokenizer_json, self.max_tokens)
-        return Processor(tokenizer, self.texts.pad_token_id, image, self.model.hidden)
+        return Processor(tokenizer, self.texts.pad_token_id, image)
 
     @cached_property
     def files(self) -> dict[str, str]:

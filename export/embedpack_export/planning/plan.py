@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.errors import CheckpointError
-from embedpack.pack.manifest import Source, WeightsFormat
+from embedpack.pack.manifest import Source
+from embedpack.pack.strict import WeightsFormat
 from embedpack_export.graph.context import LinearFormat
 from embedpack_export.graph.formats.by_name import linear_formats
 from embedpack_export.planning.calibration_texts import CalibrationSet, read_calibration

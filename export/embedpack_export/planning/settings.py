@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from embedpack.errors import OptionError
-from embedpack.pack.manifest import AdapterMode, Modality, Pooling, WeightsFormat
+from embedpack.pack.manifest import Modality, Pooling
+from embedpack.pack.strict import AdapterMode, WeightsFormat
 from embedpack_export.planning.prompt_options import PROMPTS_OF_FILES, PromptOptions
 from embedpack_export.quantization.gptq import RoundingMethod
 

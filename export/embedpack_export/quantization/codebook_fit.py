@@ -41,7 +41,7 @@ class CodebookFit:
     # Mean recall of the exact nearest neighbours among codes (`neighbour_recall`) on held-out vectors, for each
     # combination of parts ("none", "center", "center+rotation") and each precision; empty if there were too few
     # vectors.
-    agreement: dict[str, dict[LowBit, float]]
+    recall_at_10: dict[str, dict[LowBit, float]]
 
 
 def fit_codebook(vectors: Float32, ends: Sequence[int], *, parts: CodebookParts, seed: int) -> CodebookFit:

@@ -31,7 +31,8 @@ class Fp32VariantReference:
 
     def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
         """True if this is a task of the pack, with the pooling of the pack."""
-        return task in self._pack.manifest.tasks and pooling in (None, self._pack.manifest.pooling)
+        head = self._pack.manifest.single
+        return task in self._pack.manifest.tasks and pooling in (None, None if head is None else head.pooling)
 
     def single(
         self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
@@ -75,6 +76,6 @@ def _variant(pack: Pack, task: str) -> str:
 
 
 def _prompt_name(model: Embedder, task: str | None, prompt: str) -> str:
-    """Name of the prompt with this text."""
+    """Name of the prompt with this prefix."""
     prompts = {} if task is None else model.pack.manifest.tasks[task].prompts
-    return next((name for name, text in prompts.items() if text == prompt), NO_PROMPT)
+    return next((name for name, known in prompts.items() if known.prefix == prompt), NO_PROMPT)

@@ -58,7 +58,7 @@ def model_source_of(pack: Pack, checkpoint: Path, adapters: Mapping[str, Path]) 
         adapters=adapters,
         tasks=TaskNames(tuple(manifest.tasks), next(iter(without), None)),
         modality="text" if manifest.image is None else "text+image",
-        pooling=manifest.pooling,
+        pooling=None if manifest.single is None else manifest.single.pooling,
         texts=TextOptions(
             manifest.text.max_tokens,
             manifest.export.text_tokens,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedpack.pack.manifest import Accuracy, TokenAccuracy
+from embedpack.pack.accuracy_records import Accuracy, TokenAccuracy
 from embedpack.vectors.arrays import Float32
 from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
 from embedpack_export.planning.settings import ReferenceKind

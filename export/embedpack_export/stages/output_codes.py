@@ -10,7 +10,7 @@ import numpy as np
 
 from embedpack.pack.codebooks import Codebooks, write_codebooks
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, center_input
-from embedpack.pack.manifest import CodeCalibration
+from embedpack.pack.manifest import Space, VectorCodes
 from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.outputs import has_bits
 from embedpack_export.planning.plan import ExportPlan
@@ -41,12 +41,16 @@ class TaskCodes:
         centers = {name: fit.codebook.center for name, fit in self.fits.items()}
         return {center_input(name): center for name, center in centers.items() if has_bits(len(center))}
 
-    def record(self, output: str, plan: ExportPlan, file: str) -> CodeCalibration:
-        """Entry of the manifest for the codebook of an output, which is in `file`."""
-        fit = self.fits[output]
-        return CodeCalibration(
-            file=file, texts=self.inputs, sha256=plan.calibration.sha256, kept=fit.kept, agreement=fit.agreement
-        )
+    def space(self, file: str) -> Space:
+        """Entry of the manifest for a space whose codebooks are in `file`."""
+        single, multi = (self._record(output) for output in (SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS))
+        return Space(codebooks=file, inputs=self.inputs, single=single, multi=multi)
+
+    def _record(self, output: str) -> VectorCodes | None:
+        fit = self.fits.get(output)
+        if fit is None:
+            return None
+        return VectorCodes(int8_scale=self.int8_scales[output], kept=fit.kept, recall_at_10=fit.recall_at_10)
 
     def write(self, path: Path) -> None:
         """Write the codebooks."""

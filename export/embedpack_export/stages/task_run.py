@@ -10,7 +10,7 @@ import numpy as np
 
 from embedpack.engine.golden import GoldenCase, golden_cases
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
-from embedpack.pack.manifest import WeightsFormat
+from embedpack.pack.strict import WeightsFormat
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
 from embedpack_export.graph.lora_branches import AdapterBranches

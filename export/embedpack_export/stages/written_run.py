@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from embedpack.pack.manifest import WeightsFormat
+from embedpack.pack.strict import WeightsFormat
 from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.lora_branches import AdapterBranches
 from embedpack_export.quantization.statistics import SiteStatistics

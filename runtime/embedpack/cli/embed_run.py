@@ -17,6 +17,7 @@ from embedpack.errors import EmbedpackError, InputError, ItemError, OptionError,
 from embedpack.inputs import batching
 from embedpack.inputs.files import InputPart
 from embedpack.inputs.items import Image, Input, Text
+from embedpack.pack.heads import vector_head
 from embedpack.progress import SILENT_SECONDS, duration
 from embedpack.vectors.embeddings import Embeddings, concatenate
 from embedpack.vectors.multi_embeddings import MultiEmbeddings, concatenate_multi
@@ -183,9 +184,8 @@ class EmbedRun:
             logger.warning("%d empty texts: %s", stats.empty, what)
         if self._skipped.count:
             logger.warning("%d inputs could not be used and were skipped", self._skipped.count)
-        dimensions = self._settings.truncate_dim or self._model.dimensions
-        if self._settings.multi:
-            dimensions = self._model.pack.manifest.multi_vector_dimensions or 0
+        head = vector_head(self._model.pack, multi=self._settings.multi)
+        dimensions = self._settings.truncate_dim or head.dimensions
         kind = "multi-vectors" if self._settings.multi else "vectors"
         facts = [f"{self._count} {kind}", f"{dimensions} x {self._settings.precision}"]
         if stats.texts and self._model.prompts:

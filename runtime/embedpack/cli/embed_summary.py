@@ -7,6 +7,7 @@ import msgspec
 from embedpack.embedder import Embedder
 from embedpack.engine.call_stats import CallStats
 from embedpack.engine.options import EncodeSettings
+from embedpack.pack.heads import vector_head
 
 
 class Truncated(msgspec.Struct, frozen=True):
@@ -43,13 +44,11 @@ class EmbedSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 def summary_of(model: Embedder, settings: EncodeSettings, stats: CallStats, vectors: int, skipped: int) -> EmbedSummary:
     """Summary of a run that has ended."""
-    dimensions = settings.truncate_dim or model.dimensions
-    if settings.multi:
-        dimensions = model.pack.manifest.multi_vector_dimensions or 0
+    head = vector_head(model.pack, multi=settings.multi)
     return EmbedSummary(
         vectors=vectors,
         multi=settings.multi,
-        dimensions=dimensions,
+        dimensions=settings.truncate_dim or head.dimensions,
         precision=settings.precision,
         prompt_name=settings.prompt_name or None,
         texts=stats.texts,

@@ -10,7 +10,11 @@ from embedpack.cli.options import add_pack
 from embedpack.cli.output import add_json, check_output, write_json
 
 if TYPE_CHECKING:
-    from embedpack.pack.manifest import Check, CodeCalibration, Manifest, Task, Variant
+    from embedpack.pack.accuracy_records import Check
+    from embedpack.pack.folder import Pack
+    from embedpack.pack.input_recipes import Prompt
+    from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors, Task, VectorCodes
+    from embedpack.pack.variants import Variant
 
 SUMMARY = "Show the contents of a pack: tasks, images, codes, variants, adapters, sizes, accuracy, licence."
 EXAMPLES = """\
@@ -34,31 +38,35 @@ def run(options: argparse.Namespace) -> int:
     from embedpack.pack.folder import read_pack
 
     check_output(options.json, [options.pack], overwrite=options.overwrite)
-    manifest = read_pack(options.pack).manifest
+    pack = read_pack(options.pack)
     if options.json is not None:
-        write_json(options.json, msgspec.json.encode(manifest))
+        write_json(options.json, msgspec.json.encode(pack.manifest))
     else:
-        _print(options.pack, manifest)
+        _print(options.pack, pack)
     return 0
 
 
-def _print(folder: Path, manifest: Manifest) -> None:
+def _print(folder: Path, pack: Pack) -> None:
+    manifest = pack.manifest
     restricted = ", non-commercial" if manifest.license.non_commercial else ""
-    print(f"{manifest.name}  ({manifest.family}, pack format {manifest.format})")
+    print(f"{manifest.name}  ({manifest.family}, pack format {pack.format})")
     print(f"license     {manifest.license.id or 'not stated'}{restricted}")
-    dims = ", ".join(map(str, manifest.truncate_dims[:-1]))
-    print(f"vectors     {manifest.dimensions} dimensions ({f'truncate_dim {dims}' if dims else 'cannot be truncated'})")
-    print(f"texts       up to {manifest.text.max_tokens} tokens, {manifest.pooling} pooling")
+    _print_heads(manifest)
+    print(f"texts       up to {manifest.text.max_tokens} tokens")
     if manifest.export.text_tokens:
         print(f"            parsed in texts too: {', '.join(map(repr, manifest.export.text_tokens))}")
     _print_images(manifest)
     for name, task in manifest.tasks.items():
         adapter = "no adapter" if task.adapter is None else f"adapter of {task.adapter.modules} matrices"
-        print(f"task        {name}: {adapter}")
+        shared = "" if task.space in (None, name) else f", space {task.space}"
+        print(f"task        {name}: {adapter}{shared}")
         _print_prompts(task)
-        _print_codes("codes", name, task.codes)
-        if task.token_codes is not None:
-            _print_codes("tokens", name, task.token_codes)
+    if manifest.default_task is not None:
+        print(f"            {manifest.default_task} is the task of calls that name none")
+    for name, space in manifest.spaces.items():
+        print(f"space       {name}: codes calibrated on {space.inputs} inputs")
+        _print_codes("codes", space.single)
+        _print_codes("tokens", space.multi)
     for name, variant in manifest.variants.items():
         _print_variant(manifest, name, variant)
     _print_sizes(manifest)
@@ -68,6 +76,24 @@ def _print(folder: Path, manifest: Manifest) -> None:
         print(f"report      {folder / manifest.report.page}")
 
 
+def _print_heads(manifest: Manifest) -> None:
+    """Print the vectors and scores of a pack."""
+    if manifest.single is not None:
+        print(f"vectors     {_dimensions(manifest.single)}, {manifest.single.pooling} pooling")
+    if manifest.multi is not None:
+        print(f"tokens      {_dimensions(manifest.multi)}")
+    if manifest.score is not None:
+        kinds = {"PairScores": "pairs", "ListScores": "lists", "MaxSimScores": "MaxSim"}
+        print(f"scores      {kinds[type(manifest.score).__name__]}")
+    if manifest.late_chunking:
+        print("chunks      one vector for each part of a text (late chunking)")
+
+
+def _dimensions(head: SingleVectors | MultiVectors) -> str:
+    dims = ", ".join(map(str, head.truncate_dims[:-1]))
+    return f"{head.dimensions} dimensions ({f'truncate_dim {dims}' if dims else 'cannot be truncated'})"
+
+
 def _print_prompts(task: Task) -> None:
     """Print the prompts of a task, and those of queries, of documents, and of calls that name none."""
     from embedpack.pack.prompts import document_prompt, query_prompt
@@ -75,28 +101,48 @@ def _print_prompts(task: Task) -> None:
     if not task.prompts:
         print("  prompt    none")
         return
-    for name, text in task.prompts.items():
-        print(f"  prompt    {name:<20} {text!r}")
+    for name, prompt in task.prompts.items():
+        print(f"  prompt    {name:<20} {prompt.prefix!r}{_rules(prompt)}")
     print(
         f"  prompts   default {task.default_prompt_name or 'none'}, queries {query_prompt(task) or 'none'}, "
         f"documents and files {document_prompt(task) or 'none'}"
     )
 
 
-def _print_codes(label: str, task: str, codes: CodeCalibration) -> None:
+def _rules(prompt: Prompt) -> str:
+    """Everything of a prompt next to its prefix."""
+    parts = []
+    if prompt.max_tokens is not None:
+        parts.append(f"up to {prompt.max_tokens} tokens")
+    if prompt.marker is not None:
+        parts.append(f"marker {prompt.marker}")
+    if prompt.fill is not None:
+        parts.append(f"filled up to {prompt.fill.length} tokens with {prompt.fill.token}")
+    if prompt.skip:
+        parts.append(f"no vectors of {len(prompt.skip)} tokens")
+    return "".join(f", {part}" for part in parts)
+
+
+def _print_codes(label: str, codes: VectorCodes | None) -> None:
     """Print the steps that calibration kept, and the recall of the codes with and without them."""
-    steps = " and ".join(codes.kept) or "no center, no rotation"
-    print(f"{label:<11} {task}: {steps}, calibrated on {codes.texts} inputs")
-    for tried, recall_at_10 in codes.agreement.items():
-        recall = ", ".join(f"{precision} {100 * share:.1f} %" for precision, share in recall_at_10.items())
+    if codes is None:
+        return
+    print(f"  {label:<9} {' and '.join(codes.kept) or 'no center, no rotation'}")
+    for tried, recalls in codes.recall_at_10.items():
+        recall = ", ".join(f"{precision} {100 * share:.1f} %" for precision, share in recalls.items())
         print(f"  recall@10 {tried:<20} {recall}")
 
 
 def _print_images(manifest: Manifest) -> None:
+    from embedpack.pack.input_recipes import QwenImage
+
     image = manifest.image
     if image is None:
         return
-    print(f"images      {image.min_pixels} to {image.max_pixels} pixels; other sizes are resized to these limits")
+    if isinstance(image, QwenImage):
+        print(f"images      {image.min_pixels} to {image.max_pixels} pixels; other sizes are resized to these limits")
+    else:
+        print(f"images      {image.size} x {image.size} pixels; other sizes are resized")
     for weights, graph in manifest.vision.items():
         size = manifest.bytes_of(graph.graph_files) / MEGABYTE
         print(f"vision      {weights:<20} {size:8.1f} MB")
@@ -124,24 +170,27 @@ def _describe(check: Check) -> str:
     """Result of the accuracy check of a variant, with its figures."""
     if check.ranking_loss is None or check.ranking_loss_95 is None:
         close = f"cosine to {check.reference} {check.cosine_mean:.5f}"
-        return f"{check.verdict}: {check.texts} texts are too few for a ranking; {close}"
+        return f"{check.outcome}: {check.texts} texts are too few for a ranking; {close}"
     low, high = check.ranking_loss_95
     return (
-        f"{check.verdict}: loss of {check.ranking_loss:.2f} points of nDCG@10 against {check.reference} (95 % interval "
+        f"{check.outcome}: loss of {check.ranking_loss:.2f} points of nDCG@10 against {check.reference} (95 % interval "
         f"{low:.2f} to {high:.2f}), budget {check.budget:.2f}; {check.texts} texts"
     )
 
 
 def _print_sizes(manifest: Manifest) -> None:
     """Print the bytes of a single vector, a token vector, and a multi-vector of the largest image, by precision."""
-    for precision, size in _sizes(manifest.dimensions):
-        print(f"precision   {precision:<20} {size:8} bytes per vector")
-    if manifest.multi_vector_dimensions is None:
+    from embedpack.pack.input_recipes import QwenImage
+
+    if manifest.single is not None:
+        for precision, size in _sizes(manifest.single.dimensions):
+            print(f"precision   {precision:<20} {size:8} bytes per vector")
+    if manifest.multi is None:
         return
-    tokens = None if manifest.image is None else manifest.image.max_tokens
+    tokens = manifest.image.max_tokens if isinstance(manifest.image, QwenImage) else None
     image = "" if tokens is None else f"; the largest image has {tokens} tokens"
-    print(f"multi       {manifest.multi_vector_dimensions} dimensions per token{image}")
-    for precision, size in _sizes(manifest.multi_vector_dimensions):
+    print(f"multi       {manifest.multi.dimensions} dimensions per token{image}")
+    for precision, size in _sizes(manifest.multi.dimensions):
         page = "" if tokens is None else f"  {tokens * size:10} bytes for the largest image"
         print(f"precision   {precision:<20} {size:8} bytes per token{page}")
 

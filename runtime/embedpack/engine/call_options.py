@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from embedpack.engine.options import EncodeCall, EncodeOptions, EncodeSettings
-from embedpack.errors import InputError, OptionError, unknown
+from embedpack.errors import OptionError, unknown
 from embedpack.pack.folder import Pack
-from embedpack.pack.manifest import Manifest
+from embedpack.pack.heads import multi_vectors, single_vectors
+from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.prompts import NO_PROMPT
 from embedpack.vectors.codes import Precision, check_precision, code_width, is_low_bit
 
@@ -30,13 +31,10 @@ class OpenVariant:
 
         Raises:
             OptionError: an option has a value that the pack does not allow.
-            InputError: multi-vectors are asked for, and the pack has none.
+            InputError: the pack has no vectors of the kind that is asked for.
         """
-        manifest = self.pack.manifest
         precision = check_precision(settings.precision)
-        dimensions = (
-            self._token_dimensions(manifest) if settings.multi else _dimensions(manifest, settings.truncate_dim)
-        )
+        dimensions = self._dimensions(settings)
         code_width(precision, dimensions)
         options = EncodeOptions(
             on_long=settings.on_long,
@@ -50,13 +48,15 @@ class OpenVariant:
         each = None if settings.task is None or isinstance(settings.task, str) else tasks
         return EncodeCall(precision, dimensions, options, by_task, each)
 
-    def _token_dimensions(self, manifest: Manifest) -> int:
-        if manifest.multi_vector_dimensions is None:
-            raise InputError(
-                f"{self.pack.folder}: this pack has no multi-vectors; its checkpoint came without a multi-vector "
-                "projector"
-            )
-        return manifest.multi_vector_dimensions
+    def _dimensions(self, settings: EncodeSettings) -> int:
+        if settings.multi:
+            return multi_vectors(self.pack).dimensions
+        head, dimensions = single_vectors(self.pack), settings.truncate_dim
+        if dimensions is None:
+            return head.dimensions
+        if isinstance(dimensions, float) or dimensions not in head.truncate_dims:
+            raise OptionError(unknown("truncate_dim", dimensions, head.truncate_dims))
+        return dimensions
 
     def _check(self, options: EncodeOptions, precision: Precision) -> None:
         _check_max_pixels(options.max_pixels, self.pack)
@@ -84,14 +84,8 @@ class OpenVariant:
         prompts = tasks[task].prompts
         if prompt_name not in (None, NO_PROMPT) and (not isinstance(prompt_name, str) or prompt_name not in prompts):
             raise OptionError(f"{unknown('prompt_name', prompt_name, prompts)} (task {task!r})")
-        return replace(options, prompt=tasks[task].prompt(prompt_name), adapter=task if self.switchable else None)
-
-
-def _dimensions(manifest: Manifest, truncate_dim: int | None) -> int:
-    dimensions = manifest.dimensions if truncate_dim is None else truncate_dim
-    if isinstance(dimensions, float) or dimensions not in manifest.truncate_dims:
-        raise OptionError(unknown("truncate_dim", dimensions, manifest.truncate_dims))
-    return dimensions
+        adapter = self.pack.manifest.variants[self.name].adapter_of(task)
+        return replace(options, prompt=tasks[task].prompt(prompt_name).prefix, adapter=adapter)
 
 
 def _check_max_pixels(max_pixels: int | None, pack: Pack) -> None:
@@ -100,5 +94,7 @@ def _check_max_pixels(max_pixels: int | None, pack: Pack) -> None:
         return
     if image is None:
         raise OptionError(f"max_pixels is of no use: {pack.folder} reads texts only; leave it out")
+    if not isinstance(image, QwenImage):
+        raise OptionError("max_pixels is of no use: this model reads all images in one size; leave it out")
     if max_pixels < image.min_pixels:
         raise OptionError(f"max_pixels is {max_pixels}; this model takes images of at least {image.min_pixels} pixels")

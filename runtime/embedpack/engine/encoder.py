@@ -208,10 +208,11 @@ class Encoder:
     def _image_embeds(self, image: ImagePatches) -> npt.NDArray[np.float32]:
         """Vectors of an image's tokens; one image per run, so that they do not depend on other images."""
         assert self._vision is not None
-        assert self.processor.image is not None
-        (embeds,) = self._vision().run([IMAGE_EMBEDS], vision_feeds(image, self.processor.image))
-        rows, columns = token_grid(image, self.processor.image)
-        check_array(IMAGE_EMBEDS, embeds, [rows * columns, self.processor.hidden], np.float32)
+        spec = self.processor.image
+        assert spec is not None
+        (embeds,) = self._vision().run([IMAGE_EMBEDS], vision_feeds(image, spec))
+        rows, columns = token_grid(image, spec)
+        check_array(IMAGE_EMBEDS, embeds, [rows * columns, spec.hidden], np.float32)
         return embeds
 
 

@@ -16,7 +16,7 @@ from embedpack.errors import PackError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING
-from embedpack.pack.manifest import Strict, WeightsFormat
+from embedpack.pack.strict import Strict, WeightsFormat
 from embedpack.vectors.arrays import Float32
 
 # Largest 1 - cosine by weights format. CPUs round intermediate values differently, and quantization amplifies it.
@@ -61,7 +61,7 @@ def compare_golden(pack: Pack, variant: str, encoder: Encoder) -> float:
         golden = msgspec.json.decode(pack.read(pack.manifest.golden), type=Golden)
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:
         raise PackError(f"{pack.folder / pack.manifest.golden}: {cause}") from cause
-    tasks = chosen.adapter_files if chosen.task is None else {chosen.task: ""}
+    tasks = pack.manifest.tasks if chosen.task is None else [chosen.task]
     worst = float(np.max([_largest_distance(pack, golden, variant, task, encoder) for task in tasks]))
     if not worst <= TOLERANCE[chosen.weights]:
         raise PackError(
@@ -80,15 +80,15 @@ def golden_key(variant: str, task: str) -> str:
 def _largest_distance(pack: Pack, golden: Golden, variant: str, task: str, encoder: Encoder) -> float:
     """Largest 1 - cosine of a variant to its recorded vectors for one task."""
     path = pack.folder / pack.manifest.golden
-    switchable = pack.manifest.variants[variant].task is None
+    chosen = pack.manifest.variants[variant]
     cases = golden.cases.get(task, [])
-    recorded = golden.vectors.get(golden_key(variant, task) if switchable else variant, [])
+    recorded = golden.vectors.get(golden_key(variant, task) if chosen.task is None else variant, [])
     if not cases or len(cases) != len(recorded):
         raise PackError(
             f"{path}: {len(cases)} inputs and {len(recorded)} vectors for {variant!r}; export the pack again"
         )
     worst = 0.0
-    vectors = golden_vectors(encoder, cases, task if switchable else None)
+    vectors = golden_vectors(encoder, cases, chosen.adapter_of(task))
     for vector, expected in zip(vectors, map(np.asarray, recorded), strict=True):
         if expected.shape != vector.shape:
             raise PackError(f"{path}: a vector of {variant!r} has {expected.size} values, not {vector.size}")

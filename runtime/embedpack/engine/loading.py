@@ -14,6 +14,7 @@ from embedpack.engine.memory_plan import check_load
 from embedpack.engine.output_check import OutputCheck
 from embedpack.engine.prepared import Identity, PreparedGraph, find_prepared, read_prepared
 from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
+from embedpack.engine.support import check_support
 from embedpack.engine.weight_sizes import WeightSizes, read_weight_sizes
 from embedpack.errors import PackError
 from embedpack.host.cpu import cpu_identity
@@ -22,7 +23,8 @@ from embedpack.host.onnxruntime import ort
 from embedpack.inputs.processor import Processor
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.folder import Pack
-from embedpack.pack.manifest import Variant, VisionGraph
+from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.variants import Variant, VisionGraph
 
 logger = logging.getLogger("embedpack")
 
@@ -125,6 +127,7 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None 
 
     The digests of all files are checked; errors as of `PackGraph.open`.
     """
+    check_support(pack, variant)
     check_onnxruntime(variant.min_onnxruntime)
     # Checked only if the message is logged: the check itself takes time.
     if variant.weights == "int8" and logger.isEnabledFor(logging.DEBUG):
@@ -171,4 +174,5 @@ def open_processor(pack: Pack) -> Processor:
             f"{pack.folder}: {text.tokenizer} has ids up to {largest_id}, the graphs' embedding table only "
             f"{text.vocabulary} rows; it belongs to another model: copy the pack again"
         )
-    return Processor(tokenizer, text.pad_token_id, pack.manifest.image, pack.manifest.dimensions)
+    image = pack.manifest.image
+    return Processor(tokenizer, text.pad_token_id, image if isinstance(image, QwenImage) else None)

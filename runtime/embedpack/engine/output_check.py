@@ -20,20 +20,21 @@ INT8, BINARY = int8_output(""), binary_output("")
 
 @dataclass(frozen=True)
 class OutputCheck:
-    """Dimensions of the outputs of a pack; `token` None: there are no multi-vectors."""
+    """Dimensions of the outputs of a pack; None: it has no such head."""
 
-    single: int
-    token: int | None
+    single: int | None
+    multi: int | None
 
     @classmethod
     def of(cls, manifest: Manifest) -> OutputCheck:
         """Dimensions in a manifest."""
-        return cls(manifest.dimensions, manifest.multi_vector_dimensions)
+        single, multi = manifest.single, manifest.multi
+        return cls(None if single is None else single.dimensions, None if multi is None else multi.dimensions)
 
     def check(self, output: str, values: Array, inputs: int, tokens: int) -> None:
         """Raise PackError unless an output of a batch of `inputs`, padded to `tokens`, has its shape and dtype."""
         of_tokens = output.startswith(TOKEN_EMBEDDINGS)
-        rows, dimensions = ([inputs, tokens], self.token) if of_tokens else ([inputs], self.single)
+        rows, dimensions = ([inputs, tokens], self.multi) if of_tokens else ([inputs], self.single)
         assert dimensions is not None, output
         if output.endswith(BINARY):
             check_array(output, values, [*rows, dimensions // 8], np.uint8)

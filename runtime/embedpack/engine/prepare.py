@@ -32,6 +32,7 @@ from embedpack.engine.prepared import (
     read_prepared,
 )
 from embedpack.engine.session import Adapter, Feeds, GraphSession, check_onnxruntime
+from embedpack.engine.support import check_support
 from embedpack.engine.token_budgets import measure_budgets
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import CapacityError, PackError
@@ -107,6 +108,7 @@ def prepare_variant(pack: Pack, variant: str, threads: int, cache: Path) -> Prep
     does not fit the disk or the memory; InputError if the cache cannot be written.
     """
     chosen = pack.manifest.variants[variant]
+    check_support(pack, chosen)
     check_onnxruntime(chosen.min_onnxruntime)
     processor = open_processor(pack)
     adapter = next(iter(open_adapters(pack, chosen).values()), None)

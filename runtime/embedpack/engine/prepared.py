@@ -22,7 +22,8 @@ from embedpack.engine.session import SAVED_WEIGHTS
 from embedpack.errors import PackError
 from embedpack.host.user_cache import check_folders_above, check_private, runtime_cache
 from embedpack.pack.digests import checked_entry, describe_file
-from embedpack.pack.manifest import FileEntry, Sha256, Strict
+from embedpack.pack.manifest import FileEntry
+from embedpack.pack.strict import Sha256, Strict
 
 logger = logging.getLogger("embedpack")
 

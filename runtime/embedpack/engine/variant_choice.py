@@ -16,9 +16,9 @@ def choose_variant(pack: Pack, variant: str | None, task: str | None, weights: s
             raise OptionError(unknown("variant", variant, variants))
         return variant
     mode, task = _choose_mode_and_task(pack, task, adapters)
-    by_weights: dict[str, str] = {
-        each.weights: name for name, each in variants.items() if each.adapters == mode and each.task in (task, None)
-    }
+    fitting = {name: each for name, each in variants.items() if each.adapters == mode and each.task in (task, None)}
+    on_cpu = {name: each for name, each in fitting.items() if each.device == "cpu"}
+    by_weights: dict[str, str] = {each.weights: name for name, each in (on_cpu or fitting).items()}
     if weights is None:
         weights = "int8" if "int8" in by_weights else next(iter(by_weights))
     if not isinstance(weights, str) or weights not in by_weights:

@@ -15,6 +15,7 @@ from embedpack.host.memory import check_memory
 from embedpack.inputs.items import Image, Item
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, output_for
+from embedpack.pack.input_recipes import QwenImage
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import (
     DTYPES,
@@ -72,8 +73,10 @@ class VariantVectors:
         output = output_for(TOKEN_EMBEDDINGS, "float32" if pooled else call.precision)
         quantizer: float | Codebook | None = codebook
         if pooled and call.precision == "int8":
-            # All tasks of a pack share the scale.
-            quantizer = self._manifest.tasks[next(iter(call.by_task))].token_int8_scale
+            # All spaces of a pack share the scale.
+            codes_of_space = self._manifest.codes(next(iter(call.by_task))).multi
+            assert codes_of_space is not None
+            quantizer = codes_of_space.int8_scale
         empty = np.zeros((1, code_width(call.precision, call.dimensions)), DTYPES[call.precision])
         codes: list[Codes] = [empty] * len(items)
         groups = self._with_tokens(items, call, stats)
@@ -124,7 +127,7 @@ class VariantVectors:
             if task not in self._codebooks:
                 self._codebooks[task] = open_codebooks(self._variant.pack, task)
             codebooks = self._codebooks[task]
-            codebook = codebooks.token if tokens else codebooks.single
+            codebook = codebooks.multi if tokens else codebooks.single
             assert codebook is not None, task
             by_id[codebook.id] = codebook
         if len(by_id) > 1:
@@ -159,7 +162,7 @@ class VariantVectors:
         """Refuse images whose multi-vectors would not fit the memory, before the first is opened."""
         image = self._manifest.image
         count = sum(isinstance(item, Image) for item in items)
-        if image is None or not count:
+        if not isinstance(image, QwenImage) or not count:
             return
         tokens = (call.options.max_pixels or image.max_pixels) // (image.patch_size * image.merge_size) ** 2
         needed = count * tokens * call.dimensions * np.dtype(np.float32).itemsize

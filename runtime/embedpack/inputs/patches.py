@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from embedpack.errors import InputError
 from embedpack.inputs.resize import resize_bicubic, smart_resize
-from embedpack.pack.manifest import ImageInput
+from embedpack.pack.input_recipes import QwenImage
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ImagePatches:
     grid: tuple[int, int]
 
 
-def image_patches(image: npt.NDArray[np.uint8], spec: ImageInput, max_pixels: int | None = None) -> ImagePatches:
+def image_patches(image: npt.NDArray[np.uint8], spec: QwenImage, max_pixels: int | None = None) -> ImagePatches:
     """Resize an image, RGB uint8 [height, width, 3], normalize it and cut it into patches.
 
     `max_pixels` is the largest area after resizing, by default that of `spec`. InputError if it is below
@@ -43,7 +43,7 @@ def image_patches(image: npt.NDArray[np.uint8], spec: ImageInput, max_pixels: in
     return ImagePatches(_normalize(ordered, spec), (height // side, width // side))
 
 
-def _normalize(patches: npt.NDArray[np.uint8], spec: ImageInput) -> npt.NDArray[np.float32]:
+def _normalize(patches: npt.NDArray[np.uint8], spec: QwenImage) -> npt.NDArray[np.float32]:
     """Rows of normalized values float32 [patches, values] of uint8 [patches, channel, y, x], equal in all frames."""
     count, channels, side, _ = patches.shape
     rows = np.empty((count, channels, spec.temporal_patch_size, side, side), np.float32)

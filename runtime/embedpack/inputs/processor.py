@@ -19,7 +19,7 @@ from embedpack.inputs.resize import smart_resize
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.inputs.vision_layout import token_grid, token_positions
 from embedpack.pack.graph_io import IMAGE_EMBEDS, IMAGE_INDEX, INPUT_IDS, POOL_MASK, POSITION_IDS
-from embedpack.pack.manifest import ImageInput
+from embedpack.pack.input_recipes import QwenImage
 from embedpack.vectors.arrays import Float32
 
 # Peak memory of the vision tower's activations, as a multiple of its input.
@@ -51,13 +51,12 @@ class ModelInput:
 class Processor:
     """Texts and images to token ids, and these to the inputs of a graph.
 
-    `image` None: the model reads texts only. `hidden` are the dimensions of the vectors of an image's tokens.
+    `image` None: the model reads texts only.
     """
 
     tokenizer: TextTokenizer
     pad_token_id: int
-    image: ImageInput | None = None
-    hidden: int = 0
+    image: QwenImage | None = None
 
     def items(self, inputs: Iterable[Input], *, blank: bool = False) -> Iterator[Item]:
         """Number inputs from 0 and check them one by one, without opening files; InputError as `number_items`."""
@@ -100,7 +99,7 @@ class Processor:
         return feeds | {
             POSITION_IDS: positions,
             POOL_MASK: pool_mask,
-            IMAGE_EMBEDS: np.concatenate([np.zeros((0, self.hidden), np.float32), *image_embeds]),
+            IMAGE_EMBEDS: np.concatenate([np.zeros((0, self.image.hidden), np.float32), *image_embeds]),
             IMAGE_INDEX: np.concatenate([np.zeros((0, 2), np.int64), *index]),
         }
 
@@ -129,7 +128,7 @@ class Processor:
         unpooled[start : start + tokens] = False
         return ModelInput(ids, pooled_range, unpooled, image=patches, image_start=start)
 
-    def _check_image_size(self, shape: tuple[int, ...], spec: ImageInput, max_pixels: int | None) -> None:
+    def _check_image_size(self, shape: tuple[int, ...], spec: QwenImage, max_pixels: int | None) -> None:
         """Refuse an image with more tokens than the model accepts, or one that does not fit the memory."""
         limit = spec.max_pixels if max_pixels is None else max_pixels
         side = spec.patch_size * spec.merge_size

@@ -1,4 +1,4 @@
-"""File calibration/<task>.safetensors of a pack: codebooks of a task's single vectors and multi-vectors."""
+"""File calibration/<space>.safetensors of a pack: codebooks of a space's single vectors and multi-vectors."""
 
 from __future__ import annotations
 
@@ -16,50 +16,57 @@ TOKEN_PREFIX = "token."
 
 @dataclass(frozen=True)
 class Codebooks:
-    """Codebooks of a task; `token` is None if the pack has no multi-vectors."""
+    """Codebooks of a space; None: the pack has no such head."""
 
-    single: Codebook
-    token: Codebook | None
+    single: Codebook | None
+    multi: Codebook | None
 
 
 def write_codebooks(path: Path, codebooks: Codebooks) -> None:
     """Write the file; equal codebooks give equal bytes."""
-    token = {} if codebooks.token is None else codebooks.token.tensors(TOKEN_PREFIX)
-    write_safetensors(path, {**codebooks.single.tensors(), **token}, {})
+    single = {} if codebooks.single is None else codebooks.single.tensors()
+    multi = {} if codebooks.multi is None else codebooks.multi.tensors(TOKEN_PREFIX)
+    write_safetensors(path, {**single, **multi}, {})
 
 
 def open_codebooks(pack: Pack, task: str) -> Codebooks:
-    """Read the codebooks of a task; PackError if the file is missing or changed, or does not fit the manifest."""
-    manifest = pack.manifest
-    file = manifest.tasks[task].codes.file
-    codebooks = read_codebooks(pack.checked_path(file), manifest.dimensions, manifest.multi_vector_dimensions)
+    """Codebooks of a task's space; PackError if the file is missing or changed, or does not fit the manifest."""
+    single, multi = pack.manifest.single, pack.manifest.multi
+    file = pack.manifest.codes(task).codebooks
+    codebooks = read_codebooks(
+        pack.checked_path(file),
+        None if single is None else single.dimensions,
+        None if multi is None else multi.dimensions,
+    )
     # It was opened by name a second time.
     pack.checked_path(file)
     try:
-        for dimensions in manifest.truncate_dims:
-            codebooks.single.check_dimensions(dimensions)
+        for codebook, head in ((codebooks.single, single), (codebooks.multi, multi)):
+            if codebook is not None and head is not None:
+                for dimensions in head.truncate_dims:
+                    codebook.check_dimensions(dimensions)
     except InputError as cause:
         raise PackError(f"{pack.folder / file}: {cause}, one of its truncate_dims") from cause
     return codebooks
 
 
-def read_codebooks(path: Path, dimensions: int, token_dimensions: int | None) -> Codebooks:
+def read_codebooks(path: Path, dimensions: int | None, token_dimensions: int | None) -> Codebooks:
     """Read codebooks that `write_codebooks` wrote; PackError for invalid content or unexpected dimensions.
 
-    `token_dimensions` None: no codebook of multi-vectors.
+    `dimensions` None: no codebook of single vectors; `token_dimensions` None: none of multi-vectors.
     """
     tensors = {name: tensor.raw() for name, tensor in open_safetensors(path, PackError).tensors.items()}
     token_names = [name for name in tensors if name.startswith(TOKEN_PREFIX)]
     token_tensors = {name: tensors.pop(name) for name in token_names}
     try:
-        single = Codebook.from_tensors(tensors)
-        token = Codebook.from_tensors(token_tensors, TOKEN_PREFIX) if token_tensors else None
+        single = Codebook.from_tensors(tensors) if tensors else None
+        multi = Codebook.from_tensors(token_tensors, TOKEN_PREFIX) if token_tensors else None
     except InputError as cause:
         raise PackError(f"{path}: {cause}") from cause
-    stored = (single.dimensions, token and token.dimensions)
+    stored = (single and single.dimensions, multi and multi.dimensions)
     if stored != (dimensions, token_dimensions):
         raise PackError(
             f"{path}: codebooks of {stored[0]} dimensions for vectors and {stored[1]} for tokens; "
             f"the pack has {dimensions} and {token_dimensions}"
         )
-    return Codebooks(single, token)
+    return Codebooks(single, multi)

@@ -21,6 +21,7 @@ from embedpack.errors import PackError, failed
 from embedpack.pack.digests import FileState, checked_entry, describe_file
 from embedpack.pack.manifest import FORMAT, MANIFEST_NAME, MAX_MANIFEST_BYTES, FileEntry, Manifest
 from embedpack.pack.rules import bad_paths, contradictions
+from embedpack.pack.upgrade import upgraded
 from embedpack.storage.atomic import atomic_file
 from embedpack.storage.safetensors import unique_keys
 
@@ -31,12 +32,14 @@ class Pack:
 
     Files are opened at different times, the graph of images at the first image. If the pack is replaced meanwhile, they
     no longer have the digests of the manifest, which is read once: so files of two packs are never mixed. `states` are
-    those of the files whose digests have been checked, by name.
+    those of the files whose digests have been checked, by name. `format` is that of the file, which may be an older one
+    than that of the manifest.
     """
 
     folder: Path
     manifest: Manifest
     manifest_sha256: str
+    format: str
     states: dict[str, FileState] = field(default_factory=dict, compare=False, repr=False)
 
     def path(self, name: str) -> Path:
@@ -112,15 +115,16 @@ def read_pack(folder: str | Path) -> Pack:
     path = folder / MANIFEST_NAME
     content = _read_content(folder, path)
     value = _parse(path, content)
+    version = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
     try:
-        manifest = msgspec.convert(value, Manifest)
+        manifest = upgraded(value) if _is_older(version) else msgspec.convert(value, Manifest)
     except msgspec.ValidationError as cause:
-        version = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
         newer = "" if version == FORMAT else f" (format {version}, this embedpack writes {FORMAT})"
         raise PackError(f"{path}: {cause}{newer}") from cause
     for problem in contradictions(manifest):
-        raise PackError(f"{path}: {problem}")
-    return Pack(folder, manifest, hashlib.sha256(content).hexdigest())
+        older = f" (format {version}, read as {FORMAT})" if _is_older(version) else ""
+        raise PackError(f"{path}: {problem}{older}")
+    return Pack(folder, manifest, hashlib.sha256(content).hexdigest(), version)
 
 
 def listed_files(folder: Path) -> frozenset[str]:
@@ -212,8 +216,12 @@ def _check_format(path: Path, value: object) -> None:
     if not isinstance(value, dict) or "format" not in value:
         return  # the conversion to a Manifest raises the error
     version = value["format"]
-    major = FORMAT.partition(".")[0]
-    if not isinstance(version, str) or not re.fullmatch(rf"{major}\.[0-9]+", version, re.ASCII):
+    if not isinstance(version, str) or not re.fullmatch(r"[23]\.[0-9]+", version, re.ASCII):
         raise PackError(
-            f"{path}: format {version!r} at `$.format`; this embedpack reads {FORMAT}; update it, or export again"
+            f"{path}: format {version!r} at `$.format`; this embedpack reads 2.0 to {FORMAT}; "
+            "update it, or export again"
         )
+
+
+def _is_older(version: str) -> bool:
+    return version.startswith("2.")

@@ -1,7 +1,8 @@
 """The manifest of a pack: every field of pack.json, with its type and range.
 
-`embedpack.pack.rules` checks the fields against each other, `embedpack.pack.folder` reads and writes the file.
-docs/pack-format.md describes the format on one screen.
+Parts of it are in `input_recipes`, `score_recipes`, `variants` and `accuracy_records` of this package. `rules` checks
+the fields against each other, `folder` reads and writes the file, `upgrade` reads older formats. docs/pack-format.md
+describes the format on one screen.
 """
 
 from __future__ import annotations
@@ -11,36 +12,27 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from embedpack.pack.accuracy_records import Report
+from embedpack.pack.input_recipes import Prompt, QwenImage, SquareImage, TextInput
 from embedpack.pack.prompts import prompt_name
+from embedpack.pack.score_recipes import ListScores, MaxSimScores, PairScores
+from embedpack.pack.strict import Count, Dimension, Positive, Sha256, Share, Size, Strict, WeightsFormat
+from embedpack.pack.variants import Variant, VisionGraph
 from embedpack.vectors.codebook import LowBit
 
 MANIFEST_NAME = "pack.json"
-FORMAT = "2.0"
+FORMAT = "3.0"
 MAX_MANIFEST_BYTES = 16_000_000
 
-WeightsFormat = Literal["fp32", "int8", "int4"]
-Pooling = Literal["mean", "cls", "last"]
+Kind = Literal["embedder", "reranker"]
+Pooling = Literal["mean", "cls", "last", "max", "weighted_mean", "mean_sqrt_len"]
+Similarity = Literal["cosine", "dot"]
 Modality = Literal["text", "text+image"]
-AdapterMode = Literal["merged", "switchable"]
 CodebookPart = Literal["center", "rotation"]
-CheckOutcome = Literal["within budget", "over budget", "allowed", "not judged"]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=20)]
-Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
-Dimension = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
-TokenCount = Annotated[int, msgspec.Meta(ge=1, le=1_048_576)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
 # Values of a unit vector are at most 1, codes at most 127.
 Int8Scale = Annotated[float, msgspec.Meta(ge=1e-6, le=1)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
-# Bounds of sides: the arrays of an attention window have (merge_size * window_size) ** 2 patches.
-PatchSize = Annotated[int, msgspec.Meta(ge=1, le=256)]
-WindowSize = Annotated[int, msgspec.Meta(ge=1, le=32)]
 
-
-class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all parts of the manifest: immutable; an unknown field is an error."""
+NO_PREFIX = Prompt()
 
 
 class FileEntry(Strict, frozen=True):
@@ -51,7 +43,7 @@ class FileEntry(Strict, frozen=True):
 
 
 class Source(Strict, frozen=True):
-    """Origin of the weights; `fingerprint` identifies the vector space (see `Manifest.space`)."""
+    """Origin of the weights; `fingerprint` identifies the vector spaces (see `Manifest.space`)."""
 
     name: str
     revision: str | None
@@ -66,55 +58,58 @@ class License(Strict, frozen=True):
     non_commercial: bool
 
 
-class TextInput(Strict, frozen=True):
-    """Conversion of texts to token ids, padded on the right.
-
-    `tokenizer` is the file of the tokenizer; every token id is below `vocabulary`, the number of rows of the embedding
-    table. Texts are truncated to `max_tokens`, special tokens included.
-    """
-
-    tokenizer: str
-    vocabulary: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
-    max_tokens: TokenCount
-    pad_token_id: TokenId
-
-
-class ImageInput(Strict, frozen=True):
-    """Conversion of images to patches and token ids, as in Qwen2-VL's processor.
+class SingleVectors(Strict, frozen=True):
+    """Head of single vectors.
 
     Attributes:
-        patch_size: side of a patch in pixels.
-        temporal_patch_size: number of frames of a patch; a still image is repeated.
-        merge_size: number of patches along each side of a token.
-        window_size: number of tokens along each side of an attention window.
-        min_pixels, max_pixels: bounds of height x width after resizing.
-        mean, std: mean and standard deviation of red, green and blue; pixels in 0..1.
-        tokens_before: token ids before the image.
-        token: token id of each token of the image.
-        tokens_after: token ids after the image.
-        pooled_before, pooled_after: number of tokens, last of `tokens_before` and first of `tokens_after`, that are
-            pooled to the single vector together with those of the image.
+        dimensions: dimensions of a vector that is not truncated.
+        truncate_dims: allowed truncations, ascending; the last is `dimensions`.
+        pooling: pooling of the hidden states.
+        normalized: whether the graph gives vectors of length 1.
+        similarity: similarity that the model was trained for.
     """
 
-    patch_size: PatchSize
-    temporal_patch_size: WindowSize
-    merge_size: WindowSize
-    window_size: WindowSize
-    min_pixels: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
-    max_pixels: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
-    mean: tuple[float, float, float]
-    std: tuple[Positive, Positive, Positive]
-    tokens_before: tuple[TokenId, ...]
-    token: TokenId
-    tokens_after: tuple[TokenId, ...]
-    pooled_before: Annotated[int, msgspec.Meta(ge=0)]
-    pooled_after: Annotated[int, msgspec.Meta(ge=0)]
+    dimensions: Dimension
+    truncate_dims: tuple[Dimension, ...]
+    pooling: Pooling
+    normalized: bool
+    similarity: Similarity
 
-    @property
-    def max_tokens(self) -> int:
-        """Number of tokens of the largest image, with those before and after it."""
-        around = len(self.tokens_before) + len(self.tokens_after)
-        return around + self.max_pixels // (self.patch_size * self.merge_size) ** 2
+
+class MultiVectors(Strict, frozen=True):
+    """Head of multi-vectors, all of length 1; fields as of `SingleVectors`."""
+
+    dimensions: Dimension
+    truncate_dims: tuple[Dimension, ...]
+
+
+class VectorCodes(Strict, frozen=True):
+    """Codes of the vectors of one head in one space.
+
+    Attributes:
+        int8_scale: scale of int8 codes.
+        kept: steps of the calibration of low-bit codes that raised the recall on held-out texts; the others are neutral
+            in the codebook.
+        recall_at_10: share of the ten nearest float32 vectors that codes find, mean over held-out texts, by tried steps
+            ("none", "center", "center+rotation") and precision; empty: too few texts.
+    """
+
+    int8_scale: Int8Scale
+    kept: tuple[CodebookPart, ...]
+    recall_at_10: dict[str, dict[LowBit, Share]]
+
+
+class Space(Strict, frozen=True):
+    """Vectors that may be compared with each other; all tasks of a space share its codes.
+
+    `codebooks` is the file of its codebooks, `inputs` the number of texts and images that they were fitted to. `single`
+    and `multi` are null if the pack has no such head.
+    """
+
+    codebooks: str
+    inputs: Count
+    single: VectorCodes | None
+    multi: VectorCodes | None
 
 
 class AdapterRecord(Strict, frozen=True):
@@ -123,157 +118,32 @@ class AdapterRecord(Strict, frozen=True):
     `relative_change` is the largest ||W' - W|| / ||W|| over the merged matrices (Frobenius norm).
     """
 
-    modules: Annotated[int, msgspec.Meta(ge=1)]
+    modules: Count
     relative_change: Positive
 
 
-class CodeCalibration(Strict, frozen=True):
-    """Calibration of the codebook of low-bit codes.
-
-    Attributes:
-        file: file of the codebooks; the same for single vectors and multi-vectors of a task.
-        texts, sha256: number of calibration texts and images, and digest of their file.
-        kept: steps that raised the recall on held-out texts; the others are neutral in the codebook.
-        agreement: recall of the ten nearest float32 vectors by codes, mean over held-out texts, by tried steps ("none",
-            "center", "center+rotation") and precision.
-    """
-
-    file: str
-    texts: Annotated[int, msgspec.Meta(ge=1)]
-    sha256: Sha256
-    kept: tuple[CodebookPart, ...]
-    agreement: dict[str, dict[LowBit, Share]]
-
-
 class Task(Strict, frozen=True):
-    """A task: its prompts, its adapter, and the codes of its vectors.
+    """A task: its space, its prompts and its adapter.
 
     Attributes:
-        prompts: text prefixes by prompt name.
+        space: space of its vectors; null: the pack gives scores only.
+        prompts: prompts by name.
         default_prompt_name: prompt of calls without a prompt name; null: none.
-        int8_scale, codes: scale of int8 codes, and codebook of low-bit codes, of single vectors.
-        token_int8_scale, token_codes: the same of multi-vectors; null: the pack has none.
         adapter: adapter of the task; null: the backbone is used.
     """
 
-    prompts: dict[str, str]
+    space: str | None
+    prompts: dict[str, Prompt]
     default_prompt_name: str | None
-    int8_scale: Int8Scale
-    token_int8_scale: Int8Scale | None
-    codes: CodeCalibration
-    token_codes: CodeCalibration | None
     adapter: AdapterRecord | None
 
     def prompt_name(self, wanted: str | None) -> str:
         """Name of the prompt `wanted`, or of another one: see `embedpack.pack.prompts.prompt_name`."""
         return prompt_name(self, self.default_prompt_name, wanted)
 
-    def prompt(self, wanted: str | None) -> str:
-        """Text prefix of the prompt with that name; "" for NO_PROMPT."""
-        return self.prompts.get(self.prompt_name(wanted), "")
-
-
-class TokenAccuracy(Strict, frozen=True):
-    """Cosines of token vectors with those of the reference; `tokens` is their number."""
-
-    tokens: Annotated[int, msgspec.Meta(ge=1)]
-    cosine_mean: float
-    cosine_p1: float
-
-
-class Accuracy(Strict, frozen=True):
-    """Cosines of a variant's vectors with those of `reference` over calibration inputs: mean, 1st percentile, lowest.
-
-    `texts` is the number of texts and images; `tokens` is null if the pack has no multi-vectors.
-    """
-
-    reference: str
-    texts: Annotated[int, msgspec.Meta(ge=1)]
-    cosine_mean: float
-    cosine_p1: float
-    cosine_min: float
-    tokens: TokenAccuracy | None
-
-
-class Check(Strict, frozen=True):
-    """Accuracy check of a task: vectors of the finished pack compared with those of a reference.
-
-    Attributes:
-        reference: "torch": the checkpoint with unmerged adapters; "fp32 graph": the exporter's unquantized graph.
-        texts: number of calibration texts, each with its prompt.
-        cosine_mean, cosine_p1, cosine_min: mean, 1st percentile and minimum of the cosines with the reference.
-        ranking_loss: loss of self-retrieval in points of nDCG@10; null: too few texts.
-        ranking_loss_95: its 95 % interval.
-        top_10_overlap: mean share of the reference's ten nearest texts among those of the pack.
-        budget: largest allowed loss in points.
-        verdict: outcome; "allowed": over budget, but accepted with `--allow-loss`.
-        tokens: cosines of token vectors; null: the pack has no multi-vectors.
-    """
-
-    reference: str
-    texts: Annotated[int, msgspec.Meta(ge=1)]
-    cosine_mean: float
-    cosine_p1: float
-    cosine_min: float
-    ranking_loss: float | None
-    ranking_loss_95: tuple[float, float] | None
-    top_10_overlap: Share | None
-    budget: Annotated[float, msgspec.Meta(ge=0)]
-    verdict: CheckOutcome
-    tokens: TokenAccuracy | None
-
-
-class Report(Strict, frozen=True):
-    """Files of the accuracy check: its figures in JSON, and an HTML page."""
-
-    figures: str
-    page: str
-
-
-class VisionGraph(Strict, frozen=True):
-    """The vision graph; its fields are those of `Variant`."""
-
-    graph: str
-    external_data: tuple[str, ...]
-    operators: tuple[str, ...]
-
-    @property
-    def graph_files(self) -> tuple[str, ...]:
-        """The graph and its weights."""
-        return self.graph, *self.external_data
-
-
-class Variant(Strict, frozen=True):
-    """One loadable graph.
-
-    Attributes:
-        task: task of a merged variant; null for switchable ones.
-        adapter_files: adapters of a switchable variant by task, in onnxruntime's format; graph inputs at run time.
-        graph, external_data: file of the graph, files of its weights.
-        opset, operators: ONNX opset and operators of the graph.
-        min_onnxruntime: oldest release that runs the graph.
-        accuracy: accuracy measured while the graph was written.
-        static_activations: activations with a static scale; the others have one for each row.
-        checks: accuracy checks of the finished pack by task.
-    """
-
-    task: str | None
-    weights: WeightsFormat
-    adapters: AdapterMode
-    adapter_files: dict[str, str]
-    graph: str
-    external_data: tuple[str, ...]
-    opset: int
-    operators: tuple[str, ...]
-    min_onnxruntime: Version
-    accuracy: Accuracy
-    static_activations: tuple[str, ...]
-    checks: dict[str, Check] = {}
-
-    @property
-    def graph_files(self) -> tuple[str, ...]:
-        """The graph and its weights, without adapters."""
-        return self.graph, *self.external_data
+    def prompt(self, wanted: str | None) -> Prompt:
+        """The prompt with that name; NO_PREFIX for NO_PROMPT."""
+        return self.prompts.get(self.prompt_name(wanted), NO_PREFIX)
 
 
 class ExportRecord(Strict, frozen=True):
@@ -292,21 +162,33 @@ class ExportRecord(Strict, frozen=True):
 
 
 class Manifest(Strict, frozen=True):
-    """Content of pack.json; without an accuracy check `report` is null and all `checks` are empty."""
+    """Content of pack.json.
+
+    Attributes:
+        kind: "embedder": the pack gives vectors; "reranker": it gives scores only.
+        single, multi, score: heads; null: the pack does not have it.
+        vision: vision graphs by weights format; empty: the pack reads texts only.
+        default_task: task of calls that name none; null: such calls are refused if there are several tasks.
+        late_chunking: whether the graphs give one vector for each part of a text.
+        report: null without an accuracy check; then all `checks` are empty.
+    """
 
     format: str
+    kind: Kind
     name: str
     family: str
     source: Source
     license: License
-    dimensions: Dimension
-    truncate_dims: tuple[Dimension, ...]
-    pooling: Pooling
+    single: SingleVectors | None
+    multi: MultiVectors | None
+    score: PairScores | ListScores | MaxSimScores | None
+    late_chunking: bool
     text: TextInput
-    image: ImageInput | None
-    multi_vector_dimensions: Dimension | None
+    image: QwenImage | SquareImage | None
     vision: dict[WeightsFormat, VisionGraph]
+    spaces: dict[str, Space]
     tasks: dict[str, Task]
+    default_task: str | None
     variants: dict[str, Variant]
     golden: str
     export: ExportRecord
@@ -327,5 +209,11 @@ class Manifest(Strict, frozen=True):
         return self.bytes_of([*variant.graph_files, *variant.adapter_files.values(), *vision])
 
     def space(self, task: str) -> str:
-        """Name of the vector space of a task: vectors of two packs may be compared if it is equal."""
-        return f"{self.name}/{task}/{self.source.fingerprint[:16]}"
+        """Name of the space of a task: vectors of two packs or tasks may be compared if it is equal."""
+        return f"{self.name}/{self.tasks[task].space}/{self.source.fingerprint[:16]}"
+
+    def codes(self, task: str) -> Space:
+        """Codes of the vectors of a task, which has a space."""
+        name = self.tasks[task].space
+        assert name is not None, task
+        return self.spaces[name]

@@ -16,8 +16,8 @@ class Prompted(Protocol):
     """Anything with prompts: a task of a manifest, a task of an export plan."""
 
     @property
-    def prompts(self) -> Mapping[str, str]:
-        """Text prefixes by prompt name."""
+    def prompts(self) -> Mapping[str, object]:
+        """Prompts by name."""
 
 
 def query_prompt(task: Prompted) -> str:

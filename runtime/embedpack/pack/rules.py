@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from embedpack.errors import unknown
-from embedpack.pack.manifest import MANIFEST_NAME, FileEntry, Manifest
+from embedpack.pack.input_rules import bad_inputs
+from embedpack.pack.manifest import MANIFEST_NAME, FileEntry, Manifest, MultiVectors, SingleVectors
+from embedpack.pack.score_rules import bad_scores
 
 # Longest name of a file or folder on common file systems.
 MAX_NAME_BYTES = 255
@@ -15,62 +17,91 @@ MAX_NAME_BYTES = 255
 def contradictions(manifest: Manifest) -> Iterator[str]:
     """Contradictions between the parts of a manifest, each with its JSON path."""
     yield from bad_paths(manifest.files)
-    if list(manifest.truncate_dims) != sorted(set(manifest.truncate_dims)):
-        yield "the truncations are not ascending - at `$.truncate_dims`"
-    if manifest.text.pad_token_id >= manifest.text.vocabulary:
-        yield f"the pad token is not below the vocabulary, {manifest.text.vocabulary} - at `$.text.pad_token_id`"
-    if not manifest.truncate_dims or manifest.truncate_dims[-1] != manifest.dimensions:
-        yield f"the last truncation is not the full dimension, {manifest.dimensions} - at `$.truncate_dims`"
-    for name, task in manifest.tasks.items():
-        if task.default_prompt_name is not None and task.default_prompt_name not in task.prompts:
-            yield f"{unknown('prompt', task.default_prompt_name, task.prompts)} - at `$.tasks[{name!r}]`"
+    yield from _bad_heads(manifest)
+    yield from bad_inputs(manifest)
+    yield from _bad_tasks(manifest)
     yield from _bad_variants(manifest)
-    yield from _bad_inputs_and_heads(manifest)
+    yield from _bad_spaces(manifest)
+    yield from bad_scores(manifest)
     for where, file in _references(manifest):
         if file not in manifest.files:
             yield f"{file!r} is not listed in `$.files` - at `{where}`"
 
 
+def _bad_heads(manifest: Manifest) -> Iterator[str]:
+    vectors = manifest.single is not None or manifest.multi is not None
+    if manifest.kind == "embedder" and not vectors:
+        yield "an embedder needs single or multi - at `$.kind`"
+    if manifest.kind == "reranker" and vectors:
+        yield "a reranker has neither single nor multi - at `$.kind`"
+    for name, head in (("single", manifest.single), ("multi", manifest.multi)):
+        if head is not None:
+            yield from _bad_truncations(head, f"$.{name}.truncate_dims")
+    if manifest.late_chunking and (manifest.single is None or manifest.single.pooling != "mean"):
+        yield "late chunking needs single vectors with mean pooling - at `$.late_chunking`"
+
+
+def _bad_truncations(head: SingleVectors | MultiVectors, path: str) -> Iterator[str]:
+    if list(head.truncate_dims) != sorted(set(head.truncate_dims)):
+        yield f"the truncations are not ascending - at `{path}`"
+    if not head.truncate_dims or head.truncate_dims[-1] != head.dimensions:
+        yield f"the last truncation is not the full dimension, {head.dimensions} - at `{path}`"
+
+
+def _bad_tasks(manifest: Manifest) -> Iterator[str]:
+    for name, task in manifest.tasks.items():
+        if task.default_prompt_name is not None and task.default_prompt_name not in task.prompts:
+            yield f"{unknown('prompt', task.default_prompt_name, task.prompts)} - at `$.tasks[{name!r}]`"
+    if manifest.default_task is not None and manifest.default_task not in manifest.tasks:
+        yield f"{unknown('task', manifest.default_task, manifest.tasks)} - at `$.default_task`"
+
+
+def _bad_spaces(manifest: Manifest) -> Iterator[str]:
+    used = set()
+    for name, task in manifest.tasks.items():
+        path = f"$.tasks[{name!r}].space"
+        if (task.space is None) != (manifest.kind == "reranker"):
+            yield f"a task of an embedder has a space, that of a reranker has none - at `{path}`"
+        elif task.space is not None and task.space not in manifest.spaces:
+            yield f"{unknown('space', task.space, manifest.spaces)} - at `{path}`"
+        used.add(task.space)
+    for name, space in manifest.spaces.items():
+        path = f"$.spaces[{name!r}]"
+        if name not in used:
+            yield f"no task has this space - at `{path}`"
+        for head, codes in (("single", space.single), ("multi", space.multi)):
+            if (codes is None) != (getattr(manifest, head) is None):
+                yield f"a space has codes for the heads of the pack - at `{path}.{head}`"
+
+
 def _bad_variants(manifest: Manifest) -> Iterator[str]:
     if not manifest.variants:
         yield "there is no variant - at `$.variants`"
+    adapted = {name for name, task in manifest.tasks.items() if task.adapter is not None}
     used: set[str] = set()
     for name, variant in manifest.variants.items():
         path = f"$.variants[{name!r}]"
-        tasks = {variant.task} if variant.task is not None else set(variant.adapter_files)
-        for task in sorted(tasks - set(manifest.tasks)):
+        named = {variant.task} if variant.task is not None else set(variant.adapter_files)
+        for task in sorted(named - set(manifest.tasks)):
             yield f"{unknown('task', task, manifest.tasks)} - at `{path}.task`"
-        switchable = variant.task is None and tasks == set(manifest.tasks)
+        switchable = variant.task is None and bool(adapted) and named == adapted
         if not (switchable if variant.adapters == "switchable" else variant.task is not None):
-            yield f"merged variants need one task, switchable ones an adapter file per task - at `{path}.adapters`"
+            yield (
+                "merged variants need one task, switchable ones a file for each task with an adapter - "
+                f"at `{path}.adapters`"
+            )
         if variant.adapters == "merged" and variant.adapter_files:
             yield f"a merged variant has no adapter files - at `{path}.adapter_files`"
+        tasks = {variant.task} if variant.task is not None else set(manifest.tasks)
         for task in sorted(set(variant.checks) - tasks):
             yield f"task {task!r} is not a task of the variant - at `{path}.checks`"
         if manifest.image is not None and variant.weights not in manifest.vision:
             yield f"there is no {variant.weights} vision graph - at `{path}.weights`"
+        if variant.weights == "fp16" and variant.device != "cuda":
+            yield f"fp16 is for the device cuda - at `{path}.device`"
         used |= tasks
     for name in (task for task in manifest.tasks if task not in used):
         yield f"task {name!r} has no variant - at `$.tasks[{name!r}]`"
-
-
-def _bad_inputs_and_heads(manifest: Manifest) -> Iterator[str]:
-    for name, task in manifest.tasks.items():
-        for field, value in (("token_int8_scale", task.token_int8_scale), ("token_codes", task.token_codes)):
-            if (value is None) != (manifest.multi_vector_dimensions is None):
-                yield f"{field} and multi_vector_dimensions do not agree - at `$.tasks[{name!r}].{field}`"
-        if task.token_codes is not None and task.token_codes.file != task.codes.file:
-            yield f"the codebooks of a task must be in one file - at `$.tasks[{name!r}].token_codes.file`"
-    image = manifest.image
-    if image is None:
-        return
-    for token in (*image.tokens_before, image.token, *image.tokens_after):
-        if token >= manifest.text.vocabulary:
-            yield f"token {token} is not below the vocabulary, {manifest.text.vocabulary} - at `$.image`"
-    if image.pooled_before > len(image.tokens_before) or image.pooled_after > len(image.tokens_after):
-        yield "more tokens are pooled than exist - at `$.image`"
-    if image.min_pixels > image.max_pixels:
-        yield "min_pixels is above max_pixels - at `$.image`"
 
 
 def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -80,8 +111,8 @@ def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if manifest.report is not None:
         yield "$.report.figures", manifest.report.figures
         yield "$.report.page", manifest.report.page
-    for name, task in manifest.tasks.items():
-        yield f"$.tasks[{name!r}].codes.file", task.codes.file
+    for name, space in manifest.spaces.items():
+        yield f"$.spaces[{name!r}].codebooks", space.codebooks
     for weights, vision in manifest.vision.items():
         for file in vision.graph_files:
             yield f"$.vision[{weights!r}]", file

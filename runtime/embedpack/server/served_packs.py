@@ -15,6 +15,7 @@ from embedpack.host.cores import available_cores
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
+from embedpack.pack.heads import check_embedder
 from embedpack.pack.manifest import Manifest
 from embedpack.server.request_errors import ErrorKind, RequestError, invalid
 from embedpack.server.requests import EmbeddingsCall, EncodingType
@@ -68,28 +69,28 @@ class ServedPack:
     def key(self, call: EmbeddingsCall, task: str) -> ForwardKey:
         """Key of the runs of a call."""
         variant = self.variants[task]
-        adapter = task if self.manifest.variants[variant].task is None else None
         output = TOKEN_EMBEDDINGS if call.multi else SENTENCE_EMBEDDING
-        return ForwardKey(self.name, variant, adapter, output, call.images)
+        return ForwardKey(self.name, variant, self.manifest.variants[variant].adapter_of(task), output, call.images)
 
     def vector_format(self, call: EmbeddingsCall, task: str) -> VectorFormat:
         """Format of the vectors of a call; RequestError if the pack has no such dimensions, or no multi-vectors."""
         if call.multi:
             return self._multi_format(call.encoding, task)
-        dimensions = self.manifest.dimensions if call.dimensions is None else call.dimensions
-        if dimensions not in self.manifest.truncate_dims:
-            raise invalid("dimensions", unknown("dimensions", dimensions, self.manifest.truncate_dims))
+        head, codes, codebook = self.manifest.single, self.manifest.codes(task).single, self.codebooks[task].single
+        if head is None or codes is None or codebook is None:
+            raise invalid("return_multivector", f"{self.name} has no single vectors; set it to true")
+        dimensions = head.dimensions if call.dimensions is None else call.dimensions
+        if dimensions not in head.truncate_dims:
+            raise invalid("dimensions", unknown("dimensions", dimensions, head.truncate_dims))
         _check_width(call.encoding, dimensions)
-        scale = self.manifest.tasks[task].int8_scale
-        return VectorFormat(call.encoding, dimensions, scale, self.codebooks[task].single)
+        return VectorFormat(call.encoding, dimensions, codes.int8_scale, codebook)
 
     def _multi_format(self, encoding: EncodingType, task: str) -> VectorFormat:
-        dimensions, codebook = self.manifest.multi_vector_dimensions, self.codebooks[task].token
-        scale = self.manifest.tasks[task].token_int8_scale
-        if dimensions is None or codebook is None or scale is None:
+        head, codes, codebook = self.manifest.multi, self.manifest.codes(task).multi, self.codebooks[task].multi
+        if head is None or codes is None or codebook is None:
             raise invalid("return_multivector", f"{self.name} has no multi-vectors; leave it out")
-        _check_width(encoding, dimensions)
-        return VectorFormat(encoding, dimensions, scale, codebook)
+        _check_width(encoding, head.dimensions)
+        return VectorFormat(encoding, head.dimensions, codes.int8_scale, codebook)
 
     def described(self) -> Model:
         """Entry of `/v1/models`."""
@@ -101,7 +102,7 @@ class ServedPack:
             output_modalities=["embeddings"],
             quantization=sorted({self.manifest.variants[name].weights for name in self.variants.values()}),
             tasks=list(self.names),
-            dimensions=list(self.manifest.truncate_dims),
+            dimensions=[] if self.manifest.single is None else list(self.manifest.single.truncate_dims),
         )
 
 
@@ -150,6 +151,7 @@ def _check_width(encoding: EncodingType, dimensions: int) -> None:
 
 def _open(settings: PackSettings) -> ServedPack:
     pack = read_pack(settings.folder)
+    check_embedder(pack)
     tasks = pack.manifest.tasks
     variants = {task: choose_variant(pack, None, task, settings.weights, settings.adapters) for task in tasks}
     codebooks = {task: open_codebooks(pack, task) for task in tasks}

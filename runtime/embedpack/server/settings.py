@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.inputs.batching import WINDOW_IMAGES
-from embedpack.pack.manifest import AdapterMode
+from embedpack.pack.strict import AdapterMode
 
 
 @dataclass(frozen=True, kw_only=True)

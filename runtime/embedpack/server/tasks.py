@@ -32,11 +32,11 @@ def task_names(tasks: Mapping[str, Task]) -> dict[str, TaskPrompt]:
 
     A task with prompts has `.query` and `.passage`, and its bare name with the default prompt.
     """
-    names = {name: TaskPrompt(name, task.prompt(None)) for name, task in tasks.items()}
+    names = {name: TaskPrompt(name, task.prompt(None).prefix) for name, task in tasks.items()}
     for name, task in tasks.items():
         stem = SEARCH if name == DEFAULT_TASK else name
         for suffix, prompt in (("query", query_prompt(task)), ("passage", document_prompt(task))):
-            names.setdefault(f"{stem}.{suffix}", TaskPrompt(name, task.prompt(prompt)))
+            names.setdefault(f"{stem}.{suffix}", TaskPrompt(name, task.prompt(prompt).prefix))
     for name, other in SYNONYMS.items():
         if name in names:
             names.setdefault(other, names[name])

@@ -101,7 +101,7 @@ def test_the_manifest_has_the_outcomes(home: Path) -> None:
     for variant in manifest.variants.values():
         assert set(variant.checks) == (set(ADAPTERS) if variant.task is None else {variant.task})
         for check in variant.checks.values():
-            assert (check.reference, check.texts, check.verdict) == ("torch", 24, "within budget")
+            assert (check.reference, check.texts, check.outcome) == ("torch", 24, "within budget")
             assert check.ranking_loss is not None
             assert 0 <= check.ranking_loss <= check.budget == budgets[variant.weights]
             assert check.cosine_mean > 0.999
@@ -199,8 +199,8 @@ def test_doubled_scales_of_one_layer_fail_by_the_figures(home: Path, pack: Path)
     assert "points of nDCG@10 (95 %: " in text
     assert "; the budget is 0.3. No other adapter, prompt or pooling explains it" in text
     assert "rounding to int8, or damaged weights: leave the format out" in text
-    assert found.variants["code-int8"].tasks["code"].check.verdict == "over budget"
-    assert found.variants["code-fp32"].tasks["code"].check.verdict == "within budget"
+    assert found.variants["code-int8"].tasks["code"].check.outcome == "over budget"
+    assert found.variants["code-fp32"].tasks["code"].check.outcome == "within budget"
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_an_adapter_that_was_left_out_is_told(home: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("loss", "token_cosine", "allowed", "verdict"),
+    ("loss", "token_cosine", "allowed", "outcome"),
     [
         (0.3, None, None, "within budget"),
         (0.31, None, None, "over budget"),
@@ -274,8 +274,8 @@ def test_an_adapter_that_was_left_out_is_told(home: Path, tmp_path: Path) -> Non
         (0.1, 0.9, 5.0, "allowed"),
     ],
 )
-def test_verdicts_on_int8(loss: float | None, token_cosine: float | None, allowed: float | None, verdict: str) -> None:
-    assert Budget(allow_loss=allowed).outcome("int8", loss, token_cosine) == verdict
+def test_outcomes_of_int8(loss: float | None, token_cosine: float | None, allowed: float | None, outcome: str) -> None:
+    assert Budget(allow_loss=allowed).outcome("int8", loss, token_cosine) == outcome
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +359,7 @@ def test_a_loss_that_is_allowed_is_recorded(home: Path, tmp_path: Path, monkeypa
     )  # fmt: skip
     manifest = export(settings)
     assert manifest.export.settings["allow_loss"] == 50
-    assert {manifest.variants[f"{task}-int4"].checks[task].verdict for task in ADAPTERS} == {"allowed"}
+    assert {manifest.variants[f"{task}-int4"].checks[task].outcome for task in ADAPTERS} == {"allowed"}
     page = (tmp_path / "pack" / "report" / "index.html").read_text("utf-8")
     assert "The export accepted losses of up to 50 points (--allow-loss)." in page
     assert page.count('<span class="badge open">allowed</span>') == 2
@@ -409,7 +409,7 @@ def test_few_texts_are_not_judged(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING, "embedpack"):
         manifest = export(quick(checkpoint, tmp_path / "pack", weights=("int8",)))
     check = manifest.variants["default-int8"].checks["default"]
-    assert (check.verdict, check.ranking_loss, check.texts) == ("not judged", None, len(TEXTS))
+    assert (check.outcome, check.ranking_loss, check.texts) == ("not judged", None, len(TEXTS))
     assert f"default-int8, default: not judged; {len(TEXTS)} texts are too few to rank" in caplog.text
     figures = json.loads((tmp_path / "pack" / "report" / "accuracy.json").read_text())
     assert figures["variants"]["default-int8"]["tasks"]["default"]["codes"] == []

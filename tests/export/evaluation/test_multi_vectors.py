@@ -77,7 +77,7 @@ def test_images_and_tokens_of_torch_and_of_the_graph_agree(home: Path, visual: P
     inputs: list[Input] = ["a cat sleeps", visual / "visual" / "images" / "0.png"]
     torch = open_reference(pack, ReferenceSource(home / "v4", {}, None), 1)
     graph = open_reference(pack, ReferenceSource(None, {}, None), 1)
-    prompt = pack.manifest.tasks["retrieval"].prompt("passage")
+    prompt = pack.manifest.tasks["retrieval"].prompt("passage").prefix
     one, other = (item.single("retrieval", inputs, prompt) for item in (torch, graph))
     assert distance(one, other) < 1e-5
     for first, second in zip(*(item.multi("retrieval", inputs, prompt) for item in (torch, graph)), strict=True):

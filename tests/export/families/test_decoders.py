@@ -222,8 +222,9 @@ def test_buffers_of_old_files_are_no_obstacle(tmp_path: Path) -> None:
 def test_the_manifest_of_a_decoder(decoder: Exported) -> None:
     pack: Pack = read_pack(decoder.last)
     manifest = pack.manifest
-    assert (manifest.pooling, manifest.text.max_tokens, manifest.image) == ("last", 512, None)
-    assert (manifest.vision, manifest.multi_vector_dimensions) == ({}, None)
+    assert manifest.single is not None
+    assert (manifest.single.pooling, manifest.text.max_tokens, manifest.image) == ("last", 512, None)
+    assert (manifest.vision, manifest.multi) == ({}, None)
     # That of <|endoftext|>, where config.json names no padding.
     config = TINY_FAMILIES[manifest.family].config
     assert manifest.text.pad_token_id == config.get("pad_token_id", config["eos_token_id"])

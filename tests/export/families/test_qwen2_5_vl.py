@@ -30,6 +30,8 @@ from embedpack.engine.options import EncodeOptions
 from embedpack.errors import CheckpointError, InputError
 from embedpack.pack.codebooks import Codebooks, read_codebooks
 from embedpack.pack.folder import read_pack
+from embedpack.pack.input_recipes import Prompt, QwenImage
+from embedpack.pack.manifest import MultiVectors, SingleVectors
 from embedpack.storage.safetensors import open_safetensors, write_safetensors
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codes import quantize
@@ -81,6 +83,9 @@ IMAGES = {size: drawn(*size) for size in SIZES}
 LARGE = drawn(700, 500)
 
 
+MULTI = MultiVectors(dimensions=TINY.projector_dim, truncate_dims=(TINY.projector_dim,))
+
+
 @dataclass(frozen=True, eq=False)
 class Exported:
     """A checkpoint, a pack of all its variants, and the reference of each task."""
@@ -107,7 +112,7 @@ class Exported:
         return encoder.run_tokens(list(encoder.processor.items(items)), output, EncodeOptions(QUERY, task))
 
     def codebooks(self, task: str) -> Codebooks:
-        file = read_pack(self.folder).manifest.tasks[task].codes.file
+        file = read_pack(self.folder).manifest.codes(task).codebooks
         return read_codebooks(self.folder / file, 64, TINY.projector_dim)
 
     def expected(self, task: str, items: Sequence[Item], prompt: str = QUERY) -> V4Vectors:
@@ -221,7 +226,7 @@ def test_special_strings_in_a_text_are_text(v4: Exported, text: str) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_every_token_of_an_image_and_its_template_has_a_vector(v4: Exported, size: tuple[int, int]) -> None:
     image = read_pack(v4.folder).manifest.image
-    assert image is not None
+    assert isinstance(image, QwenImage)
     (found,) = v4.multi("retrieval-fp32", [IMAGES[size]])
     rows, columns = SIZES[size]
     assert len(found) == rows * columns + len(image.tokens_before) + len(image.tokens_after)
@@ -233,30 +238,31 @@ def test_every_token_of_an_image_and_its_template_has_a_vector(v4: Exported, siz
 def test_codes_of_the_graph_are_those_of_the_runtime(v4: Exported, variant: str, task: str | None) -> None:
     """Both graphs have those of the task, whose center a switchable one gets with the adapter."""
     items: list[Item] = [*TEXTS, IMAGES[84, 200]]
-    record, codebooks = read_pack(v4.folder).manifest.tasks["code"], v4.codebooks("code")
-    assert record.token_int8_scale is not None
-    assert codebooks.token is not None
-    assert codebooks.token.center.any()
+    codes, codebook = read_pack(v4.folder).manifest.codes("code").multi, v4.codebooks("code").multi
+    assert codes is not None
+    assert codebook is not None
+    assert codebook.center.any()
     vectors = v4.multi(variant, items, task)
     for vector, code in zip(vectors, v4.multi(variant, items, task, "token_embeddings_int8"), strict=True):
-        np.testing.assert_array_equal(code, quantize(vector, "int8", record.token_int8_scale))
+        np.testing.assert_array_equal(code, quantize(vector, "int8", codes.int8_scale))
     for vector, code in zip(vectors, v4.multi(variant, items, task, "token_embeddings_binary"), strict=True):
-        np.testing.assert_array_equal(code, np.packbits(codebooks.token.digits(vector, "binary"), axis=-1))
+        np.testing.assert_array_equal(code, np.packbits(codebook.digits(vector, "binary"), axis=-1))
 
 
 def test_each_task_has_codebooks_of_its_own_without_a_rotation(v4: Exported) -> None:
     """The center is an input of the switchable graph; a rotation would be a large one."""
     manifest = read_pack(v4.folder).manifest
     found = {task: v4.codebooks(task) for task in TASKS}
-    assert len({codebooks.token.id for codebooks in found.values() if codebooks.token is not None}) == len(TASKS)
-    for name, task in manifest.tasks.items():
-        assert task.token_codes is not None
-        assert task.codes.file == task.token_codes.file == f"calibration/{name}.safetensors"
-        assert task.codes.sha256 == task.token_codes.sha256 == manifest.export.calibration
-        assert task.codes.texts == task.token_codes.texts == manifest.variants[f"{name}-fp32"].accuracy.texts
-        assert task.token_codes.kept == ("center",)
-        assert list(task.token_codes.agreement) == ["none", "center"]
-        assert (task.codes.kept, task.codes.agreement) == ((), {})
+    assert len({codebooks.multi.id for codebooks in found.values() if codebooks.multi is not None}) == len(TASKS)
+    assert {name: task.space for name, task in manifest.tasks.items()} == {name: name for name in TASKS}
+    for name, space in manifest.spaces.items():
+        assert space.single is not None
+        assert space.multi is not None
+        assert space.codebooks == f"calibration/{name}.safetensors"
+        assert space.inputs == manifest.variants[f"{name}-fp32"].accuracy.texts
+        assert space.multi.kept == ("center",)
+        assert list(space.multi.recall_at_10) == ["none", "center"]
+        assert (space.single.kept, space.single.recall_at_10) == ((), {})
 
 
 # --- a vector is its own
@@ -313,9 +319,9 @@ def test_each_task_has_its_own_vectors(v4: Exported, weights: str) -> None:
 def test_both_sides_of_a_comparison_have_one_prompt(v4: Exported) -> None:
     tasks = read_pack(v4.folder).manifest.tasks
     assert list(tasks) == list(TASKS)
-    assert tasks["text-matching"].prompts == {"query": "Query: ", "passage": "Query: "}
+    assert tasks["text-matching"].prompts == {"query": Prompt(prefix="Query: "), "passage": Prompt(prefix="Query: ")}
     for task in ("retrieval", "code"):
-        assert tasks[task].prompts == {"query": "Query: ", "passage": "Passage: "}
+        assert tasks[task].prompts == {"query": Prompt(prefix="Query: "), "passage": Prompt(prefix="Passage: ")}
     assert {task.default_prompt_name for task in tasks.values()} == {"query"}
 
 
@@ -373,9 +379,11 @@ def test_the_manifest_names_graphs_and_adapters(v4: Exported) -> None:
     manifest = read_pack(v4.folder).manifest
     assert sorted(manifest.variants) == sorted([*MERGED, *SWITCHABLE])
     assert sorted(manifest.vision) == ["fp32", "int8"]
-    assert (manifest.family, manifest.pooling) == ("qwen2_5_vl", "mean")
-    assert (manifest.dimensions, manifest.truncate_dims) == (64, (16, 32, 64))
-    assert manifest.multi_vector_dimensions == TINY.projector_dim
+    assert (manifest.kind, manifest.family, manifest.score) == ("embedder", "qwen2_5_vl", None)
+    assert manifest.single == SingleVectors(
+        dimensions=64, truncate_dims=(16, 32, 64), pooling="mean", normalized=True, similarity="cosine"
+    )
+    assert manifest.multi == MULTI
     for weights in ("fp32", "int8"):
         variant = manifest.variants[f"switchable-{weights}"]
         assert (variant.task, variant.adapters) == (None, "switchable")
@@ -411,7 +419,7 @@ def test_images_are_not_needed_for_texts(v4: Exported, tmp_path: Path) -> None:
     manifest = export(quick(v4.checkpoint, tmp_path / "pack", modality="text", weights=("fp32",), tasks=("code",)))
     assert (manifest.image, manifest.vision) == (None, {})
     assert not list((tmp_path / "pack").glob("vision*"))
-    assert manifest.multi_vector_dimensions == TINY.projector_dim
+    assert manifest.multi == MULTI
     encoder = open_encoder(read_pack(tmp_path / "pack"), manifest.variants["code-fp32"], 1)
     options = EncodeOptions(prompt=QUERY)
     texts = list(encoder.processor.items(TEXTS))
@@ -455,8 +463,8 @@ def test_a_checkpoint_without_adapters_and_projector(tmp_path: Path) -> None:
     manifest = export(quick(bare, tmp_path / "pack", tasks=("code",), weights=("fp32",)))
     assert list(manifest.tasks) == ["code"]
     assert manifest.tasks["code"].adapter is None
-    assert manifest.tasks["code"].prompts == {"query": "Query: ", "passage": "Passage: "}
-    assert manifest.multi_vector_dimensions is None
+    assert manifest.tasks["code"].prompts == {"query": Prompt(prefix="Query: "), "passage": Prompt(prefix="Passage: ")}
+    assert manifest.multi is None
     encoder = open_encoder(read_pack(tmp_path / "pack"), manifest.variants["code-fp32"], 1)
     expected = V4Reference.from_checkpoint(bare, None).encode([as_input(item) for item in ALL])
     found = single(encoder, ALL, EncodeOptions(prompt=QUERY))
@@ -473,8 +481,11 @@ def test_a_checkpoint_without_adapters_is_one_task(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="switchable adapters were asked for, but the checkpoint has none"):
         export(quick(bare, tmp_path / "pack", adapter_modes=("switchable",)))
     manifest = export(quick(bare, tmp_path / "pack", tasks=("text-matching",), weights=("fp32",)))
-    assert manifest.tasks["text-matching"].prompts == {"query": "Query: ", "passage": "Query: "}
-    assert manifest.multi_vector_dimensions == TINY.projector_dim
+    assert manifest.tasks["text-matching"].prompts == {
+        "query": Prompt(prefix="Query: "),
+        "passage": Prompt(prefix="Query: "),
+    }
+    assert manifest.multi == MULTI
 
 
 def single_file(checkpoint: Path, change: Callable[[Floats], object]) -> None:

@@ -16,7 +16,8 @@ import pytest
 from embedpack.host.int8_support import PROBE, products_saturate
 from embedpack.inputs.batching import pad
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, center_input
-from embedpack.pack.manifest import Manifest, WeightsFormat
+from embedpack.pack.manifest import Manifest
+from embedpack.pack.strict import WeightsFormat
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import quantize
@@ -511,7 +512,8 @@ def test_sizes_that_fill_no_whole_block_export(tmp_path: Path, weights: WeightsF
     checkpoint = make_checkpoint(tmp_path / "toy", **changes)
     (checkpoint / "config_sentence_transformers.json").unlink()
     manifest = export(quick(checkpoint, tmp_path / "pack", weights=(weights,)))
-    assert manifest.dimensions == changes["hidden_size"]
+    assert manifest.single is not None
+    assert manifest.single.dimensions == changes["hidden_size"]
     assert manifest.variants[f"default-{weights}"].accuracy.cosine_min > 0.99
 
 

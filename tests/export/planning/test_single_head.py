@@ -53,7 +53,8 @@ def test_vectors_equal_sentence_transformers(headed: Path, tmp_path: Path) -> No
     settings = quick(headed, tmp_path / "pack", weights=("fp32", "int8"))
     manifest = export(settings)
     expected = oracle(headed, prompt="")
-    assert manifest.dimensions == expected.shape[1]
+    assert manifest.single is not None
+    assert manifest.single.dimensions == expected.shape[1]
     found = vectors(settings.output, "fp32", list(TEXTS))
     assert distance(found, expected) <= 1e-6
     np.testing.assert_allclose(found, expected, atol=1e-5)

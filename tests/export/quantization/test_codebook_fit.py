@@ -43,9 +43,9 @@ def test_vectors_far_from_zero_are_centered() -> None:
     assert found.kept == ("center",)
     np.testing.assert_allclose(found.codebook.center, given.mean(axis=0), atol=1e-6)
     assert found.codebook.rotation == ()
-    assert list(found.agreement) == ["none", "center", "center+rotation"]
-    assert all(tuple(shares) == LOW_BIT for shares in found.agreement.values())
-    assert found.agreement["center"]["binary"] > found.agreement["none"]["binary"] + 0.1
+    assert list(found.recall_at_10) == ["none", "center", "center+rotation"]
+    assert all(tuple(shares) == LOW_BIT for shares in found.recall_at_10.values())
+    assert found.recall_at_10["center"]["binary"] > found.recall_at_10["none"]["binary"] + 0.1
 
 
 def test_the_center_of_vectors_around_zero_is_left_out() -> None:
@@ -54,7 +54,7 @@ def test_the_center_of_vectors_around_zero_is_left_out() -> None:
     found = fit(np.stack([half, -half], axis=1).reshape(64, -1), parts=CENTER)
     assert found.kept == ()
     assert not found.codebook.center.any()
-    assert found.agreement["center"]["binary"] < found.agreement["none"]["binary"]
+    assert found.recall_at_10["center"]["binary"] < found.recall_at_10["none"]["binary"]
 
 
 def test_dimensions_of_uneven_spread_are_rotated() -> None:
@@ -64,7 +64,7 @@ def test_dimensions_of_uneven_spread_are_rotated() -> None:
     assert [block.shape for block in found.codebook.rotation] == [(32, 32)]
     turned = given.mean(axis=0) @ found.codebook.rotation[0].T
     np.testing.assert_allclose(found.codebook.center, turned, atol=1e-6)
-    assert found.agreement["center+rotation"]["binary"] > found.agreement["center"]["binary"] + 0.05
+    assert found.recall_at_10["center+rotation"]["binary"] > found.recall_at_10["center"]["binary"] + 0.05
 
 
 def test_a_rotation_can_be_cut_where_vectors_can() -> None:
@@ -75,14 +75,14 @@ def test_a_rotation_can_be_cut_where_vectors_can() -> None:
 def test_a_rotation_that_may_not_be_is_not_tried() -> None:
     found = fit(vectors(600, decay=0.02), parts=CENTER)
     assert found.codebook.rotation == ()
-    assert list(found.agreement) == ["none", "center"]
+    assert list(found.recall_at_10) == ["none", "center"]
 
 
 def test_plain_codes_have_no_center_and_their_recall_is_recorded() -> None:
     found = fit(vectors(300, offset=2), parts=NONE)
     assert found.kept == ()
     assert not found.codebook.center.any()
-    assert list(found.agreement) == ["none"]
+    assert list(found.recall_at_10) == ["none"]
 
 
 @pytest.mark.parametrize(("gain", "kept"), [(0.011, ("center", "rotation")), (0.009, ("center",))])
@@ -129,7 +129,7 @@ def test_too_few_vectors_give_plain_levels(caplog: pytest.LogCaptureFixture) -> 
         few, enough = fit(vectors(MIN_VECTORS - 1, offset=2)), fit(vectors(MIN_VECTORS, offset=2))
     assert caplog.messages[0] == "codes: no center, no rotation; 15 vectors are too few to test them"
     assert caplog.messages[1].startswith("codes: center kept; recall of the ten nearest neighbours: 4bit ")
-    assert (few.kept, few.agreement) == ((), {})
+    assert (few.kept, few.recall_at_10) == ((), {})
     assert not few.codebook.center.any()
     np.testing.assert_allclose(few.codebook.levels["binary"], [-0.79788 / 32**0.5, 0.79788 / 32**0.5], rtol=1e-4)
     assert enough.kept == ("center",)
@@ -158,8 +158,8 @@ def test_equal_vectors_count_once() -> None:
     repeated = np.concatenate([given, given[:1] + np.float32(1e-7), given[:1]])
     one, other = fit(given), fit(repeated)
     assert one.codebook.id == other.codebook.id
-    assert one.agreement == other.agreement
-    assert fit(np.repeat(given[:5], 20, axis=0)).agreement == {}
+    assert one.recall_at_10 == other.recall_at_10
+    assert fit(np.repeat(given[:5], 20, axis=0)).recall_at_10 == {}
 
 
 def test_shares_are_those_of_a_search_by_hand() -> None:

@@ -40,9 +40,10 @@ def test_both_codebooks_are_in_the_file_of_a_task(tmp_path: Path) -> None:
     codes = task_codes(sentence_embedding=32, token_embeddings=16)
     codes.write(tmp_path / "calibration" / "any.safetensors")
     codebooks = read_codebooks(tmp_path / "calibration" / "any.safetensors", 32, 16)
-    assert codebooks.token is not None
+    assert codebooks.single is not None
+    assert codebooks.multi is not None
     assert codebooks.single.id == codes.fits[SENTENCE_EMBEDDING].codebook.id
-    assert codebooks.token.id == codes.fits[TOKEN_EMBEDDINGS].codebook.id
+    assert codebooks.multi.id == codes.fits[TOKEN_EMBEDDINGS].codebook.id
 
 
 def test_a_task_without_multi_vectors(tmp_path: Path) -> None:
@@ -50,4 +51,5 @@ def test_a_task_without_multi_vectors(tmp_path: Path) -> None:
     assert list(codes.center_inputs) == ["sentence_embedding_center"]
     codes.write(tmp_path / "calibration" / "any.safetensors")
     codebooks = read_codebooks(tmp_path / "calibration" / "any.safetensors", 32, None)
-    assert (codebooks.single.id, codebooks.token) == (codes.fits[SENTENCE_EMBEDDING].codebook.id, None)
+    assert codebooks.single is not None
+    assert (codebooks.single.id, codebooks.multi) == (codes.fits[SENTENCE_EMBEDDING].codebook.id, None)

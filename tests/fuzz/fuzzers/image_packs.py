@@ -19,7 +19,7 @@ from tests.fuzz.outcome import Attempt, Fuzzer, check
 from tests.fuzz.packs import TEXTS, PackCopy, check_unit
 from tests.helpers.exports import quick
 
-PARTS = ("image", "image", "image", "text", "tasks", "multi_vector_dimensions", "vision")
+PARTS = ("image", "image", "image", "text", "tasks", "multi", "spaces", "vision")
 GRAPHS = ("vision-fp32.onnx", "retrieval-fp32.onnx")
 CODEBOOKS = "calibration/retrieval.safetensors"
 

@@ -18,7 +18,7 @@ from tests.helpers.tiny_pack import TINY_PACK
 # Cosine of the vectors of all weights formats with those of fp32; below it, a vector is that of another text or model.
 MIN_COSINE = 0.99
 # Variants and parts with files are chosen more often than all others together.
-PARTS = ("text", "tasks", "variants", "files", "image", "vision", "dimensions", "truncate_dims", "format")
+PARTS = ("kind", "single", "score", "text", "spaces", "tasks", "variants", "files", "image", "vision", "format")
 
 
 def prepare(folder: Path) -> Attempt:
@@ -54,7 +54,7 @@ def same_texts(embedder: Embedder, manifest: Any) -> bool:
     """True if the graph of a changed pack is given the same tokens; prompts and limits may be changed."""
     text, task = embedder.pack.manifest.text, embedder.pack.manifest.tasks[embedder.task or ""]
     limits = text.max_tokens >= manifest["text"]["max_tokens"]
-    return limits and not task.prompt(None) and text.tokenizer == manifest["text"]["tokenizer"]
+    return limits and not task.prompt(None).prefix and text.tokenizer == manifest["text"]["tokenizer"]
 
 
 FUZZER = Fuzzer("pack.json", 2500, prepare)

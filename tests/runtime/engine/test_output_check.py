@@ -9,7 +9,7 @@ import pytest
 from embedpack import PackError
 from embedpack.engine.output_check import OutputCheck, check_array
 
-CHECK = OutputCheck(single=16, token=8)
+CHECK = OutputCheck(single=16, multi=8)
 BATCH = {"inputs": 3, "tokens": 5}
 
 

@@ -27,7 +27,7 @@ from tests.helpers.broken_packs import (
     refusal,
     switchable,
     with_images,
-    with_tokens,
+    with_multi,
 )
 
 # The digest of a file is checked when it is opened.
@@ -273,7 +273,7 @@ def test_graph_without_inputs_for_images(pack: Path, edit: Edit) -> None:
 
 
 def test_graph_without_multi_vectors(pack: Path, edit: Edit) -> None:
-    edit(with_tokens())
+    edit(with_multi())
     model = Embedder(pack, weights="fp32", threads=1)
     message = refusal(pack, lambda: model.encode_multi("a cat"))
     assert message.startswith("PACK/default-fp32.onnx: token_embeddings cannot be computed: ")

@@ -12,6 +12,7 @@ from embedpack.pack.folder import listed_files, read_pack
 from tests.helpers.broken_packs import (
     Change,
     Edit,
+    changes,
     check_all_files,
     drop,
     put,
@@ -19,7 +20,7 @@ from tests.helpers.broken_packs import (
     rename_file,
     switchable,
     with_images,
-    with_tokens,
+    with_multi,
 )
 
 
@@ -117,44 +118,56 @@ def test_file_that_may_not_be_read(pack: Path, monkeypatch: pytest.MonkeyPatch) 
 # The manifest's values.
 
 
-@pytest.mark.parametrize("version", ["1.3", "3.0", "0.9", "10.0", "1", "1.", "1.x", "", 1.0, None])
+@pytest.mark.parametrize("version", ["1.3", "4.0", "0.9", "10.0", "3", "3.", "3.x", "20.0", "", 3.0, None])
 def test_unknown_format_version(pack: Path, edit: Edit, version: object) -> None:
     edit(put("format", version))
-    message = f"PACK/pack.json: format {version!r} at `$.format`; this embedpack reads 2.0; update it, or export again"
+    message = (
+        f"PACK/pack.json: format {version!r} at `$.format`; this embedpack reads 2.0 to 3.0; update it, or export again"
+    )
     assert refusal(pack, lambda: read_pack(pack)) == message
 
 
 def test_newer_minor_version_is_read_where_its_fields_are_known(pack: Path, edit: Edit) -> None:
-    edit(put("format", "2.9"))
-    assert read_pack(pack).manifest.format == "2.9"
+    edit(put("format", "3.9"))
+    assert read_pack(pack).manifest.format == "3.9"
 
 
 WRONG_VALUES = [
     pytest.param(
-        lambda manifest: manifest.update(format="2.9", color="red"),
-        "Object contains unknown field `color` (format 2.9, this embedpack writes 2.0)",
+        lambda manifest: manifest.update(format="3.9", color="red"),
+        "Object contains unknown field `color` (format 3.9, this embedpack writes 3.0)",
         id="unknown_field_of_a_newer_minor_version",
     ),
     pytest.param(put("color", "red"), "Object contains unknown field `color`", id="unknown_field"),
     pytest.param(
         put("text", "color", "red"), "Object contains unknown field `color` - at `$.text`", id="unknown_field_inside"
     ),
-    pytest.param(drop("pooling"), "Object missing required field `pooling`", id="missing_field"),
+    pytest.param(drop("kind"), "Object missing required field `kind`", id="missing_field"),
     pytest.param(
         drop("variants", "default-int8", "graph"),
         "Object missing required field `graph` - at `$.variants[...]`",
         id="missing_field_inside",
     ),
-    pytest.param(put("dimensions", "32"), "Expected `int`, got `str` - at `$.dimensions`", id="string_for_int"),
-    pytest.param(put("dimensions", True), "Expected `int`, got `bool` - at `$.dimensions`", id="bool_for_int"),
-    pytest.param(put("dimensions", 32.5), "Expected `int`, got `float` - at `$.dimensions`", id="fraction_for_int"),
     pytest.param(
-        put("truncate_dims", [8, None, 32]), "Expected `int`, got `null` - at `$.truncate_dims[1]`", id="null_in_list"
+        put("single", "dimensions", "32"), "Expected `int`, got `str` - at `$.single.dimensions`", id="string_for_int"
+    ),
+    pytest.param(
+        put("single", "dimensions", True), "Expected `int`, got `bool` - at `$.single.dimensions`", id="bool_for_int"
+    ),
+    pytest.param(
+        put("single", "dimensions", 32.5),
+        "Expected `int`, got `float` - at `$.single.dimensions`",
+        id="fraction_for_int",
+    ),
+    pytest.param(
+        put("single", "truncate_dims", [8, None, 32]),
+        "Expected `int`, got `null` - at `$.single.truncate_dims[1]`",
+        id="null_in_list",
     ),
     pytest.param(put("tasks", []), "Expected `object`, got `array` - at `$.tasks`", id="list_for_object"),
     pytest.param(
-        put("tasks", "default", "prompts", "query", 5),
-        "Expected `str`, got `int` - at `$.tasks[...].prompts[...]`",
+        put("tasks", "default", "prompts", "query", "prefix", 5),
+        "Expected `str`, got `int` - at `$.tasks[...].prompts[...].prefix`",
         id="int_for_prompt",
     ),
     pytest.param(
@@ -172,7 +185,9 @@ WRONG_VALUES = [
         "Expected `str` of length <= 20 - at `$.variants[...].min_onnxruntime`",
         id="absurd_version",
     ),
-    pytest.param(put("pooling", "max"), "Invalid enum value 'max' - at `$.pooling`", id="unknown_pooling"),
+    pytest.param(
+        put("single", "pooling", "median"), "Invalid enum value 'median' - at `$.single.pooling`", id="unknown_pooling"
+    ),
     pytest.param(
         put("files", "LICENSE", "sha256", "0" * 63),
         "Expected `str` matching regex '^[0-9a-f]{64}$' - at `$.files[...].sha256`",
@@ -186,8 +201,12 @@ WRONG_VALUES = [
         "Expected `int` <= 1125899906842624 - at `$.files[...].bytes`",
         id="absurd_bytes",
     ),
-    pytest.param(put("dimensions", 10**12), "Expected `int` <= 65536 - at `$.dimensions`", id="absurd_dimensions"),
-    pytest.param(put("dimensions", 0), "Expected `int` >= 1 - at `$.dimensions`", id="no_dimensions"),
+    pytest.param(
+        put("single", "dimensions", 10**12),
+        "Expected `int` <= 65536 - at `$.single.dimensions`",
+        id="absurd_dimensions",
+    ),
+    pytest.param(put("single", "dimensions", 0), "Expected `int` >= 1 - at `$.single.dimensions`", id="no_dimensions"),
     pytest.param(
         put("text", "max_tokens", 10**9), "Expected `int` <= 1048576 - at `$.text.max_tokens`", id="absurd_max_tokens"
     ),
@@ -196,29 +215,29 @@ WRONG_VALUES = [
         put("text", "pad_token_id", -1), "Expected `int` >= 0 - at `$.text.pad_token_id`", id="negative_pad_token"
     ),
     pytest.param(
-        put("tasks", "default", "int8_scale", 0),
-        "Expected `float` >= 1e-06 - at `$.tasks[...].int8_scale`",
+        put("spaces", "default", "single", "int8_scale", 0),
+        "Expected `float` >= 1e-06 - at `$.spaces[...].single.int8_scale`",
         id="zero_scale",
     ),
     pytest.param(
-        put("tasks", "default", "codes", "kept", ["scale"]),
-        "Invalid enum value 'scale' - at `$.tasks[...].codes.kept[0]`",
+        put("spaces", "default", "single", "kept", ["scale"]),
+        "Invalid enum value 'scale' - at `$.spaces[...].single.kept[0]`",
         id="unknown_step_of_calibration",
     ),
     pytest.param(
-        put("tasks", "default", "codes", "agreement", {"none": {"3bit": 0.5}}),
-        "Invalid enum value '3bit' - at `key` in `$.tasks[...].codes.agreement[...]`",
-        id="agreement_of_an_unknown_precision",
+        put("spaces", "default", "single", "recall_at_10", {"none": {"3bit": 0.5}}),
+        "Invalid enum value '3bit' - at `key` in `$.spaces[...].single.recall_at_10[...]`",
+        id="recall_of_an_unknown_precision",
     ),
     pytest.param(
-        put("tasks", "default", "codes", "agreement", {"none": {"2bit": 1.5}}),
-        "Expected `float` <= 1.0 - at `$.tasks[...].codes.agreement[...][...]`",
-        id="agreement_above_one",
+        put("spaces", "default", "single", "recall_at_10", {"none": {"2bit": 1.5}}),
+        "Expected `float` <= 1.0 - at `$.spaces[...].single.recall_at_10[...][...]`",
+        id="recall_above_one",
     ),
     pytest.param(
-        lambda manifest: (manifest.update(format="2.1"), manifest["tasks"]["default"].pop("codes")),
-        "Object missing required field `codes` - at `$.tasks[...]` (format 2.1, this embedpack writes 2.0)",
-        id="older_format",
+        changes(put("format", "3.1"), drop("tasks", "default", "space")),
+        "Object missing required field `space` - at `$.tasks[...]` (format 3.1, this embedpack writes 3.0)",
+        id="newer_format",
     ),
 ]
 
@@ -253,23 +272,23 @@ def test_wrong_value(pack: Path, edit: Edit, change: Change, message: str) -> No
 
 CONTRADICTIONS = [
     pytest.param(
-        put("truncate_dims", [8, 16]),
-        "the last truncation is not the full dimension, 32 - at `$.truncate_dims`",
+        put("single", "truncate_dims", [8, 16]),
+        "the last truncation is not the full dimension, 32 - at `$.single.truncate_dims`",
         id="truncations_without_the_full_dimension",
     ),
     pytest.param(
-        put("truncate_dims", []),
-        "the last truncation is not the full dimension, 32 - at `$.truncate_dims`",
+        put("single", "truncate_dims", []),
+        "the last truncation is not the full dimension, 32 - at `$.single.truncate_dims`",
         id="no_truncations",
     ),
     pytest.param(
-        put("truncate_dims", [16, 8, 32]),
-        "the truncations are not ascending - at `$.truncate_dims`",
+        put("single", "truncate_dims", [16, 8, 32]),
+        "the truncations are not ascending - at `$.single.truncate_dims`",
         id="unsorted",
     ),
     pytest.param(
-        put("truncate_dims", [8, 8, 32]),
-        "the truncations are not ascending - at `$.truncate_dims`",
+        put("single", "truncate_dims", [8, 8, 32]),
+        "the truncations are not ascending - at `$.single.truncate_dims`",
         id="repeated",
     ),
     pytest.param(
@@ -317,25 +336,16 @@ CONTRADICTIONS = [
         put("golden", "/etc/passwd"), "'/etc/passwd' is not listed in `$.files` - at `$.golden`", id="unlisted_golden"
     ),
     pytest.param(
-        put("tasks", "default", "codes", "file", "codes.safetensors"),
-        "'codes.safetensors' is not listed in `$.files` - at `$.tasks['default'].codes.file`",
+        put("spaces", "default", "codebooks", "codes.safetensors"),
+        "'codes.safetensors' is not listed in `$.files` - at `$.spaces['default'].codebooks`",
         id="unlisted_codebook",
-    ),
-    pytest.param(
-        lambda manifest: manifest["tasks"]["default"].update(token_codes=manifest["tasks"]["default"]["codes"]),
-        "token_codes and multi_vector_dimensions do not agree - at `$.tasks['default'].token_codes`",
-        id="codebook_for_multi_vectors_that_are_not_there",
-    ),
-    pytest.param(
-        with_tokens(file="LICENSE"),
-        "the codebooks of a task must be in one file - at `$.tasks['default'].token_codes.file`",
-        id="codebooks_in_two_files",
     ),
 ]
 
 
 ONE_EACH = (
-    "merged variants need one task, switchable ones an adapter file per task - at `$.variants['default-int8'].adapters`"
+    "merged variants need one task, switchable ones a file for each task with an adapter - "
+    "at `$.variants['default-int8'].adapters`"
 )
 CONTRADICTIONS += [
     pytest.param(with_images({name: value}), f"{problem} - at `$.image`", id=f"image_{name}_{value}".replace(" ", ""))
@@ -393,16 +403,6 @@ CONTRADICTIONS += [
         "'adapters/default.onnx_adapter' is not listed in `$.files` - at `$.variants['default-int8']`",
         id="unlisted_adapter_file",
     ),
-    pytest.param(
-        put("tasks", "default", "token_int8_scale", 0.01),
-        "token_int8_scale and multi_vector_dimensions do not agree - at `$.tasks['default'].token_int8_scale`",
-        id="scale_of_multi_vectors_that_do_not_exist",
-    ),
-    pytest.param(
-        put("multi_vector_dimensions", 16),
-        "token_int8_scale and multi_vector_dimensions do not agree - at `$.tasks['default'].token_int8_scale`",
-        id="multi_vectors_without_a_scale",
-    ),
 ]
 
 
@@ -450,7 +450,7 @@ def test_path_that_leaves_the_pack_or_is_ambiguous(pack: Path, edit: Edit, name:
     [
         rename_file("LICENSE", "\ud800"),
         put("name", "\udfff"),
-        put("tasks", "default", "prompts", {"query": "\ud800"}),
+        put("tasks", "default", "prompts", {"query": {"prefix": "\ud800"}}),
         put("variants", "default-fp32", "weights", "\ud83d"),
     ],
 )
@@ -507,8 +507,8 @@ def test_folder_without_permission(pack: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("scale", [1e300, 1.5, 1e-7, 5e-324])
-@pytest.mark.parametrize("name", ["int8_scale", "token_int8_scale"])
-def test_scale_beyond_unit_vectors(pack: Path, edit: Edit, name: str, scale: float) -> None:
-    edit(with_tokens())
-    edit(put("tasks", "default", name, scale))
-    assert refusal(pack, lambda: read_pack(pack)).endswith(f" - at `$.tasks[...].{name}`")
+@pytest.mark.parametrize("head", ["single", "multi"])
+def test_scale_beyond_unit_vectors(pack: Path, edit: Edit, head: str, scale: float) -> None:
+    edit(with_multi())
+    edit(lambda manifest: manifest["spaces"]["default"].update({head: {"int8_scale": scale}}))
+    assert refusal(pack, lambda: read_pack(pack)).endswith(f" - at `$.spaces[...].{head}.int8_scale`")

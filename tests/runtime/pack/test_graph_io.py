@@ -33,7 +33,8 @@ def test_inputs_and_outputs_of_a_text_graph(tiny: Path, weights: str) -> None:
     found = [GraphInput(item.name, np.int64, tuple(item.shape)) for item in session.get_inputs()]
     assert found == list(TEXT_INPUTS)
     assert {item.type for item in session.get_inputs()} == {"tensor(int64)"}
-    size = manifest.dimensions
+    assert manifest.single is not None
+    size = manifest.single.dimensions
     assert [(item.name, item.type, item.shape) for item in session.get_outputs()] == [
         (SENTENCE_EMBEDDING, "tensor(float)", ["batch", size]),
         (int8_output(SENTENCE_EMBEDDING), "tensor(int8)", ["batch", size]),

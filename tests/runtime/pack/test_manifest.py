@@ -11,7 +11,8 @@ import pytest
 
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import read_pack, write_manifest
-from embedpack.pack.manifest import VisionGraph
+from embedpack.pack.input_recipes import Prompt
+from embedpack.pack.variants import VisionGraph
 
 
 def test_written_manifest_is_the_one_that_was_read(tiny: Path, tmp_path: Path) -> None:
@@ -37,20 +38,23 @@ def test_manifest_cannot_be_changed(tiny: Path) -> None:
         manifest.text.max_tokens = 5
 
 
-def test_space_names_model_task_and_weights_source(tiny: Path) -> None:
+def test_a_space_is_of_one_model_and_its_weights(tiny: Path) -> None:
     manifest = read_pack(tiny).manifest
-    assert manifest.space("code") == f"tiny-bert/code/{manifest.source.fingerprint[:16]}"
+    task = msgspec.structs.replace(manifest.tasks["default"], space="search")
+    other = msgspec.structs.replace(manifest, tasks={"query": task, "passage": task})
+    assert manifest.space("default") == f"tiny-bert/default/{manifest.source.fingerprint[:16]}"
+    assert other.space("query") == other.space("passage") == f"tiny-bert/search/{manifest.source.fingerprint[:16]}"
 
 
 def test_a_prompt_is_the_wanted_one_or_the_default(tiny: Path) -> None:
     task = read_pack(tiny).manifest.tasks["default"]
-    prompts = {"query": "query: ", "passage": "passage: "}
+    prompts = {name: Prompt(prefix=f"{name}: ") for name in ("query", "passage")}
     plain = msgspec.structs.replace(task, prompts=prompts, default_prompt_name=None)
     assert [plain.prompt_name(name) for name in ("query", "poem", None)] == ["query", "", ""]
-    assert [plain.prompt(name) for name in ("query", "poem", None)] == ["query: ", "", ""]
+    assert [plain.prompt(name).prefix for name in ("query", "poem", None)] == ["query: ", "", ""]
     default = msgspec.structs.replace(plain, default_prompt_name="passage")
     assert [default.prompt_name(name) for name in ("query", "poem", None)] == ["query", "passage", "passage"]
-    assert [default.prompt(name) for name in ("query", "poem", None)] == ["query: ", "passage: ", "passage: "]
+    assert [default.prompt(name).prefix for name in ("query", "poem", None)] == ["query: ", "passage: ", "passage: "]
 
 
 def test_bytes_of_a_variant_count_each_file_once_and_the_vision_graph(tiny: Path) -> None:
@@ -59,7 +63,7 @@ def test_bytes_of_a_variant_count_each_file_once_and_the_vision_graph(tiny: Path
     text = sum(manifest.files[name].bytes for name in {variant.graph, *variant.external_data})
     assert manifest.variant_bytes("default-int8") == text
     # A vision graph that shares the text graph's weights.
-    vision = VisionGraph(graph="default-fp32.onnx", external_data=variant.external_data, operators=())
+    vision = VisionGraph(gives="tokens", graph="default-fp32.onnx", external_data=variant.external_data, operators=())
     image: Any = object()
     with_images = msgspec.structs.replace(manifest, image=image, vision={"int8": vision})
     assert with_images.variant_bytes("default-int8") == text + manifest.files["default-fp32.onnx"].bytes

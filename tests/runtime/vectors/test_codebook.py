@@ -291,8 +291,9 @@ def test_file_gives_the_codebooks_back_and_has_the_same_bytes_again(tmp_path: Pa
     path = tmp_path / "task.safetensors"
     write_codebooks(path, Codebooks(codebook_of(), token))
     found = read_codebooks(path, DIMENSIONS, None if token is None else 16)
+    assert found.single is not None
     assert found.single.id == codebook_of().id
-    assert (found.token and found.token.id) == (token and token.id)
+    assert (found.multi and found.multi.id) == (token and token.id)
     write_codebooks(tmp_path / "again", found)
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
 

@@ -87,7 +87,7 @@ class InputInfo:
 
 def inspect_inputs(pack: Pack, task: str, inputs: Sequence[Input], prompt_name: str) -> list[InputInfo]:
     """Process inputs without running a graph; arguments as for `encode`."""
-    processor, prompt = open_processor(pack), pack.manifest.tasks[task].prompt(prompt_name)
+    processor, prompt = open_processor(pack), pack.manifest.tasks[task].prompt(prompt_name).prefix
     infos = []
     with Progress("counting tokens", len(inputs)) as progress:
         for window in windows(processor.items(inputs), COUNTED_INPUTS):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from embedpack.errors import OptionError, unknown
-from embedpack.pack.manifest import Manifest
+from embedpack.pack.folder import Pack
+from embedpack.pack.heads import single_vectors
 from embedpack.vectors.bit_packing import fills_bytes
 from embedpack.vectors.codes import PRECISIONS, Precision, check_precision, code_width, is_low_bit
 from embedpack_export.evaluation.results import Setting
@@ -23,7 +24,7 @@ class Grid:
 
     def __init__(
         self,
-        manifest: Manifest,
+        pack: Pack,
         precisions: Sequence[str] = (),
         truncate_dims: Sequence[int] = (),
         *,
@@ -33,17 +34,20 @@ class Grid:
 
         Raises:
             OptionError: there is no such precision or truncation.
+            InputError: the pack has no single vectors.
         """
+        head = single_vectors(pack)
         for dimensions in truncate_dims:
-            if dimensions not in manifest.truncate_dims:
-                raise OptionError(unknown("truncate_dim", dimensions, manifest.truncate_dims))
+            if dimensions not in head.truncate_dims:
+                raise OptionError(unknown("truncate_dim", dimensions, head.truncate_dims))
         named = [check_precision(name) for name in dict.fromkeys(precisions)]
         self._complete = not precisions and not truncate_dims
         self._precisions: Sequence[Precision] = PRECISIONS if self._complete else named or ["float32"]
-        self._full = manifest.dimensions
-        self._dims = manifest.truncate_dims if self._complete else tuple(truncate_dims) or (self._full,)
+        self._full = head.dimensions
+        self._dims = head.truncate_dims if self._complete else tuple(truncate_dims) or (self._full,)
         # A named truncation asks for single vectors.
-        self._multi = manifest.multi_vector_dimensions if multi and not truncate_dims else None
+        tokens = pack.manifest.multi if multi and not truncate_dims else None
+        self._multi = None if tokens is None else tokens.dimensions
 
     @property
     def has_multi(self) -> bool:

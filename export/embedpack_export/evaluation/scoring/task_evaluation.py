@@ -131,13 +131,17 @@ def _infos(evaluation: TaskEvaluation, side: Side) -> list[InputInfo]:
 
 def _reference_vectors(evaluation: TaskEvaluation, reference: Reference, side: Side) -> Embeddings:
     manifest = evaluation.pack.manifest
-    codes = reference.single(evaluation.task, side.inputs, manifest.tasks[evaluation.task].prompt(side.prompt_name))
-    return Embeddings(codes, "float32", manifest.dimensions, manifest.space(evaluation.task))
+    codes = reference.single(
+        evaluation.task, side.inputs, manifest.tasks[evaluation.task].prompt(side.prompt_name).prefix
+    )
+    return Embeddings(codes, "float32", codes.shape[1], manifest.space(evaluation.task))
 
 
 def _reference_multi_vectors(evaluation: TaskEvaluation, reference: Reference, side: Side) -> MultiEmbeddings:
     manifest = evaluation.pack.manifest
-    rows = reference.multi(evaluation.task, side.inputs, manifest.tasks[evaluation.task].prompt(side.prompt_name))
+    rows = reference.multi(
+        evaluation.task, side.inputs, manifest.tasks[evaluation.task].prompt(side.prompt_name).prefix
+    )
     offsets = offsets_of([len(vectors) for vectors in rows])
     return MultiEmbeddings(np.concatenate(rows), offsets, "float32", rows[0].shape[1], manifest.space(evaluation.task))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from embedpack.pack.manifest import WeightsFormat
+from embedpack.pack.strict import WeightsFormat
 from embedpack_export.graph.context import LinearFormat
 from embedpack_export.graph.formats.fp32 import Fp32
 from embedpack_export.graph.formats.int4 import Int4

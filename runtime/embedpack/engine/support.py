@@ -1,0 +1,37 @@
+"""Parts of the pack format that this version of the runtime cannot run yet: refused before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from embedpack.errors import PackError
+from embedpack.pack.folder import Pack
+from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.variants import Variant
+
+
+def check_support(pack: Pack, variant: Variant) -> None:
+    """Raise PackError for a variant of another device or number format, or for inputs of an unknown kind."""
+    if variant.device != "cpu" or variant.weights == "fp16":
+        raise PackError(
+            f"{pack.folder}: {variant.graph} is made for {variant.device} with {variant.weights} weights; "
+            "this embedpack runs fp32, int8 and int4 on CPUs: open another variant"
+        )
+    for part in _unsupported(pack):
+        raise PackError(f"{pack.folder}: this embedpack cannot run {part}; update it")
+
+
+def _unsupported(pack: Pack) -> Iterator[str]:
+    manifest = pack.manifest
+    if manifest.single is not None and not manifest.single.normalized:
+        yield "graphs whose vectors are not of length 1 (`$.single.normalized`)"
+    if manifest.text.strip or manifest.text.after:
+        yield "texts that are stripped, or followed by tokens (`$.text`)"
+    for name, task in manifest.tasks.items():
+        for key, prompt in task.prompts.items():
+            if (prompt.max_tokens, prompt.marker, prompt.fill, prompt.skip) != (None, None, None, ()):
+                yield f"prompts that are more than a prefix (`$.tasks[{name!r}].prompts[{key!r}]`)"
+    if manifest.image is not None and not isinstance(manifest.image, QwenImage):
+        yield "images of this type (`$.image.type`)"
+    if isinstance(manifest.image, QwenImage) and manifest.image.window_size is None:
+        yield "images without attention windows (`$.image.window_size`)"
