@@ -1,4 +1,4 @@
-"""Download of checkpoints from the Hugging Face hub: the files that an export reads, all from one commit."""
+"""Download of checkpoints from the Hugging Face hub, all files from one commit."""
 
 from __future__ import annotations
 
@@ -13,35 +13,7 @@ from pathlib import Path
 
 from embedpack.errors import CapacityError, CheckpointError, EmbedpackError, MissingExtraError
 from embedpack_export.sources.hub_check import check_snapshot, checked_answers
-
-# A star matches slashes too, so each pattern is specific to one kind of file.
-INCLUDED = (
-    "config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "modules.json",
-    "sentence_*_config.json",
-    "config_sentence_transformers.json",
-    "?_Transformer/*.json",
-    "?_Pooling/*.json",
-    "?_Normalize/*.json",
-    "adapters/*.json",
-    "adapters/*README.md",
-    "adapters/*LICENSE*",
-    "README.md",
-    "LICENSE*",
-)
-# Code, other formats, and weights of other models or training steps in subfolders other than 0_Transformer.
-EXCLUDED = (
-    *("*.py", "*.bin", "*.pt", "*.onnx"),
-    *("[!0]*/model.safetensors", "[!0]*/model-?????-of-?????.safetensors", "[!0]*/model.safetensors.index.json"),
-)
+from embedpack_export.sources.hub_files import fetch_files
 
 _PART = r"[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?"
 REPOSITORY = re.compile(rf"(?!.*(?:--|\.\.))(?!.*\.git$){_PART}/{_PART}", re.ASCII)
@@ -84,22 +56,19 @@ def download(repository: str, revision: str | None) -> Downloaded:
         MissingExtraError: huggingface_hub is not installed.
     """
     try:
-        from huggingface_hub import snapshot_download
+        import huggingface_hub  # noqa: F401 - its own error names the extra
     except ImportError as missing:
         raise MissingExtraError("hub", "huggingface_hub") from missing
     _check_revision(repository, revision)
     try:
         with _bars_on_terminals_only(), checked_answers(repository):
-            snapshot = snapshot_download(
-                repository, revision=revision, allow_patterns=list(INCLUDED), ignore_patterns=list(EXCLUDED)
-            )
+            folder = fetch_files(repository, revision)
     except EmbedpackError:
         raise
     except Exception as cause:
         # Its class depends on the HTTP library below this version of huggingface_hub. Its text may quote a request
         # header, and so a token: neither the message nor a traceback may show it.
         raise _explained(cause, repository, revision or "main") from None
-    folder = Path(snapshot)
     check_snapshot(repository, folder)
     if not any((folder / name).is_file() for name in ("config.json", "0_Transformer/config.json")):
         raise CheckpointError(

@@ -52,26 +52,40 @@ def checked_answers(repository: str) -> Iterator[None]:
         session.event_hooks = before
 
 
+def check_commit(repository: str, folder: Path) -> str:
+    """The commit that a folder of the hub's cache is named after; raises CheckpointError if it is none."""
+    if not COMMIT.fullmatch(folder.name):
+        raise CheckpointError(f"{repository}: the hub sent {folder.name!r} for a commit; check HF_ENDPOINT")
+    return folder.name
+
+
 def check_snapshot(repository: str, folder: Path) -> None:
     """Compare the files of a commit in the hub's cache with the digests that they are named after.
 
     Raises:
-        CheckpointError: a file differs, or the folder is not that of a commit.
+        CheckpointError: a file differs.
     """
-    if not COMMIT.fullmatch(folder.name):
-        raise CheckpointError(f"{repository}: the hub sent {folder.name!r} for a commit; check HF_ENDPOINT")
     for path in sorted(path for path in folder.rglob("*") if path.is_symlink()):
-        blob = path.readlink().name
-        try:
-            found = _digests(path, blob)
-        except OSError as cause:
-            raise CheckpointError(f"{path}: {failed('read', cause)}") from cause
-        if found is None:
+        if not has_digest(path):
             logger.warning("%s: the hub sent no digest of it, so it is not compared with one", path)
-        elif blob not in found:
-            raise CheckpointError(
-                f"{path}: differs from the hub's digest, {blob[:16]}; remove {path.resolve()}, and run it again"
-            )
+
+
+def has_digest(path: Path) -> bool:
+    """Compare a file of the cache, a link, with the digest that it is named after; False: its name is no digest.
+
+    Raises:
+        CheckpointError: it differs, or cannot be read.
+    """
+    blob = path.readlink().name
+    try:
+        found = _digests(path, blob)
+    except OSError as cause:
+        raise CheckpointError(f"{path}: {failed('read', cause)}") from cause
+    if found is not None and blob not in found:
+        raise CheckpointError(
+            f"{path}: differs from the hub's digest, {blob[:16]}; remove {path.resolve()}, and run it again"
+        )
+    return found is not None
 
 
 def _digests(path: Path, blob: str) -> set[str] | None:

@@ -72,6 +72,15 @@ def transformer_folder(folder: Path) -> Path:
     return next((place for place in places if exists(place / "config.json")), folder)
 
 
+def module_folders(path: Path) -> list[str]:
+    """Folders that modules.json names, next to it and other than its own.
+
+    Raises:
+        CheckpointError: the file is damaged, or names a folder elsewhere.
+    """
+    return sorted({module.path for module in _entries(path) if Path(module.path).parts})
+
+
 def _entries(path: Path) -> list[Module]:
     modules = read_json(path, list[Module])
     for number, entry in enumerate(read_json(path, list[dict[str, Any]])):

@@ -37,6 +37,8 @@ EXTRA = {
     "LICENSE": b"terms\n",
     "preprocessor_config.json": b'{"size": 8}',
     "1_Pooling/config.json": b'{"pooling_mode_mean_tokens": true}',
+    "artifact.metadata": b'{"query_maxlen": 32}',
+    "chat_template.jinja": b"{{ messages }}",
     "adapters/retrieval/adapter_config.json": b"{}",
     "adapters/retrieval/adapter_model.safetensors": b"not read here",
     "adapters/model-like/adapter_model.safetensors": b"nor this one",
@@ -278,6 +280,43 @@ def test_a_commit_is_taken_and_asked_for_once(hub: Hub) -> None:
     result = download(NAME, SECOND)
     assert (result.folder / "README.md").read_bytes() == b"the second commit"
     assert hub.log == []
+
+
+def with_modules(hub: Hub, *paths: str, **files: bytes) -> None:
+    """The first commit with these modules after its own, and these files."""
+    modules = json.loads(hub.commits[FIRST]["modules.json"])
+    modules += [{"path": path, "type": "sentence_transformers.models.Dense"} for path in paths]
+    hub.commits[FIRST] = {**hub.commits[FIRST], "modules.json": json.dumps(modules).encode(), **files}
+
+
+def test_modules_json_names_the_folders_of_modules(hub: Hub) -> None:
+    wanted = ("2_Dense/config.json", "2_Dense/model.safetensors", "head[1]/config.json", "head[1]/model.safetensors")
+    others = ("2_Dense/code.py", "2_Dense/old/model.safetensors", "3_Dense/model.safetensors", "head1/config.json")
+    with_modules(hub, "2_Dense", "head[1]", **dict.fromkeys((*wanted, *others), b"{}"))
+    folder = download(NAME, None).folder
+    assert [name for name in (*wanted, *others) if (folder / name).exists()] == list(wanted)
+    hub.log.clear()
+    assert download(NAME, FIRST).folder == folder
+    assert hub.log == []
+
+
+@pytest.mark.parametrize("path", ["../2_Dense", "/etc", "a/b"])
+def test_modules_elsewhere_are_refused_before_the_weights_are_fetched(hub: Hub, path: str) -> None:
+    with_modules(hub, path)
+    with pytest.raises(CheckpointError, match=r"modules.json: .*(leads outside of the folder|a folder in a folder)"):
+        download(NAME, None)
+    assert WEIGHTS not in hub.sent()
+
+
+def test_weights_of_a_module_that_are_missing_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_modules(hub, "2_Dense", **{"2_Dense/config.json": b"{}", "2_Dense/model.safetensors": b"x"})
+    folder = download(NAME, None).folder
+    (folder / "2_Dense/model.safetensors").unlink()
+    offline(monkeypatch)
+    refuse(
+        f"{NAME}: HF_HUB_OFFLINE is set, and {constants.HF_HUB_CACHE} does not hold all files of revision 'main'; "
+        "unset it for one run, or pass a folder instead"
+    )
 
 
 def test_no_checkpoint(hub: Hub) -> None:
