@@ -63,8 +63,8 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
         image=None if model.vision is None else model.vision.image,
         vision=pack.vision,
         spaces=pack.spaces,
-        tasks=pack.tasks,
-        default_task=None,
+        tasks={name: pack.tasks[name] for name in plan.tasks},
+        default_task=model.default_task if model.default_task in plan.tasks else None,
         variants=pack.variants,
         golden=GOLDEN_FILE,
         export=ExportRecord(

@@ -20,11 +20,12 @@ PROJECTOR = "multi_vector_projector"
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Text prefixes of a task by prompt name, and the name of the default prompt."""
+class TaskFacts:
+    """Prompts and space of a task."""
 
-    prefixes: Mapping[str, str]
-    default: str | None
+    prompts: Mapping[str, str]  # text prefixes by prompt name
+    default_prompt_name: str | None
+    space: str | None = None  # space that it shares with other tasks; None: it has one of its own, of its own name
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class Model:
     heads: Heads = NO_HEADS  # heads that the family itself has
     # Truncations in config.json, which hold if the files of sentence-transformers name none.
     truncate_dims: tuple[int, ...] = ()
-    # Prompts of each task, if the family has its own; under "" those of any other task.
-    prompts: Mapping[str, Prompts] = field(default_factory=dict)
+    # Facts of each task, if the family has its own; under "" those of any other task.
+    tasks: Mapping[str, TaskFacts] = field(default_factory=dict)
+    default_task: str | None = None  # task of calls that name none, if the family has one
     adapters: AdapterSource | None = None  # adapters that come with the checkpoint
     base_task: str | None = None  # name of the task without an adapter, beside those of `adapters`, if there is one
     adapted: frozenset[str] = frozenset()  # names of the modules that each of those adapters must change

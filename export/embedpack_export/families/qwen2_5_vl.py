@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from embedpack.errors import CheckpointError
 from embedpack.pack.input_recipes import PatchSize, QwenImage, WindowSize
 from embedpack_export.families.heads import Heads, SingleHead, TokenHead
-from embedpack_export.families.model import PROJECTOR, Family, Model, Prompts, Vision, by_model_type
+from embedpack_export.families.model import PROJECTOR, Family, Model, TaskFacts, Vision, by_model_type
 from embedpack_export.families.qwen2_5_vl_keys import KEYS, PREPROCESSOR_KEYS, PROCESSOR_KEYS, TEXT_KEYS, VISION_KEYS
 from embedpack_export.graph.towers.decoder import LINEARS_OF_A_LAYER, DecoderShape, causal_decoder
 from embedpack_export.graph.towers.qwen_vision import VisionShape, vision_tower
@@ -32,9 +32,9 @@ from embedpack_export.sources.weights import NameRules
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
 # The positions allow more; the model's own code truncates here.
 MAX_TOKENS = 32_768
-RETRIEVAL = Prompts({"query": "Query: ", "passage": "Passage: "}, "query")
+RETRIEVAL = TaskFacts({"query": "Query: ", "passage": "Passage: "}, "query")
 # Both texts of a pair have the same prompt.
-MATCHING = Prompts({"query": "Query: ", "passage": "Query: "}, "query")
+MATCHING = TaskFacts({"query": "Query: ", "passage": "Query: "}, "query")
 VISION = re.compile(r"^visual\.")
 
 # Both spellings: "model.layers", "visual" of older files, "model.language_model.layers", "model.visual" of newer ones.
@@ -132,7 +132,7 @@ def read(checkpoint: Checkpoint) -> Model:
         # The three axes of the positions of texts are equal: ordinary rotary positions.
         text_alone=causal_decoder(replace(_decoder_shape(text), sections=(), images=False)),
         heads=Heads(SingleHead("mean"), _token_head(checkpoint, config, text.hidden_size)),
-        prompts={"": RETRIEVAL} | {task: _prompts(task) for task in config.task_names},
+        tasks={"": RETRIEVAL} | {task: _facts(task) for task in config.task_names},
         adapters=PeftFile(adapters, config.task_names) if has_adapters else None,
         adapted=_adapted(text) if has_adapters else frozenset(),
         other_tensors=(VISION,),
@@ -165,7 +165,7 @@ def _decoder_shape(text: TextConfig) -> DecoderShape:
     )
 
 
-def _prompts(task: str) -> Prompts:
+def _facts(task: str) -> TaskFacts:
     return MATCHING if task == "text-matching" else RETRIEVAL
 
 

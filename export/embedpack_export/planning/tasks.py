@@ -9,7 +9,7 @@ from pathlib import Path
 
 from embedpack.errors import CheckpointError, unknown
 from embedpack.pack.prompts import prompt_name
-from embedpack_export.families.model import Model, Prompts
+from embedpack_export.families.model import Model, TaskFacts
 from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.sources.adapted_model import check_adapted_model
 from embedpack_export.sources.adapter import Adapter
@@ -47,6 +47,7 @@ class TaskPlan:
     adapter: Adapter | None  # adapter; None: the backbone alone
     prompts: Mapping[str, str]  # text prefixes by prompt name
     default_prompt_name: str | None  # prompt of inputs without a prompt name; None: no prefix
+    space: str  # space of its vectors, which several tasks may share
 
     def prompt(self, wanted: str | None) -> str:
         """Text prefix of a prompt; `embedpack.pack.prompts.prompt_name` has the rules for the name `wanted`."""
@@ -71,7 +72,7 @@ def plan_tasks(
     model = source.model
     if not adapters and model.adapters is None:
         task = _only_task(names)
-        return {task: _task(task, None, _prompts(model, task, config))}
+        return {task: _task(task, None, _facts(model, task, config))}
     own = () if adapters or model.adapters is None else model.adapters.tasks
     base = names.base if adapters else names.base or model.base_task
     adapted = (*adapters, *own)
@@ -80,13 +81,13 @@ def plan_tasks(
     tasks = {}
     for task in _selected(names.wanted, (*adapted, *([] if base is None else [base]))):
         if task in adapters:
-            prompts = _prompts(model, task, by_task[task] if by_task[task].prompts else config)
-            tasks[task] = _task(task, read_adapter(adapters[task], task), prompts)
+            facts = _facts(model, task, by_task[task] if by_task[task].prompts else config)
+            tasks[task] = _task(task, read_adapter(adapters[task], task), facts)
             check_adapted_model(adapters[task])
         elif task in own:
             tasks[task] = _task_of_checkpoint(source, task, config)
         else:
-            tasks[task] = _task(task, None, _prompts(model, task, config))
+            tasks[task] = _task(task, None, _facts(model, task, config))
     return tasks
 
 
@@ -100,10 +101,13 @@ def _only_task(names: TaskNames) -> str:
     return wanted[0] if wanted else BASE_TASK
 
 
-def _prompts(model: Model, task: str, config: SentenceTransformersConfig) -> Prompts:
-    """Prompts of the files, else of the family."""
-    of_family = None if config.prompts else model.prompts.get(task, model.prompts.get(""))
-    return of_family or Prompts(config.prompts, config.default_prompt_name)
+def _facts(model: Model, task: str, config: SentenceTransformersConfig) -> TaskFacts:
+    """Facts of the family, with the prompts of the files if they have any."""
+    facts = model.tasks.get(task, model.tasks.get(""))
+    if facts is None or config.prompts:
+        space = None if facts is None else facts.space
+        return TaskFacts(config.prompts, config.default_prompt_name, space)
+    return facts
 
 
 def _task_of_checkpoint(source: CheckpointAndModel, task: str, config: SentenceTransformersConfig) -> TaskPlan:
@@ -117,19 +121,18 @@ def _task_of_checkpoint(source: CheckpointAndModel, task: str, config: SentenceT
             f"{adapter.folder}: the adapter of {task!r} changes {len(adapter.updates)} modules, not all "
             f"{len(model.adapted)}; {unchanged[0]} is missing: is the file complete?"
         )
-    return _task(task, adapter, model.prompts.get(task) or _prompts(model, task, config))
+    return _task(task, adapter, model.tasks.get(task) or _facts(model, task, config))
 
 
-def _task(task: str, adapter: Adapter | None, prompts: Prompts) -> TaskPlan:
+def _task(task: str, adapter: Adapter | None, facts: TaskFacts) -> TaskPlan:
     if not TASK_NAME.fullmatch(task):
         raise CheckpointError(
             f"task {task!r}: a task is named with letters, digits, '.', '_' and '-', the first a letter or digit"
         )
-    if prompts.default is not None and prompts.default not in prompts.prefixes:
-        raise CheckpointError(
-            f"config_sentence_transformers.json: {unknown('prompt', prompts.default, prompts.prefixes)}"
-        )
-    return TaskPlan(adapter, prompts.prefixes, prompts.default)
+    default = facts.default_prompt_name
+    if default is not None and default not in facts.prompts:
+        raise CheckpointError(f"config_sentence_transformers.json: {unknown('prompt', default, facts.prompts)}")
+    return TaskPlan(adapter, facts.prompts, default, facts.space or task)
 
 
 def _selected(wanted: tuple[str, ...], known: tuple[str, ...]) -> list[str]:

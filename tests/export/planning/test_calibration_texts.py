@@ -77,8 +77,11 @@ def test_the_kind_of_a_text_picks_its_prompt(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, lines)))
     found = read_calibration(path)
     prompts = {"query": "query: ", "passage": "passage: "}
-    assert found.by_prompt(TaskPlan(None, prompts, None).prompt) == {"query: ": ["a"], "": ["b", "c"]}
-    assert found.by_prompt(TaskPlan(None, prompts, "passage").prompt) == {"query: ": ["a"], "passage: ": ["b", "c"]}
+    assert found.by_prompt(TaskPlan(None, prompts, None, "default").prompt) == {"query: ": ["a"], "": ["b", "c"]}
+    assert found.by_prompt(TaskPlan(None, prompts, "passage", "default").prompt) == {
+        "query: ": ["a"],
+        "passage: ": ["b", "c"],
+    }
 
 
 @pytest.mark.parametrize(

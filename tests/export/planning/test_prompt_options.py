@@ -24,7 +24,7 @@ from embedpack_export.reference.reading_check import check_reading
 from tests.helpers.exports import calibration_file, edit_json, exactly, query_update, quick, write_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
-FILES = TaskPlan(None, {"query": "query: ", "passage": "passage: "}, "query")
+FILES = TaskPlan(None, {"query": "query: ", "passage": "passage: "}, "query", "default")
 ONE, TWO = {"default": FILES}, {"code": FILES, "retrieval": FILES}
 
 
@@ -70,7 +70,9 @@ def test_bytes_that_are_no_text() -> None:
 def test_prompts_are_added_and_replaced(caplog: pytest.LogCaptureFixture) -> None:
     options = parse_prompts(["code:query=find: ", "code:title=title: ", "retrieval:query=query: "], ["code:title"])
     tasks = options.applied(TWO)
-    assert tasks["code"] == TaskPlan(None, {"query": "find: ", "passage": "passage: ", "title": "title: "}, "title")
+    assert tasks["code"] == TaskPlan(
+        None, {"query": "find: ", "passage": "passage: ", "title": "title: "}, "title", "default"
+    )
     assert tasks["retrieval"] == FILES
     assert caplog.messages == [
         "task 'code': the prompt 'query' is 'find: ', of --prompt, in place of 'query: ', of the files of the model"
