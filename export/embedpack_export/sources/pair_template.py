@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from embedpack.errors import CheckpointError
-from embedpack.pack.templates import IdsPart, Part, SlotName, SlotPart
+from embedpack.pack.score_recipes import Part, Slot, Template
 from embedpack_export.sources.tokenizer_ends import library_errors, load_tokenizer
 
-SLOTS: Mapping[int, SlotName] = {0: "query", 1: "document"}
+SLOTS: Mapping[int, Slot] = {0: Slot(slot="query"), 1: Slot(slot="document")}
 
 
 @dataclass(frozen=True)
 class PairTemplate:
     """Parts of a pair; `token_types`: the document and all behind it have type 1, the rest 0."""
 
-    parts: tuple[Part, ...]
+    parts: Template
     token_types: bool
 
 
@@ -34,8 +34,7 @@ def pair_template(document: Mapping[str, Any], path: Path) -> PairTemplate:
         pair = tokenizer.encode("a", "b")
     parts: list[Part] = []
     for sequence, run in groupby(zip(pair.sequence_ids, pair.ids, strict=True), lambda token: token[0]):
-        ids = IdsPart(tuple(number for _, number in run))
-        parts.append(ids if sequence is None else SlotPart(SLOTS[sequence]))
+        parts.append(tuple(number for _, number in run) if sequence is None else SLOTS[sequence])
     second = pair.sequence_ids.index(1)
     if second == 0 or pair.sequence_ids[second - 1] is not None:
         raise CheckpointError(

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, groupby
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from embedpack.inputs.tokenizer import TextTokenizer
-from embedpack.pack.templates import IdsPart, Part, SlotName, TextPart
+from embedpack.pack.score_recipes import Part, Slot
 
 # Characters, or token ids.
-Piece = str | tuple[int, ...]
+Piece: TypeAlias = str | tuple[int, ...]
 
 
-def fill(parts: Iterable[Part], values: Mapping[SlotName, str]) -> list[Piece]:
-    """Pieces of a template with the texts of its slots; KeyError for a slot without one."""
-    return join(_piece(part, values) for part in parts)
+def fill(parts: Iterable[Part], values: Mapping[str, str]) -> list[Piece]:
+    """Pieces of a template with the texts of its slots by name; KeyError for a slot without one."""
+    return join(values[part.slot] if isinstance(part, Slot) else part for part in parts)
 
 
 def join(pieces: Iterable[Piece]) -> list[Piece]:
@@ -39,10 +40,12 @@ def tokenize(tokenizer: TextTokenizer, pieces: Iterable[Piece], limit: int) -> l
     return [next(texts).ids if isinstance(piece, str) else np.array(piece, np.int64) for piece in pieces]
 
 
-def _piece(part: Part, values: Mapping[SlotName, str]) -> Piece:
-    if isinstance(part, IdsPart):
-        return part.ids
-    return part.text if isinstance(part, TextPart) else values[part.slot]
+def shortened(tokenizer: TextTokenizer, text: str, limit: int | None) -> str:
+    """The text of the first `limit` tokens of a text; None: the whole text. Errors as of `tokenize`."""
+    if limit is None:
+        return text
+    (tokens,) = tokenizer.encode_pieces([text], limit)
+    return tokenizer.decode(tokens.ids.tolist()) if tokens.truncated else text
 
 
 def _runs(pieces: Iterable[Piece]) -> Iterator[Piece]:

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 
 from embedpack.errors import CheckpointError
-from embedpack.inputs.pairs import PairEncoder, PairRules
+from embedpack.inputs.pairs import DOCUMENT, QUERY, PairEncoder
 from embedpack.inputs.tokenizer import TextTokenizer
-from embedpack.pack.templates import IdsPart, SlotPart
 from embedpack_export.planning.model_source import read_model_source
 from embedpack_export.sources.pair_template import PairTemplate, pair_template
 from tests.helpers import tiny_checkpoint, tiny_decoder
+from tests.helpers.pairs import pair_scores
 from tests.helpers.sentencepiece import make_unigram
 
 transformers = pytest.importorskip("transformers")
@@ -87,7 +87,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Opened]:
 @given(query=TEXTS, document=TEXTS, limit=st.integers(8, 60))
 def test_pairs(kind: str, opened: dict[str, Opened], query: str, document: str, limit: int) -> None:
     it = opened[kind]
-    rules = PairRules(it.template.parts, limit, "longest", token_types=it.template.token_types)
+    rules = pair_scores(it.template.parts, limit, "longest", token_types=it.template.token_types)
     (found,) = PairEncoder(it.tokenizer, rules).encode({"query": query}, [document])
     expected = it.judge(query, document, truncation="longest_first", max_length=limit, return_token_type_ids=True)
     assert found.ids.tolist() == expected["input_ids"]
@@ -120,8 +120,8 @@ def test_decoding(kind: str, opened: dict[str, Opened], text: str) -> None:
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_special_tokens_of_texts_are_characters(kind: str, opened: dict[str, Opened]) -> None:
     it = opened[kind]
-    rules = PairRules(it.template.parts, 400, "document")
-    expected = [number for part in it.template.parts if isinstance(part, IdsPart) for number in part.ids]
+    rules = pair_scores(it.template.parts, 400, "document")
+    expected = [number for part in it.template.parts if isinstance(part, tuple) for number in part]
     specials = set(it.specials.values())
     for token in it.specials:
         texts = [token, f"a{token}b", f"a {token} b", token * 2]
@@ -131,7 +131,7 @@ def test_special_tokens_of_texts_are_characters(kind: str, opened: dict[str, Ope
 
 def test_the_parts_of_a_template(opened: dict[str, Opened]) -> None:
     template = opened["bert"].template
-    assert template.parts == (IdsPart((2,)), SlotPart("query"), IdsPart((3,)), SlotPart("document"), IdsPart((3,)))
+    assert template.parts == ((2,), QUERY, (3,), DOCUMENT, (3,))
     assert template.token_types
     assert not opened["xlm-roberta"].template.token_types
 

@@ -5,28 +5,30 @@ from __future__ import annotations
 import copy
 import functools
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 
 from embedpack import InputError, PackError
-from embedpack.inputs.pairs import Cut, PairEncoder, PairRules, PairTokens
+from embedpack.inputs.pairs import DOCUMENT, QUERY, PairEncoder, PairTokens
+from embedpack.inputs.templates import shortened
 from embedpack.inputs.tokenizer import TextRules, TextTokenizer
-from embedpack.pack.templates import IdsPart, Part, SlotPart, TextPart
+from embedpack.pack.score_recipes import PairScores, Slot, Template
+from tests.helpers.pairs import Cut, pair_scores
 from tests.helpers.tokenizers import SPECIALS, TOKENIZERS, special_id
 
 START, END, MARK, TURN = SPECIALS
-QUERY, DOCUMENT = SlotPart("query"), SlotPart("document")
 TEXTS = st.lists(st.sampled_from(["cat ", "Roof", " ", ".", "é", "query"]), min_size=1, max_size=30).map("".join)
 HOSTILE = st.lists(st.sampled_from(["cat", " ", "<", *SPECIALS]), max_size=12).map("".join)
 
 
-def ids(kind: str, *tokens: str) -> IdsPart:
-    return IdsPart(tuple(special_id(kind, token) for token in tokens))
+def ids(kind: str, *tokens: str) -> tuple[int, ...]:
+    return tuple(special_id(kind, token) for token in tokens)
 
 
-def parts_of(kind: str, *, of_bert: bool) -> tuple[Part, ...]:
+def parts_of(kind: str, *, of_bert: bool) -> Template:
     between = (END,) if of_bert else (END, END)
     return ids(kind, START), QUERY, ids(kind, *between), DOCUMENT, ids(kind, END)
 
@@ -46,7 +48,7 @@ def opened(kind: str, after: tuple[int, ...] = ()) -> TextTokenizer:
     return TextTokenizer(TOKENIZERS[kind].to_str().encode(), 1000, TextRules(after=after))
 
 
-def pairs(kind: str, rules: PairRules, query: str, documents: list[str]) -> list[PairTokens]:
+def pairs(kind: str, rules: PairScores, query: str, documents: list[str]) -> list[PairTokens]:
     return PairEncoder(opened(kind), rules).encode({"query": query}, documents)
 
 
@@ -58,7 +60,7 @@ def length(kind: str, text: str) -> int:
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(query=TEXTS, documents=st.lists(TEXTS, min_size=1, max_size=3), limit=st.integers(8, 50))
 def test_the_longest_is_cut_first(kind: str, of_bert: bool, query: str, documents: list[str], limit: int) -> None:
-    rules = PairRules(parts_of(kind, of_bert=of_bert), limit, "longest", token_types=of_bert)
+    rules = pair_scores(parts_of(kind, of_bert=of_bert), limit, "longest", token_types=of_bert)
     judge = library(kind, of_bert=of_bert)
     judge.enable_truncation(limit, strategy="longest_first")
     for found, document in zip(pairs(kind, rules, query, documents), documents, strict=True):
@@ -71,7 +73,7 @@ def test_the_longest_is_cut_first(kind: str, of_bert: bool, query: str, document
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(query=TEXTS, document=TEXTS, limit=st.integers(8, 50))
 def test_the_document_is_cut(kind: str, query: str, document: str, limit: int) -> None:
-    rules = PairRules(parts_of(kind, of_bert=False), limit, "document")
+    rules = pair_scores(parts_of(kind, of_bert=False), limit, "document")
     judge = library(kind, of_bert=False)
     judge.enable_truncation(limit, strategy="only_second")
     words = length(kind, query)
@@ -89,9 +91,9 @@ def test_the_document_is_cut(kind: str, query: str, document: str, limit: int) -
 @given(query=TEXTS, document=TEXTS, limit=st.integers(3, 30))
 def test_the_end_is_cut_and_ids_follow(kind: str, query: str, document: str, limit: int) -> None:
     """The form of jina-reranker-m0: one text of both, and an id behind it."""
-    parts = (TextPart("**Document**:\n"), DOCUMENT, TextPart("\n**Query**:\n"), QUERY)
+    parts = ("**Document**:\n", DOCUMENT, "\n**Query**:\n", QUERY)
     text = f"**Document**:\n{document}\n**Query**:\n{query}"
-    encoder = PairEncoder(opened(kind, (100,)), PairRules(parts, limit, "end"))
+    encoder = PairEncoder(opened(kind, (100,)), pair_scores(parts, limit, "end"))
     (found,) = encoder.encode({"query": query}, [document])
     expected = TOKENIZERS[kind].encode(text, add_special_tokens=False).ids
     assert found.ids.tolist() == [*expected[: limit - 1], 100]
@@ -103,8 +105,8 @@ def test_the_end_is_cut_and_ids_follow(kind: str, query: str, document: str, lim
 def test_text_around_the_slots(kind: str, query: str, document: str, limit: int) -> None:
     """The form of Qwen3-Reranker: the document ends one text with the query, and its end is cut."""
     parts = (
-        *(ids(kind, TURN), TextPart("system\n"), ids(kind, END), TextPart("<Query>: "), QUERY),
-        *(TextPart("\n<Document>: "), DOCUMENT, ids(kind, END, TURN), TextPart("cat\n")),
+        *(ids(kind, TURN), "system\n", ids(kind, END), "<Query>: ", QUERY),
+        *("\n<Document>: ", DOCUMENT, ids(kind, END, TURN), "cat\n"),
     )
     one, two, three = (
         TOKENIZERS[kind].encode(text, add_special_tokens=False).ids
@@ -113,7 +115,7 @@ def test_text_around_the_slots(kind: str, query: str, document: str, limit: int)
     around = len(one) + len(three) + 4
     if limit <= around:
         return
-    (found,) = pairs(kind, PairRules(parts, limit, "document"), query, [document])
+    (found,) = pairs(kind, pair_scores(parts, limit, "document"), query, [document])
     turn, end = special_id(kind, TURN), special_id(kind, END)
     assert found.ids.tolist() == [turn, *one, end, *two[: limit - around], end, turn, *three]
     assert found.truncated == (len(two) + around > limit)
@@ -123,7 +125,7 @@ def test_text_around_the_slots(kind: str, query: str, document: str, limit: int)
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(query=HOSTILE, document=HOSTILE)
 def test_special_tokens_of_texts_are_characters(kind: str, cut: Cut, query: str, document: str) -> None:
-    rules = PairRules(parts_of(kind, of_bert=True), 400, cut)
+    rules = pair_scores(parts_of(kind, of_bert=True), 400, cut)
     (found,) = pairs(kind, rules, query, [document])
     specials = {special_id(kind, token) for token in SPECIALS}
     start, end = special_id(kind, START), special_id(kind, END)
@@ -131,40 +133,70 @@ def test_special_tokens_of_texts_are_characters(kind: str, cut: Cut, query: str,
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-@given(query=TEXTS, limit=st.integers(1, 10))
-def test_a_query_has_a_limit_of_its_own(kind: str, query: str, limit: int) -> None:
-    rules = PairRules(parts_of(kind, of_bert=True), 400, "document", max_query_tokens=limit)
-    (found,) = pairs(kind, rules, query, ["cat"])
-    words = TOKENIZERS[kind].encode(query, add_special_tokens=False).ids
-    end = special_id(kind, END)
-    assert found.ids.tolist()[1 : 1 + len(words[:limit]) + 1] == [*words[:limit], end]
+@given(query=TEXTS, document=TEXTS, limits=st.tuples(st.integers(1, 10), st.integers(1, 10)))
+def test_texts_have_limits_of_their_own(kind: str, query: str, document: str, limits: tuple[int, int]) -> None:
+    rules = msgspec.structs.replace(
+        pair_scores(parts_of(kind, of_bert=True), 400, "longest"),
+        max_query_tokens=limits[0],
+        max_document_tokens=limits[1],
+    )
+    (found,) = pairs(kind, rules, query, [document])
+    words = [TOKENIZERS[kind].encode(text, add_special_tokens=False).ids for text in (query, document)]
+    start, end = special_id(kind, START), special_id(kind, END)
+    one, two = (ids[:limit] for ids, limit in zip(words, limits, strict=True))
+    assert found.ids.tolist() == [start, *one, end, *two, end]
+    assert found.truncated == (one != words[0] or two != words[1])
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(query=TEXTS, document=TEXTS, limit=st.integers(1, 10))
+def test_texts_among_others_are_shortened(kind: str, query: str, document: str, limit: int) -> None:
+    parts = ("**Document**:\n", DOCUMENT, "\n**Query**:\n", QUERY)
+    rules = msgspec.structs.replace(pair_scores(parts, 400, "end"), max_query_tokens=limit, max_document_tokens=limit)
+    (found,) = pairs(kind, rules, query, [document])
+    short_query, short_document = (shortened(opened(kind), text, limit) for text in (query, document))
+    (expected,) = pairs(kind, pair_scores(parts, 400, "end"), short_query, [short_document])
+    assert found.ids.tolist() == expected.ids.tolist()
+
+
+def test_an_instruction_may_be_left_out() -> None:
+    parts = (Slot(slot="instruction"), " ", QUERY, (5,), DOCUMENT)
+    rules = msgspec.structs.replace(pair_scores(parts, 40, "document"), instruction="find")
+    encoder = PairEncoder(opened("byte level"), rules)
+    (left_out,) = encoder.encode({"query": "cat"}, ["Roof"])
+    (same,) = encoder.encode({"query": "cat", "instruction": "find"}, ["Roof"])
+    (other,) = encoder.encode({"query": "cat", "instruction": "match"}, ["Roof"])
+    assert left_out.ids.tolist() == same.ids.tolist() != other.ids.tolist()
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_documents_of_megabytes(kind: str) -> None:
-    rules = PairRules(parts_of(kind, of_bert=True), 40, "longest")
+    rules = pair_scores(parts_of(kind, of_bert=True), 40, "longest")
     long, short = pairs(kind, rules, "cat " * 100, ["Roof " * 200_000, "Roof " * 200])
     assert long.ids.tolist() == short.ids.tolist()
 
 
 @pytest.mark.parametrize(
-    ("parts", "cut", "limit", "problem"),
+    ("parts", "cut", "problem"),
     [
-        ((QUERY,), "end", None, "it has the slot 'document' 0 times"),
-        ((QUERY, QUERY, DOCUMENT), "end", None, "it has the slot 'query' 2 times"),
-        ((DOCUMENT, TextPart(" "), QUERY), "document", None, "cut is 'document', and text follows the document"),
-        ((QUERY, DOCUMENT), "longest", None, "cut is 'longest', and the query does not end before ids"),
-        ((QUERY, TextPart(" "), IdsPart((1,)), DOCUMENT), "longest", None, "cut is 'longest', and the query does not"),
-        ((TextPart("a "), QUERY, IdsPart((1,)), DOCUMENT), "end", 5, "max_query_tokens is set, and the query is not"),
+        ((DOCUMENT, " ", QUERY), "document", "cut is 'document', and text follows the document"),
+        ((QUERY, DOCUMENT), "longest", "cut is 'longest', and the query does not end before ids"),
+        ((QUERY, " ", (1,), DOCUMENT), "longest", "cut is 'longest', and the query does not end before ids"),
     ],
 )
-def test_rules_that_cannot_be_followed(parts: tuple[Part, ...], cut: Cut, limit: int | None, problem: str) -> None:
-    with pytest.raises(PackError, match=f"^template of pairs: {problem}.*; export the pack again$"):
-        pairs("word piece", PairRules(parts, 40, cut, limit), "a", ["b"])
+def test_templates_that_cannot_be_followed(parts: Template, cut: Cut, problem: str) -> None:
+    with pytest.raises(PackError, match=f"^template of pairs: {problem}; export the pack again$"):
+        pairs("word piece", pair_scores(parts, 40, cut), "a", ["b"])
+
+
+def test_windows_are_refused() -> None:
+    rules = msgspec.structs.replace(pair_scores((QUERY, (1,), DOCUMENT), 40, "document"), overlap=4)
+    with pytest.raises(PackError, match=r"documents in windows \(overlap\) are not supported"):
+        pairs("word piece", rules, "a", ["b"])
 
 
 def test_a_space_before_the_first_word_alone() -> None:
     content = TOKENIZERS["unigram"].to_str().replace('"prepend_scheme":"always"', '"prepend_scheme":"first"')
     tokenizer = TextTokenizer(content.encode(), 100)
     with pytest.raises(PackError, match="puts a space before the first word alone, and text follows ids"):
-        PairEncoder(tokenizer, PairRules((QUERY, IdsPart((1,)), DOCUMENT), 40, "longest"))
+        PairEncoder(tokenizer, pair_scores((QUERY, (1,), DOCUMENT), 40, "longest"))
