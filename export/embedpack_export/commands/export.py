@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from embedpack.cli.options import ADAPTERS, WEIGHTS, add_overwrite
 from embedpack.cli.parser import whole_number
 from embedpack.errors import OptionError
 from embedpack.extras import check_extras
+from embedpack.pack.manifest import Pooling
 from embedpack_export.commands.adapter_option import parse_adapters
 from embedpack_export.commands.prompt_option import parse_prompts
 
@@ -103,7 +104,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     """Declare --pooling, --max-length, --prompt, --default-prompt, --text-token, --truncate-dim."""
     parser.add_argument(
-        "--pooling", choices=("mean", "cls", "last"), help="pooling of single vectors (default: the checkpoint's)"
+        "--pooling", choices=get_args(Pooling), help="pooling of single vectors (default: the checkpoint's)"
     )
     parser.add_argument(
         "--max-length",

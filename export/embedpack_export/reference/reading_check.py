@@ -31,7 +31,14 @@ logger = logging.getLogger("embedpack")
 Ids = npt.NDArray[np.int64]
 
 # The words of sentence-transformers.
-POOLINGS: Mapping[Pooling, str] = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
+POOLINGS: Mapping[Pooling, str] = {
+    "mean": "mean",
+    "cls": "cls",
+    "last": "lasttoken",
+    "max": "max",
+    "weighted_mean": "weightedmean",
+    "mean_sqrt_len": "mean_sqrt_len_tokens",
+}
 # Names of the classes in torch.nn.
 ACTIVATIONS: Mapping[ActivationName, str] = {
     "none": "Identity",

@@ -15,11 +15,22 @@ from embedpack_export.sources.checkpoint import read_json
 from embedpack_export.sources.key_rules import check_keys
 from embedpack_export.sources.sentence_transformers_keys import POOLING
 
-POOLINGS: Mapping[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
-POOLING_FLAGS: Mapping[str, Pooling] = {
+POOLINGS: Mapping[str, Pooling] = {
+    "mean": "mean",
+    "cls": "cls",
+    "lasttoken": "last",
+    "max": "max",
+    "weightedmean": "weighted_mean",
+    "mean_sqrt_len_tokens": "mean_sqrt_len",
+}
+# Names of the modes by the flags of older files.
+POOLING_FLAGS: Mapping[str, str] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
+    "pooling_mode_lasttoken": "lasttoken",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
 }
 
 
@@ -56,7 +67,7 @@ def _pooling(path: Path, content: Mapping[str, Any], mode: str | tuple[str, ...]
         if not set(flags) <= set(POOLING_FLAGS):
             raise CheckpointError(f"{path}: asks for {', '.join(flags)}; known: {', '.join(POOLING_FLAGS)}")
         # Without any flag, sentence-transformers takes the mean.
-        names = tuple(flag.split("_")[2] for flag in flags or ["pooling_mode_mean_tokens"])
+        names = tuple(POOLING_FLAGS[flag] for flag in flags) or ("mean",)
     for name in names:
         if name not in POOLINGS:
             raise CheckpointError(f"{path}: {unknown('pooling_mode', name, POOLINGS)}")

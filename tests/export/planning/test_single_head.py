@@ -35,6 +35,9 @@ HEADS: Mapping[str, Callable[[], list[torch.nn.Module]]] = {
         normalize(),
     ],
     "relu": lambda: [pooling(), dense(32, 48, torch.nn.ReLU()), dense(48, 24, torch.nn.Sigmoid()), normalize()],
+    "max": lambda: [pooling("max"), normalize()],
+    "weighted mean": lambda: [pooling("weightedmean"), normalize()],
+    "sqrt": lambda: [pooling("mean_sqrt_len_tokens"), dense(32, 24, torch.nn.Tanh()), normalize()],
     "layer norm": lambda: [pooling(), layer_norm(32), normalize()],
 }
 

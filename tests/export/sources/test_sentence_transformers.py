@@ -63,18 +63,20 @@ def test_pooling_without_any_flag_is_the_mean(checkpoint: Path) -> None:
 
 def test_an_old_flag_of_a_pooling_that_the_graph_lacks(checkpoint: Path) -> None:
     path = checkpoint / "1_Pooling" / "config.json"
-    edit_json(path, pooling_mode_mean_tokens=False, pooling_mode_max_tokens=True)
+    edit_json(path, pooling_mode_mean_tokens=False, pooling_mode_median_tokens=True)
     refuse(
         checkpoint,
-        f"{path}: asks for pooling_mode_max_tokens; known: pooling_mode_mean_tokens, pooling_mode_cls_token, "
-        "pooling_mode_lasttoken",
+        f"{path}: asks for pooling_mode_median_tokens; known: pooling_mode_mean_tokens, pooling_mode_cls_token, "
+        "pooling_mode_lasttoken, pooling_mode_max_tokens, pooling_mode_weightedmean_tokens, "
+        "pooling_mode_mean_sqrt_len_tokens",
     )
 
 
 def test_a_new_name_of_a_pooling_that_the_graph_lacks(checkpoint: Path) -> None:
     path = checkpoint / "1_Pooling" / "config.json"
-    path.write_text('{"pooling_mode": "max"}')
-    refuse(checkpoint, f"{path}: unknown pooling_mode 'max'; known: mean, cls, lasttoken")
+    path.write_text('{"pooling_mode": "median"}')
+    known = "mean, cls, lasttoken, max, weightedmean, mean_sqrt_len_tokens"
+    refuse(checkpoint, f"{path}: unknown pooling_mode 'median'; known: {known}; did you mean 'mean'?")
 
 
 def test_pooling_without_the_prompt(checkpoint: Path) -> None:
@@ -95,6 +97,10 @@ def test_pooling_without_the_prompt(checkpoint: Path) -> None:
         ({"pooling_mode_cls_token": True}, "cls"),
         ({"pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": False}, "last"),
         ({"pooling_mode": "mean"}, "mean"),
+        ({"pooling_mode_weightedmean_tokens": True}, "weighted_mean"),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len"),
+        ({"pooling_mode_max_tokens": True}, "max"),
+        ({"pooling_mode": ["max"]}, "max"),
         ({"pooling_mode": "cls"}, "cls"),
         ({"pooling_mode": ["cls"]}, "cls"),
         ({"pooling_mode": "cls", "pooling_mode_max_tokens": True}, "cls"),

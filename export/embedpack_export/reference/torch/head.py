@@ -20,10 +20,20 @@ ACTIVATIONS: Mapping[ActivationName, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": torch.nn.SiLU(),
     "sigmoid": torch.nn.Sigmoid(),
 }
+
+
+def _weighted_mean(states: torch.Tensor) -> torch.Tensor:
+    weights = torch.arange(1, states.shape[1] + 1, dtype=states.dtype)
+    return torch.einsum("rtd,t->rd", states, weights / weights.sum())
+
+
 POOL: Mapping[Pooling, Callable[[torch.Tensor], torch.Tensor]] = {
     "mean": lambda states: states.mean(1),
     "cls": lambda states: states[:, 0],
     "last": lambda states: states[:, -1],
+    "max": lambda states: states.amax(1),
+    "weighted_mean": _weighted_mean,
+    "mean_sqrt_len": lambda states: states.sum(1) / states.shape[1] ** 0.5,
 }
 
 
