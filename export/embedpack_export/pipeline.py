@@ -115,16 +115,16 @@ def _switchable(plan: ExportPlan, images: ImageVectors) -> _Group:
     """All tasks on one backbone that is calibrated with all adapters.
 
     Raises:
-        CheckpointError: a task has no adapter, or one that cannot be switched.
+        CheckpointError: no task has an adapter, or one has an adapter that cannot be switched.
     """
     adapters, rules = [task.adapter for task in plan.tasks.values() if task.adapter is not None], plan.model.rules
-    if len(adapters) < len(plan.tasks):
+    if not adapters:
         raise CheckpointError("switchable adapters were asked for, but the checkpoint has none; export it merged")
+    backbone = Weights(plan.checkpoint, None, rules, plan.is_text_tensor)
     for adapter in adapters:
-        check_switchable(adapter)
+        check_switchable(adapter, backbone)
     modules = frozenset(rules.normal(module) for adapter in adapters for module in adapter.updates)
     branches = {name: AdapterBranches(modules) for name in images.written}
-    backbone = Weights(plan.checkpoint, None, rules, plan.is_text_tensor)
     runs = {task: TaskRun.start(plan, task, images, branches) for task in plan.tasks}
     return _Group("switchable", backbone, branches, runs)
 
@@ -153,12 +153,21 @@ def _write_group(
         writer.finish(heads, pack.folder / f"{group.name}-{name}.onnx")
     for task, run in group.runs.items():
         run.exact.weights.check_all_used()
+        _check_branches(plan, task, group)
         pack.golden.cases[task] = run.golden
         pack.recorded[task] = RecordedVectors(run.inputs, vectors[task].exact)
         _add_task(plan, task, run.exact.weights, codes[task], pack)
     for name in writers:
         _add_variant(plan, group, name, _GroupOutputs(vectors, codes), pack)
     return codes
+
+
+def _check_branches(plan: ExportPlan, task: str, group: _Group) -> None:
+    """Refuse a task whose adapter is only in part an input of the written graphs."""
+    adapter = plan.tasks[task].adapter
+    if adapter is not None:
+        for branches in group.branches.values():
+            branches.check_complete(adapter, plan.model.rules)
 
 
 def _writers(

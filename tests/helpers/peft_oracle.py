@@ -57,6 +57,12 @@ def save_with_head(checkpoint: Path) -> None:
     AutoModelForMaskedLM.from_config(config).save_pretrained(checkpoint)  # type: ignore[no-untyped-call]
 
 
+def adapted_by_peft(checkpoint: Path, adapter: Path) -> Any:
+    """The encoder with the layers of peft, not merged."""
+    with _their_warnings():
+        return PeftModel.from_pretrained(load_model(checkpoint), adapter).eval()
+
+
 def merged_by_peft(checkpoint: Path, adapter: Path) -> dict[str, Float32]:
     """Tensors of the encoder with the adapter merged by peft in float32; the pooler, which nobody uses, left out."""
     with _their_warnings(), torch.no_grad():

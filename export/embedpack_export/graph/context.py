@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from embedpack.pack.graph_io import GraphInput
+from embedpack.pack.graph_io import GraphInput, lora_inputs
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.statistics import SiteStatistics
-from embedpack_export.sources.weights import Weights
+from embedpack_export.sources.lora import LowRankUpdate
+from embedpack_export.sources.weights import EmbeddingTable, Weights
 
 T = TypeVar("T")
 
@@ -106,10 +107,14 @@ class LinearFormat(Protocol):
 
 
 class Branches(Protocol):
-    """Branches of linear layers: adapters that are inputs of the graph."""
+    """Branches of linear layers and embedding tables: adapters that are inputs of the graph."""
 
     def add(self, context: GraphContext, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
         """Add the output of a layer's branch, if it has one, to the layer's output `product`."""
+        ...
+
+    def add_rows(self, context: GraphContext, table: Matrix, index: Callable[[], ir.Value], rows: ir.Value) -> ir.Value:
+        """Add the branch of an embedding table, if it has one, to `rows` of it; `index` appends their indices."""
         ...
 
 
@@ -152,9 +157,16 @@ class GraphContext:
         """
         return self.format.channel_layout(self, site, layers, groups)
 
-    def table(self, table: Matrix, ids: ir.Value) -> ir.Value:
-        """Append the lookup of token ids in an embedding table."""
-        return self.format.table(self, table, ids)
+    def table(self, table: EmbeddingTable, ids: ir.Value) -> ir.Value:
+        """Append the lookup of token ids in an embedding table, with its update or its branch."""
+        rows = self.format.table(self, table.matrix, ids)
+        if table.update is not None:
+            rows = self.graph.op("Add", [rows, _table_update(self.graph, table.module, table.update, ids)])
+        return self.add_row_branch(table.matrix, lambda: ids, rows)
+
+    def add_row_branch(self, table: Matrix, index: Callable[[], ir.Value], rows: ir.Value) -> ir.Value:
+        """Append the branch of a table to the `rows` that were read from it; `index` appends their indices, int64."""
+        return rows if self.branches is None else self.branches.add_rows(self, table, index, rows)
 
     def log_error(self, matrix: str, relative: float) -> None:
         """Log the relative rounding error of a matrix."""
@@ -185,6 +197,15 @@ def declare(graph: GraphBuilder, specs: Sequence[GraphInput]) -> dict[str, ir.Va
     return {
         spec.name: graph.input(spec.name, ir.DataType.from_numpy(np.dtype(spec.dtype)), spec.shape) for spec in specs
     }
+
+
+def _table_update(g: GraphBuilder, module: str, update: LowRankUpdate, ids: ir.Value) -> ir.Value:
+    """Append the change of the rows of an embedding table for token ids; it is float32 in every weights format."""
+    down, up = (
+        g.weight(name, "shared", [factor], np.float32, factor.shape)
+        for name, factor in zip(lora_inputs(module), update.table_factors(), strict=True)
+    )
+    return g.op("MatMul", [g.op("Gather", [down, ids], {"axis": 0}), up])
 
 
 def add_bias(g: GraphBuilder, product: ir.Value, name: str, bias: Float32 | None, group: str = "shared") -> ir.Value:

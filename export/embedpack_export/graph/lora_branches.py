@@ -1,12 +1,14 @@
 """Adapters as inputs of a graph: y = W x + B (A x), with A and B given at run time (onnxruntime's LoRA adapters).
 
+An embedding table has the same inputs: A has a row for each token, B turns it into a hidden state.
+
 The inputs default to rank 0, which adds nothing; an adapter may have any rank. They are float16: half the size of
 float32, and more precise than the bfloat16 of published adapters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,10 +21,12 @@ from embedpack.errors import CheckpointError
 from embedpack.host.onnxruntime import ort
 from embedpack.pack.graph_io import lora_inputs
 from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Matrix
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.quantization.channel_layout import ChannelLayout
 from embedpack_export.sources.adapter import Adapter
-from embedpack_export.sources.weights import NameRules
+from embedpack_export.sources.lora import LowRankUpdate
+from embedpack_export.sources.weights import NameRules, Weights
 
 Float16: TypeAlias = npt.NDArray[np.float16]
 
@@ -50,27 +54,56 @@ class _LayerLayout:
 
 
 class AdapterBranches:
-    """Branches of all linear layers that the adapter of any task changes."""
+    """Branches of all linear layers and embedding tables that the adapter of any task changes."""
 
     def __init__(self, modules: frozenset[str]) -> None:
-        """`modules` are the module names of these layers."""
+        """`modules` are the module names of these layers and tables."""
         self._modules = modules
-        self._layouts: dict[str, _LayerLayout] = {}
+        # Layouts of the branches in the order of the graph; None: a table.
+        self._layouts: dict[str, _LayerLayout | None] = {}
 
     def add(self, context: GraphContext, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
         """See `Branches`."""
         if layer.module not in self._modules:
             return product
-        g = context.graph
         rows, columns = layer.weight.shape
         self._layouts[layer.module] = _LayerLayout(x.layout, layer.divisor, layer.order)
-        factor_a, factor_b = lora_inputs(layer.module)
+        down, up = self._factors(context, layer.module, columns, rows)
+        narrow = context.graph.op("MatMul", [x.value, _float(context, down)])
+        return _added(context, product, narrow, up)
+
+    def add_rows(self, context: GraphContext, table: Matrix, index: Callable[[], ir.Value], rows: ir.Value) -> ir.Value:
+        """See `Branches`."""
+        module = table.name.removesuffix(".weight")
+        if module not in self._modules:
+            return rows
+        self._layouts[module] = None
+        vocabulary, hidden = table.shape
+        down, up = self._factors(context, module, vocabulary, hidden)
+        narrow = context.graph.op("Gather", [down, index()], {"axis": 0})
+        return _added(context, rows, _float(context, narrow), up)
+
+    def _factors(self, context: GraphContext, module: str, inputs: int, outputs: int) -> tuple[ir.Value, ir.Value]:
+        """The inputs [inputs, rank] and [rank, outputs] of a branch."""
+        factor_a, factor_b = lora_inputs(module)
         # A name of its own: axes of the same name share buffers of one size, and ranks differ by module.
-        rank = f"{layer.module}.rank"
-        down = g.optional_input(factor_a, FLOAT16, (columns, rank), (columns, 0))
-        up = g.optional_input(factor_b, FLOAT16, (rank, rows), (0, rows))
-        narrow = g.op("MatMul", [x.value, g.op("Cast", [down], {"to": FLOAT})])
-        return g.op("Add", [product, g.op("MatMul", [narrow, g.op("Cast", [up], {"to": FLOAT})])])
+        rank = f"{module}.rank"
+        g = context.graph
+        down = g.optional_input(factor_a, FLOAT16, (inputs, rank), (inputs, 0))
+        return down, g.optional_input(factor_b, FLOAT16, (rank, outputs), (0, outputs))
+
+    def check_complete(self, adapter: Adapter, rules: NameRules) -> None:
+        """Refuse an adapter of which a part has no branch; to be called when the graph is complete.
+
+        Raises:
+            CheckpointError: it changes a module that is no linear layer or table of embeddings.
+        """
+        for module in map(rules.normal, adapter.updates):
+            if module not in self._layouts and not rules.unused.search(f"{module}."):
+                raise CheckpointError(
+                    f"{adapter.folder}: changes {module}, which is no linear layer or table of embeddings and cannot "
+                    "be switched at run time; export it merged"
+                )
 
     @property
     def count(self) -> int:
@@ -88,8 +121,7 @@ class AdapterBranches:
         for module, layout in list(self._layouts.items())[since:]:
             if module not in updates:
                 continue
-            down, up = layout.apply(*updates[module].factors())
-            for name, values in zip(lora_inputs(module), (down.T, up.T), strict=True):
+            for name, values in zip(lora_inputs(module), _input_values(updates[module], layout), strict=True):
                 if np.abs(values).max() > MAX_FLOAT16:
                     raise CheckpointError(
                         f"{adapter.folder}: {name} has values too large for float16; use --adapters merged"
@@ -98,17 +130,36 @@ class AdapterBranches:
         return inputs
 
 
-def check_switchable(adapter: Adapter) -> None:
-    """Refuse an adapter that does more than low-rank updates of linear layers.
+def _input_values(update: LowRankUpdate, layout: _LayerLayout | None) -> tuple[Float32, Float32]:
+    """Both inputs of a branch: [inputs, rank] and [rank, outputs]."""
+    if layout is None:
+        return update.table_factors()
+    down, up = layout.apply(*update.factors())
+    return down.T, up.T
+
+
+def _float(context: GraphContext, value: ir.Value) -> ir.Value:
+    return context.graph.op("Cast", [value], {"to": FLOAT})
+
+
+def _added(context: GraphContext, result: ir.Value, narrow: ir.Value, up: ir.Value) -> ir.Value:
+    """Append `result` plus the product of the narrow values of a branch with its second factor."""
+    return context.graph.op("Add", [result, context.graph.op("MatMul", [narrow, _float(context, up)])])
+
+
+def check_switchable(adapter: Adapter, backbone: Weights) -> None:
+    """Refuse an adapter that does more than low-rank updates.
+
+    A copy of a tensor of the backbone is allowed: PEFT saves the whole embedding table next to an update of it.
 
     Raises:
-        CheckpointError: it replaces a tensor, or one of its updates has no branch.
+        CheckpointError: it replaces a tensor, or one of its updates is no product of two factors.
     """
-    if adapter.replacements:
-        raise CheckpointError(
-            f"{adapter.folder}: replaces {next(iter(adapter.replacements))}, which cannot be switched at run time; "
-            "export it merged"
-        )
+    for name, tensor in adapter.replacements.items():
+        if not backbone.has_copy(name, tensor):
+            raise CheckpointError(
+                f"{adapter.folder}: replaces {name}, which cannot be switched at run time; export it merged"
+            )
     for update in adapter.updates.values():
         update.check_switchable()
 

@@ -114,19 +114,34 @@ class LowRankUpdate:
         return np.sqrt(np.maximum(squares, 0)).astype(np.float32)
 
     def check_switchable(self) -> None:
-        """Refuse an update that is not the product of two factors of a linear layer.
+        """Refuse an update that is not the product of two factors.
 
         Raises:
-            CheckpointError: it is a DoRA, has a bias, or changes an embedding.
+            CheckpointError: it is a DoRA, or has a bias.
         """
-        if self.magnitude is not None or self.b_bias is not None or self.is_embedding:
-            raise CheckpointError(
-                f"{self.path}: DoRA, lora_bias and adapted embeddings cannot be switched at run time; export it merged"
-            )
+        if self.magnitude is not None or self.b_bias is not None:
+            raise CheckpointError(f"{self.path}: DoRA and lora_bias cannot be switched at run time; export it merged")
 
     def factors(self) -> tuple[Float32, Float32]:
-        """Factors A [r, in], and B [out, r] times the scale, of an update that is switchable."""
+        """Factors A [r, in], and B [out, r] times the scale, of a linear layer."""
+        assert not self.is_embedding
         return self.a.float32(), np.float32(self.scale) * self.b.float32()
+
+    def table_factors(self) -> tuple[Float32, Float32]:
+        """Factors [vocabulary, r], and [r, hidden] times the scale, of an embedding.
+
+        Raises:
+            CheckpointError: a value is not finite.
+        """
+        assert self.is_embedding
+        a, b = self.a.float32(), np.float32(self.scale) * self.b.float32()
+        for tensor, values in ((self.a, a), (self.b, b)):
+            if not np.isfinite(values).all():
+                raise CheckpointError(
+                    f"{tensor.path}: {tensor.name} has values that are not finite; the adapter is damaged: download it "
+                    "again"
+                )
+        return (a, b) if self.layout == "rows" else (np.ascontiguousarray(a.T), np.ascontiguousarray(b.T))
 
     def bias_change(self, size: int) -> Float32 | None:
         """Change of the module's bias (`lora_bias`), [size]; None if there is none.

@@ -18,9 +18,11 @@ from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import AdapterRecord
 from embedpack.storage.safetensors import StoredTensor
 from embedpack.vectors.arrays import Float32
-from embedpack_export.arrays import Matrix, ReadRows, RowIndex
+from embedpack_export.arrays import Matrix, ReadRows, RowIndex, row_chunks
 from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.checkpoint import Checkpoint, check_is_float
+from embedpack_export.sources.lora import LowRankUpdate
+from embedpack_export.sources.relative_change import RelativeChange
 
 T = TypeVar("T")
 
@@ -50,32 +52,17 @@ class NameRules:
         return name
 
 
-@dataclass
-class RelativeChange:
-    """||W' - W|| / ||W|| of a matrix that an adapter changes, summed while its rows are read for the first time."""
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """An embedding table, and what an adapter adds to the rows of it that are looked up."""
 
-    rows: int = 0  # number of rows that are in the sums, from the first
-    change: float = 0.0  # sum of (W' - W)^2
-    size: float = 0.0  # sum of W^2
-
-    def reader(self, base: ReadRows, merged: ReadRows) -> ReadRows:
-        """A reader of merged rows that adds to the sums the rows that follow those already in them."""
-
-        def read(rows: RowIndex) -> Float32:
-            after = merged(rows)
-            if isinstance(rows, slice) and rows.start == self.rows:
-                before = base(rows)
-                self.change += float(np.square(after - before, dtype=np.float64).sum())
-                self.size += float(np.square(before, dtype=np.float64).sum())
-                self.rows += len(before)
-            return after
-
-        return read
+    matrix: Matrix  # [vocabulary, hidden]
+    update: LowRankUpdate | None  # update that is not part of the matrix
 
     @property
-    def value(self) -> float:
-        """The relative change."""
-        return self.change**0.5 / max(self.size**0.5, 1e-30)
+    def module(self) -> str:
+        """Module name of the table."""
+        return self.matrix.name.removesuffix(".weight")
 
 
 class Weights:
@@ -114,10 +101,8 @@ class Weights:
         name = f"{module}.weight"
         base = self._tensor(name, shape)
         read = _row_reader(self._replacements.get(name, base))
-        update = self._updates.get(module)
+        update = self._update(module, shape)
         if update is not None:
-            update.check_shape(shape)
-            self._used |= set(update.tensors.values()) - {update.b_bias}
             if module not in self._column_lengths:
                 self._column_lengths[module] = update.column_lengths(read, shape[0])
             read = update.merge(read, self._column_lengths[module])
@@ -125,6 +110,20 @@ class Weights:
             change = self._matrix_changes.setdefault(module, RelativeChange())
             read = change.reader(_row_reader(base), read)
         return Matrix(name, shape, read)
+
+    def table(self, module: str, shape: tuple[int, int]) -> EmbeddingTable:
+        """Embedding table `module.weight` [vocabulary, hidden]; an update of low rank is not merged into it.
+
+        So the table is the same for all tasks, and stored once. A DoRA is merged. Errors as `matrix`.
+        """
+        update = self._update(module, shape)
+        if update is None or update.magnitude is not None:
+            return EmbeddingTable(self.matrix(module, shape), None)
+        name = f"{module}.weight"
+        # `_largest_change` reads the merged matrix.
+        self._matrix_changes.setdefault(module, RelativeChange())
+        read = _row_reader(self._replacements.get(name, self._tensor(name, shape)))
+        return EmbeddingTable(Matrix(name, shape, read), update)
 
     def flattened(self, module: str, shape: tuple[int, ...]) -> Matrix:
         """`module.weight` of more than two axes as a matrix [first axis, all others].
@@ -169,6 +168,15 @@ class Weights:
         self._vector_changes[name] = float(bias.any())
         return _finite(name, bias)
 
+    def has_copy(self, name: str, tensor: StoredTensor) -> bool:
+        """True if a tensor has the values of the checkpoint's tensor of this name."""
+        own = self._tensors.get(self._rules.normal(name))
+        if own is None or own.shape != tensor.shape:
+            return False
+        return all(
+            np.array_equal(own.rows(start, stop), tensor.rows(start, stop)) for start, stop in row_chunks(own.shape[0])
+        )
+
     def check_all_used(self) -> None:
         """Raise CheckpointError for unused tensors, unused adapter keys and an adapter that changes nothing."""
         tensors = self._unused(self._tensors)
@@ -210,6 +218,14 @@ class Weights:
                 )
             check_is_float(stored)
         return tensor
+
+    def _update(self, module: str, shape: tuple[int, int]) -> LowRankUpdate | None:
+        """The update of a matrix, which is used from now on; its bias is another tensor's."""
+        update = self._updates.get(module)
+        if update is not None:
+            update.check_shape(shape)
+            self._used |= set(update.tensors.values()) - {update.b_bias}
+        return update
 
     def _bias_change(self, name: str, size: int) -> Float32 | None:
         """Change of a vector by the bias of an update's B, [size]."""

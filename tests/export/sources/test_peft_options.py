@@ -133,7 +133,8 @@ def test_merged_switchable_and_reference_equal_peft(
     folder, model_type = tmp_path_factory.mktemp("adapter"), checkpoint.name
     model = TrainedModel.load(checkpoint, model_type, trained)
     heads = [name for name, _ in model.model.named_children() if name in HEADS]
-    config = data.draw(options(Names.of(model.backbone), model.prefix, heads[0] if heads else None))
+    names = Names.of(model.backbone)
+    config = data.draw(options(names, model.prefix, heads[0] if heads else None))
     model.adapt(folder / "adapter", config)
     plan = make_plan(quick(checkpoint, folder / "pack", pooling="mean", adapters={"code": folder / "adapter"}))
     ids = [item.ids for item in plan.processor.process(plan.processor.items(TEXTS), "")]
@@ -142,13 +143,14 @@ def test_merged_switchable_and_reference_equal_peft(
     assert distance(TorchReference(plan).single("code", TEXTS), expected) <= TOLERANCE
     adapter = plan.tasks["code"].adapter
     assert adapter is not None
-    if adapter.replacements or any(
-        len(update.tensors) > 2 or update.is_embedding for update in adapter.updates.values()
-    ):
+    backbone = Weights(plan.checkpoint, None, plan.model.rules, plan.is_text_tensor)
+    # PEFT saves the table as well where it is one of the targets.
+    copies = {name for name in adapter.replacements if name.endswith(f"{names.embedding}.weight")}
+    if adapter.replacements.keys() - copies or any(len(update.tensors) > 2 for update in adapter.updates.values()):
         with pytest.raises(CheckpointError, match="cannot be switched at run time; export it merged"):
-            check_switchable(adapter)
+            check_switchable(adapter, backbone)
         return
-    check_switchable(adapter)
+    check_switchable(adapter, backbone)
     assert distance(graph_vectors(plan, folder, ids, switchable=True), expected) <= TOLERANCE
 
 

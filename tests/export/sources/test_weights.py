@@ -15,7 +15,7 @@ from embedpack_export.pipeline import export
 from embedpack_export.quantization.smoothing import ROWS
 from embedpack_export.sources.lora import LowRankUpdate
 from embedpack_export.sources.peft_adapter import read_adapter
-from embedpack_export.sources.weights import RelativeChange
+from embedpack_export.sources.relative_change import RelativeChange
 from tests.helpers.exports import quick, read_tensors, weights_of
 from tests.helpers.peft_oracle import merged_by_peft, save_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
@@ -68,7 +68,11 @@ def test_a_default_export_merges_each_row_three_times(
     manifest = export(quick(checkpoint, tmp_path / "pack", adapters={"retrieval": adapter}))
     assert [variant.weights for variant in manifest.variants.values()] == ["fp32", "int8"]
     assert len(whole) == len(read_adapter(adapter, "retrieval").updates) == 2 * 6 + 2
-    assert {name: set(merges.tolist()) for name, merges in whole.items()} == {name: {3} for name in whole}
+    # A LoRA is not merged into the table of words, only read once with it for the record of its change.
+    once = set() if use_dora else {"embeddings.word_embeddings"}
+    assert {name: set(merges.tolist()) for name, merges in whole.items()} == {
+        name: {1} if name in once else {3} for name in whole
+    }
     assert 0 < max(sampled.values()) <= ROWS
 
 

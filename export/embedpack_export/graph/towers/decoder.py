@@ -88,7 +88,7 @@ class DecoderPart:
 def embeddings(part: DecoderPart) -> ir.Value:
     """Append word embeddings and, in their positions, image tokens; float32 [batch, sequence, hidden]."""
     shape, inputs = part.shape, part.context.inputs
-    words = part.context.weights.matrix("embed_tokens", (shape.vocabulary, shape.hidden))
+    words = part.context.weights.table("embed_tokens", (shape.vocabulary, shape.hidden))
     embedded = part.context.table(words, inputs[INPUT_IDS])
     if not shape.images:
         return embedded

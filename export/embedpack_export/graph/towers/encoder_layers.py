@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from embedpack.pack.graph_io import INPUT_IDS
 from embedpack.vectors.arrays import Float32
+from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GELU_MINIMUM, Activation
 from embedpack_export.graph.towers.encoder_shape import ActivationName, EncoderPart, LearnedPositions
@@ -28,12 +29,13 @@ def embeddings(part: EncoderPart) -> ir.Value:
     first token, since batches are padded on the right. Token type 0 is the only one in use.
     """
     shape, context, ids = part.shape, part.context, part.context.inputs[INPUT_IDS]
-    words = context.weights.matrix(shape.names.words, (shape.vocabulary, shape.hidden))
+    words = context.weights.table(shape.names.words, (shape.vocabulary, shape.hidden))
     added: ir.Value | None = None
     if isinstance(shape.positions, LearnedPositions):
         added = _positions(part, shape.positions)
     elif shape.token_types:
-        added = part.graph.vector(f"{shape.names.token_types}.first", _token_type(part))
+        vector = part.graph.vector(f"{shape.names.token_types}.first", _token_type(part))
+        added = _with_type_branch(part, vector)
     table = context.table(words, ids)
     return table if added is None else part.graph.op("Add", [table, added])
 
@@ -78,11 +80,26 @@ def _positions(part: EncoderPart, positions: LearnedPositions) -> ir.Value:
     table = g.weight(f"{positions.module}.weight", "shared", rows, np.float32, matrix.shape)
     length = g.op("Shape", [ids], {"start": 1, "end": 2})
     first = g.constant([positions.first], np.int64)
-    return g.op("Slice", [table, first, g.op("Add", [length, first]), g.constant([0], np.int64)])
+    last = g.op("Add", [length, first])
+    sliced = g.op("Slice", [table, first, last, g.constant([0], np.int64)])
+
+    def indices() -> ir.Value:
+        return g.op("Range", [g.op("Squeeze", [first]), g.op("Squeeze", [last]), g.constant(1, np.int64)])
+
+    added = part.context.add_row_branch(matrix, indices, sliced)
+    return _with_type_branch(part, added) if part.shape.token_types else added
+
+
+def _with_type_branch(part: EncoderPart, rows: ir.Value) -> ir.Value:
+    """Append `rows` plus the branch of token type 0, if the table of token types has one."""
+    return part.context.add_row_branch(_token_types(part), lambda: part.graph.constant(0, np.int64), rows)
+
+
+def _token_types(part: EncoderPart) -> Matrix:
+    shape = part.shape
+    return part.context.weights.matrix(shape.names.token_types, (shape.token_types, shape.hidden))
 
 
 def _token_type(part: EncoderPart) -> Float32:
-    shape = part.shape
-    matrix = part.context.weights.matrix(shape.names.token_types, (shape.token_types, shape.hidden))
-    row: Float32 = next(matrix.chunks())[0]
+    row: Float32 = next(_token_types(part).chunks())[0]
     return row
