@@ -147,9 +147,8 @@ def _write_group(
     if codes is None:
         exact_vectors = {task: of_task.exact for task, of_task in vectors.items()}
         codes = fit_codes(plan, exact_vectors, rotate=not group.branches)
-    shared = codes[next(iter(group.runs))]
     for name, writer in writers.items():
-        heads = text_heads(plan, shared.shared if group.branches else shared, offsets[name])
+        heads = text_heads(plan, _codes_of_graph(plan, group, codes), offsets[name])
         writer.finish(heads, pack.folder / f"{group.name}-{name}.onnx")
     for task, run in group.runs.items():
         run.exact.weights.check_all_used()
@@ -160,6 +159,15 @@ def _write_group(
     for name in writers:
         _add_variant(plan, group, name, _GroupOutputs(vectors, codes), pack)
     return codes
+
+
+def _codes_of_graph(plan: ExportPlan, group: _Group, codes: Mapping[str, TaskCodes]) -> TaskCodes:
+    """Codes that are part of a graph: those of its task; of a switchable one those that hold without an adapter."""
+    first = codes[next(iter(group.runs))]
+    if not group.branches:
+        return first
+    base = next((task for task in group.runs if plan.tasks[task].adapter is None), None)
+    return first.scales_alone if base is None else codes[base].without_adapter
 
 
 def _check_branches(plan: ExportPlan, task: str, group: _Group) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 from transformers.utils import logging
 
@@ -80,3 +81,13 @@ def last_hidden_states(model: Any, input_ids: npt.NDArray[np.int64], attention_m
     with torch.no_grad():
         output = model(input_ids=torch.from_numpy(input_ids), attention_mask=torch.from_numpy(attention_mask))
     return np.asarray(output.last_hidden_state.numpy(), np.float32)
+
+
+def mean_vectors(model: Any, tokenizer: Path, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Means of the last hidden states of texts, each computed alone; float64 [texts, hidden]."""
+    encode = Tokenizer.from_file(str(tokenizer)).encode
+    rows = []
+    for text in texts:
+        ids = np.asarray([encode(text).ids], np.int64)
+        rows.append(last_hidden_states(model, ids, np.ones_like(ids))[0].astype(np.float64).mean(0))
+    return np.stack(rows)

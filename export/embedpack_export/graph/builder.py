@@ -43,12 +43,11 @@ class GraphBuilder:
         self._inputs.append(value)
         return value
 
-    def optional_input(
-        self, name: str, dtype: ir.DataType, shape: Sequence[int | str], default: tuple[int, ...]
-    ) -> ir.Value:
-        """Declare an input that defaults to zeros of the shape `default`."""
-        value = self.input(name, dtype, shape)
-        value.const_value = ir.tensor(np.zeros(default, dtype.numpy()), name=name)
+    def optional_input(self, name: str, shape: Sequence[int | str], default: npt.NDArray[Any]) -> ir.Value:
+        """Declare an input of the type of its default; symbolic dimensions may have another size there."""
+        tensor = ir.tensor(default, name=name)
+        value = self.input(name, tensor.dtype, shape)
+        value.const_value = tensor
         self._initializers[name] = value
         return value
 

@@ -89,8 +89,8 @@ class AdapterBranches:
         # A name of its own: axes of the same name share buffers of one size, and ranks differ by module.
         rank = f"{module}.rank"
         g = context.graph
-        down = g.optional_input(factor_a, FLOAT16, (inputs, rank), (inputs, 0))
-        return down, g.optional_input(factor_b, FLOAT16, (rank, outputs), (0, outputs))
+        down = g.optional_input(factor_a, (inputs, rank), np.zeros((inputs, 0), np.float16))
+        return down, g.optional_input(factor_b, (rank, outputs), np.zeros((0, outputs), np.float16))
 
     def check_complete(self, adapter: Adapter, rules: NameRules) -> None:
         """Refuse an adapter of which a part has no branch; to be called when the graph is complete.

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from embedpack.pack.graph_io import binary_output, center_input, int8_output
+from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import inverse_scale
 from embedpack_export.graph.builder import GraphBuilder
@@ -24,8 +25,9 @@ class VectorOutput:
     axes: tuple[str, ...]  # symbolic axes in front of the dimensions
     dimensions: int
     int8_scale: float | None = None  # scale of int8 codes; None: float32 only, no codes
-    # Codebook of binary codes; None: no rotation, the center is an input (`center_input`) with default 0.
+    # Codebook of binary codes; None: no rotation, the center is an input (`center_input`).
     codebook: Codebook | None = None
+    center: Float32 | None = None  # default of that input; None: 0
 
 
 def has_bits(dimensions: int) -> bool:
@@ -67,9 +69,8 @@ def _bits(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> ir.Value:
     """Booleans: each coordinate of the rotated vector is greater than that of the center."""
     codebook = output.codebook
     if codebook is None:
-        center = g.optional_input(
-            center_input(output.name), ir.DataType.FLOAT, [output.dimensions], (output.dimensions,)
-        )
+        default = np.zeros(output.dimensions, np.float32) if output.center is None else output.center
+        center = g.optional_input(center_input(output.name), [output.dimensions], default)
         return g.op("Greater", [vector, center])
     blocks = [
         g.weight(f"{output.name}.rotation.{number}", "shared", [block.T], np.float32, block.shape)

@@ -40,7 +40,8 @@ def text_heads(plan: ExportPlan, codes: TaskCodes | None, offset: Float32 | None
         if codes is None:
             return VectorOutput(name, axes, dimensions)
         fit = codes.fits.get(name)
-        return VectorOutput(name, axes, dimensions, codes.int8_scales[name], None if fit is None else fit.codebook)
+        codebook = None if fit is None else fit.codebook
+        return VectorOutput(name, axes, dimensions, codes.int8_scales[name], codebook, codes.centers.get(name))
 
     def append(context: GraphContext, hidden: ir.Value) -> None:
         g, mask = context.graph, context.inputs[ATTENTION_MASK]

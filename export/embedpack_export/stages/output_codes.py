@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +29,27 @@ class TaskCodes:
     # Codebook of the low-bit codes; empty in a graph of several tasks, which takes the centers as inputs.
     fits: Mapping[str, CodebookFit]
     inputs: int  # number of texts and images that they were fitted to
+    # Centers where a graph of several tasks is given none, by output; empty: 0.
+    centers: Mapping[str, Float32] = field(default_factory=dict)
 
     @property
-    def shared(self) -> TaskCodes:
+    def without_adapter(self) -> TaskCodes:
+        """Codes of a switchable graph whose inputs are left out, if these are those of the task without an adapter."""
+        return replace(self, fits={}, centers=self._centers)
+
+    @property
+    def scales_alone(self) -> TaskCodes:
         """Codes without codebooks: the int8 scales, which all tasks of one switchable graph share."""
         return replace(self, fits={})
 
     @property
     def center_inputs(self) -> dict[str, Float32]:
         """Centers as inputs of a switchable graph, by input name."""
-        centers = {name: fit.codebook.center for name, fit in self.fits.items()}
-        return {center_input(name): center for name, center in centers.items() if has_bits(len(center))}
+        return {center_input(name): center for name, center in self._centers.items() if has_bits(len(center))}
+
+    @property
+    def _centers(self) -> dict[str, Float32]:
+        return {name: fit.codebook.center for name, fit in self.fits.items()}
 
     def space(self, file: str) -> Space:
         """Entry of the manifest for a space whose codebooks are in `file`."""

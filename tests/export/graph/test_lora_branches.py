@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir
 import pytest
-from tokenizers import Tokenizer
 
 from embedpack import Embedder
 from embedpack.errors import CheckpointError
 from embedpack_export.pipeline import export
 from tests.helpers.exports import TEXTS, distance, exactly, quick
-from tests.helpers.peft_oracle import adapted_by_peft, last_hidden_states, save_adapter
+from tests.helpers.peft_oracle import adapted_by_peft, mean_vectors, save_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
 
@@ -54,7 +53,7 @@ def test_a_table_is_stored_once_for_all_tasks_and_its_adapters_switch(checkpoint
     for kind in weights:
         stored = {name: table_data(pack / f"{name}-{kind}.onnx") for name in ("switchable", *adapters)}
         assert len(set(stored.values())) == 1, kind
-    expected = {task: mean_vectors(adapted_by_peft(checkpoint, folder), pack) for task, folder in adapters.items()}
+    expected = {task: peft_vectors(checkpoint, folder) for task, folder in adapters.items()}
     switchable = Embedder(pack, variant="switchable-fp32")
     for task, vectors in expected.items():
         merged = Embedder(pack, variant=f"{task}-fp32")
@@ -63,6 +62,11 @@ def test_a_table_is_stored_once_for_all_tasks_and_its_adapters_switch(checkpoint
             assert distance(found, vectors) <= 1e-6, task
     assert distance(expected["code"], expected["retrieval"]) > 1e-3
     assert distance(expected["code"], expected["other"]) > 1e-3
+
+
+def peft_vectors(checkpoint: Path, adapter: Path) -> npt.NDArray[np.float64]:
+    """Mean hidden states by PEFT's own layers; float64 [texts, hidden]."""
+    return mean_vectors(adapted_by_peft(checkpoint, adapter), checkpoint / "tokenizer.json", TEXTS)
 
 
 def table_data(graph: Path) -> tuple[str, int]:
@@ -74,23 +78,13 @@ def table_data(graph: Path) -> tuple[str, int]:
     return str(tensor.location), int(tensor.offset or 0)
 
 
-def mean_vectors(model: Any, pack: Path) -> npt.NDArray[np.float64]:
-    """Mean hidden states by PEFT's own layers, not merged; float64 [texts, hidden]."""
-    tokenizer = Tokenizer.from_file(str(pack / "tokenizer.json"))
-    rows = []
-    for text in TEXTS:
-        ids = np.asarray([tokenizer.encode(text).ids], np.int64)
-        rows.append(last_hidden_states(model, ids, np.ones_like(ids))[0].astype(np.float64).mean(0))
-    return np.stack(rows)
-
-
 @pytest.mark.parametrize("table", ["position_embeddings", "token_type_embeddings"])
 def test_adapters_on_the_other_tables_switch(checkpoint: Path, tmp_path: Path, table: str) -> None:
     adapter = save_adapter(checkpoint, tmp_path / "adapter", target_modules=[table, "query"])
     pack = tmp_path / "pack"
     export(quick(checkpoint, pack, adapters={"code": adapter}, adapter_modes=("switchable",), weights=("fp32",)))
     found = np.asarray(Embedder(pack).encode(list(TEXTS), task="code"))
-    assert distance(found, mean_vectors(adapted_by_peft(checkpoint, adapter), pack)) <= 1e-6
+    assert distance(found, peft_vectors(checkpoint, adapter)) <= 1e-6
 
 
 def test_an_adapter_on_attention_bias_is_refused(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def task_codes(**dimensions: int) -> TaskCodes:
 
 def test_a_graph_of_several_tasks_takes_their_centers() -> None:
     codes = task_codes(sentence_embedding=32, token_embeddings=16)
-    assert codes.shared.fits == {}
-    assert codes.shared.int8_scales == {SENTENCE_EMBEDDING: 0.004, TOKEN_EMBEDDINGS: 0.005}
+    assert codes.scales_alone.fits == {}
+    assert codes.scales_alone.int8_scales == {SENTENCE_EMBEDDING: 0.004, TOKEN_EMBEDDINGS: 0.005}
     assert {name: len(center) for name, center in codes.center_inputs.items()} == {
         "sentence_embedding_center": 32,
         "token_embeddings_center": 16,
