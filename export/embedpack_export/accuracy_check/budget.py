@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embedpack.pack.accuracy_records import CheckOutcome
+from embedpack.pack.accuracy_records import CheckOutcome, ImageAccuracy, TokenAccuracy
 from embedpack.pack.strict import WeightsFormat
 from embedpack_export.planning.settings import MAX_LOSS
 
 # Mean cosine of multi-vectors that quantization alone does not go below: a lower one means a damaged head. Rankings by
 # multi-vectors are not compared; damage to the layers below the head also shows in the single vectors.
 MIN_TOKEN_COSINE: dict[WeightsFormat, float] = {"fp32": 0.9999, "int8": 0.98, "int4": 0.9}
+# The same of images, which are too few to rank: a lower one means a damaged vision graph, or pixels that are read in
+# another way than the reference reads them.
+MIN_IMAGE_COSINE = MIN_TOKEN_COSINE
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,23 @@ class Budget:
         """The budget of a weights format."""
         return MAX_LOSS[weights] if self.max_loss is None else self.max_loss
 
-    def outcome(self, weights: WeightsFormat, loss: float | None, token_cosine: float | None) -> CheckOutcome:
+    def outcome(self, weights: WeightsFormat, loss: float | None, damaged: bool) -> CheckOutcome:
         """Outcome of a variant's check, as in the manifest.
 
-        `loss` is None if there were too few texts to rank, `token_cosine` (the mean) if there are no multi-vectors.
+        `loss` is None if there were too few texts to rank; `damaged` is true if vectors that are not ranked, those of
+        tokens and of images, are farther from the reference's than rounding explains.
         """
-        damaged = token_cosine is not None and token_cosine < MIN_TOKEN_COSINE[weights]
         if loss is None and not damaged:
             return "not judged"
         if (loss or 0) <= self.points(weights) and not damaged:
             return "within budget"
         return "allowed" if self.allow_loss is not None and (loss or 0) <= self.allow_loss else "over budget"
+
+
+def is_damaged(weights: WeightsFormat, tokens: TokenAccuracy | None, images: ImageAccuracy | None) -> bool:
+    """True if token vectors or vectors of images are farther from the reference's than rounding explains."""
+    if tokens is not None and tokens.cosine_mean < MIN_TOKEN_COSINE[weights]:
+        return True
+    if images is None:
+        return False
+    return images.cosine_mean < MIN_IMAGE_COSINE[weights] or is_damaged(weights, images.tokens, None)

@@ -11,14 +11,20 @@ from pathlib import Path
 import numpy as np
 
 from embedpack import AccuracyError, Embedder, InputError, PackError
-from embedpack.pack.accuracy_records import Check, TokenAccuracy
+from embedpack.pack.accuracy_records import Check, ImageAccuracy, TokenAccuracy
 from embedpack.pack.folder import read_pack
 from embedpack.pack.variants import Variant
 from embedpack.vectors.arrays import Float32
-from embedpack_export.accuracy_check.budget import Budget
+from embedpack_export.accuracy_check.budget import Budget, is_damaged
 from embedpack_export.accuracy_check.code_figures import code_accuracies
 from embedpack_export.accuracy_check.diagnosis import MAX_MEAN_DISTANCE, find_cause, reads_differently
 from embedpack_export.accuracy_check.figures import TaskAccuracy, VariantAccuracy
+from embedpack_export.accuracy_check.image_check import (
+    ExpectedImages,
+    expected_images,
+    image_accuracy,
+    images_read_differently,
+)
 from embedpack_export.accuracy_check.sample import PromptedText, pack_multi_vectors, pack_vectors, prompted, sampled
 from embedpack_export.accuracy_check.self_retrieval import MIN_TEXTS, RankingLoss, ReferenceRanking
 from embedpack_export.metrics.cosines import CosineSummary
@@ -55,6 +61,7 @@ class _Expected:
     single: Float32  # unit vectors [texts, dimensions]
     multi: Sequence[Float32] | None  # multi-vectors of the texts of `_multi_vector_rows`; None: the model has none
     ranking: ReferenceRanking | None  # rankings of the texts; None: there are too few
+    images: ExpectedImages | None
 
 
 def check_pack(folder: Path, plan: ExportPlan, references: ChosenReference, budget: Budget) -> CheckResult:
@@ -93,7 +100,7 @@ def _expected(plan: ExportPlan, reference: Reference, task: str, texts: Sequence
     if plan.tokens is not None:
         multi = reference.multi(task, [inputs[row] for row in _multi_vector_rows(len(inputs))])
     ranking = ReferenceRanking(single, plan.seed) if len(single) >= MIN_TEXTS else None
-    return _Expected(prompted_texts, single, multi, ranking)
+    return _Expected(prompted_texts, single, multi, ranking, expected_images(plan, reference, task))
 
 
 @dataclass(frozen=True)
@@ -111,21 +118,29 @@ class _VariantCheck:
     ) -> tuple[TaskAccuracy, str | None]:
         """Figures of a task, and the message of its failure, if it fails."""
         try:
-            vectors, tokens = pack_vectors(model, task, texts), None
+            vectors, tokens, images = pack_vectors(model, task, texts), None, None
             if expected.multi is not None:
                 rows = _multi_vector_rows(len(texts))
                 tokens = token_accuracy(expected.multi, pack_multi_vectors(model, task, [texts[row] for row in rows]))
+            if expected.images is not None:
+                images = image_accuracy(model, task, expected.images)
         except (InputError, PackError) as cause:
-            # The reference accepted these texts.
+            # The reference accepted these inputs.
             raise AccuracyError(f"{self.name}, task {task!r}: no vectors: {cause}; the weights are damaged") from cause
         loss, codes = None, []
         if expected.ranking is not None:
             loss = expected.ranking.compare(vectors @ vectors.T)
             codes = list(code_accuracies(model.pack, task, vectors, expected.ranking))
-        check = self._check(cosine_summary([expected.single], [vectors]), loss, tokens)
-        return TaskAccuracy(check=check, codes=tuple(codes)), self._failure(task, check, expected.texts, vectors)
+        check = self._check(cosine_summary([expected.single], [vectors]), loss, tokens, images)
+        return TaskAccuracy(check=check, codes=tuple(codes)), self._failure(task, check, expected, vectors)
 
-    def _check(self, cosines: CosineSummary, loss: RankingLoss | None, tokens: TokenAccuracy | None) -> Check:
+    def _check(
+        self,
+        cosines: CosineSummary,
+        loss: RankingLoss | None,
+        tokens: TokenAccuracy | None,
+        images: ImageAccuracy | None,
+    ) -> Check:
         weights, points = self.variant.weights, None if loss is None else loss.loss
         return Check(
             reference=self.references.main.kind,
@@ -137,27 +152,30 @@ class _VariantCheck:
             ranking_loss_95=None if loss is None else loss.interval,
             top_10_overlap=None if loss is None else loss.overlap,
             budget=self.budget.points(weights),
-            outcome=self.budget.outcome(weights, points, None if tokens is None else tokens.cosine_mean),
+            outcome=self.budget.outcome(weights, points, is_damaged(weights, tokens, images)),
             tokens=tokens,
+            images=images,
         )
 
-    def _failure(self, task: str, check: Check, texts: Sequence[PromptedText], vectors: Float32) -> str | None:
+    def _failure(self, task: str, check: Check, expected: _Expected, vectors: Float32) -> str | None:
         """Message for a loss over the budget, or for vectors of another model, however small their loss is."""
         over = check.outcome == "over budget"
         if not over and 1 - check.cosine_mean <= MAX_MEAN_DISTANCE[self.variant.weights]:
             return None
         where = f"{self.name}, task {task!r}"
-        if reads_differently(self.references, task, texts):
+        if reads_differently(self.references, task, expected.texts):
             return (
                 f"{where}: {_described(check)}. Before any rounding, the exporter's own float32 vectors already differ "
                 "from torch's: it reads the model in another way than transformers does (a key of config.json, an "
                 "adapter), so a budget does not help; report it"
             )
-        cause = find_cause(self.plan, self.references.main, task, texts, vectors)
+        cause = find_cause(self.plan, self.references.main, task, expected.texts, vectors)
         if cause is not None:
             return f"{where}: {cause} ({_described(check)}); export again, report it if it recurs"
         if not over:
             return None
+        if expected.images is not None and is_damaged(self.variant.weights, None, check.images):
+            return f"{where}: {self._image_failure(task, expected.images)} ({_described(check)})"
         if self.variant.weights == "fp32":
             return (
                 f"{where}: {_described(check)}; the budget is {check.budget:g}. No other adapter, prompt or pooling "
@@ -169,6 +187,19 @@ class _VariantCheck:
             f"explains it, so the cause is rounding to {self.variant.weights}, or damaged weights: "
             "leave the format out, calibrate on texts like yours (--calibrate), or accept the loss with --allow-loss "
             f"{math.ceil(100 * (check.ranking_loss or 0)) / 100:g}"
+        )
+
+    def _image_failure(self, task: str, images: ExpectedImages) -> str:
+        """Cause of vectors of images that are far from the reference's."""
+        if images_read_differently(self.references, task, images):
+            return (
+                "before any rounding, the exporter's own float32 vectors of images already differ from torch's: it "
+                "reads pixels or the vision tower in another way than transformers does, so a budget does not help; "
+                "report it"
+            )
+        return (
+            f"vectors of images are too far from the reference's for rounding to {self.variant.weights}: the vision "
+            "graph or its weights are damaged; export again, report it if it recurs"
         )
 
 
@@ -183,6 +214,8 @@ def _described(check: Check) -> str:
     cosines = f"cosine to {check.reference} {check.cosine_mean:.4f}, lowest {check.cosine_min:.4f}, {check.texts} texts"
     if check.tokens is not None:
         cosines += f"; of multi-vectors {check.tokens.cosine_mean:.4f}"
+    if check.images is not None:
+        cosines += f"; of {check.images.images} images {check.images.cosine_mean:.4f}"
     if check.ranking_loss is None or check.ranking_loss_95 is None or check.top_10_overlap is None:
         return cosines
     low, high = check.ranking_loss_95

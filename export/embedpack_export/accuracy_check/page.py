@@ -46,6 +46,7 @@ def accuracy_page(manifest: Manifest, figures: AccuracyFigures) -> Page:
             Heading("Variants"),
             _variants(figures),
             *_tokens(figures),
+            *_images(figures),
             *_sizes(figures),
             *_codes(manifest, figures),
             *_method(manifest, figures),
@@ -88,6 +89,24 @@ def _tokens(figures: AccuracyFigures) -> Iterator[Part]:
     if rows:
         header = columns(("variant", "task"), ("tokens", "cosine mean", "1 %"))
         yield Table("Multi-vectors, token by token", header, rows)
+
+
+def _images(figures: AccuracyFigures) -> Iterator[Part]:
+    rows = [
+        [
+            name,
+            task,
+            str(images.images),
+            f"{images.cosine_mean:.5f}",
+            f"{images.cosine_min:.5f}",
+            NO_FIGURE if images.tokens is None else f"{images.tokens.cosine_mean:.5f}",
+        ]
+        for name, task, accuracy in _checks(figures)
+        if (images := accuracy.check.images) is not None
+    ]
+    if rows:
+        header = columns(("variant", "task"), ("images", "cosine mean", "lowest", "of multi-vectors"))
+        yield Table("Images, which the exporter draws: too few to rank, so cosines count", header, rows)
 
 
 def _sizes(figures: AccuracyFigures) -> Iterator[Scatter]:
@@ -136,7 +155,7 @@ def _method(manifest: Manifest, figures: AccuracyFigures) -> Iterator[Part]:
     )
     yield Paragraph(
         "The texts are the calibration texts of the export, not evaluation data: the figures measure the change by the "
-        "export, not the quality of the model." + (" Images were not compared." if manifest.image is not None else "")
+        "export, not the quality of the model."
     )
     rows = [
         ["calibration texts, sha256", figures.calibration],

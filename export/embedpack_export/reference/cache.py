@@ -44,15 +44,22 @@ class CacheKey:
     fingerprint: str  # fingerprint of the checkpoint, adapters, prompts and pooling
     task: str  # task whose adapter is applied
     prompt: str  # text prefix of every text
-    inputs: Sequence[Input]  # texts and files of images
+    inputs: Sequence[Input]
 
     def digest(self, kind: str) -> str:
         """SHA-256 of the key for "single" or "multi" vectors, in hex; images by their content, not their path."""
         digest = hashlib.sha256(json.dumps([FORMAT, kind, self.fingerprint, self.task, self.prompt]).encode())
         for item in self.inputs:
-            content = item.read_bytes() if isinstance(item, Path) else item.encode()
+            content = _content(item)
             digest.update(f"{type(item) is str}:{len(content)}:".encode() + content)
         return digest.hexdigest()
+
+
+def _content(item: Input) -> bytes:
+    """Bytes that determine the vectors of an input."""
+    if isinstance(item, str):
+        return item.encode()
+    return item.read_bytes() if isinstance(item, Path) else str(item.shape).encode() + item.tobytes()
 
 
 class ReferenceCache:

@@ -14,7 +14,6 @@ from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.protocol import Reference
 from embedpack_export.reference.reading_check import check_reading
 from embedpack_export.reference.recorded import RecordedReference
-from embedpack_export.reference.torch.by_family import reads_images
 from embedpack_export.reference.torch_reference import TORCH_PACKAGES, TorchReference
 from embedpack_export.stages.task_run import RecordedVectors
 
@@ -75,8 +74,6 @@ def _obstacle(plan: ExportPlan) -> EmbedpackError | None:
     for package in TORCH_PACKAGES:
         if importlib.util.find_spec(package) is None:
             return MissingExtraError("reference", package)
-    if reads_images(plan):
-        return InputError("models that read images are compared with the fp32 graph")
     needed, available = int(plan.parameters * BYTES_PER_PARAMETER), available_memory()
     if available is not None and needed > available:
         return InputError(f"it needs about {needed // MEGABYTE} MB of memory, {available // MEGABYTE} MB are available")

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.settings import ReferenceKind
 
-# A text, or the file of an image.
-Input = str | Path
+# A text, the file of an image, or an RGB image, uint8 [height, width, 3].
+Input = str | Path | npt.NDArray[np.uint8]
 
 
 class Reference(Protocol):
@@ -23,7 +26,7 @@ class Reference(Protocol):
 
     Arguments of all methods:
         task: task whose adapter is applied; None: the backbone alone.
-        inputs: texts and files of images.
+        inputs: texts, files of images and images.
         prompt: text prefix of every text.
         pooling: pooling of single vectors; None: that of the model.
     """

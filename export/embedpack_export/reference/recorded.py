@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from embedpack.inputs.processor import ModelInput
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.plan import ExportPlan
@@ -28,15 +29,14 @@ class RecordedReference:
         for task, of_task in recorded.items():
             vectors = of_task.vectors
             items = [item for batch in of_task.inputs.calibration for item in batch.items]
-            # Token ids determine the vectors of a text. Images are not looked up.
-            keys = [item.ids.tobytes() if item.image is None else b"" for item in items]
+            keys = [_key(item) for item in items]
             self._single[task] = dict(zip(keys, vectors.single, strict=True))
             if vectors.tokens is not None:
                 ends = np.cumsum([len(item.ids) for item in items])[:-1]
                 self._multi[task] = dict(zip(keys, np.split(vectors.tokens, ends), strict=True))
 
     def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
-        """True if all inputs are calibration texts of an exported task, under their prompts."""
+        """True if all inputs are calibration inputs of an exported task, texts under their prompts."""
         recorded = self._single.get(task, {})
         return pooling in (None, self._plan.pooling) and all(key in recorded for key in self._keys(inputs, ""))
 
@@ -55,4 +55,9 @@ class RecordedReference:
 
     def _keys(self, inputs: Sequence[Input], prompt: str) -> list[bytes]:
         processor = self._plan.processor
-        return [item.ids.tobytes() for item in processor.process(processor.items(inputs), prompt)]
+        return [_key(item) for item in processor.process(processor.items(inputs), prompt)]
+
+
+def _key(item: ModelInput) -> bytes:
+    """Bytes that determine the vectors of an input: token ids, and the patches of an image."""
+    return item.ids.tobytes() + (b"" if item.image is None else item.image.rows.tobytes())

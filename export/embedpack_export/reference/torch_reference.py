@@ -13,7 +13,7 @@ from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.planning.settings import ReferenceKind
 from embedpack_export.reference.cache import CacheKey, ReferenceCache
 from embedpack_export.reference.protocol import Input
-from embedpack_export.reference.torch.by_family import TorchModel, open_torch_model
+from embedpack_export.reference.torch.by_family import TorchModel, has_pooling, open_torch_model
 
 TORCH_PACKAGES: tuple[str, ...] = ("torch", "transformers", "peft", "sentence_transformers")
 # Characters of an error of another library that are quoted.
@@ -33,8 +33,8 @@ class TorchReference:
         self._loaded: tuple[tuple[str | None, Pooling | None], TorchModel] | None = None
 
     def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
-        """Always true: vectors are computed."""
-        return True
+        """True if the model can be computed with this pooling."""
+        return has_pooling(self._source, pooling)
 
     def single(
         self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None

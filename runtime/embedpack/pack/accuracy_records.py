@@ -19,6 +19,18 @@ class TokenAccuracy(Strict, frozen=True):
     cosine_p1: float
 
 
+class ImageAccuracy(Strict, frozen=True):
+    """Cosines of vectors of images with those of the reference; `images` is their number.
+
+    `tokens` has those of their token vectors, null if the pack has no multi-vectors.
+    """
+
+    images: Count
+    cosine_mean: float
+    cosine_min: float
+    tokens: TokenAccuracy | None
+
+
 class Accuracy(Strict, frozen=True):
     """Cosines of a variant's vectors with those of `reference` over calibration inputs: mean, 1st percentile, lowest.
 
@@ -33,7 +45,7 @@ class Accuracy(Strict, frozen=True):
     tokens: TokenAccuracy | None
 
 
-class Check(Strict, frozen=True):
+class Check(Strict, frozen=True, omit_defaults=True):
     """Accuracy check of a task: vectors of the finished pack compared with those of a reference.
 
     Attributes:
@@ -46,6 +58,7 @@ class Check(Strict, frozen=True):
         budget: largest allowed loss in points.
         outcome: "allowed": over budget, but accepted with `--allow-loss`.
         tokens: cosines of token vectors; null: the pack has no multi-vectors.
+        images: cosines of images; null: the pack reads none, or they were not compared.
     """
 
     reference: str
@@ -59,6 +72,7 @@ class Check(Strict, frozen=True):
     budget: Annotated[float, msgspec.Meta(ge=0)]
     outcome: CheckOutcome
     tokens: TokenAccuracy | None
+    images: ImageAccuracy | None = None
 
 
 class Report(Strict, frozen=True):

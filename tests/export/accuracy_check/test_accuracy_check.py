@@ -20,11 +20,12 @@ from onnx import numpy_helper
 
 from embedpack import AccuracyError, InputError, MissingExtraError
 from embedpack.cli.main import main
+from embedpack.pack.accuracy_records import ImageAccuracy, TokenAccuracy
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import Manifest, Pooling, Task
 from embedpack.vectors.arrays import Float32
-from embedpack_export.accuracy_check.budget import Budget
+from embedpack_export.accuracy_check.budget import Budget, is_damaged
 from embedpack_export.accuracy_check.check import CheckResult, check_pack
 from embedpack_export.accuracy_check.figures import AccuracyFigures
 from embedpack_export.accuracy_check.sample import sampled
@@ -261,21 +262,41 @@ def test_an_adapter_that_was_left_out_is_told(home: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("loss", "token_cosine", "allowed", "outcome"),
+    ("loss", "damaged", "allowed", "outcome"),
     [
-        (0.3, None, None, "within budget"),
-        (0.31, None, None, "over budget"),
-        (0.31, None, 0.31, "allowed"),
-        (0.5, None, 0.4, "over budget"),
-        (None, None, None, "not judged"),
-        (0.1, 0.99, None, "within budget"),
-        (0.1, 0.9, None, "over budget"),
-        (None, 0.9, None, "over budget"),
-        (0.1, 0.9, 5.0, "allowed"),
+        (0.3, False, None, "within budget"),
+        (0.31, False, None, "over budget"),
+        (0.31, False, 0.31, "allowed"),
+        (0.5, False, 0.4, "over budget"),
+        (None, False, None, "not judged"),
+        (0.1, True, None, "over budget"),
+        (None, True, None, "over budget"),
+        (0.1, True, 5.0, "allowed"),
     ],
 )
-def test_outcomes_of_int8(loss: float | None, token_cosine: float | None, allowed: float | None, outcome: str) -> None:
-    assert Budget(allow_loss=allowed).outcome("int8", loss, token_cosine) == outcome
+def test_outcomes_of_int8(loss: float | None, damaged: bool, allowed: float | None, outcome: str) -> None:
+    assert Budget(allow_loss=allowed).outcome("int8", loss, damaged) == outcome
+
+
+@pytest.mark.parametrize(
+    ("tokens", "images", "tokens_of_images", "damaged"),
+    [
+        (None, None, None, False),
+        (0.99, None, None, False),
+        (0.9, None, None, True),
+        (0.99, 0.99, 0.99, False),
+        (None, 0.9, None, True),
+        (0.99, 0.99, 0.9, True),
+    ],
+)
+def test_damage_of_vectors_that_are_not_ranked(
+    tokens: float | None, images: float | None, tokens_of_images: float | None, damaged: bool
+) -> None:
+    def accuracy(cosine: float | None) -> TokenAccuracy | None:
+        return None if cosine is None else TokenAccuracy(9, cosine, cosine)
+
+    of_images = None if images is None else ImageAccuracy(6, images, images, accuracy(tokens_of_images))
+    assert is_damaged("int8", accuracy(tokens), of_images) == damaged
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from embedpack.errors import CheckpointError, InputError
@@ -29,9 +27,9 @@ class TorchModel(Protocol):
         """Multi-vectors, for each input float32 [tokens, dimensions]."""
 
 
-def reads_images(source: ModelSource) -> bool:
-    """True if the family of a checkpoint reads images."""
-    return _family(source).reads_images
+def has_pooling(source: ModelSource, pooling: Pooling | None) -> bool:
+    """True if the model of a checkpoint can be opened with this pooling; models of their own have one only."""
+    return pooling in (None, source.pooling) or source.family not in OWN_MODELS
 
 
 def open_torch_model(source: ModelSource, task: str | None, pooling: Pooling | None = None) -> TorchModel:
@@ -42,7 +40,7 @@ def open_torch_model(source: ModelSource, task: str | None, pooling: Pooling | N
             such adapters.
         InputError: this family has one pooling only.
     """
-    return _family(source).open(source, task, pooling)
+    return OWN_MODELS.get(source.family, _open_text_model)(source, task, pooling)
 
 
 def _open_text_model(source: ModelSource, task: str | None, pooling: Pooling | None) -> TorchModel:
@@ -52,7 +50,7 @@ def _open_text_model(source: ModelSource, task: str | None, pooling: Pooling | N
 
 
 def _open_qwen2_5_vl(source: ModelSource, task: str | None, pooling: Pooling | None) -> TorchModel:
-    if pooling not in (None, source.pooling):
+    if not has_pooling(source, pooling):
         raise InputError(f"the torch reference of this family has {source.pooling} pooling only")
     from embedpack_export.reference.torch.qwen2_5_vl import V4Reference
 
@@ -84,10 +82,10 @@ class _TextsAndImages:
     def _vectors(self, inputs: Sequence[Input], prompt: str) -> V4Vectors:
         from embedpack_export.reference.torch.qwen2_5_vl import V4Input
 
-        if self._last is None or self._last[:2] != (inputs, prompt):
+        if self._last is None or self._last[0] is not inputs or self._last[1] != prompt:
             self._check_lengths([item for item in inputs if isinstance(item, str)], prompt)
             items = [
-                V4Input(image=read_image(item, index)) if isinstance(item, Path) else V4Input(text=prompt + item)
+                V4Input(text=prompt + item) if isinstance(item, str) else V4Input(image=read_image(item, index))
                 for index, item in enumerate(inputs)
             ]
             self._last = (inputs, prompt, self._model.encode(items))
@@ -103,18 +101,7 @@ class _TextsAndImages:
             )
 
 
-@dataclass(frozen=True)
-class TorchFamily:
-    """Torch side of a family: the function that opens its model, and whether the model reads images."""
-
-    open: Callable[[ModelSource, str | None, Pooling | None], TorchModel]
-    reads_images: bool
-
-
 # Families with a model of their own; transformers' AutoModel loads all others, which read texts only.
-OWN_MODELS: Mapping[str, TorchFamily] = {"qwen2_5_vl": TorchFamily(_open_qwen2_5_vl, reads_images=True)}
-AUTO_MODEL = TorchFamily(_open_text_model, reads_images=False)
-
-
-def _family(source: ModelSource) -> TorchFamily:
-    return OWN_MODELS.get(source.family, AUTO_MODEL)
+OWN_MODELS: Mapping[str, Callable[[ModelSource, str | None, Pooling | None], TorchModel]] = {
+    "qwen2_5_vl": _open_qwen2_5_vl
+}
