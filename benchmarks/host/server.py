@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def _latency(service: Service, embedder: Embedder, task: str, text: str, rounds: int) -> dict[str, Any]:
     """Milliseconds of each call, and differences of the medians of neighbouring blocks."""
     adapter = embedder.pack.manifest.variants[embedder.variant].adapter_of(task)
-    run_options = EncodeOptions(prompt=embedder.pack.manifest.tasks[task].prompt(None).prefix, adapter=adapter)
+    run_options = EncodeOptions(prompt=embedder.pack.manifest.tasks[task].prompt(None), adapter=adapter)
     client, request = service.connect(), service.request([text])
     calls: dict[str, Callable[[], object]] = {
         "engine": lambda: embedder._encoder.run([Text(0, text)], SENTENCE_EMBEDDING, run_options),

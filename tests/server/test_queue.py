@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 from embedpack import Embedder
 from embedpack.errors import PackError
 from embedpack.inputs.items import Text
-from embedpack.pack.graph_io import SENTENCE_EMBEDDING
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
+from embedpack.pack.input_recipes import Fill, Prompt
+from embedpack.pack.manifest import NO_PREFIX
 from embedpack.server.jobs import Job, JobResult, Outcome, RequestInputs
+from embedpack.server.request_errors import RequestError
 from embedpack.server.schedule import Schedule, rows_of_turn
 from embedpack.server.served_packs import ForwardKey, ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
@@ -35,7 +38,7 @@ KEY = ForwardKey("tiny", "default-fp32", None, SENTENCE_EMBEDDING, images=False)
 def job(lengths: list[int], key: ForwardKey = KEY) -> Job:
     """A tokenized job of texts with some numbers of tokens."""
     made = Job(
-        RequestInputs(key, [Text(number, "x") for number in range(len(lengths))], "", False, 10**6),
+        RequestInputs(key, [Text(number, "x") for number in range(len(lengths))], NO_PREFIX, False, 10**6),
         lambda outcome: None,
     )
     made.length = lambda row: lengths[row]  # type: ignore[method-assign]
@@ -277,11 +280,31 @@ def test_a_request_whose_run_fails_does_not_fail_the_others(start: Callable[...,
     assert [answer.status for answer in asyncio.run(run())] == [200] * 4 + [500] + [200] * 3
 
 
+def test_rules_of_a_prompt(embedder: Embedder) -> None:
+    """Skipped tokens have no vector, marker and fill count as tokens, and the limit is that of the prompt."""
+    outcomes: list[Outcome] = []
+    processor = embedder._encoder.processor
+    comma = int(processor.tokenizer.encode_pieces([","], 9)[0].ids[0])
+    prompt = Prompt(max_tokens=8, marker=9, fill=Fill(token=10, length=7, attended=False), skip=(comma,))
+    items = [Text(0, "a cat, a dog"), Text(1, "a")]
+    key = replace(KEY, output=TOKEN_EMBEDDINGS)
+    made = Job(RequestInputs(key, items, prompt, True, 100), outcomes.append)
+    made.tokenize(processor)
+    assert [made.length(row) for row in (0, 1)] == [8, 7]
+    for row in made.waiting:
+        made.add(row, np.arange(10, dtype=np.float32)[:, None])
+    # [CLS] marker a cat , a d [SEP]
+    assert [vectors.ravel().tolist() for vectors in made.result().vectors] == [[0, 1, 2, 3, 5, 6, 7], [*range(7)]]
+    refusing = Job(RequestInputs(key, [Text(0, "a cat " * 4)], prompt, False, 100), outcomes.append)
+    with pytest.raises(RequestError, match=r"input\[0\] has more than the 8 tokens of the prompt; split it"):
+        refusing.tokenize(processor)
+
+
 def test_vectors_of_a_job_are_in_the_order_of_its_items(embedder: Embedder) -> None:
     outcomes: list[Outcome] = []
     texts = ["a", "a cat sleeps", "a cat"]
     items = [Text(number, text) for number, text in enumerate(texts)]
-    made = Job(RequestInputs(KEY, items, "", False, 100), outcomes.append)
+    made = Job(RequestInputs(KEY, items, NO_PREFIX, False, 100), outcomes.append)
     made.tokenize(embedder._encoder.processor)
     assert made.waiting == [1, 2, 0]
     for row in made.waiting:

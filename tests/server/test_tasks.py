@@ -42,7 +42,7 @@ V4 = {"retrieval": task(query="Query: ", passage="Passage: "), "code": task(quer
 )
 def test_names_choose_task_and_prompt(tasks: dict[str, Task], wanted: str | None, expected: tuple[str, str]) -> None:
     found = choose_task(task_names(tasks), wanted, tasks)
-    assert (found.task, found.prefix) == expected
+    assert (found.task, found.prompt.prefix) == expected
 
 
 @pytest.mark.parametrize("wanted", ["retrieval.document", "classification", "", "default.query"])

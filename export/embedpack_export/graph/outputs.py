@@ -12,7 +12,6 @@ from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import inverse_scale
 from embedpack_export.graph.builder import GraphBuilder
-from embedpack_export.graph.pooling import mask_column
 
 FLOAT = int(ir.DataType.FLOAT)
 
@@ -39,11 +38,6 @@ def unit(g: GraphBuilder, vector: ir.Value) -> ir.Value:
     """Normalize to length 1 as torch.nn.functional.normalize does."""
     length = g.op("ReduceL2", [vector, g.constant([-1], np.int64)], {"keepdims": 1})
     return g.op("Div", [vector, g.op("Max", [length, g.constant([1e-12], np.float32)])])
-
-
-def token_vectors(g: GraphBuilder, projected: ir.Value, mask: ir.Value) -> ir.Value:
-    """Append normalization to one vector of length 1 per token; zeros for padding."""
-    return g.op("Mul", [unit(g, projected), mask_column(g, mask)])
 
 
 def vector_outputs(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> None:

@@ -20,7 +20,7 @@ from embedpack.pack.graph_io import (
 from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.context import GraphContext
 from embedpack_export.graph.head_layers import head_layers
-from embedpack_export.graph.outputs import VectorOutput, token_vectors, unit, vector_outputs
+from embedpack_export.graph.outputs import VectorOutput, unit, vector_outputs
 from embedpack_export.graph.pooling import POOL
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.stages.output_codes import TaskCodes
@@ -52,7 +52,7 @@ def text_heads(plan: ExportPlan, codes: TaskCodes | None, offset: Float32 | None
         vector_outputs(g, vector, output(SENTENCE_EMBEDDING, ("batch",), plan.dimensions))
         if plan.tokens is not None:
             projected = head_layers(context, hidden, plan.tokens.layers)
-            vectors = token_vectors(g, projected, mask)
+            vectors = unit(g, projected)
             vector_outputs(g, vectors, output(TOKEN_EMBEDDINGS, TOKEN_AXES, plan.tokens.dimensions))
 
     return append

@@ -52,7 +52,7 @@ def summary_of(model: Embedder, settings: EncodeSettings, stats: CallStats, vect
         precision=settings.precision,
         prompt_name=settings.prompt_name or None,
         texts=stats.texts,
-        truncated=Truncated(stats.truncated, stats.max_tokens, stats.truncated_ids),
+        truncated=Truncated(stats.truncated, stats.limit, stats.truncated_ids),
         empty=stats.empty,
         skipped=skipped,
         seconds=round(stats.seconds, 3),

@@ -85,7 +85,7 @@ class OpenVariant:
         if prompt_name not in (None, NO_PROMPT) and (not isinstance(prompt_name, str) or prompt_name not in prompts):
             raise OptionError(f"{unknown('prompt_name', prompt_name, prompts)} (task {task!r})")
         adapter = self.pack.manifest.variants[self.name].adapter_of(task)
-        return replace(options, prompt=tasks[task].prompt(prompt_name).prefix, adapter=adapter)
+        return replace(options, prompt=tasks[task].prompt(prompt_name), adapter=adapter)
 
 
 def _check_max_pixels(max_pixels: int | None, pack: Pack) -> None:

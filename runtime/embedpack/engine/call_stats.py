@@ -26,7 +26,7 @@ class CallStats(Progress):
 
     Attributes:
         texts: number of texts that have been processed.
-        truncated: number of those that were longer than the model's limit.
+        truncated: number of those that were longer than the limit of the model or the prompt.
         truncated_ids: ids of the first MAX_LISTED of them.
         ids: ids of the inputs of a part of the call by position; None: the positions are the ids.
         empty: number of texts without any token; they are not among `texts`.
@@ -39,6 +39,7 @@ class CallStats(Progress):
         self.texts = 0
         self.truncated = 0
         self.truncated_ids: list[str] = []
+        self._limits: set[int] = set()
         self.ids: Sequence[str] | None = None
         self.empty = 0
 
@@ -48,20 +49,28 @@ class CallStats(Progress):
             return IMAGE_WORK
         return TEXT_WORK + min(len(item.text), CHARACTERS_PER_TOKEN * self.max_tokens)
 
-    def add(self, items: Sequence[Item], inputs: Sequence[ModelInput]) -> None:
-        """Count inputs that are about to be run, of these items."""
+    def add(self, items: Sequence[Item], inputs: Sequence[ModelInput], limit: int) -> None:
+        """Count inputs that are about to be run, of these items; texts were cut to `limit` tokens."""
         self.texts += sum(model_input.image is None for model_input in inputs)
         cut = [item.number for item, model_input in zip(items, inputs, strict=True) if model_input.truncated]
         self.truncated += len(cut)
+        if cut:
+            self._limits.add(limit)
         for number in cut[: MAX_LISTED - len(self.truncated_ids)]:
             self.truncated_ids.append(str(number) if self.ids is None else self.ids[number])
 
+    @property
+    def limit(self) -> int:
+        """Tokens that texts were cut to, the highest of several prompts; without cut texts the model's limit."""
+        return max(self._limits, default=self.max_tokens)
+
     def truncation(self, instead: str) -> str:
         """Message about truncated texts; `instead` is the option that refuses them."""
+        limits = " or ".join(map(str, sorted(self._limits)))
         names = ", ".join(map(shortened, self.truncated_ids[:SHOWN]))
         more = ", ..." if self.truncated > SHOWN else ""
         return (
-            f"Truncated {self.truncated} of {self.texts} texts to {self.max_tokens} tokens: {names}{more} "
+            f"Truncated {self.truncated} of {self.texts} texts to {limits} tokens: {names}{more} "
             f"({instead} stops instead)"
         )
 

@@ -124,22 +124,26 @@ class Encoder:
         result: dict[int, Array] = {}
         for batch, outputs in self._outputs(items, output, options, stats):
             for row, values, model_input in zip(batch.rows, outputs, batch.inputs, strict=True):
-                vectors = values[: len(model_input.ids)]
-                result[int(row)] = pool_rows(vectors, model_input.unpooled, options.pool_factor).copy()
+                vectors = model_input.of_multi_vector(values)
+                if not len(vectors):
+                    problem = "has no vector: its prompt leaves out all of its tokens; leave it out"
+                    raise ItemError("text", items[row].number, problem)
+                unpooled = model_input.of_multi_vector(model_input.unpooled)
+                result[int(row)] = pool_rows(vectors, unpooled, options.pool_factor).copy()
         if not result:
             raise InputError(NO_INPUTS)
         return [result[row] for row in range(len(items))]
 
     def batches(self, items: Sequence[Item], options: EncodeOptions, stats: CallStats | None = None) -> Iterator[Batch]:
         """Process items window by window and batch each window by length; errors as of `run`."""
-        budget = self.token_budget
+        budget, rules = self.token_budget, self.processor.rules
         start = 0
         for window in windows(items):
             inputs = self.processor.process(window, options.prompt, max_pixels=options.max_pixels)
             if stats is not None:
-                stats.add(window, inputs)
+                stats.add(window, inputs, rules.limit(options.prompt))
             if options.on_long == "error":
-                _refuse_truncated(window, inputs, self.processor.tokenizer.max_tokens)
+                _refuse_truncated(window, inputs, rules.shown_limit(options.prompt))
             for rows in token_budget_batches([len(model_input.ids) for model_input in inputs], budget):
                 yield Batch(start + rows, [inputs[row] for row in rows])
             start += len(window)
@@ -221,11 +225,11 @@ def _compute(session: GraphSession, output: str, adapter: Adapter | None, batch:
     return batch, values
 
 
-def _refuse_truncated(items: Sequence[Item], inputs: Sequence[ModelInput], limit: int) -> None:
+def _refuse_truncated(items: Sequence[Item], inputs: Sequence[ModelInput], limit: str) -> None:
     for item, model_input in zip(items, inputs, strict=True):
         if model_input.truncated:
             raise ItemError(
                 "text",
                 item.number,
-                f"has more than the {limit} tokens of the model; split it, or pass on_long='truncate'",
+                f"has more than the {limit}; split it, or pass on_long='truncate'",
             )

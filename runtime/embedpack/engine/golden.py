@@ -16,6 +16,7 @@ from embedpack.errors import PackError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING
+from embedpack.pack.input_recipes import Prompt
 from embedpack.pack.strict import Strict, WeightsFormat
 from embedpack.vectors.arrays import Float32
 
@@ -110,7 +111,7 @@ def golden_vectors(encoder: Encoder, cases: Sequence[GoldenCase], adapter: str |
     vectors = []
     for case in cases:
         items = list(encoder.processor.items([golden_image() if case.text is None else case.text]))
-        options = EncodeOptions(prompt=case.prompt, adapter=adapter)
+        options = EncodeOptions(prompt=Prompt(prefix=case.prompt), adapter=adapter)
         vectors.append(encoder.run(items, SENTENCE_EMBEDDING, options)[0])
     return vectors
 

@@ -21,7 +21,8 @@ from embedpack.host.cpu import cpu_identity
 from embedpack.host.int8_support import products_saturate
 from embedpack.host.onnxruntime import ort
 from embedpack.inputs.processor import Processor
-from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack.inputs.prompt_rules import PromptRules
+from embedpack.inputs.tokenizer import TextRules, TextTokenizer
 from embedpack.pack.folder import Pack
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.variants import Variant, VisionGraph
@@ -165,8 +166,11 @@ def open_processor(pack: Pack) -> Processor:
         raise PackError(f"{pack.folder / text.tokenizer}: {size} bytes; a tokenizer has at most {MAX_TOKENIZER_BYTES}")
     content = pack.read(text.tokenizer)
     try:
-        tokenizer = TextTokenizer(content, text.max_tokens)
+        tokenizer = TextTokenizer(content, text.max_tokens, TextRules(text.strip, text.after))
         largest_id = tokenizer.largest_id
+        for task in pack.manifest.tasks.values():
+            for prompt in task.prompts.values():
+                PromptRules(tokenizer).check(prompt)
     except PackError as cause:
         raise PackError(f"{pack.folder}: {cause}") from cause
     if largest_id >= text.vocabulary:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from embedpack.errors import OptionError, unknown
 from embedpack.inputs.items import Item
+from embedpack.pack.input_recipes import Prompt
+from embedpack.pack.manifest import NO_PREFIX
 from embedpack.vectors.codes import Precision
 
 # More threads than any host has cores; each takes memory for its stack.
@@ -42,7 +44,7 @@ class EncodeOptions:
     `adapter` is a task of a switchable variant. OptionError for a value that no pack accepts.
     """
 
-    prompt: str = ""
+    prompt: Prompt = NO_PREFIX
     adapter: str | None = None
     on_long: OnLong = "truncate"
     on_empty: OnEmpty = "error"

@@ -25,12 +25,6 @@ def _unsupported(pack: Pack) -> Iterator[str]:
     manifest = pack.manifest
     if manifest.single is not None and not manifest.single.normalized:
         yield "graphs whose vectors are not of length 1 (`$.single.normalized`)"
-    if manifest.text.strip or manifest.text.after:
-        yield "texts that are stripped, or followed by tokens (`$.text`)"
-    for name, task in manifest.tasks.items():
-        for key, prompt in task.prompts.items():
-            if (prompt.max_tokens, prompt.marker, prompt.fill, prompt.skip) != (None, None, None, ()):
-                yield f"prompts that are more than a prefix (`$.tasks[{name!r}].prompts[{key!r}]`)"
     if manifest.image is not None and not isinstance(manifest.image, QwenImage):
         yield "images of this type (`$.image.type`)"
     if isinstance(manifest.image, QwenImage) and manifest.image.window_size is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,18 @@ from embedpack.inputs.batching import pad
 from embedpack.inputs.images import read_image
 from embedpack.inputs.items import Image, Input, Item, Text, is_blank, number_items
 from embedpack.inputs.patches import ImagePatches, image_patches
+from embedpack.inputs.prompt_rules import PromptedTokens, PromptOrPrefix, PromptRules, as_prompt
 from embedpack.inputs.resize import smart_resize
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.inputs.vision_layout import token_grid, token_positions
-from embedpack.pack.graph_io import IMAGE_EMBEDS, IMAGE_INDEX, INPUT_IDS, POOL_MASK, POSITION_IDS
-from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.graph_io import ATTENTION_MASK, IMAGE_EMBEDS, IMAGE_INDEX, INPUT_IDS, POOL_MASK, POSITION_IDS
+from embedpack.pack.input_recipes import Prompt, QwenImage
 from embedpack.vectors.arrays import Float32
 
 # Peak memory of the vision tower's activations, as a multiple of its input.
 ACTIVATIONS = 12
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class ModelInput:
         pooled_range: range of the tokens that the single vector is pooled from.
         unpooled: tokens that token pooling leaves as they are, special tokens and those around an image, bool [length].
         truncated: whether a text lost its end.
+        unattended: number of tokens at the end that no token attends to.
+        skipped: tokens whose vectors are left out of the multi-vector, bool [length]; None: no token.
         image: patches of an image; None for texts.
         image_start: index of the first token of the image's content.
     """
@@ -43,8 +48,15 @@ class ModelInput:
     pooled_range: slice
     unpooled: npt.NDArray[np.bool_]
     truncated: bool = False
+    unattended: int = 0
+    skipped: npt.NDArray[np.bool_] | None = None
     image: ImagePatches | None = None
     image_start: int = 0
+
+    def of_multi_vector(self, rows: npt.NDArray[T]) -> npt.NDArray[T]:
+        """Rows of the multi-vector among those of all tokens, [length, ...] or more with padding behind them."""
+        rows = rows[: len(self.ids)]
+        return rows if self.skipped is None else rows[~self.skipped]
 
 
 @dataclass(frozen=True)
@@ -62,20 +74,28 @@ class Processor:
         """Number inputs from 0 and check them one by one, without opening files; InputError as `number_items`."""
         return number_items(inputs, images=self.image is not None, blank=blank)
 
-    def has_tokens(self, items: Sequence[Item], prompt: str) -> list[bool]:
+    @property
+    def rules(self) -> PromptRules:
+        """Tokenizer of texts under prompts."""
+        return PromptRules(self.tokenizer)
+
+    def has_tokens(self, items: Sequence[Item], prompt: PromptOrPrefix) -> list[bool]:
         """False for each text that is blank, or without any token; images have tokens."""
+        prefix = as_prompt(prompt).prefix
         # Most tokenizers add tokens to every text; then only blank texts count as empty.
-        if len(self.tokenizer.encode([""], prompt)[0].ids):
+        if len(self.tokenizer.encode([""], prefix)[0].ids):
             return [isinstance(item, Image) or not is_blank(item.text) for item in items]
         texts = [item for item in items if isinstance(item, Text) and not is_blank(item.text)]
-        tokens = self.tokenizer.encode([item.text for item in texts], prompt, [item.number for item in texts])
+        tokens = self.tokenizer.encode([item.text for item in texts], prefix, [item.number for item in texts])
         full = {item.number for item, text in zip(texts, tokens, strict=True) if len(text.ids)}
         return [isinstance(item, Image) or item.number in full for item in items]
 
-    def process(self, items: Iterable[Item], prompt: str, *, max_pixels: int | None = None) -> list[ModelInput]:
+    def process(
+        self, items: Iterable[Item], prompt: PromptOrPrefix, *, max_pixels: int | None = None
+    ) -> list[ModelInput]:
         """Tokenize texts and read images; InputError or CapacityError if one of them cannot be used."""
         items = list(items)
-        texts = iter(self._process_texts([item for item in items if isinstance(item, Text)], prompt))
+        texts = iter(self._process_texts([item for item in items if isinstance(item, Text)], as_prompt(prompt)))
         return [next(texts) if isinstance(item, Text) else self._process_image(item, max_pixels) for item in items]
 
     def collate(self, batch: Sequence[ModelInput], image_embeds: Sequence[Float32]) -> dict[str, npt.NDArray[Any]]:
@@ -84,6 +104,8 @@ class Processor:
         `image_embeds` are the vectors, float32 [tokens, hidden], of the images of the batch in their order.
         """
         feeds: dict[str, npt.NDArray[Any]] = dict(pad([item.ids for item in batch], self.pad_token_id))
+        for mask, item in zip(feeds[ATTENTION_MASK], batch, strict=True):
+            mask[len(item.ids) - item.unattended :] = 0
         if self.image is None:
             return feeds
         shape = feeds[INPUT_IDS].shape
@@ -103,13 +125,13 @@ class Processor:
             IMAGE_INDEX: np.concatenate([np.zeros((0, 2), np.int64), *index]),
         }
 
-    def _process_texts(self, items: Sequence[Text], prompt: str) -> list[ModelInput]:
-        tokens = self.tokenizer.encode([item.text for item in items], prompt, [item.number for item in items])
-        for item, text in zip(items, tokens, strict=True):
-            if not len(text.ids):
+    def _process_texts(self, items: Sequence[Text], prompt: Prompt) -> list[ModelInput]:
+        found = self.rules.encode([item.text for item in items], prompt, [item.number for item in items])
+        for item, text in zip(items, found, strict=True):
+            if not len(text.tokens.ids):
                 problem = f"has no token: the tokenizer drops all of its {len(item.text)} characters; leave it out"
                 raise ItemError("text", item.number, problem)
-        return [ModelInput(text.ids, slice(0, len(text.ids)), text.special, text.truncated) for text in tokens]
+        return [_text_input(text) for text in found]
 
     def _process_image(self, item: Image, max_pixels: int | None) -> ModelInput:
         spec = self.image
@@ -149,3 +171,9 @@ class Processor:
         assert self.image is not None
         grid = token_grid(item.image, self.image)
         return token_positions(item.image_start, grid, len(item.ids) - item.image_start - grid[0] * grid[1])
+
+
+def _text_input(text: PromptedTokens) -> ModelInput:
+    ids = text.tokens.ids
+    skipped = text.skipped if text.skipped.any() else None
+    return ModelInput(ids, slice(0, len(ids)), text.tokens.special, text.tokens.truncated, text.unattended, skipped)

@@ -28,6 +28,12 @@ class TextTokenizer:
 
     Special tokens in a prompt are parsed. Long texts lose their end, or their beginning if the truncation in
     tokenizer.json has the direction "Left".
+
+    Attributes:
+        max_tokens: maximum length, special tokens included.
+        special_tokens: number of special tokens that are added to a text, ids behind it included.
+        rules: treatment of every text.
+        first_word_differs: whether the first word of a sequence alone gets a space before it.
     """
 
     def __init__(self, tokenizer_json: bytes, max_tokens: int, rules: TextRules | None = None) -> None:
@@ -38,10 +44,10 @@ class TextTokenizer:
         self.first_word_differs = first_word_differs(tokenizer_json)
         self.rules = rules or TextRules()
         with load_errors():
-            self._special = self._tokenizer.num_special_tokens_to_add(False) + len(self.rules.after)
-        if max_tokens <= self._special:
+            self.special_tokens = self._tokenizer.num_special_tokens_to_add(False) + len(self.rules.after)
+        if max_tokens <= self.special_tokens:
             raise PackError(
-                f"max_tokens is {max_tokens}, but the tokenizer adds {self._special} special tokens to a text; "
+                f"max_tokens is {max_tokens}, but the tokenizer adds {self.special_tokens} special tokens to a text; "
                 "export the pack again"
             )
         self.max_tokens = max_tokens
@@ -89,9 +95,8 @@ class TextTokenizer:
         stripped = [text.strip() for text in texts] if self.rules.strip else texts
         found = encoder.encode([prompt + text for text in stripped], _numbers(texts, numbers))
         leading = [len(text) - len(text.lstrip()) if self.rules.strip else 0 for text in texts]
-        return [
-            tokens.behind(len(prompt), spaces).followed_by(after) for tokens, spaces in zip(found, leading, strict=True)
-        ]
+        places = [tokens.behind(len(prompt), spaces) for tokens, spaces in zip(found, leading, strict=True)]
+        return [tokens.with_special(after, len(tokens.ids)) for tokens in places]
 
     def encode_pieces(self, texts: Sequence[str], limit: int, numbers: Sequence[int] | None = None) -> list[Tokens]:
         """Tokenize texts as plain characters, at most `limit` tokens of each, without special tokens around them.

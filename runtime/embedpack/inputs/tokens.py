@@ -52,14 +52,15 @@ class Tokens:
         moved = np.maximum(self.offsets - prompt, 0) + leading
         return replace(self, offsets=np.where(of_text[:, None], moved, 0))
 
-    def followed_by(self, ids: tuple[int, ...]) -> Tokens:
-        """The tokens with special ones behind them."""
+    def with_special(self, ids: tuple[int, ...], place: int) -> Tokens:
+        """The tokens with special ones inserted before the token at `place`, or behind all."""
         if not ids:
             return self
+        rows = np.full(len(ids), min(place, len(self.ids)))
         return Tokens(
-            np.concatenate([self.ids, np.array(ids, np.int64)]),
-            np.concatenate([self.special, np.ones(len(ids), np.bool_)]),
-            np.concatenate([self.offsets, np.zeros((len(ids), 2), np.int64)]),
+            np.insert(self.ids, rows, ids),
+            np.insert(self.special, rows, values=True),
+            np.insert(self.offsets, rows, 0, axis=0),
             self.truncated,
         )
 

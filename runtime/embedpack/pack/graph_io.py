@@ -27,7 +27,7 @@ the codes.
     sentence_embedding         float32  [batch, dimensions]                single vectors of length 1
     sentence_embedding_int8    int8     [batch, dimensions]                their int8 codes
     sentence_embedding_binary  uint8    [batch, dimensions / 8]            their binary codes
-    token_embeddings           float32  [batch, sequence, dimensions]      token vectors of length 1; zeros for padding
+    token_embeddings           float32  [batch, sequence, dimensions]      token vectors of length 1, also for padding
     token_embeddings_int8      int8     [batch, sequence, dimensions]      their int8 codes
     token_embeddings_binary    uint8    [batch, sequence, dimensions / 8]  their binary codes
 

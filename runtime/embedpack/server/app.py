@@ -76,7 +76,7 @@ class Service:
         vector_format = served.vector_format(call, task.task)
         limits = self.settings.limits
         tokens = min(limits.tokens, limits.vector_tokens) if call.multi else limits.tokens
-        work = RequestInputs(served.key(call, task.task), call.items, task.prefix, call.truncate, tokens)
+        work = RequestInputs(served.key(call, task.task), call.items, task.prompt, call.truncate, tokens)
         parsed = perf_counter()
         result = await computed_result(self.engine, work, request, self.settings.deadline)
         computed = perf_counter()

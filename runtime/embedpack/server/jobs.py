@@ -12,6 +12,7 @@ from embedpack.errors import EmbedpackError
 from embedpack.inputs.items import Item
 from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.pack.graph_io import TOKEN_EMBEDDINGS
+from embedpack.pack.input_recipes import Prompt
 from embedpack.server.request_errors import ErrorKind, RequestError
 from embedpack.server.served_packs import ForwardKey
 from embedpack.vectors.arrays import Float32
@@ -23,14 +24,14 @@ class RequestInputs:
 
     Attributes:
         key: key of the runs.
-        prefix: text prefix of the prompt.
+        prompt: prompt of the texts.
         truncate: cut texts at the model's limit of tokens; else they are refused.
         max_tokens: most tokens of all inputs together.
     """
 
     key: ForwardKey
     items: Sequence[Item]
-    prefix: str
+    prompt: Prompt
     truncate: bool
     max_tokens: int
 
@@ -72,11 +73,11 @@ class Job:
     def tokenize(self, processor: Processor) -> None:
         """Tokenize texts and read images, once; RequestError or EmbedpackError if one of them cannot be used."""
         self._times.append(perf_counter())
-        inputs = processor.process(self.work.items, self.work.prefix)
-        limit = processor.tokenizer.max_tokens
+        inputs = processor.process(self.work.items, self.work.prompt)
+        limit = processor.rules.shown_limit(self.work.prompt)
         for number, model_input in enumerate(inputs):
             if model_input.truncated and not self.work.truncate:
-                message = f"input[{number}] has more than the {limit} tokens of the model; split it, or pass truncate"
+                message = f"input[{number}] has more than the {limit}; split it, or pass truncate"
                 raise RequestError(ErrorKind.TOO_MANY_TOKENS, message, f"input[{number}]")
         tokens = sum(len(model_input.ids) for model_input in inputs)
         if tokens > self.work.max_tokens:
@@ -93,7 +94,7 @@ class Job:
     def add(self, row: int, values: Float32) -> bool:
         """Store the output of the graph for a row; True if it was the last."""
         if self.work.key.output == TOKEN_EMBEDDINGS:
-            values = values[: self.length(row)].copy()  # without padding
+            values = self.inputs[row].of_multi_vector(values).copy()  # without padding
         self._vectors[row] = values
         return len(self._vectors) == len(self.inputs)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedpack.errors import unknown
+from embedpack.pack.input_recipes import Prompt
 from embedpack.pack.manifest import Task
 from embedpack.pack.prompts import document_prompt, query_prompt
 from embedpack.server.request_errors import invalid
@@ -21,10 +22,10 @@ UNNAMED = ("text-matching", "nl2code.query")
 
 @dataclass(frozen=True)
 class TaskPrompt:
-    """A task of a pack, and the text prefix of a call."""
+    """A task of a pack, and the prompt of a call."""
 
     task: str
-    prefix: str
+    prompt: Prompt
 
 
 def task_names(tasks: Mapping[str, Task]) -> dict[str, TaskPrompt]:
@@ -32,11 +33,11 @@ def task_names(tasks: Mapping[str, Task]) -> dict[str, TaskPrompt]:
 
     A task with prompts has `.query` and `.passage`, and its bare name with the default prompt.
     """
-    names = {name: TaskPrompt(name, task.prompt(None).prefix) for name, task in tasks.items()}
+    names = {name: TaskPrompt(name, task.prompt(None)) for name, task in tasks.items()}
     for name, task in tasks.items():
         stem = SEARCH if name == DEFAULT_TASK else name
         for suffix, prompt in (("query", query_prompt(task)), ("passage", document_prompt(task))):
-            names.setdefault(f"{stem}.{suffix}", TaskPrompt(name, task.prompt(prompt).prefix))
+            names.setdefault(f"{stem}.{suffix}", TaskPrompt(name, task.prompt(prompt)))
     for name, other in SYNONYMS.items():
         if name in names:
             names.setdefault(other, names[name])

@@ -103,13 +103,14 @@ class Exported:
         self, variant: str, items: Sequence[Item], task: str | None = None, prompt: str = QUERY, budget: int = 256
     ) -> Float32:
         with mock.patch("embedpack.engine.encoder.TOKEN_BUDGET", budget):
-            return single(self.encoder(variant), items, EncodeOptions(prompt, task))
+            return single(self.encoder(variant), items, EncodeOptions(Prompt(prefix=prompt), task))
 
     def multi(
         self, variant: str, items: Sequence[Item], task: str | None = None, output: str = "token_embeddings"
     ) -> list[npt.NDArray[Any]]:
         encoder = self.encoder(variant)
-        return encoder.run_tokens(list(encoder.processor.items(items)), output, EncodeOptions(QUERY, task))
+        options = EncodeOptions(Prompt(prefix=QUERY), task)
+        return encoder.run_tokens(list(encoder.processor.items(items)), output, options)
 
     def codebooks(self, task: str) -> Codebooks:
         file = read_pack(self.folder).manifest.codes(task).codebooks
@@ -421,7 +422,7 @@ def test_images_are_not_needed_for_texts(v4: Exported, tmp_path: Path) -> None:
     assert not list((tmp_path / "pack").glob("vision*"))
     assert manifest.multi == MULTI
     encoder = open_encoder(read_pack(tmp_path / "pack"), manifest.variants["code-fp32"], 1)
-    options = EncodeOptions(prompt=QUERY)
+    options = EncodeOptions(prompt=Prompt(prefix=QUERY))
     texts = list(encoder.processor.items(TEXTS))
     found = single(encoder, TEXTS, options)
     np.testing.assert_allclose(found, v4.single("code-fp32", TEXTS), atol=1e-7)
@@ -443,7 +444,7 @@ def test_both_spellings_give_equal_vectors(v4: Exported, tmp_path: Path) -> None
     newer = make_v4(tmp_path / "toy", V4Options(spelling="new"))
     manifest = export(quick(newer, tmp_path / "pack", tasks=("code",), weights=("fp32",)))
     encoder = open_encoder(read_pack(tmp_path / "pack"), manifest.variants["code-fp32"], 1)
-    found = single(encoder, ALL, EncodeOptions(prompt=QUERY))
+    found = single(encoder, ALL, EncodeOptions(prompt=Prompt(prefix=QUERY)))
     np.testing.assert_array_equal(found, v4.single("code-fp32", ALL))
 
 
@@ -454,7 +455,7 @@ def test_a_configuration_as_transformers_5_writes_it(v4: Exported, checkpoint: P
     (checkpoint / "config.json").write_text(json.dumps(config))
     manifest = export(quick(checkpoint, tmp_path / "pack", tasks=("code",), weights=("fp32",)))
     encoder = open_encoder(read_pack(tmp_path / "pack"), manifest.variants["code-fp32"], 1)
-    found = single(encoder, ALL, EncodeOptions(prompt=QUERY))
+    found = single(encoder, ALL, EncodeOptions(prompt=Prompt(prefix=QUERY)))
     np.testing.assert_array_equal(found, v4.single("code-fp32", ALL))
 
 
@@ -467,7 +468,7 @@ def test_a_checkpoint_without_adapters_and_projector(tmp_path: Path) -> None:
     assert manifest.multi is None
     encoder = open_encoder(read_pack(tmp_path / "pack"), manifest.variants["code-fp32"], 1)
     expected = V4Reference.from_checkpoint(bare, None).encode([as_input(item) for item in ALL])
-    found = single(encoder, ALL, EncodeOptions(prompt=QUERY))
+    found = single(encoder, ALL, EncodeOptions(prompt=Prompt(prefix=QUERY)))
     assert distance(found, expected.single) <= IMAGE_TOLERANCE
     model = Embedder(tmp_path / "pack", threads=1)
     with pytest.raises(InputError, match=r"has no multi-vectors; its checkpoint came without a multi-vector projector"):

@@ -73,7 +73,7 @@ class InputInfo:
 
     tokens: int  # number of tokens after truncation, prompt and special tokens included
     image: bool
-    unpooled: npt.NDArray[np.bool_]  # tokens whose vectors token pooling keeps as they are, bool [tokens]
+    unpooled: npt.NDArray[np.bool_]  # vectors that token pooling keeps as they are, bool [vectors]
 
     @property
     def length(self) -> str:
@@ -87,12 +87,13 @@ class InputInfo:
 
 def inspect_inputs(pack: Pack, task: str, inputs: Sequence[Input], prompt_name: str) -> list[InputInfo]:
     """Process inputs without running a graph; arguments as for `encode`."""
-    processor, prompt = open_processor(pack), pack.manifest.tasks[task].prompt(prompt_name).prefix
+    processor, prompt = open_processor(pack), pack.manifest.tasks[task].prompt(prompt_name)
     infos = []
     with Progress("counting tokens", len(inputs)) as progress:
         for window in windows(processor.items(inputs), COUNTED_INPUTS):
             for model_input in processor.process(window, prompt):
-                infos.append(InputInfo(len(model_input.ids), model_input.image is not None, model_input.unpooled))
+                unpooled = model_input.of_multi_vector(model_input.unpooled)
+                infos.append(InputInfo(len(model_input.ids), model_input.image is not None, unpooled))
                 progress.advance(1)
     return infos
 
