@@ -76,4 +76,5 @@ class DecoderConfig(msgspec.Struct, frozen=True, kw_only=True):
             rules=RULES,
             text=causal_decoder(shape),
             tokenizer=tokenizer,
+            scaled_tokens=None if self.rope_scaling is None else self.rope_scaling.tokens(self.max_position_embeddings),
         )

@@ -42,7 +42,8 @@ class Model:
     """A checkpoint as its family reads it."""
 
     hidden: int  # size of a hidden state
-    max_tokens: int  # maximum length of a text in tokens, special tokens included
+    # Maximum length of a text in tokens, special tokens included, where the files of the tokenizer state no lower one.
+    max_tokens: int
     pad_token_id: int | None  # id of the padding token in config.json, which may be no row of the embedding table
     vocabulary: int  # rows of the embedding table
     rules: NameRules  # names of the tensors in the checkpoint and in adapters
@@ -62,6 +63,12 @@ class Model:
     other_tensors: tuple[re.Pattern[str], ...] = ()
     eos_token_id: int | None = None  # id of the token at the end of texts in config.json
     tokenizer: FamilyTokenizer = NO_CLASS  # class of its tokenizers in transformers
+    scaled_tokens: int | None = None  # length that scaled positions allow beyond `max_tokens`
+
+    @property
+    def longest(self) -> int:
+        """Maximum length that an option or max_seq_length may set."""
+        return max(self.max_tokens, self.scaled_tokens or 0)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def resolve_text_inputs(
     """
     files = read_tokenizer(config.transformer, checkpoint, model.tokenizer)
     document = lower_cased(files.document) if config.lower_case else files.document
-    base = _FolderInputs(config.folder, files, document, config.max_tokens or files.max_tokens)
+    base = _FolderInputs(config.folder, files, document, config.max_tokens or _of_tokenizer(files, model))
     adapters = [_of_adapter(base, adapter, checkpoint, model) for adapter in by_task.values()]
     chosen = _one_tokenizer(adapters or [base])
     length = _max_tokens(adapters or [base], model, options)
@@ -87,9 +87,14 @@ def _of_adapter(
     lower = config.lower_case or base.document is not base.files.document
     # A copy of the checkpoint's tokenizer has its model_max_length, which sentence_bert_config.json may lower; and a
     # tokenizer without a limit does not lift that of the checkpoint.
-    own = base.max_tokens if files.max_tokens in (None, base.files.max_tokens) else files.max_tokens
+    own = base.max_tokens if files.max_tokens in (None, base.files.max_tokens) else _of_tokenizer(files, model)
     document = lower_cased(files.document) if lower else files.document
     return _FolderInputs(folder, files, document, config.max_tokens or own)
+
+
+def _of_tokenizer(files: TokenizerFiles, model: Model) -> int | None:
+    """Length of a tokenizer, which positions limit, as in sentence-transformers; max_seq_length may exceed them."""
+    return None if files.max_tokens is None else min(files.max_tokens, model.max_tokens)
 
 
 def _one_tokenizer(folders: list[_FolderInputs]) -> _FolderInputs:
@@ -105,16 +110,16 @@ def _one_tokenizer(folders: list[_FolderInputs]) -> _FolderInputs:
 
 def _max_tokens(folders: list[_FolderInputs], model: Model, options: TextOptions) -> int:
     if options.max_tokens is None:
-        lengths = {folder.folder: min(folder.max_tokens or model.max_tokens, model.max_tokens) for folder in folders}
+        lengths = {folder.folder: min(folder.max_tokens or model.max_tokens, model.longest) for folder in folders}
         if len(set(lengths.values())) > 1:
             found = ", ".join(f"{folder} has {length}" for folder, length in lengths.items())
             raise CheckpointError(
                 f"the adapters have different maximum lengths, a pack has one: {found}; pass --max-length"
             )
         return next(iter(lengths.values()))
-    if not 3 <= options.max_tokens <= model.max_tokens:
+    if not 3 <= options.max_tokens <= model.longest:
         raise CheckpointError(
-            f"--max-length {options.max_tokens} is not possible for this model; pass 3 to {model.max_tokens} tokens"
+            f"--max-length {options.max_tokens} is not possible for this model; pass 3 to {model.longest} tokens"
         )
     return options.max_tokens
 
@@ -152,7 +157,7 @@ def _digest(document: Mapping[str, Any]) -> str:
 
 def _check_tokenizer(path: Path, model: Model, tokenizer_json: bytes) -> None:
     try:
-        tokenizer = TextTokenizer(tokenizer_json, model.max_tokens)
+        tokenizer = TextTokenizer(tokenizer_json, model.longest)
     except PackError as cause:
         raise CheckpointError(f"{path.parent}: {cause}") from cause
     if tokenizer.largest_id >= model.vocabulary:
@@ -168,7 +173,7 @@ def check_prompts(inputs: TextInputs, model: Model, prompts: Mapping[str, str]) 
     Raises:
         CheckpointError: see above; the message has the prompt's name.
     """
-    tokenizer = TextTokenizer(inputs.tokenizer_json, model.max_tokens)
+    tokenizer = TextTokenizer(inputs.tokenizer_json, model.longest)
     for name, prompt in prompts.items():
         (tokens,) = tokenizer.encode([""], prompt)
         largest = max(tokens.ids.tolist(), default=0)

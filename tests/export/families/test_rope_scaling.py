@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from embedpack.errors import CheckpointError
 from embedpack.inputs.batching import pad
 from embedpack_export.families import families
 from embedpack_export.pipeline import export
+from embedpack_export.planning.plan import make_plan
 from embedpack_export.sources.checkpoint import read_checkpoint
 from tests.helpers.exports import distance, edit_json, exactly, pooled, quick
 from tests.helpers.peft_oracle import last_hidden_states, load_model
@@ -28,6 +30,7 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64}
+LONG_YARN = {**YARN, "original_max_position_embeddings": 512}
 ROWS = [np.random.default_rng(length).integers(2, 260, length) for length in (1, 63, 65, 300, 512)]
 # A small base: the scaling changes most frequencies at the lengths of the texts.
 THETA = 500.0
@@ -97,6 +100,45 @@ def test_the_original_length_is_the_maximum_where_none_is_stated(tmp_path: Path)
     scaling = {"rope_type": "yarn", "factor": 8.0}
     checkpoint = make_decoder(
         tmp_path / "toy", "llama", rope_theta=THETA, rope_scaling=scaling, max_position_embeddings=600
+    )
+    assert distance(single_vectors(checkpoint, tmp_path / "pack"), of_transformers(checkpoint)) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("scaling", "stated", "length"),
+    [
+        (None, {}, 512),
+        (YARN, {}, 512),
+        (LONG_YARN, {}, 512),
+        (LONG_YARN, {"max_seq_length": 4000}, 4000),
+        (LONG_YARN, {"max_seq_length": 5000}, 4096),
+        (LONG_YARN, {"model_max_length": 5000}, 512),
+        (LINEAR, {"max_seq_length": 5000}, 2048),
+        (DYNAMIC, {"max_seq_length": 5000}, 512),
+        (LLAMA3, {"max_seq_length": 5000}, 512),
+    ],
+    ids=str,
+)
+def test_scaled_positions_allow_longer_texts(
+    tmp_path: Path, scaling: dict[str, Any] | None, stated: dict[str, int], length: int
+) -> None:
+    """Only if max_seq_length or --max-length says so, as in sentence-transformers."""
+    checkpoint = make_decoder(tmp_path / "toy", "llama", rope_scaling=scaling)
+    for name, file in (("max_seq_length", "sentence_bert_config.json"), ("model_max_length", "tokenizer_config.json")):
+        if name in stated:
+            (checkpoint / file).write_text(json.dumps({name: stated[name]}))
+    assert make_plan(quick(checkpoint, tmp_path / "pack", pooling="mean")).max_tokens == length
+    if "max_seq_length" in stated:
+        assert make_plan(quick(checkpoint, tmp_path / "pack", pooling="mean", max_tokens=length)).max_tokens == length
+        with pytest.raises(CheckpointError, match=f"pass 3 to {4096 if scaling is LONG_YARN else length} tokens"):
+            make_plan(quick(checkpoint, tmp_path / "pack", pooling="mean", max_tokens=5001))
+
+
+def test_texts_beyond_the_positions(tmp_path: Path) -> None:
+    """YaRN of Qwen2.5, whose max_position_embeddings is the original length."""
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+    checkpoint = make_decoder(
+        tmp_path / "toy", "qwen2", rope_theta=THETA, rope_scaling=scaling, max_position_embeddings=128
     )
     assert distance(single_vectors(checkpoint, tmp_path / "pack"), of_transformers(checkpoint)) <= 1e-6
 

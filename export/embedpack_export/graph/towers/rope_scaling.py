@@ -29,6 +29,10 @@ class _Scaling(msgspec.Struct, frozen=True, kw_only=True, tag_field="rope_type",
         """Factor of cosines and sines."""
         return 1.0
 
+    def tokens(self, positions: int) -> int:
+        """Length of the texts that the frequencies are made for; `positions` is max_position_embeddings."""
+        return positions
+
 
 class DynamicScaling(_Scaling, frozen=True, tag="dynamic"):
     """A base that grows with texts beyond `max_position_embeddings`: there are none, so nothing is scaled."""
@@ -44,6 +48,10 @@ class LinearScaling(_Scaling, frozen=True, tag="linear"):
     def scaled(self, plain: Float32, theta: float) -> Float32:
         """Frequencies divided by the factor."""
         return plain / np.float32(self.factor)
+
+    def tokens(self, positions: int) -> int:
+        """The positions times the factor, as max_position_embeddings is that of the model before the scaling."""
+        return int(self.factor * positions)
 
 
 class Llama3Scaling(_Scaling, frozen=True, tag="llama3"):
@@ -97,6 +105,10 @@ class YarnScaling(_Scaling, frozen=True, tag="yarn"):
         width = high - low or 0.001
         ramp = np.clip((np.arange(plain.size, dtype=np.float32) - np.float32(low)) / np.float32(width), 0, 1)
         return plain / np.float32(self.factor) * ramp + plain * (1 - ramp)
+
+    def tokens(self, positions: int) -> int:
+        """The original length times the factor."""
+        return int(self.factor * self.original_max_position_embeddings)
 
     def _mscale(self, scale: float) -> float:
         return 1.0 if self.factor <= 1 else 0.1 * scale * math.log(self.factor) + 1.0

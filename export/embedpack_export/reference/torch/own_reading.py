@@ -75,7 +75,9 @@ def open_reading(source: ModelSource, task: str | None) -> OwnReading:
     if adapter is not None and (adapter / TOKENIZER_CONFIG).exists() and not (adapter / MODULES).exists():
         # No library joins a SentenceTransformer and the tokenizer of an adapter: none states the limit of the two.
         reading.max_tokens = source.max_tokens
-    reading.max_tokens = min(reading.max_tokens, source.model.max_tokens)
+    # sentence-transformers itself limits a tokenizer by the positions, but no max_seq_length.
+    plain = isinstance(reading, _TokenizerReading)
+    reading.max_tokens = min(reading.max_tokens, source.model.max_tokens if plain else source.model.longest)
     return reading
 
 
