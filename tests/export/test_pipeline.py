@@ -117,7 +117,14 @@ def test_the_manifest_names_every_file(home: Path) -> None:
 
 def test_the_manifest_tells_where_the_weights_came_from(home: Path) -> None:
     source = read_pack(home / "pack").manifest.source
-    paths = {name: home / "toy" / name for name in ("config.json", "tokenizer.json", "model.safetensors")}
+    of_sentence_transformers = (
+        "modules.json",
+        "1_Pooling/config.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+    )
+    names = ("config.json", "tokenizer.json", "model.safetensors", *of_sentence_transformers)
+    paths = {name: home / "toy" / name for name in names}
     for task in TASKS:
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             paths[f"adapters/{task}/{name}"] = home / task / name

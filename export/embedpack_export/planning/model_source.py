@@ -78,6 +78,14 @@ class ModelSource:
         """Number of values in the checkpoint."""
         return sum(math.prod(tensor.shape) for tensor in self.checkpoint.tensors.values())
 
+    @property
+    def tasks_by_space(self) -> dict[str, list[str]]:
+        """Names of the tasks of each space, in the order of the tasks."""
+        spaces: dict[str, list[str]] = {}
+        for name, task in self.tasks.items():
+            spaces.setdefault(task.space, []).append(name)
+        return spaces
+
     def is_text_tensor(self, name: str) -> bool:
         """True if a tensor belongs to the text graph, or to no part of the model: that graph then refuses it."""
         return not any(pattern.search(name) for pattern in self.model.other_tensors)

@@ -23,13 +23,13 @@ from embedpack_export.graph.head_layers import head_layers
 from embedpack_export.graph.outputs import VectorOutput, unit, vector_outputs
 from embedpack_export.graph.pooling import POOL
 from embedpack_export.planning.plan import ExportPlan
-from embedpack_export.stages.output_codes import TaskCodes
+from embedpack_export.stages.output_codes import SpaceCodes
 
 # Appends heads to the last hidden states and declares the outputs.
 Heads: TypeAlias = Callable[[GraphContext, ir.Value], None]
 
 
-def text_heads(plan: ExportPlan, codes: TaskCodes | None, offset: Float32 | None = None) -> Heads:
+def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | None = None) -> Heads:
     """Heads of a text graph: single vectors, and multi-vectors if the model has a head for them.
 
     Without `codes` they return float32 vectors only. `offset`, float32 [dimensions], is added to all last hidden states

@@ -1,8 +1,8 @@
-"""Output codes of a task: int8 scales and codebooks, fitted to the exact vectors of its calibration inputs."""
+"""Output codes of a space: int8 scales and codebooks, fitted to the exact vectors of its tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from embedpack_export.stages.cosine_records import Vectors
 
 # Vectors of other texts may have larger components than those of the calibration; codes beyond 127 are clipped.
 HEADROOM = 1.15
+OUTPUTS = (SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS)
 
 
 @dataclass(frozen=True)
-class TaskCodes:
-    """Codes of a task, by output: `SENTENCE_EMBEDDING`, and `TOKEN_EMBEDDINGS` if the model has multi-vectors."""
+class SpaceCodes:
+    """Codes of a space, by output: `SENTENCE_EMBEDDING`, and `TOKEN_EMBEDDINGS` if the model has multi-vectors."""
 
     int8_scales: Mapping[str, float]  # scale of the int8 codes
     # Codebook of the low-bit codes; empty in a graph of several tasks, which takes the centers as inputs.
@@ -33,13 +34,13 @@ class TaskCodes:
     centers: Mapping[str, Float32] = field(default_factory=dict)
 
     @property
-    def without_adapter(self) -> TaskCodes:
+    def without_adapter(self) -> SpaceCodes:
         """Codes of a switchable graph whose inputs are left out, if these are those of the task without an adapter."""
         return replace(self, fits={}, centers=self._centers)
 
     @property
-    def scales_alone(self) -> TaskCodes:
-        """Codes without codebooks: the int8 scales, which all tasks of one switchable graph share."""
+    def scales_alone(self) -> SpaceCodes:
+        """Codes without codebooks: the int8 scales, which all spaces of one switchable graph share."""
         return replace(self, fits={})
 
     @property
@@ -51,9 +52,13 @@ class TaskCodes:
     def _centers(self) -> dict[str, Float32]:
         return {name: fit.codebook.center for name, fit in self.fits.items()}
 
-    def space(self, file: str) -> Space:
-        """Entry of the manifest for a space whose codebooks are in `file`."""
-        single, multi = (self._record(output) for output in (SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS))
+    def write(self, folder: Path, space: str) -> Space:
+        """Write the codebooks into the folder of a pack; the entry of the space in the manifest."""
+        file = f"calibration/{space}.safetensors"
+        (folder / file).parent.mkdir(exist_ok=True)
+        codebooks = [self.fits[output].codebook if output in self.fits else None for output in OUTPUTS]
+        write_codebooks(folder / file, Codebooks(*codebooks))
+        single, multi = map(self._record, OUTPUTS)
         return Space(codebooks=file, inputs=self.inputs, single=single, multi=multi)
 
     def _record(self, output: str) -> VectorCodes | None:
@@ -62,37 +67,37 @@ class TaskCodes:
             return None
         return VectorCodes(int8_scale=self.int8_scales[output], kept=fit.kept, recall_at_10=fit.recall_at_10)
 
-    def write(self, path: Path) -> None:
-        """Write the codebooks."""
-        path.parent.mkdir(exist_ok=True)
-        tokens = self.fits[TOKEN_EMBEDDINGS].codebook if TOKEN_EMBEDDINGS in self.fits else None
-        write_codebooks(path, Codebooks(self.fits[SENTENCE_EMBEDDING].codebook, tokens))
 
+def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -> dict[str, SpaceCodes]:
+    """Fit the codes of each space to the exact vectors of its tasks: `exact` are those of each task.
 
-def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -> dict[str, TaskCodes]:
-    """Fit codes to the exact vectors of each task: codebooks of its own, and int8 scales that all tasks share.
-
-    `rotate`: whether codebooks may have a rotation.
+    Each space has codebooks of its own, all of them share the int8 scales. `rotate`: whether codebooks may have a
+    rotation.
     """
     parts = NONE if plan.code_center == "none" else ROTATION if rotate else CENTER
     ends = {SENTENCE_EMBEDDING: plan.truncate_dims}
-    vectors = {SENTENCE_EMBEDDING: {task: of_task.single for task, of_task in exact.items()}}
     if plan.tokens is not None:
         ends[TOKEN_EMBEDDINGS] = (plan.tokens.dimensions,)
-        vectors[TOKEN_EMBEDDINGS] = {
-            task: of_task.tokens for task, of_task in exact.items() if of_task.tokens is not None
-        }
-    scales = {output: max(map(int8_scale, by_task.values())) for output, by_task in vectors.items()}
-    fits = {
-        output: {
-            task: fit_codebook(values, ends[output], parts=parts, seed=plan.seed) for task, values in by_task.items()
-        }
-        for output, by_task in vectors.items()
-    }
+    by_space: dict[str, list[Vectors]] = {}
+    for task, vectors in exact.items():
+        by_space.setdefault(plan.tasks[task].space, []).append(vectors)
+    joined = {space: _joined(of_tasks) for space, of_tasks in by_space.items()}
+    scales = {output: max(int8_scale(vectors[output]) for vectors in joined.values()) for output in ends}
     return {
-        task: TaskCodes(scales, {output: fits[output][task] for output in fits}, len(of_task.single))
-        for task, of_task in exact.items()
+        space: SpaceCodes(
+            scales,
+            {output: fit_codebook(vectors[output], ends[output], parts=parts, seed=plan.seed) for output in ends},
+            len(vectors[SENTENCE_EMBEDDING]),
+        )
+        for space, vectors in joined.items()
     }
+
+
+def _joined(vectors: Sequence[Vectors]) -> dict[str, Float32]:
+    """Vectors of several tasks by output, float32 [n, dimensions]."""
+    joined = {SENTENCE_EMBEDDING: np.concatenate([of_task.single for of_task in vectors])}
+    tokens = [of_task.tokens for of_task in vectors if of_task.tokens is not None]
+    return joined | ({TOKEN_EMBEDDINGS: np.concatenate(tokens)} if tokens else {})
 
 
 def int8_scale(vectors: Float32) -> float:

@@ -91,6 +91,12 @@ class TaskRun:
             written = {name: apply(run, offsets[name]) for name, run in self.written.items()}
             return TaskVectors(apply(self.exact, None), written)
 
+    def release(self) -> None:
+        """Release the memory of the hidden states, once the vectors are computed."""
+        self.exact.hidden = []
+        for run in self.written.values():
+            run.hidden = []
+
     def _vectors(self, outputs: Sequence[Sequence[Float32]]) -> Vectors:
         """Vectors from the outputs of each batch: single vectors, and token vectors if the model has them."""
         calibration, golden = outputs[: len(self.inputs.calibration)], outputs[len(self.inputs.calibration) :]

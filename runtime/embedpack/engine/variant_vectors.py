@@ -116,7 +116,7 @@ class VariantVectors:
         return np.split(joined.astype(DTYPES[call.precision], copy=False), ends)
 
     def _space(self, call: EncodeCall) -> str:
-        return "+".join(self._manifest.space(name) for name in sorted(call.by_task))
+        return "+".join(sorted({self._manifest.space(name) for name in call.by_task}))
 
     def _codebook(self, call: EncodeCall, *, tokens: bool) -> Codebook | None:
         """The codebook that all tasks of a call share; None: the precision needs none."""

@@ -392,7 +392,7 @@ def test_prompts_that_an_export_drops_stop_it(home: Path, tmp_path: Path, monkey
     def without_prompts(**fields: Any) -> Task:
         return Task(**{**fields, "prompts": {}})
 
-    monkeypatch.setattr("embedpack_export.pipeline.Task", without_prompts)
+    monkeypatch.setattr("embedpack_export.assembly.text_graphs.Task", without_prompts)
     with pytest.raises(AccuracyError, match="the prompts were dropped"):
         export(checked_export(home / "toy", tmp_path / "pack", adapters(home), weights=("int8",)))
     assert list(tmp_path.iterdir()) == []

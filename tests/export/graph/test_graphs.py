@@ -36,7 +36,7 @@ from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.graph_heads import text_heads
 from embedpack_export.stages.graph_writer import GraphWriter
-from embedpack_export.stages.output_codes import TaskCodes
+from embedpack_export.stages.output_codes import SpaceCodes
 from tests.helpers.exports import distance, pooled, quick
 from tests.helpers.make_saturation_probe import probe
 from tests.helpers.onnx_probe import run_model
@@ -78,7 +78,7 @@ def fp32_graph(checkpoint: Path, folder: Path, pooling: str, codebook: Codebook 
     for index in range(len(plan.model.text.stages)):
         writer.append(index, {})
     fits = {} if codebook is None else {SENTENCE_EMBEDDING: CodebookFit(codebook, (), {})}
-    writer.finish(text_heads(plan, TaskCodes({SENTENCE_EMBEDDING: 0.004}, fits, 0)), folder / "graph.onnx")
+    writer.finish(text_heads(plan, SpaceCodes({SENTENCE_EMBEDDING: 0.004}, fits, 0)), folder / "graph.onnx")
     return str(folder / "graph.onnx")
 
 
