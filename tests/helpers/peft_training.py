@@ -43,7 +43,7 @@ class TrainedModel:
             if trained == "SentenceTransformer":
                 model = SentenceTransformer(str(checkpoint), device="cpu", model_kwargs=dict(LOADING))
                 return cls(model, model[0].auto_model)
-            is_encoder = FAMILIES[model_type].tower == "encoder"
+            is_encoder = FAMILIES[model_type].tower != "decoder"
             kinds: dict[str, Any] = {
                 "bare": AutoModel,
                 "language model": AutoModelForMaskedLM if is_encoder else AutoModelForCausalLM,

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from embedpack.storage.safetensors import write_safetensors
 from tests.helpers.tiny_families import FAMILIES
+from tests.helpers.tiny_rotary import rotary_tensors
 
 WORDS = """the a of to and in is for on with how do i reset router query passage : ? . , ! - cat sleeps warm roof rain
 index shelf read every label twice list files in folder larger than one name print sort day week system disk full
@@ -44,6 +45,8 @@ def make_tokenizer(model_type: str) -> Tokenizer:
 def make_tensors(config: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
     """All tensors of an encoder under the names of its bare model, float32."""
     family = FAMILIES[config["model_type"]]
+    if family.tower == "rotary encoder":
+        return rotary_tensors(config, seed)
     rng = np.random.default_rng(seed)
     hidden, inner = config[family.key("hidden_size")], config[family.key("intermediate_size")]
 

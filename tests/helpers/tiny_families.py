@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-TowerKind = Literal["encoder", "decoder"]
+TowerKind = Literal["encoder", "rotary encoder", "decoder"]
 
 
 @dataclass(frozen=True)
 class TinyFamily:
     """A family with its configuration and the special tokens of its tokenizer."""
 
-    tower: TowerKind  # encoder: `make_checkpoint` writes it; decoder: `make_decoder`
+    tower: TowerKind  # encoders: `make_checkpoint` writes them; decoder: `make_decoder`
     config: Mapping[str, Any]  # config.json without the size of the vocabulary
     specials: tuple[str, ...]  # special tokens in the order of their ids
     start: str | None  # special token before a text
@@ -43,6 +43,7 @@ ENCODER_SHAPE = {
     "intermediate_size": 64,
     "max_position_embeddings": 40,
 }
+ROTARY_SHAPE = {**ENCODER_SHAPE, "max_position_embeddings": 2048}
 FAMILIES: Mapping[str, TinyFamily] = {
     "bert": TinyFamily(
         tower="encoder",
@@ -137,6 +138,87 @@ FAMILIES: Mapping[str, TinyFamily] = {
             "attention.output.LayerNorm": "attention.LayerNorm",
         },
         first_position=2,
+    ),
+    # Windows of rotary encoders are shorter than the texts of the tests, their longest texts longer than one block.
+    "modernbert": TinyFamily(
+        tower="rotary encoder",
+        config={
+            **ROTARY_SHAPE,
+            "model_type": "modernbert",
+            "architectures": ["ModernBertForMaskedLM"],
+            "num_hidden_layers": 4,
+            "hidden_activation": "gelu",
+            "norm_eps": 1e-5,
+            "norm_bias": False,
+            "attention_bias": False,
+            "mlp_bias": False,
+            "local_attention": 8,
+            "global_attn_every_n_layers": 3,
+            "global_rope_theta": 160_000.0,
+            "local_rope_theta": 10_000.0,
+            "position_embedding_type": "absolute",
+            "pad_token_id": 0,
+            "cls_token_id": 2,
+            "sep_token_id": 3,
+        },
+        specials=("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
+        start="[CLS]",
+        end="[SEP]",
+        unknown="[UNK]",
+    ),
+    "gte": TinyFamily(
+        tower="rotary encoder",
+        config={
+            **ROTARY_SHAPE,
+            "model_type": "gte",
+            "architectures": ["GteModel"],
+            "type_vocab_size": 1,
+            "layer_norm_eps": 1e-12,
+            "hidden_act": "gelu",
+            "rope_parameters": {"rope_type": "default", "rope_theta": 20_000.0},
+            "pad_token_id": 1,
+        },
+        specials=("<s>", "<pad>", "</s>", "<unk>"),
+        start="<s>",
+        end="</s>",
+        unknown="<unk>",
+    ),
+    "nomic_bert": TinyFamily(
+        tower="rotary encoder",
+        config={
+            **ROTARY_SHAPE,
+            "model_type": "nomic_bert",
+            "architectures": ["NomicBertModel"],
+            "type_vocab_size": 2,
+            "layer_norm_eps": 1e-12,
+            "hidden_act": "silu",
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0},
+            "pad_token_id": 0,
+        },
+        specials=("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
+        start="[CLS]",
+        end="[SEP]",
+        unknown="[UNK]",
+    ),
+    "eurobert": TinyFamily(
+        tower="rotary encoder",
+        config={
+            **ROTARY_SHAPE,
+            "model_type": "eurobert",
+            "architectures": ["EuroBertModel"],
+            "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-5,
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "rope_theta": 250_000.0,
+            "rope_scaling": None,
+            "pad_token_id": 1,
+        },
+        specials=("<s>", "<pad>", "</s>", "<unk>"),
+        start="<s>",
+        end="</s>",
+        unknown="<unk>",
     ),
     # Decoders have fewer heads for keys and values than for queries, as the real ones.
     "qwen2": TinyFamily(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -92,8 +93,8 @@ def _switchable(plan: ExportPlan, images: ImageVectors) -> _Group:
     backbone = Weights(plan.checkpoint, None, rules, plan.is_text_tensor)
     for adapter in adapters:
         check_switchable(adapter, backbone)
-    modules = frozenset(rules.normal(module) for adapter in adapters for module in adapter.updates)
-    branches = {name: AdapterBranches(modules) for name in images.written}
+    updates = [rules.of_graph(adapter.updates.items(), str(adapter.folder)) for adapter in adapters]
+    branches = {name: AdapterBranches(frozenset(chain.from_iterable(updates))) for name in images.written}
     runs = {task: TaskRun.start(plan, task, images, branches) for task in plan.tasks}
     return _Group(GraphSource("switchable", plan.model.text, backbone, branches), runs)
 

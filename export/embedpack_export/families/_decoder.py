@@ -13,8 +13,8 @@ from embedpack_export.graph.towers.rope_scaling import RopeScaling
 from embedpack_export.sources.checkpoint import Size, first_token_id
 from embedpack_export.sources.config_keys import DECODERS, sizes
 from embedpack_export.sources.key_rules import Followed
+from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.tokenizer_class import NO_CLASS, FamilyTokenizer
-from embedpack_export.sources.weights import NameRules
 
 RULES = NameRules(
     prefixes=("transformer.", "model."),  # "transformer." in models for question answering

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import msgspec
 
 from embedpack_export.families.model import Model
 from embedpack_export.graph.towers.encoder import bidirectional_encoder
-from embedpack_export.graph.towers.encoder_shape import EncoderNames, EncoderShape, LearnedPositions
+from embedpack_export.graph.towers.encoder_shape import EncoderNames, EncoderShape, LearnedPositions, RotaryPositions
 from embedpack_export.graph.towers.relative_bias import RelativeBias
+from embedpack_export.graph.towers.rope_scaling import RopeScaling
+from embedpack_export.graph.towers.rotary import RotaryTable
 from embedpack_export.sources.checkpoint import Size
+from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.tokenizer_class import FamilyTokenizer
-from embedpack_export.sources.weights import NameRules
 
 ActivationName = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
+# Base of rotary positions.
+Theta = Annotated[float, msgspec.Meta(gt=1, le=1e12)]
 BERT_NAMES = EncoderNames()
 
 
@@ -29,6 +34,24 @@ class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_position_embeddings: Size
     pad_token_id: int | None = 0
     matryoshka_dims: tuple[int, ...] = ()
+
+    @property
+    def head_size(self) -> int:
+        """Channels of a head."""
+        return self.hidden_size // self.num_attention_heads
+
+    def plain_shape(self, epsilon: float, positions: LearnedPositions | RotaryPositions) -> EncoderShape:
+        """Shape of a tower of these sizes, with the options of BERT."""
+        return EncoderShape(
+            vocabulary=self.vocab_size,
+            hidden=self.hidden_size,
+            layers=self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            intermediate=self.intermediate_size,
+            epsilon=epsilon,
+            max_tokens=self.max_position_embeddings,
+            positions=positions,
+        )
 
     def model(self, shape: EncoderShape, rules: NameRules, tokenizer: FamilyTokenizer) -> Model:
         """The model with a tower of this shape."""
@@ -55,17 +78,24 @@ class PostNormConfig(EncoderConfig, frozen=True, kw_only=True):
         self, *, first: int = 0, names: EncoderNames = BERT_NAMES, relative: RelativeBias | None = None
     ) -> EncoderShape:
         """Shape of the tower; `first` is the row of the first token in the position table."""
-        return EncoderShape(
-            vocabulary=self.vocab_size,
-            hidden=self.hidden_size,
-            layers=self.num_hidden_layers,
-            heads=self.num_attention_heads,
-            intermediate=self.intermediate_size,
-            epsilon=self.layer_norm_eps,
-            max_tokens=self.max_position_embeddings - first,
-            positions=LearnedPositions(self.max_position_embeddings, first),
+        rows = self.max_position_embeddings
+        return replace(
+            self.plain_shape(self.layer_norm_eps, LearnedPositions(rows, first)),
+            max_tokens=rows - first,
             activation=self.hidden_act,
             token_types=self.type_vocab_size,
             names=names,
             relative=relative,
         )
+
+
+class RotaryConfig(EncoderConfig, frozen=True, kw_only=True):
+    """Configuration of encoders with rotary positions, the same in all layers."""
+
+    rope_theta: Theta = 10_000.0
+    rope_scaling: RopeScaling | None = None
+
+    def rotary(self) -> RotaryPositions:
+        """Positions of all layers."""
+        table = RotaryTable(self.head_size, self.rope_theta, scaling=self.rope_scaling)
+        return RotaryPositions((table,) * self.num_hidden_layers)

@@ -9,8 +9,8 @@ from embedpack_export.families.model import Family, Model, by_model_type
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ENCODERS, sizes
 from embedpack_export.sources.key_rules import Followed, KeyTable
+from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.tokenizer_class import FamilyTokenizer
-from embedpack_export.sources.weights import NameRules
 
 
 class BertConfig(PostNormConfig, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ from embedpack_export.graph.towers.encoder_shape import EncoderNames
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, COMMON, ENCODERS
 from embedpack_export.sources.key_rules import Followed, KeyTable, Only, no_effect
+from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.tokenizer_class import FamilyTokenizer
-from embedpack_export.sources.weights import NameRules
 
 SPELLING = {
     "hidden_size": "dim",

@@ -12,8 +12,8 @@ from embedpack_export.graph.context import StagedModel
 from embedpack_export.sources.adapter import AdapterSource
 from embedpack_export.sources.checkpoint import Checkpoint
 from embedpack_export.sources.key_rules import KeyTable
+from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.tokenizer_class import NO_CLASS, FamilyTokenizer
-from embedpack_export.sources.weights import NameRules
 
 # Module of the linear layer that makes multi-vectors, in checkpoints and adapters.
 PROJECTOR = "multi_vector_projector"
@@ -64,6 +64,8 @@ class Model:
     eos_token_id: int | None = None  # id of the token at the end of texts in config.json
     tokenizer: FamilyTokenizer = NO_CLASS  # class of its tokenizers in transformers
     scaled_tokens: int | None = None  # length that scaled positions allow beyond `max_tokens`
+    # Content of config.json in the spelling of transformers' class, for the reference; None: it is in that spelling.
+    config_of_class: Mapping[str, object] | None = None
 
     @property
     def longest(self) -> int:

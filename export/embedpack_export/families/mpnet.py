@@ -11,8 +11,8 @@ from embedpack_export.graph.towers.relative_bias import RelativeBias
 from embedpack_export.sources.checkpoint import Checkpoint, parse_config
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, ENCODERS, sizes
 from embedpack_export.sources.key_rules import Followed, KeyTable, Only
+from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.tokenizer_class import FamilyTokenizer
-from embedpack_export.sources.weights import NameRules
 
 
 class MpnetConfig(PostNormConfig, frozen=True, kw_only=True):

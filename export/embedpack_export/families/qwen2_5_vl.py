@@ -25,9 +25,9 @@ from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config, 
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.head_layers import Dense
 from embedpack_export.sources.key_rules import check_keys, shown
+from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.peft_folders import PeftFile
 from embedpack_export.sources.tokenizer_ends import library_errors
-from embedpack_export.sources.weights import NameRules
 
 IMAGE_PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
 # The positions allow more; the model's own code truncates here.

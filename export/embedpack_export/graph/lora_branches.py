@@ -26,7 +26,8 @@ from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.quantization.channel_layout import ChannelLayout
 from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.lora import LowRankUpdate
-from embedpack_export.sources.weights import NameRules, Weights
+from embedpack_export.sources.name_rules import NameRules
+from embedpack_export.sources.weights import Weights
 
 Float16: TypeAlias = npt.NDArray[np.float16]
 
@@ -98,7 +99,7 @@ class AdapterBranches:
         Raises:
             CheckpointError: it changes a module that is no linear layer or table of embeddings.
         """
-        for module in map(rules.normal, adapter.updates):
+        for module in rules.of_graph(adapter.updates.items(), str(adapter.folder)):
             if module not in self._layouts and not rules.unused.search(f"{module}."):
                 raise CheckpointError(
                     f"{adapter.folder}: changes {module}, which is no linear layer or table of embeddings and cannot "
@@ -117,7 +118,7 @@ class AdapterBranches:
             CheckpointError: its values do not fit float16.
         """
         inputs: dict[str, Float16] = {}
-        updates = {rules.normal(module): update for module, update in adapter.updates.items()}
+        updates = rules.of_graph(adapter.updates.items(), str(adapter.folder))
         for module, layout in list(self._layouts.items())[since:]:
             if module not in updates:
                 continue

@@ -44,6 +44,17 @@ def own_code(value: Any) -> str | None:
     )
 
 
+def code_of(*classes: str) -> Rule:
+    """Rule of an `auto_map` in checkpoints whose code became these classes of transformers."""
+
+    def problem(value: Any) -> str | None:
+        entries = value if isinstance(value, dict) else {"AutoModel": value}
+        others = {name: code for name, code in entries.items() if str(code).rpartition(".")[2] not in classes}
+        return own_code(others)
+
+    return Checked(f"{', '.join(classes)}, or code of heads that are not exported", problem)
+
+
 def all_full_attention(value: Any) -> str | None:
     """Reason to refuse `layer_types`."""
     if value is None or (isinstance(value, list) and set(value) <= {"full_attention"}):
@@ -79,6 +90,13 @@ ENCODERS: Mapping[str, Rule] = {
     "position_embedding_type": Only(("absolute", None), ANOTHER_CHECKPOINT),
     "hidden_act": Only(("gelu", "gelu_new", "gelu_pytorch_tanh", "relu"), ANOTHER_CHECKPOINT),
 }
+ROTARY: Mapping[str, Rule] = {
+    "rope_theta": Followed("base of the rotary positions"),
+    "rope_scaling": Checked(f"null, or an object with a rope_type: {', '.join(ROPE_TYPES)}", rope_problem),
+    "rope_parameters": Checked("as rope_scaling, with rope_theta", rope_problem),
+    "original_max_position_embeddings": Followed("length of the texts before the scaling of rotary positions"),
+    "partial_rotary_factor": Only((1, None), ANOTHER_CHECKPOINT),
+}
 DECODERS: Mapping[str, Rule] = {
     **COMMON,
     "is_decoder": Only((False, None), "export a decoder without cross-attention"),
@@ -88,13 +106,9 @@ DECODERS: Mapping[str, Rule] = {
     "layer_types": Checked("full_attention in every layer", all_full_attention),
     "use_sliding_window": Only((False, None), ANOTHER_CHECKPOINT),
     **no_effect("of sliding windows, which use_sliding_window switches off", ("sliding_window", "max_window_layers")),
-    "rope_theta": Followed("base of the rotary positions"),
-    "rope_scaling": Checked(f"null, or an object with a rope_type: {', '.join(ROPE_TYPES)}", rope_problem),
-    "rope_parameters": Checked("as rope_scaling, with rope_theta", rope_problem),
-    "original_max_position_embeddings": Followed("length of the texts before the scaling of rotary positions"),
+    **ROTARY,
     "rope_interleaved": Only((False, None), ANOTHER_CHECKPOINT),
     "use_mrope": Only((False, None), ANOTHER_CHECKPOINT),
-    "partial_rotary_factor": Only((1, None), ANOTHER_CHECKPOINT),
 }
 SIZES = """vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings"""
 

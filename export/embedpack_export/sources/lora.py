@@ -11,8 +11,9 @@ Everything is computed in float32, row by row, and rounded once when the result 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -113,6 +114,19 @@ class LowRankUpdate:
         squares += 2 * self.scale * (products * b).sum(1) + self.scale**2 * ((b @ (a @ a.T)) * b).sum(1)
         return np.sqrt(np.maximum(squares, 0)).astype(np.float32)
 
+    def blocks(self, count: int) -> list[LowRankUpdate]:
+        """Updates of equal blocks of rows of the matrix, which share A.
+
+        Raises:
+            CheckpointError: the module is an embedding.
+            InputError: the rows are no such blocks.
+        """
+        if self.is_embedding:
+            raise CheckpointError(f"{self.path}: an update of an embedding, where the model has several linear layers")
+        magnitudes, biases = _blocks(self.magnitude, count), _blocks(self.b_bias, count)
+        parts = zip(self.b.blocks(count), magnitudes, biases, strict=True)
+        return [replace(self, b=b, magnitude=magnitude, b_bias=bias) for b, magnitude, bias in parts]
+
     def check_switchable(self) -> None:
         """Refuse an update that is not the product of two factors.
 
@@ -169,3 +183,8 @@ class LowRankUpdate:
         if self.layout == "embedding":
             return lambda rows: scale * (a[:, rows].T @ b.T)
         return lambda rows: scale * (b[rows] @ a)
+
+
+def _blocks(tensor: StoredTensor | None, count: int) -> Sequence[StoredTensor | None]:
+    """Equal blocks of the values of a vector, [n] or [1, n], that an update may lack."""
+    return [None] * count if tensor is None else replace(tensor, shape=(math.prod(tensor.shape),)).blocks(count)

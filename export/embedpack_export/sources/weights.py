@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 
@@ -22,9 +20,8 @@ from embedpack_export.arrays import Matrix, ReadRows, RowIndex, row_chunks
 from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.checkpoint import Checkpoint, check_is_float
 from embedpack_export.sources.lora import LowRankUpdate
+from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.relative_change import RelativeChange
-
-T = TypeVar("T")
 
 logger = logging.getLogger("embedpack")
 
@@ -32,24 +29,6 @@ _RESIZED = (
     "; if the vocabulary was resized for the training, save the resized model as well (resize_token_embeddings, "
     "save_pretrained) and export that one"
 )
-
-
-@dataclass(frozen=True)
-class NameRules:
-    """Names of a family's tensors in checkpoints and adapters."""
-
-    prefixes: tuple[str, ...]  # prefixes of wrapper classes, which are removed ("bert." of a BertForMaskedLM)
-    renames: Mapping[str, str]  # older endings and their present form
-    unused: re.Pattern[str]  # pattern of tensors that no embedding needs (pretraining heads, buffers)
-
-    def normal(self, name: str) -> str:
-        """Name that the family's graph uses."""
-        for prefix in self.prefixes:
-            name = name.removeprefix(prefix)
-        for old, new in self.renames.items():
-            if name.endswith(old):
-                name = name.removesuffix(old) + new
-        return name
 
 
 @dataclass(frozen=True)
@@ -79,11 +58,11 @@ class Weights:
         where = str(checkpoint.folder)
         self._rules = rules
         self._where = where
-        tensors = _normalised(rules, checkpoint.tensors.items(), where)
+        tensors = rules.of_graph(checkpoint.tensors.items(), where)
         self._tensors = {name: tensor for name, tensor in tensors.items() if belongs(name)}
         adapted = str(adapter.folder) if adapter else ""
-        self._updates = _normalised(rules, adapter.updates.items() if adapter else (), adapted)
-        self._replacements = _normalised(rules, adapter.replacements.items() if adapter else (), adapted)
+        self._updates = rules.of_graph(adapter.updates.items() if adapter else (), adapted)
+        self._replacements = rules.of_graph(adapter.replacements.items() if adapter else (), adapted)
         self._adapter = adapter
         self._used: set[StoredTensor] = set()  # tensors of the checkpoint and the adapter
         # Lengths of the columns of an embedding with a DoRA, by module: one pass over the table.
@@ -170,12 +149,8 @@ class Weights:
 
     def has_copy(self, name: str, tensor: StoredTensor) -> bool:
         """True if a tensor has the values of the checkpoint's tensor of this name."""
-        own = self._tensors.get(self._rules.normal(name))
-        if own is None or own.shape != tensor.shape:
-            return False
-        return all(
-            np.array_equal(own.rows(start, stop), tensor.rows(start, stop)) for start, stop in row_chunks(own.shape[0])
-        )
+        blocks = self._rules.of_graph([(name, tensor)], self._where)
+        return all(_equal(self._tensors.get(name), block) for name, block in blocks.items())
 
     def check_all_used(self) -> None:
         """Raise CheckpointError for unused tensors, unused adapter keys and an adapter that changes nothing."""
@@ -267,6 +242,13 @@ class Weights:
         return max(changes, default=0.0)
 
 
+def _equal(own: StoredTensor | None, other: StoredTensor) -> bool:
+    if own is None or own.shape != other.shape:
+        return False
+    chunks = row_chunks(own.shape[0])
+    return all(np.array_equal(own.rows(start, stop), other.rows(start, stop)) for start, stop in chunks)
+
+
 def _row_reader(tensor: StoredTensor) -> ReadRows:
     def read(rows: RowIndex) -> Float32:
         return tensor.rows(rows.start, rows.stop) if isinstance(rows, slice) else tensor.rows_at(rows)
@@ -278,17 +260,6 @@ def _finite(name: str, vector: Float32) -> Float32:
     if not np.isfinite(vector).all():
         raise CheckpointError(f"{name}: merged weights are not finite")
     return vector
-
-
-def _normalised(rules: NameRules, items: Iterable[tuple[str, T]], where: str) -> dict[str, T]:
-    """Rename tensors or modules to the names of the family."""
-    result: dict[str, T] = {}
-    for name, value in items:
-        normal = rules.normal(name)
-        if normal in result:
-            raise CheckpointError(f"{where}: two tensors are named {normal!r}; one of them is {name!r}")
-        result[normal] = value
-    return result
 
 
 def _first_five(names: list[str]) -> str:

@@ -12,7 +12,7 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.lora_branches import AdapterBranches
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.adapter import Adapter
-from embedpack_export.sources.weights import NameRules
+from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.stages.calibration_run import Feeds, real_tokens
 from embedpack_export.stages.graph_writer import GraphWriter, WrittenStage
 

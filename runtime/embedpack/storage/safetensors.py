@@ -84,6 +84,24 @@ class StoredTensor:
         size = math.prod(shape) * np.dtype(NUMPY_DTYPES[self.dtype]).itemsize
         return replace(self, name=f"{self.name}[{index}]", shape=shape, start=self.start + index * size)
 
+    def blocks(self, count: int) -> list[StoredTensor]:
+        """Equal blocks of rows as tensors of their own, without a copy; InputError if the rows are no such blocks."""
+        if not self.shape or self.shape[0] % count:
+            raise InputError(
+                f"{self.path}: {self.name} has the shape {list(self.shape)}, whose rows are no {count} equal blocks"
+            )
+        rows, values = self.shape[0] // count, math.prod(self.shape) // count
+        size = values * np.dtype(NUMPY_DTYPES[self.dtype]).itemsize
+        return [
+            replace(
+                self,
+                name=f"{self.name}[{index * rows}:{(index + 1) * rows}]",
+                shape=(rows, *self.shape[1:]),
+                start=self.start + index * size,
+            )
+            for index in range(count)
+        ]
+
     def float32(self) -> npt.NDArray[np.float32]:
         """All values of a floating-point tensor, as float32."""
         return _to_float32(self.dtype, self.raw())

@@ -24,7 +24,7 @@ Maker = Callable[[Path], Path]
 
 
 def maker(name: str) -> Maker:
-    make = make_checkpoint if FAMILIES[name].tower == "encoder" else make_decoder
+    make = make_decoder if FAMILIES[name].tower == "decoder" else make_checkpoint
     return lambda folder: make(folder, name)
 
 

@@ -14,8 +14,10 @@ from embedpack_export.families.model import Model
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEffect, Only, check_keys
 from tests.helpers.exports import edit_json, edit_tensors, exactly
+from tests.helpers.older_spellings import GTE_CONFIG
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_decoder import make_decoder
+from tests.helpers.tiny_families import FAMILIES
 
 ENCODER: dict[str, Any] = {
     "attention_probs_dropout_prob": 0.1, "gradient_checkpointing": False, "hidden_act": "gelu",
@@ -79,6 +81,30 @@ KNOWN: dict[str, dict[str, Any]] = {
         "attention_dropout": 0.1, "dropout": 0.1, "initializer_range": 0.02, "qa_dropout": 0.1,
         "seq_classif_dropout": 0.2, "sinusoidal_pos_embds": False, "tie_weights_": True, "pad_token_id": 0,
         "output_past": True,
+    },
+    "ModernBERT-base": {
+        **FAMILIES["modernbert"].config, "vocab_size": 100, "reference_compile": False, "layer_norm_eps": 1e-5,
+        "classifier_activation": "gelu", "classifier_bias": False, "classifier_dropout": 0.0, "decoder_bias": True,
+        "classifier_pooling": "mean", "deterministic_flash_attn": False, "embedding_dropout": 0.0, "mlp_dropout": 0.0,
+        "gradient_checkpointing": False, "initializer_cutoff_factor": 2.0, "initializer_range": 0.02,
+        "sparse_pred_ignore_index": -100, "sparse_prediction": False, "repad_logits_with_grad": False,
+        "tie_word_embeddings": True, "torch_dtype": "float32", "transformers_version": "4.47.0.dev0",
+        "bos_token_id": 50281, "eos_token_id": 50282, "attention_dropout": 0.0,
+    },
+    "gte-multilingual-base": {
+        **{key: value for key, value in FAMILIES["gte"].config.items() if key != "rope_parameters"},
+        **{key: value for key, value in GTE_CONFIG.items() if key != "rope_parameters"}, "vocab_size": 100,
+        "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0, "hidden_dropout_prob": 0.1,
+        "initializer_range": 0.02, "torch_dtype": "float16", "id2label": {"0": "LABEL_0"},
+    },
+    "EuroBERT-210m": {
+        **FAMILIES["eurobert"].config, "vocab_size": 100, "bos_token": "<|begin_of_text|>", "bos_token_id": 0,
+        "auto_map": {
+            "AutoConfig": "configuration_eurobert.EuroBertConfig", "AutoModel": "modeling_eurobert.EuroBertModel",
+        },
+        "mask_token": "<|mask|>", "mask_token_id": 3, "pad_token": "<|pad|>", "hidden_dropout": 0.0, "head_dim": 8,
+        "eos_token": "<|end_of_text|>", "eos_token_id": 1, "is_decoder": False, "attention_dropout": 0.0,
+        "initializer_range": 0.02, "pretraining_tp": 1, "tie_word_embeddings": False, "use_cache": False,
     },
     "Qwen3-Embedding-0.6B": {
         "model_type": "qwen3", **DECODER, "use_sliding_window": False, "sliding_window": None, "max_window_layers": 28,

@@ -26,7 +26,10 @@ WORDS = "embeddings.word_embeddings.weight"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 
-FAMILIES = "bert, camembert, distilbert, llama, mistral, mpnet, qwen2, qwen2_5_vl, qwen3, roberta, xlm-roberta"
+FAMILIES = (
+    "bert, camembert, distilbert, eurobert, gte, llama, mistral, modernbert, mpnet, nomic_bert, qwen2, qwen2_5_vl, "
+    "qwen3, roberta, xlm-roberta"
+)
 
 
 @pytest.fixture
@@ -124,11 +127,11 @@ def test_a_family_written_wrongly_names_the_nearest(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
 def test_an_activation_that_the_graph_lacks(tmp_path: Path, model_type: str) -> None:
-    checkpoint = make_checkpoint(tmp_path / "toy", model_type, hidden_act="relu")
+    checkpoint = make_checkpoint(tmp_path / "toy", model_type, hidden_act="silu")
     refuse(
         checkpoint,
-        f"{checkpoint / 'config.json'}: hidden_act is 'relu'; supported: gelu, gelu_new, gelu_pytorch_tanh; "
-        "export a checkpoint without it",
+        f"{checkpoint / 'config.json'}: hidden_act is 'silu'; supported: gelu, gelu_new, gelu_pytorch_tanh, "
+        "relu; export a checkpoint without it",
     )
 
 

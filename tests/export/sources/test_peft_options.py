@@ -66,15 +66,21 @@ def _last(name: str) -> str:
     return name.rpartition(".")[2]
 
 
+# Families for which transformers has no class for question answering, and those that PEFT does not adapt within a
+# SentenceTransformer: it looks for the names of their older code there.
+IMPOSSIBLE: Mapping[Trained, tuple[str, ...]] = {
+    "question answering": ("gte", "nomic_bert", "eurobert"),
+    "SentenceTransformer": ("gte", "nomic_bert"),
+}
 HEADS = ("lm_head", "classifier", "score", "qa_outputs")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("options") / request.param
-    if FAMILIES[request.param].tower == "encoder":
-        return make_checkpoint(folder, request.param)
-    return make_decoder(folder, request.param, pad_token_id=1)
+    if FAMILIES[request.param].tower == "decoder":
+        return make_decoder(folder, request.param, pad_token_id=1)
+    return make_checkpoint(folder, request.param)
 
 
 @st.composite
@@ -131,6 +137,8 @@ def test_merged_switchable_and_reference_equal_peft(
     checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, trained: Trained, data: st.DataObject
 ) -> None:
     folder, model_type = tmp_path_factory.mktemp("adapter"), checkpoint.name
+    if model_type in IMPOSSIBLE.get(trained, ()):
+        pytest.skip("transformers or PEFT cannot make it")
     model = TrainedModel.load(checkpoint, model_type, trained)
     heads = [name for name, _ in model.model.named_children() if name in HEADS]
     names = Names.of(model.backbone)
@@ -160,7 +168,8 @@ def graph_vectors(plan: ExportPlan, folder: Path, ids: list[Any], *, switchable:
     assert adapter is not None
     target = folder / ("switchable" if switchable else "merged")
     target.mkdir()
-    branches = AdapterBranches(frozenset(map(rules.normal, adapter.updates))) if switchable else None
+    modules = frozenset(rules.of_graph(adapter.updates.items(), str(adapter.folder)))
+    branches = AdapterBranches(modules) if switchable else None
     weights = Weights(plan.checkpoint, None if switchable else adapter, rules, plan.is_text_tensor)
     writer = GraphWriter("graph", WeightStore(target), plan.model.text, weights, Fp32(), branches)
     for index in range(len(plan.model.text.stages)):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from peft.utils.warning import PeftWarning
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 from transformers.utils import logging
 
 from embedpack.errors import CheckpointError
@@ -39,10 +39,12 @@ def load_model(source: ModelSource, task: str | None) -> torch.nn.Module:
 
 
 def _load_backbone(source: ModelSource) -> torch.nn.Module:
-    folder = source.checkpoint.folder
+    folder, fields = source.checkpoint.folder, dict(source.model.config_of_class or {})
+    config = AutoConfig.for_model(str(fields.pop("model_type")), **fields) if fields else None
     # Eager attention is the plain formula, and the same on every CPU.
     model, loaded = AutoModel.from_pretrained(
         folder,
+        config=config,
         dtype=torch.float32,
         attn_implementation="eager",
         local_files_only=True,

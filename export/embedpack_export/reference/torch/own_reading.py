@@ -6,6 +6,7 @@ of the checkpoint of the same name, as a training run saves them next to the ada
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,6 +72,7 @@ def open_reading(source: ModelSource, task: str | None) -> OwnReading:
     plan = None if task is None else source.tasks[task]
     adapter = None if plan is None or plan.adapter is None else plan.adapter.folder
     with _joined(source.folder, adapter) as folder, quiet():
+        _respell(folder / "config.json", source.model.config_of_class)
         reading = _SentenceTransformersReading(folder) if _has_plain_modules(folder) else _TokenizerReading(folder)
     if adapter is not None and (adapter / TOKENIZER_CONFIG).exists() and not (adapter / MODULES).exists():
         # No library joins a SentenceTransformer and the tokenizer of an adapter: none states the limit of the two.
@@ -186,6 +188,13 @@ def _joined(checkpoint: Path, adapter: Path | None) -> Iterator[Path]:
                 (folder / path.name).unlink(missing_ok=True)
                 (folder / path.name).symlink_to(path.resolve())
         yield folder
+
+
+def _respell(path: Path, config: Mapping[str, object] | None) -> None:
+    """Put the configuration in the spelling of transformers' class in place of the link at `path`; None: keep it."""
+    if config is not None:
+        path.unlink()
+        path.write_text(json.dumps(config), "utf-8")
 
 
 class TextIds:
