@@ -1,0 +1,91 @@
+"""Published models of the families: names, licences and sizes, as their model cards state them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Output = Literal["single", "multi", "score"]
+PERMISSIVE = ("Apache-2.0", "MIT")
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A published model."""
+
+    name: str  # name on the Hugging Face hub
+    license: str
+    family: str
+    parameters: int  # millions
+    outputs: tuple[Output, ...] = ("single",)
+    results: str | None = None  # file in benchmarks/results that measures its weights; None: its layout alone is tested
+    note: str = ""
+
+    @property
+    def permissive(self) -> bool:
+        """True for a licence without conditions on use."""
+        return self.license in PERMISSIVE
+
+
+_BERT = (
+    KnownModel("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", "bert", 23, results="accuracy.json"),
+    KnownModel("sentence-transformers/all-MiniLM-L12-v2", "Apache-2.0", "bert", 33),
+    KnownModel("BAAI/bge-small-en-v1.5", "MIT", "bert", 33),
+    KnownModel("BAAI/bge-base-en-v1.5", "MIT", "bert", 109),
+    KnownModel("BAAI/bge-large-en-v1.5", "MIT", "bert", 335),
+    KnownModel("intfloat/e5-small-v2", "MIT", "bert", 33, note="prompts `query: ` and `passage: ` with `--prompt`"),
+    KnownModel("intfloat/e5-base-v2", "MIT", "bert", 109, note="prompts as e5-small-v2"),
+    KnownModel(
+        *("intfloat/multilingual-e5-small", "MIT", "bert", 118),
+        results="codes.json",
+        note="prompts as e5-small-v2",
+    ),
+    KnownModel("thenlper/gte-small", "MIT", "bert", 33),
+    KnownModel("thenlper/gte-base", "MIT", "bert", 109),
+    KnownModel("Snowflake/snowflake-arctic-embed-s", "Apache-2.0", "bert", 33),
+    KnownModel("mixedbread-ai/mxbai-embed-large-v1", "Apache-2.0", "bert", 335),
+    KnownModel("WhereIsAI/UAE-Large-V1", "MIT", "bert", 335),
+)
+_ROBERTA = (
+    KnownModel("intfloat/multilingual-e5-base", "MIT", "xlm-roberta", 278, note="prompts as e5-small-v2"),
+    KnownModel("intfloat/multilingual-e5-large", "MIT", "xlm-roberta", 560, note="prompts as e5-small-v2"),
+    KnownModel(
+        "BAAI/bge-m3",
+        "MIT",
+        "xlm-roberta",
+        568,
+        note="single vectors; its other heads are pickle files, which are not read",
+    ),
+    KnownModel("Snowflake/snowflake-arctic-embed-l-v2.0", "Apache-2.0", "xlm-roberta", 568),
+    KnownModel("ibm-granite/granite-embedding-278m-multilingual", "Apache-2.0", "xlm-roberta", 278),
+    KnownModel("ibm-granite/granite-embedding-125m-english", "Apache-2.0", "roberta", 125),
+    KnownModel("antoinelouis/biencoder-camembert-L8-mmarcoFR", "MIT", "camembert", 82),
+)
+_OTHER_ENCODERS = (
+    KnownModel("sentence-transformers/all-mpnet-base-v2", "Apache-2.0", "mpnet", 109),
+    KnownModel("sentence-transformers/distiluse-base-multilingual-cased-v2", "Apache-2.0", "distilbert", 135),
+    KnownModel("ibm-granite/granite-embedding-small-english-r2", "Apache-2.0", "modernbert", 48),
+    KnownModel("nomic-ai/modernbert-embed-base", "Apache-2.0", "modernbert", 149),
+    KnownModel("Alibaba-NLP/gte-modernbert-base", "Apache-2.0", "modernbert", 149),
+    KnownModel("ibm-granite/granite-embedding-english-r2", "Apache-2.0", "modernbert", 149),
+    KnownModel("nomic-ai/nomic-embed-text-v1.5", "Apache-2.0", "nomic_bert", 137),
+    KnownModel("Snowflake/snowflake-arctic-embed-m-v2.0", "Apache-2.0", "gte", 305),
+    KnownModel("Alibaba-NLP/gte-multilingual-base", "Apache-2.0", "gte", 305),
+    KnownModel("EuroBERT/EuroBERT-210m", "see its card", "eurobert", 210, note="for models trained from it"),
+)
+_DECODERS = (
+    KnownModel(
+        *("HuggingFaceTB/SmolLM2-135M", "Apache-2.0", "llama", 135),
+        results="decoder-smollm2.json",
+        note="for models trained from it",
+    ),
+    KnownModel("HIT-TMG/KaLM-embedding-multilingual-mini-instruct-v1", "MIT", "qwen2", 494),
+    KnownModel("Qwen/Qwen3-Embedding-0.6B", "Apache-2.0", "qwen3", 596),
+    KnownModel("intfloat/e5-mistral-7b-instruct", "MIT", "mistral", 7111),
+    KnownModel("jinaai/jina-code-embeddings-0.5b", "CC-BY-NC-4.0", "qwen2", 494),
+    KnownModel(
+        *("jinaai/jina-embeddings-v4", "Qwen Research", "qwen2_5_vl", 3935, ("single", "multi")),
+        note="texts and images; the layout is tested at full size",
+    ),
+)
+KNOWN_MODELS = (*_BERT, *_ROBERTA, *_OTHER_ENCODERS, *_DECODERS)
