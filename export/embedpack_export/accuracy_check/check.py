@@ -15,6 +15,7 @@ from embedpack.pack.accuracy_records import Check, ImageAccuracy, TokenAccuracy
 from embedpack.pack.folder import read_pack
 from embedpack.pack.variants import Variant
 from embedpack.vectors.arrays import Float32
+from embedpack.vectors.codes import unit
 from embedpack_export.accuracy_check.budget import Budget, is_damaged
 from embedpack_export.accuracy_check.code_figures import code_accuracies
 from embedpack_export.accuracy_check.diagnosis import MAX_MEAN_DISTANCE, find_cause, reads_differently
@@ -58,7 +59,7 @@ class _Expected:
     """Vectors of the reference for a task."""
 
     texts: Sequence[PromptedText]  # texts under the prompts of the plan
-    single: Float32  # unit vectors [texts, dimensions]
+    single: Float32  # vectors [texts, dimensions]
     multi: Sequence[Float32] | None  # multi-vectors of the texts of `_multi_vector_rows`; None: the model has none
     ranking: ReferenceRanking | None  # rankings of the texts; None: there are too few
     images: ExpectedImages | None
@@ -99,7 +100,7 @@ def _expected(plan: ExportPlan, reference: Reference, task: str, texts: Sequence
     single, multi = reference.single(task, inputs), None
     if plan.tokens is not None:
         multi = reference.multi(task, [inputs[row] for row in _multi_vector_rows(len(inputs))])
-    ranking = ReferenceRanking(single, plan.seed) if len(single) >= MIN_TEXTS else None
+    ranking = ReferenceRanking(_factors(plan, single), plan.seed) if len(single) >= MIN_TEXTS else None
     return _Expected(prompted_texts, single, multi, ranking, expected_images(plan, reference, task))
 
 
@@ -129,7 +130,8 @@ class _VariantCheck:
             raise AccuracyError(f"{self.name}, task {task!r}: no vectors: {cause}; the weights are damaged") from cause
         loss, codes = None, []
         if expected.ranking is not None:
-            loss = expected.ranking.compare(vectors @ vectors.T)
+            factors = _factors(self.plan, vectors)
+            loss = expected.ranking.compare(factors @ factors.T)
             codes = list(code_accuracies(model.pack, task, vectors, expected.ranking))
         check = self._check(cosine_summary([expected.single], [vectors]), loss, tokens, images)
         return TaskAccuracy(check=check, codes=tuple(codes)), self._failure(task, check, expected, vectors)
@@ -201,6 +203,11 @@ class _VariantCheck:
             f"vectors of images are too far from the reference's for rounding to {self.variant.weights}: the vision "
             "graph or its weights are damaged; export again, report it if it recurs"
         )
+
+
+def _factors(plan: ExportPlan, vectors: Float32) -> Float32:
+    """Vectors whose dot products rank texts as the model's similarity does."""
+    return vectors if plan.single.normalize or plan.single.similarity == "dot" else unit(vectors)
 
 
 def _multi_vector_rows(texts: int) -> list[int]:

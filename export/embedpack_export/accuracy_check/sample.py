@@ -51,7 +51,7 @@ def prompted(plan: ExportPlan, task: str, texts: Sequence[CalibrationText]) -> l
 
 
 def pack_vectors(model: Embedder, task: str, texts: Sequence[CalibrationText]) -> Float32:
-    """Single vectors of the pack under the prompts of the texts' kinds: unit vectors [texts, dimensions].
+    """Single vectors of the pack under the prompts of the texts' kinds: [texts, dimensions].
 
     Truncated texts are not reported: they are the exporter's own.
     """

@@ -43,7 +43,10 @@ class ReferenceRanking:
     """Rankings of texts among themselves by the reference's vectors."""
 
     def __init__(self, reference: Float32, seed: int = 0) -> None:
-        """Rank unit vectors [texts, dimensions] of MIN_TEXTS or more texts; `seed` is that of the intervals."""
+        """Rank MIN_TEXTS or more texts by the dot products of vectors [texts, dimensions].
+
+        `seed` is that of the intervals.
+        """
         assert len(reference) >= MIN_TEXTS, len(reference)
         similarities = _without_self(reference.astype(np.float64) @ reference.astype(np.float64).T)
         self._gains = np.maximum(similarities - np.median(similarities, axis=1, keepdims=True), 0)

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from embedpack import Embedder
+from embedpack import Embedder, Embeddings
 from embedpack.errors import InputError, MissingExtraError
 from embedpack.pack.folder import Pack
-from embedpack.pack.heads import single_vectors
+from embedpack.pack.heads import single_metric, single_vectors
+from embedpack.scoring.cosine import similarity_factors
 from embedpack.vectors.arrays import Float32
 from embedpack_export.evaluation.results import MtebResult
 from embedpack_export.evaluation.scoring.encoding import encode
@@ -99,7 +100,9 @@ def scores_of(
     empty, dimensions = EmptyTextFilter.of(pack), single_vectors(pack).dimensions
 
     def exact_vectors(texts: Sequence[str], side: str) -> Float32:
-        return reference.single(task, texts, pack.manifest.tasks[task].prompt(side).prefix)
+        vectors = reference.single(task, texts, pack.manifest.tasks[task].prompt(side).prefix)
+        space, metric = pack.manifest.space(task), single_metric(pack.manifest, task)
+        return similarity_factors(Embeddings(vectors, "float32", dimensions, space, metric=metric))
 
     exact = _score(mteb_task, MtebEncoder("reference", zeros_for_empty(exact_vectors, empty, dimensions)))
     reference.close()
@@ -145,7 +148,7 @@ def kind_of(metadata: Any) -> Kind:
 
 def _encoder(pack: Pack, task: str, variant: str, threads: int | None) -> Encode:
     model = Embedder(pack.folder, variant=variant, threads=threads)
-    return lambda texts, prompt_name: encode(model, task, texts, prompt_name).codes
+    return lambda texts, prompt_name: similarity_factors(encode(model, task, texts, prompt_name))
 
 
 def _score(mteb_task: Any, encoder: MtebEncoder) -> float:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embedpack.pack.manifest import Pooling
+from embedpack.vectors.metric import Similarity
 from embedpack_export.sources.head_layers import Layer
 
 
 @dataclass(frozen=True)
 class SingleHead:
-    """Head of single vectors: pooled hidden states, through layers, to a vector of length 1."""
+    """Head of single vectors: pooled hidden states, through layers."""
 
     pooling: Pooling
     layers: tuple[Layer, ...] = ()
+    normalize: bool = True  # the vector is brought to length 1; false: it keeps its length
+    similarity: Similarity = "cosine"  # similarity that the model is trained for; "dot" without `normalize` alone
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class VectorOutput:
     # Codebook of binary codes; None: no rotation, the center is an input (`center_input`).
     codebook: Codebook | None = None
     center: Float32 | None = None  # default of that input; None: 0
+    normalized: bool = True  # the vector has length 1; else its codes are those of the vector of length 1,
+    int8_lengths: bool = False  # or of int8 those of the vector as it is
 
 
 def has_bits(dimensions: int) -> bool:
@@ -46,10 +48,11 @@ def vector_outputs(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> N
     g.output(vector, output.name, ir.DataType.FLOAT, [*axes, output.dimensions])
     if output.int8_scale is None:
         return
-    int8 = _int8(g, vector, output.int8_scale)
+    direction = vector if output.normalized else unit(g, vector)
+    int8 = _int8(g, vector if output.int8_lengths else direction, output.int8_scale)
     g.output(int8, int8_output(output.name), ir.DataType.INT8, [*axes, output.dimensions])
     if has_bits(output.dimensions):
-        packed = _packed(g, _bits(g, vector, output), len(axes))
+        packed = _packed(g, _bits(g, direction, output), len(axes))
         g.output(packed, binary_output(output.name), ir.DataType.UINT8, [*axes, output.dimensions // 8])
 
 

@@ -110,8 +110,8 @@ class ModelSource:
         content: list[object] = [
             self._files_of_vectors, prompts, self.texts.digest, f"{self.pooling}/{self.max_tokens}"
         ]  # fmt: skip
-        if self.single.layers:
-            content.append([repr(layer) for layer in self.single.layers])
+        if self.single != SingleHead(self.pooling):
+            content.append(repr(self.single))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -152,8 +152,6 @@ def read_model_source(
     config = read_sentence_transformers(folder, pooling, family.own_modules)
     by_task = {task: read_sentence_transformers(adapter, pooling) for task, adapter in adapters.items()}
     configs = [config, *by_task.values()]
-    for found in configs:
-        found.check_similarity(found.modules or config.modules)
     plans = texts.prompts.applied(plan_tasks(CheckpointAndModel(checkpoint, model), adapters, tasks, config, by_task))
     if model.adapters is not None:
         checkpoint = model.adapters.take(checkpoint)

@@ -10,6 +10,7 @@ import numpy as np
 from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import Pooling
 from embedpack.storage.safetensors import StoredTensor
+from embedpack.vectors.metric import Similarity
 from embedpack_export.families.heads import SingleHead
 from embedpack_export.families.model import Model
 from embedpack_export.sources.layer_modules import LayerModule
@@ -42,7 +43,7 @@ def read_single_head(model: Model, configs: Configs, pooling: Pooling | None) ->
                     f"{own.pooling} pooling without layers after it: is it a model of another family?"
                 )
         return HeadWithTensors(replace(own, pooling=pooling or own.pooling), {})
-    layers = _layers(configs)
+    layers, normalize = _layers(configs), _normalizes(configs)
     size = model.hidden
     for module in layers:
         if module.layer.inputs != size:
@@ -52,7 +53,12 @@ def read_single_head(model: Model, configs: Configs, pooling: Pooling | None) ->
             )
         size = module.layer.outputs
     return HeadWithTensors(
-        SingleHead(pooling or _pooling(configs), tuple(module.layer for module in layers)),
+        SingleHead(
+            pooling=pooling or _pooling(configs),
+            layers=tuple(module.layer for module in layers),
+            normalize=normalize,
+            similarity=_similarity(configs, normalize=normalize),
+        ),
         {name: tensor for module in layers for name, tensor in module.tensors.items()},
     )
 
@@ -82,6 +88,38 @@ def _layers(configs: Configs) -> Sequence[LayerModule]:
                 "export them as packs of their own"
             )
     return stated[0].layers if stated else []
+
+
+def _normalizes(configs: Configs) -> bool:
+    """True if the folders that have modules have Normalize; without any modules vectors are normalized."""
+    stated = [config for config in configs if config.modules]
+    for other in stated[1:]:
+        if ("Normalize" in other.modules) != ("Normalize" in stated[0].modules):
+            raise CheckpointError(
+                f"{stated[0].folder} has the modules {', '.join(stated[0].modules)}, {other.folder} has "
+                f"{', '.join(other.modules)}: one of them has Normalize, so its vectors have other lengths; export the "
+                "adapters to packs of their own"
+            )
+    return not stated or "Normalize" in stated[0].modules
+
+
+def _similarity(configs: Configs, *, normalize: bool) -> Similarity:
+    """Similarity that all files state, of those that state one; vectors of length 1 rank alike under most of them."""
+    supported = ("cosine", "dot", "euclidean") if normalize else ("cosine", "dot")
+    stated = [config for config in configs if config.similarity is not None]
+    for config in stated:
+        path = config.folder / "config_sentence_transformers.json"
+        if config.similarity not in supported:
+            raise CheckpointError(
+                f"{path}: similarity_fn_name is {config.similarity!r}; supported: {', '.join(supported)}; vectors of "
+                "this model are not ranked that way. Take one of these, if that ranking is wanted"
+            )
+        if not normalize and config.similarity != stated[0].similarity:
+            raise CheckpointError(
+                f"{path}: similarity_fn_name is {config.similarity!r}, that of {stated[0].folder} "
+                f"{stated[0].similarity!r}; all tasks of a pack share one"
+            )
+    return "dot" if stated and not normalize and stated[0].similarity == "dot" else "cosine"
 
 
 def _same_layers(one: Sequence[LayerModule], other: Sequence[LayerModule]) -> bool:

@@ -18,7 +18,7 @@ Input = str | Path | npt.NDArray[np.uint8]
 
 
 class Reference(Protocol):
-    """Full-precision vectors of unit length.
+    """Full-precision vectors: of length 1, unless the model gives single vectors lengths of their own.
 
     Attributes:
         kind: name of the reference in manifests and results.

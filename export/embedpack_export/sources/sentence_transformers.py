@@ -9,11 +9,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import Pooling
 from embedpack_export.sources.checkpoint import Json, read_json
 from embedpack_export.sources.files import exists
-from embedpack_export.sources.key_rules import KeyTable, check_keys, shown
+from embedpack_export.sources.key_rules import KeyTable, check_keys
 from embedpack_export.sources.layer_modules import LayerModule, read_layer
 from embedpack_export.sources.modules_json import LAYERS, Module, read_modules, transformer_folder
 from embedpack_export.sources.pooling_config import PoolingConfig, read_pooling
@@ -78,21 +77,6 @@ class SentenceTransformersConfig:
     default_prompt_name: str | None
     truncate_dims: tuple[int, ...]
     similarity: str | None  # similarity_fn_name
-
-    def check_similarity(self, modules: Sequence[str]) -> None:
-        """Refuse a similarity that ranks otherwise than cosine; `modules` are those of the model.
-
-        Raises:
-            CheckpointError: it is neither cosine nor, for vectors of length 1, dot or euclidean.
-        """
-        same = ("cosine", "dot", "euclidean") if "Normalize" in modules else ("cosine",)
-        if self.similarity is None or self.similarity in same:
-            return
-        raise CheckpointError(
-            f"{self.folder / 'config_sentence_transformers.json'}: similarity_fn_name is {shown(self.similarity)}; "
-            f"supported: {', '.join(same)}; vectors of a pack have length 1 and are ranked by cosine. Add a Normalize "
-            "module to modules.json, or remove the key, if that ranking is wanted"
-        )
 
 
 def read_sentence_transformers(

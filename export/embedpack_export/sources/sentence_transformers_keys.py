@@ -46,7 +46,7 @@ SETTINGS = KeyTable(
         "prompts": Followed("prompts by name"),
         "default_prompt_name": Followed("prompt of inputs without a prompt name"),
         "similarity_fn_name": Followed(
-            "cosine; dot and euclidean if there is a Normalize module, as they rank the same"
+            "cosine or dot; with a Normalize module also euclidean, as all three rank the same"
         ),
         "truncate_dim": Followed("an allowed truncation; vectors have all dimensions unless a call truncates them"),
         "matryoshka_dims": Followed("allowed truncations; a key of embedpack"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -43,13 +44,21 @@ def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | Non
         codebook = None if fit is None else fit.codebook
         return VectorOutput(name, axes, dimensions, codes.int8_scales[name], codebook, codes.centers.get(name))
 
+    def single_output() -> VectorOutput:
+        head = plan.single
+        return replace(
+            output(SENTENCE_EMBEDDING, ("batch",), plan.dimensions),
+            normalized=head.normalize,
+            int8_lengths=head.similarity == "dot",
+        )
+
     def append(context: GraphContext, hidden: ir.Value) -> None:
         g, mask = context.graph, context.inputs[ATTENTION_MASK]
         if offset is not None:
             hidden = g.op("Add", [hidden, g.constant(offset, np.float32)])
         pooled = POOL[plan.pooling](g, hidden, context.inputs.get(POOL_MASK, mask))
-        vector = unit(g, head_layers(context, pooled, plan.single.layers))
-        vector_outputs(g, vector, output(SENTENCE_EMBEDDING, ("batch",), plan.dimensions))
+        vector = head_layers(context, pooled, plan.single.layers)
+        vector_outputs(g, unit(g, vector) if plan.single.normalize else vector, single_output())
         if plan.tokens is not None:
             projected = head_layers(context, hidden, plan.tokens.layers)
             vectors = unit(g, projected)

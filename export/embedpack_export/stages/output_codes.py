@@ -12,6 +12,7 @@ from embedpack.pack.codebooks import Codebooks, write_codebooks
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, center_input
 from embedpack.pack.manifest import Space, VectorCodes
 from embedpack.vectors.arrays import Float32
+from embedpack.vectors.codes import unit
 from embedpack_export.graph.outputs import has_bits
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.quantization.codebook_fit import CENTER, NONE, ROTATION, CodebookFit, fit_codebook
@@ -19,6 +20,8 @@ from embedpack_export.stages.cosine_records import Vectors
 
 # Vectors of other texts may have larger components than those of the calibration; codes beyond 127 are clipped.
 HEADROOM = 1.15
+# Lengths differ between texts, and are part of these codes.
+HEADROOM_WITH_LENGTHS = 2.0
 OUTPUTS = (SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS)
 
 
@@ -81,8 +84,10 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
     by_space: dict[str, list[Vectors]] = {}
     for task, vectors in exact.items():
         by_space.setdefault(plan.tasks[task].space, []).append(vectors)
-    joined = {space: _joined(of_tasks) for space, of_tasks in by_space.items()}
+    joined = {space: _joined(of_tasks, normalized=plan.single.normalize) for space, of_tasks in by_space.items()}
     scales = {output: max(int8_scale(vectors[output]) for vectors in joined.values()) for output in ends}
+    if plan.single.similarity == "dot":
+        scales[SENTENCE_EMBEDDING] = max(int8_scale(each.single, HEADROOM_WITH_LENGTHS) for each in exact.values())
     return {
         space: SpaceCodes(
             scales,
@@ -93,16 +98,17 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
     }
 
 
-def _joined(vectors: Sequence[Vectors]) -> dict[str, Float32]:
-    """Vectors of several tasks by output, float32 [n, dimensions]."""
-    joined = {SENTENCE_EMBEDDING: np.concatenate([of_task.single for of_task in vectors])}
+def _joined(vectors: Sequence[Vectors], *, normalized: bool) -> dict[str, Float32]:
+    """Vectors of length 1 of several tasks by output, float32 [n, dimensions]; `normalized`: they have it already."""
+    single = np.concatenate([of_task.single for of_task in vectors])
+    joined = {SENTENCE_EMBEDDING: single if normalized else unit(single)}
     tokens = [of_task.tokens for of_task in vectors if of_task.tokens is not None]
     return joined | ({TOKEN_EMBEDDINGS: np.concatenate(tokens)} if tokens else {})
 
 
-def int8_scale(vectors: Float32) -> float:
-    """Scale of the int8 codes of unit vectors [n, d]: the largest component times `HEADROOM` has the code 127.
+def int8_scale(vectors: Float32, headroom: float = HEADROOM) -> float:
+    """Scale of the int8 codes of vectors [n, d]: the largest component times `headroom` has the code 127.
 
     Rounded to three digits, so that it does not depend on the last bits of a sum.
     """
-    return float(f"{float(np.abs(vectors).max()) * HEADROOM / 127:.2e}")
+    return float(f"{float(np.abs(vectors).max()) * headroom / 127:.2e}")

@@ -80,6 +80,9 @@ def _print_heads(manifest: Manifest) -> None:
     """Print the vectors and scores of a pack."""
     if manifest.single is not None:
         print(f"vectors     {_dimensions(manifest.single)}, {manifest.single.pooling} pooling")
+        if not manifest.single.normalized:
+            by = "dot product" if manifest.single.similarity == "dot" else "cosine"
+            print(f"            lengths of their own, compared by {by}")
     if manifest.multi is not None:
         print(f"tokens      {_dimensions(manifest.multi)}")
     if manifest.score is not None:
@@ -183,7 +186,8 @@ def _print_sizes(manifest: Manifest) -> None:
     from embedpack.pack.input_recipes import QwenImage
 
     if manifest.single is not None:
-        for precision, size in _sizes(manifest.single.dimensions):
+        low_bits = manifest.single.similarity == "cosine"
+        for precision, size in _sizes(manifest.single.dimensions, low_bits=low_bits):
             print(f"precision   {precision:<20} {size:8} bytes per vector")
     if manifest.multi is None:
         return
@@ -195,10 +199,10 @@ def _print_sizes(manifest: Manifest) -> None:
         print(f"precision   {precision:<20} {size:8} bytes per token{page}")
 
 
-def _sizes(dimensions: int) -> list[tuple[str, int]]:
+def _sizes(dimensions: int, *, low_bits: bool = True) -> list[tuple[str, int]]:
     """Precisions that allow this number of dimensions, with the bytes of a vector."""
     from embedpack.vectors.bit_packing import fills_bytes
     from embedpack.vectors.codes import DTYPES, PRECISIONS, code_width, is_low_bit
 
-    fitting = [name for name in PRECISIONS if not is_low_bit(name) or fills_bytes(name, dimensions)]
+    fitting = [name for name in PRECISIONS if not is_low_bit(name) or (low_bits and fills_bytes(name, dimensions))]
     return [(name, code_width(name, dimensions) * DTYPES[name]().itemsize) for name in fitting]

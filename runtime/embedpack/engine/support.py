@@ -23,8 +23,6 @@ def check_support(pack: Pack, variant: Variant) -> None:
 
 def _unsupported(pack: Pack) -> Iterator[str]:
     manifest = pack.manifest
-    if manifest.single is not None and not manifest.single.normalized:
-        yield "graphs whose vectors are not of length 1 (`$.single.normalized`)"
     if manifest.image is not None and not isinstance(manifest.image, QwenImage):
         yield "images of this type (`$.image.type`)"
     if isinstance(manifest.image, QwenImage) and manifest.image.window_size is None:

@@ -15,6 +15,7 @@ from embedpack.host.memory import check_memory
 from embedpack.inputs.items import Image, Item
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, output_for
+from embedpack.pack.heads import single_metric
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import (
@@ -31,6 +32,7 @@ from embedpack.vectors.codes import (
 )
 from embedpack.vectors.embeddings import Embeddings
 from embedpack.vectors.ids import Ids
+from embedpack.vectors.metric import UNIT, Metric
 from embedpack.vectors.multi_embeddings import MultiEmbeddings, offsets_of
 
 
@@ -46,13 +48,15 @@ class VariantVectors:
     def single(self, items: list[Item], call: EncodeCall, stats: CallStats) -> Embeddings:
         """Single vectors of items in their order; a text without tokens has a row of zeros, or is left out."""
         codebook = self._codebook(call, tokens=False)
+        # All spaces of a pack share the scale of int8 codes.
+        metric = single_metric(self._manifest, next(iter(call.by_task)))
         output = output_for(SENTENCE_EMBEDDING, call.precision)
         groups = self._with_tokens(items, call, stats)
         results = []
         for group in groups:
             values = self.encoder.run(group.items, output, group.options, stats)
-            exact = self._to_precision(values, call.precision, codebook, group.items[0].number)
-            results.append(truncate(exact, call.precision, call.dimensions))
+            exact = self._to_precision(values, call.precision, codebook, group.items[0].number, metric)
+            results.append(truncate(exact, call.precision, call.dimensions, normalized=metric.normalized))
         if len(results) == 1 and len(results[0]) == len(items):
             codes = results[0]  # without a copy
         else:
@@ -62,7 +66,8 @@ class VariantVectors:
         kept = _kept(items, groups, call)
         codes = codes if len(kept) == len(items) else codes[kept]
         space, pixels = self._space(call), call.options.max_pixels
-        return Embeddings(codes, call.precision, call.dimensions, space, pixels, codebook, _ids(items, kept, call))
+        ids = _ids(items, kept, call)
+        return Embeddings(codes, call.precision, call.dimensions, space, pixels, codebook, ids, metric)
 
     def multi(self, items: list[Item], call: EncodeCall, stats: CallStats) -> MultiEmbeddings:
         """Multi-vectors of items in their order; a text without tokens has one row of zeros, or is left out."""
@@ -138,17 +143,23 @@ class VariantVectors:
         return by_id.popitem()[1]
 
     def _to_precision(
-        self, values: Codes, precision: Precision, quantizer: float | Codebook | None, first: int = 0
+        self,
+        values: Codes,
+        precision: Precision,
+        quantizer: float | Codebook | None,
+        first: int = 0,
+        metric: Metric = UNIT,
     ) -> Codes:
         """Convert graph output to a precision with a scale or a codebook; `first` is the number of its first row.
 
-        PackError if a vector has no direction, as every text and image has one, or is float32 and not of length 1.
+        PackError if a vector has no direction, as every text and image has one, or is float32 and has not the length 1
+        that the metric promises.
         """
         try:
-            if values.dtype == np.float32:
+            if values.dtype == np.float32 and metric.normalized:
                 check_unit(values, first)
             if quantizer is not None:
-                return quantize(values, precision, quantizer, first)
+                return quantize(metric.of_codes(values, precision), precision, quantizer, first)
             check_vectors(values, first)
         except DirectionError as cause:
             folder = self._variant.pack.folder

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack
-from embedpack.pack.manifest import MultiVectors, SingleVectors
+from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors
+from embedpack.vectors.metric import Metric
 
 
 def check_embedder(pack: Pack) -> None:
@@ -19,6 +20,16 @@ def single_vectors(pack: Pack) -> SingleVectors:
     if pack.manifest.single is None:
         raise InputError(f"{pack.folder}: this pack has no single vectors; call encode_multi, or embed --multi")
     return pack.manifest.single
+
+
+def single_metric(manifest: Manifest, task: str) -> Metric:
+    """Lengths and similarity of the single vectors of a task."""
+    head, codes = manifest.single, manifest.codes(task).single
+    assert head is not None, task
+    if head.normalized or head.similarity == "cosine":
+        return Metric(head.normalized)
+    assert codes is not None, task
+    return Metric(False, "dot", codes.int8_scale)
 
 
 def multi_vectors(pack: Pack) -> MultiVectors:

@@ -19,6 +19,7 @@ from embedpack.pack.score_recipes import ListScores, MaxSimScores, PairScores
 from embedpack.pack.strict import Count, Dimension, Positive, Sha256, Share, Size, Strict, WeightsFormat
 from embedpack.pack.variants import Variant, VisionGraph
 from embedpack.vectors.codebook import LowBit
+from embedpack.vectors.metric import Similarity
 
 MANIFEST_NAME = "pack.json"
 FORMAT = "3.0"
@@ -26,11 +27,10 @@ MAX_MANIFEST_BYTES = 16_000_000
 
 Kind = Literal["embedder", "reranker"]
 Pooling = Literal["mean", "cls", "last", "max", "weighted_mean", "mean_sqrt_len"]
-Similarity = Literal["cosine", "dot"]
 Modality = Literal["text", "text+image"]
 CodebookPart = Literal["center", "rotation"]
-# Values of a unit vector are at most 1, codes at most 127.
-Int8Scale = Annotated[float, msgspec.Meta(ge=1e-6, le=1)]
+# Values of a unit vector are at most 1, codes at most 127; vectors with lengths of their own are larger.
+Int8Scale = Annotated[float, msgspec.Meta(ge=1e-6, le=1e4)]
 
 NO_PREFIX = Prompt()
 

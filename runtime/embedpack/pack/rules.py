@@ -37,6 +37,8 @@ def _bad_heads(manifest: Manifest) -> Iterator[str]:
     for name, head in (("single", manifest.single), ("multi", manifest.multi)):
         if head is not None:
             yield from _bad_truncations(head, f"$.{name}.truncate_dims")
+    if manifest.single is not None and manifest.single.normalized and manifest.single.similarity != "cosine":
+        yield "vectors of length 1 are compared by cosine - at `$.single.similarity`"
     if manifest.late_chunking and (manifest.single is None or manifest.single.pooling != "mean"):
         yield "late chunking needs single vectors with mean pooling - at `$.late_chunking`"
 
@@ -72,6 +74,9 @@ def _bad_spaces(manifest: Manifest) -> Iterator[str]:
         for head, codes in (("single", space.single), ("multi", space.multi)):
             if (codes is None) != (getattr(manifest, head) is None):
                 yield f"a space has codes for the heads of the pack - at `{path}.{head}`"
+            lengths = head == "single" and manifest.single is not None and manifest.single.similarity == "dot"
+            if codes is not None and codes.int8_scale > 1 and not lengths:
+                yield f"vectors of length 1 need a scale of at most 1 - at `{path}.{head}.int8_scale`"
 
 
 def _bad_variants(manifest: Manifest) -> Iterator[str]:

@@ -30,8 +30,9 @@ class TaskCodec:
         codebook = self.codebooks.single if is_low_bit(precision) else None
         by = _quantizer(self.space.single, precision, codebook)
         # Truncation makes float16 of float32: rounding twice would give other values.
-        codes = vectors.codes if by is None else quantize(vectors.codes, precision, by)
-        codes = truncate(codes, precision, dimensions)
+        metric = vectors.metric
+        codes = vectors.codes if by is None else quantize(metric.of_codes(vectors.codes, precision), precision, by)
+        codes = truncate(codes, precision, dimensions, normalized=metric.normalized)
         return replace(vectors, codes=codes, precision=precision, dimensions=dimensions, codebook=codebook)
 
     def multi(self, vectors: MultiEmbeddings, precision: Precision) -> MultiEmbeddings:

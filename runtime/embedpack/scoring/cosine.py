@@ -1,4 +1,4 @@
-"""Cosine similarity of single vectors."""
+"""Similarity of single vectors: cosine, or the dot product of models that are trained for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from embedpack.errors import InputError
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.bit_packing import signs
 from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import DirectionError, decode_in_codebook_space
+from embedpack.vectors.codes import DirectionError, check_vectors, decode_in_codebook_space
 from embedpack.vectors.embeddings import Embeddings
 from embedpack.vectors.metadata import CodedVectors, check_comparable
 
@@ -17,7 +17,7 @@ DECODED_DOCUMENTS = 4096
 
 
 def similarity(queries: Embeddings, documents: Embeddings) -> Float32:
-    """Cosine of every decoded query with every decoded document.
+    """Cosine of every decoded query with every decoded document; their dot product if the model is trained for it.
 
     Asymmetric scores (float queries, coded documents) are more exact, as only the documents are rounded.
 
@@ -46,13 +46,21 @@ def similarity(queries: Embeddings, documents: Embeddings) -> Float32:
     return scores / np.float32(queries.dimensions) if bits else scores
 
 
+def similarity_factors(vectors: Embeddings) -> Float32:
+    """Vectors float32 [n, dimensions] whose dot products are similarities: of length 1, or as they are under "dot"."""
+    if vectors.metric.similarity == "dot":
+        return vectors.decode()
+    is_unit = vectors.metric.normalized and vectors.precision == "float32"
+    return vectors.codes if is_unit else vectors.directions()
+
+
 def are_bits(queries: CodedVectors, documents: CodedVectors) -> bool:
     """True if both are binary codes, whose scores are exact."""
     return queries.precision == documents.precision == "binary"
 
 
 def factors(vectors: CodedVectors, rows: slice, codebook: Codebook | None, bits: bool, what: str) -> Float32:
-    """Some rows as factors of dot products: +1 and -1 of `bits`, else unit vectors.
+    """Some rows as factors of dot products: +1 and -1 of `bits`, else unit vectors, or those of a dot product.
 
     They are in the coordinates of the documents' codebook, so only the queries have to be rotated. DirectionError if a
     vector has no direction; `what` is the name of the vectors for the message.
@@ -61,6 +69,9 @@ def factors(vectors: CodedVectors, rows: slice, codebook: Codebook | None, bits:
     if bits:
         return signs(codes, vectors.dimensions)
     try:
+        if isinstance(vectors, Embeddings) and vectors.metric.similarity == "dot":
+            check_vectors(codes)
+            return vectors[rows].decode()
         return decode_in_codebook_space(codes, vectors.precision, vectors.dimensions, codebook, may_be_zero=False)
     except DirectionError as cause:
         raise DirectionError(rows.start + cause.row, what) from cause

@@ -84,7 +84,7 @@ def in_precision_of(documents: Embeddings, queries: Embeddings) -> Embeddings:
         return queries
     codebook = documents.codebook
     assert codebook is not None
-    vectors = queries.decode() * np.float32(codebook.length(documents.dimensions))
+    vectors = queries.directions() * np.float32(codebook.length(documents.dimensions))
     return replace(queries, codes=quantize(vectors, "binary", codebook), precision="binary", codebook=codebook)
 
 

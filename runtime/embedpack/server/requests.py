@@ -23,7 +23,7 @@ JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True)
 class EmbeddingsCall:
-    """A checked call; the pack checks `task` and `dimensions`. `multi`: multi-vectors are asked for."""
+    """A checked call; the pack checks `task`, `dimensions` and `normalized`. `multi`: multi-vectors are asked for."""
 
     items: list[Item]
     task: str | None
@@ -31,6 +31,7 @@ class EmbeddingsCall:
     encoding: EncodingType
     truncate: bool
     multi: bool
+    normalized: bool | None  # vectors of length 1, or with the lengths of the model; None: as the model is compared
 
     @property
     def images(self) -> bool:
@@ -84,6 +85,7 @@ def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool) -> Embeddin
         encoding=_encoding(fields),
         truncate=bool(_one_of(fields, "truncate", "truncation")),
         multi=bool(fields.return_multivector),
+        normalized=fields.normalized,
     )
 
 
@@ -117,8 +119,6 @@ def _refuse_unsupported(fields: JinaBody) -> None:
     for name in ("late_chunking", "return_tokenized_input"):
         if getattr(fields, name):
             raise invalid(name, "not supported by this server; leave it out")
-    if fields.normalized is False:
-        raise invalid("normalized", "the vectors of a pack have length 1; leave it out, or pass true")
 
 
 def _check_number(parts: Sequence[object], limits: Limits) -> None:

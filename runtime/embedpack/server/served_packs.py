@@ -15,7 +15,7 @@ from embedpack.host.cores import available_cores
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
-from embedpack.pack.heads import check_embedder
+from embedpack.pack.heads import check_embedder, single_metric
 from embedpack.pack.manifest import Manifest
 from embedpack.server.request_errors import ErrorKind, RequestError, invalid
 from embedpack.server.requests import EmbeddingsCall, EncodingType
@@ -24,6 +24,7 @@ from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.server.tasks import TaskPrompt, choose_task, task_names
 from embedpack.server.vectors import PRECISIONS, VectorFormat
 from embedpack.vectors.codes import code_width
+from embedpack.vectors.metric import UNIT, Metric
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class ServedPack:
     def vector_format(self, call: EmbeddingsCall, task: str) -> VectorFormat:
         """Format of the vectors of a call; RequestError if the pack has no such dimensions, or no multi-vectors."""
         if call.multi:
+            _check_metric(call, UNIT)
             return self._multi_format(call.encoding, task)
         head, codes, codebook = self.manifest.single, self.manifest.codes(task).single, self.codebooks[task].single
         if head is None or codes is None or codebook is None:
@@ -83,7 +85,10 @@ class ServedPack:
         if dimensions not in head.truncate_dims:
             raise invalid("dimensions", unknown("dimensions", dimensions, head.truncate_dims))
         _check_width(call.encoding, dimensions)
-        return VectorFormat(call.encoding, dimensions, codes.int8_scale, codebook)
+        metric = single_metric(self.manifest, task)
+        _check_metric(call, metric)
+        unit = metric.similarity == "cosine" if call.normalized is None else call.normalized
+        return VectorFormat(call.encoding, dimensions, codes.int8_scale, codebook, metric, unit)
 
     def _multi_format(self, encoding: EncodingType, task: str) -> VectorFormat:
         head, codes, codebook = self.manifest.multi, self.manifest.codes(task).multi, self.codebooks[task].multi
@@ -140,6 +145,16 @@ class ServedPacks:
                 compare_golden(served.pack, name, encoder)
                 encoders[served.name, name] = encoder
         return encoders
+
+
+def _check_metric(call: EmbeddingsCall, metric: Metric) -> None:
+    """Raise RequestError for an encoding, or for lengths, that the vectors of a pack do not have."""
+    if metric.normalized and call.normalized is False:
+        raise invalid("normalized", "the vectors of this model have length 1; leave it out, or pass true")
+    try:
+        metric.check_precision(PRECISIONS[call.encoding])
+    except OptionError as cause:
+        raise invalid("embedding_type", str(cause)) from cause
 
 
 def _check_width(encoding: EncodingType, dimensions: int) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from embedpack.server.requests import EncodingType
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import Codes, Precision, check_unit, quantize, truncate
+from embedpack.vectors.codes import Codes, Precision, check_unit, check_vectors, quantize, truncate, unit
+from embedpack.vectors.metric import UNIT, Metric
 
 PRECISIONS: Mapping[EncodingType, Precision] = {
     "float": "float32", "base64": "float32", "int8": "int8", "binary": "binary", "ubinary": "binary",
@@ -22,20 +23,27 @@ BINARY_OFFSET = 128
 
 @dataclass(frozen=True)
 class VectorFormat:
-    """Format of the vectors of a call, with the scale and the codebook of its task."""
+    """Format of the vectors of a call, with the scale, the codebook and the metric of its task."""
 
     encoding: EncodingType
     dimensions: int
     int8_scale: float
     codebook: Codebook
+    metric: Metric = UNIT  # of the vectors that the graph gives
+    unit: bool = True  # float vectors are brought to length 1
 
     def codes(self, vectors: Float32) -> Codes:
-        """Codes of unit vectors, float32 [n, d], truncated; DirectionError if one is not of length 1."""
-        check_unit(vectors)
+        """Codes of vectors, float32 [n, d], truncated; DirectionError if a length is not that of the metric."""
+        if self.metric.normalized:
+            check_unit(vectors)
+        else:
+            check_vectors(vectors)
         precision = PRECISIONS[self.encoding]
         if precision != "float32":
-            return truncate(quantize(vectors, precision, self._quantizer(precision)), precision, self.dimensions)
-        return truncate(vectors, precision, self.dimensions)
+            whole = self.metric.of_codes(vectors, precision)
+            return truncate(quantize(whole, precision, self._quantizer(precision)), precision, self.dimensions)
+        codes = truncate(vectors, precision, self.dimensions, normalized=self.metric.normalized)
+        return unit(codes) if self.unit and not self.metric.normalized else codes
 
     def _quantizer(self, precision: Precision) -> float | Codebook:
         return self.int8_scale if precision == "int8" else self.codebook

@@ -6,13 +6,15 @@ changes, the length, is restored when codes are decoded.
 
 | precision | stored                             | value i of the vector, before it is brought to length 1 |
 |-----------|------------------------------------|----------------------------------------------------------|
-| float32   | float32 [n, d], unit length        | x_i                                                      |
+| float32   | float32 [n, d]                     | x_i                                                      |
 | float16   | float16 [n, d]                     | x_i                                                      |
 | int8      | int8 [n, d], -127..127             | q_i * scale, q_i = clip(rint(x_i / scale))               |
 | 4bit      | uint8 [n, d/2], 16 levels          | in the coordinates of the codebook: center_i + level of  |
 | 2bit      | uint8 [n, d/4], 4 levels           | digit_i; turned back by its rotation, where it has one   |
 | ternary   | uint8 [n, d/5], rounded up, 3      |                                                          |
 | binary    | uint8 [n, d/8], 2 levels           |                                                          |
+
+Vectors have length 1, unless those of their space keep other lengths: `embedpack.vectors.metric`.
 
 `embedpack.vectors.codebook` defines digits, levels, center and rotation, `embedpack.vectors.bit_packing` the layout of
 digits in bytes.
@@ -162,13 +164,16 @@ def inverse_scale(scale: float) -> np.float32:
     return np.float32(1.0) / np.float32(scale)
 
 
-def truncate(codes: Codes, precision: Precision, dimensions: int) -> Codes:
-    """Codes of the same vectors truncated to `dimensions`."""
+def truncate(codes: Codes, precision: Precision, dimensions: int, *, normalized: bool = True) -> Codes:
+    """Codes of the same vectors truncated to `dimensions`; those of float precisions are brought to length 1 again.
+
+    `normalized` false: the vectors have lengths of their own, and keep their first values as they are.
+    """
     if is_low_bit(precision):
         return cut(codes, precision, dimensions)
     shorter = dimensions < codes.shape[1]
     codes = np.ascontiguousarray(codes[:, :dimensions])
-    if shorter and precision in ("float32", "float16"):
+    if shorter and normalized and precision in ("float32", "float16"):
         codes = unit(codes.astype(np.float32))
     return codes.astype(DTYPES[precision], copy=False)
 

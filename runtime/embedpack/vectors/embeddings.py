@@ -15,6 +15,7 @@ from embedpack.vectors.codebook import LOW_BIT, Codebook
 from embedpack.vectors.codes import Codes, Precision, check_codes, check_vectors, decode, truncate
 from embedpack.vectors.ids import Ids, check_ids, concatenate_ids, select_ids
 from embedpack.vectors.metadata import CodedVectors, check_comparable, check_same_metadata
+from embedpack.vectors.metric import UNIT, Metric
 
 FILE_FORMAT = "embedpack-embeddings-2"
 
@@ -31,6 +32,7 @@ class Embeddings(CodedVectors):
         max_pixels: largest area of an image after resizing; None: the model's own limit.
         codebook: codebook of low-bit codes; None for float32, float16 and int8.
         ids: name of each input; None: the inputs have no names.
+        metric: lengths and similarity of the vectors of this space.
     """
 
     codes: Codes
@@ -40,6 +42,7 @@ class Embeddings(CodedVectors):
     max_pixels: int | None = None
     codebook: Codebook | None = None
     ids: Ids = None
+    metric: Metric = UNIT
 
     file_format: ClassVar[str] = FILE_FORMAT
     tensor_names: ClassVar[tuple[str, ...]] = ("codes",)
@@ -47,6 +50,7 @@ class Embeddings(CodedVectors):
     def __post_init__(self) -> None:
         check_codes(self.codes, self.precision, self.dimensions, self.codebook)
         check_ids(self.ids, len(self))
+        self.metric.check_precision(self.precision)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -68,7 +72,19 @@ class Embeddings(CodedVectors):
         return self.decode() if dtype is None else self.decode().astype(dtype)
 
     def decode(self) -> Float32:
-        """Unit vectors, float32 [n, dimensions].
+        """Vectors, float32 [n, dimensions]: of length 1, unless the codes keep lengths of their own (see `Metric`).
+
+        Raises:
+            InputError: a byte is not a valid code.
+        """
+        if not self.metric.normalized and self.precision in ("float32", "float16"):
+            return self.codes.astype(np.float32)
+        if self.metric.int8_scale is not None:
+            return self.codes.astype(np.float32) * np.float32(self.metric.int8_scale)
+        return self.directions()
+
+    def directions(self) -> Float32:
+        """Vectors of length 1, float32 [n, dimensions]; a zero vector stays zero.
 
         Raises:
             InputError: a byte is not a valid code.
@@ -91,7 +107,7 @@ class Embeddings(CodedVectors):
             raise InputError(
                 f"{documents.precision} documents have no codebook; pass documents in {', '.join(LOW_BIT)}"
             )
-        vectors = self.decode()
+        vectors = self.directions()
         check_vectors(vectors)
         # Codes of truncated vectors are those of prefixes that were not normalized.
         return documents.codebook.centered(vectors * np.float32(documents.codebook.length(self.dimensions)))
@@ -107,7 +123,8 @@ class Embeddings(CodedVectors):
             raise InputError(
                 f"cannot truncate {self.dimensions} dimensions to {dimensions}; pass 1 to {self.dimensions}"
             )
-        return replace(self, codes=truncate(self.codes, self.precision, dimensions), dimensions=dimensions)
+        codes = truncate(self.codes, self.precision, dimensions, normalized=self.metric.normalized)
+        return replace(self, codes=codes, dimensions=dimensions)
 
 
 def concatenate(parts: list[Embeddings]) -> Embeddings:

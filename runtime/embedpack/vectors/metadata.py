@@ -12,6 +12,7 @@ from embedpack.errors import InputError
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Codes, Precision, check_precision, is_low_bit
 from embedpack.vectors.ids import Ids, ids_to_bytes
+from embedpack.vectors.metric import UNIT, Metric
 from embedpack.vectors.saved import CODEBOOK_PREFIX, IDS, Layout, SavedVectors, open_saved, write_saved
 
 
@@ -29,6 +30,7 @@ class CodedVectors:
     max_pixels: int | None
     codebook: Codebook | None
     ids: Ids
+    metric: Metric = UNIT
 
     def __repr__(self) -> str:
         count = f"{len(self)} x {self.dimensions} {self.precision}"  # type: ignore[arg-type]  # subclasses have __len__
@@ -68,7 +70,9 @@ class CodedVectors:
             precision = check_precision(file.text("precision"))
             max_pixels = file.number("max_pixels", 2**31) if "max_pixels" in file.metadata else None
             arrays = [file.arrays[name] for name in cls.tensor_names]
-            return make(*arrays, precision, dimensions, space, max_pixels, file.codebook(), file.ids())
+            metric = _metric(file)
+            options = {} if metric == UNIT else {"metric": metric}
+            return make(*arrays, precision, dimensions, space, max_pixels, file.codebook(), file.ids(), **options)
         except InputError as cause:
             raise InputError(f"{path}: {cause}") from cause
 
@@ -79,7 +83,13 @@ class CodedVectors:
             "dimensions": str(self.dimensions),
             "space": self.space,
         }
-        return metadata if self.max_pixels is None else metadata | {"max_pixels": str(self.max_pixels)}
+        if self.max_pixels is not None:
+            metadata["max_pixels"] = str(self.max_pixels)
+        if not self.metric.normalized:
+            metadata |= {"normalized": "false", "similarity": self.metric.similarity}
+        if self.metric.int8_scale is not None:
+            metadata["int8_scale"] = repr(self.metric.int8_scale)
+        return metadata
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays = {name: getattr(self, name) for name in self.tensor_names}
@@ -88,11 +98,22 @@ class CodedVectors:
         return arrays if self.codebook is None else arrays | self.codebook.tensors(CODEBOOK_PREFIX)
 
 
+def _metric(file: SavedVectors) -> Metric:
+    """Metric in the metadata of a file; InputError if it is damaged."""
+    normalized, similarity = file.metadata.get("normalized", "true"), file.metadata.get("similarity", "cosine")
+    if normalized not in ("true", "false") or similarity not in ("cosine", "dot"):
+        raise InputError(
+            f"normalized is {normalized!r}, similarity {similarity!r}; expected true or false, cosine or dot"
+        )
+    scale = file.positive("int8_scale") if "int8_scale" in file.metadata else None
+    return Metric(normalized == "true", "dot" if similarity == "dot" else "cosine", scale)
+
+
 def check_same_metadata(parts: Sequence[CodedVectors]) -> None:
     """Raise InputError for parts that cannot be concatenated: none, or of different metadata."""
     if not parts:
         raise InputError("there are no embeddings to concatenate; pass at least one part")
-    if len({(part.precision, part.dimensions, part.space, part.max_pixels) for part in parts}) > 1:
+    if len({(part.precision, part.dimensions, part.space, part.max_pixels, part.metric) for part in parts}) > 1:
         raise InputError(
             "embeddings of different precision, dimensions, space or max_pixels cannot be concatenated; "
             "embed them with the same options"
@@ -110,6 +131,11 @@ def check_comparable(queries: CodedVectors, documents: CodedVectors, *, if_dimen
     if queries.space != documents.space:
         raise InputError(
             f"vectors of different models or tasks: {queries.space!r} and {documents.space!r}; embed both with one task"
+        )
+    if queries.metric != documents.metric:
+        raise InputError(
+            f"vectors with other lengths or another similarity: {queries.metric} and {documents.metric}; embed both "
+            "with one pack"
         )
     if queries.dimensions != documents.dimensions:
         raise InputError(

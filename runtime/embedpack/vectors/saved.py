@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ CODEBOOK_PREFIX = "codebook."
 IDS = "ids"
 NPZ, SAFETENSORS = ".npz", ".safetensors"
 # Metadata of an npz file are arrays without an axis.
-METADATA = ("format", "precision", "dimensions", "space", "max_pixels")
+METADATA = ("format", "precision", "dimensions", "space", "max_pixels", "normalized", "similarity", "int8_scale")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,14 @@ class SavedVectors:
         if not (re.fullmatch(f"[0-9]{{1,{len(str(largest))}}}", text) and 1 <= int(text) <= largest):
             raise InputError(f"{text!r} is not a number of {name.removeprefix('max_')}")
         return int(text)
+
+    def positive(self, name: str) -> float:
+        """Positive number in the metadata; InputError for anything else."""
+        text = self.metadata.get(name, "")
+        value = float(text) if re.fullmatch(r"[0-9]{1,20}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?", text) else 0.0
+        if not 0 < value < math.inf:
+            raise InputError(f"{text!r} is no positive number for {name}")
+        return value
 
     def codebook(self) -> Codebook | None:
         """Codebook of low-bit codes, if there is one; InputError if it is incomplete."""

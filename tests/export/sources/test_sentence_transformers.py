@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from embedpack.errors import CheckpointError
+from embedpack_export.families.heads import SingleHead
 from embedpack_export.pipeline import export
 from tests.helpers.exports import edit_json, query_update, quick, write_adapter
 from tests.helpers.plans import plan, refuse
@@ -360,13 +361,16 @@ def test_a_score_that_ranks_otherwise_than_cosine(checkpoint: Path, similarity: 
     path = checkpoint / "config_sentence_transformers.json"
     edit_json(path, similarity_fn_name=similarity)
     # Vectors of length 1 have the same ranking.
-    assert plan(checkpoint).pooling == "mean"
+    assert plan(checkpoint).single == SingleHead("mean")
     modules = json.loads((checkpoint / "modules.json").read_text())
     (checkpoint / "modules.json").write_text(json.dumps(modules[:2]))
+    if similarity == "dot":
+        assert plan(checkpoint).single == SingleHead("mean", normalize=False, similarity="dot")
+        return
     refuse(
         checkpoint,
-        f"{path}: similarity_fn_name is {similarity!r}; supported: cosine; vectors of a pack have length 1 and are "
-        "ranked by cosine. Add a Normalize module to modules.json, or remove the key, if that ranking is wanted",
+        f"{path}: similarity_fn_name is {similarity!r}; supported: cosine, dot; vectors of this model are not ranked "
+        "that way. Take one of these, if that ranking is wanted",
     )
 
 

@@ -510,5 +510,16 @@ def test_folder_without_permission(pack: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("head", ["single", "multi"])
 def test_scale_beyond_unit_vectors(pack: Path, edit: Edit, head: str, scale: float) -> None:
     edit(with_multi())
-    edit(lambda manifest: manifest["spaces"]["default"].update({head: {"int8_scale": scale}}))
-    assert refusal(pack, lambda: read_pack(pack)).endswith(f" - at `$.spaces[...].{head}.int8_scale`")
+    edit(lambda manifest: manifest["spaces"]["default"][head].update({"int8_scale": scale}))
+    place = "'default'" if scale == 1.5 else "..."
+    assert refusal(pack, lambda: read_pack(pack)).endswith(f" - at `$.spaces[{place}].{head}.int8_scale`")
+
+
+def test_a_scale_of_vectors_that_are_compared_by_dot_product(pack: Path, edit: Edit) -> None:
+    edit(lambda manifest: manifest["spaces"]["default"]["single"].update({"int8_scale": 1.5}))
+    edit(lambda manifest: manifest["single"].update({"similarity": "dot"}))
+    assert refusal(pack, lambda: read_pack(pack)).endswith(
+        "vectors of length 1 are compared by cosine - at `$.single.similarity`"
+    )
+    edit(lambda manifest: manifest["single"].update({"normalized": False}))
+    read_pack(pack)

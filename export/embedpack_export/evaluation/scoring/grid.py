@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from embedpack.errors import OptionError, unknown
 from embedpack.pack.folder import Pack
-from embedpack.pack.heads import single_vectors
+from embedpack.pack.heads import single_metric, single_vectors
 from embedpack.vectors.bit_packing import fills_bytes
 from embedpack.vectors.codes import PRECISIONS, Precision, check_precision, code_width, is_low_bit
 from embedpack_export.evaluation.results import Setting
@@ -43,6 +43,10 @@ class Grid:
         named = [check_precision(name) for name in dict.fromkeys(precisions)]
         self._complete = not precisions and not truncate_dims
         self._precisions: Sequence[Precision] = PRECISIONS if self._complete else named or ["float32"]
+        self._low_bits = head.normalized or head.similarity == "cosine"
+        if named and not self._low_bits:
+            for name in named:
+                single_metric(pack.manifest, next(iter(pack.manifest.tasks))).check_precision(name)
         self._full = head.dimensions
         self._dims = head.truncate_dims if self._complete else tuple(truncate_dims) or (self._full,)
         # A named truncation asks for single vectors.
@@ -64,7 +68,7 @@ class Grid:
             Setting(variant, "single", dimensions, precision)
             for dimensions in sorted(set(self._dims), reverse=True)
             for precision in self._precisions
-            if self._fits(precision, dimensions)
+            if self._fits(precision, dimensions) and (self._low_bits or not is_low_bit(precision))
         ]
 
     def multi(self, variant: str) -> list[Setting]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from embedpack import Embeddings, MultiEmbeddings, maxsim, search
+from embedpack.scoring.cosine import similarity_factors
 from embedpack.scoring.top_k import smallest
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
@@ -185,11 +186,11 @@ class PairScorer:
         """Score a setting; arguments as for `RetrievalScorer.score`: first texts, then second texts."""
         cut = self.reference.truncate(setting.dimensions)
         exact = self._at(self.reference.left.dimensions if self._against_full else setting.dimensions)
-        first, second = left.truncate(setting.dimensions).codes, right.decode()
-        found = self._correlation(first, second)
-        cosines = [row_cosines(second, cut.right.codes)]
+        first = left.truncate(setting.dimensions)
+        found = self._correlation(first, right)
+        cosines = [row_cosines(right.decode(), cut.right.codes)]
         if setting.precision == "float32":
-            cosines.append(row_cosines(first, cut.left.codes))
+            cosines.append(row_cosines(first.codes, cut.left.codes))
         return SetResult(
             set=self.evaluation_set.name,
             queries=len(found.parts),
@@ -214,11 +215,11 @@ class PairScorer:
     def _at(self, dimensions: int) -> _Correlation:
         if dimensions not in self._exact:
             cut = self.reference.truncate(dimensions)
-            self._exact[dimensions] = self._correlation(cut.left.codes, cut.right.codes)
+            self._exact[dimensions] = self._correlation(cut.left, cut.right)
         return self._exact[dimensions]
 
-    def _correlation(self, first: Float32, second: Float32) -> _Correlation:
-        scores = (first * second).sum(1)
+    def _correlation(self, first: Embeddings, second: Embeddings) -> _Correlation:
+        scores = (similarity_factors(first) * similarity_factors(second)).sum(1)
         return _Correlation(spearman(self._human, scores), spearman_parts(self._human, scores))
 
 

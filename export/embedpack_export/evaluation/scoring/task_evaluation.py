@@ -10,6 +10,7 @@ import numpy as np
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings
 from embedpack.pack.folder import Pack
+from embedpack.pack.heads import single_metric
 from embedpack.pack.task_codec import TaskCodec
 from embedpack.progress import Progress
 from embedpack.vectors.multi_embeddings import offsets_of
@@ -134,7 +135,8 @@ def _reference_vectors(evaluation: TaskEvaluation, reference: Reference, side: S
     codes = reference.single(
         evaluation.task, side.inputs, manifest.tasks[evaluation.task].prompt(side.prompt_name).prefix
     )
-    return Embeddings(codes, "float32", codes.shape[1], manifest.space(evaluation.task))
+    metric = single_metric(manifest, evaluation.task)
+    return Embeddings(codes, "float32", codes.shape[1], manifest.space(evaluation.task), metric=metric)
 
 
 def _reference_multi_vectors(evaluation: TaskEvaluation, reference: Reference, side: Side) -> MultiEmbeddings:

@@ -43,6 +43,7 @@ class TorchHead:
     def __init__(self, head: SingleHead, tensors: Mapping[str, StoredTensor]) -> None:
         """`tensors` has those of the layers, and any others."""
         self._pool = POOL[head.pooling]
+        self._normalize = head.normalize
         self._layers = [(load_layer(layer, tensors).double(), activation(layer)) for layer in head.layers]
 
     def __call__(self, states: torch.Tensor) -> Float32:
@@ -50,12 +51,16 @@ class TorchHead:
         vectors = self._pool(states.double())
         for layer, activate in self._layers:
             vectors = activate(layer(vectors))
-        return unit(vectors)
+        return unit(vectors) if self._normalize else single_precision(vectors)
 
 
 def unit(vectors: torch.Tensor) -> Float32:
     """Vectors of length 1, float32 [..., dimensions]."""
-    vectors = torch.nn.functional.normalize(vectors.double(), dim=-1)
+    return single_precision(torch.nn.functional.normalize(vectors.double(), dim=-1))
+
+
+def single_precision(vectors: torch.Tensor) -> Float32:
+    """Vectors in float32."""
     result: Float32 = vectors.float().numpy()
     return result
 
