@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.arguments import program
+from benchmarks.quality.families import document_note, document_rows
 from benchmarks.speed.speed import MAX_LOAD
 
 ROOT = Path(__file__).parents[1]
@@ -232,6 +233,13 @@ def decoder() -> list[str]:
     ]
 
 
+def families() -> list[str]:
+    """Closeness of real weights of several families to torch."""
+    reports = [_report(path.stem) for path in sorted(RESULTS.glob("families-*.json"))]
+    header, *rows = document_rows(reports)
+    return _table(header, rows, document_note(reports))
+
+
 class Block(NamedTuple):
     """A table in a document, whose path is relative to the repository's root, and the function of its lines."""
 
@@ -243,6 +251,7 @@ BLOCKS: Mapping[str, Block] = {
     "headline": Block("README.md", headline),
     "variants": Block("docs/accuracy.md", variants),
     "decoder": Block("docs/accuracy.md", decoder),
+    "families": Block("docs/accuracy.md", families),
     "peers": Block("docs/speed.md", peers),
     "decoder peers": Block("docs/speed.md", decoder_peers),
     "codes": Block("docs/precisions.md", codes),

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality.families import RealModel, add_arguments, run, table
+from benchmarks.quality.families import (
+    RealModel,
+    add_arguments,
+    document_note,
+    document_rows,
+    missed_goals,
+    run,
+    table,
+)
 from embedpack.errors import OptionError
 from tests.helpers.evaluation_sets import write_retrieval
 from tests.helpers.tiny_checkpoint import make_checkpoint
@@ -37,6 +45,18 @@ def test_a_model_is_exported_and_compared_with_torch(tmp_path: Path, monkeypatch
     assert int8["weights"] == "int8"
     assert int8["cosine_p1"] <= int8["cosine_mean"] < 1
     assert "words-en" in table(results)
+    header, first, _ = document_rows([{"results": results}])
+    assert dict(zip(header, first, strict=True))["missed"] == "none"
+    assert "toy: 5 queries each of words-en" in document_note([{"results": results}])
+
+
+def test_goals_that_are_missed() -> None:
+    reached = {"cosine_mean": 0.9995, "cosine_p1": 0.999, "top_10_overlap": 0.97, "difference": -0.1}
+    assert missed_goals(reached) == []
+    assert missed_goals({**reached, "cosine_mean": 0.9992, "difference": -0.35}) == [
+        "mean cosine by 0.0003",
+        "nDCG@10 by 0.25",
+    ]
 
 
 @pytest.mark.parametrize(
