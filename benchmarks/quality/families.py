@@ -277,5 +277,5 @@ def document_note(reports: Sequence[Mapping[str, Any]]) -> str:
         f"Real weights compared with torch in float32, mean pooling, shipped calibration texts; means over the sets. "
         f"Goals: {goals}. {sets}. Weights that were published in 4 bits only count with their dequantized values. A "
         "decoder that was not trained for embedding ranks poorly: there the cosines count. Files: "
-        "`benchmarks/results/families-*.json`."
+        "`benchmarks/results/`."
     )
