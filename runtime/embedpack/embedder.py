@@ -56,7 +56,8 @@ class Embedder:
 
         Args:
             pack: folder of the pack.
-            task: one of the pack's tasks; may be left out if there is only one, and for switchable adapters.
+            task: one of the pack's tasks; may be left out if there is only one, or a default task, and for switchable
+                adapters.
             weights: "fp32", "int8" or "int4"; default: int8 if the pack has it, else its first.
             adapters: "merged": one task; "switchable": all tasks, chosen call by call. Default: merged if the pack
                 has it.
@@ -79,7 +80,7 @@ class Embedder:
         check_threads(threads)
         self.pack = opened
         self.variant = name
-        self.task = chosen.task or task or (self.tasks[0] if len(self.tasks) == 1 else None)
+        self.task = chosen.task or task or opened.manifest.unnamed_task
         self._open = OpenVariant(opened, name, self.task)
         cache = cache_folder() if prepared else None
         encoder = open_encoder(opened, chosen, threads or available_cores(), cache)

@@ -472,8 +472,8 @@ def test_inspect_shows_images_multi_vectors_and_adapters(v4: Path, capsys: pytes
         "token vectors: mean 0.99",
         "  adapter   code ",
         "MB   adapters/code.int8.onnx_adapter\n",
-        "codes       retrieval: ",
-        "tokens      retrieval: ",
+        "space       retrieval: codes calibrated on ",
+        "  tokens    ",
         f"multi       16 dimensions per token; the largest image has {tokens} tokens\n",
         f"precision   binary                      2 bytes per token  {2 * tokens:10} bytes for the largest image\n",
     ):
@@ -490,7 +490,7 @@ def test_inspect_and_verify(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "default-int8" in shown
     for part in (
-        "codes       default: center",
+        "space       default: codes calibrated on 240 inputs\n  codes     center",
         "  recall@10 none                 4bit ",
         "precision   4bit                       16 bytes per vector",
         "precision   ternary                     7 bytes per vector",
@@ -498,7 +498,7 @@ def test_inspect_and_verify(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert part in shown
     assert main(["inspect", PACK, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["dimensions"] == 32
+    assert json.loads(capsys.readouterr().out)["single"]["dimensions"] == 32
     assert main(["verify", PACK, "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["golden"]) == {"default-fp32", "default-int8", "default-int4"}
 

@@ -29,6 +29,7 @@ def choose_variant(pack: Pack, variant: str | None, task: str | None, weights: s
 def _choose_mode_and_task(pack: Pack, task: str | None, adapters: str | None) -> tuple[str, str | None]:
     """Adapter mode and task of the variant; task None: chosen call by call."""
     tasks = tuple(pack.manifest.tasks)
+    task = pack.manifest.unnamed_task if task is None else task
     if task is not None and task not in tasks:
         raise OptionError(unknown("task", task, tasks))
     variants = pack.manifest.variants.values()
@@ -37,7 +38,5 @@ def _choose_mode_and_task(pack: Pack, task: str | None, adapters: str | None) ->
     if mode not in modes:
         raise OptionError(unknown("adapters", mode, sorted(modes)))
     if task is None and mode == "merged":
-        if len(tasks) > 1:
-            raise OptionError(f"this pack has several tasks; pass task=, one of: {', '.join(tasks)}")
-        task = tasks[0]
+        raise OptionError(f"this pack has several tasks; pass task=, one of: {', '.join(tasks)}")
     return mode, task

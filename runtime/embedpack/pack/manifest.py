@@ -195,6 +195,12 @@ class Manifest(Strict, frozen=True):
     files: dict[str, FileEntry]
     report: Report | None = None
 
+    @property
+    def unnamed_task(self) -> str | None:
+        """Task of calls that name none: `default_task`, else the only one; None: such calls are refused."""
+        only = next(iter(self.tasks)) if len(self.tasks) == 1 else None
+        return self.default_task or only
+
     def bytes_of(self, files: Iterable[str]) -> int:
         """Total bytes of some of the files; a repeated name counts once."""
         return sum(self.files[name].bytes for name in set(files))

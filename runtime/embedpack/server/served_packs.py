@@ -65,7 +65,7 @@ class ServedPack:
         """Task and prompt of a call; RequestError if the pack has no such task, or reads no images."""
         if call.images and not self.takes_images:
             raise invalid("input", f"{self.name} reads texts only")
-        return choose_task(self.names, call.task, self.manifest.tasks)
+        return choose_task(self.names, call.task, self.manifest.unnamed_task)
 
     def key(self, call: EmbeddingsCall, task: str) -> ForwardKey:
         """Key of the runs of a call."""

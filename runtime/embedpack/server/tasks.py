@@ -16,7 +16,7 @@ DEFAULT_TASK = "default"
 SEARCH = "retrieval"
 # Names of one task in different models; clients send one of them to every model.
 SYNONYMS = {"separation": "clustering", "clustering": "separation"}
-# Tasks of calls that name none, as in the hosted API; the first that a pack has.
+# Tasks of calls that name none, as in the hosted API, if the pack has no default; the first that it has.
 UNNAMED = ("text-matching", "nl2code.query")
 
 
@@ -44,10 +44,13 @@ def task_names(tasks: Mapping[str, Task]) -> dict[str, TaskPrompt]:
     return names
 
 
-def choose_task(names: Mapping[str, TaskPrompt], wanted: str | None, tasks: Mapping[str, Task]) -> TaskPrompt:
-    """Task and prompt of a request; RequestError if the pack has no such task, or several and none is named."""
+def choose_task(names: Mapping[str, TaskPrompt], wanted: str | None, unnamed: str | None) -> TaskPrompt:
+    """Task and prompt of a request, whose task is `unnamed` if it names none.
+
+    RequestError if the pack has no such task, or the request and the pack name none.
+    """
     if wanted is None:
-        name = next(iter(tasks)) if len(tasks) == 1 else next((name for name in UNNAMED if name in names), None)
+        name = unnamed or next((name for name in UNNAMED if name in names), None)
         if name is None:
             raise invalid("task", f"missing; this model has: {', '.join(names)}")
         return names[name]
