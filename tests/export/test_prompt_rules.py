@@ -18,6 +18,7 @@ from embedpack.cli.main import main
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.reference.prompt_prefix import prefix_of
 from embedpack_export.reference.torch.text_model import TextModel
 from tests.helpers.exports import calibration_file, distance
 from tests.helpers.tiny_checkpoint import make_checkpoint
@@ -176,6 +177,13 @@ def test_a_text_whose_tokens_are_all_skipped(settings: ExportSettings, edited: C
     message = r"^text 0 has no vector: its prompt leaves out all of its tokens; leave it out"
     with pytest.raises(InputError, match=message):
         model.encode_multi(["a cat"], prompt_name="document")
+
+
+def test_references_refuse_rules(settings: ExportSettings, edited: Callable[..., Embedder]) -> None:
+    pack = edited(query={"prefix": "find: ", "marker": token_id(settings, "[Q]")}, document={"prefix": "see: "}).pack
+    assert prefix_of(pack, "retrieval", "document") == "see: "
+    with pytest.raises(InputError, match="the prompt 'query' of the task 'retrieval' has rules beside its prefix"):
+        prefix_of(pack, "retrieval", "query")
 
 
 def test_a_limit_without_room_for_a_text(edited: Callable[..., Embedder]) -> None:
