@@ -122,7 +122,7 @@ def test_the_original_length_is_the_maximum_where_none_is_stated(tmp_path: Path)
 def test_scaled_positions_allow_longer_texts(
     tmp_path: Path, scaling: dict[str, Any] | None, stated: dict[str, int], length: int
 ) -> None:
-    """Only if max_seq_length or --max-length says so, as in sentence-transformers."""
+    """Only if max_seq_length or --max-length asks for it, as in sentence-transformers."""
     checkpoint = make_decoder(tmp_path / "toy", "llama", rope_scaling=scaling)
     for name, file in (("max_seq_length", "sentence_bert_config.json"), ("model_max_length", "tokenizer_config.json")):
         if name in stated:
