@@ -232,6 +232,7 @@ class Embedder:
         *,
         task: Tasks = None,
         prompt_name: str | None = None,
+        truncate_dim: int | None = None,
         precision: str = "float32",
         pool_factor: int = 1,
         on_long: OnLong = "truncate",
@@ -240,8 +241,9 @@ class Embedder:
     ) -> MultiEmbeddings:
         """Encode texts and images as multi-vectors: one vector for every token, those of the prompt included.
 
-        Arguments as in `encode`, without truncation. `pool_factor`: token pooling of documents; 2 keeps about
-        half as many vectors, 4 a quarter; special tokens keep their own, and short texts lose fewer.
+        Arguments as in `encode`; `truncate_dim` only if the model was trained for it. `pool_factor`: token pooling of
+        documents; 2 keeps about half as many vectors, 4 a quarter; special tokens keep their own, and short texts lose
+        fewer.
 
         Raises:
             InputError: an input or an option cannot be used, or the pack has no multi-vectors.
@@ -250,6 +252,7 @@ class Embedder:
         settings = EncodeSettings(
             task=task,
             prompt_name=prompt_name,
+            truncate_dim=truncate_dim,
             precision=precision,
             on_long=on_long,
             on_empty=on_empty,

@@ -343,7 +343,10 @@ WRONG_OPTIONS: list[tuple[list[str], str]] = [
     (["--adapters", "swapped"], "argument --adapters: unknown value 'swapped'; known: merged, switchable"),
     (["--task", "codes"], "unknown task 'codes'; known: retrieval, code; did you mean 'code'?"),
     (["--truncate-dim", "17"], "unknown --truncate-dim 17; known: "),
-    (["--multi", "--truncate-dim", "16"], "--truncate-dim cannot be used with --multi"),
+    (
+        ["--multi", "--truncate-dim", "16"],
+        "--truncate-dim is 16; the multi-vectors of this model were not trained for",
+    ),
     (["--multi", "--pool-factor", "0"], "argument --pool-factor: '0' is not a whole number of at least 1"),
     (["--precision", "int9"], "argument --precision: unknown value 'int9'; known: float32, "),
     (["--precision", "int8", "--precision", "4bit"], "argument --precision: given twice; it takes one value"),

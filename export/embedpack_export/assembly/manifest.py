@@ -11,6 +11,7 @@ from embedpack.pack.folder import write_manifest
 from embedpack.pack.input_recipes import TextInput
 from embedpack.pack.manifest import FORMAT, ExportRecord, Manifest, MultiVectors, SingleVectors
 from embedpack_export.assembly.pack_builder import PackBuilder
+from embedpack_export.families.heads import TokenHead
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import DEFAULT_CODE_CENTER, DEFAULT_INT4_METHOD, ExportSettings
 from embedpack_export.sources.license import pack_license
@@ -34,7 +35,6 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
         (folder / name).write_bytes(content)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     model = plan.model
-    tokens = None if plan.tokens is None else plan.tokens.dimensions
     manifest = Manifest(
         format=FORMAT,
         kind="embedder",
@@ -49,7 +49,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
             normalized=plan.single.normalize,
             similarity=plan.single.similarity,
         ),
-        multi=None if tokens is None else MultiVectors(dimensions=tokens, truncate_dims=(tokens,)),
+        multi=_multi_vectors(plan.tokens),
         score=None,
         late_chunking=False,
         text=TextInput(
@@ -87,3 +87,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
     )
     write_manifest(folder, manifest)
     return manifest
+
+
+def _multi_vectors(head: TokenHead | None) -> MultiVectors | None:
+    return None if head is None else MultiVectors(dimensions=head.dimensions, truncate_dims=head.allowed_dims)

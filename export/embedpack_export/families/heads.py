@@ -24,6 +24,12 @@ class TokenHead:
     """Head of multi-vectors: the hidden state of each token, through layers, to a vector of length 1."""
 
     layers: tuple[Layer, ...]
+    truncate_dims: tuple[int, ...] = ()  # truncations that the model was trained for, besides all dimensions
+
+    @property
+    def allowed_dims(self) -> tuple[int, ...]:
+        """Truncations, ascending; the last are all dimensions."""
+        return tuple(sorted({*self.truncate_dims, self.dimensions}))
 
     @property
     def dimensions(self) -> int:

@@ -50,6 +50,11 @@ def take_token_head(source: ModelWithTasks) -> ModelWithTasks:
                 f"{next(iter(projector.values())).path}: {name} is missing; a projector has both parts"
             )
     outputs, inputs = projector[WEIGHT].shape
+    if inputs != model.hidden:
+        raise CheckpointError(
+            f"{projector[WEIGHT].path}: {WEIGHT} has the shape {[outputs, inputs]}, hidden states have {model.hidden} "
+            "values; is it an adapter for another model?"
+        )
     layer = Dense(PROJECTOR, inputs, outputs, bias=True)
     return ModelWithTasks(
         checkpoint=replace(checkpoint, tensors={**checkpoint.tensors, **projector}),

@@ -176,7 +176,8 @@ def _check_pooling(plan: ExportPlan, reading: OwnReading) -> None:
 def _check_layers(plan: ExportPlan, reading: OwnReading) -> None:
     if reading.pooling is None:
         return
-    here, there = tuple(map(_description, plan.single.layers)), reading.layers
+    end = ("Normalize",) if plan.single.normalize else ()
+    here, there = (*map(_description, plan.single.layers), *end), reading.layers
     if here != there:
         raise CheckpointError(
             f"{plan.checkpoint.folder}: after the pooling {reading.library} has {', '.join(there) or 'nothing'}, "

@@ -80,7 +80,7 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
     parts = NONE if plan.code_center == "none" else ROTATION if rotate else CENTER
     ends = {SENTENCE_EMBEDDING: plan.truncate_dims}
     if plan.tokens is not None:
-        ends[TOKEN_EMBEDDINGS] = (plan.tokens.dimensions,)
+        ends[TOKEN_EMBEDDINGS] = plan.tokens.allowed_dims
     by_space: dict[str, list[Vectors]] = {}
     for task, vectors in exact.items():
         by_space.setdefault(plan.tasks[task].space, []).append(vectors)

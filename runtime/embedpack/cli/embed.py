@@ -133,8 +133,6 @@ def _checked_output(options: argparse.Namespace) -> Path | None:
     from embedpack.errors import OptionError
     from embedpack.vectors.writing import check_suffix
 
-    if options.multi and options.truncate_dim is not None:
-        raise OptionError("--truncate-dim cannot be used with --multi: multi-vectors are not truncated")
     if options.pool_factor != 1 and not options.multi:
         raise OptionError("--pool-factor needs --multi: only token vectors are pooled")
     output: Path | None = None if options.output == STANDARD_OUTPUT else options.output

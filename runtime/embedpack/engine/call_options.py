@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from embedpack.engine.options import EncodeCall, EncodeOptions, EncodeSettings
 from embedpack.errors import OptionError, unknown
 from embedpack.pack.folder import Pack
-from embedpack.pack.heads import multi_vectors, single_metric, single_vectors
+from embedpack.pack.heads import single_metric, vector_head
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.prompts import NO_PROMPT
 from embedpack.vectors.codes import Precision, check_precision, code_width, is_low_bit
@@ -51,11 +51,14 @@ class OpenVariant:
         return EncodeCall(precision, dimensions, options, by_task, each)
 
     def _dimensions(self, settings: EncodeSettings) -> int:
-        if settings.multi:
-            return multi_vectors(self.pack).dimensions
-        head, dimensions = single_vectors(self.pack), settings.truncate_dim
+        head, dimensions = vector_head(self.pack, multi=settings.multi), settings.truncate_dim
         if dimensions is None:
             return head.dimensions
+        if settings.multi and len(head.truncate_dims) == 1:
+            raise OptionError(
+                f"truncate_dim is {dimensions}; the multi-vectors of this model were not trained for truncation: leave "
+                "it out"
+            )
         if isinstance(dimensions, float) or dimensions not in head.truncate_dims:
             raise OptionError(unknown("truncate_dim", dimensions, head.truncate_dims))
         return dimensions

@@ -116,9 +116,10 @@ class VariantVectors:
     ) -> list[Codes]:
         """Codes of the tokens of each item of a group, [tokens, width]."""
         vectors = self.encoder.run_tokens(group.items, output, group.options, stats)
-        joined = self._to_precision(np.concatenate(vectors), call.precision, quantizer)
+        whole = self._to_precision(np.concatenate(vectors), call.precision, quantizer)
+        joined = truncate(whole, call.precision, call.dimensions)
         ends = np.cumsum([len(rows) for rows in vectors])[:-1]
-        return np.split(joined.astype(DTYPES[call.precision], copy=False), ends)
+        return np.split(joined, ends)
 
     def _space(self, call: EncodeCall) -> str:
         return "+".join(sorted({self._manifest.space(name) for name in call.by_task}))

@@ -76,8 +76,6 @@ def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool) -> Embeddin
     if images > limits.images:
         raise invalid("input", f"{images} images; at most {limits.images} are taken, send several requests")
     dimensions = _one_of(fields, "dimensions", "output_dimensionality", "output_dimension")
-    if fields.return_multivector and dimensions is not None:
-        raise invalid("dimensions", "multi-vectors are not truncated; leave it out, or return_multivector")
     return EmbeddingsCall(
         items=items,
         task=_one_of(fields, "task", "task_type"),

@@ -16,7 +16,7 @@ from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.heads import check_embedder, single_metric
-from embedpack.pack.manifest import Manifest
+from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors
 from embedpack.server.request_errors import ErrorKind, RequestError, invalid
 from embedpack.server.requests import EmbeddingsCall, EncodingType
 from embedpack.server.schemas import Model
@@ -77,25 +77,21 @@ class ServedPack:
         """Format of the vectors of a call; RequestError if the pack has no such dimensions, or no multi-vectors."""
         if call.multi:
             _check_metric(call, UNIT)
-            return self._multi_format(call.encoding, task)
+            return self._multi_format(call, task)
         head, codes, codebook = self.manifest.single, self.manifest.codes(task).single, self.codebooks[task].single
         if head is None or codes is None or codebook is None:
             raise invalid("return_multivector", f"{self.name} has no single vectors; set it to true")
-        dimensions = head.dimensions if call.dimensions is None else call.dimensions
-        if dimensions not in head.truncate_dims:
-            raise invalid("dimensions", unknown("dimensions", dimensions, head.truncate_dims))
-        _check_width(call.encoding, dimensions)
+        dimensions = _dimensions(call, head)
         metric = single_metric(self.manifest, task)
         _check_metric(call, metric)
         unit = metric.similarity == "cosine" if call.normalized is None else call.normalized
         return VectorFormat(call.encoding, dimensions, codes.int8_scale, codebook, metric, unit)
 
-    def _multi_format(self, encoding: EncodingType, task: str) -> VectorFormat:
+    def _multi_format(self, call: EmbeddingsCall, task: str) -> VectorFormat:
         head, codes, codebook = self.manifest.multi, self.manifest.codes(task).multi, self.codebooks[task].multi
         if head is None or codes is None or codebook is None:
             raise invalid("return_multivector", f"{self.name} has no multi-vectors; leave it out")
-        _check_width(encoding, head.dimensions)
-        return VectorFormat(encoding, head.dimensions, codes.int8_scale, codebook)
+        return VectorFormat(call.encoding, _dimensions(call, head), codes.int8_scale, codebook)
 
     def described(self) -> Model:
         """Entry of `/v1/models`."""
@@ -145,6 +141,15 @@ class ServedPacks:
                 compare_golden(served.pack, name, encoder)
                 encoders[served.name, name] = encoder
         return encoders
+
+
+def _dimensions(call: EmbeddingsCall, head: SingleVectors | MultiVectors) -> int:
+    """Dimensions of the vectors of a call; RequestError if the model was not trained for them."""
+    dimensions = head.dimensions if call.dimensions is None else call.dimensions
+    if dimensions not in head.truncate_dims:
+        raise invalid("dimensions", unknown("dimensions", dimensions, head.truncate_dims))
+    _check_width(call.encoding, dimensions)
+    return dimensions
 
 
 def _check_metric(call: EmbeddingsCall, metric: Metric) -> None:

@@ -164,6 +164,12 @@ def inverse_scale(scale: float) -> np.float32:
     return np.float32(1.0) / np.float32(scale)
 
 
+def check_truncation(dimensions: int, wanted: int) -> None:
+    """Raise InputError if vectors of `dimensions` cannot be truncated to `wanted`."""
+    if not 1 <= wanted <= dimensions:
+        raise InputError(f"cannot truncate {dimensions} dimensions to {wanted}; pass 1 to {dimensions}")
+
+
 def truncate(codes: Codes, precision: Precision, dimensions: int, *, normalized: bool = True) -> Codes:
     """Codes of the same vectors truncated to `dimensions`; those of float precisions are brought to length 1 again.
 

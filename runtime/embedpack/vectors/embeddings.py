@@ -12,7 +12,7 @@ import numpy.typing as npt
 from embedpack.errors import InputError
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import LOW_BIT, Codebook
-from embedpack.vectors.codes import Codes, Precision, check_codes, check_vectors, decode, truncate
+from embedpack.vectors.codes import Codes, Precision, check_codes, check_truncation, check_vectors, decode, truncate
 from embedpack.vectors.ids import Ids, check_ids, concatenate_ids, select_ids
 from embedpack.vectors.metadata import CodedVectors, check_comparable, check_same_metadata
 from embedpack.vectors.metric import UNIT, Metric
@@ -119,10 +119,7 @@ class Embeddings(CodedVectors):
             InputError: the vectors have fewer dimensions; or these do not fill whole bytes, or end within a block of
                 the codebook's rotation.
         """
-        if not 1 <= dimensions <= self.dimensions:
-            raise InputError(
-                f"cannot truncate {self.dimensions} dimensions to {dimensions}; pass 1 to {self.dimensions}"
-            )
+        check_truncation(self.dimensions, dimensions)
         codes = truncate(self.codes, self.precision, dimensions, normalized=self.metric.normalized)
         return replace(self, codes=codes, dimensions=dimensions)
 

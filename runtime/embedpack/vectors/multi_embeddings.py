@@ -13,7 +13,7 @@ import numpy.typing as npt
 from embedpack.errors import InputError
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
-from embedpack.vectors.codes import Codes, Precision, check_codes, decode
+from embedpack.vectors.codes import Codes, Precision, check_codes, check_truncation, decode, truncate
 from embedpack.vectors.ids import Ids, check_ids, concatenate_ids, select_ids
 from embedpack.vectors.metadata import CodedVectors, check_same_metadata
 
@@ -88,6 +88,15 @@ class MultiEmbeddings(CodedVectors):
         """
         vectors = decode(self.codes, self.precision, self.dimensions, self.codebook)
         return [vectors[start:stop] for start, stop in pairwise(self.offsets.tolist())]
+
+    def truncate(self, dimensions: int) -> MultiEmbeddings:
+        """Truncate the vectors to fewer dimensions: to a prefix of each code.
+
+        Raises:
+            InputError: as `Embeddings.truncate`.
+        """
+        check_truncation(self.dimensions, dimensions)
+        return replace(self, codes=truncate(self.codes, self.precision, dimensions), dimensions=dimensions)
 
     def _between(self, start: int, stop: int) -> MultiEmbeddings:
         """Multi-vectors of consecutive inputs; a view of the codes."""

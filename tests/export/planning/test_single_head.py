@@ -101,8 +101,8 @@ def test_the_reading_of_layers_is_compared_with_sentence_transformers(checkpoint
     with pytest.raises(
         CheckpointError,
         match=exactly(
-            f"{checkpoint}: after the pooling sentence-transformers has Dense 32->24 Tanh, LayerNorm 24, this export "
-            "Dense 32->24 GELU, LayerNorm 24; report it"
+            f"{checkpoint}: after the pooling sentence-transformers has Dense 32->24 Tanh, LayerNorm 24, Normalize, "
+            "this export Dense 32->24 GELU, LayerNorm 24, Normalize; report it"
         ),
     ):
         check_reading(changed, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from embedpack import CheckpointError, Embedder, InputError
+from embedpack import CheckpointError, Embedder, InputError, MultiEmbeddings, maxsim
+from embedpack.cli.main import main
+from embedpack.errors import OptionError
 from embedpack.pack.manifest import MultiVectors
 from embedpack.pack.strict import AdapterMode
+from embedpack.vectors.codes import DTYPES, PRECISIONS, Precision
+from embedpack_export.families.heads import TokenHead
 from embedpack_export.pipeline import export
+from embedpack_export.planning import token_head
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.torch.text_model import TextModel
@@ -116,3 +122,45 @@ def test_a_projector_of_another_width_is_refused(checkpoint: Path, tmp_path: Pat
     with pytest.raises(CheckpointError, match=r"multi_vector_projector"):
         export(settings)
     assert not settings.output.exists()
+
+
+@pytest.fixture
+def truncatable(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pack of a model whose multi-vectors were trained for truncation to 8 dimensions."""
+    monkeypatch.setattr(token_head, "TokenHead", lambda layers: TokenHead(layers, (8,)))
+    settings = settings_for(checkpoint, tmp_path, **both(save_tasks(checkpoint, tmp_path / "adapters")))
+    manifest = export(replace(settings, weights=("fp32",), reference="fp32 graph"))
+    assert manifest.multi == MultiVectors(dimensions=SIZE, truncate_dims=(8, SIZE))
+    return settings.output
+
+
+def test_multi_vectors_are_truncated_where_the_model_was_trained_for_it(truncatable: Path) -> None:
+    model = Embedder(truncatable, task="code", adapters="merged")
+    for precision in PRECISIONS:
+        for factor in (1, 2):
+            # float16 is rounded once, after truncation.
+            stored: Precision = "float32" if precision == "float16" else precision
+            whole = model.encode_multi(TEXTS, precision=stored, pool_factor=factor)
+            cut = model.encode_multi(TEXTS, precision=precision, pool_factor=factor, truncate_dim=8)
+            np.testing.assert_array_equal(cut.codes, whole.truncate(8).codes.astype(DTYPES[precision]))
+            assert cut.dimensions == 8
+    floats = model.encode_multi(TEXTS, truncate_dim=8)
+    np.testing.assert_allclose(np.linalg.norm(floats.codes, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(maxsim(floats, floats).diagonal(), floats.counts, rtol=1e-5)
+    with pytest.raises(OptionError, match="unknown truncate_dim 4; known: 8, 16"):
+        model.encode_multi(TEXTS, truncate_dim=4)
+
+
+def test_the_command_line_truncates_multi_vectors(truncatable: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in TEXTS))
+    out = tmp_path / "vectors.npz"
+    options = ["--task", "code", "--adapters", "merged", "--multi", "--truncate-dim", "8", "--precision", "binary"]
+    assert main(["embed", str(truncatable), str(tmp_path / "texts.txt"), *options, "-o", str(out)]) == 0
+    assert MultiEmbeddings.load(out).dimensions == 8
+
+
+def test_truncation_is_refused_where_the_model_was_not_trained_for_it(checkpoint: Path, tmp_path: Path) -> None:
+    settings = settings_for(checkpoint, tmp_path, **both(save_tasks(checkpoint, tmp_path / "adapters")))
+    export(replace(settings, weights=("fp32",), reference="fp32 graph", adapter_modes=("merged",)))
+    with pytest.raises(OptionError, match="truncate_dim is 8; the multi-vectors of this model were not trained for"):
+        Embedder(settings.output, task="code").encode_multi(TEXTS, truncate_dim=8)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from embedpack import Embeddings, InputError
 from embedpack.storage.safetensors import write_safetensors
+from embedpack.vectors.bit_packing import unpack
 from embedpack.vectors.codes import PRECISIONS, Precision, decode, quantize, unit
 from embedpack.vectors.multi_embeddings import FILE_FORMAT, MultiEmbeddings, concatenate_multi, offsets_of
 from tests.helpers.codebooks import book, coder
@@ -142,6 +143,33 @@ def test_decoded_are_unit_rows_of_each_input(counts: list[int], precision: Preci
         assert vectors.dtype == np.float32
         assert np.array_equal(vectors, decode(part.codes, precision, DIMENSIONS, multi.codebook))
         assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+@given(counts=COUNTS.filter(any), precision=ALL_PRECISIONS, dimensions=st.sampled_from([8, 16]))
+def test_codes_are_nested(counts: list[int], precision: Precision, dimensions: int) -> None:
+    whole = make(counts, precision)
+    cut = whole.truncate(dimensions)
+    assert (cut.dimensions, cut.precision, cut.offsets.tolist()) == (dimensions, precision, whole.offsets.tolist())
+    values, prefix = unpacked(whole), unpacked(cut)
+    if precision in ("float32", "float16") and dimensions < DIMENSIONS:
+        values = unit(values[:, :dimensions].astype(np.float32)).astype(values.dtype)
+    np.testing.assert_array_equal(prefix, values[:, :dimensions])
+    single = Embeddings(whole.codes, precision, DIMENSIONS, whole.space, None, whole.codebook)
+    np.testing.assert_array_equal(cut.codes, single.truncate(dimensions).codes)
+
+
+def unpacked(multi: MultiEmbeddings) -> npt.NDArray[Any]:
+    """Values or digits of all rows."""
+    if multi.codebook is None:
+        return multi.codes
+    levels = np.arange(len(multi.codebook.levels[multi.precision]), dtype=np.uint8)  # type: ignore[index]
+    return unpack(multi.codes, multi.precision, multi.dimensions, levels)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dimensions", [0, 17, -1])
+def test_truncations_that_are_not_possible(dimensions: int) -> None:
+    with pytest.raises(InputError, match=f"cannot truncate 16 dimensions to {dimensions}; pass 1 to 16"):
+        make([2]).truncate(dimensions)
 
 
 def test_multi_vectors_cannot_be_changed() -> None:

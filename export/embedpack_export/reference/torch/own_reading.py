@@ -47,7 +47,7 @@ class OwnReading(Protocol):
         prompts: prompts in the files.
         special: tokens that are parsed in a text.
         pooling: pooling in the files, in the words of the library; None: they have none.
-        layers: description of each layer after the pooling, such as "Dense 768->512 Tanh".
+        layers: description of each module after the pooling, such as "Dense 768->512 Tanh" or "Normalize".
     """
 
     library: str
@@ -147,8 +147,10 @@ class _SentenceTransformersReading:
 
 
 def _description(module: Any) -> str:
-    """Description of a layer; empty for other modules."""
+    """Description of a module after the pooling; empty for other modules."""
     kind = type(module).__name__
+    if kind == "Normalize":
+        return kind
     if kind == "LayerNorm":
         return f"LayerNorm {module.dimension}"
     if kind != "Dense":
