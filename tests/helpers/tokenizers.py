@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from embedpack.inputs.tokens import Tokens
+
 SPECIALS = ("<s>", "</s>", "[Q]", "<|im_start|>")
 
 
@@ -50,3 +52,10 @@ def special_id(kind: str, token: str) -> int:
     number = TOKENIZERS[kind].token_to_id(token)
     assert number is not None
     return number
+
+
+def places(tokens: Tokens) -> list[list[int]]:
+    """Places of tokens in their text."""
+    assert tokens.offsets is not None
+    found: list[list[int]] = tokens.offsets.tolist()
+    return found

@@ -26,20 +26,21 @@ BYTES_PER_CHARACTER = 640
 class Encoder(Protocol):
     """Tokenizer of short texts."""
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenize texts as a whole."""
+    def encode_batch(self, texts: Sequence[str], *, offsets: bool = False) -> list[Tokens]:
+        """Tokenize texts as a whole, with the places of tokens if `offsets`."""
 
 
 @dataclass(frozen=True)
 class LimitedEncoder:
     """Tokenizer of texts of any length, cut to `limit` tokens with special tokens.
 
-    Texts lose their end, or their beginning where `direction` is "left".
+    Texts lose their end, or their beginning where `direction` is "left". The places of tokens are there if `offsets`.
     """
 
     encoder: Encoder
     limit: int
     direction: Direction
+    offsets: bool = False
 
     def encode(self, texts: Sequence[str], numbers: Sequence[int]) -> list[Tokens]:
         """Tokenize texts; `numbers` are their positions for error messages.
@@ -61,7 +62,7 @@ class LimitedEncoder:
         short = [text for text in texts if len(text) <= self._first_cut]
         try:
             with no_panic():
-                tokens = iter(self.encoder.encode_batch(short))
+                tokens = iter(self.encoder.encode_batch(short, offsets=self.offsets))
         except Exception:  # tokenizers raises bare Exception; one by one, to find the text
             tokens = (self._encode(text, number) for text, number in zip(texts, numbers, strict=True)
                       if len(text) <= self._first_cut)  # fmt: skip
@@ -98,7 +99,7 @@ class LimitedEncoder:
         check_memory(len(text) * BYTES_PER_CHARACTER, what, "split it, or free some memory")
         try:
             with no_panic():
-                (tokens,) = self.encoder.encode_batch([text])
+                (tokens,) = self.encoder.encode_batch([text], offsets=True)
         except MemoryError as cause:
             raise CapacityError(f"{what} does not fit the memory; split it, or free some") from cause
         except Exception as cause:  # tokenizers raises bare Exception

@@ -175,5 +175,6 @@ class Processor:
 
 def _text_input(text: PromptedTokens) -> ModelInput:
     ids = text.tokens.ids
-    skipped = text.skipped if text.skipped.any() else None
-    return ModelInput(ids, slice(0, len(ids)), text.tokens.special, text.tokens.truncated, text.unattended, skipped)
+    return ModelInput(
+        ids, slice(0, len(ids)), text.tokens.special, text.tokens.truncated, text.unattended, text.skipped
+    )

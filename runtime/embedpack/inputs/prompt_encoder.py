@@ -27,13 +27,13 @@ class PromptEncoder:
             self._parsing.encode_special_tokens = False
             self._head = self._end_of_last_special(self._parsing)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenize texts that begin with the prompt; offsets are those in `prompt + text`."""
+    def encode_batch(self, texts: Sequence[str], *, offsets: bool = False) -> list[Tokens]:
+        """Tokenize texts that begin with the prompt; offsets, if asked for, are those in `prompt + text`."""
         if self._parsing is None:
-            return [tokens_of(encoding) for encoding in self._plain.encode_batch(texts)]
+            return [tokens_of(encoding, offsets=offsets) for encoding in self._plain.encode_batch(texts)]
         found = self._parsing.encode_batch(texts)
         return [
-            self._joined(text) if self._parses_text(encoding) else tokens_of(encoding)
+            self._joined(text) if self._parses_text(encoding) else tokens_of(encoding, offsets=offsets)
             for text, encoding in zip(texts, found, strict=True)
         ]
 
@@ -56,9 +56,9 @@ class PromptEncoder:
         assert self._parsing is not None
         head = self._parsing.encode(text[: self._head], add_special_tokens=False)
         rest = self._plain.encode(text[self._head :], add_special_tokens=False)
-        whole = tokens_of(self._plain.post_process(Encoding.merge([head, rest], True)))
+        whole = tokens_of(self._plain.post_process(Encoding.merge([head, rest], True)), offsets=False)
         # Those of `post_process` are trimmed twice, and count from the last token of the head.
-        offsets = np.zeros_like(whole.offsets)
+        offsets = np.zeros((len(whole.ids), 2), np.int64)
         offsets[~whole.special] = [*head.offsets, *((a + self._head, b + self._head) for a, b in rest.offsets)]
         return replace(whole, offsets=offsets)
 
@@ -70,6 +70,7 @@ class PieceEncoder:
         """`tokenizer` reads special tokens as plain characters and truncates no text."""
         self._plain = tokenizer
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenize texts."""
-        return [tokens_of(encoding) for encoding in self._plain.encode_batch(texts, add_special_tokens=False)]
+    def encode_batch(self, texts: Sequence[str], *, offsets: bool = False) -> list[Tokens]:
+        """Tokenize texts, with their places if `offsets`."""
+        found = self._plain.encode_batch(texts, add_special_tokens=False)
+        return [tokens_of(encoding, offsets=offsets) for encoding in found]

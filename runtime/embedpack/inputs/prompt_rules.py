@@ -31,12 +31,12 @@ class PromptedTokens:
     Attributes:
         tokens: tokens with marker and fill, which are special.
         unattended: number of tokens at the end that no token attends to.
-        skipped: tokens whose vectors are left out of the multi-vector, bool [length].
+        skipped: tokens whose vectors are left out of the multi-vector, bool [length]; None: no token.
     """
 
     tokens: Tokens
     unattended: int
-    skipped: npt.NDArray[np.bool_]
+    skipped: npt.NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
@@ -86,4 +86,4 @@ def _prompted(tokens: Tokens, prompt: Prompt) -> PromptedTokens:
         missing = max(0, prompt.fill.length - len(tokens.ids))
         unattended = 0 if prompt.fill.attended else missing
         tokens = tokens.with_special((prompt.fill.token,) * missing, len(tokens.ids))
-    return PromptedTokens(tokens, unattended, np.isin(tokens.ids, prompt.skip))
+    return PromptedTokens(tokens, unattended, np.isin(tokens.ids, prompt.skip) if prompt.skip else None)

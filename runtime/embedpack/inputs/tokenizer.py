@@ -79,11 +79,13 @@ class TextTokenizer:
         numbers: Sequence[int] | None = None,
         *,
         max_tokens: int | None = None,
+        offsets: bool = False,
     ) -> list[Tokens]:
         """Tokenize `prompt + text` for each text that has passed `embedpack.inputs.items.check_text`.
 
         Of a long text only a part is tokenized, see `embedpack.inputs.long_texts`. `numbers` are the positions of the
-        texts for error messages, default: 0, 1, ... `max_tokens` is a lower limit than that of the tokenizer.
+        texts for error messages, default: 0, 1, ... `max_tokens` is a lower limit than that of the tokenizer. With
+        `offsets`, tokens have their places in the texts.
 
         Raises:
             InputError: the tokenizer fails at a text, or a text of millions of characters has few tokens.
@@ -91,7 +93,7 @@ class TextTokenizer:
         """
         after = self.rules.after
         limit = min(self.max_tokens, max_tokens or self.max_tokens) - len(after)
-        encoder = LimitedEncoder(self._encoder(prompt), limit, self._direction)
+        encoder = LimitedEncoder(self._encoder(prompt), limit, self._direction, offsets)
         stripped = [text.strip() for text in texts] if self.rules.strip else texts
         found = encoder.encode([prompt + text for text in stripped], _numbers(texts, numbers))
         leading = [len(text) - len(text.lstrip()) if self.rules.strip else 0 for text in texts]

@@ -20,6 +20,7 @@ from embedpack_export.sources.pair_template import PairTemplate, pair_template
 from tests.helpers import tiny_checkpoint, tiny_decoder
 from tests.helpers.pairs import pair_scores
 from tests.helpers.sentencepiece import make_unigram
+from tests.helpers.tokenizers import places
 
 transformers = pytest.importorskip("transformers")
 
@@ -98,14 +99,14 @@ def test_pairs(kind: str, opened: dict[str, Opened], query: str, document: str, 
 @given(text=TEXTS, limit=st.integers(4, 60))
 def test_places_in_a_text(kind: str, opened: dict[str, Opened], text: str, limit: int) -> None:
     it = opened[kind]
-    (found,) = it.tokenizer.encode([text], "", max_tokens=limit)
+    (found,) = it.tokenizer.encode([text], "", max_tokens=limit, offsets=True)
     expected = it.judge(text, truncation=True, max_length=limit, return_offsets_mapping=True)
     assert found.ids.tolist() == expected["input_ids"]
-    assert found.offsets.tolist() == [list(pair) for pair in expected["offset_mapping"]]
-    (prompted,) = it.tokenizer.encode([text], "find: ", max_tokens=limit)
+    assert places(found) == [list(pair) for pair in expected["offset_mapping"]]
+    (prompted,) = it.tokenizer.encode([text], "find: ", max_tokens=limit, offsets=True)
     whole = it.judge("find: " + text, truncation=True, max_length=limit, return_offsets_mapping=True)
     expected_places = [[max(a - 6, 0), b - 6] if b > 6 else [0, 0] for a, b in whole["offset_mapping"]]
-    assert prompted.offsets.tolist() == expected_places
+    assert places(prompted) == expected_places
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)

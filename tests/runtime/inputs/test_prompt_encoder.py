@@ -12,7 +12,7 @@ from tokenizers import Encoding
 from embedpack.inputs.prompt_encoder import PromptEncoder
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.inputs.tokens import Tokens
-from tests.helpers.tokenizers import SPECIALS, TOKENIZERS
+from tests.helpers.tokenizers import SPECIALS, TOKENIZERS, places
 
 PIECES = ("cat", "Roof", " ", "  ", "\n", "<", "|", ">", "im_start", "[", "Q", "]", "é", ".", "/s")
 LIMIT = 40
@@ -31,7 +31,7 @@ def parsed(kind: str, whole: str) -> Encoding:
 def encode(kind: str, prompt: str, texts: list[str]) -> list[Tokens]:
     protecting = copy.deepcopy(TOKENIZERS[kind])
     protecting.encode_special_tokens = True
-    found = PromptEncoder(protecting, prompt).encode_batch([prompt + text for text in texts])
+    found = PromptEncoder(protecting, prompt).encode_batch([prompt + text for text in texts], offsets=True)
     return [tokens.cut(LIMIT, "right") for tokens in found]
 
 
@@ -43,7 +43,7 @@ def test_tokens_are_those_of_a_tokenizer_that_parses_everything(kind: str, promp
         return  # spelled by prompt and text together
     (found,), expected = encode(kind, prompt, [text]), parsed(kind, whole)
     assert found.ids.tolist() == expected.ids
-    assert found.offsets.tolist() == [list(pair) for pair in expected.offsets]
+    assert places(found) == [list(pair) for pair in expected.offsets]
     assert found.special.tolist() == [bool(special) for special in expected.special_tokens_mask]
     assert found.truncated == bool(expected.overflowing)
 
@@ -62,8 +62,8 @@ def test_a_text_has_no_special_tokens(kind: str, prompt: str, text: str) -> None
 def test_places_in_a_text_that_spells_special_tokens(kind: str, text: str) -> None:
     """A special token in the prompt moves the places by its length, whether the text spells any or not."""
     (plain,), (behind,) = encode(kind, "", ["cat " + text]), encode(kind, "[Q]", ["cat " + text])
-    expected = [[start + 3, end + 3] for start, end in plain.offsets.tolist()[:-1]]
-    assert behind.offsets.tolist() == [[0, 3], *expected, [0, 0]][:LIMIT]
+    expected = [[start + 3, end + 3] for start, end in places(plain)[:-1]]
+    assert places(behind) == [[0, 3], *expected, [0, 0]][:LIMIT]
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from embedpack import PackError
 from embedpack.inputs.tokenizer import TextRules, TextTokenizer
-from tests.helpers.tokenizers import SPECIALS, TOKENIZERS, special_id
+from tests.helpers.tokenizers import SPECIALS, TOKENIZERS, places, special_id
 
 SPACES = st.sampled_from(["", " ", "\n", " \t "])
 INNER = st.lists(st.sampled_from(["cat", " ", "Roof.", "é", *SPECIALS]), max_size=9).map(lambda t: f"a{''.join(t)}b")
@@ -25,33 +25,36 @@ def opened(kind: str, rules: TextRules | None = None, limit: int = 100) -> TextT
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(prompt=PROMPTS, before=SPACES, text=INNER, behind=SPACES)
 def test_white_space_around_a_text_is_taken_off(kind: str, prompt: str, before: str, text: str, behind: str) -> None:
-    (found,) = opened(kind, TextRules(strip=True)).encode([before + text + behind], prompt)
-    (expected,) = opened(kind).encode([text], prompt)
+    (found,) = opened(kind, TextRules(strip=True)).encode([before + text + behind], prompt, offsets=True)
+    (expected,) = opened(kind).encode([text], prompt, offsets=True)
     assert found.ids.tolist() == expected.ids.tolist()
     # Places count from the beginning of the text as the caller has it.
-    moved = [[a + len(before), b + len(before)] if b else [0, 0] for a, b in expected.offsets.tolist()]
-    assert found.offsets.tolist() == moved
+    moved = [[a + len(before), b + len(before)] if b else [0, 0] for a, b in places(expected)]
+    assert places(found) == moved
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(prompt=PROMPTS, text=INNER)
 def test_places_in_a_text_do_not_depend_on_its_prompt(kind: str, prompt: str, text: str) -> None:
-    (found,), (whole,) = opened(kind).encode([text], prompt), opened(kind).encode([text], "")
-    places = [tuple(pair) for pair in found.offsets.tolist() if pair[1] > 0]
-    assert all(0 <= start < end <= len(text) for start, end in places)
+    (found,), (whole,) = (
+        opened(kind).encode([text], prompt, offsets=True),
+        opened(kind).encode([text], "", offsets=True),
+    )
+    of_text = [tuple(pair) for pair in places(found) if pair[1] > 0]
+    assert all(0 <= start < end <= len(text) for start, end in of_text)
     # Characters at the border to a prompt may belong to one token with those of the prompt.
-    expected = [tuple(pair) for pair in whole.offsets.tolist() if pair[0] > 1]
-    assert [pair for pair in places if pair[0] > 1] == expected
+    expected = [tuple(pair) for pair in places(whole) if pair[0] > 1]
+    assert [pair for pair in of_text if pair[0] > 1] == expected
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(text=INNER.map(lambda text: text * 3), limit=st.integers(4, 60), after=st.sampled_from([(), (3,), (3, 1)]))
 def test_ids_behind_a_text_are_placed_after_the_cut(kind: str, text: str, limit: int, after: tuple[int, ...]) -> None:
-    (found,) = opened(kind, TextRules(after=after)).encode([text], "", max_tokens=limit)
+    (found,) = opened(kind, TextRules(after=after)).encode([text], "", max_tokens=limit, offsets=True)
     (expected,) = opened(kind).encode([text], "", max_tokens=limit - len(after))
     assert found.ids.tolist() == [*expected.ids.tolist(), *after]
     assert found.special.tolist() == [*expected.special.tolist(), *[True] * len(after)]
-    assert found.offsets[len(expected.ids) :].tolist() == [[0, 0]] * len(after)
+    assert places(found)[len(expected.ids) :] == [[0, 0]] * len(after)
     assert found.truncated == expected.truncated
 
 
