@@ -46,6 +46,7 @@ class Embeddings(CodedVectors):
 
     file_format: ClassVar[str] = FILE_FORMAT
     tensor_names: ClassVar[tuple[str, ...]] = ("codes",)
+    has_metric: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_codes(self.codes, self.precision, self.dimensions, self.codebook)

@@ -22,6 +22,8 @@ class CodedVectors:
     # "format" in the metadata of a file, and the names of its tensors: fields of the class, the codes first.
     file_format: ClassVar[str]
     tensor_names: ClassVar[tuple[str, ...]]
+    # True if vectors may have another metric than `UNIT`.
+    has_metric: ClassVar[bool] = False
 
     codes: Codes
     precision: Precision
@@ -71,8 +73,12 @@ class CodedVectors:
             max_pixels = file.number("max_pixels", 2**31) if "max_pixels" in file.metadata else None
             arrays = [file.arrays[name] for name in cls.tensor_names]
             metric = _metric(file)
-            options = {} if metric == UNIT else {"metric": metric}
-            return make(*arrays, precision, dimensions, space, max_pixels, file.codebook(), file.ids(), **options)
+            fields = *arrays, precision, dimensions, space, max_pixels, file.codebook(), file.ids()
+            if metric == UNIT:
+                return make(*fields)
+            if not cls.has_metric:
+                raise InputError(f"multi-vectors have length 1, not {metric}")
+            return make(*fields, metric)
         except InputError as cause:
             raise InputError(f"{path}: {cause}") from cause
 

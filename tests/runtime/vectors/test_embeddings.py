@@ -327,6 +327,24 @@ def test_file_with_something_behind_it(make_embeddings: Make, tmp_path: Path) ->
         ),
         ({"format": None}, f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format None"),
         ({"dimensions": "eight"}, "'eight' is not a number of dimensions"),
+        ({"normalized": "no"}, "normalized is 'no', similarity 'cosine'; expected true or false, cosine or dot"),
+        (
+            {"normalized": "false", "similarity": "l2"},
+            "normalized is 'false', similarity 'l2'; expected true or false, cosine or dot",
+        ),
+        ({"similarity": "dot"}, "vectors of length 1 are compared by cosine; pass similarity='cosine'"),
+        (
+            {"normalized": "false", "similarity": "dot"},
+            "int8_scale goes with similarity='dot'; pass both or neither",
+        ),
+        ({"int8_scale": "0.5"}, "int8_scale goes with similarity='dot'; pass both or neither"),
+        *(
+            (
+                {"normalized": "false", "similarity": "dot", "int8_scale": text},
+                f"{text!r} is no positive number for int8_scale",
+            )
+            for text in ("", "0", "-1", "nan", "inf", "1e999", "1" * 5000, "0x1p-3", "1_0")
+        ),
         ({"dimensions": "-8"}, "'-8' is not a number of dimensions"),
         ({"dimensions": "0"}, "'0' is not a number of dimensions"),
         ({"dimensions": "65537"}, "'65537' is not a number of dimensions"),

@@ -365,6 +365,10 @@ def test_file_cut_short_at_any_byte(tmp_path: Path) -> None:
         ),
         ({"format": None}, f"expected embeddings saved by embedpack ({FILE_FORMAT}), found format None"),
         ({"dimensions": "-8"}, "'-8' is not a number of dimensions"),
+        (
+            {"normalized": "false"},
+            "multi-vectors have length 1, not Metric(normalized=False, similarity='cosine', int8_scale=None)",
+        ),
         ({"dimensions": None}, "'' is not a number of dimensions"),
         (
             {"dimensions": "16"},
