@@ -15,7 +15,7 @@ from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.score_recipes import PairScores, Slot
 
 QUERY, DOCUMENT = Slot(slot="query"), Slot(slot="document")
-# Texts beside the document are tokenized as a whole: their length decides its cut.
+# Texts beside the document, and documents in windows, are tokenized as a whole.
 ALL_TOKENS = 1_048_576
 
 
@@ -45,8 +45,8 @@ class PairEncoder:
         for problem in self._problems():
             raise PackError(f"template of pairs: {problem}; export the pack again")
 
-    def encode(self, values: Mapping[str, str], documents: Sequence[str]) -> list[PairTokens]:
-        """Tokenize the texts of the other slots, `values`, with each of the documents.
+    def encode(self, values: Mapping[str, str], documents: Sequence[str]) -> list[tuple[PairTokens, ...]]:
+        """Tokenize the texts of the other slots, `values`, with each of the documents: one pair, or one a window.
 
         All texts have passed `embedpack.inputs.items.check_text`. The instruction may be left out.
 
@@ -58,10 +58,15 @@ class PairEncoder:
         values["query"] = self._shortened(QUERY, values["query"])
         others = [row for row in range(len(self._segments)) if row != self._document]
         alike = {row: self._alone(row, values) for row in others}
-        # One more than the query has decides which of the two is longer.
+        # One more than the query has decides which of the two is longer; windows need all tokens.
         limit = max([self._scores.max_tokens, *map(len, alike.values())]) + 1
+        limit = limit if self._scores.overlap is None else ALL_TOKENS
         found = tokenize(self._tokenizer, [self._with_document(values, text) for text in documents], limit)
-        return [self._pair([alike.get(row, ids) for row in range(len(self._segments))]) for ids in found]
+        rows = range(len(self._segments))
+        return [
+            tuple(self._pair([alike.get(row, part) for row in rows]) for part in self._windows(ids, alike))
+            for ids in found
+        ]
 
     def _limit(self, slot: Slot) -> int | None:
         """Maximum length of a query or a document."""
@@ -80,6 +85,21 @@ class PairEncoder:
         """Text of the segment with the document."""
         document = self._shortened(DOCUMENT, text)
         return next(iter(fill(self._segments[self._document], {**values, "document": document})), "")
+
+    def _windows(
+        self, document: npt.NDArray[np.int64], alike: Mapping[int, npt.NDArray[np.int64]]
+    ) -> list[npt.NDArray[np.int64]]:
+        """Parts of equal length of a document that is too long, the last at its end; else the document alone."""
+        if self._scores.overlap is None:
+            return [document]
+        others = sum(self._within_limit(row, len(ids)) for row, ids in alike.items())
+        room = self._scores.max_tokens - len(self._after) - others
+        length = self._within_limit(self._document, len(document))
+        # Without room for any token, the pair is refused.
+        if length <= room or room < 1:
+            return [document]
+        step, last = room - min(self._scores.overlap, room // 4), length - room
+        return [document[start : start + room] for start in (*range(0, last, step), last)]
 
     def _pair(self, segments: list[npt.NDArray[np.int64]]) -> PairTokens:
         lengths = [len(ids) for ids in segments]
@@ -128,8 +148,8 @@ class PairEncoder:
             yield f"cut is {self._scores.cut!r}, and text follows the document"
         if self._scores.cut == "longest" and (query is document or query[-1] != QUERY):
             yield "cut is 'longest', and the query does not end before ids"
-        if self._scores.overlap is not None:
-            yield "documents in windows (overlap) are not supported"
+        if self._scores.overlap is not None and document != (DOCUMENT,):
+            yield "there is an overlap of windows, and the document is not alone between ids"
         if len(self._segments) > 1 and self._tokenizer.first_word_differs:
             yield "the tokenizer puts a space before the first word alone, and text follows ids"
 

@@ -36,8 +36,9 @@ class PairScores(Strict, frozen=True, tag="pair"):
         max_query_tokens, max_document_tokens: maximum length of each; null: no limit of its own.
         cut: part that is truncated in inputs that are too long: the end of the document; the end of the longer of the
             two, token by token; the end of the whole input, before `text.after`.
-        overlap: a document that is too long is split into windows of equal length that share this number of tokens, the
-            last one at its end, and its score is the highest of them; null: it is truncated.
+        overlap: a document that is too long is split into windows of equal length that share this number of tokens, but
+            at most a quarter of their length, the last one at its end, and its score is the highest of them; null: it
+            is truncated.
         token_types: the input `token_type_ids` is 1 from the document on.
         offset: is added to the logit.
         activation: function of the sum.

@@ -89,7 +89,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Opened]:
 def test_pairs(kind: str, opened: dict[str, Opened], query: str, document: str, limit: int) -> None:
     it = opened[kind]
     rules = pair_scores(it.template.parts, limit, "longest", token_types=it.template.token_types)
-    (found,) = PairEncoder(it.tokenizer, rules).encode({"query": query}, [document])
+    ((found,),) = PairEncoder(it.tokenizer, rules).encode({"query": query}, [document])
     expected = it.judge(query, document, truncation="longest_first", max_length=limit, return_token_type_ids=True)
     assert found.ids.tolist() == expected["input_ids"]
     assert found.types.tolist() == expected["token_type_ids"]
@@ -126,7 +126,7 @@ def test_special_tokens_of_texts_are_characters(kind: str, opened: dict[str, Ope
     specials = set(it.specials.values())
     for token in it.specials:
         texts = [token, f"a{token}b", f"a {token} b", token * 2]
-        for found in PairEncoder(it.tokenizer, rules).encode({"query": f"cat {token}"}, texts):
+        for (found,) in PairEncoder(it.tokenizer, rules).encode({"query": f"cat {token}"}, texts):
             assert [number for number in found.ids.tolist() if number in specials] == expected
 
 

@@ -49,7 +49,7 @@ def opened(kind: str, after: tuple[int, ...] = ()) -> TextTokenizer:
 
 
 def pairs(kind: str, rules: PairScores, query: str, documents: list[str]) -> list[PairTokens]:
-    return PairEncoder(opened(kind), rules).encode({"query": query}, documents)
+    return [pair for (pair,) in PairEncoder(opened(kind), rules).encode({"query": query}, documents)]
 
 
 def length(kind: str, text: str) -> int:
@@ -94,7 +94,7 @@ def test_the_end_is_cut_and_ids_follow(kind: str, query: str, document: str, lim
     parts = ("**Document**:\n", DOCUMENT, "\n**Query**:\n", QUERY)
     text = f"**Document**:\n{document}\n**Query**:\n{query}"
     encoder = PairEncoder(opened(kind, (100,)), pair_scores(parts, limit, "end"))
-    (found,) = encoder.encode({"query": query}, [document])
+    ((found,),) = encoder.encode({"query": query}, [document])
     expected = TOKENIZERS[kind].encode(text, add_special_tokens=False).ids
     assert found.ids.tolist() == [*expected[: limit - 1], 100]
     assert found.truncated == (len(expected) > limit - 1)
@@ -163,9 +163,9 @@ def test_an_instruction_may_be_left_out() -> None:
     parts = (Slot(slot="instruction"), " ", QUERY, (5,), DOCUMENT)
     rules = msgspec.structs.replace(pair_scores(parts, 40, "document"), instruction="find")
     encoder = PairEncoder(opened("byte level"), rules)
-    (left_out,) = encoder.encode({"query": "cat"}, ["Roof"])
-    (same,) = encoder.encode({"query": "cat", "instruction": "find"}, ["Roof"])
-    (other,) = encoder.encode({"query": "cat", "instruction": "match"}, ["Roof"])
+    ((left_out,),) = encoder.encode({"query": "cat"}, ["Roof"])
+    ((same,),) = encoder.encode({"query": "cat", "instruction": "find"}, ["Roof"])
+    ((other,),) = encoder.encode({"query": "cat", "instruction": "match"}, ["Roof"])
     assert left_out.ids.tolist() == same.ids.tolist() != other.ids.tolist()
 
 
@@ -189,9 +189,37 @@ def test_templates_that_cannot_be_followed(parts: Template, cut: Cut, problem: s
         pairs("word piece", pair_scores(parts, 40, cut), "a", ["b"])
 
 
-def test_windows_are_refused() -> None:
-    rules = msgspec.structs.replace(pair_scores((QUERY, (1,), DOCUMENT), 40, "document"), overlap=4)
-    with pytest.raises(PackError, match=r"documents in windows \(overlap\) are not supported"):
+def windows(document: list[int], room: int, overlap: int) -> list[list[int]]:
+    """Those of jina-reranker-v2: from the beginning on, and one at the end, each full."""
+    if len(document) <= room:
+        return [document]
+    found, start = [], 0
+    while start + room < len(document):
+        found.append(document[start : start + room])
+        start += room - min(overlap, room // 4)
+    return [*found, document[-room:]]
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(query=TEXTS, document=TEXTS, overlap=st.integers(0, 9), limit=st.integers(16, 40))
+def test_documents_in_windows(kind: str, query: str, document: str, overlap: int, limit: int) -> None:
+    rules = msgspec.structs.replace(
+        pair_scores(parts_of(kind, of_bert=False), limit, "document"), overlap=overlap, max_query_tokens=8
+    )
+    (found,) = PairEncoder(opened(kind), rules).encode({"query": query}, [document])
+    one, two = (TOKENIZERS[kind].encode(text, add_special_tokens=False).ids for text in (query, document))
+    start, end = special_id(kind, START), special_id(kind, END)
+    before = [start, *one[:8], end, end]
+    expected = [[*before, *window, end] for window in windows(two, limit - len(before) - 1, overlap)]
+    assert [pair.ids.tolist() for pair in found] == expected
+    assert [pair.truncated for pair in found] == [len(one) > 8] * len(found)
+    # All tokens of the document, each in one of its windows.
+    assert {number for pair in found for number in pair.ids[len(before) : -1].tolist()} == set(two)
+
+
+def test_windows_of_a_document_among_texts_are_refused() -> None:
+    rules = msgspec.structs.replace(pair_scores((QUERY, (1,), "a ", DOCUMENT), 40, "document"), overlap=4)
+    with pytest.raises(PackError, match="there is an overlap of windows, and the document is not alone between ids"):
         pairs("word piece", rules, "a", ["b"])
 
 
