@@ -201,9 +201,11 @@ def test_each_task_has_its_own_vectors(home: Path) -> None:
 
 def test_the_accuracy_of_each_variant_is_measured_on_the_calibration_texts(home: Path) -> None:
     for variant in read_pack(home / "pack").manifest.variants.values():
-        assert variant.accuracy.texts == len(TEXTS)
-        assert variant.accuracy.cosine_min <= variant.accuracy.cosine_p1 <= variant.accuracy.cosine_mean <= 1
-        assert variant.accuracy.cosine_min > {"fp32": 0.999999, "int8": 0.999, "int4": 0.97}[variant.weights]
+        single = variant.accuracy.single
+        assert variant.accuracy.inputs == len(TEXTS)
+        assert single is not None
+        assert single.min <= single.p1 <= single.mean <= 1
+        assert single.min > {"fp32": 0.999999, "int8": 0.999, "int4": 0.97}[variant.weights]
 
 
 def test_the_adapter_record_counts_what_was_merged(home: Path) -> None:

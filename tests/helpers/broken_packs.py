@@ -87,8 +87,19 @@ def with_multi(**head: Any) -> Change:
         manifest["multi"] = {"dimensions": 16, "truncate_dims": [8, 16], **head}
         space = manifest["spaces"]["default"]
         space["multi"] = space["single"]
+        for variant in manifest["variants"].values():
+            variant["accuracy"]["multi"] = {"tokens": 900, "mean": 0.999, "p1": 0.99}
 
     return apply
+
+
+def without_single(manifest: dict[str, Any]) -> None:
+    """Take the head of single vectors out of the manifest, with its codes and figures."""
+    manifest["single"] = None
+    for space in manifest["spaces"].values():
+        space["single"] = None
+    for variant in manifest["variants"].values():
+        variant["accuracy"]["single"] = None
 
 
 def changes(*parts: Change) -> Change:
@@ -147,7 +158,8 @@ def reranker(score: dict[str, Any], **fields: Any) -> Change:
     """A change of the manifest that makes the pack a reranker with these scores; `fields` replace some of theirs."""
 
     def apply(manifest: dict[str, Any]) -> None:
-        manifest.update(kind="reranker", single=None, spaces={}, score={**score, **fields})
+        without_single(manifest)
+        manifest.update(kind="reranker", spaces={}, score={**score, **fields})
         manifest["tasks"]["default"]["space"] = None
 
     return apply

@@ -22,6 +22,7 @@ from tests.helpers.broken_packs import (
     reranker,
     with_images,
     with_multi,
+    without_single,
 )
 
 
@@ -60,7 +61,7 @@ def test_a_reranker_is_shown(pack: Path, edit: Edit, capsys: pytest.CaptureFixtu
 
 
 def test_a_pack_of_multi_vectors_alone(pack: Path, edit: Edit) -> None:
-    edit(changes(with_multi(), put("single", None), put("spaces", "default", "single", None)))
+    edit(changes(with_multi(), without_single))
     model = Embedder(pack, weights="fp32", threads=1)
     message = "PACK: this pack has no single vectors; call encode_multi, or embed --multi"
     for action in (lambda: model.encode("a cat"), lambda: model.dimensions, lambda: model.truncate_dims):

@@ -20,7 +20,7 @@ from embedpack.server.requests import EmbeddingsCall
 from embedpack.server.served_packs import ServedPack, ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.vectors.codebook import Codebook
-from tests.helpers.broken_packs import PAIRS, Change, changes, put, reranker, with_multi
+from tests.helpers.broken_packs import PAIRS, Change, changes, reranker, with_multi, without_single
 from tests.helpers.tiny_pack import TINY_PACK
 
 CALL = EmbeddingsCall([], None, None, "float", truncate=False, multi=False, normalized=True)
@@ -74,7 +74,7 @@ def test_a_pack_of_multi_vectors_alone(tmp_path: Path, serve: Callable[[Change],
     content = (tmp_path / "tokens").read_bytes()
 
     def multi_alone(manifest: dict[str, Any]) -> None:
-        changes(with_multi(), put("single", None), put("spaces", "default", "single", None))(manifest)
+        changes(with_multi(), without_single)(manifest)
         (tmp_path / "pack" / "calibration" / "default.safetensors").write_bytes(content)
         entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         manifest["files"]["calibration/default.safetensors"] = entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embedpack.pack.accuracy_records import CheckOutcome, ImageAccuracy, TokenAccuracy
+from embedpack.pack.accuracy_records import CheckOutcome, ImageAccuracy, TokenCosines
 from embedpack.pack.strict import WeightsFormat
 from embedpack_export.planning.settings import MAX_LOSS
 
@@ -40,10 +40,11 @@ class Budget:
         return "allowed" if self.allow_loss is not None and (loss or 0) <= self.allow_loss else "over budget"
 
 
-def is_damaged(weights: WeightsFormat, tokens: TokenAccuracy | None, images: ImageAccuracy | None) -> bool:
+def is_damaged(weights: WeightsFormat, tokens: TokenCosines | None, images: ImageAccuracy | None) -> bool:
     """True if token vectors or vectors of images are farther from the reference's than rounding explains."""
-    if tokens is not None and tokens.cosine_mean < MIN_TOKEN_COSINE[weights]:
+    if tokens is not None and tokens.mean < MIN_TOKEN_COSINE[weights]:
         return True
     if images is None:
         return False
-    return images.cosine_mean < MIN_IMAGE_COSINE[weights] or is_damaged(weights, images.tokens, None)
+    damaged = images.single is not None and images.single.mean < MIN_IMAGE_COSINE[weights]
+    return damaged or is_damaged(weights, images.multi, None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from embedpack import AccuracyError, Embedder, InputError, PackError
-from embedpack.pack.accuracy_records import Check, ImageAccuracy, TokenAccuracy
+from embedpack.pack.accuracy_records import Check, ImageAccuracy, TokenCosines
 from embedpack.pack.folder import read_pack
 from embedpack.pack.variants import Variant
 from embedpack.vectors.arrays import Float32
@@ -33,7 +33,7 @@ from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.choice import ChosenReference
 from embedpack_export.reference.protocol import Reference
-from embedpack_export.stages.cosine_records import cosine_summary, token_accuracy
+from embedpack_export.stages.cosine_records import cosine_summary, recorded, token_cosines
 
 # Some hundred tokens each: enough for the mean and the 1 % quantile of their cosines.
 MAX_MULTI_VECTOR_TEXTS = 64
@@ -122,7 +122,7 @@ class _VariantCheck:
             vectors, tokens, images = pack_vectors(model, task, texts), None, None
             if expected.multi is not None:
                 rows = _multi_vector_rows(len(texts))
-                tokens = token_accuracy(expected.multi, pack_multi_vectors(model, task, [texts[row] for row in rows]))
+                tokens = token_cosines(expected.multi, pack_multi_vectors(model, task, [texts[row] for row in rows]))
             if expected.images is not None:
                 images = image_accuracy(model, task, expected.images)
         except (InputError, PackError) as cause:
@@ -140,29 +140,28 @@ class _VariantCheck:
         self,
         cosines: CosineSummary,
         loss: RankingLoss | None,
-        tokens: TokenAccuracy | None,
+        tokens: TokenCosines | None,
         images: ImageAccuracy | None,
     ) -> Check:
         weights, points = self.variant.weights, None if loss is None else loss.loss
         return Check(
             reference=self.references.main.kind,
             texts=cosines.count,
-            cosine_mean=cosines.mean,
-            cosine_p1=cosines.p1,
-            cosine_min=cosines.min,
+            single=recorded(cosines),
+            multi=tokens,
             ranking_loss=points,
             ranking_loss_95=None if loss is None else loss.interval,
             top_10_overlap=None if loss is None else loss.overlap,
             budget=self.budget.points(weights),
             outcome=self.budget.outcome(weights, points, is_damaged(weights, tokens, images)),
-            tokens=tokens,
             images=images,
         )
 
     def _failure(self, task: str, check: Check, expected: _Expected, vectors: Float32) -> str | None:
         """Message for a loss over the budget, or for vectors of another model, however small their loss is."""
         over = check.outcome == "over budget"
-        if not over and 1 - check.cosine_mean <= MAX_MEAN_DISTANCE[self.variant.weights]:
+        assert check.single is not None
+        if not over and 1 - check.single.mean <= MAX_MEAN_DISTANCE[self.variant.weights]:
             return None
         where = f"{self.name}, task {task!r}"
         if reads_differently(self.references, task, expected.texts):
@@ -218,11 +217,13 @@ def _multi_vector_rows(texts: int) -> list[int]:
 
 def _described(check: Check) -> str:
     """Loss and cosines as a sentence."""
-    cosines = f"cosine to {check.reference} {check.cosine_mean:.4f}, lowest {check.cosine_min:.4f}, {check.texts} texts"
-    if check.tokens is not None:
-        cosines += f"; of multi-vectors {check.tokens.cosine_mean:.4f}"
-    if check.images is not None:
-        cosines += f"; of {check.images.images} images {check.images.cosine_mean:.4f}"
+    single, multi, images = check.single, check.multi, check.images
+    assert single is not None
+    cosines = f"cosine to {check.reference} {single.mean:.4f}, lowest {single.min:.4f}, {check.texts} texts"
+    if multi is not None:
+        cosines += f"; of multi-vectors {multi.mean:.4f}"
+    if images is not None and images.single is not None:
+        cosines += f"; of {images.images} images {images.single.mean:.4f}"
     if check.ranking_loss is None or check.ranking_loss_95 is None or check.top_10_overlap is None:
         return cosines
     low, high = check.ranking_loss_95

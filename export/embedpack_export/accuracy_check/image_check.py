@@ -18,7 +18,7 @@ from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.choice import ChosenReference
 from embedpack_export.reference.protocol import Reference
 from embedpack_export.stages.calibration_images import calibration_images
-from embedpack_export.stages.cosine_records import cosine_summary, token_accuracy
+from embedpack_export.stages.cosine_records import cosine_summary, recorded, token_cosines
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ def expected_images(plan: ExportPlan, reference: Reference, task: str) -> Expect
 
 def image_accuracy(model: Embedder, task: str, expected: ExpectedImages) -> ImageAccuracy:
     """Cosines of the vectors of a pack with those of the reference."""
-    settings, tokens = EncodeSettings(task=task), None
+    settings, multi = EncodeSettings(task=task), None
     images: list[Input] = list(expected.images)
     with model.stats(len(images)) as stats:
         vectors = model.encode_part(images, settings, stats).decode()
         if expected.multi is not None:
-            tokens = token_accuracy(expected.multi, model.encode_multi_part(images, settings, stats).decode())
+            multi = token_cosines(expected.multi, model.encode_multi_part(images, settings, stats).decode())
     cosines = cosine_summary([expected.single], [vectors])
-    return ImageAccuracy(images=cosines.count, cosine_mean=cosines.mean, cosine_min=cosines.min, tokens=tokens)
+    return ImageAccuracy(images=cosines.count, single=recorded(cosines), multi=multi)
 
 
 def images_read_differently(references: ChosenReference, task: str, expected: ExpectedImages) -> bool:

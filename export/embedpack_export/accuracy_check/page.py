@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from embedpack.pack.accuracy_records import Check, CheckOutcome
+from embedpack.pack.accuracy_records import Check, CheckOutcome, Cosines
 from embedpack.pack.manifest import Manifest
 from embedpack_export.accuracy_check.figures import AccuracyFigures, TaskAccuracy
 from embedpack_export.html.axis import Axis
@@ -67,9 +67,14 @@ def _variants(figures: AccuracyFigures) -> Table:
     for name, task, accuracy in _checks(figures):
         check = accuracy.check
         size = f"{figures.variants[name].bytes / 1e6:.1f}"
-        cosines = [f"{value:.5f}" for value in (check.cosine_mean, check.cosine_p1, check.cosine_min)]
-        rows.append([name, task, BADGES[check.outcome], *_ranking(check), *cosines, size])
+        rows.append([name, task, BADGES[check.outcome], *_ranking(check), *_cosines(check.single), size])
     return Table("Vectors of the pack compared with those of the reference; losses in points of nDCG@10", header, rows)
+
+
+def _cosines(cosines: Cosines | None) -> list[str]:
+    if cosines is None:
+        return [NO_FIGURE] * 3
+    return [f"{value:.5f}" for value in (cosines.mean, cosines.p1, cosines.min)]
 
 
 def _ranking(check: Check) -> list[str]:
@@ -82,9 +87,9 @@ def _ranking(check: Check) -> list[str]:
 
 def _tokens(figures: AccuracyFigures) -> Iterator[Part]:
     rows = [
-        [name, task, f"{tokens.tokens:,}", f"{tokens.cosine_mean:.5f}", f"{tokens.cosine_p1:.5f}"]
+        [name, task, f"{multi.tokens:,}", f"{multi.mean:.5f}", f"{multi.p1:.5f}"]
         for name, task, accuracy in _checks(figures)
-        if (tokens := accuracy.check.tokens) is not None
+        if (multi := accuracy.check.multi) is not None
     ]
     if rows:
         header = columns(("variant", "task"), ("tokens", "cosine mean", "1 %"))
@@ -97,9 +102,9 @@ def _images(figures: AccuracyFigures) -> Iterator[Part]:
             name,
             task,
             str(images.images),
-            f"{images.cosine_mean:.5f}",
-            f"{images.cosine_min:.5f}",
-            NO_FIGURE if images.tokens is None else f"{images.tokens.cosine_mean:.5f}",
+            NO_FIGURE if images.single is None else f"{images.single.mean:.5f}",
+            NO_FIGURE if images.single is None else f"{images.single.min:.5f}",
+            NO_FIGURE if images.multi is None else f"{images.multi.mean:.5f}",
         ]
         for name, task, accuracy in _checks(figures)
         if (images := accuracy.check.images) is not None

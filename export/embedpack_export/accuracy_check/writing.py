@@ -99,7 +99,9 @@ def _log(result: CheckResult) -> None:
         for task, accuracy in variant.tasks.items():
             check = accuracy.check
             if check.ranking_loss is None:
-                reason = f"{check.texts} texts are too few to rank; cosine to {check.reference} {check.cosine_mean:.5f}"
+                reason = f"{check.texts} texts are too few to rank"
+                if check.single is not None:
+                    reason += f"; cosine to {check.reference} {check.single.mean:.5f}"
             else:
                 loss = f"{check.ranking_loss:.2f} points of nDCG@10"
                 reason = f"loses {loss} compared with {check.reference}, the budget is {check.budget:g}"

@@ -127,4 +127,5 @@ class PackBuilder:
             min_onnxruntime=MIN_ONNXRUNTIME,
             accuracy=measured,
         )
-        logger.info("%s: cosine to fp32 %.5f, lowest %.5f", name, measured.cosine_mean, measured.cosine_min)
+        if measured.single is not None:
+            logger.info("%s: cosine to fp32 %.5f, lowest %.5f", name, measured.single.mean, measured.single.min)

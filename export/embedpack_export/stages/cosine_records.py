@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedpack.pack.accuracy_records import Accuracy, TokenAccuracy
+from embedpack.pack.accuracy_records import Accuracy, Cosines, TokenCosines
 from embedpack.vectors.arrays import Float32
 from embedpack_export.metrics.cosines import CosineSummary, row_cosines, summarise_cosines
 from embedpack_export.planning.settings import ReferenceKind
@@ -39,18 +39,21 @@ def rounding_cosines(exact: Sequence[Vectors], written: Sequence[Vectors]) -> Ac
     written_tokens = [task.tokens for task in written if task.tokens is not None]
     return Accuracy(
         reference=REFERENCE,
-        texts=single.count,
-        cosine_mean=single.mean,
-        cosine_p1=single.p1,
-        cosine_min=single.min,
-        tokens=token_accuracy(tokens, written_tokens) if tokens else None,
+        inputs=single.count,
+        single=recorded(single),
+        multi=token_cosines(tokens, written_tokens) if tokens else None,
     )
 
 
-def token_accuracy(exact: Sequence[Float32], written: Sequence[Float32]) -> TokenAccuracy:
+def recorded(cosines: CosineSummary) -> Cosines:
+    """Cosines between single vectors, as the manifest records them."""
+    return Cosines(mean=cosines.mean, p1=cosines.p1, min=cosines.min)
+
+
+def token_cosines(exact: Sequence[Float32], written: Sequence[Float32]) -> TokenCosines:
     """Cosines between multi-vectors, token by token, as the manifest records them."""
     cosines = cosine_summary(exact, written)
-    return TokenAccuracy(tokens=cosines.count, cosine_mean=cosines.mean, cosine_p1=cosines.p1)
+    return TokenCosines(tokens=cosines.count, mean=cosines.mean, p1=cosines.p1)
 
 
 def cosine_summary(exact: Sequence[Float32], written: Sequence[Float32]) -> CosineSummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from embedpack.cli.options import add_pack
 from embedpack.cli.output import add_json, check_output, write_json
 
 if TYPE_CHECKING:
-    from embedpack.pack.accuracy_records import Check
+    from embedpack.pack.accuracy_records import Accuracy, Check
     from embedpack.pack.folder import Pack
     from embedpack.pack.input_recipes import Prompt
     from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors, Task, VectorCodes
@@ -153,27 +154,30 @@ def _print_images(manifest: Manifest) -> None:
 
 def _print_variant(manifest: Manifest, name: str, variant: Variant) -> None:
     size = manifest.bytes_of(variant.graph_files) / MEGABYTE
-    close = variant.accuracy
-    print(
-        f"variant     {name:<20} {size:8.1f} MB   cosine to {close.reference}: mean {close.cosine_mean:.5f}, "
-        f"1st percentile {close.cosine_p1:.5f}, lowest {close.cosine_min:.5f} ({close.texts} inputs)"
-    )
-    if close.tokens is not None:
-        print(
-            f"{'':<45}token vectors: mean {close.tokens.cosine_mean:.5f}, "
-            f"1st percentile {close.tokens.cosine_p1:.5f} ({close.tokens.tokens} tokens)"
-        )
+    print(f"variant     {name:<20} {size:8.1f} MB   {'; '.join(_closeness(variant.accuracy))}")
     for task, check in variant.checks.items():
         print(f"  check     {task:<20} {_describe(check)}")
     for task, file in variant.adapter_files.items():
         print(f"  adapter   {task:<20} {manifest.files[file].bytes / MEGABYTE:8.1f} MB   {file}")
 
 
+def _closeness(accuracy: Accuracy) -> Iterator[str]:
+    """Cosines of a variant's vectors with those of the reference, by head."""
+    single, multi = accuracy.single, accuracy.multi
+    if single is not None:
+        yield (
+            f"cosine to {accuracy.reference}: mean {single.mean:.5f}, 1st percentile {single.p1:.5f}, lowest "
+            f"{single.min:.5f} ({accuracy.inputs} inputs)"
+        )
+    if multi is not None:
+        yield f"token vectors: mean {multi.mean:.5f}, 1st percentile {multi.p1:.5f} ({multi.tokens} tokens)"
+
+
 def _describe(check: Check) -> str:
     """Result of the accuracy check of a variant, with its figures."""
     if check.ranking_loss is None or check.ranking_loss_95 is None:
-        close = f"cosine to {check.reference} {check.cosine_mean:.5f}"
-        return f"{check.outcome}: {check.texts} texts are too few for a ranking; {close}"
+        close = "" if check.single is None else f"; cosine to {check.reference} {check.single.mean:.5f}"
+        return f"{check.outcome}: {check.texts} texts are too few for a ranking{close}"
     low, high = check.ranking_loss_95
     return (
         f"{check.outcome}: loss of {check.ranking_loss:.2f} points of nDCG@10 against {check.reference} (95 % interval "

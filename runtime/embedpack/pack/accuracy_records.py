@@ -11,38 +11,40 @@ from embedpack.pack.strict import Count, Share, Strict
 CheckOutcome = Literal["within budget", "over budget", "allowed", "not judged"]
 
 
-class TokenAccuracy(Strict, frozen=True):
-    """Cosines of token vectors with those of the reference; `tokens` is their number."""
+class Cosines(Strict, frozen=True):
+    """Cosines of single vectors with those of a reference: mean, 1st percentile, lowest."""
+
+    mean: float
+    p1: float
+    min: float
+
+
+class TokenCosines(Strict, frozen=True):
+    """Cosines of token vectors with those of a reference; `tokens` is their number."""
 
     tokens: Count
-    cosine_mean: float
-    cosine_p1: float
-
-
-class ImageAccuracy(Strict, frozen=True):
-    """Cosines of vectors of images with those of the reference; `images` is their number.
-
-    `tokens` has those of their token vectors, null if the pack has no multi-vectors.
-    """
-
-    images: Count
-    cosine_mean: float
-    cosine_min: float
-    tokens: TokenAccuracy | None
+    mean: float
+    p1: float
 
 
 class Accuracy(Strict, frozen=True):
-    """Cosines of a variant's vectors with those of `reference` over calibration inputs: mean, 1st percentile, lowest.
+    """Vectors of a variant compared with those of `reference`, while it was written.
 
-    `texts` is the number of texts and images; `tokens` is null if the pack has no multi-vectors.
+    `inputs` is the number of calibration texts and images. `single` and `multi` are null if the pack has no such head.
     """
 
     reference: str
-    texts: Count
-    cosine_mean: float
-    cosine_p1: float
-    cosine_min: float
-    tokens: TokenAccuracy | None
+    inputs: Count
+    single: Cosines | None
+    multi: TokenCosines | None
+
+
+class ImageAccuracy(Strict, frozen=True):
+    """Vectors of images compared with those of a reference; `images` is their number, the rest as of `Accuracy`."""
+
+    images: Count
+    single: Cosines | None
+    multi: TokenCosines | None
 
 
 class Check(Strict, frozen=True, omit_defaults=True):
@@ -51,27 +53,24 @@ class Check(Strict, frozen=True, omit_defaults=True):
     Attributes:
         reference: "torch": the checkpoint with unmerged adapters; "fp32 graph": the exporter's unquantized graph.
         texts: number of calibration texts, each with its prompt.
-        cosine_mean, cosine_p1, cosine_min: mean, 1st percentile and minimum of the cosines with the reference.
+        single, multi: cosines of single vectors and of token vectors; null: the pack has no such head.
         ranking_loss: loss of self-retrieval in points of nDCG@10; null: too few texts.
         ranking_loss_95: its 95 % interval.
         top_10_overlap: mean share of the reference's ten nearest texts among those of the pack.
         budget: largest allowed loss in points.
         outcome: "allowed": over budget, but accepted with `--allow-loss`.
-        tokens: cosines of token vectors; null: the pack has no multi-vectors.
         images: cosines of images; null: the pack reads none, or they were not compared.
     """
 
     reference: str
     texts: Count
-    cosine_mean: float
-    cosine_p1: float
-    cosine_min: float
+    single: Cosines | None
+    multi: TokenCosines | None
     ranking_loss: float | None
     ranking_loss_95: tuple[float, float] | None
     top_10_overlap: Share | None
     budget: Annotated[float, msgspec.Meta(ge=0)]
     outcome: CheckOutcome
-    tokens: TokenAccuracy | None
     images: ImageAccuracy | None = None
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from embedpack.pack.accuracy_records import Accuracy, CheckOutcome, Report, TokenAccuracy
+from embedpack.pack.accuracy_records import CheckOutcome, Report
 from embedpack.pack.input_recipes import Channels, PatchSize, Pixels, PositiveChannels, WindowSize
 from embedpack.pack.manifest import (
     AdapterRecord,
@@ -73,6 +73,25 @@ class Task2(Strict, frozen=True):
     adapter: AdapterRecord | None
 
 
+class TokenAccuracy2(Strict, frozen=True):
+    """Cosines of token vectors."""
+
+    tokens: Count
+    cosine_mean: float
+    cosine_p1: float
+
+
+class Accuracy2(Strict, frozen=True):
+    """Cosines of vectors; `texts` counts images too."""
+
+    reference: str
+    texts: Count
+    cosine_mean: float
+    cosine_p1: float
+    cosine_min: float
+    tokens: TokenAccuracy2 | None
+
+
 class Check2(Strict, frozen=True):
     """Accuracy check of a task; `verdict` is its outcome."""
 
@@ -86,7 +105,7 @@ class Check2(Strict, frozen=True):
     top_10_overlap: Share | None
     budget: Annotated[float, msgspec.Meta(ge=0)]
     verdict: CheckOutcome
-    tokens: TokenAccuracy | None
+    tokens: TokenAccuracy2 | None
 
 
 class VisionGraph2(Strict, frozen=True):
@@ -109,7 +128,7 @@ class Variant2(Strict, frozen=True):
     opset: int
     operators: tuple[str, ...]
     min_onnxruntime: Version
-    accuracy: Accuracy
+    accuracy: Accuracy2
     static_activations: tuple[str, ...]
     checks: dict[str, Check2] = msgspec.field(default_factory=dict)
 

@@ -9,6 +9,7 @@ from embedpack.errors import unknown
 from embedpack.pack.input_rules import bad_inputs
 from embedpack.pack.manifest import MANIFEST_NAME, FileEntry, Manifest, MultiVectors, SingleVectors
 from embedpack.pack.score_rules import bad_scores
+from embedpack.pack.variants import Variant
 
 # Longest name of a file or folder on common file systems.
 MAX_NAME_BYTES = 255
@@ -22,6 +23,7 @@ def contradictions(manifest: Manifest) -> Iterator[str]:
     yield from _bad_tasks(manifest)
     yield from _bad_variants(manifest)
     yield from _bad_spaces(manifest)
+    yield from _bad_accuracy(manifest)
     yield from bad_scores(manifest)
     for where, file in _references(manifest):
         if file not in manifest.files:
@@ -82,31 +84,48 @@ def _bad_spaces(manifest: Manifest) -> Iterator[str]:
 def _bad_variants(manifest: Manifest) -> Iterator[str]:
     if not manifest.variants:
         yield "there is no variant - at `$.variants`"
-    adapted = {name for name, task in manifest.tasks.items() if task.adapter is not None}
     used: set[str] = set()
     for name, variant in manifest.variants.items():
         path = f"$.variants[{name!r}]"
-        named = {variant.task} if variant.task is not None else set(variant.adapter_files)
-        for task in sorted(named - set(manifest.tasks)):
-            yield f"{unknown('task', task, manifest.tasks)} - at `{path}.task`"
-        switchable = variant.task is None and bool(adapted) and named == adapted
-        if not (switchable if variant.adapters == "switchable" else variant.task is not None):
-            yield (
-                "merged variants need one task, switchable ones a file for each task with an adapter - "
-                f"at `{path}.adapters`"
-            )
-        if variant.adapters == "merged" and variant.adapter_files:
-            yield f"a merged variant has no adapter files - at `{path}.adapter_files`"
-        tasks = {variant.task} if variant.task is not None else set(manifest.tasks)
-        for task in sorted(set(variant.checks) - tasks):
-            yield f"task {task!r} is not a task of the variant - at `{path}.checks`"
-        if manifest.image is not None and variant.weights not in manifest.vision:
-            yield f"there is no {variant.weights} vision graph - at `{path}.weights`"
-        if variant.weights == "fp16" and variant.device != "cuda":
-            yield f"fp16 is for the device cuda - at `{path}.device`"
-        used |= tasks
+        yield from _bad_adapters(manifest, variant, path)
+        yield from _bad_graph(manifest, variant, path)
+        used |= _tasks_of(manifest, variant)
     for name in (task for task in manifest.tasks if task not in used):
         yield f"task {name!r} has no variant - at `$.tasks[{name!r}]`"
+
+
+def _tasks_of(manifest: Manifest, variant: Variant) -> set[str]:
+    return {variant.task} if variant.task is not None else set(manifest.tasks)
+
+
+def _bad_adapters(manifest: Manifest, variant: Variant, path: str) -> Iterator[str]:
+    adapted = {name for name, task in manifest.tasks.items() if task.adapter is not None}
+    named = {variant.task} if variant.task is not None else set(variant.adapter_files)
+    for task in sorted(named - set(manifest.tasks)):
+        yield f"{unknown('task', task, manifest.tasks)} - at `{path}.task`"
+    switchable = variant.task is None and bool(adapted) and named == adapted
+    if not (switchable if variant.adapters == "switchable" else variant.task is not None):
+        problem = "merged variants need one task, switchable ones a file for each task with an adapter"
+        yield f"{problem} - at `{path}.adapters`"
+    if variant.adapters == "merged" and variant.adapter_files:
+        yield f"a merged variant has no adapter files - at `{path}.adapter_files`"
+
+
+def _bad_graph(manifest: Manifest, variant: Variant, path: str) -> Iterator[str]:
+    for task in sorted(set(variant.checks) - _tasks_of(manifest, variant)):
+        yield f"task {task!r} is not a task of the variant - at `{path}.checks`"
+    if manifest.image is not None and variant.weights not in manifest.vision:
+        yield f"there is no {variant.weights} vision graph - at `{path}.weights`"
+    if variant.weights == "fp16" and variant.device != "cuda":
+        yield f"fp16 is for the device cuda - at `{path}.device`"
+
+
+def _bad_accuracy(manifest: Manifest) -> Iterator[str]:
+    for name, variant in manifest.variants.items():
+        for head, cosines in (("single", variant.accuracy.single), ("multi", variant.accuracy.multi)):
+            if (cosines is None) != (getattr(manifest, head) is None):
+                path = f"$.variants[{name!r}].accuracy.{head}"
+                yield f"a variant has the accuracy of the heads of the pack - at `{path}`"
 
 
 def _references(manifest: Manifest) -> Iterator[tuple[str, str]]:

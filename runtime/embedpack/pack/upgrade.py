@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from embedpack.pack.accuracy_records import Check
-from embedpack.pack.format_2 import Check2, CodeCalibration2, Manifest2, Task2, Variant2
+from embedpack.pack.accuracy_records import Accuracy, Check, Cosines, TokenCosines
+from embedpack.pack.format_2 import Accuracy2, Check2, CodeCalibration2, Manifest2, Task2, TokenAccuracy2, Variant2
 from embedpack.pack.input_recipes import Prompt, QwenImage, TextInput
 from embedpack.pack.manifest import FORMAT, Manifest, MultiVectors, SingleVectors, Space, Task, VectorCodes
 from embedpack.pack.strict import Strict
@@ -89,13 +89,36 @@ def _task(name: str, task: Task2) -> Task:
 
 
 def _variant(variant: Variant2) -> Variant:
+    accuracy = Accuracy(
+        reference=variant.accuracy.reference,
+        inputs=variant.accuracy.texts,
+        single=_cosines(variant.accuracy),
+        multi=_token_cosines(variant.accuracy.tokens),
+    )
     checks = {task: _check(check) for task, check in variant.checks.items()}
-    return _with(Variant, variant, {"device": "cpu", "checks": checks})
+    return _with(Variant, variant, {"device": "cpu", "accuracy": accuracy, "checks": checks})
 
 
 def _check(check: Check2) -> Check:
-    fields = msgspec.structs.asdict(check)
-    return Check(outcome=fields.pop("verdict"), **fields)
+    return Check(
+        reference=check.reference,
+        texts=check.texts,
+        single=_cosines(check),
+        multi=_token_cosines(check.tokens),
+        ranking_loss=check.ranking_loss,
+        ranking_loss_95=check.ranking_loss_95,
+        top_10_overlap=check.top_10_overlap,
+        budget=check.budget,
+        outcome=check.verdict,
+    )
+
+
+def _cosines(accuracy: Accuracy2 | Check2) -> Cosines:
+    return Cosines(mean=accuracy.cosine_mean, p1=accuracy.cosine_p1, min=accuracy.cosine_min)
+
+
+def _token_cosines(tokens: TokenAccuracy2 | None) -> TokenCosines | None:
+    return None if tokens is None else TokenCosines(tokens=tokens.tokens, mean=tokens.cosine_mean, p1=tokens.cosine_p1)
 
 
 def _with(kind: type[New], old: Strict, added: dict[str, Any]) -> New:

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 
 from embedpack import AccuracyError, InputError, MissingExtraError
 from embedpack.cli.main import main
-from embedpack.pack.accuracy_records import ImageAccuracy, TokenAccuracy
+from embedpack.pack.accuracy_records import Cosines, ImageAccuracy, TokenCosines
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import Manifest, Pooling, Task
@@ -105,7 +105,8 @@ def test_the_manifest_has_the_outcomes(home: Path) -> None:
             assert (check.reference, check.texts, check.outcome) == ("torch", 24, "within budget")
             assert check.ranking_loss is not None
             assert 0 <= check.ranking_loss <= check.budget == budgets[variant.weights]
-            assert check.cosine_mean > 0.999
+            assert check.single is not None
+            assert check.single.mean > 0.999
     assert manifest.export.settings["max_loss"] is None
     assert {"torch", "transformers", "peft"} < set(manifest.export.tools)
 
@@ -292,10 +293,13 @@ def test_outcomes_of_int8(loss: float | None, damaged: bool, allowed: float | No
 def test_damage_of_vectors_that_are_not_ranked(
     tokens: float | None, images: float | None, tokens_of_images: float | None, damaged: bool
 ) -> None:
-    def accuracy(cosine: float | None) -> TokenAccuracy | None:
-        return None if cosine is None else TokenAccuracy(9, cosine, cosine)
+    def accuracy(cosine: float | None) -> TokenCosines | None:
+        return None if cosine is None else TokenCosines(tokens=9, mean=cosine, p1=cosine)
 
-    of_images = None if images is None else ImageAccuracy(6, images, images, accuracy(tokens_of_images))
+    of_images = None
+    if images is not None:
+        single = Cosines(mean=images, p1=images, min=images)
+        of_images = ImageAccuracy(images=6, single=single, multi=accuracy(tokens_of_images))
     assert is_damaged("int8", accuracy(tokens), of_images) == damaged
 
 
@@ -446,7 +450,9 @@ def test_both_references_agree(home: Path, tmp_path: Path) -> None:
         for task, check in variant.checks.items():
             judged = torch.variants[name].checks[task]
             assert (check.reference, judged.reference) == ("fp32 graph", "torch")
-            assert check.cosine_mean == pytest.approx(judged.cosine_mean, abs=1e-5)
+            assert check.single is not None
+            assert judged.single is not None
+            assert check.single.mean == pytest.approx(judged.single.mean, abs=1e-5)
             assert check.ranking_loss == pytest.approx(judged.ranking_loss, abs=0.05)
     assert "torch" not in graph.export.tools
 

@@ -53,20 +53,23 @@ def check_of(pack: Path, weights: str) -> Check:
 def test_texts_and_images_are_compared_with_torch(pack: Path) -> None:
     check = check_of(pack, "fp32")
     assert check.reference == "torch"
-    assert 1 - check.cosine_min <= 1e-5
+    assert check.single is not None
+    assert 1 - check.single.min <= 1e-5
     assert check.images is not None
     assert check.images.images == IMAGES
-    assert 1 - check.images.cosine_min <= 1e-5
-    assert check.images.tokens is not None
-    assert 1 - check.images.tokens.cosine_mean <= 1e-5
+    assert check.images.single is not None
+    assert 1 - check.images.single.min <= 1e-5
+    assert check.images.multi is not None
+    assert 1 - check.images.multi.mean <= 1e-5
 
 
 def test_images_in_int8(pack: Path) -> None:
     check = check_of(pack, "int8")
     assert check.images is not None
-    assert check.images.tokens is not None
-    assert 0.999 <= check.images.cosine_min <= check.images.cosine_mean < 1
-    assert check.images.tokens.cosine_mean >= 0.99
+    assert check.images.single is not None
+    assert check.images.multi is not None
+    assert 0.999 <= check.images.single.min <= check.images.single.mean < 1
+    assert check.images.multi.mean >= 0.99
 
 
 def test_the_page_has_a_table_of_images(pack: Path) -> None:

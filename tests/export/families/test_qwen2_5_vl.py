@@ -260,7 +260,7 @@ def test_each_task_has_codebooks_of_its_own_without_a_rotation(v4: Exported) -> 
         assert space.single is not None
         assert space.multi is not None
         assert space.codebooks == f"calibration/{name}.safetensors"
-        assert space.inputs == manifest.variants[f"{name}-fp32"].accuracy.texts
+        assert space.inputs == manifest.variants[f"{name}-fp32"].accuracy.inputs
         assert space.multi.kept == ("center",)
         assert list(space.multi.recall_at_10) == ["none", "center"]
         assert (space.single.kept, space.single.recall_at_10) == ((), {})
@@ -403,10 +403,11 @@ def test_accuracy_counts_images_and_tokens(v4: Exported) -> None:
     for name, variant in read_pack(v4.folder).manifest.variants.items():
         accuracy = variant.accuracy
         # Four texts and six images, by all adapters.
-        assert accuracy.texts == (30 if name.startswith("switchable") else 10)
-        assert accuracy.tokens is not None
-        assert accuracy.tokens.tokens > 600
-        assert accuracy.cosine_min > {"fp32": 0.99999, "int8": 0.99}[variant.weights]
+        assert accuracy.inputs == (30 if name.startswith("switchable") else 10)
+        assert accuracy.single is not None
+        assert accuracy.multi is not None
+        assert accuracy.multi.tokens > 600
+        assert accuracy.single.min > {"fp32": 0.99999, "int8": 0.99}[variant.weights]
 
 
 def test_a_second_export_is_byte_identical(made: Path, tmp_path: Path) -> None:

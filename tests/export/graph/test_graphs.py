@@ -514,7 +514,9 @@ def test_sizes_that_fill_no_whole_block_export(tmp_path: Path, weights: WeightsF
     manifest = export(quick(checkpoint, tmp_path / "pack", weights=(weights,)))
     assert manifest.single is not None
     assert manifest.single.dimensions == changes["hidden_size"]
-    assert manifest.variants[f"default-{weights}"].accuracy.cosine_min > 0.99
+    cosines = manifest.variants[f"default-{weights}"].accuracy.single
+    assert cosines is not None
+    assert cosines.min > 0.99
 
 
 def test_dimensions_that_fill_no_bytes_have_no_binary_output(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_calibration_file_is_used_and_recorded(checkpoint: Path, tmp_path: Pat
     other = export(settings)
     assert other.export.calibration == hashlib.sha256(path.read_bytes()).hexdigest()
     assert other.export.calibration != short.export.calibration
-    assert other.variants["default-int8"].accuracy.texts == 2
+    assert other.variants["default-int8"].accuracy.inputs == 2
     assert other.spaces != short.spaces
     assert tree(tmp_path / "one")["weights/int8.bin"] != tree(tmp_path / "two")["weights/int8.bin"]
 

@@ -23,6 +23,7 @@ from tests.helpers.broken_packs import (
     reranker,
     with_images,
     with_multi,
+    without_single,
 )
 
 SQUARE = {
@@ -61,7 +62,7 @@ def second_task(space: str) -> Change:
     [
         with_multi(),
         changes(with_multi(), put("score", MAXSIM)),
-        changes(with_multi(), put("single", None), put("spaces", "default", "single", None)),
+        changes(with_multi(), without_single),
         put("late_chunking", True),
         put("default_task", "default"),
         prompt(max_tokens=20, marker=7, fill=FILL, skip=[1, 2]),
@@ -136,6 +137,16 @@ def test_recipes_of_these_tests_are_valid(pack: Path, edit: Edit, change: Change
             changes(with_multi(), put("single", None)),
             "a space has codes for the heads of the pack - at `$.spaces['default'].single`",
             id="codes_without_single_vectors",
+        ),
+        pytest.param(
+            put("variants", "default-int8", "accuracy", "multi", {"tokens": 9, "mean": 1.0, "p1": 1.0}),
+            "a variant has the accuracy of the heads of the pack - at `$.variants['default-int8'].accuracy.multi`",
+            id="accuracy_of_multi_vectors_that_do_not_exist",
+        ),
+        pytest.param(
+            put("variants", "default-int8", "accuracy", "single", None),
+            "a variant has the accuracy of the heads of the pack - at `$.variants['default-int8'].accuracy.single`",
+            id="no_accuracy_of_single_vectors",
         ),
         pytest.param(
             changes(second_task("default"), put("variants", "switchable-int8", "adapter_files", "base", "LICENSE")),
@@ -220,7 +231,7 @@ def test_heads_spaces_and_devices(pack: Path, edit: Edit, change: Change, messag
             id="vectors_of_qwen_images",
         ),
         pytest.param(
-            changes(square(), with_multi(), put("single", None), put("spaces", "default", "single", None)),
+            changes(square(), with_multi(), without_single),
             "vectors of images need single - at `$.vision['fp32'].gives`",
             id="vectors_of_images_without_single_vectors",
         ),

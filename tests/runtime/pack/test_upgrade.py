@@ -13,6 +13,7 @@ import pytest
 from embedpack import Embedder, similarity
 from embedpack.cli.main import main
 from embedpack.engine.golden import TOLERANCE, check_golden
+from embedpack.pack.accuracy_records import Accuracy, Check, Cosines, TokenCosines
 from embedpack.pack.folder import read_pack, write_manifest
 from embedpack.pack.input_recipes import Prompt, QwenImage
 from embedpack.pack.manifest import MultiVectors, SingleVectors
@@ -94,6 +95,15 @@ def test_the_manifest_in_todays_format(tmp_path: Path) -> None:
         assert {task: check.outcome for task, check in variant.checks.items()} == {
             task: check["verdict"] for task, check in checks.items()
         }
+        pairs: list[tuple[Accuracy | Check, Any]] = [(variant.accuracy, before["variants"][name]["accuracy"])]
+        pairs += [(check, checks[task]) for task, check in variant.checks.items()]
+        for read, figures in pairs:
+            mean, p1, lowest = (figures[f"cosine_{part}"] for part in ("mean", "p1", "min"))
+            tokens = figures["tokens"]
+            assert read.single == Cosines(mean=mean, p1=p1, min=lowest)
+            assert read.multi == TokenCosines(
+                tokens=tokens["tokens"], mean=tokens["cosine_mean"], p1=tokens["cosine_p1"]
+            )
     # Written again, it is a manifest of today's format.
     write_manifest(tmp_path, manifest)
     assert read_pack(tmp_path).manifest == manifest
