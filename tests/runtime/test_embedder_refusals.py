@@ -46,6 +46,14 @@ def test_task_must_be_named_where_there_are_several(pack: Path, edit: Edit) -> N
     assert Embedder(pack, task="code", threads=1).variant == "code-int8"
 
 
+def test_a_prompt_of_a_pack_without_prompts(pack: Path, edit: Edit) -> None:
+    edit(lambda manifest: manifest["tasks"]["default"].update(prompts={}, default_prompt_name=None))
+    assert refusal(lambda: Embedder(pack, threads=1).encode("a cat", prompt_name="passage")) == (
+        "unknown prompt_name 'passage'; known: none (task 'default'); export the pack with --prompt NAME=TEXT, or put "
+        "the prompt into the texts"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -88,7 +88,8 @@ class OpenVariant:
             )
         prompts = tasks[task].prompts
         if prompt_name not in (None, NO_PROMPT) and (not isinstance(prompt_name, str) or prompt_name not in prompts):
-            raise OptionError(f"{unknown('prompt_name', prompt_name, prompts)} (task {task!r})")
+            remedy = "" if prompts else "; export the pack with --prompt NAME=TEXT, or put the prompt into the texts"
+            raise OptionError(f"{unknown('prompt_name', prompt_name, prompts)} (task {task!r}){remedy}")
         adapter = self.pack.manifest.variants[self.name].adapter_of(task)
         return replace(options, prompt=tasks[task].prompt(prompt_name), adapter=adapter)
 
