@@ -200,6 +200,13 @@ def test_truncated_texts_are_listed_in_the_summary(tmp_path: Path, capsys: pytes
     assert not (tmp_path / "more.npz").exists()
 
 
+def test_search_names_truncated_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", PACK, corpus(tmp_path, "a cat", LONG, "", LONG), "a cat", "--on-empty", "skip"]) == 0
+    log = capsys.readouterr().err
+    assert "Truncated 2 of 3 texts to 32 tokens: d1, d3 (" in log
+    assert "1 of 4 texts are empty" in log
+
+
 def test_the_list_of_truncated_texts_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedpack.engine.call_stats.MAX_LISTED", 3)
     monkeypatch.setattr("embedpack.inputs.batching.WINDOW_ITEMS", 2)

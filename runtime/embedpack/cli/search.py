@@ -116,21 +116,27 @@ def _check_queries(queries: Sequence[str]) -> None:
 
 def _encode(model: Embedder, corpus: Texts, options: argparse.Namespace) -> Sides:
     """Vectors of the queries, and of the documents in --precision, each with the prompt of its side."""
+    from embedpack.engine.options import EncodeSettings
     from embedpack.errors import ItemError
+    from embedpack.inputs.items import Text
     from embedpack.pack.prompts import document_prompt, query_prompt
 
     tasks = model.pack.manifest.tasks
     task = None if model.task is None else tasks[model.task]  # without one, `encode` raises
+    settings = EncodeSettings(
+        prompt_name=None if task is None else document_prompt(task),
+        truncate_dim=options.truncate_dim,
+        precision=options.precision,
+        on_empty=options.on_empty,
+    )
+    work = sum(map(model.stats(None).work_of, (Text(0, text) for text in corpus.texts)))
     try:
-        documents = model.encode(
-            corpus.texts,
-            prompt_name=None if task is None else document_prompt(task),
-            truncate_dim=options.truncate_dim,
-            precision=options.precision,
-            on_empty=options.on_empty,
-        )
+        with model.stats(len(corpus.texts), work) as stats:
+            stats.ids = corpus.ids
+            documents = model.encode_part([*corpus.texts], settings, stats)
     except ItemError as cause:
         raise corpus.located(cause) from cause
+    stats.log()
     prompt_name = None if task is None else query_prompt(task)
     return Sides(model.encode(options.queries, prompt_name=prompt_name, truncate_dim=options.truncate_dim), documents)
 
