@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from embedpack.errors import CheckpointError
-from embedpack_export.sources.files import exists
+from embedpack_export.sources.files import MAX_JSON_BYTES, exists, read_file
 
 # Files that transformers makes a tokenizer of if there is no tokenizer.json.
 SENTENCEPIECE = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "spm.model")
@@ -30,11 +30,15 @@ def missing_tokenizer(folder: Path) -> CheckpointError:
 
 
 def conversion(folder: Path, vocabulary: str) -> str:
-    """Shell command that makes a tokenizer.json in a folder of a vocabulary, and the packages that it needs."""
+    """Shell command that makes a tokenizer.json in a folder of a vocabulary, and the packages that it needs.
+
+    Raises:
+        CheckpointError: the vocabulary cannot be read.
+    """
     packages = "transformers"
     if vocabulary in SENTENCEPIECE:
-        with (folder / vocabulary).open("rb") as file:
-            packages += " sentencepiece protobuf" if file.read(1) == FIRST_FIELD else " tiktoken"
+        content = read_file(folder / vocabulary, folder, MAX_JSON_BYTES)
+        packages += " sentencepiece protobuf" if content.startswith(FIRST_FIELD) else " tiktoken"
     name = repr(str(folder))
     script = f"from transformers import AutoTokenizer as T; T.from_pretrained({name}).save_pretrained({name})"
     return f"{shlex.join(['python', '-c', script])} (needs pip install {packages})"

@@ -82,6 +82,12 @@ def test_a_model_names_the_packages_that_read_it(content: bytes, packages: str, 
     assert refusal(folder).endswith(f"(needs pip install {packages})")
 
 
+def test_a_folder_in_place_of_a_model(tmp_path: Path) -> None:
+    folder = without_tokenizer(tmp_path / "checkpoint")
+    (folder / "tokenizer.model").mkdir()
+    assert refusal(folder).endswith("tokenizer.model: not a regular file; put a copy of the file in its place")
+
+
 def test_no_tokenizer_at_all(tmp_path: Path) -> None:
     folder = without_tokenizer(tmp_path / "checkpoint")
     assert "there is no other file of a tokenizer; copy tokenizer.json from the folder of the model" in refusal(folder)
