@@ -58,6 +58,26 @@ def save_with_head(checkpoint: Path) -> None:
     AutoModelForMaskedLM.from_config(config).save_pretrained(checkpoint)  # type: ignore[no-untyped-call]
 
 
+def converted_adapter(checkpoint: Path, folder: Path, init: str) -> Any:
+    """A trained adapter whose initialisation changed the base, saved as a plain LoRA of the unchanged one.
+
+    Returns the trained model.
+    """
+    torch.manual_seed(2)
+    with _their_warnings(), torch.no_grad():
+        config: Any = LoraConfig(r=3, lora_alpha=6, target_modules=["query", "output.dense"])
+        config.init_lora_weights = init
+        adapted = get_peft_model(load_model(checkpoint), config)
+        config.init_lora_weights = True
+        adapted.save_pretrained(str(folder / "initial"))
+        config.init_lora_weights = init
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        adapted.save_pretrained(str(folder), path_initial_model_for_weight_conversion=str(folder / "initial"))
+    return adapted.eval()
+
+
 def adapted_by_peft(checkpoint: Path, adapter: Path) -> Any:
     """The encoder with the layers of peft, not merged."""
     with _their_warnings():

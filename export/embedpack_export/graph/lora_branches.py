@@ -161,6 +161,11 @@ def check_switchable(adapter: Adapter, backbone: Weights) -> None:
             raise CheckpointError(
                 f"{adapter.folder}: replaces {name}, which cannot be switched at run time; export it merged"
             )
+    for module in adapter.token_rows:
+        raise CheckpointError(
+            f"{adapter.folder}: replaces rows of {module} (trainable_token_indices), which cannot be switched at run "
+            "time; export it merged"
+        )
     for update in adapter.updates.values():
         update.check_switchable()
 

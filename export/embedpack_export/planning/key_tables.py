@@ -12,6 +12,7 @@ from pathlib import Path
 
 from embedpack.errors import InputError
 from embedpack_export.families import families
+from embedpack_export.sources.adapter_keys import ADAPTER_CONFIG
 from embedpack_export.sources.config_keys import COMMON, DECODERS, ENCODERS
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEffect, Rule, json_value
 from embedpack_export.sources.sentence_transformers_keys import (
@@ -32,7 +33,7 @@ END = "<!-- keys end -->"
 def all_tables() -> Iterator[KeyTable]:
     """Tables of all files; those of families without what all families, encoders or decoders have in common."""
     yield from (TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, TOKENIZER_JSON, LIMITS, SETTINGS, MODULES)
-    yield from (POOLING, DENSE, LAYER_NORM, NORMALIZE)
+    yield from (POOLING, DENSE, LAYER_NORM, NORMALIZE, ADAPTER_CONFIG)
     yield KeyTable("config.json", COMMON)
     yield KeyTable("config.json of encoders", _without(ENCODERS, COMMON))
     yield KeyTable("config.json of decoders", _without(DECODERS, COMMON))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from embedpack.storage.safetensors import StoredTensor
 from embedpack_export.sources.checkpoint import Checkpoint
 from embedpack_export.sources.lora import LowRankUpdate
+from embedpack_export.sources.token_rows import TokenRows
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Adapter:
     updates: Mapping[str, LowRankUpdate]  # low-rank updates by module name
     # Tensors that replace those of the backbone, by name (trained biases, `modules_to_save`).
     replacements: Mapping[str, StoredTensor]
+    token_rows: Mapping[str, TokenRows] = field(default_factory=dict)  # replaced rows of embedding tables by module
 
 
 class AdapterSource(Protocol):

@@ -10,33 +10,23 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from embedpack.errors import CheckpointError
+from embedpack_export.sources.adapter_keys import ADAPTER_CONFIG, MERGE_FIRST
 from embedpack_export.sources.checkpoint import read_json
+from embedpack_export.sources.key_rules import check_keys
+from embedpack_export.sources.module_choice import ModuleChoice
 from embedpack_export.sources.patterns import ends_with
 
 Number = TypeVar("Number", int, float)
 
 CONFIG_FILE = "adapter_config.json"
-# Fields of PEFT that change nothing in a saved adapter beyond its keys.
-HARMLESS = frozenset({
-    "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying", "eva_config",
-    "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform", "loftq_config", "lora_dropout",
-    "lora_ga_config", "megatron_core", "modules_to_save", "peft_version", "qalora_group_size", "revision",
-    "runtime_config", "target_modules", "task_type",
-})  # fmt: skip
-# Notes that training tools leave for themselves (unsloth; ms-swift; the first versions of PEFT).
-NOTES = frozenset({"unsloth_fixed", "lora_dtype", "lorap_lr_ratio", "lorap_emb_lr", "merge_weights"})
-# Settings of PEFT under which an adapter is more than a product of two matrices.
-NOT_LORA = frozenset({
-    "alora_invocation_tokens", "arrow_config", "enable_lora", "kasa_config", "layer_replication", "megatron_config",
-    "monteclora_config", "target_parameters", "trainable_token_indices", "use_bdlora", "use_qalora", "velora_config",
-})  # fmt: skip
-# Other ways of initialising subtract the first A and B from the backbone, which is not in the adapter's file.
-SELF_CONTAINED_INIT = (True, False, None, "gaussian", "orthogonal", "eva", "mica")
 # Adapters of these kinds add tokens or states to each input instead of changing weights.
 NOT_MERGEABLE = frozenset({"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT"})
 
 
-class LoraConfig(msgspec.Struct, frozen=True):
+TokenId = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class LoraConfig(ModuleChoice, frozen=True, kw_only=True):
     """Fields of adapter_config.json that a merge depends on, with PEFT's defaults."""
 
     peft_type: str
@@ -47,8 +37,7 @@ class LoraConfig(msgspec.Struct, frozen=True):
     use_rslora: bool | None = None
     use_dora: bool | None = None
     lora_bias: bool | None = None
-    fan_in_fan_out: bool | None = None
-    init_lora_weights: bool | str | None = True
+    trainable_token_indices: list[TokenId] | dict[str, list[TokenId]] | None = None
 
     def rank(self, path: Path, module: str) -> int:
         """Rank of a module, by its name as it was trained."""
@@ -59,6 +48,13 @@ class LoraConfig(msgspec.Struct, frozen=True):
         alpha = _by_pattern(path, self.alpha_pattern, module, self.lora_alpha)
         return alpha / (rank**0.5 if self.use_rslora else rank)
 
+    def tokens(self, module: str) -> tuple[int, ...]:
+        """Tokens whose rows of an embedding table are replaced; none if PEFT would not replace any."""
+        indices = self.trainable_token_indices
+        if isinstance(indices, dict):
+            indices = next((ids for name, ids in indices.items() if f".{module}".endswith(f".{name}")), None)
+        return tuple(indices or ())
+
 
 def read_lora_config(path: Path) -> LoraConfig:
     """Read an adapter_config.json.
@@ -68,19 +64,10 @@ def read_lora_config(path: Path) -> LoraConfig:
     """
     fields = read_json(path, dict[str, Any])
     _check_kind(path, fields.get("peft_type"))
-    config = read_json(path, LoraConfig)
-    for name, value in fields.items():
-        if value and name not in HARMLESS | NOTES and name not in LoraConfig.__struct_fields__:
-            _refuse_setting(path, name, value)
-    if config.fan_in_fan_out:
-        raise CheckpointError(f"{path}: fan_in_fan_out is set; transposed (Conv1D) layers are not supported")
-    init = config.init_lora_weights
-    if (init.lower() if isinstance(init, str) else init) not in SELF_CONTAINED_INIT:
-        raise CheckpointError(
-            f"{path}: init_lora_weights is {init!r}, which also changed the backbone; save the adapter again with "
-            "path_initial_model_for_weight_conversion, which makes it a plain LoRA"
-        )
-    return config
+    # Later versions of PEFT write more settings, which are off.
+    on = {name: value for name, value in fields.items() if value or ADAPTER_CONFIG.rule(name) is not None}
+    check_keys(path, on, ADAPTER_CONFIG)
+    return read_json(path, LoraConfig)
 
 
 def _check_kind(path: Path, kind: object) -> None:
@@ -90,19 +77,9 @@ def _check_kind(path: Path, kind: object) -> None:
     remedy = (
         "it changes no weights, so it cannot be merged; train a LoRA"
         if isinstance(kind, str) and kind in NOT_MERGEABLE
-        else "merge it with peft (merge_and_unload, save_pretrained) and export the merged model"
+        else MERGE_FIRST
     )
     raise CheckpointError(f"{path}: peft_type is {kind!r}; only LORA is read: {remedy}")
-
-
-def _refuse_setting(path: Path, name: str, value: object) -> None:
-    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:80]}..."
-    if name in NOT_LORA:
-        raise CheckpointError(f"{path}: {name} is {shown}; merging such an adapter is not supported")
-    raise CheckpointError(
-        f"{path}: {name} is {shown}, an unknown setting; remove it if it is a note of a training tool that changes no "
-        "weights"
-    )
 
 
 def _by_pattern(path: Path, patterns: Mapping[str, Number] | None, module: str, default: Number) -> Number:

@@ -47,6 +47,24 @@ def ends_with(expression: str) -> str:
     return rf"(.*\.)?({expression})$"
 
 
+def whole(expression: str) -> str:
+    """Expression for names of modules that are a match, as re.fullmatch finds them."""
+    return rf"(?:{expression})\Z"
+
+
+def within(expression: str) -> str:
+    """Expression for names of modules in a module whose name ends with a match, as in PEFT (modules_to_save)."""
+    return rf"(^|.*\.){expression}($|\..*)"
+
+
+def layer_of(expression: str) -> str:
+    """Expression for names of modules in a numbered layer of a list, as in PEFT (layers_pattern)."""
+    return rf"(?:^|.*?\.){expression}\.(?P<index>\d+)\."
+
+
+FORMS = (ends_with, whole, within, layer_of)
+
+
 def check_patterns(path: Path, config: Mapping[str, Any], modules: Iterable[str]) -> None:
     """Try all regular expressions of an adapter_config.json on names of modules.
 
@@ -62,7 +80,7 @@ def check_patterns(path: Path, config: Mapping[str, Any], modules: Iterable[str]
             )
     if not expressions:
         return
-    content = json.dumps([[ends_with(expression) for expression in expressions], sorted(set(modules))])
+    content = json.dumps([[form(each) for each in expressions for form in FORMS], sorted(set(modules))])
     command = [sys.executable, "-I", "-S", "-c", PROGRAM]
     try:
         done = subprocess.run(
@@ -72,7 +90,7 @@ def check_patterns(path: Path, config: Mapping[str, Any], modules: Iterable[str]
     except subprocess.TimeoutExpired as cause:
         failed, output = True, cause.stdout or b"0"
     if failed:
-        last = expressions[int((output.split() or [b"0"])[-1])]
+        last = expressions[int((output.split() or [b"0"])[-1]) // len(FORMS)]
         raise CheckpointError(
             f"{path}: the regular expression {last!r} takes more than {MAX_SECONDS} seconds on the names of "
             f"{len(set(modules))} modules; list the modules instead"

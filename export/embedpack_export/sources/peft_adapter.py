@@ -7,8 +7,7 @@ A folder holds one adapter, or those of several tasks in one file as in jina-emb
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,50 +22,20 @@ from embedpack_export.sources.files import check_file, exists
 from embedpack_export.sources.lora import LowRankUpdate
 from embedpack_export.sources.lora_config import CONFIG_FILE, LoraConfig, read_lora_config
 from embedpack_export.sources.patterns import check_patterns
+from embedpack_export.sources.peft_keys import TOKEN_ROWS, WRAPPER, AdapterKey, is_of_training, parse_key
+from embedpack_export.sources.token_rows import TokenRows
 
-KEY_PREFIX = "base_model.model."
 TENSORS_FILE = "adapter_model.safetensors"
-PARTS = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector")
-# PEFT's name of an adapter that was given none, where the whole state of a model was saved.
-UNNAMED = "default"
-# Wrapper of the model in the first module of a SentenceTransformer.
-WRAPPER = re.compile(r"^0\.(auto_model|model)\.")
-# Part of the name of a module that one of `modules_to_save` replaces.
-ORIGINAL = "original_module"
-# Heads of transformers' classes for language models, classification and question answering: no embedding needs them.
-HEADS = re.compile(r"(lm_head|classifier|score|qa_outputs)\.")
 
 logger = logging.getLogger("embedpack")
 
 
 @dataclass(frozen=True)
-class AdapterKey:
-    """A parsed key of the file."""
+class _KeyedTensor:
+    """A tensor of the file with its parsed key."""
 
-    trained: str  # name of the module in the model that was trained
-    part: str  # one of PARTS; "" for a tensor that replaces one of the model
-    task: str  # the task; "" in a file of one adapter
-    leaf: str  # "weight", "bias" or ""
-
-    @property
-    def module(self) -> str:
-        """Name of the module in the transformers model."""
-        return WRAPPER.sub("", self.trained)
-
-    @property
-    def is_unused(self) -> bool:
-        """True if the module belongs to a head that no embedding needs, or is one that a saved module replaces."""
-        return HEADS.match(f"{self.module}.") is not None or ORIGINAL in self.module.split(".")
-
-    @property
-    def slot(self) -> str:
-        """The part or its bias, or the name of the tensor that is replaced.
-
-        PEFT appends ".weight" to the parts of linear layers only.
-        """
-        if not self.part:
-            return f"{self.module}.{self.leaf}"
-        return f"{self.part}.bias" if self.leaf == "bias" else self.part
+    key: AdapterKey
+    tensor: StoredTensor
 
 
 def read_adapter(folder: Path, task: str) -> Adapter:
@@ -79,28 +48,55 @@ def read_adapter(folder: Path, task: str) -> Adapter:
     _check_folder(folder)
     config = read_lora_config(config_path)
     tensors = adapter_tensors(folder)
-    keys = {name: parse_key(path, name) for name in tensors}
+    keys = {name: parse_key(path, name) for name in tensors if not is_of_training(name)}
     check_patterns(config_path, read_json(config_path, dict[str, Any]), {key.trained for key in keys.values()})
     tasks = sorted({key.task for key in keys.values() if key.task})
     if tasks and task not in tasks:
         raise CheckpointError(f"{path}: {unknown('task', task, tasks)}")
-    own = {name: key for name, key in keys.items() if key.task in ("", task)}
-    heads = [name for name, key in own.items() if key.is_unused]
-    parts: dict[str, dict[str, StoredTensor]] = {}
-    replacements: dict[str, StoredTensor] = {}
-    for name, key in own.items():
-        check_is_float(tensors[name])
-        if key.is_unused:
-            continue
-        target = parts.setdefault(key.trained, {}) if key.part else replacements
-        _check_same(path, target.setdefault(key.slot, tensors[name]), tensors[name])
-    if not parts and not replacements:
+    own = [_KeyedTensor(key, tensors[name]) for name, key in keys.items() if key.task in ("", task)]
+    for each in own:
+        check_is_float(each.tensor)
+    heads = [each.tensor.name for each in own if each.key.is_unused]
+    used = [each for each in own if not each.key.is_unused]
+    if not used:
         raise CheckpointError(f"{path}: {_emptiness(heads)}")
     if heads:
         logger.info("%s: left out, because no embedding needs them: %s", path, ", ".join(heads))
+    if config.trainable_token_indices and not any(each.key.part == TOKEN_ROWS for each in own):
+        raise CheckpointError(
+            f"{config_path}: trainable_token_indices has tokens, the file has no rows for them; are both from one "
+            "training run?"
+        )
+    parts = _parts(path, used)
+    config.check(config_path, list(parts))
     updates = [_update(path, config, trained, tensors) for trained, tensors in parts.items()]
-    files = {CONFIG_FILE: config_path, TENSORS_FILE: path}
-    return Adapter(folder, files, {update.path: update for update in updates}, replacements)
+    rows = [_token_rows(path, config, each) for each in used if each.key.part == TOKEN_ROWS]
+    return Adapter(
+        folder,
+        {CONFIG_FILE: config_path, TENSORS_FILE: path},
+        {update.path: update for update in updates},
+        _replacements(path, used),
+        {new.path: new for new in rows},
+    )
+
+
+def _parts(path: Path, used: Iterable[_KeyedTensor]) -> dict[str, dict[str, StoredTensor]]:
+    """Parts of the updates, by module as it was trained."""
+    parts: dict[str, dict[str, StoredTensor]] = {}
+    for each in used:
+        if each.key.part not in ("", TOKEN_ROWS):
+            first = parts.setdefault(each.key.trained, {}).setdefault(each.key.slot, each.tensor)
+            _check_same(path, first, each.tensor)
+    return parts
+
+
+def _replacements(path: Path, used: Iterable[_KeyedTensor]) -> dict[str, StoredTensor]:
+    """Tensors that replace those of the backbone, by name."""
+    tensors: dict[str, StoredTensor] = {}
+    for each in used:
+        if not each.key.part:
+            _check_same(path, tensors.setdefault(each.key.slot, each.tensor), each.tensor)
+    return tensors
 
 
 def _check_folder(folder: Path) -> None:
@@ -128,24 +124,14 @@ def adapter_tensors(folder: Path) -> Mapping[str, StoredTensor]:
     return open_safetensors(check_file(path, folder), CheckpointError).tensors
 
 
-def parse_key(path: Path, name: str) -> AdapterKey:
-    """Take a key of the file at `path` apart.
-
-    Raises:
-        CheckpointError: the key is none of a LoRA or DoRA, a saved module or a bias.
-    """
-    words = name.removeprefix(KEY_PREFIX).split(".")
-    leaf = words.pop() if words[-1] in ("weight", "bias") else ""
-    part = next((word for word in words if word in PARTS), "")
-    if part:
-        module, rest = words[: words.index(part)], words[words.index(part) + 1 :]
-    else:
-        module, rest = [word for word in words if word not in ("base_layer", "modules_to_save", UNNAMED)], []
-    valid = name.startswith(KEY_PREFIX) and module and (part or leaf) and len(rest) <= 1
-    if not valid or any("lora" in word or "trainable_tokens" in word for word in module):
-        raise CheckpointError(f"{path}: the key {name!r} is unknown; only LoRA and DoRA adapters can be merged")
-    task = rest[0] if rest and rest[0] != UNNAMED else ""
-    return AdapterKey(".".join(module), part, task, leaf)
+def _token_rows(path: Path, config: LoraConfig, each: _KeyedTensor) -> TokenRows:
+    indices = config.tokens(each.key.trained)
+    if not indices or len(set(indices)) < len(indices):
+        raise CheckpointError(
+            f"{path}: {each.tensor.name} has rows of a table, trainable_token_indices of adapter_config.json has "
+            f"{'a token twice' if indices else 'no tokens'} for it; are both from one training run?"
+        )
+    return TokenRows(each.key.module, indices, each.tensor)
 
 
 def _check_same(path: Path, first: StoredTensor, second: StoredTensor) -> None:

@@ -63,6 +63,7 @@ class Weights:
         adapted = str(adapter.folder) if adapter else ""
         self._updates = rules.of_graph(adapter.updates.items() if adapter else (), adapted)
         self._replacements = rules.of_graph(adapter.replacements.items() if adapter else (), adapted)
+        self._token_rows = rules.of_graph(adapter.token_rows.items() if adapter else (), adapted)
         self._adapter = adapter
         self._used: set[StoredTensor] = set()  # tensors of the checkpoint and the adapter
         # Lengths of the columns of an embedding with a DoRA, by module: one pass over the table.
@@ -79,13 +80,13 @@ class Weights:
         """
         name = f"{module}.weight"
         base = self._tensor(name, shape)
-        read = _row_reader(self._replacements.get(name, base))
+        read = self._with_token_rows(module, shape, _row_reader(self._replacements.get(name, base)))
         update = self._update(module, shape)
         if update is not None:
             if module not in self._column_lengths:
                 self._column_lengths[module] = update.column_lengths(read, shape[0])
             read = update.merge(read, self._column_lengths[module])
-        if update is not None or name in self._replacements:
+        if update is not None or name in self._replacements or module in self._token_rows:
             change = self._matrix_changes.setdefault(module, RelativeChange())
             read = change.reader(_row_reader(base), read)
         return Matrix(name, shape, read)
@@ -93,10 +94,10 @@ class Weights:
     def table(self, module: str, shape: tuple[int, int]) -> EmbeddingTable:
         """Embedding table `module.weight` [vocabulary, hidden]; an update of low rank is not merged into it.
 
-        So the table is the same for all tasks, and stored once. A DoRA is merged. Errors as `matrix`.
+        So the table is the same for all tasks, and stored once. DoRA and replaced rows are merged; errors as `matrix`.
         """
         update = self._update(module, shape)
-        if update is None or update.magnitude is not None:
+        if update is None or update.magnitude is not None or module in self._token_rows:
             return EmbeddingTable(self.matrix(module, shape), None)
         name = f"{module}.weight"
         # `_largest_change` reads the merged matrix.
@@ -202,6 +203,15 @@ class Weights:
             self._used |= set(update.tensors.values()) - {update.b_bias}
         return update
 
+    def _with_token_rows(self, module: str, shape: tuple[int, int], read: ReadRows) -> ReadRows:
+        """Reader of a table with the rows that the adapter replaces."""
+        new = self._token_rows.get(module)
+        if new is None:
+            return read
+        new.check_shape(shape)
+        self._used.add(new.rows)
+        return new.merge(read)
+
     def _bias_change(self, name: str, size: int) -> Float32 | None:
         """Change of a vector by the bias of an update's B, [size]."""
         module, _, leaf = name.rpartition(".")
@@ -213,7 +223,7 @@ class Weights:
 
     def _adapter_tensors(self) -> dict[str, StoredTensor]:
         """Tensors of the adapter; those of an update that is used in part have the part in their name."""
-        tensors = dict(self._replacements)
+        tensors = self._replacements | {module: new.rows for module, new in self._token_rows.items()}
         for module, update in self._updates.items():
             is_used = self._used.intersection(update.tensors.values())
             tensors |= {f"{module}.{part}" if is_used else module: tensor for part, tensor in update.tensors.items()}

@@ -13,7 +13,8 @@ from embedpack_export.families.model import PROJECTOR
 from embedpack_export.reference.torch.loading import quiet
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
-from embedpack_export.sources.peft_adapter import TENSORS_FILE, adapter_tensors, parse_key
+from embedpack_export.sources.peft_adapter import TENSORS_FILE, adapter_tensors
+from embedpack_export.sources.peft_keys import parse_key
 
 
 class V4Model(torch.nn.Module):

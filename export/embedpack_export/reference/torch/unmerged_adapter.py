@@ -15,19 +15,15 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
 
 from embedpack.errors import CheckpointError
 from embedpack_export.sources.checkpoint import read_json
-from embedpack_export.sources.lora_config import CONFIG_FILE
+from embedpack_export.sources.lora_config import CONFIG_FILE, read_lora_config
+from embedpack_export.sources.lora_config import LoraConfig as Settings
 from embedpack_export.sources.patterns import check_patterns
-from embedpack_export.sources.peft_adapter import KEY_PREFIX, TENSORS_FILE, AdapterKey, adapter_tensors, parse_key
-
-# PEFT's word for all linear layers but the head.
-ALL_LINEAR = "all-linear"
-# Fields of adapter_config.json by which PEFT chooses modules.
-CHOICE = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save")
+from embedpack_export.sources.peft_adapter import TENSORS_FILE, adapter_tensors
+from embedpack_export.sources.peft_keys import KEY_PREFIX, TOKEN_ROWS, AdapterKey, is_of_training, parse_key
 
 
 @dataclass(frozen=True)
@@ -50,10 +46,13 @@ class UnmergedAdapter:
         fields = read_json(path, dict[str, Any])
         check_patterns(path, fields, {key.trained for key in keys})
         self._replace(model, {key: tensor for key, tensor in keys.items() if not key.part})
-        updates = {key: tensor for key, tensor in keys.items() if key.part and self._has_place(model, key)}
+        for key, tensor in keys.items():
+            if key.part == TOKEN_ROWS:
+                self._replace_rows(model, key, tensor, read_lora_config(path))
+        parts = {key: tensor for key, tensor in keys.items() if key.part and key.part != TOKEN_ROWS}
+        updates = {key: tensor for key, tensor in parts.items() if self._has_place(model, key)}
         if not updates:
             return model
-        self._check_choice(fields, {key.trained for key in updates})
         adapted = get_peft_model(model, self._exact_config(fields, {key.trained: key.module for key in updates}))
         state = {self._state_name(key): tensor for key, tensor in updates.items()}
         expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
@@ -67,7 +66,8 @@ class UnmergedAdapter:
     def _keys(self) -> dict[AdapterKey, torch.Tensor]:
         """Tensors of the task, without those that no embedding needs."""
         path = self.folder / TENSORS_FILE
-        keys = {parse_key(path, name): tensor for name, tensor in adapter_tensors(self.folder).items()}
+        tensors = adapter_tensors(self.folder).items()
+        keys = {parse_key(path, name): tensor for name, tensor in tensors if not is_of_training(name)}
         return {
             key: torch.from_numpy(tensor.float32())
             for key, tensor in keys.items()
@@ -96,17 +96,11 @@ class UnmergedAdapter:
             with torch.no_grad():
                 parameter.copy_(tensor)
 
-    def _check_choice(self, fields: Mapping[str, Any], trained: set[str]) -> None:
-        """Refuse a file with modules that adapter_config.json does not choose: PEFT would ignore them."""
-        if fields.get("target_modules") in (None, ALL_LINEAR):
-            return
-        config = LoraConfig(**{name: fields[name] for name in CHOICE if fields.get(name) is not None})
-        others = sorted(name for name in trained if not check_target_module_exists(config, name))
-        if others:
-            raise CheckpointError(
-                f"{self.folder}: adapter_config.json does not choose {', '.join(others[:5])}, which the file changes: "
-                "are both of one run?"
-            )
+    def _replace_rows(self, model: torch.nn.Module, key: AdapterKey, rows: torch.Tensor, config: Settings) -> None:
+        """Replace rows of an embedding table as PEFT's index_copy does."""
+        table = model.get_parameter(f"{self.place(key.module)}.weight")
+        with torch.no_grad():
+            table.index_copy_(0, torch.tensor(config.tokens(key.trained)), rows)
 
     def _exact_config(self, fields: Mapping[str, Any], modules: Mapping[str, str]) -> LoraConfig:
         """Configuration of these modules alone: name in the file by name as trained."""
