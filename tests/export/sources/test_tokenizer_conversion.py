@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,12 +24,14 @@ def refusal(folder: Path) -> str:
 
 
 def convert(folder: Path, vocabulary: str, packages: str) -> None:
-    """Run the command of the message."""
+    """Run the script of the message's command, in this process, which has loaded transformers."""
     match = COMMAND.search(refusal(folder))
     assert match is not None
     assert match.group(1, 3) == (vocabulary, packages)
-    _, *arguments = shlex.split(match[2])
-    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+    python, option, script = shlex.split(match[2])
+    assert (python, option) == ("python", "-c")
+    (folder / "script.py").write_text(script)
+    runpy.run_path(str(folder / "script.py"))
 
 
 def without_tokenizer(folder: Path, model_type: str = "bert", **changes: int) -> Path:
