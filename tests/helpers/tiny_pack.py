@@ -1,7 +1,9 @@
-"""Path of the committed pack, which tests only read."""
+"""Paths of the committed packs, which tests only read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 TINY_PACK = Path(__file__).parents[1] / "runtime" / "packs" / "tiny"
+# Two tasks with adapters and multi-vectors, merged and switchable, in int8.
+PACK_2_0 = Path(__file__).parents[1] / "data" / "pack-2.0"

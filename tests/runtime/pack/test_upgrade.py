@@ -19,8 +19,8 @@ from embedpack.pack.input_recipes import Prompt, QwenImage
 from embedpack.pack.manifest import MultiVectors, SingleVectors
 from embedpack.pack.upgrade import upgraded
 from tests.helpers.broken_packs import IMAGE, Change, drop, put, refusal
+from tests.helpers.tiny_pack import PACK_2_0
 
-OLD_PACK = Path(__file__).parents[2] / "data" / "pack-2.0"
 VARIANTS = ("retrieval-int8", "code-int8", "switchable-int8")
 TASKS = ("retrieval", "code")
 # Of the embedpack that wrote it: saved vectors have these names.
@@ -30,7 +30,7 @@ SPACES = {task: f"toy-bert/{task}/2b86b3d6547ec5a5" for task in TASKS}
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A copy of the pack, to be broken."""
-    return Path(shutil.copytree(OLD_PACK, tmp_path / "pack"))
+    return Path(shutil.copytree(PACK_2_0, tmp_path / "pack"))
 
 
 def edit(pack: Path, change: Change) -> None:
@@ -42,20 +42,20 @@ def edit(pack: Path, change: Change) -> None:
 
 def old_manifest() -> dict[str, Any]:
     """The manifest of the pack, as its file has it."""
-    manifest: dict[str, Any] = json.loads((OLD_PACK / "pack.json").read_bytes())
+    manifest: dict[str, Any] = json.loads((PACK_2_0 / "pack.json").read_bytes())
     return manifest
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_golden_vectors_hold(variant: str) -> None:
-    assert check_golden(read_pack(OLD_PACK), variant) <= TOLERANCE["int8"]
+    assert check_golden(read_pack(PACK_2_0), variant) <= TOLERANCE["int8"]
 
 
 @pytest.mark.parametrize("adapters", ["merged", "switchable"])
 @pytest.mark.parametrize("precision", ["float32", "int8", "binary"])
 def test_vectors_are_in_the_spaces_of_format_2(adapters: Any, precision: str) -> None:
     for task in TASKS:
-        model = Embedder(OLD_PACK, task=task, adapters=adapters, threads=1)
+        model = Embedder(PACK_2_0, task=task, adapters=adapters, threads=1)
         query = model.encode("a cat", prompt_name="query", task=task, truncate_dim=16)
         document = model.encode(["the cat", "list files"], prompt_name="passage", task=task, precision=precision)
         multi = model.encode_multi("a cat", task=task, precision=precision)
@@ -64,15 +64,15 @@ def test_vectors_are_in_the_spaces_of_format_2(adapters: Any, precision: str) ->
 
 
 def test_verify_and_inspect(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", str(OLD_PACK)]) == 0
-    assert main(["inspect", str(OLD_PACK)]) == 0
+    assert main(["verify", str(PACK_2_0)]) == 0
+    assert main(["inspect", str(PACK_2_0)]) == 0
     shown = capsys.readouterr().out
     for part in ("pack format 2.0", "  prompt    query                'query: '", "space       code: codes", "allowed"):
         assert (part in shown) == (part != "allowed"), part
 
 
 def test_the_manifest_in_todays_format(tmp_path: Path) -> None:
-    pack = read_pack(OLD_PACK)
+    pack = read_pack(PACK_2_0)
     manifest, before = pack.manifest, old_manifest()
     assert (pack.format, manifest.format, manifest.kind) == ("2.0", "3.0", "embedder")
     assert manifest.single == SingleVectors(
@@ -165,7 +165,7 @@ def test_contradictions_are_found(old: Path) -> None:
 
 def test_both_modes_give_the_same_vectors() -> None:
     found = [
-        Embedder(OLD_PACK, task="code", adapters=adapters, threads=1).encode(["a cat", "list files"]).codes
+        Embedder(PACK_2_0, task="code", adapters=adapters, threads=1).encode(["a cat", "list files"]).codes
         for adapters in ("merged", "switchable")
     ]
     assert np.sum(found[0] * found[1], axis=1).min() > 0.9999
