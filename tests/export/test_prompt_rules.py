@@ -15,6 +15,7 @@ import torch
 
 from embedpack import Embedder, InputError, MultiEmbeddings, PackError
 from embedpack.cli.main import main
+from embedpack.vectors.token_pooling import pool_rows
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
@@ -28,7 +29,7 @@ pytest.importorskip("sentence_transformers", minversion="6")
 
 TEXTS = ["how do i reset the router?", "a", "the cat, sleeps: on the warm roof, while the rain is blue!", "..."]
 TOKENS = ("[Q]", "[D]", "[MASK]")
-LENGTH, DOCUMENT_LENGTH = 9, 12
+LENGTH, DOCUMENT_LENGTH = 9, 20
 FLAGS = dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized"), False)
 
 
@@ -124,6 +125,15 @@ def test_documents(settings: ExportSettings, edited: Callable[..., Embedder], pu
     found = model.encode_multi(TEXTS, prompt_name="document").decode()
     assert_equal(found, list(expected))
     assert len(found[3]) == (6 if punctuation else 3)
+    # Pooling merges like tokens among those that are left; special tokens keep their own vectors.
+    (item,) = model._encoder.processor.process(
+        model._encoder.processor.items([TEXTS[2]]), model.pack.manifest.tasks["retrieval"].prompts["document"]
+    )
+    (pooled,) = model.encode_multi(TEXTS[2], prompt_name="document", pool_factor=2).decode()
+    expected_rows = pool_rows(found[2], item.of_multi_vector(item.unpooled), 2)
+    assert item.of_multi_vector(item.unpooled).sum() == 3
+    assert distance(pooled, expected_rows) <= 1e-6
+    assert len(pooled) < len(found[2])
 
 
 def test_marker_limit_and_skipped_tokens_by_hand(settings: ExportSettings, edited: Callable[..., Embedder]) -> None:
