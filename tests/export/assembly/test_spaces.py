@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedpack import Embedder, InputError, search, similarity
+from embedpack import Embedder, InputError, maxsim, search, similarity
 from embedpack.cli.main import main
 from embedpack.pack.codebooks import read_codebooks
 from embedpack.pack.folder import read_pack
@@ -24,6 +24,7 @@ from embedpack_export.pipeline import export
 from embedpack_export.sources.checkpoint import Checkpoint
 from tests.helpers.exports import calibration_file, centered_codebook, query_update, quick, tree, write_adapter
 from tests.helpers.tiny_checkpoint import WORDS, make_checkpoint
+from tests.helpers.token_projector import TASKS, save_tasks
 
 PROMPTS = {"query": "query: ", "passage": "passage: "}
 # Interleaved: the tasks of a space need not follow each other.
@@ -34,11 +35,11 @@ MODES: tuple[AdapterMode, ...] = ("merged", "switchable")
 Open = Callable[[str, AdapterMode], Embedder]
 
 
-def with_spaces(family: Family) -> Family:
+def with_spaces(family: Family, spaces: Mapping[str, str | None]) -> Family:
     """A family whose tasks share spaces, as those of jina-embeddings-v3 do."""
 
     def read(checkpoint: Checkpoint) -> Model:
-        facts = {task: TaskFacts(PROMPTS, None, space) for task, space in SPACES.items()}
+        facts = {task: TaskFacts(PROMPTS, None, space) for task, space in spaces.items()}
         return replace(family.read(checkpoint), tasks=facts, default_task="code")
 
     return replace(family, read=read)
@@ -54,7 +55,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = quick(checkpoint, folder / name, adapters=adapters, adapter_modes=MODES, weights=("int8",))
         calibration_file(folder, CALIBRATION)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(families(), "bert", with_spaces(families()["bert"]))
+            patch.setitem(families(), "bert", with_spaces(families()["bert"], SPACES))
             patch.setattr("embedpack_export.stages.output_codes.fit_codebook", centered_codebook)
             export(settings)
     return folder
@@ -145,3 +146,19 @@ def test_tasks_of_one_space_are_coded_in_one_call(opened: Open) -> None:
     assert both.space == alone.space
     with pytest.raises(InputError, match="have codebooks of their own"):
         model.encode(["a cat", "x"], task=["retrieval.query", "code"], precision="binary")
+
+
+def test_multi_vectors_of_one_space_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = make_checkpoint(tmp_path / "toy")
+    spaces = dict.fromkeys(TASKS, "shared")
+    monkeypatch.setitem(families(), "bert", with_spaces(families()["bert"], spaces))
+    monkeypatch.setattr("embedpack_export.stages.output_codes.fit_codebook", centered_codebook)
+    adapters = dict.fromkeys(TASKS, save_tasks(checkpoint, tmp_path / "adapters"))
+    manifest = export(quick(checkpoint, tmp_path / "pack", adapters=adapters, weights=("fp32",)))
+    assert manifest.codes("retrieval") == manifest.codes("code") == manifest.spaces["shared"]
+    one, other = (Embedder(tmp_path / "pack", task=task, threads=1) for task in TASKS)
+    for precision in PRECISIONS:
+        query, document = one.encode_multi("a cat"), other.encode_multi("the cat sleeps", precision=precision)
+        expected = (query.decode()[0] @ document.decode()[0].T).max(axis=1).sum()
+        assert query.space == document.space
+        assert maxsim(query, document)[0, 0] == pytest.approx(expected, abs=1e-2)

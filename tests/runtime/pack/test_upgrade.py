@@ -14,7 +14,7 @@ from embedpack import Embedder, similarity
 from embedpack.cli.main import main
 from embedpack.engine.golden import TOLERANCE, check_golden
 from embedpack.pack.accuracy_records import Accuracy, Check, Cosines, TokenCosines
-from embedpack.pack.folder import read_pack, write_manifest
+from embedpack.pack.folder import listed_files, read_pack, write_manifest
 from embedpack.pack.input_recipes import Prompt, QwenImage
 from embedpack.pack.manifest import MultiVectors, SingleVectors
 from embedpack.pack.upgrade import upgraded
@@ -61,6 +61,10 @@ def test_vectors_are_in_the_spaces_of_format_2(adapters: Any, precision: str) ->
         multi = model.encode_multi("a cat", task=task, precision=precision)
         assert query.space == document.space == multi.space == SPACES[task]
         assert similarity(query, document.truncate(16)).shape == (1, 2)
+
+
+def test_its_files_are_listed_so_that_it_can_be_overwritten() -> None:
+    assert listed_files(PACK_2_0) == set(old_manifest()["files"])
 
 
 def test_verify_and_inspect(capsys: pytest.CaptureFixture[str]) -> None:
