@@ -164,7 +164,7 @@ class Embedder:
                 prompt.
             truncate_dim: one of `truncate_dims`; default: no truncation.
             precision: "float32", "float16", "int8", "4bit", "2bit", "ternary" or "binary".
-            on_long: "truncate" cuts texts at the model's limit of tokens and logs how many were cut; "error" refuses
+            on_long: "truncate" cuts texts at the limit of the model or the prompt and logs which; "error" refuses
                 them.
             on_empty: of texts that are blank or have no token: "error" refuses them; "skip" leaves them out, and the
                 `ids` of the result are the positions of the others; "zero" gives each a vector of zeros, in float32,

@@ -51,8 +51,9 @@ class LimitedEncoder:
         """
         tokens: list[Tokens] = []
         for group in _groups(texts):
-            tokens += self._encode_group(texts[group], numbers[group])
-        return [text.cut(self.limit, self.direction) for text in tokens]
+            found = self._encode_group(texts[group], numbers[group])
+            tokens += [text.cut(self.limit, self.direction) for text in found]
+        return tokens
 
     @property
     def _first_cut(self) -> int:

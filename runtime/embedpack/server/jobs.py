@@ -25,7 +25,7 @@ class RequestInputs:
     Attributes:
         key: key of the runs.
         prompt: prompt of the texts.
-        truncate: cut texts at the model's limit of tokens; else they are refused.
+        truncate: cut texts at the limit of the model or the prompt; else they are refused.
         max_tokens: most tokens of all inputs together.
     """
 
