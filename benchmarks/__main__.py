@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.arguments import add_number, program
-from benchmarks.host import footprint, prepared, server, soak
+from benchmarks.host import footprint, long_texts, prepared, server, soak
 from benchmarks.quality import accuracy, activation_outliers, codes, decoders, families, multi, weights
 from benchmarks.search import search
 from benchmarks.speed import speed
@@ -52,6 +52,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "speed": speed,
     "footprint": footprint,
     "prepared": prepared,
+    "long-texts": long_texts,
     "soak": soak,
     "server": server,
     "search": search,

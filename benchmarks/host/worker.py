@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from benchmarks.jobs import VariantJob
-from benchmarks.timing import Timing, count_threads, memory, repeated
+from benchmarks.timing import Timing, count_threads, memory, once, repeated, reset_peak
 
 if TYPE_CHECKING:
     from embedpack import Embedder
@@ -44,6 +44,12 @@ class SoakJob(VariantJob, frozen=True):
     texts: int
     every: int
     seed: int
+
+
+class LongTextJob(VariantJob, frozen=True):
+    """A variant, and the length of the text to embed."""
+
+    tokens: int
 
 
 def measure_cold(job: ColdJob) -> dict[str, Any]:
@@ -98,6 +104,28 @@ def measure_share(job: ShareJob) -> dict[str, Any]:
         shared: dict[str, Any] = in_fresh_process(measure_share, msgspec.structs.replace(job, other=os.getpid()))
         return shared
     return {"first": memory(job.other), "second": memory()}
+
+
+def measure_long_text(job: LongTextJob) -> dict[str, float]:
+    """Measure one text: memory above that of the loaded session, which has embedded a short one, and time."""
+    from embedpack.engine.loading import PackGraph
+    from embedpack.engine.memory_plan import batch_bytes
+    from embedpack.pack.folder import read_pack
+
+    model, text = open_model(job), text_of(job.tokens)
+    model.encode("a text")
+    pack = read_pack(job.pack)
+    weights = PackGraph.of(pack, pack.manifest.variants[job.variant]).weight_sizes
+    reset_peak()
+    loaded = memory()["rss"]
+    first = once(lambda: model.encode(text, on_long="error"))
+    return {
+        "loaded_bytes": loaded,
+        "extra_bytes": memory()["peak"] - loaded,
+        "planned_bytes": batch_bytes(weights, 1, job.tokens),
+        "wall_s": first["wall_s"],
+        "cpu_s": first["cpu_s"],
+    }
 
 
 def measure_idle(job: VariantJob) -> dict[str, float]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.host.memory import available_memory, check_memory
+from embedpack.pack.graph_io import LONG_TEXT
 
 # Bytes in memory per byte of the weights, by operator; all other weights are only mapped.
 MATMUL_FACTOR, NBITS_MATMUL_FACTOR = 1.0, 1.5
@@ -36,8 +37,10 @@ def load_bytes(weights: WeightSizes, *, prepared: bool) -> int:
 def batch_bytes(weights: WeightSizes, rows: int, longest: int) -> int:
     """Bytes of memory that computing a batch takes: `rows` texts, padded to `longest` tokens."""
     linear = ACTIVATION_FACTOR * FLOAT_BYTES * weights.widest * rows * longest
-    # Scores of every token with every other, if an attention does not compute them block by block.
-    return linear + FLOAT_BYTES * weights.materialized_score_heads * rows * longest**2
+    # Scores of every token with every other, if an attention does not compute them block by block; of blocks, with as
+    # many tokens as a text may have that is one block.
+    keys = weights.materialized_score_heads * longest + weights.block_score_heads * min(longest, LONG_TEXT)
+    return linear + FLOAT_BYTES * rows * longest * keys
 
 
 def check_load(where: str, stored: int, weights: Callable[[], WeightSizes], *, prepared: bool, tokens: int) -> None:

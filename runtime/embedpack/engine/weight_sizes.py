@@ -12,8 +12,10 @@ from embedpack.storage.protobuf import as_message, as_text, read_fields, read_pa
 # Operators that keep a packed copy of their weights in memory; others read mapped weights.
 KINDS = dict.fromkeys(("MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat"), "matmul_bytes")
 KINDS["MatMulNBits"] = "nbits_matmul_bytes"
-# The only attention operator of our graphs that materializes the scores of every token with every other.
+# The only attention operator of our graphs that materializes scores. Its queries are reshaped if they are those of
+# blocks, which attend to near tokens alone; else the scores are those of every token with every other.
 MATERIALIZED_ATTENTION, HEADS_ATTRIBUTE = "Attention", "q_num_heads"
+BLOCKS = "Reshape"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class WeightSizes:
         other_bytes: embedding tables, norms and biases.
         widest: inputs plus outputs of the widest matrix product; 0: no matrix products.
         materialized_score_heads: largest number of heads of an attention that materializes its scores; 0: none does.
+        block_score_heads: the same for scores of long texts in blocks of near tokens.
     """
 
     matmul_bytes: int
@@ -31,6 +34,7 @@ class WeightSizes:
     other_bytes: int
     widest: int
     materialized_score_heads: int
+    block_score_heads: int = 0
 
     @property
     def can_be_saved(self) -> bool:
@@ -50,6 +54,7 @@ class WeightSizes:
 class _Node:
     kind: str
     inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     heads: int
 
 
@@ -85,14 +90,20 @@ def _sum_by_operator(tensors: list[_Tensor], nodes: list[_Node]) -> WeightSizes:
         elif kind == "nbits_matmul_bytes" and len(tensor.dimensions) == 3:
             # [out, blocks, bytes of a block]: two values a byte.
             widest = max(widest, tensor.dimensions[0] + 2 * math.prod(tensor.dimensions[1:]))
-    heads = max((node.heads for node in nodes), default=0)
-    return WeightSizes(**bytes_of, widest=widest, materialized_score_heads=heads)
+    blocks = {name for node in nodes if node.kind == BLOCKS for name in node.outputs}
+    of_blocks = [node.heads for node in nodes if node.inputs[:1] and node.inputs[0] in blocks]
+    of_all = [node.heads for node in nodes if not node.inputs[:1] or node.inputs[0] not in blocks]
+    heads, block_heads = max(of_all, default=0), max(of_blocks, default=0)
+    return WeightSizes(**bytes_of, widest=widest, materialized_score_heads=heads, block_score_heads=block_heads)
 
 
 def _node(content: memoryview) -> _Node:
     parts = list(read_fields(content))
     kind = next((as_text(value) for number, value in parts if number == onnx_fields.NODE_OPERATOR), "")
-    inputs = tuple(as_text(value) for number, value in parts if number == onnx_fields.NODE_INPUT)
+    inputs, outputs = (
+        tuple(as_text(value) for number, value in parts if number == field)
+        for field in (onnx_fields.NODE_INPUT, onnx_fields.NODE_OUTPUT)
+    )
     heads = 0
     if kind == MATERIALIZED_ATTENTION:
         attributes = [
@@ -104,7 +115,7 @@ def _node(content: memoryview) -> _Node:
             if as_text(item[onnx_fields.ATTRIBUTE_NAME]) == HEADS_ATTRIBUTE
         ]
         heads = next((value for value in counts if isinstance(value, int)), 0)
-    return _Node(kind, inputs, heads)
+    return _Node(kind, inputs, outputs, heads)
 
 
 def _tensor(content: memoryview) -> _Tensor:

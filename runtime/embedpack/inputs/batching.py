@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.inputs.items import Image, Item
-from embedpack.pack.graph_io import ATTENTION_MASK, INPUT_IDS
+from embedpack.pack.graph_io import ATTENTION_MASK, INPUT_IDS, LONG_TEXT
 
 # Items processed ahead: enough to find others of the same length, few enough to stay in memory. An image takes some
 # 15 MB and seldom shares a batch.
@@ -34,14 +34,19 @@ def windows(items: Iterable[Item], size: int | None = None) -> Iterator[list[Ite
 def token_budget_batches(lengths: Sequence[int], budget: int) -> Iterator[npt.NDArray[np.intp]]:
     """Group texts so that rows x longest row stays within a budget; a longer text is a batch of its own.
 
+    Texts of more than LONG_TEXT tokens are not in a batch with shorter ones, which graphs may compute another way.
+
     Yields indices of the texts of one batch, longest first over all batches, so that the first has the memory peak.
     """
     order = np.argsort(-np.asarray(lengths, np.intp), kind="stable")
+    long = sum(length > LONG_TEXT for length in lengths)
     start = 0
     while start < len(order):
-        rows = max(1, budget // lengths[order[start]])
-        yield order[start : start + rows]
-        start += rows
+        stop = start + max(1, budget // lengths[order[start]])
+        if start < long:
+            stop = min(stop, long)
+        yield order[start:stop]
+        start = stop
 
 
 def pad(rows: Sequence[npt.NDArray[np.int64]], pad_token_id: int) -> dict[str, npt.NDArray[np.int64]]:

@@ -43,6 +43,12 @@ def test_scores_take_the_square_of_the_length() -> None:
         assert batch_bytes(ENCODER, 1, tokens) - linear * tokens == 12 * 4 * tokens**2
 
 
+def test_scores_of_blocks_grow_with_the_length_beyond_one_block() -> None:
+    linear, blocks = WeightSizes(0, 0, 0, 1_920, 0), WeightSizes(0, 0, 0, 1_920, 0, 12)
+    scores = {tokens: batch_bytes(blocks, 1, tokens) - batch_bytes(linear, 1, tokens) for tokens in (512, 1024, 8192)}
+    assert scores == {512: 12 * 4 * 512**2, 1024: 12 * 4 * 1024**2, 8192: 8 * 12 * 4 * 1024**2}
+
+
 def test_too_little_memory_is_told_with_figures(available: dict[str, int | None]) -> None:
     needed = BASE_BYTES + 300 * MB + batch_bytes(DECODER, 1, 256)
     available["bytes"] = needed

@@ -52,6 +52,15 @@ def test_heads_of_an_attention_that_holds_its_scores() -> None:
     assert read_weight_sizes(model(grouped), "g").materialized_score_heads == 0
 
 
+def test_heads_of_an_attention_in_blocks() -> None:
+    """Queries of blocks are reshaped; an attention to all tokens may be in the same graph."""
+    near = node("Attention", "blocks", attributes=integer("q_num_heads", 12))
+    reshape = node("Reshape", "q", attributes=field(2, b"blocks"))
+    assert read_weight_sizes(model(near, reshape), "g") == WeightSizes(0, 0, 0, 0, 0, 12)
+    all_tokens = node("Attention", "q", attributes=integer("q_num_heads", 4))
+    assert read_weight_sizes(model(near, reshape, all_tokens), "g") == WeightSizes(0, 0, 0, 0, 4, 12)
+
+
 def test_nodes_may_come_behind_the_weights_and_fields_of_other_kinds_are_skipped() -> None:
     strange = number(20 << 3 | 1) + bytes(8) + number(21 << 3 | 5) + bytes(4)
     found = read_weight_sizes(model(tensor("w", (20, 30), 600), strange, node("MatMul", "x", "w")), "g")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from embedpack.inputs.batching import WINDOW_IMAGES, pad, token_budget_batches, windows
 from embedpack.inputs.items import Image, Item, Text, number_items
+from embedpack.pack.graph_io import LONG_TEXT
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=60)
 BUDGETS = st.integers(1, 1000)
@@ -41,6 +42,15 @@ def test_batch_is_full_before_the_next_begins(lengths: list[int], budget: int) -
     batches = list(token_budget_batches(lengths, budget))
     for batch in batches[:-1]:
         assert (len(batch) + 1) * lengths[batch[0]] > budget
+
+
+@given(lengths=st.lists(st.integers(900, 1200), max_size=20), budget=st.integers(1000, 9000))
+def test_long_texts_are_not_with_short_ones(lengths: list[int], budget: int) -> None:
+    batches = [[lengths[index] for index in batch] for batch in token_budget_batches(lengths, budget)]
+    assert sorted(itertools.chain(*batches)) == sorted(lengths)
+    for batch in batches:
+        assert min(batch) > LONG_TEXT or max(batch) <= LONG_TEXT
+        assert len(batch) == 1 or len(batch) * max(batch) <= budget
 
 
 def test_texts_of_one_length_keep_their_order() -> None:
