@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from embedpack.inputs.tokenizer import TextRules
 from embedpack.pack.input_recipes import QwenImage
 from embedpack_export.families.heads import NO_HEADS, Heads
 from embedpack_export.graph.context import StagedModel
@@ -15,6 +16,7 @@ from embedpack_export.sources.key_rules import KeyTable
 from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.tokenizer_class import NO_CLASS, FamilyTokenizer
 
+NO_RULES = TextRules()
 # Module of the linear layer that makes multi-vectors, in checkpoints and adapters.
 PROJECTOR = "multi_vector_projector"
 
@@ -54,6 +56,7 @@ class Model:
     truncate_dims: tuple[int, ...] = ()
     # Facts of each task, if the family has its own; under "" those of any other task.
     tasks: Mapping[str, TaskFacts] = field(default_factory=dict)
+    text_rules: TextRules = NO_RULES  # treatment of every text, next to that of the tokenizer
     default_task: str | None = None  # task of calls that name none, if the family has one
     adapters: AdapterSource | None = None  # adapters that come with the checkpoint
     base_task: str | None = None  # name of the task without an adapter, beside those of `adapters`, if there is one

@@ -17,7 +17,7 @@ from embedpack.pack.digests import describe_file
 from embedpack.pack.manifest import Modality, Pooling
 from embedpack_export.families import find_family
 from embedpack_export.families.heads import SingleHead, TokenHead
-from embedpack_export.families.model import Family, Model
+from embedpack_export.families.model import NO_RULES, Family, Model
 from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.planning.single_head import read_single_head
 from embedpack_export.planning.tasks import ALL_TASKS, CheckpointAndModel, TaskNames, TaskPlan, plan_tasks
@@ -94,7 +94,7 @@ class ModelSource:
     def processor(self) -> Processor:
         """Processor of the inputs, the same as a reader of the pack has."""
         image = None if self.model.vision is None else self.model.vision.image
-        tokenizer = TextTokenizer(self.tokenizer_json, self.max_tokens)
+        tokenizer = TextTokenizer(self.tokenizer_json, self.max_tokens, self.model.text_rules)
         return Processor(tokenizer, self.texts.pad_token_id, image)
 
     @cached_property
@@ -112,6 +112,8 @@ class ModelSource:
         ]  # fmt: skip
         if self.single != SingleHead(self.pooling):
             content.append(repr(self.single))
+        if self.model.text_rules != NO_RULES:
+            content.append(repr(self.model.text_rules))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @cached_property
