@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense, Normalize
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
 
 from embedpack.vectors.arrays import Float32
@@ -55,10 +55,14 @@ def normalize() -> Normalize:
     return Normalize()
 
 
-def save_modules(folder: Path, *modules: torch.nn.Module, family: str = "bert", **settings: Any) -> Path:
+def save_modules(folder: Path, *modules: torch.nn.Module, **settings: Any) -> Path:
     """Write a tiny checkpoint with these modules after its Transformer."""
-    plain = make_checkpoint(folder.with_name(f"{folder.name}-plain"), family)
-    transformer = SentenceTransformer(str(plain), device="cpu")[0]
+    return save_on(make_checkpoint(folder.with_name(f"{folder.name}-plain")), folder, *modules, **settings)
+
+
+def save_on(plain: Path, folder: Path, *modules: torch.nn.Module, **settings: Any) -> Path:
+    """Write the checkpoint in `plain` with these modules after its Transformer."""
+    transformer = Transformer(str(plain))
     prompts = {"query": "query: ", "document": "passage: "}
     model = SentenceTransformer(modules=[transformer, *modules], device="cpu", prompts=prompts, **settings)
     model.save(str(folder), create_model_card=False)

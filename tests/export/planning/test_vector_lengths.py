@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 
 from embedpack import Embedder, Embeddings, InputError, search, similarity
 from embedpack.cli.main import main
@@ -22,9 +23,12 @@ from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.reference.torch.text_model import TextModel
 from tests.helpers.exports import calibration_file, distance, edit_json, quick
-from tests.helpers.module_folders import TEXTS, dense, oracle, pooling, save_modules
+from tests.helpers.module_folders import TEXTS, dense, oracle, pooling, save_modules, save_on
+from tests.helpers.peft_oracle import save_adapter
 from tests.helpers.plans import plan, refuse
-from tests.helpers.tiny_checkpoint import WORDS
+from tests.helpers.tiny_checkpoint import WORDS, make_checkpoint
+from tests.helpers.tiny_decoder import make_decoder
+from tests.helpers.tiny_families import FAMILIES
 
 DIMENSIONS = 24
 
@@ -65,8 +69,12 @@ def encode(case: Case, precision: Precision = "float32", weights: str = "fp32") 
     return Embedder(case.pack, weights=weights).encode(list(TEXTS), prompt_name="", precision=precision)
 
 
+def lengths(vectors: Float32) -> Float32:
+    return np.asarray(np.linalg.norm(vectors, axis=1), np.float32)
+
+
 def directions(vectors: Float32) -> Float32:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+    return vectors / lengths(vectors)[:, None]
 
 
 def test_vectors_are_those_of_sentence_transformers_with_their_lengths(case: Case) -> None:
@@ -192,3 +200,41 @@ def test_an_export_that_is_compared_with_torch_ranks_as_the_model_does(dot: Case
         check = variant.checks["default"]
         assert check.outcome == "within budget"
         assert check.texts == len(texts)
+
+
+@pytest.mark.parametrize("similarity_fn", ["cosine", "dot"])
+def test_switchable_adapters_have_the_lengths_of_merged_ones(tmp_path: Path, similarity_fn: str) -> None:
+    checkpoint = save_modules(tmp_path / "checkpoint", pooling("cls"), similarity_fn_name=similarity_fn)
+    adapters = {
+        name: save_adapter(checkpoint, tmp_path / name, seed=seed) for seed, name in enumerate(("code", "text"))
+    }
+    settings = replace(
+        quick(checkpoint, tmp_path / "pack", weights=("fp32",)),
+        adapters=adapters,
+        adapter_modes=("merged", "switchable"),
+        code_center="none",
+    )
+    export(settings)
+    for task in adapters:
+        merged, switchable = (Embedder(settings.output, task=task, adapters=mode) for mode in ("merged", "switchable"))
+        expected = TextModel.load(make_plan(settings), task).encode(list(TEXTS))
+        for model in (merged, switchable):
+            found = model.encode(list(TEXTS), prompt_name="")
+            # The adapters of switchable packs are stored in float16.
+            assert distance(found.codes, expected) <= 1e-6
+            np.testing.assert_allclose(lengths(found.codes), lengths(expected), rtol=1e-3)
+            for precision in ("int8",) if similarity_fn == "dot" else ("int8", "binary"):
+                codes = model.encode(list(TEXTS), prompt_name="", precision=precision)
+                assert distance(codes.directions(), expected) <= (1e-3 if precision == "int8" else 0.6)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "distilbert"])
+def test_heads_do_not_depend_on_the_family(tmp_path: Path, family: str) -> None:
+    make = make_decoder if FAMILIES[family].tower == "decoder" else make_checkpoint
+    size = FAMILIES[family].config[FAMILIES[family].key("hidden_size")]
+    plain = make(tmp_path / "plain", family)
+    head = [Pooling(size, pooling_mode="weightedmean"), dense(size, DIMENSIONS, torch.nn.Tanh())]
+    checkpoint = save_on(plain, tmp_path / "checkpoint", *head)
+    export(quick(checkpoint, tmp_path / "pack", weights=("fp32",)))
+    found = Embedder(tmp_path / "pack").encode(list(TEXTS), prompt_name="")
+    np.testing.assert_allclose(found.codes, oracle(checkpoint, prompt=""), rtol=1e-5, atol=1e-5)
