@@ -12,7 +12,9 @@ import pytest
 from embedpack import Embedder, Embeddings
 from embedpack.cli.main import main
 from embedpack_export.pipeline import export
+from embedpack_export.planning.plan import make_plan
 from embedpack_export.reference.opening import ReferenceSource, open_reference
+from embedpack_export.reference.torch_reference import TorchReference
 from tests.helpers.exports import TEXTS, centered_codebook, distance, quick
 from tests.helpers.peft_oracle import adapted_by_peft, load_model, mean_vectors, save_adapter
 from tests.helpers.stacked_checkpoint import TASKS, make_stacked, merged_copy, stacked_family
@@ -107,5 +109,8 @@ def test_stacked_adapters_and_their_base_equal_transformers_in_both_modes(tmp_pa
         for embedder in (switchable, Embedder(tmp_path / "pack", variant=f"{task}-fp32")):
             assert distance(np.asarray(embedder.encode(list(TEXTS), task=task)), vectors[task]) <= 1e-6
         shutil.rmtree(plain)
+    reference = TorchReference(make_plan(quick(stacked, tmp_path / "other")))
+    for task, expected in vectors.items():
+        assert distance(reference.single(task, TEXTS), expected) <= 1e-6
     assert distance(vectors["base"], vectors["query"]) > 1e-3
     assert distance(vectors["passage"], vectors["query"]) > 1e-3

@@ -50,9 +50,9 @@ def read_adapter(folder: Path, task: str) -> Adapter:
     tensors = adapter_tensors(folder)
     keys = {name: parse_key(path, name) for name in tensors if not is_of_training(name)}
     check_patterns(config_path, read_json(config_path, dict[str, Any]), {key.trained for key in keys.values()})
-    tasks = sorted({key.task for key in keys.values() if key.task})
+    tasks = _tasks(keys.values())
     if tasks and task not in tasks:
-        raise CheckpointError(f"{path}: {unknown('task', task, tasks)}")
+        raise CheckpointError(f"{path}: {unknown('task', task, sorted(tasks))}")
     own = [_KeyedTensor(key, tensors[name]) for name, key in keys.items() if key.task in ("", task)]
     for each in own:
         check_is_float(each.tensor)
@@ -68,7 +68,9 @@ def read_adapter(folder: Path, task: str) -> Adapter:
             "training run?"
         )
     parts = _parts(path, used)
-    config.check(config_path, list(parts))
+    # A file of several tasks belongs to a model with code of its own, and names modules as that code does.
+    if not tasks:
+        config.check(config_path, list(parts))
     updates = [_update(path, config, trained, tensors) for trained, tensors in parts.items()]
     rows = [_token_rows(path, config, each) for each in used if each.key.part == TOKEN_ROWS]
     return Adapter(
@@ -97,6 +99,16 @@ def _replacements(path: Path, used: Iterable[_KeyedTensor]) -> dict[str, StoredT
         if not each.key.part:
             _check_same(path, tensors.setdefault(each.key.slot, each.tensor), each.tensor)
     return tensors
+
+
+def file_tasks(folder: Path) -> set[str]:
+    """Names of the tasks in a file of several; empty if it is of one. Errors as `adapter_tensors`."""
+    path = folder / TENSORS_FILE
+    return _tasks(parse_key(path, name) for name in adapter_tensors(folder) if not is_of_training(name))
+
+
+def _tasks(keys: Iterable[AdapterKey]) -> set[str]:
+    return {key.task for key in keys if key.task}
 
 
 def _check_folder(folder: Path) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from embedpack.errors import CheckpointError
 from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.checkpoint import Checkpoint
-from embedpack_export.sources.files import exists
 from embedpack_export.sources.lora_config import CONFIG_FILE
-from embedpack_export.sources.peft_adapter import read_adapter
+from embedpack_export.sources.peft_adapter import TENSORS_FILE, file_tasks, read_adapter
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,12 @@ class PeftFile:
 
     def read(self, checkpoint: Checkpoint, task: str) -> Adapter:
         """See `AdapterSource`."""
+        others = sorted(file_tasks(self.folder) - set(self.tasks))
+        if others:
+            raise CheckpointError(
+                f"{self.folder / TENSORS_FILE}: has adapters of {', '.join(others)}, config.json of "
+                f"{', '.join(self.tasks)}; are both of one model?"
+            )
         return read_adapter(self.folder, task)
 
     def take(self, checkpoint: Checkpoint) -> Checkpoint:
@@ -37,12 +42,15 @@ class PeftFolders:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """See `AdapterSource`: names of the folders with an adapter, sorted."""
+        """See `AdapterSource`: names of the folders with files of an adapter, sorted.
+
+        An adapter without its configuration, or in a folder further below, is an error when it is read.
+        """
         inside = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
-        tasks = tuple(path.name for path in inside if exists(path / CONFIG_FILE))
+        tasks = tuple(path.name for path in inside if any(path.rglob("adapter_*")))
         if not tasks:
             raise CheckpointError(
-                f"{self.folder}: no folder in it has {CONFIG_FILE}; download the adapters of the model again"
+                f"{self.folder}: no folder in it has an {CONFIG_FILE}; download the adapters of the model again"
             )
         return tasks
 

@@ -20,7 +20,17 @@ from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
 from embedpack_export.sources.peft_folders import PeftFile, PeftFolders
 from embedpack_export.sources.stacked_adapters import Stacked
 from embedpack_export.sources.weights import Weights
-from tests.helpers.exports import Arrays, edit_tensors, exactly, quick, shapes_of, take_all
+from tests.helpers.exports import (
+    KEY,
+    Arrays,
+    edit_tensors,
+    exactly,
+    query_update,
+    quick,
+    shapes_of,
+    take_all,
+    write_adapter,
+)
 from tests.helpers.peft_oracle import merged_by_peft, save_adapter
 from tests.helpers.plans import plan
 from tests.helpers.stacked_checkpoint import (
@@ -204,19 +214,49 @@ def test_a_checkpoint_whose_folder_of_adapters_is_empty_is_refused(
     folder = make_checkpoint(tmp_path / "toy")
     peft_family(monkeypatch, PeftFolders)
     message = (
-        f"{folder / 'adapters'}: no folder in it has adapter_config.json; download the adapters of the model again"
+        f"{folder / 'adapters'}: no folder in it has an adapter_config.json; download the adapters of the model again"
     )
     with pytest.raises(CheckpointError, match=exactly(message)):
         read_model_source(folder, adapters={})
 
 
-def test_a_task_of_the_configuration_that_the_file_lacks_is_refused(
+def test_a_file_of_other_tasks_than_the_configuration_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_checkpoint(tmp_path / "toy")
-    peft_family(monkeypatch, lambda path: PeftFile(path, ("code",)))
-    path = folder / "adapters" / "adapter_config.json"
-    with pytest.raises(CheckpointError, match=exactly(f"{path}: missing; is {path.parent} the folder of a model?")):
+    tensors = {f"{KEY}.lora_{part}.{task}.weight": np.ones((4, 4)) for part in "AB" for task in ("code", "retrieval")}
+    write_adapter(folder / "adapters", tensors)
+    for tasks, message in (
+        (("code",), "{file}: has adapters of retrieval, config.json of code; are both of one model?"),
+        (("code", "retrieval", "matching"), "{file}: unknown task 'matching'; known: code, retrieval"),
+    ):
+        with monkeypatch.context() as patch:
+            peft_family(patch, lambda path, tasks=tasks: PeftFile(path, tasks))  # type: ignore[misc]
+            expected = exactly(message.format(file=folder / "adapters" / "adapter_model.safetensors"))
+            with pytest.raises(CheckpointError, match=expected):
+                read_model_source(folder, adapters={})
+
+
+@pytest.mark.parametrize("lost", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_folder_of_a_task_that_lacks_a_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    folder = make_checkpoint(tmp_path / "toy")
+    for task in ("code", "matching"):
+        write_adapter(folder / "adapters" / task, query_update())
+    (folder / "adapters" / "code" / lost).unlink()
+    peft_family(monkeypatch, PeftFolders)
+    with pytest.raises(CheckpointError, match=rf"adapters/code.*{re.escape(lost)}"):
+        read_model_source(folder, adapters={})
+
+
+def test_a_task_in_a_folder_too_deep_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_checkpoint(tmp_path / "toy")
+    write_adapter(folder / "adapters" / "code", query_update())
+    inner = write_adapter(folder / "adapters" / "matching" / "default", query_update())
+    peft_family(monkeypatch, PeftFolders)
+    message = f"{inner.parent}: no adapter_config.json; {inner} holds an adapter: pass that folder"
+    with pytest.raises(CheckpointError, match=exactly(message)):
         read_model_source(folder, adapters={})
 
 

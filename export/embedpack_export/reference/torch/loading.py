@@ -15,7 +15,9 @@ from transformers.utils import logging
 from embedpack.errors import CheckpointError
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.head import load_layer
+from embedpack_export.reference.torch.stacked_adapter import add_stacked, load_stacked_backbone
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
+from embedpack_export.sources.stacked_adapters import Stacked
 
 # transformers leaves these functions untyped.
 transformers_logging: Any = logging
@@ -34,6 +36,8 @@ def load_model(source: ModelSource, task: str | None) -> torch.nn.Module:
             model.add_module(layer.module, load_layer(layer, source.checkpoint.tensors))
         if task is not None and (adapter := source.tasks[task].adapter) is not None:
             rules = source.model.rules
+            if not adapter.files:
+                return add_stacked(model, adapter, rules).eval()
             model = UnmergedAdapter(adapter.folder, task, rules.normal, rules.unused.search).add_to(model)
     return model.eval()
 
@@ -41,6 +45,8 @@ def load_model(source: ModelSource, task: str | None) -> torch.nn.Module:
 def _load_backbone(source: ModelSource) -> torch.nn.Module:
     folder, fields = source.checkpoint.folder, dict(source.model.config_of_class or {})
     config = AutoConfig.for_model(str(fields.pop("model_type")), **fields) if fields else None
+    if isinstance(source.model.adapters, Stacked):
+        return load_stacked_backbone(source, config or AutoConfig.from_pretrained(folder, local_files_only=True))
     # Eager attention is the plain formula, and the same on every CPU.
     model, loaded = AutoModel.from_pretrained(
         folder,
