@@ -138,6 +138,18 @@ def test_the_fp32_graph_compares_images_too(checkpoint: Path, tmp_path: Path) ->
     assert (check.reference, check.images is None) == ("fp32 graph", False)
 
 
+def test_texts_beyond_the_length_of_the_pack_are_cut_by_torch_too(checkpoint: Path, tmp_path: Path) -> None:
+    plan = make_plan(quick(checkpoint, tmp_path / "pack", tasks=("code",), max_tokens=8))
+    reference = TorchReference(plan)
+    cut, whole = (reference.single("code", [text]) for text in ("a b c d e f g h i j k l m n o p", "a b c d"))
+    (item,) = plan.processor.process(plan.processor.items(["a b c d e f g h i j k l m n o p"]), "")
+    assert item.truncated
+    assert len(item.ids) == 8
+    longer = reference.single("code", ["a b c d e f g h i j k l m n o p and more words"])
+    np.testing.assert_array_equal(cut, longer)
+    assert not np.array_equal(cut, whole)
+
+
 def test_a_pack_of_texts_alone_has_no_images(checkpoint: Path, tmp_path: Path) -> None:
     export(quick(checkpoint, tmp_path / "pack", tasks=("code",), weights=("fp32",), modality="text", max_loss=100.0))
     assert check_of(tmp_path / "pack", "fp32").images is None

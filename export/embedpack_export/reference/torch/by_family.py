@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from embedpack.errors import CheckpointError, InputError
 from embedpack.inputs.images import read_image
-from embedpack.inputs.processor import Processor
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.model_source import ModelSource
@@ -61,15 +60,14 @@ def _open_qwen2_5_vl(source: ModelSource, task: str | None, pooling: Pooling | N
             f"{adapter.folder}: the torch reference of this family takes the adapters in {own} only; put it there, or "
             "leave --reference out to compare with the fp32 graph"
         )
-    model = V4Reference.from_checkpoint(source.checkpoint.folder, None if adapter is None else task)
-    return _TextsAndImages(source.processor, model)
+    task = None if adapter is None else task
+    return _TextsAndImages(V4Reference.from_checkpoint(source.checkpoint.folder, task, source.max_tokens))
 
 
 class _TextsAndImages:
     """A model that computes single vectors and multi-vectors at once; those of the last call are kept for the next."""
 
-    def __init__(self, processor: Processor, model: V4Reference) -> None:
-        self._processor = processor
+    def __init__(self, model: V4Reference) -> None:
         self._model = model
         self._last: tuple[Sequence[Input], str, V4Vectors] | None = None
 
@@ -83,22 +81,12 @@ class _TextsAndImages:
         from embedpack_export.reference.torch.qwen2_5_vl import V4Input
 
         if self._last is None or self._last[0] is not inputs or self._last[1] != prompt:
-            self._check_lengths([item for item in inputs if isinstance(item, str)], prompt)
             items = [
                 V4Input(text=prompt + item) if isinstance(item, str) else V4Input(image=read_image(item, index))
                 for index, item in enumerate(inputs)
             ]
             self._last = (inputs, prompt, self._model.encode(items))
         return self._last[2]
-
-    def _check_lengths(self, texts: Sequence[str], prompt: str) -> None:
-        processor = self._processor
-        cut = sum(item.truncated for item in processor.process(processor.items(texts), prompt))
-        if cut:
-            raise InputError(
-                f"{cut} texts are longer than the {processor.tokenizer.max_tokens} tokens of the pack, and the torch "
-                "reference of this family does not cut texts; leave --reference out, or such sets"
-            )
 
 
 # Families with a model of their own; transformers' AutoModel loads all others, which read texts only.

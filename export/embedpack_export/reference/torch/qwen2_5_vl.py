@@ -63,9 +63,10 @@ class _ModelInput:
 class V4Reference:
     """Model for texts and images in full precision: nothing merged, nothing quantized, nothing padded."""
 
-    def __init__(self, folder: Path, model: Any) -> None:
-        """Use the model that `load_v4` returns for the folder of a checkpoint."""
+    def __init__(self, folder: Path, model: Any, max_tokens: int = MAX_TOKENS) -> None:
+        """Use the model that `load_v4` returns for the folder of a checkpoint; longer texts are cut."""
         self._model = model
+        self._max_tokens = max_tokens
         self._images = read_image_settings(folder)
         self._special_text = _tokenizer(folder)
         self._plain_text = _tokenizer(folder)
@@ -73,13 +74,13 @@ class V4Reference:
         self._plain_text.encode_special_tokens = True
 
     @classmethod
-    def from_checkpoint(cls, folder: Path, task: str | None) -> V4Reference:
-        """Load a checkpoint with the unmerged adapter of a task; None: without an adapter.
+    def from_checkpoint(cls, folder: Path, task: str | None, max_tokens: int = MAX_TOKENS) -> V4Reference:
+        """Load a checkpoint with the unmerged adapter of a task; None: without an adapter. Longer texts are cut.
 
         Raises:
             CheckpointError: transformers or PEFT would not use the files exactly as they are.
         """
-        return cls(folder, load_v4(folder, task))
+        return cls(folder, load_v4(folder, task), max_tokens)
 
     def encode(self, inputs: Sequence[V4Input]) -> V4Vectors:
         """Compute the vectors of the inputs, in their order.
@@ -120,7 +121,7 @@ class V4Reference:
         if (item.text is None) == (item.image is None):
             raise InputError("an input is either a text or an image")
         if item.image is None:
-            ids = self._plain_text.encode(item.text or "", add_special_tokens=False).ids[:MAX_TOKENS]
+            ids = self._plain_text.encode(item.text or "", add_special_tokens=False).ids[: self._max_tokens]
             if not ids:
                 raise InputError("the text is empty")
             return _ModelInput(np.asarray(ids, np.int64), None)
