@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,16 +14,18 @@ from embedpack.inputs.tokens import Tokens, tokens_of
 class PromptEncoder:
     """Encoder of `prompt + text` for one prompt."""
 
-    def __init__(self, tokenizer: Tokenizer, prompt: str) -> None:
-        """`tokenizer` reads special tokens as plain characters and truncates no text."""
+    def __init__(self, tokenizer: Tokenizer, parsing: Callable[[], Tokenizer], prompt: str) -> None:
+        """`tokenizer` reads special tokens as plain characters and truncates no text.
+
+        `parsing` gives one that parses them; it is asked for if the prompt has any.
+        """
         added = tokenizer.get_added_tokens_decoder()
         self._specials = {number: token.content for number, token in added.items() if token.special}
         self._plain = tokenizer
         self._prompt = prompt
         self._parsing: Tokenizer | None = None
         if any(content in prompt for content in self._specials.values()):
-            self._parsing = copy.deepcopy(tokenizer)
-            self._parsing.encode_special_tokens = False
+            self._parsing = parsing()
             self._head = self._end_of_last_special(self._parsing)
 
     def encode_batch(self, texts: Sequence[str], *, offsets: bool = False) -> list[Tokens]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tokenizers import Tokenizer
 
@@ -111,12 +113,20 @@ class TextTokenizer:
         """Text of token ids, special tokens included."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
+    @cached_property
+    def _parsing(self) -> Tokenizer:
+        """A copy that parses special tokens; it takes as much time and memory as the tokenizer."""
+        parsing = copy.deepcopy(self._tokenizer)
+        parsing.encode_special_tokens = False
+        return parsing
+
     def _encoder(self, prompt: str) -> PromptEncoder:
         """Encoder of texts with a prompt; the last one is kept, as calls repeat their prompt."""
         last = self._last_encoder
         if last is None or last[0] != prompt:
             with load_errors():
-                last = self._last_encoder = prompt, PromptEncoder(self._tokenizer, prompt)
+                encoder = PromptEncoder(self._tokenizer, lambda: self._parsing, prompt)
+                last = self._last_encoder = prompt, encoder
         return last[1]
 
 

@@ -31,7 +31,9 @@ def parsed(kind: str, whole: str) -> Encoding:
 def encode(kind: str, prompt: str, texts: list[str]) -> list[Tokens]:
     protecting = copy.deepcopy(TOKENIZERS[kind])
     protecting.encode_special_tokens = True
-    found = PromptEncoder(protecting, prompt).encode_batch([prompt + text for text in texts], offsets=True)
+    found = PromptEncoder(protecting, lambda: TOKENIZERS[kind], prompt).encode_batch(
+        [prompt + text for text in texts], offsets=True
+    )
     return [tokens.cut(LIMIT, "right") for tokens in found]
 
 
@@ -90,3 +92,12 @@ def test_a_text_of_megabytes_is_read_as_its_beginning(kind: str, part: str) -> N
     long, short = tokenizer.encode([part * 200_000, part * 300], "[Q] find ")
     assert long.ids.tolist() == short.ids.tolist()
     assert (len(long.ids), long.truncated, short.truncated) == (40, True, True)
+
+
+def test_prompts_share_the_tokenizer_that_parses_special_tokens() -> None:
+    tokenizer = TextTokenizer(TOKENIZERS["unigram"].to_str().encode(), LIMIT)
+    tokenizer.encode(["cat"], "[Q]")
+    parsing = tokenizer._parsing
+    tokenizer.encode(["cat"], "</s>")
+    assert tokenizer._encoder("</s>")._parsing is tokenizer._encoder("[Q]")._parsing is parsing
+    assert tokenizer._encoder("find")._parsing is None
