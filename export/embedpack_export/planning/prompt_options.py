@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from embedpack.errors import OptionError, unknown
+import msgspec
+
+from embedpack.errors import OptionError, PackError, unknown
 from embedpack.pack.prompts import NO_PROMPT
 
 if TYPE_CHECKING:
@@ -31,6 +33,13 @@ class GivenDefault:
 
     task: str | None  # None: the only task
     name: str  # NO_PROMPT: no prefix
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """Settings of a manifest that name prompts, by task."""
+
+    prompts: dict[str, dict[str, str]] = {}
+    default_prompts: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -84,11 +93,15 @@ class PromptOptions:
 
     @staticmethod
     def of_record(settings: Mapping[str, Any]) -> PromptOptions:
-        """Options from the settings in a manifest."""
-        prompts, defaults = (settings.get(name) or {} for name in ("prompts", "default_prompts"))
+        """Options from the settings in a manifest; raises PackError if they have another form."""
+        try:
+            record = msgspec.convert(settings, _Record)
+        except msgspec.ValidationError as cause:
+            raise PackError(f"pack.json: $.export.settings: {cause}; export the pack again") from cause
+        given = [(task, name, prefix) for task, found in record.prompts.items() for name, prefix in found.items()]
         return PromptOptions(
-            tuple(GivenPrompt(task, name, text) for task, found in prompts.items() for name, text in found.items()),
-            tuple(GivenDefault(task, name) for task, name in defaults.items()),
+            tuple(GivenPrompt(*each) for each in given),
+            tuple(GivenDefault(task, name) for task, name in record.default_prompts.items()),
         )
 
 

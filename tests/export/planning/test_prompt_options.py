@@ -12,7 +12,7 @@ import pytest
 
 from embedpack import Embedder
 from embedpack.cli.main import main
-from embedpack.errors import OptionError
+from embedpack.errors import OptionError, PackError
 from embedpack.pack.folder import read_pack
 from embedpack_export.commands.prompt_option import parse_prompts
 from embedpack_export.pipeline import export
@@ -116,6 +116,14 @@ def test_options_survive_the_manifest() -> None:
     assert record == {"prompts": {"code": {"query": "find: "}}, "default_prompts": {"code": "query", "retrieval": ""}}
     assert PromptOptions.of_record(json.loads(json.dumps(record))).applied(TWO) == options.applied(TWO)
     assert PromptOptions.of_record({}) == PromptOptions()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"prompts": ["query"]}, {"prompts": {"code": "x"}}, {"default_prompts": {"a": 1}}]
+)
+def test_a_manifest_of_another_form(settings: dict[str, Any]) -> None:
+    with pytest.raises(PackError, match=r"\Apack\.json: \$\.export\.settings: Expected .*; export the pack again\Z"):
+        PromptOptions.of_record(settings)
 
 
 # --- in an export
