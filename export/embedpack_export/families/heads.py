@@ -38,6 +38,26 @@ class TokenHead:
 
 
 @dataclass(frozen=True)
+class ScoreHead:
+    """Head of the scores of pairs: the pooled hidden states of a pair, through layers, the last with one output."""
+
+    pooling: Pooling
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class MarkHead:
+    """Head of the scores of lists: the hidden states at marks, through layers, each with its length."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def dimensions(self) -> int:
+        """Dimensions of the vector at a mark."""
+        return self.layers[-1].outputs
+
+
+@dataclass(frozen=True)
 class Heads:
     """Heads of a family; None: it has none of its own."""
 

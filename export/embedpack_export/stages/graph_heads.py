@@ -13,12 +13,17 @@ from embedpack.pack.graph_io import (
     ATTENTION_MASK,
     IMAGE_EMBEDS,
     IMAGE_TOKEN_AXES,
+    MARK_INDEX,
+    MARK_VECTORS,
     POOL_MASK,
+    SCORE,
     SENTENCE_EMBEDDING,
     TOKEN_AXES,
     TOKEN_EMBEDDINGS,
 )
 from embedpack.vectors.arrays import Float32
+from embedpack_export.families.heads import MarkHead, ScoreHead
+from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GraphContext
 from embedpack_export.graph.head_layers import head_layers
 from embedpack_export.graph.outputs import VectorOutput, unit, vector_outputs
@@ -54,8 +59,7 @@ def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | Non
 
     def append(context: GraphContext, hidden: ir.Value) -> None:
         g, mask = context.graph, context.inputs[ATTENTION_MASK]
-        if offset is not None:
-            hidden = g.op("Add", [hidden, g.constant(offset, np.float32)])
+        hidden = _corrected(g, hidden, offset)
         pooled = POOL[plan.pooling](g, hidden, context.inputs.get(POOL_MASK, mask))
         vector = head_layers(context, pooled, plan.single.layers)
         vector_outputs(g, unit(g, vector) if plan.single.normalize else vector, single_output())
@@ -65,6 +69,35 @@ def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | Non
             vector_outputs(g, vectors, output(TOKEN_EMBEDDINGS, TOKEN_AXES, plan.tokens.dimensions))
 
     return append
+
+
+def score_heads(head: ScoreHead, offset: Float32 | None = None) -> Heads:
+    """Heads of a graph that scores pairs: the output `score`, float32 [batch]; `offset` as of `text_heads`."""
+
+    def append(context: GraphContext, hidden: ir.Value) -> None:
+        g = context.graph
+        pooled = POOL[head.pooling](g, _corrected(g, hidden, offset), context.inputs[ATTENTION_MASK])
+        logits = head_layers(context, pooled, head.layers)
+        g.output(g.op("Squeeze", [logits, g.constant([-1], np.int64)]), SCORE, ir.DataType.FLOAT, ["batch"])
+
+    return append
+
+
+def mark_heads(head: MarkHead, offset: Float32 | None = None) -> Heads:
+    """Heads of a graph that scores lists: the input `mark_index`, the output `mark_vectors`; `offset` as above."""
+
+    def append(context: GraphContext, hidden: ir.Value) -> None:
+        g = context.graph
+        index = g.input(MARK_INDEX, ir.DataType.INT64, ["marks", 2])
+        marks = g.op("GatherND", [_corrected(g, hidden, offset), index])
+        vectors = head_layers(context, marks, head.layers)
+        g.output(vectors, MARK_VECTORS, ir.DataType.FLOAT, ["marks", head.dimensions])
+
+    return append
+
+
+def _corrected(g: GraphBuilder, hidden: ir.Value, offset: Float32 | None) -> ir.Value:
+    return hidden if offset is None else g.op("Add", [hidden, g.constant(offset, np.float32)])
 
 
 def vision_heads(context: GraphContext, hidden: ir.Value) -> None:

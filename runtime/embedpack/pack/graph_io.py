@@ -24,12 +24,21 @@ the pack has multi-vectors, binary outputs only if the dimensions are a multiple
 the codes.
 
     name                       dtype    shape                              meaning
-    sentence_embedding         float32  [batch, dimensions]                single vectors of length 1
+    sentence_embedding         float32  [batch, dimensions]                single vectors; of length 1 if the manifest
+                                                                           has them normalized
     sentence_embedding_int8    int8     [batch, dimensions]                their int8 codes
     sentence_embedding_binary  uint8    [batch, dimensions / 8]            their binary codes
     token_embeddings           float32  [batch, sequence, dimensions]      token vectors of length 1, also for padding
     token_embeddings_int8      int8     [batch, sequence, dimensions]      their int8 codes
     token_embeddings_binary    uint8    [batch, sequence, dimensions / 8]  their binary codes
+
+A graph that scores pairs has the one output `score`. A graph that scores lists has the input `mark_index` next to its
+text inputs, and the one output `mark_vectors`.
+
+    name                       dtype    shape                              meaning
+    score                      float32  [batch]                            logit of the score of each pair
+    mark_index                 int64    [marks, 2]                         row and column of `input_ids` of each mark
+    mark_vectors               float32  [marks, dimensions]                vector at each mark, with a length of its own
 
 Inputs and output of the vision graph, which takes one image per run. Patches are in window order;
 `embedpack.inputs.vision_layout` computes all of the inputs.
@@ -61,6 +70,9 @@ IMAGE_INDEX = "image_index"
 
 SENTENCE_EMBEDDING = "sentence_embedding"
 TOKEN_EMBEDDINGS = "token_embeddings"
+SCORE = "score"
+MARK_INDEX = "mark_index"
+MARK_VECTORS = "mark_vectors"
 
 PATCHES = "patches"
 PATCH_POSITIONS = "patch_positions"
