@@ -313,6 +313,21 @@ def test_texts_and_images(pack: Path, edit: Edit, change: Change, message: str) 
             id="instruction_without_slot",
         ),
         pytest.param(
+            reranker(PAIRS, parts=[{"slot": "instruction"}, *PAIRS["parts"]]),
+            "there is an instruction if the template has a slot for it - at `$.score.instruction`",
+            id="slot_without_instruction",
+        ),
+        pytest.param(
+            changes(reranker(PAIRS), put("tasks", "default", "space", "default")),
+            "a task of an embedder has a space, that of a reranker has none - at `$.tasks['default'].space`",
+            id="reranker_with_a_space",
+        ),
+        pytest.param(
+            reranker(LISTS, max_query_tokens=33),
+            "33 tokens are more than the 32 of a whole input - at `$.score.max_query_tokens`",
+            id="query_above_the_limit_of_a_block",
+        ),
+        pytest.param(
             reranker(PAIRS, max_tokens=33),
             "33 tokens are more than the 32 of `$.text` - at `$.score.max_tokens`",
             id="pair_above_the_limit_of_texts",
