@@ -133,6 +133,19 @@ def test_values_of_config_reach_the_graph(tmp_path: Path, changes: dict[str, Any
     assert distance(found, expected) <= TOLERANCE
 
 
+@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
+def test_long_texts_with_learned_positions_equal_transformers(tmp_path: Path, model_type: str) -> None:
+    """Attention without the scores of all pairs of tokens, alone and with a short text."""
+    checkpoint = make_checkpoint(tmp_path / "toy", model_type, max_position_embeddings=1200)
+    graph, model = fp32_graph(checkpoint, tmp_path / "graph", "mean"), load_model(checkpoint)
+    assert "Attention" not in {node.op_type for node in ir.load(graph).graph}
+    for lengths in ((1100,), (1100, 3), (40, 3)):
+        feeds = ragged(lengths, model_type, seed=len(lengths))
+        expected = pooled(last_hidden_states(model, **feeds), feeds["attention_mask"], "mean")
+        (found,) = run_model(graph, ["sentence_embedding"], feeds)
+        assert distance(found, expected) <= TOLERANCE
+
+
 def test_the_padding_id_of_xlm_roberta_moves_the_positions(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy", "xlm-roberta", pad_token_id=3)
     graph, model = fp32_graph(checkpoint, tmp_path / "graph", "mean"), load_model(checkpoint)
