@@ -54,18 +54,19 @@ class PairEncoder:
             InputError: the query leaves no room for a document, or the tokenizer fails at a text.
             CapacityError: a text does not fit the memory.
         """
-        values = {"instruction": self._scores.instruction or "", **values}
-        values["query"] = self._shortened(QUERY, values["query"])
-        others = [row for row in range(len(self._segments)) if row != self._document]
-        alike = {row: self._alone(row, values) for row in others}
+        query = self._shortened(QUERY, values["query"])
+        shorter = [self._shortened(DOCUMENT, text) for text in documents]
+        cut = [query != values["query"] or short != text for short, text in zip(shorter, documents, strict=True)]
+        filled = {"instruction": self._scores.instruction or "", **values, "query": query}
+        rows = range(len(self._segments))
+        alike = {row: self._alone(row, filled) for row in rows if row != self._document}
         # One more than the query has decides which of the two is longer; windows need all tokens.
         limit = max([self._scores.max_tokens, *map(len, alike.values())]) + 1
         limit = limit if self._scores.overlap is None else ALL_TOKENS
-        found = tokenize(self._tokenizer, [self._with_document(values, text) for text in documents], limit)
-        rows = range(len(self._segments))
+        found = tokenize(self._tokenizer, [self._with_document(filled, text) for text in shorter], limit)
         return [
-            tuple(self._pair([alike.get(row, part) for row in rows]) for part in self._windows(ids, alike))
-            for ids in found
+            tuple(self._pair([alike.get(row, part) for row in rows], is_cut) for part in self._windows(ids, alike))
+            for ids, is_cut in zip(found, cut, strict=True)
         ]
 
     def _limit(self, slot: Slot) -> int | None:
@@ -83,8 +84,7 @@ class PairEncoder:
 
     def _with_document(self, values: Mapping[str, str], text: str) -> Piece:
         """Text of the segment with the document."""
-        document = self._shortened(DOCUMENT, text)
-        return next(iter(fill(self._segments[self._document], {**values, "document": document})), "")
+        return next(iter(fill(self._segments[self._document], {**values, "document": text})), "")
 
     def _windows(
         self, document: npt.NDArray[np.int64], alike: Mapping[int, npt.NDArray[np.int64]]
@@ -101,14 +101,15 @@ class PairEncoder:
         step, last = room - min(self._scores.overlap, room // 4), length - room
         return [document[start : start + room] for start in (*range(0, last, step), last)]
 
-    def _pair(self, segments: list[npt.NDArray[np.int64]]) -> PairTokens:
+    def _pair(self, segments: list[npt.NDArray[np.int64]], cut: bool) -> PairTokens:
+        """Sequence of the segments; `cut`: a text of them was shortened before."""
         lengths = [len(ids) for ids in segments]
         kept = self._kept([self._within_limit(row, length) for row, length in enumerate(lengths)])
         ids = np.concatenate([*(ids[:length] for ids, length in zip(segments, kept, strict=True)), self._after])
         types = np.zeros(len(ids), np.int64)
         if self._scores.token_types:
             types[sum(kept[: self._document]) :] = 1
-        return PairTokens(ids, types, truncated=kept != lengths)
+        return PairTokens(ids, types, truncated=cut or kept != lengths)
 
     def _within_limit(self, row: int, length: int) -> int:
         """Length of a segment, at most that of the query or the document that it is."""

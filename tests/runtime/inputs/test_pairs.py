@@ -157,6 +157,7 @@ def test_texts_among_others_are_shortened(kind: str, query: str, document: str, 
     short_query, short_document = (shortened(opened(kind), text, limit) for text in (query, document))
     (expected,) = pairs(kind, pair_scores(parts, 400, "end"), short_query, [short_document])
     assert found.ids.tolist() == expected.ids.tolist()
+    assert found.truncated == (max(length(kind, query), length(kind, document)) > limit)
 
 
 def test_an_instruction_may_be_left_out() -> None:
