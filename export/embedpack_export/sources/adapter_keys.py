@@ -52,7 +52,7 @@ ADAPTER_CONFIG = KeyTable(
             ["lora_dropout", "inference_mode", "velora_config", "monteclora_config", "runtime_config", "task_type"],
         ),
         **no_effect("PEFT reads it for transposed (Conv1D) layers, which no family has", ["fan_in_fan_out"]),
-        **no_effect("of heads tied to the embeddings, which no embedding needs", ["ensure_weight_tying"]),
+        "ensure_weight_tying": Followed("a table that is not in target_modules is changed like its tied head"),
         **no_effect("only with a setting that is refused", ["megatron_core", "qalora_group_size"]),
         **no_effect("a record", ["peft_version", "revision"]),
         # unsloth; ms-swift; the first versions of PEFT.

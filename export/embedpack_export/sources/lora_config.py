@@ -37,6 +37,7 @@ class LoraConfig(ModuleChoice, frozen=True, kw_only=True):
     use_rslora: bool | None = None
     use_dora: bool | None = None
     lora_bias: bool | None = None
+    ensure_weight_tying: bool | None = None
     trainable_token_indices: list[TokenId] | dict[str, list[TokenId]] | None = None
 
     def rank(self, path: Path, module: str) -> int:

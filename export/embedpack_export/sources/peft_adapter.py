@@ -70,7 +70,9 @@ def read_adapter(folder: Path, task: str) -> Adapter:
     parts = _parts(path, used)
     # A file of several tasks belongs to a model with code of its own, and names modules as that code does.
     if not tasks:
-        config.check(config_path, list(parts))
+        # PEFT changes a table like its tied head, which alone may be chosen.
+        tied = {module for module in parts if config.ensure_weight_tying and "lora_embedding_A" in parts[module]}
+        config.check(config_path, sorted(parts.keys() - tied))
     updates = [_update(path, config, trained, tensors) for trained, tensors in parts.items()]
     rows = [_token_rows(path, config, each) for each in used if each.key.part == TOKEN_ROWS]
     return Adapter(

@@ -163,9 +163,10 @@ class Weights:
         tensors_of_adapter = self._adapter_tensors()
         unused = self._unused(tensors_of_adapter)
         if unused:
+            key = tensors_of_adapter[min(unused)]
             raise CheckpointError(
-                f"{self._adapter.folder}: the adapter changes {_first_five(unused)}, which this export of the model "
-                "does not have; is it an adapter for another model?"
+                f"{key.path}: the adapter changes {_first_five(unused)}, which this export of the model does not have "
+                f"(key {key.name}); is it an adapter for another model?"
             )
         left = [name for name, tensor in tensors_of_adapter.items() if tensor not in self._used]
         if left:

@@ -267,8 +267,8 @@ def test_an_adapter_of_a_module_that_the_model_lacks_is_refused(checkpoint: Path
     refuse(
         checkpoint,
         adapter,
-        f"{adapter}: the adapter changes encoder.layer.0.attention.self.q_proj, which this export of the model does "
-        "not have; is it an adapter for another model?",
+        f"{adapter / FILE}: the adapter changes encoder.layer.0.attention.self.q_proj, which this export of the model "
+        f"does not have (key {KEY.replace('query', 'q_proj')}.lora_B.weight); is it an adapter for another model?",
     )
 
 
@@ -278,8 +278,8 @@ def test_a_saved_module_that_the_model_lacks_is_refused(checkpoint: Path, tmp_pa
     refuse(
         checkpoint,
         adapter,
-        f"{adapter}: the adapter changes adapter_head.weight, which this export of the model does not have; "
-        "is it an adapter for another model?",
+        f"{adapter / FILE}: the adapter changes adapter_head.weight, which this export of the model does not have "
+        "(key base_model.model.adapter_head.weight); is it an adapter for another model?",
     )
 
 

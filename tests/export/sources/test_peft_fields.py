@@ -20,8 +20,10 @@ from embedpack_export.sources.peft_adapter import read_adapter
 from tests.helpers.adapted_graph import graph_vectors
 from tests.helpers.exports import QUERY, Arrays, distance, edit_json, edit_tensors, query_update, quick, write_adapter
 from tests.helpers.peft_oracle import adapted_by_peft, converted_adapter, mean_vectors, save_adapter
+from tests.helpers.peft_training import TrainedModel
 from tests.helpers.plans import refuse
 from tests.helpers.tiny_checkpoint import make_checkpoint
+from tests.helpers.tiny_decoder import make_decoder
 
 TEXTS = ("how do i reset a router ?", "the cat sleeps on a warm roof in the rain", "list files")
 TOLERANCE = 1e-6
@@ -152,6 +154,28 @@ def test_an_initialisation_that_changed_the_backbone_is_exact_when_it_was_conver
     assert_equals_peft(checkpoint, tmp_path / "adapter")
     found = mean_vectors(adapted_by_peft(checkpoint, tmp_path / "adapter"), checkpoint / "tokenizer.json", TEXTS)
     assert distance(found, expected) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"target_modules": ["lm_head", "q_proj"], "ensure_weight_tying": True},
+        {"target_modules": ["lm_head", "q_proj"]},
+        {"target_modules": ["embed_tokens", "q_proj"], "ensure_weight_tying": True},
+        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"], "ensure_weight_tying": True},
+        {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [1, 2], "lm_head": [1, 2]}},
+    ],
+    ids=str,
+)
+def test_adapters_of_tables_with_tied_heads_equal_peft(tmp_path: Path, config: dict[str, Any]) -> None:
+    checkpoint = make_decoder(tmp_path / "toy", "qwen2", pad_token_id=1, tie_word_embeddings=True)
+    model = TrainedModel.load(checkpoint, "qwen2", "language model")
+    model.adapt(tmp_path / "adapter", config)
+    plan = make_plan(quick(checkpoint, tmp_path / "pack", pooling="mean", adapters={"code": tmp_path / "adapter"}))
+    ids = [item.ids for item in plan.processor.process(plan.processor.items(TEXTS), "")]
+    expected = np.stack([model.mean_vector(row) for row in ids])
+    assert distance(graph_vectors(plan, tmp_path, ids, switchable=False), expected) <= TOLERANCE
+    assert distance(TorchReference(plan).single("code", TEXTS), expected) <= TOLERANCE
 
 
 # --- rows of embedding tables
