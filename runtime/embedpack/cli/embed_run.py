@@ -143,7 +143,7 @@ class EmbedRun:
         """Encode a window; without the inputs that cannot be used, if these are skipped."""
         if not window.inputs:
             return []
-        stats.ids = window.part.ids[window.first :]
+        stats.ids = ids = window.part.ids[window.first : window.first + len(window.inputs)]
         try:
             vectors = self._vectors(window.inputs, stats)
         except (OptionError, PackError):
@@ -155,7 +155,6 @@ class EmbedRun:
             self._skipped.add(window.located(cause))
             wrong = cause.number if isinstance(cause, ItemError) else 0
             return self._encode_both(window.between(0, wrong), window.between(wrong + 1), stats)
-        ids = window.part.ids[window.first : window.first + len(window.inputs)]
         kept = ids if vectors.ids is None else [ids[int(position)] for position in vectors.ids]
         return [_Encoded(kept, vectors)]
 
