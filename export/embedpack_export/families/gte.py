@@ -61,7 +61,7 @@ KEYS = KeyTable(
         "rope_scaling": Checked(f"null, a type of ntk, or a rope_type: {', '.join(ROPE_TYPES)}", rope_scaling_problem),
         "logn_attention_scale": Only((False, None), ANOTHER_CHECKPOINT),
         "logn_attention_clip1": Only((False, None), ANOTHER_CHECKPOINT),
-        "auto_map": code_of("NewConfig", "NewModel"),
+        "auto_map": code_of("NewConfig", "NewModel", "GteConfig", "GteModel"),
         **no_effect("form of the tensors, which their names show", ("pack_qkv",)),
         **no_effect("of how the model is run", ("unpad_inputs", "use_memory_efficient_attention")),
     },
@@ -101,8 +101,7 @@ def claims(checkpoint: Checkpoint) -> bool:
 
 def read(checkpoint: Checkpoint) -> Model:
     """Build the model of a GTE checkpoint."""
-    is_older = checkpoint.config.get("model_type") == OLDER
-    content = newer_spelling(checkpoint) if is_older else checkpoint.config
+    content = newer_spelling(checkpoint)
     config = parse_object(checkpoint, content, GteConfig, KEYS)
     shape = replace(
         config.plain_shape(config.layer_norm_eps, config.rotary()),
@@ -112,11 +111,11 @@ def read(checkpoint: Checkpoint) -> Model:
         names=NAMES,
     )
     model = config.model(shape, RULES, FamilyTokenizer("XLMRobertaTokenizer"))
-    return replace(model, config_of_class=content) if is_older else model
+    return model if content == checkpoint.config else replace(model, config_of_class=content)
 
 
 def newer_spelling(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The configuration of the older code as one of transformers' class.
+    """The configuration as one of transformers' class, also where it is of the older code.
 
     A type of ntk (kexue.fm/archives/9706, eq. 6) has the frequencies of the base times the factor, divided by
     factor^(2 / head_size): linear scaling of another base.
@@ -126,7 +125,7 @@ def newer_spelling(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     path = checkpoint.folder / "config.json"
     check_keys(path, checkpoint.config, KEYS)
-    if "rope_theta" not in checkpoint.config:
+    if checkpoint.config["model_type"] == OLDER and "rope_theta" not in checkpoint.config:
         raise CheckpointError(f"{path}: rope_theta is missing; restore the config.json of the model")
     config = {key: value for key, value in checkpoint.config.items() if key != "auto_map"} | {"model_type": "gte"}
     scaling = config.get("rope_scaling")

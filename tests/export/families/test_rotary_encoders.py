@@ -200,6 +200,16 @@ def test_the_older_spelling_equals_transformers(tmp_path: Path, model_type: str)
     assert distance(found, expected_vectors(model, rows)) <= TOLERANCE
 
 
+def test_the_older_code_under_the_newer_model_type(tmp_path: Path) -> None:
+    """As in snowflake-arctic-embed-m-v2.0, with the names of the older code."""
+    older, renamed = make_checkpoint(tmp_path / "older", "gte"), make_checkpoint(tmp_path / "renamed", "gte")
+    code = {"AutoConfig": "configuration_gte.GteConfig", "AutoModel": "modeling_gte.GteModel"}
+    for checkpoint in (older, renamed):
+        older_gte(checkpoint)
+    edit_json(renamed / "config.json", model_type="gte", architectures=["GteModel"], auto_map=code)
+    np.testing.assert_array_equal(fp32_vectors(renamed, ROWS[3:5]), fp32_vectors(older, ROWS[3:5]))
+
+
 def test_both_spellings_of_nomic_together(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "nomic", "nomic_bert")
     newer, expected = (
