@@ -11,17 +11,22 @@ import pytest
 
 from embedpack import Embedder, Embeddings
 from embedpack.cli.main import main
+from embedpack.pack.strict import AdapterMode
+from embedpack.server.served_packs import ServedPacks
+from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.reference.opening import ReferenceSource, open_reference
 from embedpack_export.reference.torch_reference import TorchReference
+from tests.helpers.asgi import post
 from tests.helpers.exports import TEXTS, centered_codebook, distance, quick
 from tests.helpers.peft_oracle import adapted_by_peft, load_model, mean_vectors, save_adapter
+from tests.helpers.server import start_app
 from tests.helpers.stacked_checkpoint import TASKS, make_stacked, merged_copy, stacked_family
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
 __all__ = ["stacked_family"]
-MODES = ("switchable", "merged")
+MODES: tuple[AdapterMode, ...] = ("switchable", "merged")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +99,22 @@ def test_a_pack_with_a_base_task_is_compared_with_its_checkpoint(folder: Path) -
     for task in ("general", "code"):
         found = np.asarray(Embedder(folder / "pack", variant=f"{task}-fp32").encode(list(TEXTS)))
         assert distance(found, reference.single(task, TEXTS)) <= 1e-6
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_server_answers_both_tasks(folder: Path, mode: AdapterMode) -> None:
+    served = PackSettings(name="toy", folder=folder / "pack", weights="fp32", adapters=mode)
+    settings = ServeSettings(packs=(served,), threads=1)
+    packs = ServedPacks.open(settings)
+    running = start_app(settings, packs, packs.load, None)
+    try:
+        for task in ("general", "code", "general"):
+            answer = post(running.app, {"model": "toy", "task": task, "input": list(TEXTS)})
+            found = [item["embedding"] for item in answer.json["data"]]
+            merged = Embedder(folder / "pack", variant=f"{task}-fp32")
+            assert distance(found, np.asarray(merged.encode(list(TEXTS)))) <= 1e-6
+    finally:
+        running.engine.stop()
 
 
 @pytest.mark.usefixtures("stacked_family")

@@ -175,6 +175,36 @@ def test_a_stacked_update_of_another_shape_than_its_module_is_refused(tmp_path: 
         weights.matrix(ADAPTED[1], (32, 32))
 
 
+def test_slices_of_fused_layers_are_those_of_their_parts(tmp_path: Path) -> None:
+    """Queries, keys and values in one stacked matrix, as in jina-embeddings-v3."""
+    parts = [f"encoder.layer.0.attention.self.{name}" for name in ("query", "key", "value")]
+    whole = "encoder.layer.0.attention.self.Wqkv"
+    plain = make_checkpoint(tmp_path / "plain")
+    fused = make_stacked(tmp_path / "toy", ())
+    rng = np.random.default_rng(3)
+    a, b = (rng.standard_normal((len(TASKS), *shape)).astype(np.float32) for shape in ((RANK, 32), (96, RANK)))
+
+    def fuse(tensors: Arrays) -> None:
+        tensors[f"{whole}{MARK}.original"] = np.concatenate([tensors.pop(f"{part}.weight") for part in parts])
+        tensors[f"{whole}.bias"] = np.concatenate([tensors.pop(f"{part}.bias") for part in parts])
+        tensors |= {f"{whole}{MARK}.0.lora_A": a, f"{whole}{MARK}.0.lora_B": b}
+
+    edit_tensors(fused / FILE, fuse)
+    checkpoint = read_checkpoint(fused)
+    model = read_stacked(checkpoint)
+    names = ("attention.self.query", "attention.self.key", "attention.self.value")
+    rules = replace(model.rules, fused={"attention.self.Wqkv": names})
+    assert model.adapters is not None
+    for index, task in enumerate(TASKS):
+        weights = Weights(model.adapters.take(checkpoint), model.adapters.read(checkpoint, task), rules)
+        shapes = shapes_of(plain)
+        found = take_all(weights, shapes)
+        change = SCALE * b[index].astype(np.float64) @ a[index]
+        for name, rows in zip(parts, np.split(change, 3), strict=True):
+            expected = read_checkpoint(plain).tensors[f"{name}.weight"].float32() + rows
+            np.testing.assert_allclose(found[f"{name}.weight"], expected, rtol=2e-6, atol=2e-6)
+
+
 # --- in PEFT's format
 
 
