@@ -83,6 +83,7 @@ _DECODERS = (
         results="decoder-smollm2.json",
         note="for models trained from it",
     ),
+    KnownModel("Qwen/Qwen2.5-Coder-0.5B", "Apache-2.0", "qwen2", 494, note="for models trained from it"),
     KnownModel("HIT-TMG/KaLM-embedding-multilingual-mini-instruct-v1", "MIT", "qwen2", 494),
     KnownModel("codefuse-ai/F2LLM-0.6B", "Apache-2.0", "qwen3", 596),
     KnownModel("microsoft/harrier-oss-v1-0.6b", "MIT", "qwen3", 596),
