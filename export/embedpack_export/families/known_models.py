@@ -90,6 +90,20 @@ _DECODERS = (
     KnownModel("Qwen/Qwen3-Embedding-0.6B", "Apache-2.0", "qwen3", 596),
     KnownModel("intfloat/e5-mistral-7b-instruct", "MIT", "mistral", 7111),
     KnownModel("jinaai/jina-code-embeddings-0.5b", "CC-BY-NC-4.0", "qwen2", 494),
+    KnownModel("jinaai/jina-code-embeddings-1.5b", "CC-BY-NC-4.0", "qwen2", 1544),
+    KnownModel(
+        *("jinaai/jina-embeddings-v5-text-small", "CC-BY-NC-4.0", "jina_embeddings_v5", 677),
+        note="four tasks, each with its adapter",
+    ),
+    KnownModel(
+        *("jinaai/jina-embeddings-v5-text-nano", "CC-BY-NC-4.0", "jina_embeddings_v5", 239),
+        note="four tasks, each with its adapter",
+    ),
+    KnownModel(
+        *("jinaai/jina-embeddings-v5-text-small-retrieval", "CC-BY-NC-4.0", "qwen3", 596),
+        note="one task, merged; the repositories of the other tasks too",
+    ),
+    KnownModel("jinaai/jina-embeddings-v5-text-nano-retrieval", "CC-BY-NC-4.0", "eurobert", 212, note="as small"),
     KnownModel(
         *("jinaai/jina-embeddings-v4", "Qwen Research", "qwen2_5_vl", 3935, ("single", "multi")),
         note="texts and images; the layout is tested at full size",

@@ -39,10 +39,11 @@ class PeftFolders:
     """A folder `<task>` for each task, as in jina-embeddings-v5."""
 
     folder: Path  # folder of these folders
+    names: tuple[str, ...] = ()  # tasks in config.json, in their order; empty: it has none
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """See `AdapterSource`: names of the folders with files of an adapter, sorted.
+        """See `AdapterSource`: names in config.json, or else of the folders with files of an adapter, sorted.
 
         An adapter without its configuration, or in a folder further below, is an error when it is read.
         """
@@ -52,7 +53,12 @@ class PeftFolders:
             raise CheckpointError(
                 f"{self.folder}: no folder in it has an {CONFIG_FILE}; download the adapters of the model again"
             )
-        return tasks
+        if self.names and sorted(self.names) != list(tasks):
+            raise CheckpointError(
+                f"{self.folder}: has the tasks {', '.join(tasks)}, task_names of config.json are "
+                f"{', '.join(self.names)}; are both of one model, and complete?"
+            )
+        return self.names or tasks
 
     def read(self, checkpoint: Checkpoint, task: str) -> Adapter:
         """See `AdapterSource`."""
