@@ -15,6 +15,7 @@ from embedpack.inputs.items import Input
 from embedpack.inputs.processor import ModelInput
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
 from embedpack.pack.graph_io import ATTENTION_MASK, IMAGE_EMBEDS
+from embedpack.pack.manifest import Pooling
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
 from embedpack_export.planning.plan import ExportPlan
@@ -52,11 +53,14 @@ class TaskInputs:
             for batch in (*self.calibration, *self.golden)
         ]
 
-    def mean_vector(self, hidden: Sequence[Float32]) -> Float64:
-        """Mean over the calibration inputs of the mean over their tokens, for hidden states [batch, sequence, size]."""
+    def mean_vector(self, hidden: Sequence[Float32], pooling: Pooling) -> Float64:
+        """Mean over the calibration inputs of the mean over their tokens, for hidden states [batch, sequence, size].
+
+        The tokens are the one that is pooled for `pooling` cls and last, else all.
+        """
         means = []
         for batch, values in zip(self.calibration, hidden[: len(self.calibration)], strict=True):
-            mask = batch.feeds[ATTENTION_MASK][..., None].astype(np.float64)
+            mask = _pooled_tokens(batch.feeds[ATTENTION_MASK], pooling)[..., None].astype(np.float64)
             means.append((values * mask).sum(axis=1) / mask.sum(axis=1))
         return np.asarray(np.concatenate(means).mean(axis=0))
 
@@ -64,6 +68,14 @@ class TaskInputs:
         """Rows of the real tokens of all calibration batches of values [batch, sequence, ...]."""
         pairs = zip(self.calibration, values, strict=True)
         return np.concatenate([rows[batch.feeds[ATTENTION_MASK].astype(bool)] for batch, rows in pairs])
+
+
+def _pooled_tokens(mask: npt.NDArray[Any], pooling: Pooling) -> npt.NDArray[Any]:
+    """The mask [batch, sequence] of the one token that is pooled, else the given one."""
+    if pooling not in ("cls", "last"):
+        return mask
+    place = 0 if pooling == "cls" else mask.sum(axis=1, keepdims=True) - 1
+    return np.asarray(np.arange(mask.shape[1]) == place) & (mask > 0)
 
 
 def calibration_and_golden_images(plan: ExportPlan) -> list[ModelInput]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from embedpack.engine.golden import GoldenCase, golden_cases
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
+from embedpack.pack.manifest import Pooling
 from embedpack.pack.strict import WeightsFormat
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
@@ -55,6 +56,7 @@ class TaskRun:
     inputs: TaskInputs  # calibration inputs and golden inputs
     exact: ExactRun  # run through the model in float32
     written: Mapping[WeightsFormat, WrittenRun]  # run through the graph of each weights format
+    corrected: Pooling  # pooling whose tokens `mean_error` is about; "mean" if all tokens have vectors of their own
 
     @classmethod
     def start(
@@ -71,12 +73,13 @@ class TaskRun:
             if task_plan.adapter is not None and name in branches:
                 adapter = AdapterFeeds(branches[name], task_plan.adapter, plan.model.rules)
             written[name] = WrittenRun(inputs.feeds(vectors), adapter)
-        return cls(golden, inputs, ExactRun(weights, inputs.feeds(images.exact), len(inputs.calibration)), written)
+        exact = ExactRun(weights, inputs.feeds(images.exact), len(inputs.calibration))
+        return cls(golden, inputs, exact, written, plan.pooling if plan.tokens is None else "mean")
 
     def mean_error(self, weights_format: WeightsFormat) -> Float64:
         """Mean of the exact last hidden states minus that of a weights format, float64 [dimensions]."""
-        written = self.inputs.mean_vector(self.written[weights_format].hidden)
-        return self.inputs.mean_vector(self.exact.hidden) - written
+        written = self.inputs.mean_vector(self.written[weights_format].hidden, self.corrected)
+        return self.inputs.mean_vector(self.exact.hidden, self.corrected) - written
 
     def vectors(self, plan: ExportPlan, offsets: Mapping[WeightsFormat, Float32 | None], scratch: Path) -> TaskVectors:
         """Compute the vectors of all inputs; `offsets[format]`, [dimensions], is first added to its hidden states."""
