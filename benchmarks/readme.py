@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.arguments import program
+from benchmarks.host.long_texts import document_rows as long_text_rows
 from benchmarks.quality.families import document_note, document_rows
 from benchmarks.speed.speed import MAX_LOAD
 
@@ -182,6 +183,17 @@ def _peer_table(report: Mapping[str, Any], shapes: Sequence[tuple[int, int]], no
     return _table(["int8 compared with", *names, "program's lowest cosine"], rows, note)
 
 
+def long_texts() -> list[str]:
+    """Memory and time of one text by its length."""
+    report = _report("long-texts")
+    header = ["encoder", "tokens", "memory", "CPU time", "next to the first"]
+    note = (
+        "One text; fp32, 12 layers of 768 channels with random values, sizes of each architecture. Memory of the "
+        f"process above that of the loaded model. {report['provenance']['threads']} thread of {_cpu(report)}."
+    )
+    return _table(header, long_text_rows(report["results"]), note)
+
+
 def codes() -> list[str]:
     """Bytes and retention of every precision."""
     models = _report("codes")["results"]["models"]
@@ -254,6 +266,7 @@ BLOCKS: Mapping[str, Block] = {
     "families": Block("docs/accuracy.md", families),
     "peers": Block("docs/speed.md", peers),
     "decoder peers": Block("docs/speed.md", decoder_peers),
+    "long texts": Block("docs/speed.md", long_texts),
     "codes": Block("docs/precisions.md", codes),
     "multi": Block("docs/precisions.md", multi),
 }

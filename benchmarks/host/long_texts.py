@@ -89,3 +89,15 @@ def table(results: Mapping[str, Any]) -> str:
                 )
             )
     return text_table(header, rows)
+
+
+def document_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of the table in the documents: memory, and CPU time next to that of the shortest text."""
+    rows = []
+    for model in results["models"]:
+        first = next(iter(model["lengths"].values()))["cpu_s"]["median"]
+        for length, found in model["lengths"].items():
+            seconds = found["cpu_s"]["median"]
+            megabytes = f"{found['extra_bytes']['median'] / 1e6:.0f} MB"
+            rows.append([model["model"], length, megabytes, f"{seconds:.1f} s", f"{seconds / first:.1f}x"])
+    return rows
