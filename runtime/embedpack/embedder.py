@@ -10,6 +10,7 @@ from typing import NoReturn, TypeAlias, TypeVar
 
 from embedpack.engine.call_options import OpenVariant
 from embedpack.engine.call_stats import CallStats
+from embedpack.engine.chunk_means import document_groups
 from embedpack.engine.encoder import Encoder
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.options import EncodeCall, EncodeSettings, OnEmpty, OnLong, check_threads
@@ -20,6 +21,7 @@ from embedpack.errors import InputError, OptionError
 from embedpack.host.cores import available_cores
 from embedpack.host.memory import memory_errors
 from embedpack.inputs.batching import WINDOW_ITEMS, windows
+from embedpack.inputs.documents import Document, read_documents
 from embedpack.inputs.items import NO_INPUTS, Input, Inputs, Item, as_iterable, as_list_or_iterator
 from embedpack.pack.folder import read_pack
 from embedpack.pack.heads import check_embedder, single_vectors
@@ -208,12 +210,10 @@ class Embedder:
         Raises:
             InputError, CapacityError: as `encode`; options are checked at once, items when they are taken.
         """
-        if task is not None and not isinstance(task, str):
-            raise OptionError(f"task is {task!r}; pass one task for all items")
         if not isinstance(batch_size, int) or batch_size < 1:
             raise OptionError(f"batch_size is {batch_size!r}; it must be a whole number of at least 1")
         settings = EncodeSettings(
-            task=task,
+            task=_one_task(task),
             prompt_name=prompt_name,
             truncate_dim=truncate_dim,
             precision=precision,
@@ -261,6 +261,53 @@ class Embedder:
             pool_factor=pool_factor,
         )
         return concatenate_multi(self._encode(inputs, settings, self._vectors.multi))
+
+    @memory_errors()
+    def encode_chunks(
+        self,
+        chunks: Sequence[str] | Sequence[Sequence[str]],
+        *,
+        task: str | None = None,
+        prompt_name: str | None = None,
+        truncate_dim: int | None = None,
+        precision: str = "float32",
+    ) -> Embeddings:
+        """Encode the chunks of documents as single vectors, each in the context of its document (late chunking).
+
+        The chunks of a document are joined by spaces and encoded as one text; the vector of a chunk is the mean of its
+        tokens (Günther et al. 2024, arXiv 2409.04701). Documents longer than the model's limit are encoded in windows
+        that overlap, see `embedpack.inputs.chunk_windows`. The chunk of a document that has no other has the vector of
+        `encode`.
+
+        Args:
+            chunks: the chunks of one document, or of several: a list for each.
+            task: of a switchable variant, one for all documents.
+            prompt_name: as in `encode`; the prompt stands once before each document.
+            truncate_dim: as in `encode`.
+            precision: as in `encode`.
+
+        Returns:
+            the vectors of all chunks in their order.
+
+        Raises:
+            InputError: a chunk or an option cannot be used, or the pack has no late chunking.
+            CapacityError: a document does not fit the memory.
+        """
+        settings = EncodeSettings(
+            task=_one_task(task),
+            prompt_name=prompt_name,
+            truncate_dim=truncate_dim,
+            precision=precision,
+            late_chunking=True,
+        )
+        call, documents = self._open.resolve(settings), read_documents(chunks)
+        with self.stats(sum(map(len, documents))) as stats:
+            return concatenate([self._vectors.chunks(group, call, stats) for group in document_groups(documents)])
+
+    def encode_chunks_part(self, documents: list[Document], settings: EncodeSettings, stats: CallStats) -> Embeddings:
+        """Encode the chunks of documents as `encode_chunks`; the rest as `encode_part`."""
+        call = self._open.resolve(replace(settings, late_chunking=True))
+        return concatenate([self._vectors.chunks(group, call, stats) for group in document_groups(documents)])
 
     def encode_part(self, inputs: list[Input], settings: EncodeSettings, stats: CallStats) -> Embeddings:
         """Encode inputs as `encode`; counts are added to `stats`.
@@ -322,3 +369,9 @@ class Embedder:
             return self.stats(None)
         stats = self.stats(len(items))
         return self.stats(len(items), sum(map(stats.work_of, items)))
+
+
+def _one_task(task: object) -> str | None:
+    if task is not None and not isinstance(task, str):
+        raise OptionError(f"task is {task!r}; pass one task for all items")
+    return task

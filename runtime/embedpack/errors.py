@@ -6,6 +6,7 @@ EmbedpackError
 ├── AccuracyError        the vectors of an export differ too much from the model's
 ├── InputError           an input, an option or a saved file of the caller cannot be used
 │   ├── ItemError        one of several inputs cannot be used; the others can
+│   │   └── ChunkError   one chunk of a document cannot be used
 │   └── OptionError      a value of an option is none of those that are allowed
 ├── CapacityError        the work does not fit the disk or the memory
 └── MissingExtraError    an optional part of embedpack is not installed
@@ -55,7 +56,7 @@ class ItemError(InputError):
     """One of several inputs cannot be used; the others can.
 
     Attributes:
-        kind: "text" or "image".
+        kind: "text", "image" or "document".
         number: position of the input in the call, counted from 0.
         problem: reason and remedy, without the input's name.
     """
@@ -65,6 +66,20 @@ class ItemError(InputError):
         self.kind = kind
         self.number = number
         self.problem = problem
+
+
+class ChunkError(ItemError):
+    """One chunk of a document cannot be used.
+
+    Attributes:
+        chunk: position of the chunk in the document, counted from 0.
+        of_chunk: reason and remedy, without the names of chunk and document.
+    """
+
+    def __init__(self, document: int, chunk: int, problem: str) -> None:
+        super().__init__("document", document, f"cannot be used: its chunk {chunk} {problem}")
+        self.chunk = chunk
+        self.of_chunk = problem
 
 
 class OptionError(InputError):

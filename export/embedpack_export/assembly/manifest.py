@@ -51,7 +51,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
         ),
         multi=_multi_vectors(plan.tokens),
         score=None,
-        late_chunking=False,
+        late_chunking=plan.late_chunking,
         text=TextInput(
             tokenizer="tokenizer.json",
             vocabulary=model.vocabulary,

@@ -59,6 +59,11 @@ class ModelSource:
         return self.single.pooling
 
     @property
+    def late_chunking(self) -> bool:
+        """True if single vectors are the means of hidden states, so that there is one for each part of a text."""
+        return self.pooling == "mean" and not self.single.layers
+
+    @property
     def dimensions(self) -> int:
         """Dimensions of a single vector."""
         return self.single.layers[-1].outputs if self.single.layers else self.model.hidden

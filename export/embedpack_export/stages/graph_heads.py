@@ -24,6 +24,7 @@ from embedpack.pack.graph_io import (
 from embedpack.vectors.arrays import Float32
 from embedpack_export.families.heads import MarkHead, ScoreHead
 from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.chunk_sums import chunk_sums
 from embedpack_export.graph.context import GraphContext
 from embedpack_export.graph.head_layers import head_layers
 from embedpack_export.graph.outputs import VectorOutput, unit, vector_outputs
@@ -67,6 +68,8 @@ def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | Non
             projected = head_layers(context, hidden, plan.tokens.layers)
             vectors = unit(g, projected)
             vector_outputs(g, vectors, output(TOKEN_EMBEDDINGS, TOKEN_AXES, plan.tokens.dimensions))
+        if plan.late_chunking:
+            chunk_sums(g, hidden, plan.dimensions)
 
     return append
 

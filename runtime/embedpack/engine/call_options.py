@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from embedpack.engine.options import EncodeCall, EncodeOptions, EncodeSettings
 from embedpack.errors import OptionError, unknown
 from embedpack.pack.folder import Pack
-from embedpack.pack.heads import single_metric, vector_head
+from embedpack.pack.heads import check_late_chunking, single_metric, vector_head
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.prompts import NO_PROMPT
 from embedpack.vectors.codes import Precision, check_precision, code_width, is_low_bit
@@ -45,6 +45,8 @@ class OpenVariant:
         self._check(options, precision)
         tasks = self._tasks(settings)
         by_task = {name: self._task_options(name, settings.prompt_name, options) for name in tasks}
+        if settings.late_chunking:
+            check_late_chunking(self.pack, [each.prompt for each in by_task.values()])
         for task in () if settings.multi else by_task:
             single_metric(self.pack.manifest, task).check_precision(precision)
         each = None if settings.task is None or isinstance(settings.task, str) else tasks

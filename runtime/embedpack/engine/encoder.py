@@ -24,11 +24,12 @@ from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import InputError, ItemError
 from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import token_budget_batches, windows
+from embedpack.inputs.chunk_windows import chunk_weights
 from embedpack.inputs.items import NO_INPUTS, Item
 from embedpack.inputs.patches import ImagePatches
 from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
-from embedpack.pack.graph_io import IMAGE_EMBEDS
+from embedpack.pack.graph_io import CHUNK_WEIGHTS, IMAGE_EMBEDS
 from embedpack.vectors.token_pooling import pool_rows
 
 # Measured on a 384-wide encoder: padding and cache misses cost more than small matrices do.
@@ -53,6 +54,11 @@ class Batch:
     def tokens(self) -> int:
         """Number of tokens, padding included."""
         return len(self.inputs) * self.longest
+
+    @property
+    def chunks(self) -> int:
+        """Largest number of chunks of an input."""
+        return max(0 if model_input.chunks is None else len(model_input.chunks) for model_input in self.inputs)
 
 
 # A batch and its output.
@@ -164,7 +170,7 @@ class Encoder:
         for large, group in groupby(batches, lambda batch: batch.tokens > limit):
             run = self._one_by_one if large else self._concurrently
             for batch, values in run(group, output, weights):
-                self._output_check.check(output, values, len(batch.rows), batch.longest)
+                self._output_check.check(output, values, len(batch.rows), batch.longest, batch.chunks)
                 yield batch, values
 
     def _outputs(
@@ -200,7 +206,8 @@ class Encoder:
 
     def _feeds(self, batch: Batch) -> Feeds:
         images = [model_input.image for model_input in batch.inputs if model_input.image is not None]
-        return self.processor.collate(batch.inputs, [self._image_embeds(image) for image in images])
+        feeds = self.processor.collate(batch.inputs, [self._image_embeds(image) for image in images])
+        return feeds | {CHUNK_WEIGHTS: chunk_weights(batch.inputs, batch.longest)} if batch.chunks else feeds
 
     def _check_memory(self, batch: Batch) -> None:
         """Refuse a batch that does not fit the memory."""

@@ -24,7 +24,10 @@ OnEmpty = Literal["error", "skip", "zero"]
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeSettings:
-    """Options of a call as its caller names them; `Embedder.encode` describes each. `multi`: multi-vectors."""
+    """Options of a call as its caller names them; `Embedder.encode` describes each.
+
+    `multi`: multi-vectors; `late_chunking`: single vectors of the chunks of documents.
+    """
 
     task: str | Sequence[str] | None = None
     prompt_name: str | None = None
@@ -34,6 +37,7 @@ class EncodeSettings:
     on_empty: OnEmpty = "error"
     max_pixels: int | None = None
     multi: bool = False
+    late_chunking: bool = False
     pool_factor: int = 1
 
 

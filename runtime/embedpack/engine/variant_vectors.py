@@ -8,10 +8,12 @@ import numpy as np
 
 from embedpack.engine.call_options import OpenVariant
 from embedpack.engine.call_stats import CallStats
+from embedpack.engine.chunk_means import chunk_means
 from embedpack.engine.encoder import Encoder
 from embedpack.engine.options import EncodeCall, TaskItems
 from embedpack.errors import InputError, PackError
 from embedpack.host.memory import check_memory
+from embedpack.inputs.documents import Document
 from embedpack.inputs.items import Image, Item
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, output_for
@@ -29,6 +31,7 @@ from embedpack.vectors.codes import (
     is_low_bit,
     quantize,
     truncate,
+    unit,
 )
 from embedpack.vectors.embeddings import Embeddings
 from embedpack.vectors.ids import Ids
@@ -96,6 +99,21 @@ class VariantVectors:
         space, pixels = self._space(call), call.options.max_pixels
         ids = _ids(items, kept, call)
         return MultiEmbeddings(joined, offsets, call.precision, call.dimensions, space, pixels, codebook, ids)
+
+    def chunks(self, documents: Sequence[Document], call: EncodeCall, stats: CallStats) -> Embeddings:
+        """Single vectors of the chunks of documents, in their order; the call has one task."""
+        ((task, options),) = call.by_task.items()
+        metric, head = single_metric(self._manifest, task), self._manifest.single
+        assert head is not None
+        means = chunk_means(self.encoder, documents, head.dimensions, options, stats)
+        codebook = self._codebook(call, tokens=False)
+        codes_of_space = self._manifest.codes(task).single
+        assert codes_of_space is not None
+        quantizer = codes_of_space.int8_scale if call.precision == "int8" else codebook
+        vectors = unit(means) if metric.normalized else means
+        exact = self._to_precision(vectors, call.precision, quantizer, metric=metric)
+        codes = truncate(exact, call.precision, call.dimensions, normalized=metric.normalized)
+        return Embeddings(codes, call.precision, call.dimensions, self._space(call), codebook=codebook, metric=metric)
 
     def _with_tokens(self, items: list[Item], call: EncodeCall, stats: CallStats) -> list[TaskItems]:
         """Items with tokens by task; the others are counted. If they are errors, the encoder raises them."""

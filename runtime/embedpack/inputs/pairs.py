@@ -11,12 +11,10 @@ import numpy.typing as npt
 
 from embedpack.errors import InputError, PackError
 from embedpack.inputs.templates import Piece, fill, shortened, tokenize
-from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack.inputs.tokenizer import ALL_TOKENS, TextTokenizer
 from embedpack.pack.score_recipes import PairScores, Slot
 
 QUERY, DOCUMENT = Slot(slot="query"), Slot(slot="document")
-# Texts beside the document, and documents in windows, are tokenized as a whole.
-ALL_TOKENS = 1_048_576
 
 
 @dataclass(frozen=True)

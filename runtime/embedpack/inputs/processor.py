@@ -42,6 +42,7 @@ class ModelInput:
         skipped: tokens whose vectors are left out of the multi-vector, bool [length]; None: no token.
         image: patches of an image; None for texts.
         image_start: index of the first token of the image's content.
+        chunks: begin and end of the tokens of each chunk of a document, int64 [chunks, 2]; None: not asked for.
     """
 
     ids: npt.NDArray[np.int64]
@@ -52,6 +53,7 @@ class ModelInput:
     skipped: npt.NDArray[np.bool_] | None = None
     image: ImagePatches | None = None
     image_start: int = 0
+    chunks: npt.NDArray[np.int64] | None = None
 
     def of_multi_vector(self, rows: npt.NDArray[T]) -> npt.NDArray[T]:
         """Rows of the multi-vector among those of all tokens, [length, ...] or more with padding behind them."""

@@ -9,12 +9,16 @@ from functools import cached_property
 
 from tokenizers import Tokenizer
 
-from embedpack.errors import PackError
-from embedpack.inputs.long_texts import LimitedEncoder
+from embedpack.errors import ItemError, PackError
+from embedpack.host.memory import check_memory
+from embedpack.inputs.long_texts import BYTES_PER_CHARACTER, LimitedEncoder
 from embedpack.inputs.prompt_encoder import PieceEncoder, PromptEncoder
 from embedpack.inputs.tokenizer_check import check_tokenizer, first_word_differs
 from embedpack.inputs.tokenizer_library import load_errors
 from embedpack.inputs.tokens import Direction, Tokens
+
+# Most tokens of texts that are not cut to the limit of the model: documents in windows, texts beside a document.
+ALL_TOKENS = 1_048_576
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,31 @@ class TextTokenizer:
             InputError: the tokenizer fails at a text, or a text of millions of characters has few tokens.
             CapacityError: a text does not fit the memory.
         """
+        limit = min(self.max_tokens, max_tokens or self.max_tokens)
+        return self._encode(texts, prompt, _numbers(texts, numbers), limit, offsets=offsets)
+
+    def encode_whole(self, text: str, prompt: str, number: int) -> Tokens:
+        """Tokenize `prompt + text` beyond the limit of the model, with places; `number` is that of the document.
+
+        Raises:
+            ItemError: the tokenizer fails at the text, or it has more than ALL_TOKENS tokens.
+            CapacityError: it does not fit the memory.
+        """
+        what = f"document {number}: tokenizing {len(text)} characters"
+        check_memory(len(text) * BYTES_PER_CHARACTER, what, "split it, or free some memory")
+        (tokens,) = self._encode([text], prompt, [number], ALL_TOKENS, offsets=True)
+        if tokens.truncated:
+            raise ItemError("document", number, f"has more than {ALL_TOKENS} tokens; split it")
+        return tokens
+
+    def _encode(
+        self, texts: Sequence[str], prompt: str, numbers: Sequence[int], limit: int, *, offsets: bool
+    ) -> list[Tokens]:
         after = self.rules.after
-        limit = min(self.max_tokens, max_tokens or self.max_tokens) - len(after)
+        limit -= len(after)
         encoder = LimitedEncoder(self._encoder(prompt), limit, self._direction, offsets)
         stripped = [text.strip() for text in texts] if self.rules.strip else texts
-        found = encoder.encode([prompt + text for text in stripped], _numbers(texts, numbers))
+        found = encoder.encode([prompt + text for text in stripped], numbers)
         leading = [len(text) - len(text.lstrip()) if self.rules.strip else 0 for text in texts]
         places = [tokens.behind(len(prompt), spaces) for tokens, spaces in zip(found, leading, strict=True)]
         return [tokens.with_special(after, len(tokens.ids)) for tokens in places]

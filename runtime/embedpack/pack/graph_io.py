@@ -19,9 +19,14 @@ Optional inputs of the text graph of a switchable variant; without them the grap
     sentence_embedding_center  float32  [dimensions]     center of the binary codes of single vectors; default zeros
     token_embeddings_center    float32  [dimensions]     center of the binary codes of multi-vectors; default zeros
 
+Optional input of the text graph of a pack with late chunking; without it there are no chunks.
+
+    name           dtype    shape                      meaning
+    chunk_weights  float32  [batch, chunks, sequence]  1 for the tokens of each chunk, 0 for all others
+
 Outputs of the text graph. `dimensions` differ between single vectors and multi-vectors. Token embeddings exist only if
-the pack has multi-vectors, binary outputs only if the dimensions are a multiple of 8. `embedpack.vectors.codes` defines
-the codes.
+the pack has multi-vectors, binary outputs only if the dimensions are a multiple of 8, chunk sums only if it has late
+chunking. `embedpack.vectors.codes` defines the codes.
 
     name                       dtype    shape                              meaning
     sentence_embedding         float32  [batch, dimensions]                single vectors; of length 1 if the manifest
@@ -31,6 +36,7 @@ the codes.
     token_embeddings           float32  [batch, sequence, dimensions]      token vectors of length 1, also for padding
     token_embeddings_int8      int8     [batch, sequence, dimensions]      their int8 codes
     token_embeddings_binary    uint8    [batch, sequence, dimensions / 8]  their binary codes
+    chunk_sums                 float32  [batch, chunks, dimensions]        sums of the last hidden states of each chunk
 
 A graph that scores pairs has the one output `score`. A graph that scores lists has the input `mark_index` next to its
 text inputs, and the one output `mark_vectors`.
@@ -73,6 +79,9 @@ TOKEN_EMBEDDINGS = "token_embeddings"
 SCORE = "score"
 MARK_INDEX = "mark_index"
 MARK_VECTORS = "mark_vectors"
+
+CHUNK_WEIGHTS = "chunk_weights"
+CHUNK_SUMS = "chunk_sums"
 
 PATCHES = "patches"
 PATCH_POSITIONS = "patch_positions"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from embedpack.errors import InputError
+from collections.abc import Iterable
+
+from embedpack.errors import InputError, OptionError
 from embedpack.pack.folder import Pack
+from embedpack.pack.input_recipes import Prompt
 from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors
 from embedpack.vectors.metric import Metric
 
@@ -20,6 +23,23 @@ def single_vectors(pack: Pack) -> SingleVectors:
     if pack.manifest.single is None:
         raise InputError(f"{pack.folder}: this pack has no single vectors; call encode_multi, or embed --multi")
     return pack.manifest.single
+
+
+def check_late_chunking(pack: Pack, prompts: Iterable[Prompt]) -> None:
+    """Raise InputError for a pack without late chunking, OptionError for a prompt that changes the tokens of a text."""
+    head = single_vectors(pack)
+    if head.pooling != "mean":
+        raise InputError(
+            f"{pack.folder}: no late chunking: the pooling of this model is {head.pooling}, and only a mean of tokens "
+            "can be taken for each chunk; embed the chunks one by one"
+        )
+    if not pack.manifest.late_chunking:
+        raise InputError(
+            f"{pack.folder}: no late chunking: layers follow the pooling of this model, or an older embedpack exported "
+            "it; export it again, or embed the chunks one by one"
+        )
+    if any(prompt.marker is not None or prompt.fill is not None for prompt in prompts):
+        raise OptionError("late chunking is not possible under a prompt with a marker or a fill; pass prompt_name=''")
 
 
 def single_metric(manifest: Manifest, task: str) -> Metric:

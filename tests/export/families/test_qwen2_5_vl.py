@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from benchmarks.checkpoints.make_v4 import SHARDS, V4Options, make_v4
 from benchmarks.checkpoints.v4.layout import TASKS
@@ -32,12 +33,14 @@ from embedpack.pack.codebooks import Codebooks, read_codebooks
 from embedpack.pack.folder import read_pack
 from embedpack.pack.input_recipes import Prompt, QwenImage
 from embedpack.pack.manifest import MultiVectors, SingleVectors
+from embedpack.pack.strict import AdapterMode
 from embedpack.storage.safetensors import open_safetensors, write_safetensors
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codes import quantize
 from embedpack_export.pipeline import export
 from embedpack_export.reference.torch.qwen2_5_vl import V4Input, V4Reference, V4Vectors
 from tests.helpers.exports import center_helps, distance, edit_json, quick, tree
+from tests.helpers.slice_means import chunk_of_tokens, slice_means
 
 torch.set_num_threads(1)
 
@@ -164,6 +167,22 @@ def test_texts_equal_the_reference(v4: Exported, task: str) -> None:
     found = v4.multi(f"{task}-fp32", TEXTS)
     assert largest_token_distance(found, expected.multi) <= TEXT_TOLERANCE
     assert found[0].shape[1] == TINY.projector_dim
+
+
+@pytest.mark.parametrize("adapters", ["merged", "switchable"])
+def test_chunks_are_slices_of_the_reference(v4: Exported, adapters: AdapterMode) -> None:
+    """Late chunking of texts, behind a prompt."""
+    reference, prompt = v4.references["retrieval"], "Passage: "
+    encoding = Tokenizer.from_file(str(v4.checkpoint / "tokenizer.json")).encode(prompt + " ".join(TEXTS))
+    item = V4Input(text=prompt + " ".join(TEXTS))
+    assert reference.token_ids(item).tolist() == encoding.ids
+    expected = slice_means(reference.hidden_states(item), chunk_of_tokens(encoding, prompt, TEXTS))
+    model = Embedder(v4.folder, task="retrieval", weights="fp32", adapters=adapters, threads=1)
+    found = model.encode_chunks([TEXTS, ["a", "b"]], task="retrieval", prompt_name="passage")
+    assert distance(found.codes[: len(TEXTS)], expected) <= TEXT_TOLERANCE
+    one = model.encode_chunks([TEXTS[2]], task="retrieval", prompt_name="query", truncate_dim=model.truncate_dims[0])
+    whole = model.encode(TEXTS[2], task="retrieval", prompt_name="query", truncate_dim=model.truncate_dims[0])
+    np.testing.assert_allclose(one.codes, whole.codes, atol=TEXT_TOLERANCE)
 
 
 @pytest.mark.parametrize("prompt", ["", "Passage: "])

@@ -10,7 +10,7 @@ from embedpack import PackError
 from embedpack.engine.output_check import OutputCheck, check_array
 
 CHECK = OutputCheck(single=16, multi=8)
-BATCH = {"inputs": 3, "tokens": 5}
+BATCH = {"inputs": 3, "tokens": 5, "chunks": 2}
 
 
 def zeros(*shape: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[np.generic]:
@@ -25,6 +25,7 @@ def zeros(*shape: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[np.gene
         ("sentence_embedding_binary", zeros(3, 2, dtype=np.uint8)),
         ("token_embeddings", zeros(3, 5, 8)),
         ("token_embeddings_int8", zeros(3, 5, 8, dtype=np.int8)),
+        ("chunk_sums", zeros(3, 2, 16)),
     ],
 )
 def test_outputs_of_their_shapes_pass(output: str, values: npt.NDArray[np.generic]) -> None:
