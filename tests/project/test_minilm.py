@@ -99,7 +99,7 @@ def python_blocks(document: Path) -> list[str]:
 def test_the_code_of_the_documents_runs(settings: ExportSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     root = Path(__file__).parents[2]
     (code,) = python_blocks(root / "README.md")
-    search, _ = python_blocks(root / "docs/guide.md")
+    search, chunks, _ = python_blocks(root / "docs/guide.md")
     monkeypatch.chdir(settings.output.parents[1])
     names: dict[str, Any] = {}
     exec(code.replace("print(", "scores = ("), names)
@@ -108,3 +108,5 @@ def test_the_code_of_the_documents_runs(settings: ExportSettings, monkeypatch: p
     np.testing.assert_allclose(names["scores"][0], np.array(printed.split(), float), atol=0.1)
     exec(search, names)
     assert names["hits"].indices.tolist() == [[0, 1]]
+    exec(chunks, names)
+    assert (len(names["chunks"]), len(names["many"])) == (2, 3)

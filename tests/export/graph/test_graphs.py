@@ -459,11 +459,13 @@ def test_every_graph_has_the_stated_inputs_and_outputs(pack: Exported) -> None:
         assert [declared(value) for value in graph.inputs] == [
             ("input_ids", "INT64", ["batch", "sequence"]),
             ("attention_mask", "INT64", ["batch", "sequence"]),
+            ("chunk_weights", "FLOAT", ["batch", "chunks", "sequence"]),
         ]
         assert [declared(value) for value in graph.outputs] == [
             ("sentence_embedding", "FLOAT", ["batch", "32"]),
             ("sentence_embedding_int8", "INT8", ["batch", "32"]),
             ("sentence_embedding_binary", "UINT8", ["batch", "4"]),
+            ("chunk_sums", "FLOAT", ["batch", "chunks", "32"]),
         ]
 
 
@@ -481,6 +483,18 @@ def test_every_output_has_the_stated_shape_and_type(pack: Exported) -> None:
         results = run_model(str(path), names, ragged((9, 3, 12), pack.model_type))
         found = [(result.shape, str(result.dtype)) for result in results]
         assert found == [((3, 32), "float32"), ((3, 32), "int8"), ((3, 4), "uint8")]
+
+
+def test_chunks_are_optional_and_change_no_other_output(pack: Exported) -> None:
+    feeds: dict[str, npt.NDArray[Any]] = {**ragged((9, 3, 12), pack.model_type)}
+    weights = np.stack([feeds["attention_mask"], np.eye(12, dtype=np.int64)[[0, 1, 2]]], axis=1).astype(np.float32)
+    for path in pack.graphs():
+        without = run_model(str(path), [*OUTPUTS, "chunk_sums"], feeds)
+        found = run_model(str(path), [*OUTPUTS, "chunk_sums"], feeds | {"chunk_weights": weights})
+        assert without[-1].shape == (3, 0, 32)
+        for one, other in zip(without[:-1], found[:-1], strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert distance(found[-1][:, 0], found[0]) <= TOLERANCE
 
 
 def test_no_graph_holds_operators_that_are_slower_or_depend_on_the_batch(pack: Exported) -> None:
