@@ -89,8 +89,8 @@ _DECODERS = (
     KnownModel("microsoft/harrier-oss-v1-0.6b", "MIT", "qwen3", 596),
     KnownModel("Qwen/Qwen3-Embedding-0.6B", "Apache-2.0", "qwen3", 596),
     KnownModel("intfloat/e5-mistral-7b-instruct", "MIT", "mistral", 7111),
-    KnownModel("jinaai/jina-code-embeddings-0.5b", "CC-BY-NC-4.0", "qwen2", 494),
-    KnownModel("jinaai/jina-code-embeddings-1.5b", "CC-BY-NC-4.0", "qwen2", 1544),
+    KnownModel("jinaai/jina-code-embeddings-0.5b", "CC-BY-NC-4.0", "qwen2", 494, note="ten prompts in one task"),
+    KnownModel("jinaai/jina-code-embeddings-1.5b", "CC-BY-NC-4.0", "qwen2", 1544, note="ten prompts in one task"),
     KnownModel(
         *("jinaai/jina-embeddings-v5-text-small", "CC-BY-NC-4.0", "jina_embeddings_v5", 677),
         note="four tasks, each with its adapter",

@@ -52,7 +52,7 @@ def _print(folder: Path, pack: Pack) -> None:
     restricted = ", non-commercial" if manifest.license.non_commercial else ""
     print(f"{manifest.name}  ({manifest.family}, pack format {pack.format})")
     print(f"license     {manifest.license.id or 'not stated'}{restricted}")
-    _print_heads(manifest)
+    _print_heads(pack)
     print(f"texts       up to {manifest.text.max_tokens} tokens")
     if manifest.export.text_tokens:
         print(f"            parsed in texts too: {', '.join(map(repr, manifest.export.text_tokens))}")
@@ -77,10 +77,11 @@ def _print(folder: Path, pack: Pack) -> None:
         print(f"report      {folder / manifest.report.page}")
 
 
-def _print_heads(manifest: Manifest) -> None:
+def _print_heads(pack: Pack) -> None:
     """Print the vectors and scores of a pack."""
+    manifest = pack.manifest
     if manifest.single is not None:
-        print(f"vectors     {_dimensions(manifest.single)}, {manifest.single.pooling} pooling")
+        print(f"vectors     {_dimensions(manifest.single)}, {manifest.single.pooling} pooling{_pooled(pack)}")
         if not manifest.single.normalized:
             by = "dot product" if manifest.single.similarity == "dot" else "cosine"
             print(f"            lengths of their own, compared by {by}")
@@ -91,6 +92,18 @@ def _print_heads(manifest: Manifest) -> None:
         print(f"scores      {kinds[type(manifest.score).__name__]}")
     if manifest.late_chunking:
         print("chunks      one vector for each part of a text (late chunking)")
+
+
+def _pooled(pack: Pack) -> str:
+    """The token of a text that is pooled, if it is one; tokenizers differ in the tokens that they add."""
+    from embedpack.inputs.pack_tokenizer import pooled_token
+
+    token = pooled_token(pack)
+    if token is None:
+        return ""
+    if token.added is None:
+        return f" of the {token.place} token of prompt and text; the tokenizer adds none there"
+    return f" of {token.added!r}, which the tokenizer adds"
 
 
 def _dimensions(head: SingleVectors | MultiVectors) -> str:

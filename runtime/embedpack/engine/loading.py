@@ -20,9 +20,9 @@ from embedpack.errors import PackError
 from embedpack.host.cpu import cpu_identity
 from embedpack.host.int8_support import products_saturate
 from embedpack.host.onnxruntime import ort
+from embedpack.inputs.pack_tokenizer import open_tokenizer
 from embedpack.inputs.processor import Processor
 from embedpack.inputs.prompt_rules import PromptRules
-from embedpack.inputs.tokenizer import TextRules, TextTokenizer
 from embedpack.pack.folder import Pack
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.variants import Variant, VisionGraph
@@ -31,8 +31,6 @@ logger = logging.getLogger("embedpack")
 
 # Largest size of weights of which a second copy is held for runs of one thread.
 MAX_COPIED_BYTES = 200_000_000
-# The largest tokenizers of published models have 33 MB.
-MAX_TOKENIZER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -160,23 +158,12 @@ def open_adapters(pack: Pack, variant: Variant) -> dict[str, Adapter]:
 
 def open_processor(pack: Pack) -> Processor:
     """Open the processor of a pack; PackError if the tokenizer is changed, or does not fit the graphs."""
-    text = pack.manifest.text
-    size = pack.manifest.files[text.tokenizer].bytes
-    if size > MAX_TOKENIZER_BYTES:
-        raise PackError(f"{pack.folder / text.tokenizer}: {size} bytes; a tokenizer has at most {MAX_TOKENIZER_BYTES}")
-    content = pack.read(text.tokenizer)
+    tokenizer = open_tokenizer(pack)
     try:
-        tokenizer = TextTokenizer(content, text.max_tokens, TextRules(text.strip, text.after))
-        largest_id = tokenizer.largest_id
         for task in pack.manifest.tasks.values():
             for prompt in task.prompts.values():
                 PromptRules(tokenizer).check(prompt)
     except PackError as cause:
         raise PackError(f"{pack.folder}: {cause}") from cause
-    if largest_id >= text.vocabulary:
-        raise PackError(
-            f"{pack.folder}: {text.tokenizer} has ids up to {largest_id}, the graphs' embedding table only "
-            f"{text.vocabulary} rows; it belongs to another model: copy the pack again"
-        )
     image = pack.manifest.image
-    return Processor(tokenizer, text.pad_token_id, image if isinstance(image, QwenImage) else None)
+    return Processor(tokenizer, pack.manifest.text.pad_token_id, image if isinstance(image, QwenImage) else None)

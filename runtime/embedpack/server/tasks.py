@@ -16,6 +16,8 @@ DEFAULT_TASK = "default"
 SEARCH = "retrieval"
 # Names of one task in different models; clients send one of them to every model.
 SYNONYMS = {"separation": "clustering", "clustering": "separation"}
+# Suffixes of the hosted API by the ends of prompt names of tasks with many uses, such as `nl2code_document`.
+SIDES = {"query": "query", "document": "passage", "passage": "passage"}
 # Tasks of calls that name none, as in the hosted API, if the pack has no default; the first that it has.
 UNNAMED = ("text-matching", "nl2code.query")
 
@@ -31,13 +33,19 @@ class TaskPrompt:
 def task_names(tasks: Mapping[str, Task]) -> dict[str, TaskPrompt]:
     """Names that requests may give, with their task and prompt.
 
-    A task with prompts has `.query` and `.passage`, and its bare name with the default prompt.
+    A task with prompts has `.query` and `.passage`, and its bare name with the default prompt; a prompt such as
+    `nl2code_query` has its name with a point.
     """
     names = {name: TaskPrompt(name, task.prompt(None)) for name, task in tasks.items()}
     for name, task in tasks.items():
         stem = SEARCH if name == DEFAULT_TASK else name
         for suffix, prompt in (("query", query_prompt(task)), ("passage", document_prompt(task))):
             names.setdefault(f"{stem}.{suffix}", TaskPrompt(name, task.prompt(prompt)))
+    for name, task in tasks.items():
+        for prompt in task.prompts:
+            stem, _, side = prompt.rpartition("_")
+            if stem and side in SIDES:
+                names.setdefault(f"{stem}.{SIDES[side]}", TaskPrompt(name, task.prompt(prompt)))
     for name, other in SYNONYMS.items():
         if name in names:
             names.setdefault(other, names[name])

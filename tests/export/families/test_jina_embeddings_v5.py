@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from embedpack import Embedder
+from embedpack.cli.main import main
 from embedpack.errors import CheckpointError
 from embedpack_export.families import find_family
 from embedpack_export.pipeline import export
@@ -137,6 +138,13 @@ def test_the_manifest(case: Case) -> None:
     assert [name for name in planned.files if name.startswith("adapters/")] == [
         f"adapters/{task}/adapter_{file}" for task in sorted(TASKS) for file in ("config.json", "model.safetensors")
     ]
+
+
+def test_inspect_states_the_pooled_token_and_the_prompts(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(case.pack)]) == 0
+    printed = capsys.readouterr().out
+    assert "last pooling of the last token of prompt and text; the tokenizer adds none there\n" in printed
+    assert printed.count("  prompts   default document, queries query, documents and files document\n") == len(TASKS)
 
 
 # --- spellings

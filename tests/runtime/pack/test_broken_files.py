@@ -17,7 +17,7 @@ import onnxruntime as ort
 import pytest
 
 from embedpack import Embedder
-from embedpack.engine import loading
+from embedpack.inputs import pack_tokenizer
 from embedpack.pack.folder import read_pack
 from tests.helpers.broken_packs import (
     Edit,
@@ -220,7 +220,7 @@ class PanickingTokenizer:
 
 
 def test_tokenizer_that_is_too_large(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "MAX_TOKENIZER_BYTES", 10)
+    monkeypatch.setattr(pack_tokenizer, "MAX_TOKENIZER_BYTES", 10)
     size = (pack / "tokenizer.json").stat().st_size
     message = f"PACK/tokenizer.json: {size} bytes; a tokenizer has at most 10"
     assert refusal(pack, lambda: Embedder(pack, weights="fp32")) == message
