@@ -8,6 +8,7 @@ import pytest
 
 from embedpack.cli.main import main
 from embedpack.pack.folder import read_pack
+from tests.helpers.exports import calibration_file, query_update, write_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
 
@@ -25,3 +26,21 @@ def test_the_reference_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixtu
         main(["export", str(tmp_path), "-o", str(tmp_path / "pack"), "--reference", "graph", "--judge", "torch"])
     assert stopped.value.code == 2
     assert "given twice; it takes one value" in capsys.readouterr().err
+
+
+def test_a_base_task_beside_an_adapter(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "toy")
+    adapter = write_adapter(tmp_path / "adapter", query_update())
+    arguments = [
+        str(checkpoint),
+        "-o",
+        str(tmp_path / "pack"),
+        "--adapter",
+        f"code={adapter}",
+        "--base-task",
+        "general",
+    ]
+    options = ["--base-task", "general", "--reference", "graph", "--weights", "fp32", "--adapters", "switchable"]
+    assert main(["export", *arguments, *options, "--calibrate", str(calibration_file(tmp_path))]) == 0
+    manifest = read_pack(tmp_path / "pack").manifest
+    assert {name: task.adapter is None for name, task in manifest.tasks.items()} == {"code": False, "general": True}
