@@ -31,15 +31,7 @@ def test_the_reference_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_base_task_beside_an_adapter(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy")
     adapter = write_adapter(tmp_path / "adapter", query_update())
-    arguments = [
-        str(checkpoint),
-        "-o",
-        str(tmp_path / "pack"),
-        "--adapter",
-        f"code={adapter}",
-        "--base-task",
-        "general",
-    ]
+    arguments = [str(checkpoint), "-o", str(tmp_path / "pack"), "--adapter", f"code={adapter}"]
     options = ["--base-task", "general", "--reference", "graph", "--weights", "fp32", "--adapters", "switchable"]
     assert main(["export", *arguments, *options, "--calibrate", str(calibration_file(tmp_path))]) == 0
     manifest = read_pack(tmp_path / "pack").manifest
