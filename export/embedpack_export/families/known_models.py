@@ -80,7 +80,7 @@ _OTHER_ENCODERS = (
 _DECODERS = (
     KnownModel(
         *("HuggingFaceTB/SmolLM2-135M", "Apache-2.0", "llama", 135),
-        results="decoder-smollm2.json",
+        results="families-smollm2.json",
         note="for models trained from it",
     ),
     KnownModel("Qwen/Qwen2.5-Coder-0.5B", "Apache-2.0", "qwen2", 494, note="for models trained from it"),
