@@ -48,9 +48,7 @@ def test_permissive_licences_come_first() -> None:
 @pytest.mark.parametrize("model", [model for model in KNOWN_MODELS if model.results], ids=lambda model: model.name)
 def test_measured_weights_are_those_of_the_results(model: KnownModel) -> None:
     content = (ROOT / "benchmarks/results" / str(model.results)).read_text("utf-8").lower()
-    name = model.name.partition("/")[2].lower()
-    # Folders of decoders are named without their size.
-    assert name in content or name.rpartition("-")[0] in content
+    assert model.name.partition("/")[2].lower() in content
 
 
 def test_a_page_without_its_block_is_refused() -> None:
