@@ -22,7 +22,8 @@ from embedpack.host.cores import available_cores
 from embedpack.host.memory import memory_errors
 from embedpack.inputs.batching import WINDOW_ITEMS, windows
 from embedpack.inputs.documents import Document, read_documents
-from embedpack.inputs.items import NO_INPUTS, Input, Inputs, Item, as_iterable, as_list_or_iterator
+from embedpack.inputs.items import NO_INPUTS, Input, Inputs, Item, as_iterable, as_list_or_iterator, is_blank
+from embedpack.inputs.splitting import Splitting
 from embedpack.pack.folder import read_pack
 from embedpack.pack.heads import check_embedder, single_vectors
 from embedpack.pack.strict import AdapterMode
@@ -303,6 +304,15 @@ class Embedder:
         call, documents = self._open.resolve(settings), read_documents(chunks)
         with self.stats(sum(map(len, documents))) as stats:
             return concatenate([self._vectors.chunks(group, call, stats) for group in document_groups(documents)])
+
+    def split(self, texts: Sequence[str], splitting: Splitting) -> list[Document]:
+        """Documents of whole texts for `encode_chunks_part`; blank texts are left out.
+
+        Raises:
+            ItemError: a text cannot be tokenized; CapacityError: it does not fit the memory.
+        """
+        tokenizer = self._encoder.processor.tokenizer
+        return [splitting.document(number, text, tokenizer) for number, text in enumerate(texts) if not is_blank(text)]
 
     def encode_chunks_part(self, documents: list[Document], settings: EncodeSettings, stats: CallStats) -> Embeddings:
         """Encode the chunks of documents as `encode_chunks`; the rest as `encode_part`."""

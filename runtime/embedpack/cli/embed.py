@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from embedpack.embedder import Embedder
     from embedpack.engine.options import EncodeSettings
     from embedpack.inputs.files import InputPart
+    from embedpack.inputs.splitting import Splitting
 
 SUMMARY = "Compute vectors of texts, images and PDF pages."
 EXAMPLES = """\
@@ -30,6 +31,7 @@ EXAMPLES = """\
   embedpack embed packs/minilm docs.jsonl --precision 2bit -o docs.safetensors
   echo "how to reset a router" | embedpack embed packs/minilm - --prompt-name query
   embedpack embed packs/minilm docs.jsonl.gz table.tsv --on-empty skip --on-error skip -o docs.jsonl
+  embedpack embed packs/minilm articles.jsonl --late-chunking --chunk-tokens 128 -o chunks.npz
   embedpack embed packs/v4 notes.txt scan.png report.pdf --task retrieval -o all.npz
   embedpack embed packs/v4 report.pdf --task retrieval --multi --precision binary --pool-factor 3 -o pages.npz
   embedpack embed packs/v4 functions.jsonl --adapters switchable --task code -o functions.npz"""
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_vectors(parser)
     _add_images(parser)
+    _add_chunks(parser)
     add_texts(parser)
     _add_policies(parser)
     parser.add_argument(
@@ -88,6 +91,29 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_chunks(parser: argparse.ArgumentParser) -> None:
+    """Declare --late-chunking, --chunk-tokens, --chunk-overlap."""
+    parser.add_argument(
+        "--late-chunking",
+        action="store_true",
+        help="one vector for each sentence of a text, in the context of the whole text, under the id ID#BEGIN-END "
+        "(places in characters); texts may have any length",
+    )
+    parser.add_argument(
+        "--chunk-tokens",
+        type=whole_number(1),
+        metavar="N",
+        help="with --late-chunking: chunks of N tokens, not sentences",
+    )
+    parser.add_argument(
+        "--chunk-overlap",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="with --chunk-tokens: tokens that a chunk shares with the one before (default: %(default)s)",
+    )
+
+
 def _add_policies(parser: argparse.ArgumentParser) -> None:
     """Declare --on-long, --on-empty, --on-error."""
     parser.add_argument(
@@ -115,13 +141,14 @@ def run(options: argparse.Namespace) -> int:
     from embedpack.cli.output import write_json
 
     output = _checked_output(options)
+    splitting = _splitting(options)
     skipped = Skipped(stop=options.on_error == "stop")
     parts = _read(options, skipped)
     model = open_embedder(options)
     settings = _settings(options, model)
     model.check(settings)
-    _check_images(model, parts)
-    summary = EmbedRun(model, settings, parts, skipped).write(output)
+    _check_images(model, parts, chunks=splitting is not None)
+    summary = EmbedRun(model, settings, parts, skipped, splitting).write(output)
     if options.json is not None:
         write_json(options.json, msgspec.json.encode(summary))
     return 0
@@ -143,6 +170,28 @@ def _checked_output(options: argparse.Namespace) -> Path | None:
     for written in (output, options.json):
         check_output(written, [*options.files, options.pack], overwrite=options.overwrite)
     return output
+
+
+def _splitting(options: argparse.Namespace) -> Splitting | None:
+    """Rule of the chunks; None: no late chunking. OptionError for options that do nothing, or that contradict it."""
+    from embedpack.errors import OptionError
+    from embedpack.inputs.splitting import Splitting
+
+    if not options.late_chunking:
+        if options.chunk_tokens is not None or options.chunk_overlap:
+            raise OptionError("--chunk-tokens and --chunk-overlap need --late-chunking")
+        return None
+    unused = {
+        "--multi": options.multi,
+        "--on-long error": options.on_long == "error",
+        "--on-empty zero": options.on_empty == "zero",
+    }
+    for option, given in unused.items():
+        if given:
+            raise OptionError(f"{option} does nothing beside --late-chunking; leave it out")
+    if options.chunk_overlap and options.chunk_tokens is None:
+        raise OptionError("--chunk-overlap needs --chunk-tokens")
+    return Splitting(options.chunk_tokens, options.chunk_overlap)
 
 
 def _read(options: argparse.Namespace, skipped: Skipped) -> list[InputPart]:
@@ -177,12 +226,15 @@ def _settings(options: argparse.Namespace, model: Embedder) -> EncodeSettings:
         max_pixels=options.max_pixels,
         multi=options.multi,
         pool_factor=options.pool_factor,
+        late_chunking=options.late_chunking,
     )
 
 
-def _check_images(model: Embedder, parts: list[InputPart]) -> None:
+def _check_images(model: Embedder, parts: list[InputPart], *, chunks: bool) -> None:
     from embedpack.errors import InputError
 
     for part in parts:
+        if part.images and chunks:
+            raise InputError(f"{part.source}: --late-chunking takes texts, no images; embed them in a run of their own")
         if part.images and model.pack.manifest.image is None:
             raise InputError(f"{part.source}: {model.pack.folder} reads texts only, no images")

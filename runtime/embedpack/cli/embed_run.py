@@ -17,6 +17,7 @@ from embedpack.errors import EmbedpackError, InputError, ItemError, OptionError,
 from embedpack.inputs import batching
 from embedpack.inputs.files import InputPart
 from embedpack.inputs.items import Image, Input, Text
+from embedpack.inputs.splitting import Splitting, chunk_ids
 from embedpack.pack.heads import vector_head
 from embedpack.progress import SILENT_SECONDS, duration
 from embedpack.vectors.embeddings import Embeddings, concatenate
@@ -80,7 +81,16 @@ class _Window:
 class EmbedRun:
     """A run over all parts with one model."""
 
-    def __init__(self, model: Embedder, settings: EncodeSettings, parts: Sequence[InputPart], skipped: Skipped) -> None:
+    def __init__(
+        self,
+        model: Embedder,
+        settings: EncodeSettings,
+        parts: Sequence[InputPart],
+        skipped: Skipped,
+        splitting: Splitting | None = None,
+    ) -> None:
+        """Put a run together; with `splitting`, texts are documents, and their chunks get the vectors."""
+        self._splitting = splitting
         self._model = model
         self._settings = settings
         self._parts = parts
@@ -143,9 +153,9 @@ class EmbedRun:
         """Encode a window; without the inputs that cannot be used, if these are skipped."""
         if not window.inputs:
             return []
-        stats.ids = ids = window.part.ids[window.first : window.first + len(window.inputs)]
+        stats.ids = window.part.ids[window.first : window.first + len(window.inputs)]
         try:
-            vectors = self._vectors(window.inputs, stats)
+            return [self._vectors(window, stats.ids, stats)]
         except (OptionError, PackError):
             raise
         except EmbedpackError as cause:
@@ -155,13 +165,21 @@ class EmbedRun:
             self._skipped.add(window.located(cause))
             wrong = cause.number if isinstance(cause, ItemError) else 0
             return self._encode_both(window.between(0, wrong), window.between(wrong + 1), stats)
-        kept = ids if vectors.ids is None else [ids[int(position)] for position in vectors.ids]
-        return [_Encoded(kept, vectors)]
 
-    def _vectors(self, inputs: list[Input], stats: CallStats) -> Embeddings | MultiEmbeddings:
-        if self._settings.multi:
-            return self._model.encode_multi_part(inputs, self._settings, stats)
-        return self._model.encode_part(inputs, self._settings, stats)
+    def _vectors(self, window: _Window, ids: Sequence[str], stats: CallStats) -> _Encoded:
+        if self._splitting is not None:
+            return self._chunks(window, ids, self._splitting, stats)
+        encode = self._model.encode_multi_part if self._settings.multi else self._model.encode_part
+        vectors: Embeddings | MultiEmbeddings = encode(window.inputs, self._settings, stats)
+        return _Encoded(ids if vectors.ids is None else [ids[int(position)] for position in vectors.ids], vectors)
+
+    def _chunks(self, window: _Window, ids: Sequence[str], splitting: Splitting, stats: CallStats) -> _Encoded:
+        """Vectors of the chunks of texts, under the ids of `chunk_ids`."""
+        texts = [each for each in window.inputs if isinstance(each, str)]
+        documents = self._model.split(texts, splitting)
+        vectors = self._model.encode_chunks_part(documents, self._settings, stats)
+        stats.empty += len(texts) - len(documents)
+        return _Encoded([name for each in documents for name in chunk_ids(ids[each.number], each)], vectors)
 
     def _encode_both(self, first: _Window, second: _Window, stats: CallStats) -> list[_Encoded]:
         return [*self._encode(first, stats), *self._encode(second, stats)]
@@ -170,7 +188,7 @@ class EmbedRun:
         """Counts of the run, with the work of all inputs if they are known."""
         stats = self._model.stats(None)
         lists = [part.items for part in self._parts if isinstance(part.items, list)]
-        if len(lists) < len(self._parts):
+        if len(lists) < len(self._parts) or self._splitting is not None:
             return stats
         items = (Text(0, item) if isinstance(item, str) else Image(0, item) for items in lists for item in items)
         return self._model.stats(sum(map(len, lists)), sum(map(stats.work_of, items)))
