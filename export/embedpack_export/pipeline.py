@@ -36,7 +36,7 @@ def export(settings: ExportSettings) -> Manifest:
     with new_pack(settings.output, overwrite=settings.overwrite) as new:
         pack = PackBuilder(new.folder, new.scratch, settings.weights)
         images = write_vision_graphs(plan, pack)
-        write_text_graphs(plan, settings.adapter_modes, images, pack)
+        write_text_graphs(plan, plan.adapter_modes, images, pack)
         manifest = write_manifest_and_files(settings, plan, pack)
         reference = choice.with_recorded(plan, pack.recorded)
         manifest = report_accuracy(pack.folder, manifest, plan, reference, settings)

@@ -71,7 +71,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
             settings={
                 "weights": list(settings.weights),
                 "adapters": sorted(settings.adapters),
-                "adapter_modes": list(settings.adapter_modes),
+                "adapter_modes": list(plan.adapter_modes),
                 "max_loss": settings.max_loss,
                 "allow_loss": settings.allow_loss,
             }

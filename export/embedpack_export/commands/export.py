@@ -86,7 +86,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--adapters",
         action="append",
         choices=ADAPTERS,
-        help="adapter mode: a graph for each task, or one with switchable adapters; may be repeated (default: merged)",
+        help="adapter mode: a graph for each task, or one with switchable adapters; may be repeated (default: merged; "
+        "switchable for several tasks of jina-embeddings-v3)",
     )
     parser.add_argument(
         "--modality",
@@ -192,7 +193,7 @@ def run(options: argparse.Namespace) -> int:
             adapters=adapters,
             tasks=tuple(dict.fromkeys(options.task)),
             base_task=options.base_task,
-            adapter_modes=tuple(dict.fromkeys(options.adapters or ["merged"])),
+            adapter_modes=tuple(dict.fromkeys(options.adapters or ())),
             modality=options.modality,
             weights=tuple(dict.fromkeys(options.weights or DEFAULT_WEIGHTS)),
             pooling=options.pooling,

@@ -76,6 +76,10 @@ _OTHER_ENCODERS = (
     KnownModel("Snowflake/snowflake-arctic-embed-m-v2.0", "Apache-2.0", "gte", 305),
     KnownModel("Alibaba-NLP/gte-multilingual-base", "Apache-2.0", "gte", 305),
     KnownModel("EuroBERT/EuroBERT-210m", "see its card", "eurobert", 210, note="for models trained from it"),
+    KnownModel(
+        *("jinaai/jina-embeddings-v3", "CC-BY-NC-4.0", "jina_embeddings_v3", 572),
+        note="five tasks, each with its adapter, and `base` without one; switchable by default",
+    ),
 )
 _DECODERS = (
     KnownModel(

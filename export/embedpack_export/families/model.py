@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from embedpack.inputs.tokenizer import TextRules
 from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.strict import AdapterMode
 from embedpack_export.families.heads import NO_HEADS, Heads
 from embedpack_export.graph.context import StagedModel
 from embedpack_export.sources.adapter import AdapterSource
@@ -59,6 +60,7 @@ class Model:
     text_rules: TextRules = NO_RULES  # treatment of every text, next to that of the tokenizer
     default_task: str | None = None  # task of calls that name none, if the family has one
     adapters: AdapterSource | None = None  # adapters that come with the checkpoint
+    adapter_mode: AdapterMode = "merged"  # mode of those adapters, if the caller names none
     base_task: str | None = None  # name of the task without an adapter, beside those of `adapters`, if there is one
     adapted: frozenset[str] = frozenset()  # names of the modules that each of those adapters must change
     vision: Vision | None = None  # vision tower, if the model is to read images

@@ -60,4 +60,10 @@ def read(checkpoint: Checkpoint) -> Model:
     return config.model(config.shape(first=first_position), RULES, FamilyTokenizer("XLMRobertaTokenizer"))
 
 
-FAMILY = Family("xlm-roberta", by_model_type("xlm-roberta"), read, (KEYS,))
+def claims(checkpoint: Checkpoint) -> bool:
+    """True for its model type; code with rotary positions saves that type too."""
+    is_rotary = checkpoint.config.get("position_embedding_type") == "rotary"
+    return by_model_type("xlm-roberta")(checkpoint) and not is_rotary
+
+
+FAMILY = Family("xlm-roberta", claims, read, (KEYS,))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import Source
-from embedpack.pack.strict import WeightsFormat
+from embedpack.pack.strict import AdapterMode, WeightsFormat
 from embedpack_export.graph.context import LinearFormat
 from embedpack_export.graph.formats.by_name import linear_formats
 from embedpack_export.planning.calibration_texts import CalibrationSet, read_calibration
@@ -26,6 +26,7 @@ class ExportPlan(ModelSource):
     calibration: CalibrationSet
     source: Source  # record of the source for the manifest
     formats: Mapping[WeightsFormat, LinearFormat]
+    adapter_modes: tuple[AdapterMode, ...]
     code_center: CodeCenter  # center and rotation of low-bit codes
     seed: int  # seed of all random choices
 
@@ -69,9 +70,16 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
             fingerprint=source.fingerprint,
         ),
         formats=linear_formats(settings.int4_method),
+        adapter_modes=settings.adapter_modes or (_adapter_mode(settings, source),),
         code_center=settings.code_center,
         seed=settings.seed,
     )
+
+
+def _adapter_mode(settings: ExportSettings, source: ModelSource) -> AdapterMode:
+    """Mode of an export that names none; one task is one graph in any mode, and merged is the faster one."""
+    adapted = [task for task, plan in source.tasks.items() if plan.adapter is not None]
+    return source.model.adapter_mode if adapted and len(source.tasks) > 1 and not settings.adapters else "merged"
 
 
 def _truncate_dims(settings: ExportSettings, source: ModelSource) -> tuple[int, ...]:

@@ -39,7 +39,8 @@ class ExportSettings:
             has none.
         tasks: tasks to export, all if empty; of a checkpoint without adapters, the name of its task.
         base_task: name of a task without an adapter, beside those with one; None: there is none.
-        adapter_modes: "merged": a graph for each task; "switchable": one graph for all tasks.
+        adapter_modes: "merged": a graph for each task; "switchable": one graph for all tasks; empty: that of the family
+            for several tasks whose adapters come with the checkpoint, else "merged".
         modality: "text": texts only; None: everything that the checkpoint reads.
         weights: weights formats; each gives one variant per task.
         int4_method: rounding of int4 weights; weaker methods than "gptaq" are for comparisons.
@@ -66,7 +67,7 @@ class ExportSettings:
     adapters: Mapping[str, Path] = field(default_factory=dict)
     tasks: tuple[str, ...] = ()
     base_task: str | None = None
-    adapter_modes: tuple[AdapterMode, ...] = ("merged",)
+    adapter_modes: tuple[AdapterMode, ...] = ()
     modality: Modality | None = None
     weights: tuple[WeightsFormat, ...] = DEFAULT_WEIGHTS
     int4_method: RoundingMethod = DEFAULT_INT4_METHOD

@@ -42,6 +42,11 @@ def read_single_head(model: Model, configs: Configs, pooling: Pooling | None) ->
                     f"{config.folder / 'modules.json'}: has {', '.join(config.modules)}; the family of this model has "
                     f"{own.pooling} pooling without layers after it: is it a model of another family?"
                 )
+            if pooling is None and config.pooling not in (None, own.pooling):
+                raise CheckpointError(
+                    f"{config.folder / 'modules.json'}: has {config.pooling} pooling, the family of this model has "
+                    f"{own.pooling}; pass --pooling"
+                )
         return HeadWithTensors(replace(own, pooling=pooling or own.pooling), {})
     layers, normalize = _layers(configs), _normalizes(configs)
     size = model.hidden

@@ -87,7 +87,7 @@ def plan_tasks(
         elif task in own:
             tasks[task] = _task_of_checkpoint(source, task, config)
         else:
-            tasks[task] = _task(task, None, _facts(model, task, config))
+            tasks[task] = _task(task, None, model.tasks.get(task) or _facts(model, task, config))
     return tasks
 
 
@@ -118,7 +118,7 @@ def _task_of_checkpoint(source: CheckpointAndModel, task: str, config: SentenceT
     unchanged = sorted(model.adapted - set(map(model.rules.normal, adapter.updates)))
     if unchanged:
         raise CheckpointError(
-            f"{adapter.folder}: the adapter of {task!r} changes {len(adapter.updates)} modules, not all "
+            f"{adapter.folder}: the adapter of {task!r} changes {len(model.adapted) - len(unchanged)} modules, not all "
             f"{len(model.adapted)}; {unchanged[0]} is missing: is the file complete?"
         )
     return _task(task, adapter, model.tasks.get(task) or _facts(model, task, config))

@@ -73,7 +73,11 @@ def open_reading(source: ModelSource, task: str | None) -> OwnReading:
     adapter = None if plan is None or plan.adapter is None else plan.adapter.folder
     with _joined(source.folder, adapter) as folder, quiet():
         _respell(folder / "config.json", source.model.config_of_class)
-        reading = _SentenceTransformersReading(folder) if _has_plain_modules(folder) else _TokenizerReading(folder)
+        reading = (
+            _SentenceTransformersReading(folder)
+            if _has_plain_modules(folder)
+            else _TokenizerReading(folder, strip=source.model.text_rules.strip)
+        )
     if adapter is not None and (adapter / TOKENIZER_CONFIG).exists() and not (adapter / MODULES).exists():
         # No library joins a SentenceTransformer and the tokenizer of an adapter: none states the limit of the two.
         reading.max_tokens = source.max_tokens
@@ -90,14 +94,16 @@ class _TokenizerReading:
     pooling: str | None = None
     layers: tuple[str, ...] = ()
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, strip: bool) -> None:
+        self._strip = strip
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self.max_tokens: int = self._tokenizer.model_max_length
         self.prompts = OwnPrompts({}, None)
         self.special = _parsed_tokens(self._tokenizer)
 
     def ids(self, text: str, prompt: str) -> npt.NDArray[np.int64]:
-        encoded = self._tokenizer(prompt + text, truncation=True, max_length=self.max_tokens)
+        whole = prompt + (text.strip() if self._strip else text)
+        encoded = self._tokenizer(whole, truncation=True, max_length=self.max_tokens)
         return np.array(encoded["input_ids"], np.int64)
 
     def pieces(self, ids: npt.NDArray[np.int64]) -> list[str]:

@@ -32,7 +32,7 @@ def load_stacked_backbone(source: ModelSource, config: Any) -> torch.nn.Module:
     """
     rules, folder = source.model.rules, source.checkpoint.folder
     model = auto_model.from_config(config, dtype=torch.float32, attn_implementation="eager")
-    tensors = {rules.normal(name): tensor for name, tensor in source.checkpoint.tensors.items()}
+    tensors = rules.of_graph(source.checkpoint.tensors.items(), str(folder))
     state = {name: torch.from_numpy(each.float32()) for name, each in tensors.items() if not rules.unused.search(name)}
     loaded = model.load_state_dict(state, strict=False)
     wrong = [name for name in (*loaded.missing_keys, *loaded.unexpected_keys) if not rules.unused.search(name)]
@@ -48,8 +48,7 @@ def add_stacked(model: torch.nn.Module, adapter: Adapter, rules: NameRules) -> t
     Raises:
         CheckpointError: the model has no place for a module.
     """
-    for name, update in adapter.updates.items():
-        place = rules.normal(name)
+    for place, update in rules.of_graph(adapter.updates.items(), str(adapter.folder)).items():
         module = dict(model.named_modules()).get(place)
         if module is not None:
             module.register_forward_hook(_hook(update))
