@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from benchmarks.arguments import add_number, program
 from benchmarks.host import footprint, long_texts, prepared, server, soak
-from benchmarks.quality import accuracy, activation_outliers, codes, decoders, families, multi, weights
+from benchmarks.quality import accuracy, activation_outliers, codes, decoders, families, late_chunks, multi, weights
 from benchmarks.search import search
 from benchmarks.speed import speed
 from embedpack import EmbedpackError
@@ -46,6 +46,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "weights": weights,
     "codes": codes,
     "multi": multi,
+    "late-chunking": late_chunks,
     "decoders": decoders,
     "families": families,
     "outliers": activation_outliers,
