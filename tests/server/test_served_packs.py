@@ -23,7 +23,7 @@ from embedpack.vectors.codebook import Codebook
 from tests.helpers.broken_packs import PAIRS, Change, changes, reranker, with_multi, without_single
 from tests.helpers.tiny_pack import TINY_PACK
 
-CALL = EmbeddingsCall([], None, None, "float", truncate=False, multi=False, normalized=True)
+CALL = EmbeddingsCall([], None, None, "float", truncate=False, multi=False, late_chunking=False, normalized=True)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from embedpack.engine.encoder import Batch, Encoder
 from embedpack.engine.options import EncodeOptions
 from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import token_budget_batches
-from embedpack.inputs.chunk_windows import ChunkReader
+from embedpack.inputs.chunk_windows import ChunkReader, ChunkWindow
 from embedpack.inputs.documents import Document
 from embedpack.pack.graph_io import CHUNK_SUMS
 from embedpack.vectors.arrays import Float32
@@ -31,6 +31,26 @@ def document_groups(documents: Sequence[Document]) -> Iterator[Sequence[Document
     yield documents[start:]
 
 
+class ChunkSums:
+    """Sums of the last hidden states of chunks, window by window, and the numbers of their tokens."""
+
+    def __init__(self, chunks: int, dimensions: int) -> None:
+        """Start at zero; CapacityError if the sums of this number of chunks do not fit the memory."""
+        check_memory(chunks * dimensions * 4, f"vectors of {chunks} chunks", "pass fewer documents, or longer chunks")
+        self._sums, self._counts = np.zeros((chunks, dimensions), np.float32), np.zeros((chunks, 1), np.float32)
+
+    def add(self, window: ChunkWindow, sums: Float32) -> None:
+        """Add the output of the graph for a window, [chunks or more, dimensions]."""
+        assert window.input.chunks is not None
+        place = slice(window.first, window.first + len(window.input.chunks))
+        self._sums[place] += sums[: len(window.input.chunks)]
+        self._counts[place] += np.diff(window.input.chunks)
+
+    def means(self) -> Float32:
+        """Mean of each chunk, float32 [chunks, dimensions], after all windows."""
+        return self._sums / self._counts
+
+
 def chunk_means(
     encoder: Encoder, documents: Sequence[Document], dimensions: int, options: EncodeOptions, stats: CallStats
 ) -> Float32:
@@ -40,19 +60,13 @@ def chunk_means(
         InputError: a document, a chunk or the prompt cannot be used, as `ChunkReader.windows`.
         CapacityError: the means, or a document, do not fit the memory.
     """
-    total = sum(map(len, documents))
-    check_memory(total * dimensions * 4, f"vectors of {total} chunks", "pass fewer documents, or longer chunks")
-    sums, counts = np.zeros((total, dimensions), np.float32), np.zeros((total, 1), np.float32)
+    total = ChunkSums(sum(map(len, documents)), dimensions)
     windows = list(ChunkReader(encoder.processor, options.prompt).windows(documents))
     groups = token_budget_batches([len(window.input.ids) for window in windows], encoder.token_budget)
     batches = (Batch(rows, [windows[row].input for row in rows]) for rows in groups)
     for batch, values in encoder.compute(batches, CHUNK_SUMS, options.adapter):
         for row, of_chunks in zip(batch.rows, values, strict=True):
-            chunks = windows[row].input.chunks
-            assert chunks is not None
-            place = slice(windows[row].first, windows[row].first + len(chunks))
-            sums[place] += of_chunks[: len(chunks)]
-            counts[place] += np.diff(chunks)
+            total.add(windows[row], of_chunks)
         stats.advance(sum(windows[row].ended for row in batch.rows))
     stats.texts += len(documents)
-    return sums / counts
+    return total.means()

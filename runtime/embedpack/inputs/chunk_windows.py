@@ -44,6 +44,11 @@ class ChunkWindow:
     first: int
     ended: int
 
+    @property
+    def chunks(self) -> int:
+        """Number of chunks."""
+        return 0 if self.input.chunks is None else len(self.input.chunks)
+
 
 @dataclass(frozen=True)
 class ChunkedTokens:

@@ -27,19 +27,34 @@ def single_vectors(pack: Pack) -> SingleVectors:
 
 def check_late_chunking(pack: Pack, prompts: Iterable[Prompt]) -> None:
     """Raise InputError for a pack without late chunking, OptionError for a prompt that changes the tokens of a text."""
-    head = single_vectors(pack)
-    if head.pooling != "mean":
-        raise InputError(
-            f"{pack.folder}: no late chunking: the pooling of this model is {head.pooling}, and only a mean of tokens "
-            "can be taken for each chunk; embed the chunks one by one"
-        )
-    if not pack.manifest.late_chunking:
-        raise InputError(
-            f"{pack.folder}: no late chunking: layers follow the pooling of this model, or an older embedpack exported "
-            "it; export it again, or embed the chunks one by one"
-        )
-    if any(prompt.marker is not None or prompt.fill is not None for prompt in prompts):
+    single_vectors(pack)
+    problem = late_chunking_problem(pack.manifest)
+    if problem is not None:
+        raise InputError(f"{pack.folder}: {problem}")
+    if any(map(changes_tokens, prompts)):
         raise OptionError("late chunking is not possible under a prompt with a marker or a fill; pass prompt_name=''")
+
+
+def late_chunking_problem(manifest: Manifest) -> str | None:
+    """Reason why a pack has no late chunking, and the remedy; None: it has."""
+    if manifest.late_chunking:
+        return None
+    if manifest.single is None:
+        return "no late chunking: this pack has no single vectors"
+    if manifest.single.pooling != "mean":
+        return (
+            f"no late chunking: the pooling of this model is {manifest.single.pooling}, and only a mean of tokens can "
+            "be taken for each chunk; embed the chunks one by one"
+        )
+    return (
+        "no late chunking: layers follow the pooling of this model, or an older embedpack exported it; export it "
+        "again, or embed the chunks one by one"
+    )
+
+
+def changes_tokens(prompt: Prompt) -> bool:
+    """True if a prompt adds tokens to a text beside its prefix."""
+    return prompt.marker is not None or prompt.fill is not None
 
 
 def single_metric(manifest: Manifest, task: str) -> Metric:

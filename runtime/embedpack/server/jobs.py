@@ -8,12 +8,15 @@ from time import perf_counter
 
 import numpy as np
 
-from embedpack.errors import EmbedpackError
-from embedpack.inputs.items import Item
+from embedpack.engine.chunk_means import ChunkSums
+from embedpack.errors import ChunkError, EmbedpackError
+from embedpack.inputs.chunk_windows import ChunkReader, ChunkWindow
+from embedpack.inputs.documents import joined
+from embedpack.inputs.items import Item, Text
 from embedpack.inputs.processor import ModelInput, Processor
-from embedpack.pack.graph_io import TOKEN_EMBEDDINGS
+from embedpack.pack.graph_io import CHUNK_SUMS, TOKEN_EMBEDDINGS
 from embedpack.pack.input_recipes import Prompt
-from embedpack.server.request_errors import ErrorKind, RequestError
+from embedpack.server.request_errors import ErrorKind, RequestError, invalid
 from embedpack.server.served_packs import ForwardKey
 from embedpack.vectors.arrays import Float32
 
@@ -40,7 +43,8 @@ class RequestInputs:
 class JobResult:
     """Result of a request: what the graph gives for each input, the tokens that were read, and seconds by stage.
 
-    An input has a unit vector, float32 [dimensions], or those of its tokens, float32 [tokens, dimensions].
+    An input has a unit vector, float32 [dimensions], or those of its tokens, float32 [tokens, dimensions]. In late
+    chunking it has the mean of its tokens, float32 [dimensions], of any length.
     """
 
     vectors: list[Float32]
@@ -62,6 +66,7 @@ class Job:
         self.inputs: list[ModelInput] = []
         # Rows without a vector, longest first.
         self.waiting: list[int] = []
+        self._windows: list[ChunkWindow] = []
         self._vectors: dict[int, Float32] = {}
         self._times = [perf_counter()]
 
@@ -73,7 +78,7 @@ class Job:
     def tokenize(self, processor: Processor) -> None:
         """Tokenize texts and read images, once; RequestError or EmbedpackError if one of them cannot be used."""
         self._times.append(perf_counter())
-        inputs = processor.process(self.work.items, self.work.prompt)
+        inputs = self._process(processor)
         limit = processor.rules.shown_limit(self.work.prompt)
         for number, model_input in enumerate(inputs):
             if model_input.truncated and not self.work.truncate:
@@ -87,6 +92,17 @@ class Job:
         self.waiting = np.argsort([-self.length(row) for row in range(len(inputs))], kind="stable").tolist()
         self._times.append(perf_counter())
 
+    def _process(self, processor: Processor) -> list[ModelInput]:
+        """Model inputs: one for each item, or the windows of the document of late chunking."""
+        if self.work.key.output != CHUNK_SUMS:
+            return processor.process(self.work.items, self.work.prompt)
+        document = joined(0, [item.text for item in self.work.items if isinstance(item, Text)])
+        try:
+            self._windows = list(ChunkReader(processor, self.work.prompt).windows([document]))
+        except ChunkError as cause:
+            raise invalid(f"input[{cause.chunk}]", f"the text {cause.of_chunk}") from cause
+        return [window.input for window in self._windows]
+
     def length(self, row: int) -> int:
         """Number of tokens of an input."""
         return len(self.inputs[row].ids)
@@ -95,12 +111,16 @@ class Job:
         """Store the output of the graph for a row; True if it was the last."""
         if self.work.key.output == TOKEN_EMBEDDINGS:
             values = self.inputs[row].of_multi_vector(values).copy()  # without padding
+        if self._windows:
+            values = values[: self._windows[row].chunks].copy()
         self._vectors[row] = values
         return len(self._vectors) == len(self.inputs)
 
     def result(self) -> JobResult:
         """Result of a job whose rows are all computed."""
         vectors = [self._vectors[row] for row in range(len(self.inputs))]
+        if self._windows:
+            vectors = self._means(vectors)
         submitted, started, tokenized = self._times
         seconds = {
             "wait": started - submitted,
@@ -108,3 +128,10 @@ class Job:
             "compute": perf_counter() - tokenized,
         }
         return JobResult(vectors, sum(len(model_input.ids) for model_input in self.inputs), seconds)
+
+    def _means(self, sums: Sequence[Float32]) -> list[Float32]:
+        """Mean of each chunk, from the sums of all windows."""
+        total = ChunkSums(len(self.work.items), sums[0].shape[1])
+        for window, of_window in zip(self._windows, sums, strict=True):
+            total.add(window, of_window)
+        return list(total.means())

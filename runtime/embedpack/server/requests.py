@@ -23,7 +23,10 @@ JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True)
 class EmbeddingsCall:
-    """A checked call; the pack checks `task`, `dimensions` and `normalized`. `multi`: multi-vectors are asked for."""
+    """A checked call; the pack checks `task`, `dimensions` and `normalized`.
+
+    `multi`: multi-vectors are asked for; `late_chunking`: the inputs are the chunks of one document.
+    """
 
     items: list[Item]
     task: str | None
@@ -31,6 +34,7 @@ class EmbeddingsCall:
     encoding: EncodingType
     truncate: bool
     multi: bool
+    late_chunking: bool
     normalized: bool | None  # vectors of length 1, or with the lengths of the model; None: as the model is compared
 
     @property
@@ -75,6 +79,8 @@ def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool) -> Embeddin
     images = sum(isinstance(item, Image) for item in items)
     if images > limits.images:
         raise invalid("input", f"{images} images; at most {limits.images} are taken, send several requests")
+    if images and fields.late_chunking:
+        raise invalid("late_chunking", "documents have texts only, no images; leave it out")
     dimensions = _one_of(fields, "dimensions", "output_dimensionality", "output_dimension")
     return EmbeddingsCall(
         items=items,
@@ -83,6 +89,7 @@ def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool) -> Embeddin
         encoding=_encoding(fields),
         truncate=bool(_one_of(fields, "truncate", "truncation")),
         multi=bool(fields.return_multivector),
+        late_chunking=bool(fields.late_chunking),
         normalized=fields.normalized,
     )
 
@@ -114,9 +121,10 @@ def _encoding(fields: JinaBody) -> EncodingType:
 
 
 def _refuse_unsupported(fields: JinaBody) -> None:
-    for name in ("late_chunking", "return_tokenized_input"):
-        if getattr(fields, name):
-            raise invalid(name, "not supported by this server; leave it out")
+    if fields.return_tokenized_input:
+        raise invalid("return_tokenized_input", "not supported by this server; leave it out")
+    if fields.late_chunking and fields.return_multivector:
+        raise invalid("late_chunking", "chunks have single vectors; leave out return_multivector")
 
 
 def _check_number(parts: Sequence[object], limits: Limits) -> None:

@@ -14,8 +14,8 @@ from embedpack.errors import InputError, OptionError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import Pack, read_pack
-from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
-from embedpack.pack.heads import check_embedder, single_metric
+from embedpack.pack.graph_io import CHUNK_SUMS, SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
+from embedpack.pack.heads import changes_tokens, check_embedder, late_chunking_problem, single_metric
 from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors
 from embedpack.server.request_errors import ErrorKind, RequestError, invalid
 from embedpack.server.requests import EmbeddingsCall, EncodingType
@@ -65,12 +65,23 @@ class ServedPack:
         """Task and prompt of a call; RequestError if the pack has no such task, or reads no images."""
         if call.images and not self.takes_images:
             raise invalid("input", f"{self.name} reads texts only")
-        return choose_task(self.names, call.task, self.manifest.unnamed_task)
+        task = choose_task(self.names, call.task, self.manifest.unnamed_task)
+        if call.late_chunking:
+            self._check_late_chunking(task)
+        return task
+
+    def _check_late_chunking(self, task: TaskPrompt) -> None:
+        problem = late_chunking_problem(self.manifest)
+        if problem is not None:
+            raise invalid("late_chunking", f"{self.name}: {problem}")
+        if changes_tokens(task.prompt):
+            raise invalid("late_chunking", "not possible under a prompt with a marker or a fill; pass another task")
 
     def key(self, call: EmbeddingsCall, task: str) -> ForwardKey:
         """Key of the runs of a call."""
         variant = self.variants[task]
-        output = TOKEN_EMBEDDINGS if call.multi else SENTENCE_EMBEDDING
+        single = CHUNK_SUMS if call.late_chunking else SENTENCE_EMBEDDING
+        output = TOKEN_EMBEDDINGS if call.multi else single
         return ForwardKey(self.name, variant, self.manifest.variants[variant].adapter_of(task), output, call.images)
 
     def vector_format(self, call: EmbeddingsCall, task: str) -> VectorFormat:
@@ -85,7 +96,7 @@ class ServedPack:
         metric = single_metric(self.manifest, task)
         _check_metric(call, metric)
         unit = metric.similarity == "cosine" if call.normalized is None else call.normalized
-        return VectorFormat(call.encoding, dimensions, codes.int8_scale, codebook, metric, unit)
+        return VectorFormat(call.encoding, dimensions, codes.int8_scale, codebook, metric, unit, call.late_chunking)
 
     def _multi_format(self, call: EmbeddingsCall, task: str) -> VectorFormat:
         head, codes, codebook = self.manifest.multi, self.manifest.codes(task).multi, self.codebooks[task].multi

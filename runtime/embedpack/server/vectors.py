@@ -31,10 +31,12 @@ class VectorFormat:
     codebook: Codebook
     metric: Metric = UNIT  # of the vectors that the graph gives
     unit: bool = True  # float vectors are brought to length 1
+    means: bool = False  # the vectors are means of chunks, which are not yet brought to length 1
 
     def codes(self, vectors: Float32) -> Codes:
         """Codes of vectors, float32 [n, d], truncated; DirectionError if a length is not that of the metric."""
         if self.metric.normalized:
+            vectors = unit(vectors) if self.means else vectors
             check_unit(vectors)
         else:
             check_vectors(vectors)
