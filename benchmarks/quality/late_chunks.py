@@ -26,7 +26,7 @@ from embedpack_export.metrics.bootstrap import interval, resampled_means, set_ge
 SUMMARY = "nDCG@10 of chunks that are encoded late, compared with chunks that are encoded alone."
 EXAMPLES = """\
   python -m benchmarks late-chunking packs/minilm packs/e5 --data data/eval/long
-  python -m benchmarks late-chunking packs/minilm --data data/eval/long --documents 10 --name trial"""
+  python -m benchmarks late-chunking packs/minilm --data data/eval/long --documents 10 --name short"""
 
 SETS = ("covidqa-long", "jaquad-articles-ja")
 # Lengths of chunks in tokens; 0: sentences.
