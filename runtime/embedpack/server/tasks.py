@@ -16,6 +16,8 @@ DEFAULT_TASK = "default"
 SEARCH = "retrieval"
 # Names of one task in different models; clients send one of them to every model.
 SYNONYMS = {"separation": "clustering", "clustering": "separation"}
+# Tasks with these suffixes are one side of a search.
+SUFFIXES = ("query", "passage")
 # Suffixes of the hosted API by the ends of prompt names of tasks with many uses, such as `nl2code_document`.
 SIDES = {"query": "query", "document": "passage", "passage": "passage"}
 # Tasks of calls that name none, as in the hosted API, if the pack has no default; the first that it has.
@@ -33,11 +35,13 @@ class TaskPrompt:
 def task_names(tasks: Mapping[str, Task]) -> dict[str, TaskPrompt]:
     """Names that requests may give, with their task and prompt.
 
-    A task with prompts has `.query` and `.passage`, and its bare name with the default prompt; a prompt such as
-    `nl2code_query` has its name with a point.
+    A task that is no side itself has `.query` and `.passage`, and its bare name with the default prompt; a prompt such
+    as `nl2code_query` has its name with a point.
     """
     names = {name: TaskPrompt(name, task.prompt(None)) for name, task in tasks.items()}
     for name, task in tasks.items():
+        if name.rpartition(".")[2] in SUFFIXES:
+            continue
         stem = SEARCH if name == DEFAULT_TASK else name
         for suffix, prompt in (("query", query_prompt(task)), ("passage", document_prompt(task))):
             names.setdefault(f"{stem}.{suffix}", TaskPrompt(name, task.prompt(prompt)))

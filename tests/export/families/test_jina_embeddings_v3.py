@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from embedpack import Embedder, InputError, similarity
 from embedpack.errors import CheckpointError
 from embedpack.pack.folder import read_pack
 from embedpack.pack.strict import AdapterMode
+from embedpack.server.tasks import choose_task, task_names
 from embedpack.vectors.codes import PRECISIONS, Precision
 from embedpack_export.families import families, find_family
 from embedpack_export.pipeline import export
@@ -27,7 +29,7 @@ from embedpack_export.reference.torch.own_reading import open_reading
 from embedpack_export.sources.checkpoint import read_checkpoint
 from tests.helpers.exports import Arrays, distance, edit_json, edit_tensors, exactly, quick
 from tests.helpers.fp32_graph import write_fp32_graph
-from tests.helpers.peft_oracle import load_model, mean_vectors
+from tests.helpers.peft_oracle import last_hidden_states, load_model, mean_vectors
 from tests.helpers.plans import plan, refuse
 from tests.helpers.tiny_jina_v3 import (
     CONFIG,
@@ -163,6 +165,36 @@ def test_other_tasks_do_not_compare(case: Case) -> None:
         for task in (BASE, "text-matching"):
             with pytest.raises(InputError, match=f"toy/{task}/"):
                 similarity(model.encode(["a cat"], task=task), documents)
+
+
+# --- parts of documents, and the server
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_chunks_have_the_means_of_their_tokens_in_one_run(case: Case, mode: AdapterMode) -> None:
+    """The first has the begin token and the instruction too, the last the end token."""
+    task, chunks = "retrieval.passage", ["the cat on a roof", "find a query", "a roof"]
+    encode = Tokenizer.from_file(str(case.checkpoint / "tokenizer.json")).encode
+    starts = [INSTRUCTIONS[task] + " ".join(chunks[:count]) for count in (1, 2, 3)]
+    # Words are tokenized alone, so the tokens of each beginning are those of the whole, but for the end token.
+    *ends, last = [len(encode(text).ids) - 1 for text in starts]
+    ids = np.asarray([encode(starts[-1]).ids], np.int64)
+    states = last_hidden_states(case.models[task], ids, np.ones_like(ids))[0].astype(np.float64)
+    bounds = [0, *ends, last + 1]
+    expected = [states[start:stop].mean(0) for start, stop in itertools.pairwise(bounds)]
+    with Embedder(case.pack, task=task, weights="fp32", adapters=mode, threads=1) as model:
+        for size in (32, HIDDEN):
+            found = model.encode_chunks(chunks, task=task, truncate_dim=size).decode()
+            assert distance(found, np.stack(expected)[:, :size]) <= TOLERANCE
+
+
+def test_requests_name_tasks_as_in_the_hosted_api(case: Case) -> None:
+    manifest = read_pack(case.pack).manifest
+    names = task_names(manifest.tasks)
+    for task in (*TASKS, None):
+        found = choose_task(names, task, manifest.unnamed_task)
+        assert (found.task, found.prompt.prefix) == (task or BASE, INSTRUCTIONS.get(task or BASE, ""))
+    assert [name for name in names if name.startswith("retrieval")] == list(SIDES)
 
 
 # --- packs
