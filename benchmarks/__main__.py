@@ -12,7 +12,17 @@ from typing import Any, Protocol
 
 from benchmarks.arguments import add_number, program
 from benchmarks.host import footprint, long_texts, prepared, server, soak
-from benchmarks.quality import accuracy, activation_outliers, codes, decoders, families, late_chunks, multi, weights
+from benchmarks.quality import (
+    accuracy,
+    activation_outliers,
+    codes,
+    decoders,
+    families,
+    late_chunks,
+    multi,
+    outlier_int8,
+    weights,
+)
 from benchmarks.search import search
 from benchmarks.speed import speed
 from embedpack import EmbedpackError
@@ -50,6 +60,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "decoders": decoders,
     "families": families,
     "outliers": activation_outliers,
+    "outlier-int8": outlier_int8,
     "speed": speed,
     "footprint": footprint,
     "prepared": prepared,
