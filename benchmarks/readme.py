@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 
 from benchmarks.arguments import program
 from benchmarks.host.long_texts import document_rows as long_text_rows
+from benchmarks.quality import late_chunks
 from benchmarks.quality.families import document_note, document_rows
+from benchmarks.quality.late_chunks import document_note as late_chunk_note
+from benchmarks.quality.late_chunks import document_rows as late_chunk_rows
 from benchmarks.speed.speed import MAX_LOAD
 
 ROOT = Path(__file__).parents[1]
@@ -252,6 +255,13 @@ def families() -> list[str]:
     return _table(header, rows, document_note(reports))
 
 
+def late_chunking() -> list[str]:
+    """Scores of chunks that are encoded late, compared with chunks that are encoded alone."""
+    reports = [_report(path.stem) for path in sorted(RESULTS.glob("late-chunking*.json"))]
+    rows = [row for report in reports for row in late_chunk_rows(report["results"])]
+    return _table(late_chunks.HEADER, rows, late_chunk_note([report["results"] for report in reports]))
+
+
 class Block(NamedTuple):
     """A table in a document, whose path is relative to the repository's root, and the function of its lines."""
 
@@ -264,6 +274,7 @@ BLOCKS: Mapping[str, Block] = {
     "variants": Block("docs/accuracy.md", variants),
     "decoder": Block("docs/accuracy.md", decoder),
     "families": Block("docs/accuracy.md", families),
+    "late chunking": Block("docs/accuracy.md", late_chunking),
     "peers": Block("docs/speed.md", peers),
     "decoder peers": Block("docs/speed.md", decoder_peers),
     "long texts": Block("docs/speed.md", long_texts),

@@ -186,6 +186,22 @@ def document_rows(results: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
+def document_note(results: Sequence[Mapping[str, Any]]) -> str:
+    """Conditions and outcome of the table in docs/accuracy.md."""
+    rows = [row for each in results for row in each["rows"]]
+    counts = {
+        row["set"]: f"{row['questions']} questions about {row['documents']} documents of {row['set']}" for row in rows
+    }
+    better = sum(row["interval_95"][0] > 0 for row in rows)
+    worse = sum(row["interval_95"][1] < 0 for row in rows)
+    return (
+        "nDCG@10 in points, int8: a question finds the chunk that holds its answer, among the chunks of all documents; "
+        "chunks encoded alone, or late, in the context of their document; difference with its 95 % interval over "
+        f"questions. {'; '.join(counts.values())}. Of {len(rows)} rows, late chunking is better beyond the interval in "
+        f"{better}, worse in {worse}. Files: `benchmarks/results/`."
+    )
+
+
 HEADER = ["model, set", "chunk", "chunks", "alone", "late", "difference"]
 
 
