@@ -31,7 +31,7 @@ from embedpack_export.planning.settings import LARGEST_LOSS, ExportSettings
 SUMMARY = "int8 of an encoder with planted outliers, next to dynamic int8 of onnxruntime."
 EXAMPLES = """\
   python -m benchmarks outlier-int8
-  python -m benchmarks outlier-int8 --texts 20 --name trial"""
+  python -m benchmarks outlier-int8 --texts 20 --name quick"""
 MAX_SITES = 6
 Ids = npt.NDArray[np.int64]
 
