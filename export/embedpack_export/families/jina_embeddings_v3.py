@@ -21,7 +21,7 @@ from embedpack_export.families.model import Family, Model, TaskFacts
 from embedpack_export.graph.towers.encoder_shape import EncoderNames, EncoderShape, RotaryPositions
 from embedpack_export.graph.towers.rotary import RotaryTable
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
-from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, ENCODERS, code_of, sizes
+from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, ENCODERS, SIZES, code_of, sizes
 from embedpack_export.sources.key_rules import Followed, KeyTable, Only, no_effect
 from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.stacked_adapters import Stacked
@@ -66,12 +66,11 @@ class JinaV3Config(EncoderConfig, frozen=True, kw_only=True):
 
     def of_class(self) -> dict[str, Any]:
         """The configuration of transformers' class."""
-        names = (*KEYS_OF_CLASS, "max_position_embeddings", "pad_token_id", "type_vocab_size", "layer_norm_eps")
+        names = (*SIZES.split(), "type_vocab_size", "pad_token_id", "layer_norm_eps")
         rope = {"rope_type": "default", "rope_theta": self.rotary_emb_base}
         return {"model_type": OF_TRANSFORMERS, **{name: getattr(self, name) for name in names}, "rope_parameters": rope}
 
 
-KEYS_OF_CLASS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 KEYS = KeyTable(
     "config.json (jina_embeddings_v3)",
     {

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from embedpack import Embedder, InputError, similarity
+from embedpack.cli.main import main
 from embedpack.errors import CheckpointError
 from embedpack.pack.folder import read_pack
 from embedpack.pack.strict import AdapterMode
@@ -27,7 +28,7 @@ from embedpack_export.families import families, find_family
 from embedpack_export.pipeline import export
 from embedpack_export.reference.torch.own_reading import open_reading
 from embedpack_export.sources.checkpoint import read_checkpoint
-from tests.helpers.exports import Arrays, distance, edit_json, edit_tensors, exactly, quick
+from tests.helpers.exports import Arrays, calibration_file, distance, edit_json, edit_tensors, exactly, quick
 from tests.helpers.fp32_graph import write_fp32_graph
 from tests.helpers.peft_oracle import last_hidden_states, load_model, mean_vectors
 from tests.helpers.plans import plan, refuse
@@ -222,6 +223,15 @@ def test_several_tasks_are_switchable_by_default_and_one_is_merged(case: Case) -
     assert plan(case.checkpoint, adapter_modes=("merged",)).adapter_modes == ("merged",)
     for task in ALL:
         assert plan(case.checkpoint, tasks=(task,)).adapter_modes == ("merged",)
+
+
+def test_the_command_exports_a_switchable_pack_by_default(plain: Path, tmp_path: Path) -> None:
+    tasks = ["--task", "separation", "--task", BASE, "--calibrate", str(calibration_file(tmp_path))]
+    given = ["export", str(plain), "-o", str(tmp_path / "pack"), "--weights", "fp32", "--reference", "graph"]
+    assert main([*given, *tasks]) == 0
+    manifest = read_pack(tmp_path / "pack").manifest
+    assert (list(manifest.variants), list(manifest.tasks)) == (["switchable-fp32"], ["separation", BASE])
+    assert manifest.export.settings["adapter_modes"] == ["switchable"]
 
 
 def test_the_embedding_table_is_stored_once(case: Case) -> None:
