@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,11 @@ def test_the_export_compares_itself_with_torch(plain: dict[Size, Path], tmp_path
     model = peft_models(checkpoint, size)["text-matching"]
     expected = Case(size, checkpoint, tmp_path / "pack", {"": model}).expected("", PROMPTS["document"], None)
     for weights, bound in (("fp32", TOLERANCE), ("int8", 0.01)):
-        found = Embedder(tmp_path / "pack", weights=weights, threads=1).encode(list(TEXTS)).decode()
+        pack = Embedder(tmp_path / "pack", weights=weights, threads=1)
+        found = pack.encode(list(TEXTS)).decode()
         assert distance(found, expected) <= bound
+        alone = np.concatenate([pack.encode([text]).decode() for text in TEXTS])
+        assert distance(found, alone) <= TOLERANCE
 
 
 def test_the_manifest(case: Case) -> None:
@@ -323,14 +326,10 @@ def test_a_checkpoint_without_its_adapters(plain: dict[Size, Path], tmp_path: Pa
     )
 
 
-def adapter_tensors(factor: str) -> Iterator[str]:
-    yield f"base_model.model.layers.1.mlp.down_proj.lora_{factor}.weight"
-
-
 def test_an_adapter_that_leaves_a_module_unchanged(plain: dict[Size, Path], tmp_path: Path) -> None:
     checkpoint = copied(plain, "nano", tmp_path)
     folder = checkpoint / "adapters" / "clustering"
-    names = [name for factor in "AB" for name in adapter_tensors(factor)]
+    names = [f"base_model.model.layers.1.mlp.down_proj.lora_{factor}.weight" for factor in "AB"]
     edit_tensors(folder / "adapter_model.safetensors", lambda tensors: [tensors.pop(name) for name in names])
     refuse(
         checkpoint,
