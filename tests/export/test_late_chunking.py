@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from embedpack import Embedder, InputError
+from embedpack.errors import OptionError
 from embedpack.vectors.codes import PRECISIONS
 from embedpack_export.pipeline import export
 from tests.helpers.exports import exactly, quick
@@ -125,3 +128,14 @@ def test_packs_that_cannot_are_refused_with_the_reason(tmp_path: Path) -> None:
         )
         with pytest.raises(InputError, match=exactly(message)):
             Embedder(tmp_path / pooling).encode_chunks(["a", "b"])
+
+
+def test_a_prompt_that_adds_tokens_is_refused(made: Exported, tmp_path: Path) -> None:
+    pack = Path(shutil.copytree(made.pack, tmp_path / "pack"))
+    manifest = json.loads((pack / "pack.json").read_text())
+    manifest["tasks"]["default"]["prompts"]["query"]["marker"] = 5
+    (pack / "pack.json").write_text(json.dumps(manifest))
+    model = Embedder(pack, threads=1)
+    assert len(model.encode_chunks(["a", "b"], prompt_name="passage")) == 2
+    with pytest.raises(OptionError, match="under a prompt with a marker or a fill"):
+        model.encode_chunks(["a", "b"], prompt_name="query")

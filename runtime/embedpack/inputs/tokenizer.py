@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from embedpack.errors import ItemError, PackError
 from embedpack.host.memory import check_memory
-from embedpack.inputs.long_texts import BYTES_PER_CHARACTER, LimitedEncoder
+from embedpack.inputs.long_texts import BYTES_PER_CHARACTER, GROUP_CHARACTERS, LimitedEncoder
 from embedpack.inputs.prompt_encoder import PieceEncoder, PromptEncoder
 from embedpack.inputs.tokenizer_check import check_tokenizer, first_word_differs
 from embedpack.inputs.tokenizer_library import load_errors
@@ -107,8 +107,10 @@ class TextTokenizer:
             ItemError: the tokenizer fails at the text, or it has more than ALL_TOKENS tokens.
             CapacityError: it does not fit the memory.
         """
-        what = f"document {number}: tokenizing {len(text)} characters"
-        check_memory(len(text) * BYTES_PER_CHARACTER, what, "split it, or free some memory")
+        # Of many short documents, reading the state of the memory would take longest.
+        if len(text) > GROUP_CHARACTERS:
+            what = f"document {number}: tokenizing {len(text)} characters"
+            check_memory(len(text) * BYTES_PER_CHARACTER, what, "split it, or free some memory")
         (tokens,) = self._encode([text], prompt, [number], ALL_TOKENS, offsets=True)
         if tokens.truncated:
             raise ItemError("document", number, f"has more than {ALL_TOKENS} tokens; split it")

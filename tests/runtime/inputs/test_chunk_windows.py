@@ -123,6 +123,13 @@ def test_a_prompt_without_room_for_a_text_is_refused() -> None:
         list(reader("word piece", 6, "c a t c a ").windows(read_documents(["cat"])))
 
 
+def test_a_document_with_too_many_tokens_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedpack.inputs.tokenizer.ALL_TOKENS", 12)
+    documents = read_documents([["cat"], ["cat"] * 12])
+    with pytest.raises(ItemError, match=r"^document 1 has more than 12 tokens; split it$"):
+        list(reader("word piece", 8).windows(documents))
+
+
 def test_overlapping_chunks_share_tokens() -> None:
     document = Document(0, "c a t r o", np.array([[0, 5], [3, 9]]))
     (window,) = reader("word piece", 30).windows([document])
