@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,11 @@ pytest.register_assert_rewrite("tests.helpers")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Helpers that import onnxruntime directly collect no telemetry either.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# A job in the background, or below nohup, inherits ignored signals, and so would the programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Files that take longest begin first: a process works on a whole file, and none is to begin with a long one at the end.
 LONGEST = (
     "project/test_minilm.py",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from benchmarks.arguments import add_number
 from benchmarks.checkpoints.make_outliers import FACTOR, HIDDEN, LARGE, LAYERS, MASSIVE, make_outliers
+from benchmarks.peers.dynamic_int8 import dynamic_int8
 from benchmarks.quality import activation_outliers
 from embedpack.engine.loading import open_processor
 from embedpack.engine.session import GraphSession
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             )
         )
         graphs = {name: folder / "pack" / f"default-{name}.onnx" for name in ("fp32", "int8")}
-        graphs["dynamic"] = quantized_by_onnxruntime(graphs["fp32"], folder / "dynamic.onnx")
+        graphs["dynamic"] = dynamic_int8(graphs["fp32"], folder / "dynamic.onnx")
         rows = token_ids(folder / "pack", lines[1::2])
         vectors = {name: vectors_of(graph, rows) for name, graph in graphs.items()}
         sites = activation_outliers.run(argparse.Namespace(decoder=checkpoint))["sites"]
@@ -74,17 +75,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             name: asdict(summarise_cosines(row_cosines(vectors[name], vectors["fp32"]))) for name in ("int8", "dynamic")
         },
     }
-
-
-def quantized_by_onnxruntime(graph: Path, output: Path) -> Path:
-    """Quantize a graph with `quantize_dynamic` and its defaults: one scale for each tensor."""
-    from onnx import TensorProto
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    # Its inference of types does not know all operators of the graph.
-    options = {"DefaultTensorType": TensorProto.FLOAT}
-    quantize_dynamic(graph, output, weight_type=QuantType.QUInt8, extra_options=options)
-    return output
 
 
 def token_ids(folder: Path, lines: Sequence[str]) -> list[Ids]:

@@ -10,6 +10,7 @@ import pytest
 
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import write_safetensors
+from embedpack_export.families import families
 from embedpack_export.pipeline import export
 from embedpack_export.sources.checkpoint import INDEX, read_checkpoint
 from tests.helpers.exports import (
@@ -26,10 +27,7 @@ WORDS = "embeddings.word_embeddings.weight"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 
-FAMILIES = (
-    "bert, camembert, distilbert, eurobert, gte, llama, mistral, modernbert, mpnet, nomic_bert, qwen2, qwen2_5_vl, "
-    "qwen3, roberta, xlm-roberta"
-)
+KNOWN = ", ".join(families())
 
 
 @pytest.fixture
@@ -113,7 +111,7 @@ def test_config_has_a_value_of_another_type(checkpoint: Path) -> None:
 def test_an_unknown_family_names_the_known_ones(checkpoint: Path) -> None:
     edit_json(checkpoint / "config.json", model_type="gpt2")
     stated = f"{checkpoint / 'config.json'}: architectures is ['BertModel']"
-    refuse(checkpoint, f"{stated}; unknown model_type 'gpt2'; known: {FAMILIES}")
+    refuse(checkpoint, f"{stated}; unknown model_type 'gpt2'; known: {KNOWN}")
 
 
 def test_a_family_written_wrongly_names_the_nearest(checkpoint: Path) -> None:
@@ -121,7 +119,7 @@ def test_a_family_written_wrongly_names_the_nearest(checkpoint: Path) -> None:
     stated = f"{checkpoint / 'config.json'}: architectures is ['BertModel']"
     refuse(
         checkpoint,
-        f"{stated}; unknown model_type 'xlm-roberta-xl'; known: {FAMILIES}; did you mean 'xlm-roberta'?",
+        f"{stated}; unknown model_type 'xlm-roberta-xl'; known: {KNOWN}; did you mean 'xlm-roberta'?",
     )
 
 
