@@ -37,7 +37,7 @@ _BERT = (
     KnownModel("intfloat/e5-base-v2", "MIT", "bert", 109, note="prompts as e5-small-v2"),
     KnownModel(
         *("intfloat/multilingual-e5-small", "MIT", "bert", 118),
-        results="codes.json",
+        results="families-e5.json",
         note="prompts as e5-small-v2",
     ),
     KnownModel("sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2", "Apache-2.0", "bert", 118),
