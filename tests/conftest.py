@@ -27,11 +27,15 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Files that take longest begin first: a process works on a whole file, and none is to begin with a long one at the end.
 LONGEST = (
-    "project/test_minilm.py",
     "accuracy_check/test_accuracy_check.py",
-    "sources/test_peft_options.py",
-    "families/test_qwen2_5_vl.py",
+    "families/test_decoders.py",
+    "project/test_minilm.py",
     "benchmarks/test_speed.py",
+    "sources/test_peft_options.py",
+    "project/test_cli.py",
+    "export/test_pipeline.py",
+    "families/test_qwen2_5_vl.py",
+    "assembly/test_new_folder.py",
 )
 
 
