@@ -85,9 +85,16 @@ _DECODERS = (
     KnownModel(
         *("HuggingFaceTB/SmolLM2-135M", "Apache-2.0", "llama", 135),
         results="families-smollm2.json",
-        note="for models trained from it",
+        note="for models trained from it; measured: its Instruct weights, from 4 bits",
     ),
-    KnownModel("Qwen/Qwen2.5-Coder-0.5B", "Apache-2.0", "qwen2", 494, note="for models trained from it"),
+    KnownModel(
+        "Qwen/Qwen2.5-Coder-0.5B",
+        "Apache-2.0",
+        "qwen2",
+        494,
+        results="families-qwen2.json",
+        note="for models trained from it; measured: its Instruct weights, from 4 bits",
+    ),
     KnownModel("HIT-TMG/KaLM-embedding-multilingual-mini-instruct-v1", "MIT", "qwen2", 494),
     KnownModel("codefuse-ai/F2LLM-0.6B", "Apache-2.0", "qwen3", 596),
     KnownModel("microsoft/harrier-oss-v1-0.6b", "MIT", "qwen3", 596),
