@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from typing import Any
 
 import msgspec
 
@@ -68,17 +69,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
         variants=pack.variants,
         golden=GOLDEN_FILE,
         export=ExportRecord(
-            settings={
-                "weights": list(settings.weights),
-                "adapters": sorted(settings.adapters),
-                "adapter_modes": list(plan.adapter_modes),
-                "max_loss": settings.max_loss,
-                "allow_loss": settings.allow_loss,
-            }
-            | ({} if settings.int4_method == DEFAULT_INT4_METHOD else {"int4_method": settings.int4_method})
-            | ({} if settings.code_center == DEFAULT_CODE_CENTER else {"code_center": settings.code_center})
-            | ({"text_tokens": list(settings.text_tokens)} if settings.text_tokens else {})
-            | settings.prompts.record(plan.tasks),
+            settings=_settings_record(settings, plan),
             tools={name: importlib.metadata.version(name) for name in TOOLS},
             calibration=plan.calibration.sha256,
             seed=settings.seed,
@@ -87,6 +78,24 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
     )
     write_manifest(folder, manifest)
     return manifest
+
+
+def _settings_record(settings: ExportSettings, plan: ExportPlan) -> dict[str, Any]:
+    """Settings of the export; the later ones of these only if they are not the default."""
+    record: dict[str, Any] = {
+        "weights": list(settings.weights),
+        "adapters": sorted(settings.adapters),
+        "adapter_modes": list(plan.adapter_modes),
+        "max_loss": settings.max_loss,
+        "allow_loss": settings.allow_loss,
+    }
+    if settings.int4_method != DEFAULT_INT4_METHOD:
+        record["int4_method"] = settings.int4_method
+    if settings.code_center != DEFAULT_CODE_CENTER:
+        record["code_center"] = settings.code_center
+    if settings.text_tokens:
+        record["text_tokens"] = list(settings.text_tokens)
+    return record | settings.prompts.record(plan.tasks)
 
 
 def _multi_vectors(head: TokenHead | None) -> MultiVectors | None:

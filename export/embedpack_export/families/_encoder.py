@@ -21,6 +21,19 @@ ActivationName = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
 # Base of rotary positions.
 Theta = Annotated[float, msgspec.Meta(gt=1, le=1e12)]
 BERT_NAMES = EncoderNames()
+# Names of modules in transformers' classes of post-norm encoders with rotary positions.
+ROTARY_NAMES = EncoderNames(
+    layer="layers.{}",
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    mixed="self_attn.o_proj",
+    attention_norm="post_attention_layernorm",
+    gate="mlp.gate_proj",
+    inner="mlp.up_proj",
+    outer="mlp.down_proj",
+    output_norm="post_mlp_layernorm",
+)
 
 
 class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from embedpack.errors import CheckpointError
-from embedpack_export.families._encoder import RotaryConfig, Theta
+from embedpack_export.families._encoder import ROTARY_NAMES, RotaryConfig, Theta
 from embedpack_export.families.model import Family, Model
-from embedpack_export.graph.towers.encoder_shape import Biases, EncoderNames
+from embedpack_export.graph.towers.encoder_shape import Biases
 from embedpack_export.sources.checkpoint import Checkpoint, parse_object
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, ENCODERS, ROTARY, code_of, sizes
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, Only, check_keys, no_effect
@@ -66,18 +66,6 @@ KEYS = KeyTable(
         **no_effect("of how the model is run", ("unpad_inputs", "use_memory_efficient_attention")),
     },
 )
-NAMES = EncoderNames(
-    layer="layers.{}",
-    query="self_attn.q_proj",
-    key="self_attn.k_proj",
-    value="self_attn.v_proj",
-    mixed="self_attn.o_proj",
-    attention_norm="post_attention_layernorm",
-    gate="mlp.gate_proj",
-    inner="mlp.up_proj",
-    outer="mlp.down_proj",
-    output_norm="post_mlp_layernorm",
-)
 RULES = NameRules(
     prefixes=("new.", "gte."),
     renames={
@@ -108,7 +96,7 @@ def read(checkpoint: Checkpoint) -> Model:
         activation=config.hidden_act,
         token_types=config.type_vocab_size,
         biases=Biases(inner=False),
-        names=NAMES,
+        names=ROTARY_NAMES,
     )
     model = config.model(shape, RULES, FamilyTokenizer("XLMRobertaTokenizer"))
     return model if content == checkpoint.config else replace(model, config_of_class=content)

@@ -15,10 +15,10 @@ import msgspec
 
 from embedpack.errors import CheckpointError
 from embedpack.inputs.tokenizer import TextRules
-from embedpack_export.families._encoder import EncoderConfig, Theta
+from embedpack_export.families._encoder import ROTARY_NAMES, EncoderConfig, Theta
 from embedpack_export.families.heads import Heads, SingleHead
 from embedpack_export.families.model import Family, Model, TaskFacts
-from embedpack_export.graph.towers.encoder_shape import EncoderNames, EncoderShape, RotaryPositions
+from embedpack_export.graph.towers.encoder_shape import EncoderShape, RotaryPositions
 from embedpack_export.graph.towers.rotary import RotaryTable
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, ENCODERS, SIZES, code_of, sizes
@@ -95,17 +95,7 @@ KEYS = KeyTable(
         **no_effect("of how the model is run", ("use_flash_attn", "use_reentrant")),
     },
 )
-NAMES = EncoderNames(
-    layer="layers.{}",
-    query="self_attn.q_proj",
-    key="self_attn.k_proj",
-    value="self_attn.v_proj",
-    mixed="self_attn.o_proj",
-    attention_norm="post_attention_layernorm",
-    inner="mlp.fc1",
-    outer="mlp.fc2",
-    output_norm="post_mlp_layernorm",
-)
+NAMES = replace(ROTARY_NAMES, gate=None, inner="mlp.fc1", outer="mlp.fc2")
 RULES = NameRules(
     prefixes=("roberta.",),
     renames={

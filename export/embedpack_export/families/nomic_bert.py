@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from embedpack.errors import CheckpointError
-from embedpack_export.families._encoder import RotaryConfig, Theta
+from embedpack_export.families._encoder import ROTARY_NAMES, RotaryConfig, Theta
 from embedpack_export.families.model import Family, Model, by_model_type
-from embedpack_export.graph.towers.encoder_shape import Biases, EncoderNames
+from embedpack_export.graph.towers.encoder_shape import Biases
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_object
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, ENCODERS, ROTARY, code_of, sizes
 from embedpack_export.sources.key_rules import Followed, KeyTable, Only, no_effect, shown
@@ -70,18 +70,6 @@ KEYS = KeyTable(
         **no_effect("used in training alone", ("mlp_dropout",)),
     },
 )  # fmt: skip
-NAMES = EncoderNames(
-    layer="layers.{}",
-    query="self_attn.q_proj",
-    key="self_attn.k_proj",
-    value="self_attn.v_proj",
-    mixed="self_attn.o_proj",
-    attention_norm="post_attention_layernorm",
-    gate="mlp.gate_proj",
-    inner="mlp.up_proj",
-    outer="mlp.down_proj",
-    output_norm="post_mlp_layernorm",
-)
 RULES = NameRules(
     prefixes=("bert.", "nomic_bert."),
     renames={
@@ -114,7 +102,7 @@ def read(checkpoint: Checkpoint) -> Model:
         activation=config.hidden_act,
         token_types=config.type_vocab_size,
         biases=Biases(attention=False, mixed=False, inner=False, outer=False),
-        names=NAMES,
+        names=ROTARY_NAMES,
     )
     model = config.model(shape, RULES, FamilyTokenizer("BertTokenizer"))
     older = {"auto_map", *OLDER.values()}

@@ -62,7 +62,8 @@ def read_adapter(folder: Path, task: str) -> Adapter:
         raise CheckpointError(f"{path}: {_emptiness(heads)}")
     if heads:
         logger.info("%s: left out, because no embedding needs them: %s", path, ", ".join(heads))
-    if config.trainable_token_indices and not any(each.key.part == TOKEN_ROWS for each in own):
+    rows = [_token_rows(path, config, each) for each in used if each.key.part == TOKEN_ROWS]
+    if config.trainable_token_indices and not rows:
         raise CheckpointError(
             f"{config_path}: trainable_token_indices has tokens, the file has no rows for them; are both from one "
             "training run?"
@@ -74,7 +75,6 @@ def read_adapter(folder: Path, task: str) -> Adapter:
         tied = {module for module in parts if config.ensure_weight_tying and "lora_embedding_A" in parts[module]}
         config.check(config_path, sorted(parts.keys() - tied))
     updates = [_update(path, config, trained, tensors) for trained, tensors in parts.items()]
-    rows = [_token_rows(path, config, each) for each in used if each.key.part == TOKEN_ROWS]
     return Adapter(
         folder,
         {CONFIG_FILE: config_path, TENSORS_FILE: path},
