@@ -22,7 +22,7 @@ import pytest
 from embedpack import CapacityError, InputError
 from embedpack.inputs import pdf_worker
 from embedpack.inputs.limits import MAX_PIXELS
-from embedpack.inputs.pdf import pdf_pages
+from embedpack.inputs.pdf import PageSize, open_pdf, pdf_pages
 
 RED, BLUE = "1 0 0 rg 0 0 72 36 re f", "0 0 1 rg 0 0 72 36 re f"
 
@@ -111,6 +111,23 @@ def test_filled_in_fields_are_drawn(write: Callable[[bytes], Path]) -> None:
 def test_chosen_pages(write: Callable[[bytes], Path], pages: Sequence[int]) -> None:
     (page,) = pdf_pages(write(pdf(page_tree([RED, BLUE, RED]))), dpi=72, pages=pages)
     assert (page == [0, 0, 255]).all()
+
+
+def test_content_has_the_pages_of_its_file(write: Callable[[bytes], Path]) -> None:
+    # Larger than the buffer of a pipe.
+    content = pdf(page_tree(["0 1 0 rg 0 18 72 18 re f", BLUE + " " * 200_000]))
+    with open_pdf(content, PageSize()) as document:
+        assert document.count == 2
+        for number, page in enumerate(pdf_pages(write(content)), 1):
+            assert (document.page(number) == page).all()
+    with open_pdf(content, PageSize(max_pixels=500)) as document:
+        assert 450 < document.page(1).size / 3 <= 500
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", pdf(page_tree([RED]))[:120], bytes(200_000)])
+def test_content_that_is_no_pdf(content: bytes) -> None:
+    with pytest.raises(InputError, match="^the PDF is (empty|damaged or no PDF)"), open_pdf(content, PageSize()):
+        pass
 
 
 @pytest.mark.parametrize("number", [0, 3, -1])
@@ -208,7 +225,7 @@ def test_page_without_end(
     with pytest.raises(InputError) as caught:
         next(pages)
     assert str(caught.value).startswith(f"{path}, page 2 {reason}")
-    assert str(caught.value).endswith("; leave it out with `pages`")
+    assert str(caught.value).endswith("; leave this page out")
     assert processes[0].returncode is not None
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -59,60 +60,83 @@ def pdf_pages(
     """
     if dpi < 1:
         raise InputError(f"dpi is {dpi}; it must be positive, 150 is usual")
+    with open_pdf(Path(path), PageSize(dpi)) as document:
+        for number in range(1, document.count + 1) if pages is None else pages:
+            yield document.page(number)
+
+
+@dataclass(frozen=True)
+class PageSize:
+    """Pixels per inch of a page, and the most pixels that it has; None: `MAX_PIXELS`."""
+
+    dpi: int = 150
+    max_pixels: int | None = None
+
+
+@contextmanager
+def open_pdf(source: Path | bytes, size: PageSize) -> Iterator[RenderedPdf]:
+    """Open a document by its path or its content, during the block; errors as of `pdf_pages`."""
     if find_spec("pypdfium2") is None:
         raise MissingExtraError("pdf", "pypdfium2")
-    path = Path(path)
-    with open_file(path, str(path), "a PDF file") as stream:
-        check_empty(os.fstat(stream.fileno()).st_size, str(path))
-    renderer = _Renderer()
+    name = "the PDF" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        check_empty(len(source), name)
+    else:
+        with open_file(source, name, "a PDF file") as stream:
+            check_empty(os.fstat(stream.fileno()).st_size, name)
+    document = RenderedPdf(name)
     try:
-        count = renderer.open(path, dpi)
-        for number in range(1, count + 1) if pages is None else pages:
-            if not 1 <= number <= count:
-                raise InputError(f"{path}: there is no page {number}; the pages are 1 to {count}")
-            yield renderer.page(number, f"{path}, page {number}")
+        document.open(source, size)
+        yield document
     finally:
-        renderer.close()
+        document.close()
 
 
-class _Renderer:
-    """Process of `pdf_worker` for one document."""
+class RenderedPdf:
+    """Process of `pdf_worker` for one document; `count` is the number of its pages."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.count = 0
+        self._name = name
         command = [sys.executable, "-c", START, pdf_worker.__file__, json.dumps(sys.path)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
 
-    def open(self, path: Path, dpi: int) -> int:
-        """Open a document; number of its pages."""
+    def open(self, source: Path | bytes, size: PageSize) -> None:
+        """Open a document, once."""
+        content = source if isinstance(source, bytes) else b""
         opening: pdf_worker.OpenRequest = {
-            "path": str(path.absolute()),
-            "dpi": dpi,
-            "max_pixels": MAX_PIXELS,
+            "path": None if isinstance(source, bytes) else str(source.absolute()),
+            "size": len(content),
+            "dpi": size.dpi,
+            "max_pixels": size.max_pixels or MAX_PIXELS,
             "seconds": MAX_SECONDS,
             "memory": MAX_MEMORY,
         }
-        with self._time_limit(str(path), "open it in a viewer and save it again"):
-            answer = self._ask(opening)
+        with self._time_limit(self._name, "open it in a viewer and save it again"):
+            answer = self._ask(opening, content)
         match answer.get("error"):
             case None:
-                return int(answer["count"])
+                self.count = int(answer["count"])
             case "memory":
-                raise CapacityError(f"{path} does not fit the memory; free some, or split the document")
+                raise CapacityError(f"{self._name} does not fit the memory; free some, or split the document")
             case "encrypted":
-                raise InputError(f"{path} is encrypted; remove its password first, e.g. with qpdf --decrypt")
+                raise InputError(f"{self._name} is encrypted; remove its password first, e.g. with qpdf --decrypt")
             case _:
-                raise InputError(f"{path} is damaged or no PDF; open it in a viewer and save it again")
+                raise InputError(f"{self._name} is damaged or no PDF; open it in a viewer and save it again")
 
-    def page(self, number: int, name: str) -> npt.NDArray[np.uint8]:
-        """Pixels of a page, RGB uint8 [height, width, 3]; `name` for error messages."""
-        with self._time_limit(name, "leave it out with `pages`"):
+    def page(self, number: int) -> npt.NDArray[np.uint8]:
+        """Pixels of a page, counted from 1, RGB uint8 [height, width, 3]."""
+        if not 1 <= number <= self.count:
+            raise InputError(f"{self._name}: there is no page {number}; the pages are 1 to {self.count}")
+        name = f"{self._name}, page {number}"
+        with self._time_limit(name, "leave this page out"):
             answer = self._ask(number)
             if answer.get("error") == "memory":
                 raise CapacityError(f"{name} does not fit the memory; lower dpi")
             if "error" in answer:
-                raise InputError(f"{name} cannot be rendered: {answer['message']}; leave it out with `pages`")
+                raise InputError(f"{name} cannot be rendered: {answer['message']}; leave this page out")
             pixels = np.empty((answer["height"], answer["width"], pdf_worker.CHANNELS), np.uint8)
             self._read_into(pixels.data.cast("B"))
         return pixels
@@ -123,10 +147,10 @@ class _Renderer:
         with suppress(BrokenPipeError), self._process:  # waits, and closes the pipes
             pass
 
-    def _ask(self, request: object) -> dict[str, Any]:
+    def _ask(self, request: object, content: bytes = b"") -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.write(json.dumps(request).encode() + b"\n" + content)
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:

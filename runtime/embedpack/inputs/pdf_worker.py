@@ -3,8 +3,9 @@
 PDFium can compute without end, or take all memory, for a file of a few hundred bytes. Here it is limited, and can be
 stopped. The program is run by its path and imports nothing of embedpack, so that it starts quickly.
 
-A request is a line of JSON, the first an `OpenRequest`, the others a page number; the answer is a line of JSON with
-"error" and "message", or with "count" (pages of the document), or with "height" and "width" before the pixels.
+A request is a line of JSON: the first an `OpenRequest`, with the document behind it if it has no path, the others a
+page number. The answer is a line of JSON with "error" and "message", or with "count" (pages of the document), or with
+"height" and "width" before the pixels.
 """
 
 from __future__ import annotations
@@ -25,22 +26,26 @@ CHANNELS = 3
 
 
 class OpenRequest(TypedDict):
-    """First request: absolute `path`, `dpi`, `max_pixels` of a page, limits of CPU `seconds` a page, and `memory`."""
+    """First request: absolute `path`, or None if a document of `size` bytes follows; limits of a page, and `memory`.
 
-    path: str
+    A page has `dpi`, at most `max_pixels`, and takes at most so many `seconds` of CPU.
+    """
+
+    path: str | None
+    size: int
     dpi: int
     max_pixels: int
     seconds: int
     memory: int
 
 
-def serve(requests: IO[str], answers: IO[bytes]) -> None:
+def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Open the document of the first request, and render the pages of the others, until the requests end."""
     opening: OpenRequest = json.loads(requests.readline())
     _limit("RLIMIT_AS", opening["memory"])
     _limit_seconds(opening["seconds"])
     try:
-        document = open_document(opening["path"])
+        document = open_document(opening["path"] or requests.read(opening["size"]))
     except Exception as cause:  # pypdfium2 raises many types, see below
         _answer(answers, error=_kind(cause), message=str(cause))
         return
@@ -54,12 +59,12 @@ def serve(requests: IO[str], answers: IO[bytes]) -> None:
                 _answer(answers, error=_kind(cause), message=str(cause))
 
 
-def open_document(path: str) -> PdfDocument:
-    """Open a document with its forms; PermissionError if it is encrypted."""
+def open_document(source: str | bytes) -> PdfDocument:
+    """Open a document, by its path or its content, with its forms; PermissionError if it is encrypted."""
     import pypdfium2
 
     try:
-        document = pypdfium2.PdfDocument(path)
+        document = pypdfium2.PdfDocument(source)
         document.init_forms()  # else filled-in fields stay blank
     except pypdfium2.PdfiumError as cause:
         if pypdfium2.raw.FPDF_GetLastError() in (pypdfium2.raw.FPDF_ERR_PASSWORD, pypdfium2.raw.FPDF_ERR_SECURITY):
@@ -125,4 +130,4 @@ def _limit_seconds(seconds: int) -> None:
 if __name__ == "__main__":
     # Ctrl-C reaches all processes of a terminal; the caller ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve(sys.stdin, sys.stdout.buffer)
+    serve(sys.stdin.buffer, sys.stdout.buffer)
