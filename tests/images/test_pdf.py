@@ -126,7 +126,7 @@ def test_content_has_the_pages_of_its_file(write: Callable[[bytes], Path]) -> No
 
 @pytest.mark.parametrize("content", [b"", b"hello", pdf(page_tree([RED]))[:120], bytes(200_000)])
 def test_content_that_is_no_pdf(content: bytes) -> None:
-    with pytest.raises(InputError, match="^the PDF is (empty|damaged or no PDF)"), open_pdf(content, PageSize()):
+    with pytest.raises(InputError, match=r"^the PDF is (empty|damaged or no PDF)"), open_pdf(content, PageSize()):
         pass
 
 
