@@ -89,7 +89,8 @@ def test_a_full_queue_refuses_at_once(start: Callable[..., Running], gated: Gate
 
     async def run() -> tuple[Answer, list[Answer]]:
         waiting = await posts(running, 3)
-        refused = await call(running.app, "POST", "/v1/embeddings", VALID)
+        # Refused before its fields are read, in the form of its API.
+        refused = await call(running.app, "POST", "/v1/embeddings", b'{"unreadable": 1}')
         gated.gate.set()
         return refused, list(await asyncio.gather(*waiting))
 
@@ -230,7 +231,7 @@ def test_an_error_of_a_run_is_that_of_its_request(
 def test_a_bug_in_a_route_is_an_answer_without_its_message(
     start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*arguments: object, **options: object) -> bytes:
+    async def fail(*arguments: object, **options: object) -> bytes:
         raise ZeroDivisionError("a secret cat")
 
     running = start()

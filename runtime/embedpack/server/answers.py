@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import numpy as np
 
@@ -9,14 +11,31 @@ from embedpack.server.jobs import JobResult
 from embedpack.server.schemas import Embedding, EmbeddingsAnswer, MultiEmbedding, Usage
 from embedpack.server.vectors import VectorFormat
 
+# Numbers that are written at a time, some 2 ms: the event loop serves other requests between the parts of an answer.
+PART_VALUES = 32_768
 
-def encode_answer(model: str, result: JobResult, form: VectorFormat, *, multi: bool) -> bytes:
+
+async def encode_answer(model: str, result: JobResult, form: VectorFormat, *, multi: bool) -> bytes:
     """JSON of the answer to a call."""
-    data: list[Embedding] | list[MultiEmbedding]
-    if multi:
-        data = [MultiEmbedding(index=index, embeddings=form.rows(each)) for index, each in enumerate(result.vectors)]
-    else:
-        rows = form.rows(np.stack(result.vectors))
-        data = [Embedding(index=index, embedding=row) for index, row in enumerate(rows)]
     usage = Usage(total_tokens=result.tokens, prompt_tokens=result.tokens)
-    return msgspec.json.encode(EmbeddingsAnswer(model=model, usage=usage, data=data))
+    head = msgspec.json.encode(EmbeddingsAnswer(model=model, usage=usage, data=[])).removesuffix(b"]}")
+    rows = max(1, PART_VALUES // result.vectors[0].size)
+    parts = [_rows(result, form, range(0, min(rows, len(result.vectors))), multi=multi)]
+    for start in range(rows, len(result.vectors), rows):
+        await asyncio.sleep(0)
+        parts.append(_rows(result, form, range(start, min(start + rows, len(result.vectors))), multi=multi))
+    return b"".join([head, b",".join(parts), b"]}"])
+
+
+def _rows(result: JobResult, form: VectorFormat, rows: range, *, multi: bool) -> bytes:
+    """JSON of some elements of `data`, without the brackets around them."""
+    vectors = [result.vectors[row] for row in rows]
+    if multi:
+        elements = [
+            MultiEmbedding(index=row, embeddings=form.rows(each)) for row, each in zip(rows, vectors, strict=True)
+        ]
+        return msgspec.json.encode(elements)[1:-1]
+    values = form.rows(np.stack(vectors))
+    return msgspec.json.encode(
+        [Embedding(index=row, embedding=value) for row, value in zip(rows, values, strict=True)]
+    )[1:-1]

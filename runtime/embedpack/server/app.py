@@ -55,6 +55,7 @@ class Service:
             async with self.bodies.read(request) as body:
                 start = perf_counter()
                 form = form_of(body)
+                self.engine.check()
                 return Response(await self._embeddings(request, body, form, start), media_type=JSON)
         except ClientDisconnect:
             self.metrics.rejected.labels("cancelled").inc()
@@ -80,7 +81,7 @@ class Service:
         parsed = perf_counter()
         result = await computed_result(self.engine, work, request, self.settings.deadline)
         computed = perf_counter()
-        answer = encode_answer(fields.model, result, vector_format, multi=call.multi)
+        answer = await encode_answer(fields.model, result, vector_format, multi=call.multi)
         record.tokens = result.tokens
         self.metrics.tokens.inc(result.tokens)
         self.metrics.observe_stages({"parse": parsed - start, **result.seconds, "encode": perf_counter() - computed})

@@ -75,13 +75,18 @@ class EngineThread:
             self._changed.notify()
         self._thread.join()
 
-    def submit(self, job: Job) -> None:
-        """Add a job; RequestError if the queue is full, or the thread does not run."""
+    def check(self) -> None:
+        """Raise RequestError if the queue is full, or the thread does not run."""
         with self._changed:
             if not self.ready:
                 raise RequestError(ErrorKind.UNAVAILABLE, "the server is loading its packs or shutting down; try again")
             if len(self._schedule) >= self._queue:
                 raise RequestError(ErrorKind.QUEUE_FULL, f"{self._queue} requests are waiting; try again")
+
+    def submit(self, job: Job) -> None:
+        """Add a job; errors as of `check`."""
+        with self._changed:
+            self.check()
             self._schedule.add(job)
             self._changed.notify()
         self._metrics.queue_depth.inc()

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,9 @@ logger = logging.getLogger("embedpack.server")
 BACKLOG = 2048
 # Longer than the connection pools of clients keep a connection, so that they close it, not the server.
 KEEP_ALIVE_SECONDS = 75
+# Seconds after which a thread that waits for the interpreter gets it. The engine's thread would keep the event loop
+# waiting for Python's 5 ms at each of its steps; a request that is refused needs several.
+SWITCH_SECONDS = 0.0005
 FAILED = 1
 
 
@@ -58,6 +62,7 @@ def serve(settings: ServeSettings) -> int:
         engine = EngineThread(packs.load, settings.queue, metrics, on_failure=lambda: _stop(server))
         app = make_app(Service(settings, packs, engine, metrics, BodyMemoryLimit(settings.limits)), keys)
         server = DrainingServer(_config(app, settings))
+        sys.setswitchinterval(SWITCH_SECONDS)
         engine.start()
         logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
         asyncio.run(_serve(server, listener, keys))
