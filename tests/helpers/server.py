@@ -11,7 +11,6 @@ from starlette.types import ASGIApp
 
 from embedpack.server.api_keys import ApiKeys
 from embedpack.server.app import Service, make_app
-from embedpack.server.body import BodyMemoryLimit
 from embedpack.server.engine_thread import EngineThread
 from embedpack.server.metrics import Metrics
 from embedpack.server.served_packs import ServedPacks
@@ -43,5 +42,5 @@ def start_app(
     engine.start()
     if wait:
         engine.wait_until_loaded()
-    service = Service(settings, packs, engine, metrics, BodyMemoryLimit(settings.limits))
+    service = Service.of(settings, packs, engine, metrics)
     return Running(make_app(service, keys), service, failed)

@@ -22,29 +22,10 @@ import pytest
 from embedpack import CapacityError, InputError
 from embedpack.inputs import pdf_worker
 from embedpack.inputs.limits import MAX_PIXELS
-from embedpack.inputs.pdf import PageSize, open_pdf, pdf_pages
+from embedpack.inputs.pdf import PageSize, RenderedPdf, pdf_pages
+from tests.helpers.pdfs import RED, page_tree, page_without_end, pdf
 
-RED, BLUE = "1 0 0 rg 0 0 72 36 re f", "0 0 1 rg 0 0 72 36 re f"
-
-
-def pdf(objects: Sequence[str], trailer: str = "") -> bytes:
-    """A PDF of these objects, numbered from 1; the first one is the catalog."""
-    content, offsets = b"%PDF-1.7\n", []
-    for number, text in enumerate(objects, 1):
-        offsets.append(len(content))
-        content += f"{number} 0 obj\n{text}\nendobj\n".encode()
-    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
-    end = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n<< /Root 1 0 R /Size {len(objects) + 1} "
-    return content + f"{end}{trailer} >>\nstartxref\n{len(content)}\n%%EOF\n".encode()
-
-
-def page_tree(contents: Sequence[str], box: str = "0 0 72 36") -> list[str]:
-    kids = " ".join(f"{3 + 2 * index} 0 R" for index in range(len(contents)))
-    objects = ["<< /Type /Catalog /Pages 2 0 R >>", f"<< /Type /Pages /Kids [{kids}] /Count {len(contents)} >>"]
-    for index, text in enumerate(contents):
-        objects.append(f"<< /Type /Page /Parent 2 0 R /MediaBox [{box}] /Contents {4 + 2 * index} 0 R >>")
-        objects.append(f"<< /Length {len(text)} >>\nstream\n{text}\nendstream")
-    return objects
+BLUE = "0 0 1 rg 0 0 72 36 re f"
 
 
 @pytest.fixture
@@ -116,18 +97,31 @@ def test_chosen_pages(write: Callable[[bytes], Path], pages: Sequence[int]) -> N
 def test_content_has_the_pages_of_its_file(write: Callable[[bytes], Path]) -> None:
     # Larger than the buffer of a pipe.
     content = pdf(page_tree(["0 1 0 rg 0 18 72 18 re f", BLUE + " " * 200_000]))
-    with open_pdf(content, PageSize()) as document:
+    with closing(RenderedPdf(content, PageSize())) as document:
+        document.open()
         assert document.count == 2
         for number, page in enumerate(pdf_pages(write(content)), 1):
             assert (document.page(number) == page).all()
-    with open_pdf(content, PageSize(max_pixels=500)) as document:
+    with closing(RenderedPdf(content, PageSize(max_pixels=500))) as document:
+        document.open()
         assert 450 < document.page(1).size / 3 <= 500
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", pdf(page_tree([RED]))[:120], bytes(200_000)])
 def test_content_that_is_no_pdf(content: bytes) -> None:
-    with pytest.raises(InputError, match=r"^the PDF is (empty|damaged or no PDF)"), open_pdf(content, PageSize()):
-        pass
+    with (
+        pytest.raises(InputError, match=r"^the PDF is (empty|damaged or no PDF)"),
+        closing(RenderedPdf(content, PageSize())) as document,
+    ):
+        document.open()
+
+
+def test_another_thread_stops_a_page_without_end() -> None:
+    with closing(RenderedPdf(page_without_end(), PageSize())) as document:
+        document.open()
+        threading.Timer(0.2, document.stop).start()
+        with pytest.raises(InputError, match="the PDF, page 2 needs more"):
+            document.page(2)
 
 
 @pytest.mark.parametrize("number", [0, 3, -1])
@@ -193,15 +187,6 @@ def test_document_has_one_process_that_ends_with_the_iterator(
     assert processes[1].returncode is not None
 
 
-def form_that_draws_itself_twice() -> bytes:
-    objects = page_tree([RED, "/A Do"])
-    resources = "/Resources << /XObject << /A 7 0 R >> >>"
-    objects[4] = objects[4].replace("/Contents", f"{resources} /Contents")
-    form = f"<< /Type /XObject /Subtype /Form /BBox [0 0 72 36] {resources} /Length 11 >>"
-    objects.append(f"{form}\nstream\n/A Do /A Do\nendstream")
-    return pdf(objects)
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="the limits are those of Unix")
 @pytest.mark.parametrize(
     ("limit", "value", "reason"),
@@ -219,7 +204,7 @@ def test_page_without_end(
     reason: str,
 ) -> None:
     monkeypatch.setattr(f"embedpack.inputs.pdf.{limit}", value)
-    path = write(form_that_draws_itself_twice())
+    path = write(page_without_end())
     pages = pdf_pages(path, dpi=72)
     next(pages)
     with pytest.raises(InputError) as caught:
@@ -232,7 +217,7 @@ def test_page_without_end(
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes the way Linux shows them")
 def test_ctrl_c_ends_a_page_without_end(write: Callable[[bytes], Path]) -> None:
     code = "import sys, embedpack; print(flush=True); list(embedpack.pdf_pages(sys.argv[1], pages=[2]))"
-    path = write(form_that_draws_itself_twice())
+    path = write(page_without_end())
     caller = subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
     )

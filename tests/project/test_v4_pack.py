@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from embedpack import Embedder, Embeddings, InputError, MultiEmbeddings, maxsim, pdf_pages, similarity
@@ -221,6 +222,24 @@ def test_vectors_over_http_are_those_of_embedder(
         if encoding == "base64":
             rows = [np.frombuffer(base64.b64decode(row), "<f4") for row in rows]
         assert np.array_equal(np.array(rows, vectors.codes.dtype), vectors.codes)
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_a_pdf_over_http_has_the_vectors_of_its_pages(served: Running, v4: Path, tmp_path: Path, multi: bool) -> None:
+    path = tmp_path / "two.pdf"
+    first, second = (PIL.Image.new("RGB", (60, 90), color) for color in ("red", "blue"))
+    first.save(path, save_all=True, append_images=[second])
+    pdf = {"pdf": "data:application/pdf;base64," + base64.b64encode(path.read_bytes()).decode()}
+    fields = {"model": "merged", "task": "retrieval.passage", "input": pdf, "return_multivector": multi}
+    answer = post(served.app, fields)
+    assert answer.status == 200, answer.body
+    embedder = Embedder(v4, task="retrieval", threads=1)
+    encode = embedder.encode_multi if multi else embedder.encode
+    expected = encode(list(pdf_pages(path)), prompt_name="passage")
+    for item, vectors in zip(answer.json["data"], expected, strict=True):
+        rows = item["embeddings"] if multi else [item["embedding"]]
+        assert np.array_equal(np.array(rows, np.float32), vectors.codes)
+    assert b'stage_seconds_count{stage="render"}' in get(served.app, "/metrics").body
 
 
 def test_multi_vectors_have_the_dimensions_of_their_head_over_http(served: Running) -> None:

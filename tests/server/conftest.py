@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from embedpack import Embedder
 from embedpack.engine.encoder import Batch, Computed, Encoder
 from embedpack.inputs.processor import Processor
+from embedpack.pack.input_recipes import QwenImage
 from embedpack.server.api_keys import ApiKeys
 from embedpack.server.engine_thread import EngineThread
 from embedpack.server.served_packs import ServedPacks
@@ -22,6 +24,12 @@ from tests.helpers.tiny_pack import TINY_PACK
 
 WEIGHTS = "fp32"
 VARIANT = f"default-{WEIGHTS}"
+IMAGE = QwenImage(
+    hidden=8,
+    patch_size=14, temporal_patch_size=2, merge_size=2, window_size=4, min_pixels=784, max_pixels=7840,
+    mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), tokens_before=(1,), token=2, tokens_after=(3,), pooled_before=0,
+    pooled_after=0,
+)  # fmt: skip
 
 
 @dataclass
@@ -89,3 +97,16 @@ def shared() -> Iterator[Running]:
     running = start_app(settings, packs, packs.load, None)
     yield running
     running.engine.stop()
+
+
+@pytest.fixture
+def images(start: Callable[..., Running], embedder: Embedder) -> Running:
+    """An application over a pack that reads images; its graph is that of texts, so images are only read."""
+    pack = PackSettings(name="tiny", folder=TINY_PACK, weights="fp32")
+    packs = ServedPacks.open(ServeSettings(packs=(pack,), threads=1))
+    served = packs.packs["tiny"]
+    manifest = msgspec.structs.replace(served.manifest, image=IMAGE)
+    served = replace(served, pack=replace(served.pack, manifest=manifest))
+    encoder = embedder._encoder
+    reading = type("Reading", (), {"processor": replace(encoder.processor, image=IMAGE), "compute": encoder.compute})
+    return start(reading(), ServedPacks({"tiny": served}, 1))

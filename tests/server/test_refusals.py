@@ -7,7 +7,6 @@ import base64
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,22 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from embedpack import Embedder
-from embedpack.pack.input_recipes import QwenImage
 from embedpack.server.request_errors import RequestError
 from embedpack.server.requests import EmbeddingsCall, check_call, decode_body, form_of
-from embedpack.server.served_packs import ServedPacks
-from embedpack.server.settings import Limits, PackSettings, ServeSettings
+from embedpack.server.settings import Limits
 from tests.helpers.asgi import Answer, call, get, post
 from tests.helpers.server import Running
-from tests.helpers.tiny_pack import TINY_PACK
 
-IMAGE = QwenImage(
-    hidden=8,
-    patch_size=14, temporal_patch_size=2, merge_size=2, window_size=4, min_pixels=784, max_pixels=7840,
-    mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), tokens_before=(1,), token=2, tokens_after=(3,), pooled_before=0,
-    pooled_after=0,
-)  # fmt: skip
 VALID = {"model": "tiny", "input": ["a cat"]}
 
 
@@ -151,19 +140,6 @@ def test_too_many_tokens_are_refused(start: Callable[..., Running]) -> None:
     assert (answer.status, answer.json["detail"]["code"]) == (400, "INPUT_TOKEN_LIMIT_EXCEEDED")
 
 
-@pytest.fixture
-def images(start: Callable[..., Running], embedder: Embedder) -> Running:
-    """An application over a pack that reads images; its graph is that of texts, so images are only read."""
-    pack = PackSettings(name="tiny", folder=TINY_PACK, weights="fp32")
-    packs = ServedPacks.open(ServeSettings(packs=(pack,), threads=1))
-    served = packs.packs["tiny"]
-    manifest = msgspec.structs.replace(served.manifest, image=IMAGE)
-    served = replace(served, pack=replace(served.pack, manifest=manifest))
-    encoder = embedder._encoder
-    reading = type("Reading", (), {"processor": replace(encoder.processor, image=IMAGE), "compute": encoder.compute})
-    return start(reading(), ServedPacks({"tiny": served}, 1))
-
-
 def png(width: int, height: int) -> bytes:
     """A black image, which compresses to almost nothing."""
     stream = io.BytesIO()
@@ -230,7 +206,7 @@ def test_any_fields_are_a_call_or_a_request_error(fields: dict[str, Any]) -> Non
         assert found.status("jina") in (400, 422)
         assert json.loads(found.body("openai", "id"))["error"]["message"] == found.message
     else:
-        assert found.items
+        assert found.inputs.items or found.inputs.pdf
 
 
 @given(st.binary(max_size=40))

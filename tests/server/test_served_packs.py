@@ -16,6 +16,7 @@ import pytest
 from embedpack import InputError
 from embedpack.pack.codebooks import Codebooks, write_codebooks
 from embedpack.server.request_errors import RequestError
+from embedpack.server.request_items import RequestItems
 from embedpack.server.requests import EmbeddingsCall
 from embedpack.server.served_packs import ServedPack, ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
@@ -23,7 +24,9 @@ from embedpack.vectors.codebook import Codebook
 from tests.helpers.broken_packs import PAIRS, Change, changes, reranker, with_multi, without_single
 from tests.helpers.tiny_pack import TINY_PACK
 
-CALL = EmbeddingsCall([], None, None, "float", truncate=False, multi=False, late_chunking=False, normalized=True)
+CALL = EmbeddingsCall(
+    RequestItems(), None, None, "float", truncate=False, multi=False, late_chunking=False, normalized=True
+)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,7 +60,8 @@ def pdf_pages(
     """
     if dpi < 1:
         raise InputError(f"dpi is {dpi}; it must be positive, 150 is usual")
-    with open_pdf(Path(path), PageSize(dpi)) as document:
+    with closing(RenderedPdf(Path(path), PageSize(dpi))) as document:
+        document.open()
         for number in range(1, document.count + 1) if pages is None else pages:
             yield document.page(number)
 
@@ -73,44 +74,36 @@ class PageSize:
     max_pixels: int | None = None
 
 
-@contextmanager
-def open_pdf(source: Path | bytes, size: PageSize) -> Iterator[RenderedPdf]:
-    """Open a document by its path or its content, during the block; errors as of `pdf_pages`."""
-    if find_spec("pypdfium2") is None:
-        raise MissingExtraError("pdf", "pypdfium2")
-    name = "the PDF" if isinstance(source, bytes) else str(source)
-    if isinstance(source, bytes):
-        check_empty(len(source), name)
-    else:
-        with open_file(source, name, "a PDF file") as stream:
-            check_empty(os.fstat(stream.fileno()).st_size, name)
-    document = RenderedPdf(name)
-    try:
-        document.open(source, size)
-        yield document
-    finally:
-        document.close()
-
-
 class RenderedPdf:
-    """Process of `pdf_worker` for one document; `count` is the number of its pages."""
+    """Process of `pdf_worker` for one document, by its path or its content.
 
-    def __init__(self, name: str) -> None:
+    `open` and `page` raise the errors of `pdf_pages`. `stop` may be called by another thread.
+
+    Attributes:
+        count: number of its pages, once it is open.
+    """
+
+    def __init__(self, source: Path | bytes, size: PageSize) -> None:
+        if find_spec("pypdfium2") is None:
+            raise MissingExtraError("pdf", "pypdfium2")
         self.count = 0
-        self._name = name
+        self._source = source
+        self._size = size
+        self._name = "the PDF" if isinstance(source, bytes) else str(source)
+        self._check_empty()
         command = [sys.executable, "-c", START, pdf_worker.__file__, json.dumps(sys.path)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
 
-    def open(self, source: Path | bytes, size: PageSize) -> None:
-        """Open a document, once."""
-        content = source if isinstance(source, bytes) else b""
+    def open(self) -> None:
+        """Open the document, once."""
+        content = self._source if isinstance(self._source, bytes) else b""
         opening: pdf_worker.OpenRequest = {
-            "path": None if isinstance(source, bytes) else str(source.absolute()),
+            "path": None if isinstance(self._source, bytes) else str(self._source.absolute()),
             "size": len(content),
-            "dpi": size.dpi,
-            "max_pixels": size.max_pixels or MAX_PIXELS,
+            "dpi": self._size.dpi,
+            "max_pixels": self._size.max_pixels or MAX_PIXELS,
             "seconds": MAX_SECONDS,
             "memory": MAX_MEMORY,
         }
@@ -141,11 +134,22 @@ class RenderedPdf:
             self._read_into(pixels.data.cast("B"))
         return pixels
 
-    def close(self) -> None:
-        """End the process."""
+    def stop(self) -> None:
+        """End the process; `open` and `page` raise an error from now on."""
         self._process.kill()
+
+    def close(self) -> None:
+        """End the process, and wait for its end."""
+        self.stop()
         with suppress(BrokenPipeError), self._process:  # waits, and closes the pipes
             pass
+
+    def _check_empty(self) -> None:
+        if isinstance(self._source, bytes):
+            check_empty(len(self._source), self._name)
+        else:
+            with open_file(self._source, self._name, "a PDF file") as stream:
+                check_empty(os.fstat(stream.fileno()).st_size, self._name)
 
     def _ask(self, request: object, content: bytes = b"") -> dict[str, Any]:
         assert self._process.stdin is not None

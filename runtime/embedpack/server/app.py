@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -14,7 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from embedpack.errors import CapacityError, EmbedpackError, InputError
+from embedpack.errors import CapacityError, EmbedpackError, InputError, MissingExtraError
+from embedpack.inputs.items import Item
 from embedpack.server.answers import encode_answer
 from embedpack.server.api_keys import ApiKeys
 from embedpack.server.body import BodyMemoryLimit
@@ -22,7 +25,9 @@ from embedpack.server.engine_thread import EngineThread
 from embedpack.server.jobs import RequestInputs
 from embedpack.server.metrics import Metrics
 from embedpack.server.middleware import RequestMiddleware, RequestRecord
+from embedpack.server.pdf_pages import PdfPages
 from embedpack.server.request_errors import ErrorKind, Form, RequestError, describe_bug
+from embedpack.server.request_items import RequestItems
 from embedpack.server.requests import check_call, decode_body, form_of
 from embedpack.server.schemas import ModelsAnswer
 from embedpack.server.served_packs import ServedPacks
@@ -46,6 +51,13 @@ class Service:
     engine: EngineThread
     metrics: Metrics
     bodies: BodyMemoryLimit
+    pdfs: PdfPages
+
+    @classmethod
+    def of(cls, settings: ServeSettings, packs: ServedPacks, engine: EngineThread, metrics: Metrics) -> Service:
+        """Service of some packs; `engine` loads them."""
+        limits = settings.limits
+        return cls(settings, packs, engine, metrics, BodyMemoryLimit(limits), PdfPages(limits.images))
 
     async def embeddings(self, request: Request) -> Response:
         """`POST /v1/embeddings`."""
@@ -72,20 +84,35 @@ class Service:
         fields = decode_body(body, form)
         served = self.packs.find(fields.model)
         call = check_call(fields, self.settings.limits, data_uris=served.takes_images)
-        record.items = len(call.items)
         task = served.task(call)
         vector_format = served.vector_format(call, task.task)
         limits = self.settings.limits
         tokens = min(limits.tokens, limits.vector_tokens) if call.multi else limits.tokens
-        work = RequestInputs(served.key(call, task.task), call.items, task.prompt, call.truncate, tokens)
+        until = start + self.settings.deadline
         parsed = perf_counter()
-        result = await computed_result(self.engine, work, request, self.settings.deadline)
+        async with self._items(call.inputs, request, until) as items:
+            record.items = len(items)
+            rendered = perf_counter()
+            work = RequestInputs(served.key(call, task.task), items, task.prompt, call.truncate, tokens)
+            result = await computed_result(self.engine, work, request, until)
         computed = perf_counter()
         answer = await encode_answer(fields.model, result, vector_format, multi=call.multi)
         record.tokens = result.tokens
         self.metrics.tokens.inc(result.tokens)
-        self.metrics.observe_stages({"parse": parsed - start, **result.seconds, "encode": perf_counter() - computed})
+        seconds = {"parse": parsed - start, **result.seconds, "encode": perf_counter() - computed}
+        if call.inputs.pdf is not None:
+            seconds["render"] = rendered - parsed
+        self.metrics.observe_stages(seconds)
         return answer
+
+    @asynccontextmanager
+    async def _items(self, inputs: RequestItems, request: Request, until: float) -> AsyncIterator[Sequence[Item]]:
+        """Inputs of a call: as they were sent, or the pages of a PDF."""
+        if inputs.pdf is None:
+            yield inputs.items
+        else:
+            async with self.pdfs.rendered(inputs.pdf, request, until) as pages:
+                yield pages
 
     def _refusal(self, problem: RequestError, form: Form, record: RequestRecord) -> Response:
         self.metrics.rejected.labels(problem.kind.name.lower()).inc()
@@ -137,7 +164,7 @@ def make_app(service: Service, keys: ApiKeys | None) -> ASGIApp:
 
 
 def _request_error(error: EmbedpackError) -> RequestError:
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | MissingExtraError):
         return RequestError(ErrorKind.INVALID, str(error), "input")
     if isinstance(error, CapacityError):
         return RequestError(ErrorKind.TOO_LARGE, str(error), "input")

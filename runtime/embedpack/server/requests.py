@@ -1,23 +1,19 @@
-"""BodyMemoryLimit of `/v1/embeddings` as checked calls."""
+"""Bodies of `/v1/embeddings` as checked calls."""
 
 from __future__ import annotations
 
-import binascii
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import msgspec
 
 from embedpack.errors import unknown
-from embedpack.inputs.items import Image, Item, Text, is_blank, text_problem
 from embedpack.server.request_errors import ErrorKind, Form, RequestError, invalid
-from embedpack.server.schemas import FormBody, JinaBody, OpenAIBody, Part
+from embedpack.server.request_items import RequestItems, read_items
+from embedpack.server.schemas import FormBody, JinaBody, OpenAIBody
 from embedpack.server.settings import Limits
 
 EncodingType = Literal["float", "base64", "binary", "ubinary", "int8"]
-# A client that addresses images by plain strings sends data URIs.
-DATA_URI = "data:image/"
 JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -28,7 +24,7 @@ class EmbeddingsCall:
     `multi`: multi-vectors are asked for; `late_chunking`: the inputs are the chunks of one document.
     """
 
-    items: list[Item]
+    inputs: RequestItems
     task: str | None
     dimensions: int | None
     encoding: EncodingType
@@ -36,11 +32,6 @@ class EmbeddingsCall:
     multi: bool
     late_chunking: bool
     normalized: bool | None  # vectors of length 1, or with the lengths of the model; None: as the model is compared
-
-    @property
-    def images(self) -> bool:
-        """True if an input is an image."""
-        return any(isinstance(item, Image) for item in self.items)
 
 
 def form_of(body: bytes) -> Form:
@@ -73,17 +64,12 @@ def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool) -> Embeddin
     inputs = _one_of(fields, "input", "content", "texts")
     if inputs is None:
         raise invalid("input", "missing; pass a text, or a list of texts")
-    parts = inputs if isinstance(inputs, list) else [inputs]
-    _check_number(parts, limits)
-    items = [_item(part, number, data_uris=data_uris) for number, part in enumerate(parts)]
-    images = sum(isinstance(item, Image) for item in items)
-    if images > limits.images:
-        raise invalid("input", f"{images} images; at most {limits.images} are taken, send several requests")
-    if images and fields.late_chunking:
+    items = read_items(inputs, limits, data_uris=data_uris)
+    if items.images and fields.late_chunking:
         raise invalid("late_chunking", "documents have texts only, no images; leave it out")
     dimensions = _one_of(fields, "dimensions", "output_dimensionality", "output_dimension")
     return EmbeddingsCall(
-        items=items,
+        inputs=items,
         task=_one_of(fields, "task", "task_type"),
         dimensions=dimensions,
         encoding=_encoding(fields),
@@ -125,47 +111,3 @@ def _refuse_unsupported(fields: JinaBody) -> None:
         raise invalid("return_tokenized_input", "not supported by this server; leave it out")
     if fields.late_chunking and fields.return_multivector:
         raise invalid("late_chunking", "chunks have single vectors; leave out return_multivector")
-
-
-def _check_number(parts: Sequence[object], limits: Limits) -> None:
-    if not parts:
-        raise invalid("input", "the list is empty; pass at least one text")
-    if len(parts) > limits.items:
-        raise invalid("input", f"{len(parts)} inputs; at most {limits.items} are taken, send several requests")
-
-
-def _item(part: str | Part | int | list[int], number: int, *, data_uris: bool) -> Item:
-    field = f"input[{number}]"
-    if isinstance(part, int | list):
-        raise invalid(field, "token ids are not taken, as each model has its own; pass the text")
-    if isinstance(part, str):
-        return Image(number, _image(part, field)) if data_uris and part.startswith(DATA_URI) else _text(part, number)
-    if (part.text is None) == (part.image is None):
-        raise invalid(field, "pass either text or image")
-    if part.image is not None:
-        return Image(number, _image(part.image, f"{field}.image"))
-    assert part.text is not None
-    return _text(part.text, number)
-
-
-def _text(text: str, number: int) -> Text:
-    if is_blank(text):
-        raise invalid(f"input[{number}]", "the text is empty; leave it out")
-    problem = text_problem(text)
-    if problem is not None:
-        raise invalid(f"input[{number}]", f"the text {problem}")
-    return Text(number, text)
-
-
-def _image(content: str, field: str) -> bytes:
-    """Bytes of an image in base64; nothing is fetched."""
-    if content.startswith(("http://", "https://")):
-        raise invalid(field, "this server fetches nothing from addresses; pass the image in base64")
-    if content.startswith("data:"):
-        head, comma, content = content.partition(",")
-        if not comma or not head.endswith(";base64"):
-            raise invalid(field, "a data URI of an image is: data:image/png;base64,...")
-    try:
-        return binascii.a2b_base64(content, strict_mode=True)
-    except (binascii.Error, ValueError) as cause:  # ValueError: not ASCII
-        raise invalid(field, f"the image is not base64: {cause}") from cause

@@ -16,7 +16,6 @@ import uvicorn
 from embedpack.errors import EmbedpackError, InputError, failed
 from embedpack.server.api_keys import ApiKeys
 from embedpack.server.app import Service, make_app
-from embedpack.server.body import BodyMemoryLimit
 from embedpack.server.engine_thread import EngineThread
 from embedpack.server.metrics import Metrics
 from embedpack.server.served_packs import ServedPacks
@@ -60,7 +59,7 @@ def serve(settings: ServeSettings) -> int:
             warn_if_open(host)
         metrics = Metrics()
         engine = EngineThread(packs.load, settings.queue, metrics, on_failure=lambda: _stop(server))
-        app = make_app(Service(settings, packs, engine, metrics, BodyMemoryLimit(settings.limits)), keys)
+        app = make_app(Service.of(settings, packs, engine, metrics), keys)
         server = DrainingServer(_config(app, settings))
         sys.setswitchinterval(SWITCH_SECONDS)
         engine.start()

@@ -13,10 +13,16 @@ from msgspec import UNSET, Raw, UnsetType
 
 
 class Part(msgspec.Struct, forbid_unknown_fields=True):
-    """An input as an object: a text, or an image in base64 or as a data URI."""
+    """An input as an object with one field: a text, or an image or a PDF in base64 or as a data URI.
+
+    `bytes` and `url` are other names of `image`.
+    """
 
     text: str | None = None
     image: str | None = None
+    bytes: str | None = None
+    url: str | None = None
+    pdf: str | None = None
 
 
 Inputs = str | Part | list[str | Part | int | list[int]]

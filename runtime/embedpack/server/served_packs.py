@@ -63,7 +63,7 @@ class ServedPack:
 
     def task(self, call: EmbeddingsCall) -> TaskPrompt:
         """Task and prompt of a call; RequestError if the pack has no such task, or reads no images."""
-        if call.images and not self.takes_images:
+        if call.inputs.images and not self.takes_images:
             raise invalid("input", f"{self.name} reads texts only")
         task = choose_task(self.names, call.task, self.manifest.unnamed_task)
         if call.late_chunking:
@@ -80,9 +80,10 @@ class ServedPack:
     def key(self, call: EmbeddingsCall, task: str) -> ForwardKey:
         """Key of the runs of a call."""
         variant = self.variants[task]
+        adapter = self.manifest.variants[variant].adapter_of(task)
         single = CHUNK_SUMS if call.late_chunking else SENTENCE_EMBEDDING
         output = TOKEN_EMBEDDINGS if call.multi else single
-        return ForwardKey(self.name, variant, self.manifest.variants[variant].adapter_of(task), output, call.images)
+        return ForwardKey(self.name, variant, adapter, output, call.inputs.images)
 
     def vector_format(self, call: EmbeddingsCall, task: str) -> VectorFormat:
         """Format of the vectors of a call; RequestError if the pack has no such dimensions, or no multi-vectors."""

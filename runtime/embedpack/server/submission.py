@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from time import perf_counter
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -11,12 +12,11 @@ from embedpack.server.engine_thread import EngineThread
 from embedpack.server.jobs import Job, JobResult, Outcome, RequestInputs
 from embedpack.server.request_errors import ErrorKind, RequestError
 
+T = TypeVar("T")
 
-async def computed_result(engine: EngineThread, work: RequestInputs, request: Request, deadline: float) -> JobResult:
-    """Result of the engine; errors as of its jobs.
 
-    RequestError if the queue is full, or after `deadline` seconds; ClientDisconnect if the client is gone before.
-    """
+async def computed_result(engine: EngineThread, work: RequestInputs, request: Request, until: float) -> JobResult:
+    """Result of the engine; errors as of its jobs and `finished`, RequestError if the queue is full."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Outcome] = loop.create_future()
 
@@ -25,22 +25,32 @@ async def computed_result(engine: EngineThread, work: RequestInputs, request: Re
 
     job = Job(work, deliver)
     engine.submit(job)
+    try:
+        outcome = await finished(future, request, until)
+    finally:
+        if not future.done():
+            engine.cancel(job)
+    if isinstance(outcome, JobResult):
+        return outcome
+    raise outcome
+
+
+async def finished(future: asyncio.Future[T], request: Request, until: float) -> T:
+    """Result of a future.
+
+    RequestError at `until`, in seconds of `perf_counter`; ClientDisconnect if the client is gone before.
+    """
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         awaited: set[asyncio.Future[Any]] = {future, gone}
-        await asyncio.wait(awaited, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(awaited, timeout=until - perf_counter(), return_when=asyncio.FIRST_COMPLETED)
     finally:
         gone.cancel()
-        if not future.done():
-            engine.cancel(job)
     if future.done():
-        outcome = future.result()
-        if isinstance(outcome, JobResult):
-            return outcome
-        raise outcome
+        return future.result()
     if gone.done():
         raise ClientDisconnect
-    raise RequestError(ErrorKind.DEADLINE, f"not computed within {deadline:g} seconds; send fewer inputs")
+    raise RequestError(ErrorKind.DEADLINE, "not computed within the server's time limit; send fewer inputs")
 
 
 async def _disconnected(request: Request) -> None:
