@@ -10,10 +10,11 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from embedpack.server.api_keys import ApiKeys
-from embedpack.server.app import Service, make_app
+from embedpack.server.app import make_app
 from embedpack.server.engine_thread import EngineThread
 from embedpack.server.metrics import Metrics
 from embedpack.server.served_packs import ServedPacks
+from embedpack.server.service import Service
 from embedpack.server.settings import ServeSettings
 
 

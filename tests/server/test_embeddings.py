@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from embedpack import Embedder
-from tests.helpers.asgi import Answer, call, post
+from tests.helpers.asgi import Answer, call, get, post
 from tests.helpers.server import Running
 from tests.server.conftest import GatedEncoder
 
@@ -114,3 +114,10 @@ def test_long_texts_are_refused_unless_they_are_to_be_truncated(shared: Running,
     answer = post(shared.app, {"model": "tiny", "input": [text], "truncate": True})
     assert answer.json["usage"]["total_tokens"] == embedder.pack.manifest.text.max_tokens
     assert (array(answer, "float") == embedder.encode(text).codes).all()
+
+
+def test_a_model_is_described_by_its_name(shared: Running) -> None:
+    (listed,) = get(shared.app, "/v1/models").json["data"]
+    for name in ("tiny", "jina-ai/tiny"):
+        assert get(shared.app, f"/v1/models/{name}").json == listed
+    assert get(shared.app, "/v1/models/tina").json["detail"]["code"] == "INPUT_MODEL_NOT_FOUND"

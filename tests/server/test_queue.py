@@ -235,7 +235,7 @@ def test_a_bug_in_a_route_is_an_answer_without_its_message(
         raise ZeroDivisionError("a secret cat")
 
     running = start()
-    monkeypatch.setattr("embedpack.server.app.encode_answer", fail)
+    monkeypatch.setattr("embedpack.server.embeddings.encode_answer", fail)
     answer = post(running.app, VALID)
     assert (answer.status, answer.json["detail"]["code"]) == (500, "INTERNAL_ERROR")
     assert "ZeroDivisionError at " in caplog.text

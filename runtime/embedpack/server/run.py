@@ -15,10 +15,11 @@ import uvicorn
 
 from embedpack.errors import EmbedpackError, InputError, failed
 from embedpack.server.api_keys import ApiKeys
-from embedpack.server.app import Service, make_app
+from embedpack.server.app import make_app
 from embedpack.server.engine_thread import EngineThread
 from embedpack.server.metrics import Metrics
 from embedpack.server.served_packs import ServedPacks
+from embedpack.server.service import Service
 from embedpack.server.settings import ServeSettings
 
 logger = logging.getLogger("embedpack.server")

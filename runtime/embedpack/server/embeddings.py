@@ -1,0 +1,63 @@
+"""`POST /v1/embeddings`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from embedpack.inputs.items import Item
+from embedpack.server.answers import encode_answer
+from embedpack.server.jobs import RequestInputs
+from embedpack.server.request_items import RequestItems
+from embedpack.server.requests import check_call, decode_body
+from embedpack.server.service import Posted, Service
+from embedpack.server.submission import computed_result
+
+
+@dataclass(frozen=True)
+class EmbeddingsEndpoint:
+    """The endpoint for vectors."""
+
+    service: Service
+
+    async def post(self, request: Request) -> Response:
+        """`POST /v1/embeddings`."""
+        return await self.service.answer(request, self._answer)
+
+    async def _answer(self, posted: Posted) -> bytes:
+        service, limits = self.service, self.service.settings.limits
+        fields = decode_body(posted.body, posted.form)
+        served = service.packs.find(fields.model)
+        call = check_call(fields, limits, data_uris=served.takes_images)
+        task = served.task(call)
+        vector_format = served.vector_format(call, task.task)
+        tokens = min(limits.tokens, limits.vector_tokens) if call.multi else limits.tokens
+        parsed = perf_counter()
+        async with self._items(call.inputs, posted) as items:
+            posted.record.items = len(items)
+            rendered = perf_counter()
+            work = RequestInputs(served.key(call, task.task), items, task.prompt, call.truncate, tokens)
+            result = await computed_result(service.engine, work, posted.request, posted.until)
+        computed = perf_counter()
+        answer = await encode_answer(fields.model, result, vector_format, multi=call.multi)
+        posted.record.tokens = result.tokens
+        service.metrics.tokens.inc(result.tokens)
+        seconds = {"parse": parsed - posted.start, **result.seconds, "encode": perf_counter() - computed}
+        if call.inputs.pdf is not None:
+            seconds["render"] = rendered - parsed
+        service.metrics.observe_stages(seconds)
+        return answer
+
+    @asynccontextmanager
+    async def _items(self, inputs: RequestItems, posted: Posted) -> AsyncIterator[Sequence[Item]]:
+        """Inputs of a call: as they were sent, or the pages of a PDF."""
+        if inputs.pdf is None:
+            yield inputs.items
+        else:
+            async with self.service.pdfs.rendered(inputs.pdf, posted.request, posted.until) as pages:
+                yield pages
