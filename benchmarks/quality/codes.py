@@ -30,7 +30,6 @@ from embedpack_export.evaluation.sets.data import RetrievalSet
 from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.reference.cache import CacheKey, ReferenceCache
 from embedpack_export.reference.fp32_variant import Fp32VariantReference
-from embedpack_export.reference.prompt_prefix import prefix_of
 
 SUMMARY = "nDCG@10 of codes and truncations, compared with float32."
 EXAMPLES = """\
@@ -131,7 +130,7 @@ def _encode(pack: Pack, task: str, sets: Sequence[RetrievalSet], options: argpar
         logger.info("%s: %s", manifest.name, evaluation_set.name)
         sides = []
         for side in evaluation_set.sides:
-            prompt = prefix_of(pack, task, side.prompt_name)
+            prompt = manifest.tasks[task].prompt(side.prompt_name)
             key = CacheKey(f"{manifest.source.fingerprint}, {reference.kind}", task, prompt, side.inputs)
             codes = cache.single(key, partial(reference.single, task, side.inputs, prompt))
             sides.append(Embeddings(codes, "float32", codes.shape[1], manifest.space(task)))

@@ -15,6 +15,7 @@ import torch
 
 from embedpack import Embedder, InputError, MultiEmbeddings, PackError
 from embedpack.cli.main import main
+from embedpack.pack.input_recipes import Prompt
 from embedpack.vectors.token_pooling import pool_rows
 from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
@@ -189,11 +190,10 @@ def test_a_text_whose_tokens_are_all_skipped(settings: ExportSettings, edited: C
         model.encode_multi(["a cat"], prompt_name="document")
 
 
-def test_references_refuse_rules(settings: ExportSettings, edited: Callable[..., Embedder]) -> None:
-    pack = edited(query={"prefix": "find: ", "marker": token_id(settings, "[Q]")}, document={"prefix": "see: "}).pack
-    assert prefix_of(pack, "retrieval", "document") == "see: "
-    with pytest.raises(InputError, match="the prompt 'query' of the task 'retrieval' has rules beside its prefix"):
-        prefix_of(pack, "retrieval", "query")
+def test_a_prefix_alone_has_no_other_rules() -> None:
+    assert prefix_of(Prompt(prefix="see: ")) == prefix_of("see: ") == "see: "
+    with pytest.raises(InputError, match="takes text prefixes alone, and the prompt has a limit, a marker, a fill or"):
+        prefix_of(Prompt(prefix="find: ", marker=5))
 
 
 def test_a_limit_without_room_for_a_text(edited: Callable[..., Embedder]) -> None:

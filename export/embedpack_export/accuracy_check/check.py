@@ -8,20 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack import AccuracyError, Embedder, InputError, PackError
-from embedpack.pack.accuracy_records import Check, ImageAccuracy, TokenCosines
+from embedpack.pack.accuracy_records import Check, Cosines, ImageAccuracy, TokenCosines
 from embedpack.pack.folder import read_pack
 from embedpack.pack.variants import Variant
+from embedpack.vectors.arrays import Float32
 from embedpack_export.accuracy_check.budget import Budget, is_damaged
 from embedpack_export.accuracy_check.code_figures import code_accuracies
-from embedpack_export.accuracy_check.expected import Expected, expected_vectors, multi_vector_rows, ranking_factors
+from embedpack_export.accuracy_check.expected import Expected, expected_vectors
 from embedpack_export.accuracy_check.failure import Failure
 from embedpack_export.accuracy_check.figures import TaskAccuracy, VariantAccuracy
 from embedpack_export.accuracy_check.image_check import (
     image_accuracy,
 )
-from embedpack_export.accuracy_check.sample import pack_multi_vectors, pack_vectors, sampled
+from embedpack_export.accuracy_check.sample import pack_vectors, sampled
 from embedpack_export.accuracy_check.self_retrieval import RankingLoss
-from embedpack_export.metrics.cosines import CosineSummary
+from embedpack_export.accuracy_check.text_vectors import TextVectors
 from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.choice import ChosenReference
@@ -73,6 +74,34 @@ def check_pack(folder: Path, plan: ExportPlan, references: ChosenReference, budg
 
 
 @dataclass(frozen=True)
+class _Cosines:
+    """Cosines to the reference, of the vectors that the model has."""
+
+    single: Cosines | None
+    multi: TokenCosines | None
+
+    @classmethod
+    def of(cls, expected: TextVectors, found: TextVectors) -> _Cosines:
+        """Cosines of vectors of the same texts."""
+        single, multi = None, None
+        if expected.single is not None and found.single is not None:
+            single = recorded(cosine_summary([expected.single], [found.single]))
+        if expected.multi is not None and found.multi is not None:
+            _check_counts(expected.multi, found.multi)
+            multi = token_cosines(expected.multi, found.multi)
+        return cls(single, multi)
+
+
+def _check_counts(expected: Sequence[Float32], found: Sequence[Float32]) -> None:
+    for one, other in zip(expected, found, strict=True):
+        if len(one) != len(other):
+            raise AccuracyError(
+                f"a text has {len(other)} vectors in the pack and {len(one)} in the reference: the two read its tokens "
+                "or its prompt in other ways; report it"
+            )
+
+
+@dataclass(frozen=True)
 class _VariantCheck:
     """Comparison of one variant with the reference."""
 
@@ -87,10 +116,7 @@ class _VariantCheck:
     ) -> tuple[TaskAccuracy, str | None]:
         """Figures of a task, and the message of its failure, if it fails."""
         try:
-            vectors, tokens, images = pack_vectors(model, task, texts), None, None
-            if expected.multi is not None:
-                rows = multi_vector_rows(len(texts))
-                tokens = token_cosines(expected.multi, pack_multi_vectors(model, task, [texts[row] for row in rows]))
+            vectors, images = pack_vectors(self.plan, model, task, texts), None
             if expected.images is not None:
                 images = image_accuracy(model, task, expected.images)
         except (InputError, PackError) as cause:
@@ -98,32 +124,25 @@ class _VariantCheck:
             raise AccuracyError(f"{self.name}, task {task!r}: no vectors: {cause}; the weights are damaged") from cause
         loss, codes = None, []
         if expected.ranking is not None:
-            factors = ranking_factors(self.plan, vectors)
-            loss = expected.ranking.compare(factors @ factors.T)
+            loss = expected.ranking.compare(vectors.scores(self.plan))
             codes = list(code_accuracies(model.pack, task, vectors, expected.ranking))
-        check = self._check(cosine_summary([expected.single], [vectors]), loss, tokens, images)
+        check = self._check(_Cosines.of(expected.vectors, vectors), len(texts), loss, images)
         failure = Failure(self.plan, self.references, task, check, self.variant.weights)
-        message = failure.message(expected, vectors)
+        message = failure.message(expected, vectors.means)
         where = f"{self.name}, task {task!r}"
         return TaskAccuracy(check=check, codes=tuple(codes)), None if message is None else f"{where}: {message}"
 
-    def _check(
-        self,
-        cosines: CosineSummary,
-        loss: RankingLoss | None,
-        tokens: TokenCosines | None,
-        images: ImageAccuracy | None,
-    ) -> Check:
+    def _check(self, cosines: _Cosines, texts: int, loss: RankingLoss | None, images: ImageAccuracy | None) -> Check:
         weights, points = self.variant.weights, None if loss is None else loss.loss
         return Check(
             reference=self.references.main.kind,
-            texts=cosines.count,
-            single=recorded(cosines),
-            multi=tokens,
+            texts=texts,
+            single=cosines.single,
+            multi=cosines.multi,
             ranking_loss=points,
             ranking_loss_95=None if loss is None else loss.interval,
             top_10_overlap=None if loss is None else loss.overlap,
             budget=self.budget.points(weights),
-            outcome=self.budget.outcome(weights, points, is_damaged(weights, tokens, images)),
+            outcome=self.budget.outcome(weights, points, is_damaged(weights, cosines.multi, images)),
             images=images,
         )

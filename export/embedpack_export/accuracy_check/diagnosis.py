@@ -14,7 +14,13 @@ import numpy as np
 from embedpack.pack.manifest import Pooling
 from embedpack.pack.strict import WeightsFormat
 from embedpack.vectors.arrays import Float32
-from embedpack_export.accuracy_check.sample import PromptedText
+from embedpack_export.accuracy_check.prompted_texts import (
+    PromptedText,
+    reference_covers,
+    reference_multi,
+    reference_single,
+)
+from embedpack_export.accuracy_check.text_vectors import TextVectors
 from embedpack_export.graph.pooling import POOL
 from embedpack_export.metrics.cosines import row_cosines
 from embedpack_export.planning.plan import ExportPlan
@@ -43,34 +49,36 @@ class Mistake:
 def find_cause(
     plan: ExportPlan, reference: Reference, task: str, texts: Sequence[PromptedText], vectors: Float32
 ) -> str | None:
-    """Find the mistake that explains the unit vectors of a pack, [texts, dimensions], better than rounding does.
+    """Find the mistake that explains the vectors of a pack, [texts, dimensions], better than rounding does.
+
+    The vectors are those of `TextVectors.means`.
 
     Suspicions that the reference does not cover are not tested. None: none of the known mistakes does.
     """
     rows = _spread_rows(len(texts))
     texts, vectors = [texts[row] for row in rows], vectors[rows]
-    right = reference.single(task, [text.whole for text in texts])
+    right = _means(plan, reference, task, texts)
     lowest, cause = MAX_DISTANCE_RATIO, None
     for suspicion in _suspicions(plan, task, texts):
         changed = np.array([text != other for text, other in zip(texts, suspicion.texts, strict=True)])
         # Suspicions of prompts are tested on the texts whose prompt would change, all others on all texts.
         changed = changed if changed.any() else np.ones(len(texts), bool)
-        inputs = [suspicion.texts[row].whole for row in np.flatnonzero(changed).tolist()]
-        if not reference.covers(suspicion.task, inputs, pooling=suspicion.pooling):
+        inputs = [suspicion.texts[row] for row in np.flatnonzero(changed).tolist()]
+        if not reference_covers(reference, suspicion.task, inputs, suspicion.pooling):
             continue
-        wrong = reference.single(suspicion.task, inputs, pooling=suspicion.pooling)
+        wrong = _means(plan, reference, suspicion.task, inputs, suspicion.pooling)
         ratio = _distance(wrong, vectors[changed]) / max(_distance(right[changed], vectors[changed]), EPSILON)
         if ratio < lowest:
             lowest, cause = ratio, suspicion.message
     return cause
 
 
-def reads_differently(references: ChosenReference, task: str, texts: Sequence[PromptedText]) -> bool:
+def reads_differently(plan: ExportPlan, references: ChosenReference, task: str, texts: Sequence[PromptedText]) -> bool:
     """True if the exporter's float32 vectors of the texts are not those of the main reference."""
-    inputs = [texts[row].whole for row in _spread_rows(len(texts))]
-    if references.main is references.fp32_graph or not references.fp32_graph.covers(task, inputs):
+    inputs = [texts[row] for row in _spread_rows(len(texts))]
+    if references.main is references.fp32_graph or not reference_covers(references.fp32_graph, task, inputs):
         return False
-    vectors = [reference.single(task, inputs) for reference in (references.main, references.fp32_graph)]
+    vectors = [_means(plan, reference, task, inputs) for reference in (references.main, references.fp32_graph)]
     return _distance(*vectors) > MAX_MEAN_DISTANCE["fp32"]
 
 
@@ -81,7 +89,7 @@ def _suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText]) -> I
     if plan.tasks[task].adapter is not None:
         yield Mistake("its vectors are those of the model without an adapter: the adapter was left out", texts, None)
     yield from _prompt_suspicions(plan, task, texts)
-    for pooling in POOL:
+    for pooling in POOL if plan.pooling is not None else ():
         if pooling != plan.pooling:
             yield Mistake(
                 f"its vectors are those of {pooling} pooling, not {plan.pooling}: the pooling was changed",
@@ -106,6 +114,19 @@ def _prompt_suspicions(plan: ExportPlan, task: str, texts: Sequence[PromptedText
                 [replace(text, prompt=prompt) for text in texts],
                 task,
             )
+
+
+def _means(
+    plan: ExportPlan,
+    reference: Reference,
+    task: str | None,
+    texts: Sequence[PromptedText],
+    pooling: Pooling | None = None,
+) -> Float32:
+    """One vector of the reference for each text, [texts, dimensions]."""
+    if plan.single is not None:
+        return reference_single(reference, task, texts, pooling)
+    return TextVectors(None, reference_multi(reference, task, texts)).means
 
 
 def _spread_rows(count: int) -> list[int]:

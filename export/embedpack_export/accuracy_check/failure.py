@@ -30,10 +30,9 @@ class Failure:
         """Message for a loss over the budget, or for vectors of another model, however small their loss is."""
         check, weights = self.check, self.weights
         over = check.outcome == "over budget"
-        assert check.single is not None
-        if not over and 1 - check.single.mean <= MAX_MEAN_DISTANCE[weights]:
+        if not over and 1 - _mean_cosine(check) <= MAX_MEAN_DISTANCE[weights]:
             return None
-        if reads_differently(self.references, self.task, expected.texts):
+        if reads_differently(self.plan, self.references, self.task, expected.texts):
             return (
                 f"{_described(check)}. Before any rounding, the exporter's own float32 vectors already differ "
                 "from torch's: it reads the model in another way than transformers does (a key of config.json, an "
@@ -73,12 +72,19 @@ class Failure:
         )
 
 
+def _mean_cosine(check: Check) -> float:
+    """Mean cosine of single vectors, or of the tokens of a model that has none."""
+    cosines = check.single or check.multi
+    assert cosines is not None
+    return cosines.mean
+
+
 def _described(check: Check) -> str:
     """Loss and cosines as a sentence."""
     single, multi, images = check.single, check.multi, check.images
-    assert single is not None
-    cosines = f"cosine to {check.reference} {single.mean:.4f}, lowest {single.min:.4f}, {check.texts} texts"
-    if multi is not None:
+    lowest = "" if single is None else f", lowest {single.min:.4f}"
+    cosines = f"cosine to {check.reference} {_mean_cosine(check):.4f}{lowest}, {check.texts} texts"
+    if single is not None and multi is not None:
         cosines += f"; of multi-vectors {multi.mean:.4f}"
     if images is not None and images.single is not None:
         cosines += f"; of {images.images} images {images.single.mean:.4f}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,9 @@ from embedpack import Embedder
 from embedpack.engine.options import EncodeSettings
 from embedpack.pack.manifest import Task
 from embedpack.vectors.arrays import Float32
+from embedpack_export.accuracy_check.prompted_texts import PromptedText, reference_covers
 from embedpack_export.accuracy_check.self_retrieval import MIN_TEXTS
+from embedpack_export.accuracy_check.text_vectors import MAX_MULTI_VECTOR_TEXTS, TextVectors, multi_vector_rows
 from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.reference.protocol import Reference
@@ -21,27 +22,15 @@ from embedpack_export.reference.protocol import Reference
 WORK = 1.2e11
 
 
-@dataclass(frozen=True)
-class PromptedText:
-    """A text and its prompt."""
-
-    prompt: str
-    text: str
-
-    @property
-    def whole(self) -> str:
-        """The text with its prefix, as a tokenizer reads it."""
-        return self.prompt + self.text
-
-
 def sampled(plan: ExportPlan, reference: Reference) -> list[CalibrationText]:
-    """Evenly spaced calibration texts that the reference covers; fewer for a larger model."""
+    """Evenly spaced calibration texts that the reference covers; fewer for a larger model, or for MaxSim."""
     covered = [
         text
         for text in plan.calibration.texts
-        if all(reference.covers(task, [prompted(plan, task, [text])[0].whole]) for task in plan.tasks)
+        if all(reference_covers(reference, task, prompted(plan, task, [text])) for task in plan.tasks)
     ]
-    count = min(len(covered), max(MIN_TEXTS, int(WORK / max(1, plan.parameters))))
+    most = len(covered) if plan.single is not None else MAX_MULTI_VECTOR_TEXTS
+    count = min(len(covered), most, max(MIN_TEXTS, int(WORK / max(1, plan.parameters))))
     return [covered[row] for row in np.linspace(0, len(covered) - 1, count).astype(int)]
 
 
@@ -50,7 +39,14 @@ def prompted(plan: ExportPlan, task: str, texts: Sequence[CalibrationText]) -> l
     return [PromptedText(plan.tasks[task].prompt(text.kind), text.text) for text in texts]
 
 
-def pack_vectors(model: Embedder, task: str, texts: Sequence[CalibrationText]) -> Float32:
+def pack_vectors(plan: ExportPlan, model: Embedder, task: str, texts: Sequence[CalibrationText]) -> TextVectors:
+    """Vectors of the pack under the prompts of the texts' kinds."""
+    single = None if plan.single is None else _single_vectors(model, task, texts)
+    chosen = [texts[row] for row in multi_vector_rows(len(texts))]
+    return TextVectors(single, None if plan.tokens is None else _multi_vectors(model, task, chosen))
+
+
+def _single_vectors(model: Embedder, task: str, texts: Sequence[CalibrationText]) -> Float32:
     """Single vectors of the pack under the prompts of the texts' kinds: [texts, dimensions].
 
     Truncated texts are not reported: they are the exporter's own.
@@ -63,7 +59,7 @@ def pack_vectors(model: Embedder, task: str, texts: Sequence[CalibrationText]) -
     return vectors
 
 
-def pack_multi_vectors(model: Embedder, task: str, texts: Sequence[CalibrationText]) -> list[Float32]:
+def _multi_vectors(model: Embedder, task: str, texts: Sequence[CalibrationText]) -> list[Float32]:
     """Multi-vectors of the pack under the same prompts: for each text unit vectors [tokens, dimensions]."""
     vectors: dict[int, Float32] = {}
     with model.stats(len(texts)) as stats:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
 from embedpack_export.metrics.bootstrap import Interval, interval, resampled_means
 from embedpack_export.metrics.rankings import Ranks, top_columns, top_k_overlap
@@ -40,15 +39,15 @@ class RankingLoss:
 
 
 class ReferenceRanking:
-    """Rankings of texts among themselves by the reference's vectors."""
+    """Rankings of texts among themselves by the reference."""
 
-    def __init__(self, reference: Float32, seed: int = 0) -> None:
-        """Rank MIN_TEXTS or more texts by the dot products of vectors [texts, dimensions].
+    def __init__(self, scores: npt.NDArray[np.floating], seed: int = 0) -> None:
+        """Rank MIN_TEXTS or more texts by the reference's scores, [queries, texts].
 
         `seed` is that of the intervals.
         """
-        assert len(reference) >= MIN_TEXTS, len(reference)
-        similarities = _without_self(reference.astype(np.float64) @ reference.astype(np.float64).T)
+        assert len(scores) >= MIN_TEXTS, len(scores)
+        similarities = _without_self(scores)
         self._gains = np.maximum(similarities - np.median(similarities, axis=1, keepdims=True), 0)
         self._ranks = top_columns(similarities)
         self._ideal = _dcg(self._gains, self._ranks)

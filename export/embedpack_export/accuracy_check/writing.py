@@ -100,8 +100,9 @@ def _log(result: CheckResult) -> None:
             check = accuracy.check
             if check.ranking_loss is None:
                 reason = f"{check.texts} texts are too few to rank"
-                if check.single is not None:
-                    reason += f"; cosine to {check.reference} {check.single.mean:.5f}"
+                cosines = check.single or check.multi
+                if cosines is not None:
+                    reason += f"; cosine to {check.reference} {cosines.mean:.5f}"
             else:
                 loss = f"{check.ranking_loss:.2f} points of nDCG@10"
                 reason = f"loses {loss} compared with {check.reference}, the budget is {check.budget:g}"

@@ -12,7 +12,7 @@ from embedpack.pack.folder import write_manifest
 from embedpack.pack.input_recipes import TextInput
 from embedpack.pack.manifest import FORMAT, ExportRecord, Manifest, MultiVectors, SingleVectors
 from embedpack_export.assembly.pack_builder import PackBuilder
-from embedpack_export.families.heads import TokenHead
+from embedpack_export.families.heads import SingleHead, TokenHead
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import DEFAULT_CODE_CENTER, DEFAULT_INT4_METHOD, ExportSettings
 from embedpack_export.sources.license import pack_license
@@ -43,13 +43,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
         family=plan.family,
         source=plan.source,
         license=license,
-        single=SingleVectors(
-            dimensions=plan.dimensions,
-            truncate_dims=plan.truncate_dims,
-            pooling=plan.pooling,
-            normalized=plan.single.normalize,
-            similarity=plan.single.similarity,
-        ),
+        single=None if plan.single is None else _single_vectors(plan, plan.single),
         multi=_multi_vectors(plan.tokens),
         score=None,
         late_chunking=plan.late_chunking,
@@ -96,6 +90,16 @@ def _settings_record(settings: ExportSettings, plan: ExportPlan) -> dict[str, An
     if settings.text_tokens:
         record["text_tokens"] = list(settings.text_tokens)
     return record | settings.prompts.record(plan.tasks)
+
+
+def _single_vectors(plan: ExportPlan, head: SingleHead) -> SingleVectors:
+    return SingleVectors(
+        dimensions=plan.dimensions,
+        truncate_dims=plan.truncate_dims,
+        pooling=head.pooling,
+        normalized=head.normalize,
+        similarity=head.similarity,
+    )
 
 
 def _multi_vectors(head: TokenHead | None) -> MultiVectors | None:

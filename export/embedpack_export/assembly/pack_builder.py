@@ -129,3 +129,5 @@ class PackBuilder:
         )
         if measured.single is not None:
             logger.info("%s: cosine to fp32 %.5f, lowest %.5f", name, measured.single.mean, measured.single.min)
+        elif measured.multi is not None:
+            logger.info("%s: cosine of tokens to fp32 %.5f", name, measured.multi.mean)

@@ -14,7 +14,7 @@ import numpy as np
 
 from embedpack.engine.golden import golden_key
 from embedpack.errors import CheckpointError
-from embedpack.pack.input_recipes import Prompt
+from embedpack.inputs.prompt_rules import as_prompt
 from embedpack.pack.manifest import Task
 from embedpack.pack.strict import AdapterMode, WeightsFormat
 from embedpack.vectors.arrays import Float32
@@ -163,7 +163,7 @@ def _add_task(
         pack.spaces[planned.space] = codes[planned.space].write(pack.folder, planned.space)
     pack.tasks[task] = Task(
         space=planned.space,
-        prompts={name: Prompt(prefix=prefix) for name, prefix in planned.prompts.items()},
+        prompts={name: as_prompt(prompt) for name, prompt in planned.prompts.items()},
         default_prompt_name=planned.default_prompt_name,
         adapter=weights.adapter_record(),
     )

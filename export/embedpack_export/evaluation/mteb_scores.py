@@ -23,7 +23,6 @@ from embedpack_export.evaluation.scoring.encoding import encode
 from embedpack_export.evaluation.sets.assignment import task_of, variants_of
 from embedpack_export.evaluation.sets.data import Kind
 from embedpack_export.evaluation.sets.empty_text_filter import EmptyTextFilter
-from embedpack_export.reference.prompt_prefix import prefix_of
 from embedpack_export.reference.protocol import Reference
 
 # Encodes texts with the prompt of a name: float32 [texts, dimensions].
@@ -101,7 +100,7 @@ def scores_of(
     empty, dimensions = EmptyTextFilter.of(pack), single_vectors(pack).dimensions
 
     def exact_vectors(texts: Sequence[str], side: str) -> Float32:
-        vectors = reference.single(task, texts, prefix_of(pack, task, side))
+        vectors = reference.single(task, texts, pack.manifest.tasks[task].prompt(side))
         space, metric = pack.manifest.space(task), single_metric(pack.manifest, task)
         return similarity_factors(Embeddings(vectors, "float32", dimensions, space, metric=metric))
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.inputs.tokenizer import TextRules
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.strict import AdapterMode
@@ -26,7 +27,7 @@ PROJECTOR = "multi_vector_projector"
 class TaskFacts:
     """Prompts and space of a task."""
 
-    prompts: Mapping[str, str]  # text prefixes by prompt name
+    prompts: Mapping[str, PromptOrPrefix]  # by name
     default_prompt_name: str | None
     space: str | None = None  # space that it shares with other tasks; None: it has one of its own, of its own name
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from embedpack.errors import InputError, failed
+from embedpack.inputs.prompt_rules import PromptOrPrefix
 
 SHIPPED = Path(__file__).parents[1] / "data" / "calibration.jsonl"
 
@@ -29,9 +30,9 @@ class CalibrationSet:
     texts: tuple[CalibrationText, ...]
     sha256: str
 
-    def by_prompt(self, prompt: Callable[[str | None], str]) -> dict[str, list[str]]:
+    def by_prompt(self, prompt: Callable[[str | None], PromptOrPrefix]) -> dict[PromptOrPrefix, list[str]]:
         """Group the texts by the prompt of their kind."""
-        groups: dict[str, list[str]] = {}
+        groups: dict[PromptOrPrefix, list[str]] = {}
         for line in self.texts:
             groups.setdefault(prompt(line.kind), []).append(line.text)
         return groups

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
+
 from embedpack.errors import CheckpointError
 from embedpack.inputs.processor import Processor
 from embedpack.inputs.tokenizer import TextTokenizer
@@ -43,7 +45,7 @@ class ModelSource:
     family: str  # name of its family
     model: Model  # the checkpoint as its family reads it
     tasks: Mapping[str, TaskPlan]
-    single: SingleHead  # head of single vectors
+    single: SingleHead | None  # head of single vectors, if there is one
     truncate_dims: tuple[int, ...]  # truncations; of a source those that every task was trained for
     texts: TextInputs  # conversion of texts to token ids
     module_files: Mapping[str, Path]  # files of sentence-transformers that were read, by name
@@ -54,18 +56,19 @@ class ModelSource:
         return self.model.heads.tokens
 
     @property
-    def pooling(self) -> Pooling:
-        """Pooling of single vectors."""
-        return self.single.pooling
+    def pooling(self) -> Pooling | None:
+        """Pooling of single vectors; None: there are none."""
+        return None if self.single is None else self.single.pooling
 
     @property
     def late_chunking(self) -> bool:
         """True if single vectors are the means of hidden states, so that there is one for each part of a text."""
-        return self.pooling == "mean" and not self.single.layers
+        return self.single is not None and self.single.pooling == "mean" and not self.single.layers
 
     @property
     def dimensions(self) -> int:
-        """Dimensions of a single vector."""
+        """Dimensions of a single vector, if there are any."""
+        assert self.single is not None
         return self.single.layers[-1].outputs if self.single.layers else self.model.hidden
 
     @property
@@ -111,11 +114,13 @@ class ModelSource:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of everything that decides the vectors before quantization."""
-        prompts = {task: dict(plan.prompts) for task, plan in self.tasks.items()}
+        prompts = {task: msgspec.to_builtins(dict(plan.prompts)) for task, plan in self.tasks.items()}
         content: list[object] = [
             self._files_of_vectors, prompts, self.texts.digest, f"{self.pooling}/{self.max_tokens}"
         ]  # fmt: skip
-        if self.single != SingleHead(self.pooling):
+        if self.single is None:
+            content.append(repr(self.tokens))
+        elif self.single != SingleHead(self.single.pooling):
             content.append(repr(self.single))
         if self.model.text_rules != NO_RULES:
             content.append(repr(self.model.text_rules))

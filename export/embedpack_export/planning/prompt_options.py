@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace as replace_field
 
 from embedpack.errors import OptionError, PackError, unknown
+from embedpack.inputs.prompt_rules import as_prompt
+from embedpack.pack.input_recipes import Prompt
 from embedpack.pack.prompts import NO_PROMPT
 
 if TYPE_CHECKING:
@@ -69,13 +72,16 @@ class PromptOptions:
 
     def _with_prompts(self, task: str, plan: TaskPlan) -> TaskPlan:
         prefixes, default = self.prefixes(task), self.default(task)
+        prompts = dict(plan.prompts)
         for name, prefix in prefixes.items():
-            if plan.prompts.get(name, prefix) != prefix:
+            known = as_prompt(prompts.get(name, prefix))
+            if known.prefix != prefix:
                 logger.warning(
                     "task %r: the prompt %r is %r, of --prompt, in place of %r, of the files of the model",
-                    task, name, prefix, plan.prompts[name],
+                    task, name, prefix, known.prefix,
                 )  # fmt: skip
-        prompts = {**plan.prompts, **prefixes}
+            # Its other rules are the model's.
+            prompts[name] = prefix if known == Prompt(prefix=known.prefix) else replace_field(known, prefix=prefix)
         if default is None:
             return replace(plan, prompts=prompts)
         if default != NO_PROMPT and default not in prompts:

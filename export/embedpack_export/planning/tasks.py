@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.errors import CheckpointError, unknown
+from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.pack.prompts import prompt_name
 from embedpack_export.families.model import Model, TaskFacts
 from embedpack_export.planning.settings import BASE_TASK
@@ -45,12 +46,12 @@ class TaskPlan:
     """Adapter and prompts of a task."""
 
     adapter: Adapter | None  # adapter; None: the backbone alone
-    prompts: Mapping[str, str]  # text prefixes by prompt name
+    prompts: Mapping[str, PromptOrPrefix]  # by name
     default_prompt_name: str | None  # prompt of inputs without a prompt name; None: no prefix
     space: str  # space of its vectors, which several tasks may share
 
-    def prompt(self, wanted: str | None) -> str:
-        """Text prefix of a prompt; `embedpack.pack.prompts.prompt_name` has the rules for the name `wanted`."""
+    def prompt(self, wanted: str | None) -> PromptOrPrefix:
+        """A prompt; `embedpack.pack.prompts.prompt_name` has the rules for the name `wanted`."""
         return self.prompts.get(prompt_name(self, self.default_prompt_name, wanted), "")
 
 

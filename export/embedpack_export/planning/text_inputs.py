@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embedpack.errors import CheckpointError, PackError
+from embedpack.inputs.prompt_rules import PromptOrPrefix, as_prompt
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack_export.families.model import Model
 from embedpack_export.planning.prompt_options import PROMPTS_OF_FILES, PromptOptions
@@ -167,16 +168,24 @@ def _check_tokenizer(path: Path, model: Model, tokenizer_json: bytes) -> None:
         )
 
 
-def check_prompts(inputs: TextInputs, model: Model, prompts: Mapping[str, str]) -> None:
-    """Refuse a prompt with a token beyond the embedding table.
+def check_prompts(inputs: TextInputs, model: Model, prompts: Mapping[str, PromptOrPrefix]) -> None:
+    """Refuse a prompt with a token beyond the embedding table, or with a limit that leaves no room for a text.
 
     Raises:
         CheckpointError: see above; the message has the prompt's name.
     """
     tokenizer = TextTokenizer(inputs.tokenizer_json, model.longest)
-    for name, prompt in prompts.items():
-        (tokens,) = tokenizer.encode([""], prompt)
-        largest = max(tokens.ids.tolist(), default=0)
+    for name, prompt_or_prefix in prompts.items():
+        prompt = as_prompt(prompt_or_prefix)
+        limit, special = prompt.max_tokens or inputs.max_tokens, tokenizer.special_tokens + (prompt.marker is not None)
+        if limit <= special:
+            raise CheckpointError(
+                f"prompt {name!r}: has at most {limit} tokens, and {special} special ones are added to a text; restore "
+                "the files of the model"
+            )
+        (tokens,) = tokenizer.encode([""], prompt.prefix)
+        added = [prompt.marker or 0, 0 if prompt.fill is None else prompt.fill.token]
+        largest = max([*tokens.ids.tolist(), *added, *prompt.skip], default=0)
         if largest >= model.vocabulary:
             raise CheckpointError(
                 f"prompt {name!r}: has the token {largest}, the embedding table {model.vocabulary} rows; the tokenizer "

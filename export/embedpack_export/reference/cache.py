@@ -14,11 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import InputError
 from embedpack.host.user_cache import user_cache
+from embedpack.inputs.prompt_rules import PromptOrPrefix, as_prompt
+from embedpack.pack.input_recipes import Prompt
 from embedpack.storage.atomic import disk_errors
 from embedpack.storage.safetensors import open_safetensors, write_safetensors
 from embedpack.vectors.arrays import Float32
@@ -43,12 +46,15 @@ class CacheKey:
 
     fingerprint: str  # fingerprint of the checkpoint, adapters, prompts and pooling
     task: str  # task whose adapter is applied
-    prompt: str  # text prefix of every text
+    prompt: PromptOrPrefix  # prompt of every text
     inputs: Sequence[Input]
 
     def digest(self, kind: str) -> str:
         """SHA-256 of the key for "single" or "multi" vectors, in hex; images by their content, not their path."""
-        digest = hashlib.sha256(json.dumps([FORMAT, kind, self.fingerprint, self.task, self.prompt]).encode())
+        known = as_prompt(self.prompt)
+        # Files of prompts without other rules keep their names.
+        prompt = known.prefix if known == Prompt(prefix=known.prefix) else msgspec.to_builtins(known)
+        digest = hashlib.sha256(json.dumps([FORMAT, kind, self.fingerprint, self.task, prompt]).encode())
         for item in self.inputs:
             content = _content(item)
             digest.update(f"{type(item) is str}:{len(content)}:".encode() + content)

@@ -84,7 +84,10 @@ def _refusal(torch: TorchReference, plan: ExportPlan) -> EmbedpackError | None:
     """Reason of transformers or PEFT against the files, from one text of each task."""
     try:
         for task in plan.tasks:
-            torch.single(task, [PROBE_TEXT])
+            if plan.single is not None:
+                torch.single(task, [PROBE_TEXT])
+            else:
+                torch.multi(task, [PROBE_TEXT])
     except (CheckpointError, InputError, CapacityError) as refusal:
         return refusal
     finally:

@@ -8,6 +8,7 @@ import numpy as np
 
 from embedpack import Embedder
 from embedpack.errors import InputError
+from embedpack.inputs.prompt_rules import PromptOrPrefix, as_prompt
 from embedpack.pack.folder import Pack
 from embedpack.pack.manifest import Pooling
 from embedpack.pack.prompts import NO_PROMPT
@@ -29,19 +30,21 @@ class Fp32VariantReference:
         self._loaded: tuple[str, Embedder] | None = None
         self._variants: dict[str | None, str] = {task: _variant(pack, task) for task in pack.manifest.tasks}
 
-    def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
+    def covers(
+        self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "", pooling: Pooling | None = None
+    ) -> bool:
         """True if this is a task of the pack, with the pooling of the pack."""
         head = self._pack.manifest.single
         return task in self._pack.manifest.tasks and pooling in (None, None if head is None else head.pooling)
 
     def single(
-        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
+        self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "", pooling: Pooling | None = None
     ) -> Float32:
         """Single vectors, float32 [inputs, dimensions]."""
         model = self._model(task)
         return model.encode(list(inputs), task=task, prompt_name=_prompt_name(model, task, prompt)).codes
 
-    def multi(self, task: str | None, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
+    def multi(self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "") -> list[Float32]:
         """Multi-vectors, for each input float32 [tokens, dimensions]."""
         model = self._model(task)
         vectors = model.encode_multi(list(inputs), task=task, prompt_name=_prompt_name(model, task, prompt))
@@ -75,7 +78,7 @@ def _variant(pack: Pack, task: str) -> str:
     return names.get("merged") or names["switchable"]
 
 
-def _prompt_name(model: Embedder, task: str | None, prompt: str) -> str:
-    """Name of the prompt with this prefix."""
+def _prompt_name(model: Embedder, task: str | None, prompt: PromptOrPrefix) -> str:
+    """Name of the prompt in the pack."""
     prompts = {} if task is None else model.pack.manifest.tasks[task].prompts
-    return next((name for name, known in prompts.items() if known.prefix == prompt), NO_PROMPT)
+    return next((name for name, known in prompts.items() if known == as_prompt(prompt)), NO_PROMPT)

@@ -1,18 +1,18 @@
-"""Prompts of a pack as references take them."""
+"""Prompts of models that take text prefixes alone."""
 
 from __future__ import annotations
 
 from embedpack.errors import InputError
-from embedpack.pack.folder import Pack
+from embedpack.inputs.prompt_rules import PromptOrPrefix, as_prompt
 from embedpack.pack.input_recipes import Prompt
 
 
-def prefix_of(pack: Pack, task: str, prompt_name: str | None) -> str:
+def prefix_of(prompt: PromptOrPrefix) -> str:
     """Text prefix of a prompt; InputError for one with other rules (limit, marker, fill, skip)."""
-    prompt = pack.manifest.tasks[task].prompt(prompt_name)
-    if prompt != Prompt(prefix=prompt.prefix):
+    known = as_prompt(prompt)
+    if known != Prompt(prefix=known.prefix):
         raise InputError(
-            f"{pack.folder}: the prompt {prompt_name!r} of the task {task!r} has rules beside its prefix, which the "
-            "reference does not follow; compare the pack with another program"
+            "the torch reference of this family takes text prefixes alone, and the prompt has a limit, a marker, a "
+            "fill or skipped tokens; compare the pack with its fp32 graph"
         )
-    return prompt.prefix
+    return known.prefix

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.settings import ReferenceKind
@@ -27,18 +28,20 @@ class Reference(Protocol):
     Arguments of all methods:
         task: task whose adapter is applied; None: the backbone alone.
         inputs: texts, files of images and images.
-        prompt: text prefix of every text.
+        prompt: prompt of every text, or its prefix alone.
         pooling: pooling of single vectors; None: that of the model.
     """
 
     kind: ReferenceKind
     packages: tuple[str, ...]
 
-    def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
-        """True if `single` can return the vectors of all these inputs."""
+    def covers(
+        self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "", pooling: Pooling | None = None
+    ) -> bool:
+        """True if there are vectors of all these inputs."""
 
     def single(
-        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
+        self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "", pooling: Pooling | None = None
     ) -> Float32:
         """Single vectors, float32 [inputs, dimensions].
 
@@ -47,7 +50,7 @@ class Reference(Protocol):
             InputError: an input cannot be used.
         """
 
-    def multi(self, task: str | None, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
+    def multi(self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "") -> list[Float32]:
         """Multi-vectors, for each input float32 [tokens, dimensions].
 
         Raises:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.errors import CheckpointError, EmbedpackError, MissingExtraError
+from embedpack.inputs.prompt_rules import as_prompt
 from embedpack.pack.manifest import Pooling
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.prompt_options import PromptOptions
@@ -71,9 +72,14 @@ class _Comparison:
     given: PromptOptions  # prompts of the caller, which the model's files do not have
 
     @property
+    def here(self) -> str:
+        """Text of the prompt in the plan."""
+        return as_prompt(self.plan.tasks[self.task].prompt(self.name)).prefix
+
+    @property
     def own_prompt(self) -> str:
         """Text of the prompt in the model's files, or else of the plan, which may be that of the family."""
-        here, prompts = self.plan.tasks[self.task].prompt(self.name), self.reading.prompts
+        here, prompts = self.here, self.reading.prompts
         if self._is_given or not any(prompts.texts.values()):
             return here
         if self.name is None:
@@ -91,7 +97,7 @@ class _Comparison:
 
     def check(self, number: int, text: str) -> None:
         """Raise CheckpointError if the ids of a text differ."""
-        prompt = self.plan.tasks[self.task].prompt(self.name)
+        prompt = self.here
         processor = self.plan.processor
         here = processor.process(processor.items([text]), prompt)[0].ids
         there = self.reading.ids(text, self.own_prompt)
@@ -112,7 +118,7 @@ class _Comparison:
 
     def _cause(self, here: Ids, there: Ids, place: int) -> str:
         """The key that explains a difference most likely."""
-        if self.own_prompt != self.plan.tasks[self.task].prompt(self.name):
+        if self.own_prompt != self.here:
             return "the prompts of config_sentence_transformers.json"
         if len(here) != len(there) and min(len(here), len(there)) in (self.plan.max_tokens, self.reading.max_tokens):
             limits = f"{self.reading.max_tokens} there, {self.plan.max_tokens} here"
@@ -166,7 +172,7 @@ def _not_checked(reason: str) -> tuple[str, ...]:
 
 
 def _check_pooling(plan: ExportPlan, reading: OwnReading) -> None:
-    if reading.pooling not in (None, POOLINGS[plan.pooling]):
+    if plan.pooling is not None and reading.pooling not in (None, POOLINGS[plan.pooling]):
         raise CheckpointError(
             f"{plan.checkpoint.folder}: {reading.library} pools with {reading.pooling!r}, this export with "
             f"{plan.pooling!r}; pass --pooling, and report it"
@@ -174,7 +180,7 @@ def _check_pooling(plan: ExportPlan, reading: OwnReading) -> None:
 
 
 def _check_layers(plan: ExportPlan, reading: OwnReading) -> None:
-    if reading.pooling is None:
+    if reading.pooling is None or plan.single is None:
         return
     end = ("Normalize",) if plan.single.normalize else ()
     here, there = (*map(_description, plan.single.layers), *end), reading.layers

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from embedpack.inputs.processor import ModelInput
+from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.plan import ExportPlan
@@ -30,34 +31,38 @@ class RecordedReference:
             vectors = of_task.vectors
             items = [item for batch in of_task.inputs.calibration for item in batch.items]
             keys = [_key(item) for item in items]
-            self._single[task] = dict(zip(keys, vectors.single, strict=True))
+            if vectors.single is not None:
+                self._single[task] = dict(zip(keys, vectors.single, strict=True))
             if vectors.tokens is not None:
-                ends = np.cumsum([len(item.ids) for item in items])[:-1]
+                ends = np.cumsum([len(item.of_multi_vector(item.ids)) for item in items])[:-1]
                 self._multi[task] = dict(zip(keys, np.split(vectors.tokens, ends), strict=True))
 
-    def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
+    def covers(
+        self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "", pooling: Pooling | None = None
+    ) -> bool:
         """True if all inputs are calibration inputs of an exported task, texts under their prompts."""
-        recorded = self._single.get(task, {})
-        return pooling in (None, self._plan.pooling) and all(key in recorded for key in self._keys(inputs, ""))
+        recorded = self._single.get(task) or self._multi.get(task, {})
+        return pooling in (None, self._plan.pooling) and all(key in recorded for key in self._keys(inputs, prompt))
 
     def single(
-        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
+        self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "", pooling: Pooling | None = None
     ) -> Float32:
         """Single vectors, float32 [inputs, dimensions], of inputs that are covered."""
         return np.stack([self._single[task][key] for key in self._keys(inputs, prompt)])
 
-    def multi(self, task: str | None, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
+    def multi(self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "") -> list[Float32]:
         """Multi-vectors, for each input float32 [tokens, dimensions], of inputs that are covered."""
         return [self._multi[task][key] for key in self._keys(inputs, prompt)]
 
     def close(self) -> None:
         """Keep the vectors: there is no model."""
 
-    def _keys(self, inputs: Sequence[Input], prompt: str) -> list[bytes]:
+    def _keys(self, inputs: Sequence[Input], prompt: PromptOrPrefix) -> list[bytes]:
         processor = self._plan.processor
         return [_key(item) for item in processor.process(processor.items(inputs), prompt)]
 
 
 def _key(item: ModelInput) -> bytes:
-    """Bytes that determine the vectors of an input: token ids, and the patches of an image."""
-    return item.ids.tobytes() + (b"" if item.image is None else item.image.rows.tobytes())
+    """Bytes that determine the vectors of an input: token ids with their rules, and the patches of an image."""
+    rules = b"%d" % item.unattended + (b"" if item.skipped is None else item.skipped.tobytes())
+    return item.ids.tobytes() + rules + (b"" if item.image is None else item.image.rows.tobytes())

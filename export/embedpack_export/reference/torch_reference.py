@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from embedpack.errors import CapacityError, CheckpointError, EmbedpackError
+from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.model_source import ModelSource
@@ -32,12 +33,14 @@ class TorchReference:
         self._cache = cache
         self._loaded: tuple[tuple[str | None, Pooling | None], TorchModel] | None = None
 
-    def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
+    def covers(
+        self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "", pooling: Pooling | None = None
+    ) -> bool:
         """True if the model can be computed with this pooling."""
         return has_pooling(self._source, pooling)
 
     def single(
-        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
+        self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "", pooling: Pooling | None = None
     ) -> Float32:
         """Single vectors, float32 [inputs, dimensions]."""
 
@@ -49,7 +52,7 @@ class TorchReference:
             return compute()
         return self._cache.single(CacheKey(self._source.fingerprint, task, prompt, inputs), compute)
 
-    def multi(self, task: str | None, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
+    def multi(self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "") -> list[Float32]:
         """Multi-vectors, for each input float32 [tokens, dimensions]."""
 
         def compute() -> list[Float32]:

@@ -22,10 +22,12 @@ REFERENCE: ReferenceKind = "fp32 graph"
 class Vectors:
     """Vectors of a task's inputs, all of length 1."""
 
-    single: Float32  # single vectors of the calibration inputs, float32 [inputs, dimensions]
-    # Vectors of all tokens of these inputs, float32 [tokens, dimensions]; None without multi-vectors.
+    inputs: int  # number of calibration inputs
+    # Single vectors of the calibration inputs, float32 [inputs, dimensions]; None without single vectors.
+    single: Float32 | None
+    # Multi-vectors of these inputs, joined, float32 [tokens, dimensions]; None without multi-vectors.
     tokens: Float32 | None
-    golden: Float32  # single vectors of the golden inputs, float32 [inputs, dimensions]
+    golden: Sequence[Float32]  # golden vectors, float32 [values] each, see `embedpack.engine.golden`
 
     def golden_lists(self) -> list[list[float]]:
         """Golden vectors as in the pack, rounded to six digits."""
@@ -34,13 +36,14 @@ class Vectors:
 
 def rounding_cosines(exact: Sequence[Vectors], written: Sequence[Vectors]) -> Accuracy:
     """Cosines between exact vectors and those of a variant, for one or several tasks, as the manifest records them."""
-    single = cosine_summary([task.single for task in exact], [task.single for task in written])
+    single = [task.single for task in exact if task.single is not None]
+    written_single = [task.single for task in written if task.single is not None]
     tokens = [task.tokens for task in exact if task.tokens is not None]
     written_tokens = [task.tokens for task in written if task.tokens is not None]
     return Accuracy(
         reference=REFERENCE,
-        inputs=single.count,
-        single=recorded(single),
+        inputs=sum(task.inputs for task in exact),
+        single=recorded(cosine_summary(single, written_single)) if single else None,
         multi=token_cosines(tokens, written_tokens) if tokens else None,
     )
 

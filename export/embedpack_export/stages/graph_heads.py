@@ -22,7 +22,7 @@ from embedpack.pack.graph_io import (
     TOKEN_EMBEDDINGS,
 )
 from embedpack.vectors.arrays import Float32
-from embedpack_export.families.heads import MarkHead, ScoreHead
+from embedpack_export.families.heads import MarkHead, ScoreHead, SingleHead
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.chunk_sums import chunk_sums
 from embedpack_export.graph.context import GraphContext
@@ -37,7 +37,7 @@ Heads: TypeAlias = Callable[[GraphContext, ir.Value], None]
 
 
 def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | None = None) -> Heads:
-    """Heads of a text graph: single vectors, and multi-vectors if the model has a head for them.
+    """Heads of a text graph: single vectors and multi-vectors, those that the model has.
 
     Without `codes` they return float32 vectors only. `offset`, float32 [dimensions], is added to all last hidden states
     and corrects the mean error of the layers before.
@@ -50,20 +50,19 @@ def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | Non
         codebook = None if fit is None else fit.codebook
         return VectorOutput(name, axes, dimensions, codes.int8_scales[name], codebook, codes.centers.get(name))
 
-    def single_output() -> VectorOutput:
-        head = plan.single
-        return replace(
-            output(SENTENCE_EMBEDDING, ("batch",), plan.dimensions),
-            normalized=head.normalize,
-            int8_lengths=head.similarity == "dot",
-        )
+    def single_vectors(head: SingleHead, context: GraphContext, hidden: ir.Value) -> None:
+        g, mask = context.graph, context.inputs[ATTENTION_MASK]
+        pooled = POOL[head.pooling](g, hidden, context.inputs.get(POOL_MASK, mask))
+        vector = head_layers(context, pooled, head.layers)
+        declared = output(SENTENCE_EMBEDDING, ("batch",), plan.dimensions)
+        declared = replace(declared, normalized=head.normalize, int8_lengths=head.similarity == "dot")
+        vector_outputs(g, unit(g, vector) if head.normalize else vector, declared)
 
     def append(context: GraphContext, hidden: ir.Value) -> None:
-        g, mask = context.graph, context.inputs[ATTENTION_MASK]
+        g = context.graph
         hidden = _corrected(g, hidden, offset)
-        pooled = POOL[plan.pooling](g, hidden, context.inputs.get(POOL_MASK, mask))
-        vector = head_layers(context, pooled, plan.single.layers)
-        vector_outputs(g, unit(g, vector) if plan.single.normalize else vector, single_output())
+        if plan.single is not None:
+            single_vectors(plan.single, context, hidden)
         if plan.tokens is not None:
             projected = head_layers(context, hidden, plan.tokens.layers)
             vectors = unit(g, projected)

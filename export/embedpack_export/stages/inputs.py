@@ -13,6 +13,7 @@ from embedpack.engine.golden import GoldenCase, golden_image
 from embedpack.inputs.batching import token_budget_batches
 from embedpack.inputs.items import Input
 from embedpack.inputs.processor import ModelInput
+from embedpack.inputs.prompt_rules import PromptOrPrefix, prompt_order
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
 from embedpack.pack.graph_io import ATTENTION_MASK, IMAGE_EMBEDS
 from embedpack.pack.manifest import Pooling
@@ -64,10 +65,11 @@ class TaskInputs:
             means.append((values * mask).sum(axis=1) / mask.sum(axis=1))
         return np.asarray(np.concatenate(means).mean(axis=0))
 
-    def real_tokens(self, values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """Rows of the real tokens of all calibration batches of values [batch, sequence, ...]."""
-        pairs = zip(self.calibration, values, strict=True)
-        return np.concatenate([rows[batch.feeds[ATTENTION_MASK].astype(bool)] for batch, rows in pairs])
+    def multi_vectors(self, values: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Rows of the multi-vectors of all calibration inputs among values [batch, sequence, ...] of each batch."""
+        items = (item for batch in self.calibration for item in batch.items)
+        rows = (of_item for of_batch in values for of_item in of_batch)
+        return np.concatenate([item.of_multi_vector(of_item) for item, of_item in zip(items, rows, strict=True)])
 
 
 def _pooled_tokens(mask: npt.NDArray[Any], pooling: Pooling) -> npt.NDArray[Any]:
@@ -97,7 +99,8 @@ def image_feeds(plan: ExportPlan) -> list[Feeds]:
 
 def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -> TaskInputs:
     """Collate texts with the prompts of a task, and images, in batches; each golden case alone."""
-    groups = sorted(plan.calibration.by_prompt(task.prompt).items())
+    by_prompt = plan.calibration.by_prompt(task.prompt)
+    groups = [(prompt, by_prompt[prompt]) for prompt in sorted(by_prompt, key=prompt_order)]
     texts = _bounded(plan, [item for prompt, group in groups for item in _processed(plan, group, prompt)])
     lengths = [len(item.ids) for item in texts]
     batches = [[texts[row] for row in rows] for rows in token_budget_batches(lengths, TOKEN_BUDGET)]
@@ -110,7 +113,7 @@ def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -
     return TaskInputs([*calibration, *pictures[:-1]], golden)
 
 
-def _processed(plan: ExportPlan, inputs: Sequence[Input], prompt: str) -> list[ModelInput]:
+def _processed(plan: ExportPlan, inputs: Sequence[Input], prompt: PromptOrPrefix) -> list[ModelInput]:
     return plan.processor.process(plan.processor.items(inputs), prompt)
 
 

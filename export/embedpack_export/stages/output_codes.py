@@ -27,7 +27,7 @@ OUTPUTS = (SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS)
 
 @dataclass(frozen=True)
 class SpaceCodes:
-    """Codes of a space, by output: `SENTENCE_EMBEDDING`, and `TOKEN_EMBEDDINGS` if the model has multi-vectors."""
+    """Codes of a space, by output: `SENTENCE_EMBEDDING` and `TOKEN_EMBEDDINGS`, those that the model has."""
 
     int8_scales: Mapping[str, float]  # scale of the int8 codes
     # Codebook of the low-bit codes; empty in a graph of several tasks, which takes the centers as inputs.
@@ -78,21 +78,23 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
     rotation.
     """
     parts = NONE if plan.code_center == "none" else ROTATION if rotate else CENTER
-    ends = {SENTENCE_EMBEDDING: plan.truncate_dims}
+    ends = {} if plan.single is None else {SENTENCE_EMBEDDING: plan.truncate_dims}
     if plan.tokens is not None:
         ends[TOKEN_EMBEDDINGS] = plan.tokens.allowed_dims
     by_space: dict[str, list[Vectors]] = {}
     for task, vectors in exact.items():
         by_space.setdefault(plan.tasks[task].space, []).append(vectors)
-    joined = {space: _joined(of_tasks, normalized=plan.single.normalize) for space, of_tasks in by_space.items()}
+    normalized = plan.single is None or plan.single.normalize
+    joined = {space: _joined(of_tasks, normalized=normalized) for space, of_tasks in by_space.items()}
     scales = {output: max(int8_scale(vectors[output]) for vectors in joined.values()) for output in ends}
-    if plan.single.similarity == "dot":
-        scales[SENTENCE_EMBEDDING] = max(int8_scale(each.single, HEADROOM_WITH_LENGTHS) for each in exact.values())
+    if plan.single is not None and plan.single.similarity == "dot":
+        single = [each.single for each in exact.values() if each.single is not None]
+        scales[SENTENCE_EMBEDDING] = max(int8_scale(vectors, HEADROOM_WITH_LENGTHS) for vectors in single)
     return {
         space: SpaceCodes(
             scales,
             {output: fit_codebook(vectors[output], ends[output], parts=parts, seed=plan.seed) for output in ends},
-            len(vectors[SENTENCE_EMBEDDING]),
+            sum(each.inputs for each in by_space[space]),
         )
         for space, vectors in joined.items()
     }
@@ -100,10 +102,14 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
 
 def _joined(vectors: Sequence[Vectors], *, normalized: bool) -> dict[str, Float32]:
     """Vectors of length 1 of several tasks by output, float32 [n, dimensions]; `normalized`: they have it already."""
-    single = np.concatenate([of_task.single for of_task in vectors])
-    joined = {SENTENCE_EMBEDDING: single if normalized else unit(single)}
+    joined = {}
+    single = [of_task.single for of_task in vectors if of_task.single is not None]
+    if single:
+        joined[SENTENCE_EMBEDDING] = np.concatenate(single) if normalized else unit(np.concatenate(single))
     tokens = [of_task.tokens for of_task in vectors if of_task.tokens is not None]
-    return joined | ({TOKEN_EMBEDDINGS: np.concatenate(tokens)} if tokens else {})
+    if tokens:
+        joined[TOKEN_EMBEDDINGS] = np.concatenate(tokens)
+    return joined
 
 
 def int8_scale(vectors: Float32, headroom: float = HEADROOM) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedpack.engine.golden import GoldenCase, golden_cases
+from embedpack.engine.golden import GoldenCase, golden_cases, golden_of_multi
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.manifest import Pooling
 from embedpack.pack.strict import WeightsFormat
@@ -20,7 +20,7 @@ from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.calibration_run import ExactRun, open_heads
 from embedpack_export.stages.cosine_records import Vectors
 from embedpack_export.stages.graph_heads import text_heads
-from embedpack_export.stages.inputs import TaskInputs, text_inputs
+from embedpack_export.stages.inputs import CollatedBatch, TaskInputs, text_inputs
 from embedpack_export.stages.written_run import AdapterFeeds, WrittenRun
 
 
@@ -74,7 +74,8 @@ class TaskRun:
                 adapter = AdapterFeeds(branches[name], task_plan.adapter, plan.model.rules)
             written[name] = WrittenRun(inputs.feeds(vectors), adapter)
         exact = ExactRun(weights, inputs.feeds(images.exact), len(inputs.calibration))
-        return cls(golden, inputs, exact, written, plan.pooling if plan.tokens is None else "mean")
+        corrected = "mean" if plan.pooling is None or plan.tokens is not None else plan.pooling
+        return cls(golden, inputs, exact, written, corrected)
 
     def mean_error(self, weights_format: WeightsFormat) -> Float64:
         """Mean of the exact last hidden states minus that of a weights format, float64 [dimensions]."""
@@ -83,13 +84,14 @@ class TaskRun:
 
     def vectors(self, plan: ExportPlan, offsets: Mapping[WeightsFormat, Float32 | None], scratch: Path) -> TaskVectors:
         """Compute the vectors of all inputs; `offsets[format]`, [dimensions], is first added to its hidden states."""
-        outputs = [SENTENCE_EMBEDDING] if plan.tokens is None else [SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS]
+        outputs = [SENTENCE_EMBEDDING] * (plan.single is not None) + [TOKEN_EMBEDDINGS] * (plan.tokens is not None)
         with open_heads(plan.model.text, text_heads(plan, None), self.exact.weights, scratch) as session:
 
             def apply(run: ExactRun | WrittenRun, offset: Float32 | None) -> Vectors:
                 hidden = run.hidden if offset is None else [values + offset for values in run.hidden]
                 batches = zip(run.feeds, hidden, strict=True)
-                return self._vectors([session.run(outputs, feeds | {"hidden": values}) for feeds, values in batches])
+                results = [session.run(outputs, feeds | {"hidden": values}) for feeds, values in batches]
+                return self._vectors([dict(zip(outputs, values, strict=True)) for values in results])
 
             written = {name: apply(run, offsets[name]) for name, run in self.written.items()}
             return TaskVectors(apply(self.exact, None), written)
@@ -100,11 +102,19 @@ class TaskRun:
         for run in self.written.values():
             run.hidden = []
 
-    def _vectors(self, outputs: Sequence[Sequence[Float32]]) -> Vectors:
-        """Vectors from the outputs of each batch: single vectors, and token vectors if the model has them."""
+    def _vectors(self, outputs: Sequence[Mapping[str, Float32]]) -> Vectors:
+        """Vectors from the outputs of each batch, by name."""
         calibration, golden = outputs[: len(self.inputs.calibration)], outputs[len(self.inputs.calibration) :]
+        single, multi = (name in calibration[0] for name in (SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS))
+        tokens = [batch[TOKEN_EMBEDDINGS] for batch in calibration if multi]
         return Vectors(
-            single=np.concatenate([batch[0] for batch in calibration]),
-            tokens=self.inputs.real_tokens([batch[1] for batch in calibration]) if len(calibration[0]) > 1 else None,
-            golden=np.concatenate([batch[0] for batch in golden]),
+            inputs=sum(len(batch.items) for batch in self.inputs.calibration),
+            single=np.concatenate([batch[SENTENCE_EMBEDDING] for batch in calibration]) if single else None,
+            tokens=self.inputs.multi_vectors(tokens) if multi else None,
+            golden=[self._golden(*each) for each in zip(self.inputs.golden, golden, strict=True)],
         )
+
+    def _golden(self, batch: CollatedBatch, outputs: Mapping[str, Float32]) -> Float32:
+        if SENTENCE_EMBEDDING in outputs:
+            return outputs[SENTENCE_EMBEDDING][0]
+        return golden_of_multi(batch.items[0].of_multi_vector(outputs[TOKEN_EMBEDDINGS][0]))

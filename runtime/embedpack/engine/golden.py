@@ -14,14 +14,17 @@ from embedpack.engine.loading import open_encoder
 from embedpack.engine.options import EncodeOptions
 from embedpack.errors import PackError
 from embedpack.host.cores import available_cores
+from embedpack.inputs.prompt_rules import PromptOrPrefix, as_prompt, prompt_order
 from embedpack.pack.folder import Pack
-from embedpack.pack.graph_io import SENTENCE_EMBEDDING
-from embedpack.pack.input_recipes import Prompt
+from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.strict import Strict, WeightsFormat
 from embedpack.vectors.arrays import Float32
 
 # Largest 1 - cosine by weights format. CPUs round intermediate values differently, and quantization amplifies it.
 TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-6, "int8": 1e-3, "int4": 1e-3}
+
+# Vectors of a multi-vector that are recorded; all of them would take megabytes.
+GOLDEN_TOKENS = 8
 
 TEXTS = (
     "How do I reset a router?",
@@ -35,7 +38,7 @@ TEXTS = (
 class GoldenCase(Strict, frozen=True):
     """A text and its prompt; without a text, `golden_image`."""
 
-    prompt: str
+    prompt: PromptOrPrefix
     text: str | None
 
 
@@ -89,7 +92,8 @@ def _largest_distance(pack: Pack, golden: Golden, variant: str, task: str, encod
             f"{path}: {len(cases)} inputs and {len(recorded)} vectors for {variant!r}; export the pack again"
         )
     worst = 0.0
-    vectors = golden_vectors(encoder, cases, chosen.adapter_of(task))
+    multi = pack.manifest.single is None
+    vectors = golden_vectors(encoder, cases, chosen.adapter_of(task), multi=multi)
     for vector, expected in zip(vectors, map(np.asarray, recorded), strict=True):
         if expected.shape != vector.shape:
             raise PackError(f"{path}: a vector of {variant!r} has {expected.size} values, not {vector.size}")
@@ -100,20 +104,34 @@ def _largest_distance(pack: Pack, golden: Golden, variant: str, task: str, encod
     return worst
 
 
-def golden_cases(prompts: Iterable[str], *, images: bool) -> list[GoldenCase]:
+def golden_cases(prompts: Iterable[PromptOrPrefix], *, images: bool) -> list[GoldenCase]:
     """Golden cases: every text with every prompt and without one, and `golden_image` if the pack takes images."""
-    cases = [GoldenCase(prompt=prompt, text=text) for prompt in sorted({"", *prompts}) for text in TEXTS]
+    ordered = sorted({"", *prompts}, key=prompt_order)
+    cases = [GoldenCase(prompt=prompt, text=text) for prompt in ordered for text in TEXTS]
     return [*cases, *[GoldenCase(prompt="", text=None)] * images]
 
 
-def golden_vectors(encoder: Encoder, cases: Sequence[GoldenCase], adapter: str | None = None) -> list[Float32]:
-    """Single vectors of golden cases, float32 [dimensions] each; every case runs alone."""
+def golden_vectors(
+    encoder: Encoder, cases: Sequence[GoldenCase], adapter: str | None = None, *, multi: bool = False
+) -> list[Float32]:
+    """Golden vectors of cases, float32 [values] each; every case runs alone. `multi`: see `golden_of_multi`."""
     vectors = []
     for case in cases:
         items = list(encoder.processor.items([golden_image() if case.text is None else case.text]))
-        options = EncodeOptions(prompt=Prompt(prefix=case.prompt), adapter=adapter)
-        vectors.append(encoder.run(items, SENTENCE_EMBEDDING, options)[0])
+        options = EncodeOptions(prompt=as_prompt(case.prompt), adapter=adapter)
+        if multi:
+            vectors.append(golden_of_multi(encoder.run_tokens(items, TOKEN_EMBEDDINGS, options)[0]))
+        else:
+            vectors.append(encoder.run(items, SENTENCE_EMBEDDING, options)[0])
     return vectors
+
+
+def golden_of_multi(vectors: Float32) -> Float32:
+    """Golden vector of a multi-vector [tokens, dimensions], of packs without single vectors: its first vectors, joined.
+
+    The cosine of two of them is the mean of the cosines of their vectors, which have the length 1.
+    """
+    return vectors[:GOLDEN_TOKENS].ravel()
 
 
 def golden_image() -> npt.NDArray[np.uint8]:

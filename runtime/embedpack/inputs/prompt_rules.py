@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -76,6 +77,12 @@ class PromptRules:
 def as_prompt(prompt: PromptOrPrefix) -> Prompt:
     """The prompt, or one with the prefix alone."""
     return Prompt(prefix=prompt) if isinstance(prompt, str) else prompt
+
+
+def prompt_order(prompt: PromptOrPrefix) -> tuple[str, bytes]:
+    """Key that sorts prompts, by their prefixes first."""
+    known = as_prompt(prompt)
+    return known.prefix, msgspec.json.encode(known)
 
 
 def _prompted(tokens: Tokens, prompt: Prompt) -> PromptedTokens:

@@ -20,6 +20,7 @@ from onnx import numpy_helper
 
 from embedpack import AccuracyError, InputError, MissingExtraError
 from embedpack.cli.main import main
+from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.pack.accuracy_records import Cosines, ImageAccuracy, TokenCosines
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import read_pack
@@ -493,7 +494,7 @@ class OutOfMemoryReference(TorchReference):
     """Torch that computes a text of a letter before the calibration, and nothing after it."""
 
     def single(
-        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
+        self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "", pooling: Pooling | None = None
     ) -> Float32:
         if list(inputs) == [PROBE_TEXT]:
             return super().single(task, inputs, prompt, pooling)

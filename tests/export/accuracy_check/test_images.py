@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.checkpoints.make_v4 import make_v4
+from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.pack.accuracy_records import Check
 from embedpack.pack.folder import read_pack
 from embedpack.pack.manifest import Pooling
@@ -118,11 +119,13 @@ def test_a_damaged_vision_graph_fails_the_export(other: Path, checkpoint: Path) 
 class OtherVectors(RecordedReference):
     """Vectors of images that are not torch's."""
 
-    def covers(self, task: str | None, inputs: Sequence[Input], pooling: Pooling | None = None) -> bool:
+    def covers(
+        self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "", pooling: Pooling | None = None
+    ) -> bool:
         return not isinstance(inputs[0], str)
 
     def single(
-        self, task: str | None, inputs: Sequence[Input], prompt: str = "", pooling: Pooling | None = None
+        self, task: str | None, inputs: Sequence[Input], prompt: PromptOrPrefix = "", pooling: Pooling | None = None
     ) -> Float32:
         return np.eye(len(inputs), 64, dtype=np.float32)
 

@@ -95,6 +95,7 @@ def test_the_reading_of_layers_is_compared_with_sentence_transformers(checkpoint
     settings = quick(checkpoint, checkpoint.parent / "pack", reference="torch")
     found = make_plan(settings)
     assert check_reading(found, settings) == ()
+    assert found.single is not None
     dense, norm = found.single.layers
     assert isinstance(dense, Dense)
     changed = replace(found, single=replace(found.single, layers=(replace(dense, activation="gelu"), norm)))

@@ -30,7 +30,6 @@ from embedpack_export.evaluation.scoring.qrels import QrelsScorer
 from embedpack_export.evaluation.scoring.set_scorers import MultiVectorScorer, PairScorer, RetrievalScorer
 from embedpack_export.evaluation.sets.data import AnySet, PairSet, Side
 from embedpack_export.metrics.cosines import row_cosines, summarise_by_label
-from embedpack_export.reference.prompt_prefix import prefix_of
 from embedpack_export.reference.protocol import Reference
 
 logger = logging.getLogger("embedpack")
@@ -133,16 +132,16 @@ def _infos(evaluation: TaskEvaluation, side: Side) -> list[InputInfo]:
 
 def _reference_vectors(evaluation: TaskEvaluation, reference: Reference, side: Side) -> Embeddings:
     manifest = evaluation.pack.manifest
-    prefix = prefix_of(evaluation.pack, evaluation.task, side.prompt_name)
-    codes = reference.single(evaluation.task, side.inputs, prefix)
+    prompt = manifest.tasks[evaluation.task].prompt(side.prompt_name)
+    codes = reference.single(evaluation.task, side.inputs, prompt)
     metric = single_metric(manifest, evaluation.task)
     return Embeddings(codes, "float32", codes.shape[1], manifest.space(evaluation.task), metric=metric)
 
 
 def _reference_multi_vectors(evaluation: TaskEvaluation, reference: Reference, side: Side) -> MultiEmbeddings:
     manifest = evaluation.pack.manifest
-    prefix = prefix_of(evaluation.pack, evaluation.task, side.prompt_name)
-    rows = reference.multi(evaluation.task, side.inputs, prefix)
+    prompt = manifest.tasks[evaluation.task].prompt(side.prompt_name)
+    rows = reference.multi(evaluation.task, side.inputs, prompt)
     offsets = offsets_of([len(vectors) for vectors in rows])
     return MultiEmbeddings(np.concatenate(rows), offsets, "float32", rows[0].shape[1], manifest.space(evaluation.task))
 

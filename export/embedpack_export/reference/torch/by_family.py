@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from embedpack.errors import CheckpointError, InputError
 from embedpack.inputs.images import read_image
+from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.model_source import ModelSource
+from embedpack_export.reference.prompt_prefix import prefix_of
 from embedpack_export.reference.protocol import Input
 
 if TYPE_CHECKING:
@@ -17,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class TorchModel(Protocol):
-    """A loaded model with the adapter of one task; `prompt` is the text prefix of every text."""
+    """A loaded model with the adapter of one task; `prompt` is that of every text."""
 
-    def encode(self, inputs: Sequence[Input], prompt: str = "") -> Float32:
+    def encode(self, inputs: Sequence[Input], prompt: PromptOrPrefix = "") -> Float32:
         """Single vectors, float32 [inputs, dimensions]."""
 
-    def encode_multi(self, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
+    def encode_multi(self, inputs: Sequence[Input], prompt: PromptOrPrefix = "") -> list[Float32]:
         """Multi-vectors, for each input float32 [tokens, dimensions]."""
 
 
@@ -69,20 +71,21 @@ class _TextsAndImages:
 
     def __init__(self, model: V4Reference) -> None:
         self._model = model
-        self._last: tuple[Sequence[Input], str, V4Vectors] | None = None
+        self._last: tuple[Sequence[Input], PromptOrPrefix, V4Vectors] | None = None
 
-    def encode(self, inputs: Sequence[Input], prompt: str = "") -> Float32:
+    def encode(self, inputs: Sequence[Input], prompt: PromptOrPrefix = "") -> Float32:
         return self._vectors(inputs, prompt).single
 
-    def encode_multi(self, inputs: Sequence[Input], prompt: str = "") -> list[Float32]:
+    def encode_multi(self, inputs: Sequence[Input], prompt: PromptOrPrefix = "") -> list[Float32]:
         return self._vectors(inputs, prompt).multi
 
-    def _vectors(self, inputs: Sequence[Input], prompt: str) -> V4Vectors:
+    def _vectors(self, inputs: Sequence[Input], prompt: PromptOrPrefix) -> V4Vectors:
         from embedpack_export.reference.torch.qwen2_5_vl import V4Input
 
         if self._last is None or self._last[0] is not inputs or self._last[1] != prompt:
+            prefix = prefix_of(prompt)
             items = [
-                V4Input(text=prompt + item) if isinstance(item, str) else V4Input(image=read_image(item, index))
+                V4Input(text=prefix + item) if isinstance(item, str) else V4Input(image=read_image(item, index))
                 for index, item in enumerate(inputs)
             ]
             self._last = (inputs, prompt, self._model.encode(items))

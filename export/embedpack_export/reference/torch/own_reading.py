@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import AutoTokenizer
 
+from embedpack.pack.input_recipes import Prompt
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.loading import quiet
 from embedpack_export.sources.checkpoint import read_json
@@ -211,15 +212,18 @@ class TextIds:
     def __init__(self, source: ModelSource, task: str | None) -> None:
         """Open the tokenizer of the task, with the length limit of the source."""
         self._reading = open_reading(source, task)
-        self._reading.max_tokens = source.max_tokens
+        self._max_tokens = source.max_tokens
         self._processor = source.processor
 
-    def __call__(self, texts: Sequence[str], prompt: str) -> list[npt.NDArray[np.int64]]:
-        """Token ids of each text under a prompt, int64 [tokens]."""
-        return [self._ids(text, prompt) for text in texts]
+    def __call__(self, texts: Sequence[str], prompt: str, limit: int | None = None) -> list[npt.NDArray[np.int64]]:
+        """Token ids of each text under a prompt, int64 [tokens]; `limit` is a lower one than that of the source."""
+        self._reading.max_tokens = self._max_tokens if limit is None else min(limit, self._max_tokens)
+        return [self._ids(text, Prompt(prefix=prompt, max_tokens=limit)) for text in texts]
 
-    def _ids(self, text: str, prompt: str) -> npt.NDArray[np.int64]:
-        if not any(token in text for token in self._reading.special) and len(ids := self._reading.ids(text, prompt)):
+    def _ids(self, text: str, prompt: Prompt) -> npt.NDArray[np.int64]:
+        if not any(token in text for token in self._reading.special) and len(
+            ids := self._reading.ids(text, prompt.prefix)
+        ):
             return ids
         # It refuses a text without tokens by name.
         return self._processor.process(self._processor.items([text]), prompt)[0].ids
