@@ -47,6 +47,15 @@ def test_a_request_alone_has_the_vectors_of_embedder(
     assert (array(post(shared.app, fields), encoding) == expected).all()
 
 
+def test_several_types_are_an_object_for_each_vector(shared: Running) -> None:
+    fields = {"model": "tiny", "input": TEXTS[:2]}
+    several = post(shared.app, {**fields, "embedding_type": list(PRECISIONS)}).json["data"]
+    for encoding in PRECISIONS:
+        single = post(shared.app, {**fields, "embedding_type": encoding}).json["data"]
+        assert [item["embedding"][encoding] for item in several] == [item["embedding"] for item in single]
+    assert several[1]["embedding"].keys() == PRECISIONS.keys()
+
+
 def test_vectors_do_not_depend_on_batch_mates(start: Callable[..., Running], embedder: Embedder) -> None:
     expected = embedder.encode(TEXTS).codes
     encoder = GatedEncoder(embedder._encoder)
@@ -96,6 +105,7 @@ def test_the_answer_has_all_fields_that_clients_read(shared: Running) -> None:
         ({"dimensions": 8}, {"output_dimension": 8}),
         ({"dimensions": 8}, {"output_dimensionality": 8, "dimensions": 8}),
         ({"task": "retrieval.query"}, {"task_type": "retrieval.query"}),
+        ({"task": "retrieval.passage"}, {"input_type": "document"}),
         ({"truncate": True}, {"truncation": True, "unknown": [1]}),
         ({"normalized": True}, {"late_chunking": False, "return_multivector": None}),
     ],

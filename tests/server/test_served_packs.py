@@ -20,12 +20,13 @@ from embedpack.server.request_items import RequestItems
 from embedpack.server.requests import EmbeddingsCall
 from embedpack.server.served_packs import ServedPack, ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
+from embedpack.server.vectors import VectorFormat
 from embedpack.vectors.codebook import Codebook
 from tests.helpers.broken_packs import PAIRS, Change, changes, reranker, with_multi, without_single
 from tests.helpers.tiny_pack import TINY_PACK
 
 CALL = EmbeddingsCall(
-    RequestItems(), None, None, "float", truncate=False, multi=False, late_chunking=False, normalized=True
+    RequestItems(), None, None, None, "float", truncate=False, multi=False, late_chunking=False, normalized=True
 )
 
 
@@ -86,4 +87,6 @@ def test_a_pack_of_multi_vectors_alone(tmp_path: Path, serve: Callable[[Change],
     assert served.described().dimensions == []
     with pytest.raises(RequestError, match="return_multivector: tiny has no single vectors; set it to true"):
         served.vector_format(CALL, "default")
-    assert served.vector_format(replace(CALL, multi=True), "default").dimensions == 16
+    form = served.vector_format(replace(CALL, multi=True), "default")
+    assert isinstance(form, VectorFormat)
+    assert form.dimensions == 16

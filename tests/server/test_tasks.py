@@ -45,6 +45,31 @@ def test_names_choose_task_and_prompt(tasks: dict[str, Task], wanted: str | None
     assert (found.task, found.prompt.prefix) == expected
 
 
+@pytest.mark.parametrize(
+    ("tasks", "wanted", "side", "expected"),
+    [
+        (V4, "code", "passage", ("code", "P: ")),
+        (V4, "code.query", "query", ("code", "Q: ")),
+        (V4, None, "query", ("retrieval", "Query: ")),
+        ({"default": task(query="q: ", document="d: ")}, None, "passage", ("default", "d: ")),
+        ({"search": task(query="q: ", document="d: ")}, None, "query", ("search", "q: ")),
+    ],
+)
+def test_input_types_choose_the_side(
+    tasks: dict[str, Task], wanted: str | None, side: str, expected: tuple[str, str]
+) -> None:
+    found = choose_task(task_names(tasks), wanted, next(iter(tasks)) if len(tasks) == 1 else None, side)
+    assert (found.task, found.prompt.prefix) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"), [("code.query", "contradicts the task code.query"), ("cod", "has no task cod.passage")]
+)
+def test_input_types_that_cannot_be_used(wanted: str, message: str) -> None:
+    with pytest.raises(RequestError, match=f"input_type: .*{message}"):
+        choose_task(task_names(V4), wanted, None, "passage")
+
+
 @pytest.mark.parametrize("wanted", ["retrieval.document", "classification", "", "default.query"])
 def test_unknown_names_are_refused_with_the_known_ones(wanted: str) -> None:
     with pytest.raises(RequestError, match=r"known: retrieval, code, text-matching, retrieval\.query"):

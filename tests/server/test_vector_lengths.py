@@ -13,6 +13,7 @@ from embedpack.server.request_errors import RequestError
 from embedpack.server.requests import EmbeddingsCall, check_call, decode_body
 from embedpack.server.served_packs import ServedPack, ServedPacks
 from embedpack.server.settings import Limits, PackSettings, ServeSettings
+from embedpack.server.vectors import VectorFormat
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codes import unit
 from embedpack.vectors.metric import Similarity
@@ -35,6 +36,13 @@ def with_lengths(pack: ServedPack, similarity: Similarity) -> ServedPack:
 def call(**fields: Any) -> EmbeddingsCall:
     body = msgspec.json.encode({"model": "tiny", "input": ["a"], **fields})
     return check_call(decode_body(body, "jina"), Limits(), data_uris=False)
+
+
+def form_of(pack: ServedPack, **fields: Any) -> VectorFormat:
+    """Format of the vectors of a call with some fields."""
+    form = pack.vector_format(call(**fields), "default")
+    assert isinstance(form, VectorFormat)
+    return form
 
 
 @pytest.fixture
@@ -60,19 +68,19 @@ def test_lengths_are_those_that_are_asked_for(
 ) -> None:
     pack = with_lengths(tiny, similarity)
     for dimensions in (None, 8):
-        made = pack.vector_format(call(normalized=normalized, dimensions=dimensions), "default")
+        made = form_of(pack, normalized=normalized, dimensions=dimensions)
         cut = vectors[:, :dimensions]
         np.testing.assert_array_equal(made.codes(vectors), unit(cut) if is_unit else cut)
 
 
 def test_codes_are_of_directions_or_keep_the_lengths(tiny: ServedPack, vectors: Float32) -> None:
-    codes = tiny.vector_format(call(embedding_type="int8"), "default").codes(unit(vectors))
-    by_cosine = with_lengths(tiny, "cosine").vector_format(call(embedding_type="int8"), "default")
+    codes = form_of(tiny, embedding_type="int8").codes(unit(vectors))
+    by_cosine = form_of(with_lengths(tiny, "cosine"), embedding_type="int8")
     np.testing.assert_array_equal(by_cosine.codes(vectors), codes)
-    of_units = tiny.vector_format(call(embedding_type="ubinary"), "default").codes(unit(vectors))
-    bits = with_lengths(tiny, "cosine").vector_format(call(embedding_type="ubinary"), "default").codes(vectors)
+    of_units = form_of(tiny, embedding_type="ubinary").codes(unit(vectors))
+    bits = form_of(with_lengths(tiny, "cosine"), embedding_type="ubinary").codes(vectors)
     np.testing.assert_array_equal(bits, of_units)
-    by_dot = with_lengths(tiny, "dot").vector_format(call(embedding_type="int8"), "default")
+    by_dot = form_of(with_lengths(tiny, "dot"), embedding_type="int8")
     np.testing.assert_array_equal(
         by_dot.codes(vectors), np.clip(np.rint(vectors * (np.float32(1) / np.float32(by_dot.int8_scale))), -127, 127)
     )
@@ -81,11 +89,11 @@ def test_codes_are_of_directions_or_keep_the_lengths(tiny: ServedPack, vectors: 
 @pytest.mark.parametrize("encoding", ["binary", "ubinary"])
 def test_bits_of_a_dot_model_are_refused(tiny: ServedPack, encoding: str) -> None:
     with pytest.raises(RequestError, match="binary codes keep the direction of a vector") as caught:
-        with_lengths(tiny, "dot").vector_format(call(embedding_type=encoding), "default")
+        form_of(with_lengths(tiny, "dot"), embedding_type=encoding)
     assert caught.value.field == "embedding_type"
 
 
 def test_vectors_of_length_1_have_no_other_length(tiny: ServedPack) -> None:
     with pytest.raises(RequestError, match="the vectors of this model have length 1") as caught:
-        tiny.vector_format(call(normalized=False), "default")
+        form_of(tiny, normalized=False)
     assert caught.value.field == "normalized"

@@ -9,13 +9,13 @@ import numpy as np
 
 from embedpack.server.jobs import JobResult
 from embedpack.server.schemas import Embedding, EmbeddingsAnswer, MultiEmbedding, Usage
-from embedpack.server.vectors import VectorFormat
+from embedpack.server.vectors import SeveralFormats, VectorFormat
 
 # Numbers that are written at a time, some 2 ms: the event loop serves other requests between the parts of an answer.
 PART_VALUES = 32_768
 
 
-async def encode_answer(model: str, result: JobResult, form: VectorFormat, *, multi: bool) -> bytes:
+async def encode_answer(model: str, result: JobResult, form: VectorFormat | SeveralFormats, *, multi: bool) -> bytes:
     """JSON of the answer to a call."""
     usage = Usage(total_tokens=result.tokens, prompt_tokens=result.tokens)
     head = msgspec.json.encode(EmbeddingsAnswer(model=model, usage=usage, data=[])).removesuffix(b"]}")
@@ -27,7 +27,7 @@ async def encode_answer(model: str, result: JobResult, form: VectorFormat, *, mu
     return b"".join([head, b",".join(parts), b"]}"])
 
 
-def _rows(result: JobResult, form: VectorFormat, rows: range, *, multi: bool) -> bytes:
+def _rows(result: JobResult, form: VectorFormat | SeveralFormats, rows: range, *, multi: bool) -> bytes:
     """JSON of some elements of `data`, without the brackets around them."""
     vectors = [result.vectors[row] for row in rows]
     if multi:

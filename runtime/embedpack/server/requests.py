@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,21 +14,25 @@ from embedpack.server.request_items import RequestItems, read_items
 from embedpack.server.schemas import FormBody, JinaBody, OpenAIBody
 from embedpack.server.settings import Limits
 
+Side = Literal["query", "passage"]
+# Sides of a search by the values of `input_type`.
+SIDES: Mapping[str, Side] = {"query": "query", "document": "passage"}
 EncodingType = Literal["float", "base64", "binary", "ubinary", "int8"]
 JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True)
 class EmbeddingsCall:
-    """A checked call; the pack checks `task`, `dimensions` and `normalized`.
+    """A checked call; the pack checks `task`, `side`, `dimensions` and `normalized`.
 
     `multi`: multi-vectors are asked for; `late_chunking`: the inputs are the chunks of one document.
     """
 
     inputs: RequestItems
     task: str | None
+    side: Side | None
     dimensions: int | None
-    encoding: EncodingType
+    encoding: EncodingType | tuple[EncodingType, ...]  # several: an object for each vector
     truncate: bool
     multi: bool
     late_chunking: bool
@@ -71,6 +76,7 @@ def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool) -> Embeddin
     return EmbeddingsCall(
         inputs=items,
         task=_one_of(fields, "task", "task_type"),
+        side=_side(fields),
         dimensions=dimensions,
         encoding=_encoding(fields),
         truncate=bool(_one_of(fields, "truncate", "truncation")),
@@ -96,14 +102,30 @@ def _one_of(fields: JinaBody, *names: str) -> Any:
     return value
 
 
-def _encoding(fields: JinaBody) -> EncodingType:
+def _encoding(fields: JinaBody) -> EncodingType | tuple[EncodingType, ...]:
     value = _one_of(fields, "embedding_type", "embedding_types", "encoding_type", "encoding_format")
     if value is None:
         return "float"
+    if isinstance(value, str):
+        return _known(value)
+    if not value or len(set(value)) < len(value):
+        raise invalid("embedding_type", "the list is empty, or has a type twice; pass each type once")
+    return tuple(_known(each) for each in value)
+
+
+def _known(value: str) -> EncodingType:
     for known in get_args(EncodingType):
         if value == known:
             return known
     raise invalid("embedding_type", unknown("embedding_type", value, get_args(EncodingType)))
+
+
+def _side(fields: JinaBody) -> Side | None:
+    if fields.input_type is None:
+        return None
+    if fields.input_type not in SIDES:
+        raise invalid("input_type", unknown("input_type", fields.input_type, SIDES))
+    return SIDES[fields.input_type]
 
 
 def _refuse_unsupported(fields: JinaBody) -> None:

@@ -22,7 +22,7 @@ from embedpack.server.requests import EmbeddingsCall, EncodingType
 from embedpack.server.schemas import Model
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.server.tasks import TaskPrompt, choose_task, task_names
-from embedpack.server.vectors import PRECISIONS, VectorFormat
+from embedpack.server.vectors import PRECISIONS, SeveralFormats, VectorFormat
 from embedpack.vectors.codes import code_width
 from embedpack.vectors.metric import UNIT, Metric
 
@@ -65,7 +65,7 @@ class ServedPack:
         """Task and prompt of a call; RequestError if the pack has no such task, or reads no images."""
         if call.inputs.images and not self.takes_images:
             raise invalid("input", f"{self.name} reads texts only")
-        task = choose_task(self.names, call.task, self.manifest.unnamed_task)
+        task = choose_task(self.names, call.task, self.manifest.unnamed_task, call.side)
         if call.late_chunking:
             self._check_late_chunking(task)
         return task
@@ -85,25 +85,30 @@ class ServedPack:
         output = TOKEN_EMBEDDINGS if call.multi else single
         return ForwardKey(self.name, variant, adapter, output, call.inputs.images)
 
-    def vector_format(self, call: EmbeddingsCall, task: str) -> VectorFormat:
+    def vector_format(self, call: EmbeddingsCall, task: str) -> VectorFormat | SeveralFormats:
         """Format of the vectors of a call; RequestError if the pack has no such dimensions, or no multi-vectors."""
+        if isinstance(call.encoding, tuple):
+            return SeveralFormats({encoding: self._format(call, task, encoding) for encoding in call.encoding})
+        return self._format(call, task, call.encoding)
+
+    def _format(self, call: EmbeddingsCall, task: str, encoding: EncodingType) -> VectorFormat:
         if call.multi:
-            _check_metric(call, UNIT)
-            return self._multi_format(call, task)
+            _check_metric(call, UNIT, encoding)
+            return self._multi_format(call, task, encoding)
         head, codes, codebook = self.manifest.single, self.manifest.codes(task).single, self.codebooks[task].single
         if head is None or codes is None or codebook is None:
             raise invalid("return_multivector", f"{self.name} has no single vectors; set it to true")
-        dimensions = _dimensions(call, head)
+        dimensions = _dimensions(call, head, encoding)
         metric = single_metric(self.manifest, task)
-        _check_metric(call, metric)
+        _check_metric(call, metric, encoding)
         unit = metric.similarity == "cosine" if call.normalized is None else call.normalized
-        return VectorFormat(call.encoding, dimensions, codes.int8_scale, codebook, metric, unit, call.late_chunking)
+        return VectorFormat(encoding, dimensions, codes.int8_scale, codebook, metric, unit, call.late_chunking)
 
-    def _multi_format(self, call: EmbeddingsCall, task: str) -> VectorFormat:
+    def _multi_format(self, call: EmbeddingsCall, task: str, encoding: EncodingType) -> VectorFormat:
         head, codes, codebook = self.manifest.multi, self.manifest.codes(task).multi, self.codebooks[task].multi
         if head is None or codes is None or codebook is None:
             raise invalid("return_multivector", f"{self.name} has no multi-vectors; leave it out")
-        return VectorFormat(call.encoding, _dimensions(call, head), codes.int8_scale, codebook)
+        return VectorFormat(encoding, _dimensions(call, head, encoding), codes.int8_scale, codebook)
 
     def described(self) -> Model:
         """Entry of `/v1/models`."""
@@ -155,21 +160,21 @@ class ServedPacks:
         return encoders
 
 
-def _dimensions(call: EmbeddingsCall, head: SingleVectors | MultiVectors) -> int:
+def _dimensions(call: EmbeddingsCall, head: SingleVectors | MultiVectors, encoding: EncodingType) -> int:
     """Dimensions of the vectors of a call; RequestError if the model was not trained for them."""
     dimensions = head.dimensions if call.dimensions is None else call.dimensions
     if dimensions not in head.truncate_dims:
         raise invalid("dimensions", unknown("dimensions", dimensions, head.truncate_dims))
-    _check_width(call.encoding, dimensions)
+    _check_width(encoding, dimensions)
     return dimensions
 
 
-def _check_metric(call: EmbeddingsCall, metric: Metric) -> None:
+def _check_metric(call: EmbeddingsCall, metric: Metric, encoding: EncodingType) -> None:
     """Raise RequestError for an encoding, or for lengths, that the vectors of a pack do not have."""
     if metric.normalized and call.normalized is False:
         raise invalid("normalized", "the vectors of this model have length 1; leave it out, or pass true")
     try:
-        metric.check_precision(PRECISIONS[call.encoding])
+        metric.check_precision(PRECISIONS[encoding])
     except OptionError as cause:
         raise invalid("embedding_type", str(cause)) from cause
 

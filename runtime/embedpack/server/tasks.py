@@ -56,11 +56,17 @@ def task_names(tasks: Mapping[str, Task]) -> dict[str, TaskPrompt]:
     return names
 
 
-def choose_task(names: Mapping[str, TaskPrompt], wanted: str | None, unnamed: str | None) -> TaskPrompt:
-    """Task and prompt of a request, whose task is `unnamed` if it names none.
+def choose_task(
+    names: Mapping[str, TaskPrompt], wanted: str | None, unnamed: str | None, side: str | None = None
+) -> TaskPrompt:
+    """Task and prompt of a request, whose task is `unnamed` if it names none; `side` is one of the suffixes.
 
     RequestError if the pack has no such task, or the request and the pack name none.
     """
+    if side is not None:
+        wanted = _name_of_side(wanted or unnamed or SEARCH, side)
+        if wanted not in names:
+            raise invalid("input_type", f"this model has no task {wanted}; it has: {', '.join(names)}")
     if wanted is None:
         name = unnamed or next((name for name in UNNAMED if name in names), None)
         if name is None:
@@ -69,3 +75,11 @@ def choose_task(names: Mapping[str, TaskPrompt], wanted: str | None, unnamed: st
     if wanted not in names:
         raise invalid("task", unknown("task", wanted, names))
     return names[wanted]
+
+
+def _name_of_side(task: str, side: str) -> str:
+    suffix = task.rpartition(".")[2]
+    if suffix in SUFFIXES and suffix != side:
+        raise invalid("input_type", f"contradicts the task {task}; leave one of them out")
+    stem = SEARCH if task == DEFAULT_TASK else task.removesuffix(f".{side}")
+    return f"{stem}.{side}"

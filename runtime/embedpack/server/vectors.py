@@ -60,3 +60,15 @@ class VectorFormat:
             codes = codes.astype(np.int16) - BINARY_OFFSET
         rows: list[Any] = codes.tolist()
         return rows
+
+
+@dataclass(frozen=True)
+class SeveralFormats:
+    """Several formats of each vector."""
+
+    formats: Mapping[EncodingType, VectorFormat]
+
+    def rows(self, vectors: Float32) -> list[dict[str, Any]]:
+        """One value of `embedding` for each vector: an object by format."""
+        columns = [form.rows(vectors) for form in self.formats.values()]
+        return [dict(zip(self.formats, row, strict=True)) for row in zip(*columns, strict=True)]
