@@ -49,12 +49,12 @@ class Browser:
         answer: dict[str, Any] = message["result"]
         return answer
 
-    def open(self, page: Path, width: int, scheme: str) -> None:
-        """Show a page in a window of this width, in "light" or "dark", and wait until it is loaded."""
+    def open(self, page: Path | str, width: int, scheme: str) -> None:
+        """Show a page, by path or address, in a window of this width, "light" or "dark", and wait until it is loaded."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.events.clear()
-        self.ask("Page.navigate", url=page.as_uri())
+        self.ask("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read())
 

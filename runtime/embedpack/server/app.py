@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 from embedpack.server.api_keys import ApiKeys
 from embedpack.server.embeddings import EmbeddingsEndpoint
 from embedpack.server.middleware import RequestMiddleware
+from embedpack.server.openapi import openapi_document
+from embedpack.server.pages import constant, page
 from embedpack.server.request_errors import ErrorKind, RequestError
 from embedpack.server.schemas import ModelsAnswer
 from embedpack.server.service import JSON, Service
@@ -34,9 +36,9 @@ class StateRoutes:
         return Response(msgspec.json.encode(ModelsAnswer(data=[pack.described() for pack in packs])), media_type=JSON)
 
     async def model(self, request: Request) -> Response:
-        """`GET /v1/models/{name}`."""
+        """`GET /v1/models/{model}`."""
         try:
-            found = self.service.packs.find(request.path_params["name"])
+            found = self.service.packs.find(request.path_params["model"])
         except RequestError as problem:
             return self.service.refusal(problem, "jina", request.state.record)
         return Response(msgspec.json.encode(found.described()), media_type=JSON)
@@ -62,7 +64,9 @@ class StateRoutes:
         assert isinstance(error, HTTPException)
         kind = ErrorKind.NOT_FOUND if error.status_code == 404 else ErrorKind.WRONG_METHOD
         problem = RequestError(kind, f"{error.detail}; see docs/server.md")
-        return self.service.refusal(problem, "jina", request.state.record)
+        answer = self.service.refusal(problem, "jina", request.state.record)
+        answer.headers.update(error.headers or {})  # the methods that there are
+        return answer
 
 
 def make_app(service: Service, keys: ApiKeys | None) -> ASGIApp:
@@ -72,10 +76,12 @@ def make_app(service: Service, keys: ApiKeys | None) -> ASGIApp:
         Route("/v1/embeddings", embeddings.post, methods=["POST"]),
         Route("/embeddings", embeddings.post, methods=["POST"]),
         Route("/v1/models", state.models),
-        Route("/v1/models/{name:path}", state.model),
+        Route("/v1/models/{model:path}", state.model),
         Route("/health", state.health),
         Route("/ready", state.ready),
         Route("/metrics", state.metrics),
+        Route("/openapi.json", constant(openapi_document(), JSON)),
+        Route("/docs", page("docs.html")),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: state.refuse})
     return RequestMiddleware(app, service.metrics, keys, access_log=service.settings.access_log)

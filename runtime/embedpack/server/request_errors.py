@@ -9,9 +9,19 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
+
+from embedpack.server.error_schemas import (
+    FieldError,
+    JinaDetail,
+    JinaError,
+    JinaFieldErrors,
+    JinaKeyError,
+    OpenAIDetail,
+    OpenAIError,
+)
 
 Form = Literal["jina", "openai"]
 
@@ -55,6 +65,15 @@ AUTHENTICATION = (ErrorKind.MISSING_KEY, ErrorKind.MALFORMED_KEY, ErrorKind.UNKN
 RETRY_SECONDS = {ErrorKind.QUEUE_FULL: 1, ErrorKind.UNAVAILABLE: 5}
 
 
+def error_schema(kind: ErrorKind, form: Form) -> type[JinaFieldErrors | JinaKeyError | JinaError | OpenAIError]:
+    """Schema of the body of an error."""
+    if form == "openai":
+        return OpenAIError
+    if kind.jina.code is None:
+        return JinaFieldErrors
+    return JinaKeyError if kind in AUTHENTICATION else JinaError
+
+
 class RequestError(Exception):
     """An error of a request; `field` is the field of the body that it is about, in dots and brackets."""
 
@@ -78,18 +97,19 @@ class RequestError(Exception):
         headers = {"retry-after": str(RETRY_SECONDS[self.kind])} if self.kind in RETRY_SECONDS else {}
         return headers | ({"www-authenticate": "Bearer"} if self.kind in AUTHENTICATION else {})
 
-    def _jina(self, request_id: str) -> dict[str, Any]:
+    def _jina(self, request_id: str) -> JinaFieldErrors | JinaKeyError | JinaError:
         code = self.kind.jina.code
-        if self.kind is ErrorKind.INVALID:
-            error = {"field": self.field or "", "message": self.message, "type": "value_error", "input": None}
-            return {"detail": self.message, "request_id": request_id, "errors": [error]}
+        if code is None:
+            errors = [FieldError(field=self.field or "", message=self.message)]
+            return JinaFieldErrors(detail=self.message, request_id=request_id, errors=errors)
         if self.kind in AUTHENTICATION:
-            return {"detail": self.message, "request_id": request_id, "code": code}
-        return {"detail": {"message": self.message, "request_id": request_id, "code": code}}
+            return JinaKeyError(detail=self.message, request_id=request_id, code=code)
+        return JinaError(detail=JinaDetail(message=self.message, request_id=request_id, code=code))
 
-    def _openai(self) -> dict[str, Any]:
-        error = {"message": self.message, "type": self.kind.openai_type, "param": self.field}
-        return {"error": error | {"code": self.kind.openai.code}}
+    def _openai(self) -> OpenAIError:
+        code = self.kind.openai.code
+        detail = OpenAIDetail(message=self.message, type=self.kind.openai_type, param=self.field, code=code)
+        return OpenAIError(error=detail)
 
 
 def invalid(field: str, message: str) -> RequestError:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
 
 from embedpack.errors import unknown
 from embedpack.server.request_errors import ErrorKind, Form, RequestError, invalid
 from embedpack.server.request_items import RequestItems, read_items
-from embedpack.server.schemas import FormBody, JinaBody, OpenAIBody
+from embedpack.server.schemas import SIDES, EncodingType, FormBody, JinaBody, OpenAIBody, Side
 from embedpack.server.settings import Limits
 
-Side = Literal["query", "passage"]
-# Sides of a search by the values of `input_type`.
-SIDES: Mapping[str, Side] = {"query": "query", "document": "passage"}
-EncodingType = Literal["float", "base64", "binary", "ubinary", "int8"]
 JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 

@@ -1,31 +1,49 @@
-"""Schemas of the bodies of `/v1/embeddings` and `/v1/models`.
+"""Schemas of the bodies of requests and answers, for the endpoints and for `/openapi.json`.
 
 Jina's API ignores unknown fields and takes some fields by the names of other vendors; OpenAI's refuses unknown fields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+EncodingType = Literal["float", "base64", "binary", "ubinary", "int8"]
+Side = Literal["query", "passage"]
+# Sides of a search by the values of `input_type`.
+SIDES: Mapping[str, Side] = {"query": "query", "document": "passage"}
+
+
+def _field(description: str, *examples: object, **schema: Any) -> Meta:
+    return Meta(description=description, examples=list(examples) or None, extra_json_schema=schema or None)
+
+
+def _synonym(name: str) -> Meta:
+    return Meta(description=f"Another name of `{name}`.")
 
 
 class Part(msgspec.Struct, forbid_unknown_fields=True):
-    """An input as an object with one field: a text, or an image or a PDF in base64 or as a data URI.
+    """An input as an object with one field."""
 
-    `bytes` and `url` are other names of `image`.
-    """
-
-    text: str | None = None
-    image: str | None = None
-    bytes: str | None = None
-    url: str | None = None
-    pdf: str | None = None
+    text: Annotated[str | None, _field("A text.")] = None
+    image: Annotated[str | None, _field("An image in base64, or as a data URI.")] = None
+    bytes: Annotated[str | None, _synonym("image")] = None
+    url: Annotated[str | None, Meta(description="Another name of `image`; nothing is fetched from addresses.")] = None
+    pdf: Annotated[str | None, _field("A PDF in base64, or as a data URI, alone: its pages are the inputs.")] = None
 
 
+# Token ids are decoded for the message that refuses them.
 Inputs = str | Part | list[str | Part | int | list[int]]
+_SINGLE: list[dict[str, Any]] = [{"type": "string"}, {"$ref": "#/components/schemas/Part"}]
+_LIST = {"type": "array", "minItems": 1, "items": {"anyOf": _SINGLE}}
+_INPUTS: dict[str, Any] = {"anyOf": [*_SINGLE, _LIST, {"type": "null"}]}
+# Values are checked by the endpoint, whose messages name the nearest known one.
+_EncodingName = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(EncodingType))})]
+_Encoding = _EncodingName | list[_EncodingName] | None
+_ModelName = Annotated[str, _field("Name of a pack of `/v1/models`, with any owner before it.", "minilm")]
 
 
 class FormBody(msgspec.Struct):
@@ -35,50 +53,72 @@ class FormBody(msgspec.Struct):
 
 
 class JinaBody(msgspec.Struct, kw_only=True):
-    """Fields of a request in Jina's form; absent and null are the same."""
+    """Request for vectors in Jina's form. Absent and null are the same; unknown fields are ignored."""
 
-    model: str
-    input: Inputs | None = None
-    content: Inputs | None = None
-    texts: Inputs | None = None
-    task: str | None = None
-    task_type: str | None = None
-    dimensions: int | None = None
-    output_dimensionality: int | None = None
-    output_dimension: int | None = None
-    input_type: str | None = None
-    embedding_type: str | list[str] | None = None
-    embedding_types: str | list[str] | None = None
-    encoding_type: str | list[str] | None = None
-    encoding_format: str | None = None
-    truncate: bool | None = None
-    truncation: bool | None = None
-    normalized: bool | None = None
-    late_chunking: bool | None = None
-    return_multivector: bool | None = None
-    return_tokenized_input: bool | None = None
+    model: _ModelName
+    input: Annotated[
+        Inputs | None,
+        _field("A text, or a list of texts, images or one PDF.", ["where did I park", "a red car"], **_INPUTS),
+    ] = None
+    content: Annotated[Inputs | None, _field("Another name of `input`.", **_INPUTS)] = None
+    texts: Annotated[Inputs | None, _field("Another name of `input`.", **_INPUTS)] = None
+    task: Annotated[str | None, _field("One of the model's tasks; default: the model's own.", "retrieval.query")] = None
+    task_type: Annotated[str | None, _synonym("task")] = None
+    input_type: Annotated[str | None, _field("That side of the task, or of `retrieval`.", enum=[*SIDES, None])] = None
+    dimensions: Annotated[int | None, _field("Leading dimensions to keep, one of the model's.")] = None
+    output_dimensionality: Annotated[int | None, _synonym("dimensions")] = None
+    output_dimension: Annotated[int | None, _synonym("dimensions")] = None
+    embedding_type: Annotated[
+        _Encoding, _field("Form of a vector; of several, each vector is an object. base64: little-endian float32.")
+    ] = None
+    embedding_types: Annotated[_Encoding, _synonym("embedding_type")] = None
+    encoding_type: Annotated[_Encoding, _synonym("embedding_type")] = None
+    encoding_format: Annotated[
+        _EncodingName | None, _field("Another name of `embedding_type`; a body that has it is in OpenAI's form.")
+    ] = None
+    truncate: Annotated[
+        bool | None, _field("True: texts over the limit lose their end; false, the default: they are refused.")
+    ] = None
+    truncation: Annotated[bool | None, _synonym("truncate")] = None
+    normalized: Annotated[
+        bool | None, _field("True: vectors of length 1; false: of the lengths that the model gives them.")
+    ] = None
+    late_chunking: Annotated[
+        bool | None, _field("True: the inputs are the chunks of one document, encoded in its context.")
+    ] = None
+    return_multivector: Annotated[bool | None, _field("True: one vector per token.")] = None
+    return_tokenized_input: Annotated[bool | None, _field("True is refused.")] = None
 
 
 class OpenAIBody(JinaBody, kw_only=True, forbid_unknown_fields=True):
-    """Fields of a request in OpenAI's form: `user` is ignored, as there; the fields of Jina's form may be added."""
+    """Request for vectors in OpenAI's form: it has `encoding_format`, and unknown fields are refused."""
 
-    user: str | None = None
+    user: Annotated[str | None, _field("Has no effect.")] = None
 
 
-class Embedding(msgspec.Struct, kw_only=True):
-    """A vector: numbers, or little-endian float32 that is encoded in base64 straight from the array's memory."""
+_NUMBERS: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
+_VALUE: dict[str, Any] = {"anyOf": [_NUMBERS, {"type": "string", "contentEncoding": "base64"}]}
+_Vector = Annotated[
+    Any,
+    Meta(
+        description="Numbers, base64 of little-endian float32, or an object of these by type.",
+        extra_json_schema={"anyOf": [*_VALUE["anyOf"], {"type": "object", "additionalProperties": _VALUE}]},
+    ),
+]
 
-    object: str = "embedding"
+
+class Embedding(msgspec.Struct, kw_only=True, tag_field="object", tag="embedding"):
+    """A vector. In base64, msgspec encodes straight from the memory of an array."""
+
     index: int
-    embedding: Any
+    embedding: _Vector
 
 
-class MultiEmbedding(msgspec.Struct, kw_only=True):
-    """A multi-vector: the values of each of its vectors as in `Embedding`."""
+class MultiEmbedding(msgspec.Struct, kw_only=True, tag_field="object", tag="embeddings"):
+    """A multi-vector: one vector per token."""
 
-    object: str = "embeddings"
     index: int
-    embeddings: list[Any]
+    embeddings: list[_Vector]
 
 
 class Usage(msgspec.Struct, kw_only=True):
@@ -89,7 +129,7 @@ class Usage(msgspec.Struct, kw_only=True):
 
 
 class EmbeddingsAnswer(msgspec.Struct, kw_only=True):
-    """Answer of `/v1/embeddings`."""
+    """Vectors in the order of the inputs."""
 
     model: str
     object: str = "list"
@@ -98,7 +138,7 @@ class EmbeddingsAnswer(msgspec.Struct, kw_only=True):
 
 
 class Model(msgspec.Struct, kw_only=True):
-    """A pack in the answer of `/v1/models`: fields of OpenAI and of Jina, then our own."""
+    """A pack: fields of OpenAI and of Jina, then our own."""
 
     id: str
     object: str = "model"
@@ -114,7 +154,13 @@ class Model(msgspec.Struct, kw_only=True):
 
 
 class ModelsAnswer(msgspec.Struct, kw_only=True):
-    """Answer of `/v1/models`."""
+    """All packs of the server."""
 
     object: str = "list"
     data: list[Model]
+
+
+class State(msgspec.Struct):
+    """State of the server."""
+
+    status: str

@@ -18,8 +18,8 @@ from embedpack.pack.graph_io import CHUNK_SUMS, SENTENCE_EMBEDDING, TOKEN_EMBEDD
 from embedpack.pack.heads import changes_tokens, check_embedder, late_chunking_problem, single_metric
 from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors
 from embedpack.server.request_errors import ErrorKind, RequestError, invalid
-from embedpack.server.requests import EmbeddingsCall, EncodingType
-from embedpack.server.schemas import Model
+from embedpack.server.requests import EmbeddingsCall
+from embedpack.server.schemas import EncodingType, Model
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.server.tasks import TaskPrompt, choose_task, task_names
 from embedpack.server.vectors import PRECISIONS, SeveralFormats, VectorFormat

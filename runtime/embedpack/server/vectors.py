@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from embedpack.server.requests import EncodingType
+from embedpack.server.schemas import EncodingType
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import Codes, Precision, check_unit, check_vectors, quantize, truncate, unit
