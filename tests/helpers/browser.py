@@ -50,7 +50,7 @@ class Browser:
         return answer
 
     def open(self, page: Path | str, width: int, scheme: str) -> None:
-        """Show a page, by path or address, in a window of this width, "light" or "dark", and wait until it is loaded."""
+        """Show a page by path or address in a window of this width, "light" or "dark", and wait until it is loaded."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.events.clear()
