@@ -2,92 +2,24 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import pytest
 
 from embedpack import Embedder
 from embedpack.cli.main import main
-from embedpack.server.run import listen, warn_if_open
-from tests.helpers.asgi import Answer
+from embedpack.server.listeners import listen, warn_if_open
+from tests.helpers.server_process import PATIENCE, VALID, Server, running, wait_for
 from tests.helpers.tiny_pack import TINY_PACK
-
-VALID = {"model": "tiny", "input": ["a secret cat"]}
-# Seconds after which a test is given up; nothing waits for as long.
-PATIENCE = 60
-BEGIN = "import sys; from embedpack.cli.main import main\n"
-
-
-@dataclass
-class Server:
-    """A server process, its port, and the lines of its log."""
-
-    process: subprocess.Popen[str]
-    port: int = 0
-    log: list[str] = field(default_factory=list)
-
-    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        with closing(connection):
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
-
-    def post(self, fields: Any = VALID, **headers: str) -> Answer:
-        return self.request("POST", "/v1/embeddings", json.dumps(fields).encode(), **headers)
-
-    def wait_until_ready(self) -> None:
-        while self.request("GET", "/ready").status != 200:
-            assert self.process.poll() is None
-
-    def stop(self, number: int) -> int:
-        """Send a signal and return the exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
-
-
-@contextmanager
-def running(*options: str, code: str = "") -> Iterator[Server]:
-    """A server of the tiny pack that listens; `code` runs in it first."""
-    program = f"{BEGIN}{code}\nsys.exit(main(sys.argv[1:]))"
-    arguments = ["serve", f"tiny={TINY_PACK}", "--weights", "fp32", "--threads", "1", "--port", "0", *options]
-    process = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE, text=True)
-    server = Server(process)
-    listening = threading.Event()
-
-    def read(stream: IO[str]) -> None:
-        for line in stream:
-            server.log.append(line)
-            if found := re.match(r"listening on http://127\.0\.0\.1:(\d+)", line):
-                server.port = int(found[1])
-                listening.set()
-        listening.set()
-
-    assert process.stderr is not None
-    reader = threading.Thread(target=read, args=(process.stderr,))
-    reader.start()
-    try:
-        assert listening.wait(PATIENCE)
-        yield server
-    finally:
-        process.kill()
-        process.wait()
-        reader.join()
-        process.stderr.close()
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +94,7 @@ Job.tokenize = die
 GATED = """
 import threading
 from embedpack.server.jobs import Job
-from embedpack.server.run import DrainingServer
+from embedpack.server.process import DrainingServer
 gate, prepare, handle_exit = threading.Event(), Job.tokenize, DrainingServer.handle_exit
 def wait(self, processor):
     assert gate.wait(60)
@@ -223,12 +155,6 @@ def test_sighup_reads_the_keys_again(tmp_path: Path) -> None:
         assert server.post(authorization="Bearer second").status == 200
 
 
-def wait_for(server: Server, text: str) -> None:
-    """Wait for a line of the log."""
-    while not any(text in line for line in server.log):
-        assert server.process.poll() is None
-
-
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
@@ -236,7 +162,6 @@ def wait_for(server: Server, text: str) -> None:
         ([str(TINY_PACK), "--api-keys", "nowhere.txt"], 1, "nowhere.txt: cannot be read"),
         ([str(TINY_PACK), f"tiny={TINY_PACK}"], 2, "two packs are named 'tiny'"),
         ([f"={TINY_PACK}"], 2, "has no name or no folder"),
-        ([str(TINY_PACK), "--port", "70000"], 2, "at most 65535"),
         ([str(TINY_PACK), "--weights", "int4", "--host", "256.0.0.1"], 1, "--host 256.0.0.1"),
     ],
 )

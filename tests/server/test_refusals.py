@@ -108,7 +108,7 @@ def test_too_large_bodies_are_refused_before_they_are_parsed(start: Callable[...
 
 
 def test_a_body_that_comes_too_slowly_is_refused(start: Callable[..., Running]) -> None:
-    running = start(limits=Limits(body_seconds=0.01))
+    running = start(limits=Limits(receive_seconds=0.01))
     answer = post(running.app, None)
     assert (answer.status, answer.json["detail"]["code"]) == (408, "REQUEST_TIMEOUT")
 

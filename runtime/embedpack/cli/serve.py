@@ -3,73 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from embedpack.cli.options import ADAPTERS, WEIGHTS, add_threads
-from embedpack.cli.parser import whole_number
+from embedpack.cli.log import json_lines, log_to_stderr
+from embedpack.cli.serve_options import PREFIX, add_options, option_values
 
 if TYPE_CHECKING:
-    from embedpack.server.settings import PackSettings
+    from embedpack.server.settings import PackSettings, ServeSettings
 
 SUMMARY = "Serve packs over HTTP, in the forms of Jina's and OpenAI's embeddings endpoints."
-EXAMPLES = """\
+EXAMPLES = f"""\
   embedpack serve packs/minilm
   embedpack serve minilm=packs/minilm v4=packs/v4 --port 8080
-  embedpack serve packs/minilm --host 0.0.0.0 --api-keys keys.txt"""
-PORTS = 65535
+  embedpack serve packs/minilm --host 0.0.0.0 --api-keys keys.txt
+  embedpack serve --config server.toml
+
+a file of options, all of which are optional; keys are the names of the flags:
+  packs = ["minilm=packs/minilm"]
+  port = 8080
+  queue = 64
+  deadline = 30
+  access-log = false
+
+An option's environment variable is {PREFIX}QUEUE for --queue, and so on; {PREFIX}PACKS has
+the packs with {os.pathsep!r} between them. A flag replaces a variable, a variable a key of the file."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "packs", nargs="+", metavar="[NAME=]PACK", help="folder of a pack, and its name (default: that of the folder)"
+        "packs", nargs="*", metavar="[NAME=]PACK", help="folder of a pack, and its name (default: that of the folder)"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=whole_number(0), default=8080, metavar="N", help="port; 0: a free one (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--api-keys", type=Path, metavar="FILE", help="file of bearer keys, one a line; SIGHUP reads it again"
-    )
-    parser.add_argument("--weights", choices=WEIGHTS, help="weights format (default: int8 if the pack has it)")
-    parser.add_argument(
-        "--adapters", choices=ADAPTERS, help="adapter mode (default: merged if the pack has it, a graph for each task)"
-    )
-    add_threads(parser)
-    parser.add_argument(
-        "--queue",
-        type=whole_number(1),
-        default=256,
-        metavar="N",
-        help="maximum number of requests that wait or run; further ones get status 429 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--deadline",
-        type=whole_number(1),
-        default=60,
-        metavar="SECONDS",
-        help="time after which a request is given up (default: %(default)s)",
-    )
-    parser.add_argument("--no-access-log", action="store_true", help="log no line for each request")
-    _add_limits(parser)
-
-
-def _add_limits(parser: argparse.ArgumentParser) -> None:
-    limits = parser.add_argument_group("limits of a request")
-    limits.add_argument(
-        "--max-body", type=whole_number(1), default=32_000_000, metavar="BYTES", help="size (default: %(default)s)"
-    )
-    limits.add_argument(
-        "--max-items", type=whole_number(1), default=2048, metavar="N", help="inputs (default: %(default)s)"
-    )
-    limits.add_argument(
-        "--max-tokens",
-        type=whole_number(1),
-        default=300_000,
-        metavar="N",
-        help="tokens of all inputs together (default: %(default)s)",
-    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of options, see the example below")
+    add_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -77,29 +47,43 @@ def run(options: argparse.Namespace) -> int:
     from embedpack.extras import check_extras
 
     check_extras("server")
-    from embedpack.errors import OptionError
     from embedpack.server.run import serve
+
+    values = option_values(options, os.environ)
+    form = values["log-format"]
+    with json_lines(enabled=form == "json"):
+        return serve(
+            _settings(values),
+            partial(log_to_stderr, verbose=options.verbose, quiet=options.quiet, json=form == "json"),
+        )
+
+
+def _settings(values: Mapping[str, Any]) -> ServeSettings:
+    from embedpack.errors import OptionError
     from embedpack.server.settings import Limits, ServeSettings
 
-    if options.port > PORTS:
-        raise OptionError(f"--port is {options.port}; at most {PORTS}")
-    limits = Limits(body_bytes=options.max_body, items=options.max_items, tokens=options.max_tokens)
-    return serve(
-        ServeSettings(
-            packs=tuple(_pack(value, options) for value in options.packs),
-            host=options.host,
-            port=options.port,
-            api_keys=options.api_keys,
-            queue=options.queue,
-            deadline=options.deadline,
-            threads=options.threads,
-            access_log=not options.no_access_log,
-            limits=limits,
-        )
+    if not values["packs"]:
+        raise OptionError("no pack is named; pass its folder, or packs in the file of --config")
+    return ServeSettings(
+        packs=tuple(_pack(value, values) for value in values["packs"]),
+        host=values["host"],
+        port=values["port"],
+        api_keys=values["api-keys"],
+        workers=values["workers"],
+        queue=values["queue"],
+        deadline=values["deadline"],
+        threads=values["threads"],
+        access_log=values["access-log"],
+        limits=Limits(
+            body_bytes=values["max-body"],
+            receive_seconds=values["receive-timeout"],
+            items=values["max-items"],
+            tokens=values["max-tokens"],
+        ),
     )
 
 
-def _pack(value: str, options: argparse.Namespace) -> PackSettings:
+def _pack(value: str, values: Mapping[str, Any]) -> PackSettings:
     """`name=folder`, or a folder, whose last part is the name; a folder with "=" in its path has to be named."""
     from embedpack.errors import OptionError
     from embedpack.server.settings import PackSettings
@@ -109,4 +93,4 @@ def _pack(value: str, options: argparse.Namespace) -> PackSettings:
     name = name if equals else path.resolve().name
     if not name or (equals and not folder):
         raise OptionError(f"{value!r} has no name or no folder; pass NAME=FOLDER")
-    return PackSettings(name=name, folder=path, weights=options.weights, adapters=options.adapters)
+    return PackSettings(name=name, folder=path, weights=values["weights"], adapters=values["adapters"])

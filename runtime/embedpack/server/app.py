@@ -48,9 +48,9 @@ class StateRoutes:
         return Response(b'{"status":"alive"}', media_type=JSON)
 
     async def ready(self, request: Request) -> Response:
-        """`GET /ready`: the packs are loaded, their golden vectors are right, and the engine runs."""
+        """`GET /ready`: the packs are loaded, their golden vectors are right, and the engines of all workers run."""
         engine = self.service.engine
-        if engine.ready:
+        if engine.ready and self.service.all_ready():
             return Response(b'{"status":"ready"}', media_type=JSON)
         state = "loading" if engine.failure is None else "failed"
         return Response(msgspec.json.encode({"status": state}), 503, {"retry-after": "5"}, JSON)

@@ -35,10 +35,10 @@ class BodyMemoryLimit:
         parts: list[bytes] = []
         try:
             try:
-                async with asyncio.timeout(limits.body_seconds):
+                async with asyncio.timeout(limits.receive_seconds):
                     await self._receive(request, parts)
             except TimeoutError as cause:
-                message = f"the body took more than {limits.body_seconds:g} seconds"
+                message = f"the body took more than {limits.receive_seconds:g} seconds"
                 raise RequestError(ErrorKind.SLOW_BODY, message) from cause
             yield b"".join(parts)
         finally:

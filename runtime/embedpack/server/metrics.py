@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+# Environment variable with the folder of the metrics of all workers; read when prometheus_client is imported.
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 32768)
@@ -20,10 +24,17 @@ class Metrics:
         tokens: tokens that were read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str | None = None) -> None:
+        """`folder` has the metrics of all workers; None: there are no others."""
         self.registry = CollectorRegistry()
+        self._folder = folder
         registry = self.registry
-        self.queue_depth = Gauge("embedpack_queue_requests", "Requests that wait or are computed.", registry=registry)
+        self.queue_depth = Gauge(
+            "embedpack_queue_requests",
+            "Requests that wait or are computed.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.rejected = Counter(
             "embedpack_rejected_requests", "Requests without vectors, by reason.", ["reason"], registry=registry
         )
@@ -52,5 +63,9 @@ class Metrics:
             self.stage_seconds.labels(stage).observe(value)
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """All metrics in Prometheus' text format, summed over the workers."""
+        if self._folder is None:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, self._folder)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

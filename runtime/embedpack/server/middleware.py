@@ -61,8 +61,16 @@ class RequestMiddleware:
             path = scope["path"] if scope["path"] in PATHS else "other"
             self._metrics.requests.labels(path, str(record.status)).inc()
             if self._access_log:
-                values = (record.id, scope["method"], path, record.status, record.items, record.tokens)
-                logger.info("%s %s %s %d, %d items, %d tokens, %.1f ms", *values, 1e3 * (perf_counter() - start))
+                facts = {
+                    "id": record.id,
+                    "method": scope["method"],
+                    "path": path,
+                    "status": record.status,
+                    "items": record.items,
+                    "tokens": record.tokens,
+                    "ms": round(1e3 * (perf_counter() - start), 1),
+                }
+                logger.info("%s %s %s %d, %d items, %d tokens, %.1f ms", *facts.values(), extra={"facts": facts})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, record: RequestRecord) -> None:
         if self._keys is not None and scope["path"] not in OPEN_PATHS:

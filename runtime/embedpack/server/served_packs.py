@@ -139,7 +139,7 @@ class ServedPacks:
             if each.name in packs:
                 raise OptionError(f"two packs are named {each.name!r}; pass NAME=FOLDER with another name")
             packs[each.name] = _open(each)
-        return cls(packs, settings.threads or available_cores())
+        return cls(packs, settings.threads or max(1, available_cores() // settings.workers))
 
     def find(self, model: str) -> ServedPack:
         """Pack of a request's model: by its name, with any owner before it; RequestError if there is none."""

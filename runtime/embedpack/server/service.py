@@ -56,9 +56,13 @@ class Posted:
 Handler = Callable[[Posted], Awaitable[bytes]]
 
 
+def _alone() -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Service:
-    """Parts of a server that the endpoints share."""
+    """Parts of a server that the endpoints share; `all_ready`: True if the other workers, if any, are ready."""
 
     settings: ServeSettings
     packs: ServedPacks
@@ -66,6 +70,7 @@ class Service:
     metrics: Metrics
     bodies: BodyMemoryLimit
     pdfs: PdfPages
+    all_ready: Callable[[], bool] = _alone
 
     @classmethod
     def of(cls, settings: ServeSettings, packs: ServedPacks, engine: EngineThread, metrics: Metrics) -> Service:

@@ -15,7 +15,7 @@ class Limits:
 
     Attributes:
         body_bytes: bytes of a body.
-        body_seconds: seconds that a client may take to send it.
+        receive_seconds: seconds that a client may take to send the headers, and again for the body.
         items: number of inputs.
         images: number of images among them; their patches are in memory at once.
         tokens: tokens of all inputs together.
@@ -23,7 +23,7 @@ class Limits:
     """
 
     body_bytes: int = 32_000_000
-    body_seconds: float = 30.0
+    receive_seconds: float = 30.0
     items: int = 2048
     images: int = WINDOW_IMAGES
     tokens: int = 300_000
@@ -51,9 +51,10 @@ class ServeSettings:
         packs: packs that are served.
         host, port: address; port 0 is one that the system chooses.
         api_keys: file of keys, one a line; None: everybody may call.
-        queue: most requests that wait or are computed at a time.
+        queue: most requests of a process that wait or are computed at a time.
         deadline: seconds after which a request is given up.
-        threads: threads of a run; None: the cores available to this process.
+        workers: number of processes.
+        threads: threads of a run; None: the cores available to this process, divided by the workers.
         access_log: log a line for each request.
     """
 
@@ -63,6 +64,7 @@ class ServeSettings:
     api_keys: Path | None = None
     queue: int = 256
     deadline: float = 60.0
+    workers: int = 1
     threads: int | None = None
     access_log: bool = True
     limits: Limits = Limits()
