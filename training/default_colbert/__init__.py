@@ -1,0 +1,1 @@
+"""A LoRA ColBERT on the backbone of the default model."""

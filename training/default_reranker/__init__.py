@@ -1,0 +1,1 @@
+"""A LoRA cross-encoder on the backbone of the default model."""

@@ -1,0 +1,1 @@
+"""Training groups: a query, its document, and hard negatives with the scores of a teacher."""
