@@ -1,4 +1,4 @@
-"""Measurements of an `Embedder` in a fresh process: opening a variant, a page, switchable adapters."""
+"""Measurements of an `Embedder` in a fresh process: opening a variant, texts, a page."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from benchmarks.jobs import Job, VariantJob
+from benchmarks.jobs import VariantJob
 from benchmarks.speed.peak import product_weights
-from benchmarks.spreads import Spread, spread
-from benchmarks.timing import memory, once, repeated
+from benchmarks.timing import memory, repeated
 from embedpack.embedder import Embedder
 from embedpack.engine.loading import open_processor
 from embedpack.engine.session import GraphSession
@@ -31,20 +30,11 @@ PRODUCT = (128, 2048, 11008)
 PRODUCT_CALLS = 9
 
 
-class PageJob(VariantJob, frozen=True):
-    """A variant, and the seed of a page's pixels."""
+class InputJob(VariantJob, frozen=True):
+    """A variant, its task, and the seed of a page's pixels."""
 
-    seed: int
-
-
-class AdapterJob(Job, frozen=True, kw_only=True):
-    """Folders of two packs, with merged and with switchable adapters, to measure in some repetitions."""
-
-    merged: str
-    switchable: str
     task: str
-    threads: int
-    repetitions: int
+    seed: int
 
 
 def measure_open(job: VariantJob) -> dict[str, Any]:
@@ -58,47 +48,30 @@ def measure_open(job: VariantJob) -> dict[str, Any]:
     return {"load_s": seconds, "after_import": after_import, "after_load": after_load, "after_texts": memory()}
 
 
-def measure_page(job: PageJob) -> dict[str, Any]:
-    """Measure loading, texts of a few lengths and one page, and the speed of int8 products alone."""
+def measure_inputs(job: InputJob) -> dict[str, Any]:
+    """Measure loading, texts of a few lengths, a page if the pack reads images, and the speed of int8 products."""
     start = time.perf_counter()
-    model = Embedder(job.pack, variant=job.variant, threads=job.threads)
+    model = Embedder(job.pack, variant=job.variant, task=job.task, threads=job.threads)
     seconds = time.perf_counter() - start
     after_load = memory()
-    page = np.random.default_rng(job.seed).integers(0, 256, (*PAGE, 3), dtype=np.uint8)
-    spec = model.pack.manifest.image
-    assert isinstance(spec, QwenImage)
-    operations = 2 * product_weights(model.pack, model.pack.manifest.variants[job.variant].graph)
-    gops = product_gops(job.threads)
     runs = {}
     for tokens in TEXT_TOKENS:
         wall = repeated(partial(model.encode, text_of(model, tokens)))["wall_s"]
         runs[f"text of {tokens} tokens"] = {"tokens": tokens, "wall_s": wall}
-    page_tokens = PAGE[0] * PAGE[1] // (spec.patch_size * spec.merge_size) ** 2
-    wall = repeated(partial(model.encode, page), min_calls=1)["wall_s"]
-    runs[f"page of {PAGE[0]} x {PAGE[1]} pixels"] = {"tokens": page_tokens, "wall_s": wall}
+    result = {"load_s": seconds, "after_load": after_load, "after_texts": memory()}
+    spec = model.pack.manifest.image
+    if isinstance(spec, QwenImage):
+        page = np.random.default_rng(job.seed).integers(0, 256, (*PAGE, 3), dtype=np.uint8)
+        page_tokens = PAGE[0] * PAGE[1] // (spec.patch_size * spec.merge_size) ** 2
+        wall = repeated(partial(model.encode, page), min_calls=1)["wall_s"]
+        runs[f"page of {PAGE[0]} x {PAGE[1]} pixels"] = {"tokens": page_tokens, "wall_s": wall}
+        result["after_page"] = memory()
+    operations = 2 * product_weights(model.pack, model.pack.manifest.variants[job.variant].graph)
+    gops = product_gops(job.threads)
     for timed in runs.values():
-        # Only the decoder's products count, though a page's time includes the vision tower.
+        # Only the products of the text graph count, though a page's time includes the vision tower.
         timed["share"] = operations * timed["tokens"] / timed["wall_s"] / 1e9 / gops
-    return {"load_s": seconds, "after_load": after_load, "after_page": memory(), "product_gops": gops, "runs": runs}
-
-
-def measure_adapters(job: AdapterJob) -> dict[str, dict[str, Spread]]:
-    """Measure CPU and wall time of a text with switchable adapters, relative to a merged one, interleaved."""
-    merged = Embedder(job.merged, task=job.task, weights="int8", threads=job.threads)
-    switchable = Embedder(job.switchable, task=job.task, weights="int8", adapters="switchable", threads=job.threads)
-    ratios = {}
-    for tokens in TEXT_TOKENS:
-        text = text_of(merged, tokens)
-        merged.encode(text)
-        switchable.encode(text)
-        times = [
-            (once(partial(merged.encode, text)), once(partial(switchable.encode, text))) for _ in range(job.repetitions)
-        ]
-        ratios[f"text of {tokens} tokens"] = {
-            "wall": spread([second["wall_s"] / first["wall_s"] for first, second in times]),
-            "cpu": spread([second["cpu_s"] / first["cpu_s"] for first, second in times]),
-        }
-    return ratios
+    return {**result, "product_gops": gops, "runs": runs}
 
 
 def text_of(model: Embedder, tokens: int) -> str:

@@ -30,7 +30,7 @@ SUMMARY = "Bytes on disk, time to import and to load, memory."
 EXAMPLES = """\
   python -m benchmarks footprint packs/minilm
   python -m benchmarks footprint packs/minilm --threads 1
-  python -m benchmarks footprint --make-v4 real-v4 --switchable --name real-size"""
+  python -m benchmarks footprint --real-size jina-embeddings-v3 --make real-v3 --name real-size-v3"""
 
 # Program that prints the seconds of the import.
 TIME_IMPORT = "import time; start = time.perf_counter(); import embedpack; print(time.perf_counter() - start)"
@@ -41,16 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
     parser.add_argument("pack", nargs="?", type=Path, metavar="PACK", help="folder of the pack")
     parser.add_argument(
-        "--make-v4",
+        "--real-size",
+        choices=real_size.MODELS,
+        help="in place of a pack: export and open a checkpoint of the size of this model, with random weights",
+    )
+    parser.add_argument(
+        "--make",
         type=Path,
         metavar="DIR",
-        help="in place of a pack: write a checkpoint of the size of jina-embeddings-v4 there, 8 GB, export and open it",
+        help="with --real-size: folder for the checkpoint, 1 or 8 GB, and the pack; a checkpoint that is there is used",
     )
-    sizes = "with --make-v4: all layers, or 4; default: real"
-    parser.add_argument("--size", choices=("wide", "real"), default="real", help=sizes)
-    parser.add_argument("--switchable", action="store_true", help="with --make-v4: export switchable adapters too")
     parser.add_argument(
-        "--calibrate", type=Path, metavar="FILE", help="with --make-v4: calibration texts of the export"
+        "--calibrate", type=Path, metavar="FILE", help="with --real-size: calibration texts of the export"
     )
     add_number(parser, "--repetitions", 5, "repetitions of every time")
 
@@ -59,13 +61,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure a pack and the installation, or the export of a checkpoint of real size.
 
     Raises:
-        InputError: neither or both of a pack and --make-v4 are given.
+        InputError: neither or both of a pack and --real-size are given, or one of --real-size and --make.
         EmbedpackError: the pack is broken, or a worker failed.
     """
-    if (options.pack is None) == (options.make_v4 is None):
-        raise InputError("pass either a pack, or --make-v4 with a folder")
-    if options.make_v4 is not None:
-        return {"real_size": real_size.measure(options.make_v4, options)}
+    if (options.pack is None) == (options.real_size is None) or (options.make is None) != (options.real_size is None):
+        raise InputError("pass either a pack, or --real-size with a model and --make with a folder")
+    if options.real_size is not None:
+        return {"real_size": real_size.measure(options.real_size, options)}
     pack = read_pack(options.pack)
     packages = {name: _installed_bytes(name) for name in sorted(_required("embedpack"))}
     manifest_bytes = (pack.folder / MANIFEST_NAME).stat().st_size

@@ -1,4 +1,4 @@
-"""Export and use of a checkpoint of the size of jina-embeddings-v4 with random weights: time, memory, bytes.
+"""Export and use of a checkpoint of the size of a published model with random weights: time, memory, bytes.
 
 Time and memory do not depend on the values of the weights. Accuracy does, and is not measured here.
 """
@@ -12,12 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.fresh_process import in_fresh_process
-from benchmarks.host.embedder_worker import AdapterJob, PageJob, measure_adapters, measure_page
-from benchmarks.spreads import cell
+from benchmarks.host.embedder_worker import InputJob, measure_inputs
 from benchmarks.timing import KIBIBYTE
 from embedpack import EmbedpackError
 from embedpack.host.cores import available_cores
@@ -25,63 +25,81 @@ from embedpack.pack.folder import read_pack
 from embedpack_export.evaluation.provenance import ROOT
 from embedpack_export.evaluation.text_table import text_table
 
-TASK = "retrieval"
+
+@dataclass(frozen=True)
+class RealModel:
+    """A published model: program that writes a checkpoint of its layout, and its export."""
+
+    maker: str  # module, which takes a folder and --size
+    export: tuple[str, ...]  # options of the export
+    variant: str  # variant to open
+    task: str
+    note: str  # description of the export
 
 
-def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Write a checkpoint, export it, open the pack and encode.
+# The torch reference, which the export takes by itself where it fits into memory, would decide the peak.
+_EXACT = ("--weights", "int8", "--reference", "graph", "--max-loss", "100")
+MODELS: Mapping[str, RealModel] = {
+    "jina-embeddings-v3": RealModel(
+        "benchmarks.checkpoints.make_v3",
+        (*_EXACT, "--adapters", "switchable"),
+        "switchable-int8",
+        "retrieval.query",
+        "switchable, all tasks",
+    ),
+    "jina-embeddings-v4": RealModel(
+        "benchmarks.checkpoints.make_v4",
+        (*_EXACT, "--adapters", "merged", "--task", "retrieval"),
+        "retrieval-int8",
+        "retrieval",
+        "merged, one task",
+    ),
+}
+
+
+def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Write a checkpoint, export it, open the pack and encode; only a checkpoint that was there before is kept.
 
     Raises:
         EmbedpackError: a step failed.
     """
-    checkpoint = folder / "checkpoint"
+    model, folder = MODELS[name], Path(options.make)
+    checkpoint, pack = folder / "checkpoint", folder / "pack"
     steps = {}
     if not checkpoint.exists():
-        steps["make"] = _step(
-            [sys.executable, "-m", "benchmarks.checkpoints.make_v4", str(checkpoint), "--size", options.size]
-        )
-    steps["export merged, one task"] = _export(checkpoint, folder / "merged", "merged", options)
-    pack_bytes = {"merged, one task": _pack_bytes(folder / "merged")}
-    if options.switchable:
-        steps["export switchable, three tasks"] = _export(checkpoint, folder / "switchable", "switchable", options)
-        pack_bytes["switchable, three tasks"] = _pack_bytes(folder / "switchable")
-    threads = options.threads or available_cores()
-    adapters = None
-    if options.switchable:
-        merged, switchable = (str((folder / mode).resolve()) for mode in ("merged", "switchable"))
-        pair = AdapterJob(
-            merged=merged, switchable=switchable, task=TASK, threads=threads, repetitions=options.repetitions
-        )
-        adapters = in_fresh_process(measure_adapters, pair)
-    job = PageJob(pack=str((folder / "merged").resolve()), variant=f"{TASK}-int8", threads=threads, seed=options.seed)
-    opened = in_fresh_process(measure_page, job)
+        steps["make"] = _step([sys.executable, "-m", model.maker, str(checkpoint), "--size", "real"])
+    shutil.rmtree(pack, ignore_errors=True)
+    command = [sys.executable, "-m", "embedpack", "export", str(checkpoint), "-o", str(pack), *model.export]
+    command += ["--calibrate", str(options.calibrate)] if options.calibrate else []
+    steps[f"export {model.note}"] = _step(command)
+    job = InputJob(
+        pack=str(pack.resolve()),
+        variant=model.variant,
+        task=model.task,
+        threads=options.threads or available_cores(),
+        seed=options.seed,
+    )
     return {
+        "model": name,
         "checkpoint_bytes": sum(path.stat().st_size for path in checkpoint.rglob("*.safetensors")),
         "steps": steps,
-        "pack_bytes": pack_bytes,
-        "opened": opened,
-        "size": options.size,
-        "switchable_over_merged": adapters,
+        "pack_bytes": {model.note: _pack_bytes(pack)},
+        "opened": in_fresh_process(measure_inputs, job),
     }
 
 
-def _export(checkpoint: Path, pack: Path, mode: str, options: argparse.Namespace) -> dict[str, float]:
-    shutil.rmtree(pack, ignore_errors=True)
-    command = [sys.executable, "-m", "embedpack", "export", str(checkpoint), "-o", str(pack)]
-    command += ["--weights", "int8", "--adapters", mode]
-    command += ["--task", TASK] if mode == "merged" else []
-    command += ["--calibrate", str(options.calibrate)] if options.calibrate else []
-    return _step(command)
-
-
 def _step(command: Sequence[str]) -> dict[str, float]:
-    """Run a command; return its seconds and its peak resident memory, mapped files included."""
+    """Run a command; return its seconds, its seconds on a CPU and its peak resident memory, mapped files included."""
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT)
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status):
         raise EmbedpackError(f"{' '.join(command[1:4])} failed; its message is above")
-    return {"wall_s": round(time.perf_counter() - start, 1), "peak_rss_bytes": usage.ru_maxrss * KIBIBYTE}
+    return {
+        "wall_s": round(time.perf_counter() - start, 1),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_rss_bytes": usage.ru_maxrss * KIBIBYTE,
+    }
 
 
 def _pack_bytes(pack: Path) -> int:
@@ -98,25 +116,25 @@ def table(results: Mapping[str, Any]) -> str:
     sizes += [(f"pack, {name}", f"{size / 1e9:.2f}") for name, size in results["pack_bytes"].items()]
     opened = results["opened"]
     memory = {name: f"{size / 1e9:.2f} GB" for name, size in opened["after_load"].items()}
+    after = [
+        f"after {name} {opened[f'after_{name}']['rss'] / 1e9:.2f} GB"
+        for name in ("texts", "page")
+        if f"after_{name}" in opened
+    ]
     lines = [
         f"load {opened['load_s']:.1f} s; resident {memory['rss']}, {memory['anonymous']} of it anonymous; "
-        f"after a page {opened['after_page']['rss'] / 1e9:.2f} GB",
+        + ", ".join(after),
         f"int8 products alone: {opened['product_gops']:.0f} GOPS",
     ]
     speeds = []
     for name, run in opened["runs"].items():
         tokens, seconds = run["tokens"], run["wall_s"]
         speeds.append((name, tokens, f"{seconds:.2f}", f"{tokens / seconds:.1f}", f"{run['share']:.0%}"))
-    adapters = [
-        (name, cell(ratios["cpu"], 1, 3), cell(ratios["wall"], 1, 3))
-        for name, ratios in (results.get("switchable_over_merged") or {}).items()
-    ]
     return "\n\n".join(
         [
             text_table(("step", "s", "peak GB"), steps),
             text_table(("on disk", "GB"), sizes),
             "\n".join(lines),
             text_table(("input", "tokens", "s", "tokens/s", "of the speed of products alone"), speeds),
-            *([text_table(("switchable over merged", "CPU", "wall"), adapters)] if adapters else []),
         ]
     )

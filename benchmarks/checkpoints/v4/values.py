@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -17,44 +17,20 @@ from embedpack.vectors.arrays import Float32
 DRAWN_VALUES = 1 << 24
 
 
-class RandomValues:
-    """Random values by entry, whose kind names its standard deviation."""
+class Normals:
+    """Normally distributed values of tensors."""
 
-    def __init__(self, seed: int, spread: Spread) -> None:
+    def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._spread = spread
 
-    def chunks(self, entry: Entry) -> Iterator[Float32]:
-        """Yield the values of a base tensor."""
-        if entry.kind == "projector":
-            yield self._orthogonal(entry)
-            return
-        mean = 1.0 if entry.kind == "norm" else 0.0
-        for values in self._normal(entry.name, math.prod(entry.shape)):
-            scaled = values * np.float32(getattr(self._spread, entry.kind))
+    def chunks(self, name: str, shape: Sequence[int], deviation: float, mean: float = 0.0) -> Iterator[Float32]:
+        """Yield the values of a tensor, in order."""
+        for values in self._standard(name, math.prod(shape)):
+            scaled = values * np.float32(deviation)
             scaled += np.float32(mean)
             yield scaled
 
-    def update(self, entry: Entry, inputs: int, deviation: float) -> Iterator[Float32]:
-        """Yield the values of lora_A or lora_B of a matrix.
-
-        Args:
-            entry: the adapter tensor.
-            inputs: number of inputs of the matrix.
-            deviation: standard deviation of the matrix.
-        """
-        scale = inputs**-0.5
-        if entry.kind == "lora_B":
-            # So that the standard deviation of B A is `update` times that of the matrix.
-            scale = self._spread.update * deviation / (scale * entry.shape[1] ** 0.5)
-        for values in self._normal(entry.name, math.prod(entry.shape)):
-            yield values * np.float32(scale)
-
-    def _orthogonal(self, entry: Entry) -> Float32:
-        values = np.concatenate(list(self._normal(entry.name, math.prod(entry.shape))))
-        return np.linalg.qr(values.reshape(entry.shape).T)[0].T.astype(np.float32).ravel()
-
-    def _normal(self, name: str, count: int) -> Iterator[Float32]:
+    def _standard(self, name: str, count: int) -> Iterator[Float32]:
         rng = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
         if count <= CHUNK:
             yield rng.standard_normal(count, np.float32)
@@ -68,3 +44,37 @@ class RandomValues:
     @cached_property
     def _block(self) -> Float32:
         return np.random.default_rng(self._seed).standard_normal(DRAWN_VALUES, np.float32)
+
+
+class RandomValues:
+    """Random values by entry, whose kind names its standard deviation."""
+
+    def __init__(self, seed: int, spread: Spread) -> None:
+        self._normals = Normals(seed)
+        self._spread = spread
+
+    def chunks(self, entry: Entry) -> Iterator[Float32]:
+        """Yield the values of a base tensor."""
+        if entry.kind == "projector":
+            yield self._orthogonal(entry)
+            return
+        mean = 1.0 if entry.kind == "norm" else 0.0
+        yield from self._normals.chunks(entry.name, entry.shape, getattr(self._spread, entry.kind), mean)
+
+    def update(self, entry: Entry, inputs: int, deviation: float) -> Iterator[Float32]:
+        """Yield the values of lora_A or lora_B of a matrix.
+
+        Args:
+            entry: the adapter tensor.
+            inputs: number of inputs of the matrix.
+            deviation: standard deviation of the matrix.
+        """
+        scale = inputs**-0.5
+        if entry.kind == "lora_B":
+            # So that the standard deviation of B A is `update` times that of the matrix.
+            scale = self._spread.update * deviation / (scale * entry.shape[1] ** 0.5)
+        return self._normals.chunks(entry.name, entry.shape, scale)
+
+    def _orthogonal(self, entry: Entry) -> Float32:
+        values = np.concatenate(list(self._normals.chunks(entry.name, entry.shape, 1.0)))
+        return np.linalg.qr(values.reshape(entry.shape).T)[0].T.astype(np.float32).ravel()
