@@ -130,4 +130,5 @@ def test_a_model_is_described_by_its_name(shared: Running) -> None:
     (listed,) = get(shared.app, "/v1/models").json["data"]
     for name in ("tiny", "jina-ai/tiny"):
         assert get(shared.app, f"/v1/models/{name}").json == listed
-    assert get(shared.app, "/v1/models/tina").json["detail"]["code"] == "INPUT_MODEL_NOT_FOUND"
+    unknown = get(shared.app, "/v1/models/tina")
+    assert (unknown.status, unknown.json["detail"]["code"]) == (404, "RESOURCE_NOT_FOUND")

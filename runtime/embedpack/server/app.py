@@ -40,7 +40,8 @@ class StateRoutes:
         try:
             found = self.service.packs.find(request.path_params["model"])
         except RequestError as problem:
-            return self.service.refusal(problem, "jina", request.state.record)
+            unknown = RequestError(ErrorKind.NOT_FOUND, problem.message)
+            return self.service.refusal(unknown, "jina", request.state.record)
         return Response(msgspec.json.encode(found.described()), media_type=JSON)
 
     async def health(self, request: Request) -> Response:

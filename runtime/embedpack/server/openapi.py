@@ -50,7 +50,7 @@ OPERATIONS = (
     ),
     Operation("/v1/models", "get", "Packs, their tasks, dimensions and limits.", {200: ModelsAnswer}, errors=KEYS),
     Operation(
-        "/v1/models/{model}", "get", "One pack.", {200: Model}, errors=(*KEYS, ErrorKind.UNKNOWN_MODEL),
+        "/v1/models/{model}", "get", "One pack.", {200: Model}, errors=(*KEYS, ErrorKind.NOT_FOUND),
         parameters=("model",),
     ),
     Operation("/health", "get", "The process answers.", {200: State}, open=True),

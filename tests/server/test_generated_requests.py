@@ -1,0 +1,67 @@
+"""Requests that schemathesis makes of `/openapi.json`: answers have the statuses and schemas that it names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from embedpack.server.openapi import OPERATIONS, Operation
+from tests.helpers.server import Running
+
+schemathesis = pytest.importorskip("schemathesis", reason="pip install 'embedpack[clients]'")
+
+POSTS = [operation for operation in OPERATIONS if operation.method == "post"]
+GETS = [operation for operation in OPERATIONS if operation.method == "get"]
+ONCE = settings(max_examples=5, suppress_health_check=list(HealthCheck))
+OFTEN = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def api(shared: Running) -> Any:
+    return schemathesis.openapi.from_asgi("/openapi.json", shared.app)
+
+
+def requests(api: Any, operation: Operation, mode: str) -> Any:
+    return api[operation.path][operation.method].as_strategy(generation_mode=schemathesis.GenerationMode(mode))
+
+
+@pytest.mark.parametrize("operation", POSTS, ids=lambda each: each.name)
+def test_bodies_of_the_schema_are_answered_as_it_says(api: Any, operation: Operation) -> None:
+    statuses: Counter[int] = Counter()
+
+    @OFTEN
+    @given(requests(api, operation, "positive"))
+    def run(case: Any) -> None:
+        # Bodies that the tiny pack can compute, else almost all are refused by their model.
+        case.body = {name: value for name, value in case.body.items() if name not in ("task", "task_type")}
+        case.body["model"] = "tiny"
+        response = case.call()
+        statuses[response.status_code] += 1
+        # Of values that fit the schema, the model refuses some: other dimensions, blank texts.
+        case.validate_response(response, excluded_checks=[schemathesis.checks.positive_data_acceptance])
+
+    run()
+    assert statuses[200] > 0, statuses
+
+
+@pytest.mark.parametrize("operation", POSTS, ids=lambda each: each.name)
+def test_bodies_against_the_schema_are_refused(api: Any, operation: Operation) -> None:
+    @OFTEN
+    @given(requests(api, operation, "negative"))
+    def run(case: Any) -> None:
+        case.call_and_validate()
+
+    run()
+
+
+@pytest.mark.parametrize("operation", GETS, ids=lambda each: each.name)
+def test_paths_without_a_body(api: Any, operation: Operation) -> None:
+    @ONCE
+    @given(requests(api, operation, "positive"))
+    def run(case: Any) -> None:
+        case.call_and_validate()
+
+    run()
