@@ -45,7 +45,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
         license=license,
         single=None if plan.single is None else _single_vectors(plan, plan.single),
         multi=_multi_vectors(plan.tokens),
-        score=None,
+        score=plan.maxsim,
         late_chunking=plan.late_chunking,
         text=TextInput(
             tokenizer="tokenizer.json",

@@ -25,7 +25,16 @@ def _dense(context: GraphContext, value: ir.Value, dense: Dense) -> ir.Value:
         context.weights.vector(f"{dense.module}.bias", dense.outputs) if dense.bias else None,
     )
     product = exact_linear(context, Activation.of(f"{dense.module}.input", value), linear)
-    return ACTIVATIONS[dense.activation](context.graph, product)
+    result = ACTIVATIONS[dense.activation](context.graph, product)
+    return result if not dense.residual else context.graph.op("Add", [result, _residual(context, value, dense)])
+
+
+def _residual(context: GraphContext, value: ir.Value, dense: Dense) -> ir.Value:
+    """The input of a layer, or its product where the result has other dimensions."""
+    if dense.residual_module is None:
+        return value
+    matrix = context.weights.matrix(dense.residual_module, (dense.outputs, dense.inputs))
+    return exact_linear(context, Activation.of(f"{dense.residual_module}.input", value), LinearLayer(matrix, None))
 
 
 def _layer_norm(context: GraphContext, value: ir.Value, norm: LayerNorm) -> ir.Value:

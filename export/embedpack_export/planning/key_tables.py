@@ -15,6 +15,14 @@ from embedpack_export.families import families
 from embedpack_export.sources.adapter_keys import ADAPTER_CONFIG
 from embedpack_export.sources.config_keys import COMMON, DECODERS, ENCODERS
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEffect, Rule, json_value
+from embedpack_export.sources.multi_vector_keys import (
+    ARTIFACT,
+    MASK,
+    MULTI_LIMITS,
+    MULTI_SETTINGS,
+    TOKEN_DENSE,
+    TOKEN_NORMALIZE,
+)
 from embedpack_export.sources.sentence_transformers_keys import (
     DENSE,
     LAYER_NORM,
@@ -33,7 +41,11 @@ END = "<!-- keys end -->"
 def all_tables() -> Iterator[KeyTable]:
     """Tables of all files; those of families without what all families, encoders or decoders have in common."""
     yield from (TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, TOKENIZER_JSON, LIMITS, SETTINGS, MODULES)
-    yield from (POOLING, DENSE, LAYER_NORM, NORMALIZE, ADAPTER_CONFIG)
+    yield from (POOLING, DENSE, LAYER_NORM, NORMALIZE)
+    yield KeyTable(MULTI_SETTINGS.file, _without(MULTI_SETTINGS.rules, SETTINGS.rules))
+    yield KeyTable(MULTI_LIMITS.file, _without(MULTI_LIMITS.rules, LIMITS.rules))
+    yield KeyTable(TOKEN_DENSE.file, _without(TOKEN_DENSE.rules, DENSE.rules))
+    yield from (MASK, TOKEN_NORMALIZE, ARTIFACT, ADAPTER_CONFIG)
     yield KeyTable("config.json", COMMON)
     yield KeyTable("config.json of encoders", _without(ENCODERS, COMMON))
     yield KeyTable("config.json of decoders", _without(DECODERS, COMMON))

@@ -17,9 +17,12 @@ from embedpack.inputs.processor import Processor
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.digests import describe_file
 from embedpack.pack.manifest import Modality, Pooling
+from embedpack.pack.score_recipes import MaxSimScores
 from embedpack_export.families import find_family
 from embedpack_export.families.heads import SingleHead, TokenHead
 from embedpack_export.families.model import NO_RULES, Family, Model
+from embedpack_export.planning.multi_vector_choice import find_multi_vectors
+from embedpack_export.planning.multi_vectors import MultiVectorSource, check_pooling
 from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.planning.single_head import read_single_head
 from embedpack_export.planning.tasks import ALL_TASKS, CheckpointAndModel, TaskNames, TaskPlan, plan_tasks
@@ -27,6 +30,7 @@ from embedpack_export.planning.text_inputs import TextInputs, TextOptions, check
 from embedpack_export.planning.token_head import ModelWithTasks, take_token_head
 from embedpack_export.sources.adapter_checkpoint import find_base
 from embedpack_export.sources.checkpoint import SINGLE, Checkpoint, read_checkpoint
+from embedpack_export.sources.colbert_metadata import is_colbert, with_colbert_metadata
 from embedpack_export.sources.files import MAX_JSON_BYTES, check_file, exists
 from embedpack_export.sources.modules_json import transformer_folder
 from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig, read_sentence_transformers
@@ -46,6 +50,7 @@ class ModelSource:
     model: Model  # the checkpoint as its family reads it
     tasks: Mapping[str, TaskPlan]
     single: SingleHead | None  # head of single vectors, if there is one
+    maxsim: MaxSimScores | None  # scores of a model that gives multi-vectors alone
     truncate_dims: tuple[int, ...]  # truncations; of a source those that every task was trained for
     texts: TextInputs  # conversion of texts to token ids
     module_files: Mapping[str, Path]  # files of sentence-transformers that were read, by name
@@ -163,22 +168,31 @@ def read_model_source(
     model = _read_model(checkpoint, family, modality)
     config = read_sentence_transformers(folder, pooling, family.own_modules)
     by_task = {task: read_sentence_transformers(adapter, pooling) for task, adapter in adapters.items()}
-    configs = [config, *by_task.values()]
-    plans = texts.prompts.applied(plan_tasks(CheckpointAndModel(checkpoint, model), adapters, tasks, config, by_task))
+    if is_colbert(checkpoint) and config.multi is None:
+        config = with_colbert_metadata(config, checkpoint)
+    plans = plan_tasks(CheckpointAndModel(checkpoint, model), adapters, tasks, config, by_task)
     if model.adapters is not None:
         checkpoint = model.adapters.take(checkpoint)
     inputs = resolve_text_inputs(checkpoint, model, config, by_task, texts)
+    configs = [config, *by_task.values()]
+    settings = find_multi_vectors(config, by_task)
+    multi = None
+    if settings is not None:
+        configs = [each for each in configs if each.multi is not None]
+        multi = MultiVectorSource(settings, model.hidden, _common_truncations(configs, model))
+        plans = {task: multi.with_prompts(plan, inputs, texts.max_tokens) for task, plan in plans.items()}
+    plans = texts.prompts.applied(plans)
     _check_prompts(inputs, model, plans, configs)
-    complete = take_token_head(ModelWithTasks(checkpoint, model, plans))
-    single = read_single_head(model, configs, pooling)
+    complete = _complete(ModelWithTasks(checkpoint, model, plans), configs, multi, pooling)
     return ModelSource(
         folder=folder,
-        checkpoint=replace(complete.checkpoint, tensors={**complete.checkpoint.tensors, **single.tensors}),
+        checkpoint=complete.source.checkpoint,
         family=family.name,
-        model=complete.model,
-        tasks=complete.tasks,
-        single=single.head,
-        truncate_dims=_common_truncations(configs, model),
+        model=complete.source.model,
+        tasks=complete.source.tasks,
+        single=complete.single,
+        maxsim=None if multi is None else multi.score(plans),
+        truncate_dims=_common_truncations(configs, model) if multi is None else (),
         texts=inputs,
         module_files={
             f"{place}{name}": path
@@ -186,6 +200,32 @@ def read_model_source(
             for name, path in found.files.items()
         },
     )
+
+
+@dataclass(frozen=True)
+class _Complete:
+    """A source whose checkpoint has the tensors of all heads, and its head of single vectors."""
+
+    source: ModelWithTasks
+    single: SingleHead | None
+
+
+def _complete(
+    source: ModelWithTasks,
+    configs: Sequence[SentenceTransformersConfig],
+    multi: MultiVectorSource | None,
+    pooling: Pooling | None,
+) -> _Complete:
+    """Add the heads of the files, whose tensors are in files of their own, to a source."""
+    if multi is not None:
+        check_pooling(pooling)
+        heads = replace(source.model.heads, tokens=multi.head(source.checkpoint))
+        model = replace(source.model, heads=heads)
+        return _Complete(replace(source, checkpoint=multi.complete(source.checkpoint), model=model), None)
+    source = take_token_head(source)
+    single = read_single_head(source.model, configs, pooling)
+    tensors = {**source.checkpoint.tensors, **single.tensors}
+    return _Complete(replace(source, checkpoint=replace(source.checkpoint, tensors=tensors)), single.head)
 
 
 def _check_prompts(
@@ -212,7 +252,7 @@ def _read_model(checkpoint: Checkpoint, family: Family, modality: Modality | Non
     return replace(model, vision=family.read_vision(checkpoint))
 
 
-def _common_truncations(configs: list[SentenceTransformersConfig], model: Model) -> tuple[int, ...]:
+def _common_truncations(configs: Sequence[SentenceTransformersConfig], model: Model) -> tuple[int, ...]:
     """Truncations that all files name that name any, or those of the family."""
     dims = [set(config.truncate_dims) for config in configs if config.truncate_dims]
     return tuple(sorted(set.intersection(*dims))) if dims else model.truncate_dims

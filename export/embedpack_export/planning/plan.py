@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedpack.errors import CheckpointError
 from embedpack.pack.manifest import Source
 from embedpack.pack.strict import AdapterMode, WeightsFormat
+from embedpack_export.families.model import Model
 from embedpack_export.graph.context import LinearFormat
 from embedpack_export.graph.formats.by_name import linear_formats
 from embedpack_export.planning.calibration_texts import CalibrationSet, read_calibration
@@ -55,10 +56,11 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
         folder=source.folder,
         checkpoint=source.checkpoint,
         family=source.family,
-        model=source.model,
+        model=_with_truncations(settings, source),
         tasks=source.tasks,
         single=source.single,
-        truncate_dims=_truncate_dims(settings, source),
+        maxsim=source.maxsim,
+        truncate_dims=() if source.single is None else _truncate_dims(settings, source),
         texts=source.texts,
         module_files=source.module_files,
         calibration=read_calibration(settings.calibrate),
@@ -80,6 +82,19 @@ def _adapter_mode(settings: ExportSettings, source: ModelSource) -> AdapterMode:
     """Mode of an export that names none; one task is one graph in any mode, and merged is the faster one."""
     adapted = [task for task, plan in source.tasks.items() if plan.adapter is not None]
     return source.model.adapter_mode if adapted and len(source.tasks) > 1 and not settings.adapters else "merged"
+
+
+def _with_truncations(settings: ExportSettings, source: ModelSource) -> Model:
+    """The model; of one that gives multi-vectors alone with the truncations of the settings, if they have any."""
+    tokens = source.tokens
+    if source.single is not None or tokens is None or not settings.truncate_dims:
+        return source.model
+    head = replace(tokens, truncate_dims=settings.truncate_dims)
+    if head.allowed_dims[0] < 1 or head.allowed_dims[-1] > head.dimensions:
+        raise CheckpointError(
+            f"truncations {list(head.allowed_dims)} are not possible; the vectors have {head.dimensions} dimensions"
+        )
+    return replace(source.model, heads=replace(source.model.heads, tokens=head))
 
 
 def _truncate_dims(settings: ExportSettings, source: ModelSource) -> tuple[int, ...]:

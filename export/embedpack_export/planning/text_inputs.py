@@ -13,6 +13,7 @@ from embedpack.errors import CheckpointError, PackError
 from embedpack.inputs.prompt_rules import PromptOrPrefix, as_prompt
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack_export.families.model import Model
+from embedpack_export.planning.multi_vector_choice import find_multi_vectors
 from embedpack_export.planning.prompt_options import PROMPTS_OF_FILES, PromptOptions
 from embedpack_export.sources.added_tokens import AddedTokens
 from embedpack_export.sources.bert_normalizer import lower_cased
@@ -23,6 +24,8 @@ from embedpack_export.sources.text_protection import protected
 from embedpack_export.sources.tokenizer_files import TOKENIZER_FILES, TokenizerFiles, read_tokenizer
 
 Configs = Mapping[str, SentenceTransformersConfig]
+# Mask tokens of the classes of tokenizers whose files may name none.
+MASK_TOKENS = ("[MASK]", "<mask>")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,35 @@ class TextOptions:
 
 
 @dataclass(frozen=True)
+class TokenNames:
+    """Ids of tokens by their names."""
+
+    added: AddedTokens
+    special: Mapping[str, str]  # special tokens that the files name, by key
+    model: Mapping[str, Any]  # `model` of tokenizer.json
+
+    @property
+    def fill(self) -> int | None:
+        """Token of query expansion, as in PyLate: the mask token, else the token at the end of texts."""
+        mask = self.special.get("mask_token") or next(filter(self._is_added, MASK_TOKENS), None)
+        return next((self.added.number(token) for token in (mask, self.special.get("eos_token")) if token), None)
+
+    def skipped(self, word: str, *, with_unknown: bool) -> int | None:
+        """Id of a word; of one that is no token that of the unknown token if `with_unknown`, else None."""
+        number = self.added.number(word)
+        return self.unknown if number is None and with_unknown else number
+
+    @property
+    def unknown(self) -> int | None:
+        """Token of what is no part of the vocabulary."""
+        unknown = self.special.get("unk_token") or self.model.get("unk_token")
+        return self.model.get("unk_id") if unknown is None else self.added.number(unknown)
+
+    def _is_added(self, token: str) -> bool:
+        return any(entry["content"] == token for entry in self.added.entries)
+
+
+@dataclass(frozen=True)
 class TextInputs:
     """Conversion of texts to token ids."""
 
@@ -43,6 +75,7 @@ class TextInputs:
     max_tokens: int  # maximum length of an input, special tokens included
     pad_token_id: int  # id of the padding token, a row of the embedding table
     digest: str  # digest of all that turns a text into tokens, but for the length
+    tokens: TokenNames
 
 
 @dataclass(frozen=True)
@@ -60,6 +93,8 @@ def resolve_text_inputs(
 ) -> TextInputs:
     """Resolve the files of a checkpoint, described by `config`, and of its adapters to one conversion.
 
+    Markers of multi-vectors are special tokens, so that no text has one.
+
     Raises:
         CheckpointError: a file is damaged or contradicts another, or the adapters need several tokenizers or lengths.
     """
@@ -71,10 +106,13 @@ def resolve_text_inputs(
     length = _max_tokens(adapters or [base], model, options)
     pad = _pad_token_id(model, chosen.files.pad_token_id)
     tokens = AddedTokens.read(chosen.files.path, chosen.document).as_texts(options.text_tokens)
+    found = find_multi_vectors(config, by_task)
+    tokens = tokens.with_special(() if found is None else found.markers([entry["content"] for entry in tokens.entries]))
     document = protected({**chosen.document, "added_tokens": tokens.entries}, chosen.files.path)
     content = _pack_tokenizer(document, length, pad)
     _check_tokenizer(chosen.files.path, model, content)
-    return TextInputs(chosen.files.path, content, length, pad, _digest(document))
+    names = TokenNames(tokens, chosen.files.special, chosen.document["model"])
+    return TextInputs(chosen.files.path, content, length, pad, _digest(document), names)
 
 
 def _of_adapter(

@@ -21,10 +21,12 @@ from embedpack.pack.manifest import Pooling
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.prompt_options import PromptOptions
 from embedpack_export.planning.settings import ExportSettings
+from embedpack_export.reference.multi_vector_check import check_sides
 from embedpack_export.reference.torch_reference import TORCH_PACKAGES, library_errors
 from embedpack_export.sources.head_layers import ActivationName, Layer, LayerNorm
 
 if TYPE_CHECKING:
+    from embedpack_export.reference.torch.multi_vector_reading import MultiVectorReading
     from embedpack_export.reference.torch.own_reading import OwnReading
 
 logger = logging.getLogger("embedpack")
@@ -142,6 +144,8 @@ def check_reading(plan: ExportPlan, settings: ExportSettings) -> tuple[str, ...]
     for package in TORCH_PACKAGES:
         if importlib.util.find_spec(package) is None:
             return _not_checked(str(MissingExtraError("reference", package)))
+    if plan.single is None:
+        return _check_multi_vectors(plan, settings)
     compared = 0
     for task in plan.tasks:
         try:
@@ -157,6 +161,32 @@ def check_reading(plan: ExportPlan, settings: ExportSettings) -> tuple[str, ...]
         compared += _check_task(plan, task, reading, settings.prompts)
     logger.info("tokens of %d texts are those of %s", compared, reading.library)
     return ()
+
+
+def _check_multi_vectors(plan: ExportPlan, settings: ExportSettings) -> tuple[str, ...]:
+    compared = 0
+    for task in plan.tasks:
+        try:
+            with library_errors(plan.checkpoint.folder):
+                reading = _open_multi(plan, task)
+        except EmbedpackError as failure:
+            return _not_checked(str(failure))
+        if settings.max_tokens is not None:
+            reading.set_document_length(plan.max_tokens)
+        assert plan.tokens is not None
+        _check_same_layers(plan, (*map(_description, plan.tokens.layers), "Normalize"), reading.layers)
+        texts = [text.text for text in plan.calibration.texts]
+        plain = [text for text in texts if not any(token in text for token in reading.special)]
+        with library_errors(plan.checkpoint.folder):
+            compared += check_sides(plan, task, reading, _chosen(plan, plain))
+    logger.info("tokens of %d texts are those of %s", compared, reading.library)
+    return ()
+
+
+def _open_multi(plan: ExportPlan, task: str) -> MultiVectorReading:
+    from embedpack_export.reference.torch.multi_vector_reading import open_multi_vector_reading
+
+    return open_multi_vector_reading(plan, task)
 
 
 def _open(plan: ExportPlan, task: str) -> OwnReading:
@@ -183,10 +213,15 @@ def _check_layers(plan: ExportPlan, reading: OwnReading) -> None:
     if reading.pooling is None or plan.single is None:
         return
     end = ("Normalize",) if plan.single.normalize else ()
-    here, there = (*map(_description, plan.single.layers), *end), reading.layers
+    _check_same_layers(plan, (*map(_description, plan.single.layers), *end), reading.layers)
+
+
+def _check_same_layers(plan: ExportPlan, here: tuple[str, ...], there: tuple[str, ...]) -> None:
+    """Refuse another head, described as `OwnReading` does; layers follow the pooling, or the tokens."""
     if here != there:
+        behind = "tokens" if plan.single is None else "pooling"
         raise CheckpointError(
-            f"{plan.checkpoint.folder}: after the pooling {reading.library} has {', '.join(there) or 'nothing'}, "
+            f"{plan.checkpoint.folder}: after the {behind} sentence-transformers has {', '.join(there) or 'nothing'}, "
             f"this export {', '.join(here) or 'nothing'}; report it"
         )
 
@@ -196,7 +231,8 @@ def _description(layer: Layer) -> str:
     if isinstance(layer, LayerNorm):
         return f"LayerNorm {layer.outputs}"
     bias = "" if layer.bias else " without bias"
-    return f"Dense {layer.inputs}->{layer.outputs}{bias} {ACTIVATIONS[layer.activation]}"
+    residual = " residual" if layer.residual else ""
+    return f"Dense {layer.inputs}->{layer.outputs}{bias} {ACTIVATIONS[layer.activation]}{residual}"
 
 
 def _check_task(plan: ExportPlan, task: str, reading: OwnReading, given: PromptOptions) -> int:

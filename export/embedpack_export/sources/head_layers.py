@@ -11,18 +11,28 @@ ActivationName = Literal["none", "relu", "tanh", "gelu", "silu", "sigmoid"]
 
 @dataclass(frozen=True)
 class Dense:
-    """A linear layer, x W^T + b, and an activation of its result."""
+    """A linear layer, x W^T + b, and an activation of its result; `residual`: the input is added to that."""
 
     module: str  # name of the module; its tensors are `module`.weight [outputs, inputs] and `module`.bias [outputs]
     inputs: int
     outputs: int
     bias: bool
     activation: ActivationName = "none"
+    residual: bool = False
+
+    @property
+    def residual_module(self) -> str | None:
+        """Name of the linear layer, without a bias, of an input that has other dimensions than the result."""
+        if not self.residual or self.inputs == self.outputs:
+            return None
+        return f"{self.module.removesuffix('linear')}residual"
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor by name."""
         shapes: dict[str, tuple[int, ...]] = {f"{self.module}.weight": (self.outputs, self.inputs)}
+        if self.residual_module is not None:
+            shapes[f"{self.residual_module}.weight"] = (self.outputs, self.inputs)
         return shapes | ({f"{self.module}.bias": (self.outputs,)} if self.bias else {})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from embedpack.storage.safetensors import StoredTensor, open_safetensors
 from embedpack_export.sources.checkpoint import SINGLE, Size, check_is_float, read_json
 from embedpack_export.sources.files import check_file, exists
 from embedpack_export.sources.head_layers import ActivationName, Dense, Layer, LayerNorm
-from embedpack_export.sources.key_rules import check_keys
+from embedpack_export.sources.key_rules import KeyTable, check_keys
 from embedpack_export.sources.modules_json import Module
 from embedpack_export.sources.sentence_transformers_keys import DENSE, LAYER_NORM
 
@@ -37,6 +37,7 @@ class _DenseFields(msgspec.Struct, frozen=True):
     bias: bool = True
     # The default of sentence-transformers.
     activation_function: str = "torch.nn.modules.activation.Tanh"
+    use_residual: bool | None = None
 
 
 class _NormFields(msgspec.Struct, frozen=True):
@@ -52,8 +53,8 @@ class LayerModule:
     files: tuple[Path, ...]
 
 
-def read_layer(folder: Path, module: Module) -> LayerModule:
-    """Read a Dense or LayerNorm module of the model in `folder`.
+def read_layer(folder: Path, module: Module, dense: KeyTable = DENSE) -> LayerModule:
+    """Read a Dense or LayerNorm module of the model in `folder`; `dense` has the rules of the keys of a Dense.
 
     Raises:
         CheckpointError: a file is missing or damaged, a value is not supported, or a tensor is missing, of another
@@ -61,7 +62,7 @@ def read_layer(folder: Path, module: Module) -> LayerModule:
     """
     place = folder / module.path
     config, weights = place / "config.json", place / SINGLE
-    layer = READERS[module.kind](config, folder, module.path)
+    layer = _dense(config, folder, module, dense) if module.kind == "Dense" else _layer_norm(config, folder, module)
     if not exists(weights):
         raise CheckpointError(
             f"{weights}: missing; other formats are not read, as pickled weights run code when they are loaded: "
@@ -90,19 +91,18 @@ def _check_tensors(path: Path, layer: Layer, tensors: Mapping[str, StoredTensor]
         raise CheckpointError(f"{path}: {own[unused[0]]} is not part of the module that config.json next to it states")
 
 
-def _dense(path: Path, folder: Path, name: str) -> Dense:
-    check_keys(path, read_json(path, dict[str, Any], folder), DENSE)
+def _dense(path: Path, folder: Path, module: Module, keys: KeyTable) -> Dense:
+    check_keys(path, read_json(path, dict[str, Any], folder), keys)
     fields = read_json(path, _DenseFields, folder)
     found = ACTIVATION.fullmatch(fields.activation_function)
     if found is None or found[1] not in ACTIVATIONS:
         known = [f"torch.nn.{kind}" for kind in ACTIVATIONS]
         raise CheckpointError(f"{path}: {unknown('activation_function', fields.activation_function, known)}")
-    return Dense(f"{name}.linear", fields.in_features, fields.out_features, fields.bias, ACTIVATIONS[found[1]])
+    activation, residual = ACTIVATIONS[found[1]], bool(fields.use_residual)
+    name = f"{module.path}.linear"
+    return Dense(name, fields.in_features, fields.out_features, fields.bias, activation, residual)
 
 
-def _layer_norm(path: Path, folder: Path, name: str) -> LayerNorm:
+def _layer_norm(path: Path, folder: Path, module: Module) -> LayerNorm:
     check_keys(path, read_json(path, dict[str, Any], folder), LAYER_NORM)
-    return LayerNorm(f"{name}.norm", read_json(path, _NormFields, folder).dimension)
-
-
-READERS: Mapping[str, Callable[[Path, Path, str], Layer]] = {"Dense": _dense, "LayerNorm": _layer_norm}
+    return LayerNorm(f"{module.path}.norm", read_json(path, _NormFields, folder).dimension)

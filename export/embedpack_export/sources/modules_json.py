@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,14 @@ from embedpack_export.sources.key_rules import check_keys
 from embedpack_export.sources.sentence_transformers_keys import MODULES
 
 # Modules of sentence-transformers that the graphs' heads cover; Dropout does nothing outside training.
-KNOWN_MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
+KNOWN_MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", "MultiVectorMask")
+# Modules of other libraries that compute the same.
+SAME_MODULES = ("pylate.models.Dense.Dense",)
 # Modules with weights of their own.
 LAYERS = ("Dense", "LayerNorm")
 ORDER = re.compile("Transformer,(Pooling,(Dense,|LayerNorm,)*)?(Normalize,)?")
+# Order of a model for multi-vectors.
+TOKEN_ORDER = re.compile("Transformer,(Dense,)+(MultiVectorMask,)?(Normalize,)?")
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -46,18 +50,29 @@ def read_modules(path: Path, own_modules: Collection[str]) -> list[Module]:
     for module in modules:
         if module.kind not in KNOWN_MODULES:
             raise CheckpointError(f"{path}: {unknown('module', module.kind, KNOWN_MODULES)}")
-        if not module.type.startswith("sentence_transformers.") and module.type not in own_modules:
+        known = module.type.startswith("sentence_transformers.") or module.type in SAME_MODULES
+        if not known and module.type not in own_modules:
             raise CheckpointError(
                 f"{path}: type is {module.type!r}, code of the checkpoint that is not run; if sentence-transformers' "
                 f"module does the same, make it sentence_transformers.models.{module.kind}"
             )
     kept = [module for module in modules if module.kind != "Dropout"]
-    if not ORDER.fullmatch("".join(f"{module.kind}," for module in kept)):
+    if not (ORDER.fullmatch(_order(kept)) or gives_multi_vectors(kept)):
         raise CheckpointError(
             f"{path}: modules in the order {', '.join(module.kind for module in kept)}; supported: Transformer, "
-            "Pooling, any number of Dense and LayerNorm, Normalize"
+            "Pooling, any number of Dense and LayerNorm, Normalize; or for multi-vectors Transformer, Dense, "
+            "MultiVectorMask, Normalize"
         )
     return kept
+
+
+def gives_multi_vectors(modules: Sequence[Module]) -> bool:
+    """True if these are the modules, in their order, of a model for multi-vectors."""
+    return TOKEN_ORDER.fullmatch(_order(modules)) is not None
+
+
+def _order(modules: Sequence[Module]) -> str:
+    return "".join(f"{module.kind}," for module in modules)
 
 
 def transformer_folder(folder: Path) -> Path:

@@ -14,7 +14,16 @@ from embedpack_export.sources.checkpoint import Json, read_json
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import KeyTable, check_keys
 from embedpack_export.sources.layer_modules import LayerModule, read_layer
-from embedpack_export.sources.modules_json import LAYERS, Module, read_modules, transformer_folder
+from embedpack_export.sources.modules_json import (
+    LAYERS,
+    Module,
+    gives_multi_vectors,
+    read_modules,
+    transformer_folder,
+)
+from embedpack_export.sources.multi_vector_config import MultiVectorConfig
+from embedpack_export.sources.multi_vector_files import SETTINGS_FILE, read_multi_vector_files
+from embedpack_export.sources.multi_vector_keys import MULTI_LIMITS
 from embedpack_export.sources.pooling_config import PoolingConfig, read_pooling
 from embedpack_export.sources.sentence_transformers_keys import LIMITS, NORMALIZE, SETTINGS
 
@@ -28,6 +37,8 @@ LIMITS_FILES = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
+# Modules with a configuration alone.
+CONFIGURED = ("Pooling", "Normalize", "MultiVectorMask")
 # With fewer tokens, no token of the text is left between the special ones.
 Length = Annotated[int, msgspec.Meta(ge=3)]
 
@@ -59,6 +70,11 @@ class _Settings(msgspec.Struct, frozen=True):
     truncate_dim: int | None = None
     similarity_fn_name: str | None = None
 
+    @property
+    def truncations(self) -> tuple[int, ...]:
+        """Allowed truncations."""
+        return (*self.matryoshka_dims, *(() if self.truncate_dim is None else (self.truncate_dim,)))
+
 
 @dataclass(frozen=True)
 class SentenceTransformersConfig:
@@ -77,6 +93,7 @@ class SentenceTransformersConfig:
     default_prompt_name: str | None
     truncate_dims: tuple[int, ...]
     similarity: str | None  # similarity_fn_name
+    multi: MultiVectorConfig | None  # settings of a model for multi-vectors; None: it gives single vectors
 
 
 def read_sentence_transformers(
@@ -93,11 +110,13 @@ def read_sentence_transformers(
     modules = read_modules(folder / "modules.json", own_modules)
     transformer = transformer_folder(folder)
     pooling = _pooling(folder, modules, override)
+    limits_file = next((transformer / name for name in LIMITS_FILES if exists(transformer / name)), None)
+    if gives_multi_vectors(modules):
+        return _of_multi_vectors(folder, modules, limits_file)
     layers = [read_layer(folder, module) for module in modules if module.kind in LAYERS]
     _check_normalize(folder, modules)
-    limits_file = next((transformer / name for name in LIMITS_FILES if exists(transformer / name)), None)
     limits = _Limits() if limits_file is None else _read(limits_file, _Limits, LIMITS, folder)
-    path = folder / "config_sentence_transformers.json"
+    path = folder / SETTINGS_FILE
     settings = _read(path, _Settings, SETTINGS, folder) if exists(path) else _Settings()
     return SentenceTransformersConfig(
         folder=folder,
@@ -111,8 +130,32 @@ def read_sentence_transformers(
         lower_case=bool(limits.do_lower_case),
         prompts={name: text for name, text in settings.prompts.items() if text is not None},
         default_prompt_name=settings.default_prompt_name,
-        truncate_dims=(*settings.matryoshka_dims, *(() if settings.truncate_dim is None else (settings.truncate_dim,))),
+        truncate_dims=settings.truncations,
         similarity=settings.similarity_fn_name,
+        multi=None,
+    )
+
+
+def _of_multi_vectors(folder: Path, modules: Sequence[Module], limits_file: Path | None) -> SentenceTransformersConfig:
+    """Configuration of a model for multi-vectors; its prompts are part of `multi`."""
+    limits = _Limits() if limits_file is None else _read(limits_file, _Limits, MULTI_LIMITS, folder)
+    multi = read_multi_vector_files(folder, modules, limits_file)
+    settings = read_json(folder / SETTINGS_FILE, _Settings, folder)
+    return SentenceTransformersConfig(
+        folder=folder,
+        files=_files(folder, modules, [file for layer in multi.layers for file in layer.files], limits_file),
+        transformer=transformer_folder(folder),
+        modules=[module.kind for module in modules],
+        layers=(),
+        pooling=None,
+        include_prompt=True,
+        max_tokens=multi.max_tokens,
+        lower_case=bool(limits.do_lower_case),
+        prompts={},
+        default_prompt_name=None,
+        truncate_dims=settings.truncations,
+        similarity=None,
+        multi=multi,
     )
 
 
@@ -133,8 +176,8 @@ def _files(
     folder: Path, modules: Sequence[Module], of_layers: Sequence[Path], limits_file: Path | None
 ) -> dict[str, Path]:
     """The files of sentence-transformers in a folder that exist, by name."""
-    configs = (folder / module.path / "config.json" for module in modules if module.kind in ("Pooling", "Normalize"))
-    settings = (folder / name for name in ("modules.json", "config_sentence_transformers.json"))
+    configs = (folder / module.path / "config.json" for module in modules if module.kind in CONFIGURED)
+    settings = (folder / name for name in ("modules.json", SETTINGS_FILE))
     limits = () if limits_file is None else (limits_file,)
     found = [path for path in (*settings, *configs, *of_layers, *limits) if exists(path)]
     return {path.relative_to(folder).as_posix(): path for path in found}

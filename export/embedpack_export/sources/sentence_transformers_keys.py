@@ -9,7 +9,9 @@ from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEf
 MODULES = KeyTable(
     "modules.json (each module)",
     {
-        "type": Followed("kind of the module: Transformer, Pooling, Dense, LayerNorm, Normalize or Dropout"),
+        "type": Followed(
+            "kind of the module: Transformer, Pooling, Dense, LayerNorm, Normalize, MultiVectorMask or Dropout"
+        ),
         "path": Followed("folder of the module, e.g. 0_Transformer"),
         **no_effect("order and name of a module", ("idx", "name")),
         "kwargs": NoEffect("names of arguments of encode"),

@@ -37,6 +37,7 @@ class TokenizerFiles:
     document: Json  # its content, with the settings of the other files
     max_tokens: int | None  # model_max_length; None: no limit
     pad_token_id: int | None
+    special: Mapping[str, str]  # characters of the special tokens that the files name, by key, e.g. "mask_token"
 
 
 Token = str | dict[str, Any] | None
@@ -89,7 +90,11 @@ def read_tokenizer(
     document = {**document, "added_tokens": added.entries, "truncation": _truncation(document, files)}
     check_ends(document, files.config, files.path, of_bert=kind in BERT_CLASSES)
     return TokenizerFiles(
-        path=path, document=document, max_tokens=_max_tokens(files), pad_token_id=_pad_token_id(document, added, files)
+        path=path,
+        document=document,
+        max_tokens=_max_tokens(files),
+        pad_token_id=_pad_token_id(document, added, files),
+        special=_special(files),
     )
 
 
@@ -180,6 +185,12 @@ def _max_tokens(files: _Files) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 3:
         raise CheckpointError(f"{files.path}: model_max_length is {shown(value)}; it is a number of tokens, 3 or more")
     return value
+
+
+def _special(files: _Files) -> dict[str, str]:
+    named = {**files.special_tokens, **files.config}
+    tokens = {key: value for key, value in named.items() if key.endswith("_token") and isinstance(value, str | dict)}
+    return {key: token_content(value) for key, value in tokens.items()}
 
 
 def _pad_token_id(document: Json, added: AddedTokens, files: _Files) -> int | None:

@@ -204,7 +204,8 @@ def test_an_order_of_modules_that_is_refused(checkpoint: Path) -> None:
     refuse(
         checkpoint,
         f"{checkpoint / 'modules.json'}: modules in the order Transformer, Pooling, Normalize, Dense, LayerNorm; "
-        "supported: Transformer, Pooling, any number of Dense and LayerNorm, Normalize",
+        "supported: Transformer, Pooling, any number of Dense and LayerNorm, Normalize; "
+        "or for multi-vectors Transformer, Dense, MultiVectorMask, Normalize",
     )
 
 

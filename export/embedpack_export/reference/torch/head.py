@@ -44,13 +44,13 @@ class TorchHead:
         """`tensors` has those of the layers, and any others."""
         self._pool = POOL[head.pooling]
         self._normalize = head.normalize
-        self._layers = [(load_layer(layer, tensors).double(), activation(layer)) for layer in head.layers]
+        self._layers = [open_layer(layer, tensors, torch.float64) for layer in head.layers]
 
     def __call__(self, states: torch.Tensor) -> Float32:
         """Vectors float32 [rows, dimensions] of hidden states [rows, length, hidden]."""
         vectors = self._pool(states.double())
-        for layer, activate in self._layers:
-            vectors = activate(layer(vectors))
+        for layer in self._layers:
+            vectors = layer(vectors)
         return unit(vectors) if self._normalize else single_precision(vectors)
 
 
@@ -65,6 +65,20 @@ def single_precision(vectors: torch.Tensor) -> Float32:
     return result
 
 
+def open_layer(
+    layer: Layer, tensors: Mapping[str, StoredTensor], dtype: torch.dtype
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A layer as a function of vectors, computed in `dtype`."""
+    linear, activate = load_layer(layer, tensors).to(dtype), activation(layer)
+    if not isinstance(layer, Dense) or not layer.residual:
+        return lambda vectors: activate(linear(vectors))
+    name = layer.residual_module
+    if name is None:
+        return lambda vectors: activate(linear(vectors)) + vectors
+    matrix = torch.from_numpy(tensors[f"{name}.weight"].float32()).to(dtype)
+    return lambda vectors: activate(linear(vectors)) + vectors @ matrix.T
+
+
 def load_layer(layer: Layer, tensors: Mapping[str, StoredTensor]) -> torch.nn.Module:
     """A layer with its weights in float32; of a Dense the linear part, without its activation."""
     module = (
@@ -72,7 +86,8 @@ def load_layer(layer: Layer, tensors: Mapping[str, StoredTensor]) -> torch.nn.Mo
         if isinstance(layer, Dense)
         else torch.nn.LayerNorm(layer.outputs, layer.epsilon)
     )
-    state = {name.rpartition(".")[2]: torch.from_numpy(tensors[name].float32()) for name in layer.shapes}
+    own = (name for name in layer.shapes if name.startswith(f"{layer.module}."))
+    state = {name.rpartition(".")[2]: torch.from_numpy(tensors[name].float32()) for name in own}
     module.load_state_dict(state)
     return module
 

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils import logging
 
 from embedpack.errors import CheckpointError
+from embedpack_export.families.model import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.head import load_layer
 from embedpack_export.reference.torch.stacked_adapter import add_stacked, load_stacked_backbone
@@ -31,7 +32,8 @@ def load_model(source: ModelSource, task: str | None) -> torch.nn.Module:
     """
     with quiet():
         model = _load_backbone(source)
-        for layer in () if source.tokens is None else source.tokens.layers:
+        projectors = () if source.tokens is None else source.tokens.layers
+        for layer in (layer for layer in projectors if layer.module == PROJECTOR):
             # Under the name in the adapters' keys; the backbone itself does not call it.
             model.add_module(layer.module, load_layer(layer, source.checkpoint.tensors))
         if task is not None and (adapter := source.tasks[task].adapter) is not None:

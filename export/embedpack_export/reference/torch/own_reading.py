@@ -72,11 +72,10 @@ def open_reading(source: ModelSource, task: str | None) -> OwnReading:
     """
     plan = None if task is None else source.tasks[task]
     adapter = None if plan is None or plan.adapter is None else plan.adapter.folder
-    with _joined(source.folder, adapter) as folder, quiet():
-        _respell(folder / "config.json", source.model.config_of_class)
+    with joined_files(source, adapter) as folder, quiet():
         reading = (
             _SentenceTransformersReading(folder)
-            if _has_plain_modules(folder)
+            if _has_plain_modules(folder) and source.single is not None
             else _TokenizerReading(folder, strip=source.model.text_rules.strip)
         )
     if adapter is not None and (adapter / TOKENIZER_CONFIG).exists() and not (adapter / MODULES).exists():
@@ -100,7 +99,7 @@ class _TokenizerReading:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self.max_tokens: int = self._tokenizer.model_max_length
         self.prompts = OwnPrompts({}, None)
-        self.special = _parsed_tokens(self._tokenizer)
+        self.special = parsed_tokens(self._tokenizer)
 
     def ids(self, text: str, prompt: str) -> npt.NDArray[np.int64]:
         whole = prompt + (text.strip() if self._strip else text)
@@ -127,10 +126,10 @@ class _SentenceTransformersReading:
         )
         prompts = {name: text or "" for name, text in self._model.prompts.items()}
         self.prompts = OwnPrompts(prompts, self._model.default_prompt_name)
-        self.special = _parsed_tokens(self._model.tokenizer)
+        self.special = parsed_tokens(self._model.tokenizer)
         modes: list[Any] = [module.pooling_mode for module in self._model if type(module).__name__ == "Pooling"]
         self.pooling = " and ".join([mode if isinstance(mode, str) else "+".join(mode) for mode in modes]) or None
-        described = (_description(module) for module in self._model)
+        described = (layer_description(module) for module in self._model)
         self.layers = tuple(text for text in described if text)
 
     @property
@@ -153,7 +152,7 @@ class _SentenceTransformersReading:
         return [str(piece) for piece in self._model.tokenizer.convert_ids_to_tokens(ids.tolist())]
 
 
-def _description(module: Any) -> str:
+def layer_description(module: Any) -> str:
     """Description of a module after the pooling; empty for other modules."""
     kind = type(module).__name__
     if kind == "Normalize":
@@ -164,10 +163,11 @@ def _description(module: Any) -> str:
         return ""
     activation = type(module.activation_function).__name__
     bias = "" if module.linear.bias is not None else " without bias"
-    return f"Dense {module.linear.in_features}->{module.linear.out_features}{bias} {activation}"
+    residual = " residual" if module.use_residual else ""
+    return f"Dense {module.linear.in_features}->{module.linear.out_features}{bias} {activation}{residual}"
 
 
-def _parsed_tokens(tokenizer: Any) -> frozenset[str]:
+def parsed_tokens(tokenizer: Any) -> frozenset[str]:
     """Tokens that are found in a text before it is split into words."""
     return frozenset(map(str, tokenizer.all_special_tokens)) | frozenset(tokenizer.get_added_vocab())
 
@@ -180,6 +180,14 @@ def _has_plain_modules(folder: Path) -> bool:
         str(module.get("type", "")).startswith("sentence_transformers.")
         for module in read_json((folder / MODULES).resolve(), list[dict[str, Any]])
     )
+
+
+@contextmanager
+def joined_files(source: ModelSource, adapter: Path | None) -> Iterator[Path]:
+    """Temporary folder with the files of a source and of an adapter, for libraries that load both as one model."""
+    with _joined(source.folder, adapter) as folder:
+        _respell(folder / "config.json", source.model.config_of_class)
+        yield folder
 
 
 @contextmanager

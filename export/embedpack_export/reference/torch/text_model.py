@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -14,15 +14,18 @@ from embedpack.inputs.items import check_text
 from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.pack.manifest import Pooling
 from embedpack.progress import Progress
+from embedpack.storage.safetensors import StoredTensor
 from embedpack.vectors.arrays import Float32
 from embedpack_export.families.heads import SingleHead
+from embedpack_export.families.model import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.protocol import Input
+from embedpack_export.sources.head_layers import Layer
 
 try:
     import torch
 
-    from embedpack_export.reference.torch.head import TorchHead, activation, unit
+    from embedpack_export.reference.torch.head import TorchHead, activation, open_layer, unit
     from embedpack_export.reference.torch.loading import load_model
     from embedpack_export.reference.torch.own_reading import TextIds
     from embedpack_export.reference.torch.prompted_ids import PromptedIds, prompted_ids
@@ -49,7 +52,8 @@ class TextModel:
         self.model = load_model(source, task)
         self._read = TextIds(source, task)
         self._head = None if head is None else TorchHead(head, source.checkpoint.tensors)
-        self._token_layers = () if source.tokens is None else source.tokens.layers
+        layers = () if source.tokens is None else source.tokens.layers
+        self._token_layers = [self._open(layer, source.checkpoint.tensors) for layer in layers]
 
     @classmethod
     def load(cls, source: ModelSource, task: str | None, pooling: Pooling | None = None) -> TextModel:
@@ -94,9 +98,15 @@ class TextModel:
 
     def _token_vectors(self, states: torch.Tensor) -> Float32:
         for layer in self._token_layers:
-            # PEFT's wrapper forwards attributes to the model inside.
-            states = activation(layer)(getattr(self.model, layer.module)(states))
+            states = layer(states)
         return unit(states)
+
+    def _open(self, layer: Layer, tensors: Mapping[str, StoredTensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        """A layer of multi-vectors; that which adapters may change is a part of the model."""
+        if layer.module != PROJECTOR:
+            return open_layer(layer, tensors, torch.float32)
+        # PEFT's wrapper forwards attributes to the model inside.
+        return lambda states: activation(layer)(getattr(self.model, layer.module)(states))
 
     def _run(self, texts: Sequence[str], prompt: PromptOrPrefix, head: Head) -> list[Float32]:
         """Apply a head to the last hidden states of each text."""
