@@ -18,6 +18,7 @@ if typing.TYPE_CHECKING:
         PackError,
     )
     from embedpack.inputs.pdf import pdf_pages
+    from embedpack.reranker import Ranked, Reranker
     from embedpack.scoring.cosine import similarity
     from embedpack.scoring.exact_search import Hits, search
     from embedpack.scoring.late_interaction import maxsim
@@ -38,6 +39,8 @@ __all__ = [
     "MissingExtraError",
     "MultiEmbeddings",
     "PackError",
+    "Ranked",
+    "Reranker",
     "maxsim",
     "pdf_pages",
     "search",
@@ -48,6 +51,8 @@ _MODULES = {
     "Embeddings": "vectors.embeddings",
     "Hits": "scoring.exact_search",
     "MultiEmbeddings": "vectors.multi_embeddings",
+    "Ranked": "reranker",
+    "Reranker": "reranker",
     "maxsim": "scoring.late_interaction",
     "pdf_pages": "inputs.pdf",
     "search": "scoring.exact_search",

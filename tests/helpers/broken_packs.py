@@ -154,6 +154,15 @@ MAXSIM: dict[str, Any] = {
 }
 
 
+AGREEMENT = {
+    "queries": 4,
+    "pairs": 16,
+    "largest_difference": 0.01,
+    "relative_difference": 0.02,
+    "kendall": 0.98,
+}
+
+
 def reranker(score: dict[str, Any], **fields: Any) -> Change:
     """A change of the manifest that makes the pack a reranker with these scores; `fields` replace some of theirs."""
 
@@ -161,6 +170,8 @@ def reranker(score: dict[str, Any], **fields: Any) -> Change:
         without_single(manifest)
         manifest.update(kind="reranker", spaces={}, score={**score, **fields})
         manifest["tasks"]["default"]["space"] = None
+        for variant in manifest["variants"].values():
+            variant["accuracy"]["score"] = AGREEMENT
 
     return apply
 

@@ -18,6 +18,7 @@ LAYERS = {
         {"inputs"},
         {"engine"},
         {"embedder"},
+        {"reranker"},
         {"server"},
         {"__init__"},
         {"cli"},

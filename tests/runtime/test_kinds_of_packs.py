@@ -56,7 +56,7 @@ def test_a_reranker_is_shown(pack: Path, edit: Edit, capsys: pytest.CaptureFixtu
     edit(reranker(PAIRS))
     assert main(["inspect", str(pack)]) == 0
     shown = capsys.readouterr().out
-    assert "scores      pairs\n" in shown
+    assert "scores      pairs of up to 32 tokens, from 0 to 1\n" in shown
     assert "vectors " not in shown
 
 

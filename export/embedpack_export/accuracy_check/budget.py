@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embedpack.pack.accuracy_records import CheckOutcome, ImageAccuracy, TokenCosines
+from embedpack.pack.accuracy_records import CheckOutcome, ImageAccuracy, ScoreAgreement, TokenCosines
 from embedpack.pack.strict import WeightsFormat
 from embedpack_export.planning.settings import MAX_LOSS
 
@@ -14,6 +14,11 @@ MIN_TOKEN_COSINE: dict[WeightsFormat, float] = {"fp32": 0.9999, "int8": 0.98, "i
 # The same of images, which are too few to rank: a lower one means a damaged vision graph, or pixels that are read in
 # another way than the reference reads them.
 MIN_IMAGE_COSINE = MIN_TOKEN_COSINE
+
+
+# Difference of scores, over their standard deviation, that quantization alone does not exceed: a larger one means a
+# damaged head, or another activation or offset, even if the order of the documents is the same.
+MAX_SCORE_DIFFERENCE: dict[WeightsFormat, float] = {"fp32": 0.01, "int8": 0.2, "int4": 0.45}
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,11 @@ class Budget:
         if (loss or 0) <= self.points(weights) and not damaged:
             return "within budget"
         return "allowed" if self.allow_loss is not None and (loss or 0) <= self.allow_loss else "over budget"
+
+
+def are_damaged_scores(weights: WeightsFormat, scores: ScoreAgreement) -> bool:
+    """True if scores are farther from the reference's than rounding explains."""
+    return not scores.relative_difference <= MAX_SCORE_DIFFERENCE[weights]
 
 
 def is_damaged(weights: WeightsFormat, tokens: TokenCosines | None, images: ImageAccuracy | None) -> bool:

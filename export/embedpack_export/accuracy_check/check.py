@@ -25,16 +25,26 @@ from embedpack_export.accuracy_check.self_retrieval import RankingLoss
 from embedpack_export.accuracy_check.text_vectors import TextVectors
 from embedpack_export.planning.calibration_texts import CalibrationText
 from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.planning.settings import ReferenceKind
 from embedpack_export.reference.choice import ChosenReference
 from embedpack_export.stages.cosine_records import cosine_summary, recorded, token_cosines
+
+
+@dataclass(frozen=True)
+class ReferenceRecord:
+    """A reference, as reports name it."""
+
+    kind: ReferenceKind
+    packages: tuple[str, ...]  # distributions that computed it
+    notes: tuple[str, ...]  # sentences about its choice
 
 
 @dataclass(frozen=True)
 class CheckResult:
     """Result of the check of a pack."""
 
-    reference: ChosenReference  # the reference, which may be the one in place of the chosen one
-    texts: int  # number of texts that were compared
+    reference: ReferenceRecord  # the reference, which may be the one in place of the chosen one
+    texts: int  # number of texts that were compared; of scores, number of queries
     variants: Mapping[str, VariantAccuracy]  # figures by variant name
     failures: Sequence[str]  # a message for each task of a variant that fails
 
@@ -70,7 +80,8 @@ def check_pack(folder: Path, plan: ExportPlan, references: ChosenReference, budg
         variants[name] = VariantAccuracy(
             weights=variant.weights, adapters=variant.adapters, bytes=pack.manifest.variant_bytes(name), tasks=tasks
         )
-    return CheckResult(references, len(texts), variants, failures)
+    record = ReferenceRecord(reference.kind, reference.packages, references.notes)
+    return CheckResult(record, len(texts), variants, failures)
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,14 @@ def accuracy_page(manifest: Manifest, figures: AccuracyFigures) -> Page:
             f"A pack for embedpack: {manifest.family}, {_dimensions(manifest)}"
             f"{_counted(len(manifest.tasks), 'task')} ({', '.join(manifest.tasks)}), "
             f"{_counted(len(manifest.variants), 'variant')}.",
-            f"The accuracy check at the end of the export compared vectors of the finished pack with those of the "
-            f"reference on {_counted(figures.texts, 'calibration text')}. The reference is "
+            f"The accuracy check at the end of the export compared {_compared(manifest, figures)}. The reference is "
             f"{REFERENCES[figures.reference]}.",
             *figures.notes,
             *allowed,
         ],
         [
             Heading("Variants"),
-            _variants(figures),
+            _variants(figures) if manifest.kind == "embedder" else _scores(figures),
             *_tokens(figures),
             *_images(figures),
             *_sizes(figures),
@@ -69,6 +68,30 @@ def _variants(figures: AccuracyFigures) -> Table:
         size = f"{figures.variants[name].bytes / 1e6:.1f}"
         rows.append([name, task, BADGES[check.outcome], *_ranking(check), *_cosines(check.single), size])
     return Table("Vectors of the pack compared with those of the reference; losses in points of nDCG@10", header, rows)
+
+
+def _scores(figures: AccuracyFigures) -> Table:
+    numbers = ("ranking loss", "95 % interval", "budget", "top-10 overlap")
+    of_scores = ("Kendall's tau", "largest difference", "difference / spread", "MB")
+    rows: list[list[str | Badge]] = []
+    for name, task, accuracy in _checks(figures):
+        check, agreement = accuracy.check, accuracy.check.score
+        values = (
+            [NO_FIGURE] * 3
+            if agreement is None
+            else [
+                f"{agreement.kendall:.4f}",
+                f"{agreement.largest_difference:.2g}",
+                f"{100 * agreement.relative_difference:.2g} %",
+            ]
+        )
+        size = f"{figures.variants[name].bytes / 1e6:.1f}"
+        rows.append([name, task, BADGES[check.outcome], *_ranking(check), *values, size])
+    return Table(
+        "Scores of the pack compared with those of the reference; losses in points of nDCG@10",
+        columns(("variant", "task", "outcome"), (*numbers, *of_scores)),
+        rows,
+    )
 
 
 def _cosines(cosines: Cosines | None) -> list[str]:
@@ -152,11 +175,18 @@ def _codes(manifest: Manifest, figures: AccuracyFigures) -> Iterator[Part]:
 
 def _method(manifest: Manifest, figures: AccuracyFigures) -> Iterator[Part]:
     yield Heading("How this was measured")
-    yield Paragraph(
+    groups = (
         "Each text is a query for all others (self-retrieval). The gain of a text is its similarity to the query under "
-        "the reference, less the median of that query's similarities, and 0 below the median. With these gains the "
-        "reference has an nDCG@10 of 1; the ranking loss is 1 minus the nDCG@10 of a variant, times 100, averaged over "
-        "the queries. The 95 % interval is a bootstrap of the queries with 10,000 resamples."
+        "the reference, less the median of that query's similarities, and 0 below the median."
+        if manifest.kind == "embedder"
+        else "The documents of a query are texts that share most trigrams of characters with it, and some others. The "
+        "gain of a document is its score under the reference, less the median of that query's scores, and 0 below the "
+        "median. The spread is the standard deviation of the reference's scores."
+    )
+    yield Paragraph(
+        f"{groups} With these gains the reference has an nDCG@10 of 1; the ranking loss is 1 minus the nDCG@10 of a "
+        "variant, times 100, averaged over the queries. The 95 % interval is a bootstrap of the queries with 10,000 "
+        "resamples."
     )
     yield Paragraph(
         "The texts are the calibration texts of the export, not evaluation data: the figures measure the change by the "
@@ -171,9 +201,17 @@ def _method(manifest: Manifest, figures: AccuracyFigures) -> Iterator[Part]:
     yield Table("Provenance", columns(("item", "value")), rows)
 
 
+def _compared(manifest: Manifest, figures: AccuracyFigures) -> str:
+    if manifest.kind == "embedder":
+        count = _counted(figures.texts, "calibration text")
+        return f"vectors of the finished pack with those of the reference on {count}"
+    count = _counted(figures.texts, "query", "queries")
+    return f"scores of the finished pack with those of the reference for {count} made of the calibration texts"
+
+
 def _dimensions(manifest: Manifest) -> str:
     return "" if manifest.single is None else f"{manifest.single.dimensions} dimensions, "
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
+def _counted(count: int, noun: str, plural: str | None = None) -> str:
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"

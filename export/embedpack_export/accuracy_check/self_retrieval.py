@@ -13,17 +13,21 @@ band far above 0: with gains from 0, a random ranking would lose only a few poin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
 from embedpack_export.metrics.bootstrap import Interval, interval, resampled_means
 from embedpack_export.metrics.rankings import Ranks, top_columns, top_k_overlap
 
 # With fewer texts the first ten are nearly all of them, and one swap decides the loss.
 MIN_TEXTS = 16
+# With fewer queries of a reranker their mean is mostly chance.
+MIN_QUERIES = 4
 # The last digits of similarities depend on the number of threads.
 SIMILARITY_DIGITS = 6
 LOSS_DIGITS = 4
@@ -65,6 +69,29 @@ class ReferenceRanking:
             interval=Interval(*map(_rounded, interval(resampled))),
             overlap=round(top_k_overlap(ranks, self._ranks), SIMILARITY_DIGITS),
         )
+
+
+def group_ranking_loss(reference: Sequence[Float32], scores: Sequence[Float32], seed: int = 0) -> RankingLoss | None:
+    """Loss of rankings of the documents of each query, [documents], by other scores; None: too few queries.
+
+    The gain of a document is its score under the reference less the median of the query's, as for self-retrieval.
+    """
+    if len(reference) < MIN_QUERIES:
+        return None
+    losses, overlaps = [], []
+    for exact, found in zip(reference, scores, strict=True):
+        rounded, others = (np.asarray(each, np.float64).round(SIMILARITY_DIGITS)[None] for each in (exact, found))
+        gains = np.maximum(rounded - np.median(rounded), 0)
+        ideal, ranks = top_columns(rounded), top_columns(others)
+        best = _dcg(gains, ideal)
+        losses.append(100 * (best - _dcg(gains, ranks)) / np.maximum(best, 10.0**-SIMILARITY_DIGITS))
+        overlaps.append(top_k_overlap(ranks, ideal))
+    resampled = resampled_means(np.stack(losses), np.random.default_rng(seed))[:, 0]
+    return RankingLoss(
+        loss=_rounded(np.mean(losses)),
+        interval=Interval(*map(_rounded, interval(resampled))),
+        overlap=round(float(np.mean(overlaps)), SIMILARITY_DIGITS),
+    )
 
 
 def _without_self(scores: npt.NDArray[np.floating]) -> Float64:

@@ -18,10 +18,12 @@ from embedpack_export.accuracy_check.budget import Budget
 from embedpack_export.accuracy_check.check import CheckResult, check_pack
 from embedpack_export.accuracy_check.figures import FIGURES_FILE, FORMAT, PAGE_FILE, AccuracyFigures
 from embedpack_export.accuracy_check.page import accuracy_page
+from embedpack_export.accuracy_check.score_check import check_scores
 from embedpack_export.html.page import html
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.choice import ChosenReference
+from embedpack_export.reference.score_reference import ChosenScores
 
 logger = logging.getLogger("embedpack")
 
@@ -37,10 +39,21 @@ def report_accuracy(
     Raises:
         AccuracyError: a variant is over its budget, or its vectors are those of another model.
     """
-    result = _check(folder, plan, chosen, Budget(settings.max_loss, settings.allow_loss))
+    return write_report(folder, manifest, _check(folder, plan, chosen, _budget(settings)), settings)
+
+
+def report_scores(
+    folder: Path, manifest: Manifest, plan: ExportPlan, chosen: ChosenScores, settings: ExportSettings
+) -> Manifest:
+    """Check a finished pack that gives scores; result and errors as of `report_accuracy`."""
+    return write_report(folder, manifest, _check_scores(folder, plan, chosen, _budget(settings)), settings)
+
+
+def write_report(folder: Path, manifest: Manifest, result: CheckResult, settings: ExportSettings) -> Manifest:
+    """Refuse a pack that fails, or write its figures and its page; result and errors as of `report_accuracy`."""
     result.raise_failures(settings.output)
     _log(result)
-    tools = manifest.export.tools | {name: importlib.metadata.version(name) for name in result.reference.main.packages}
+    tools = manifest.export.tools | {name: importlib.metadata.version(name) for name in result.reference.packages}
     manifest = msgspec.structs.replace(
         manifest,
         variants={
@@ -65,6 +78,10 @@ def report_accuracy(
     return manifest
 
 
+def _budget(settings: ExportSettings) -> Budget:
+    return Budget(settings.max_loss, settings.allow_loss)
+
+
 def _check(folder: Path, plan: ExportPlan, chosen: ChosenReference, budget: Budget) -> CheckResult:
     """Compare the pack with the chosen reference, or with the fp32 graph if that one fails: the pack is finished."""
     try:
@@ -77,12 +94,24 @@ def _check(folder: Path, plan: ExportPlan, chosen: ChosenReference, budget: Budg
         return check_pack(folder, plan, replace(chosen, main=chosen.fp32_graph, notes=(*chosen.notes, note)), budget)
 
 
+def _check_scores(folder: Path, plan: ExportPlan, chosen: ChosenScores, budget: Budget) -> CheckResult:
+    """As `_check`, for scores."""
+    try:
+        return check_scores(folder, plan, chosen, budget)
+    except (CheckpointError, InputError, CapacityError) as failure:
+        if chosen.main is chosen.fp32_graph:
+            raise
+        logger.warning("reference: the fp32 graph, because torch failed: %s", failure)
+        note = f"The reference is not torch, which failed when the pack was finished: {failure}."
+        return check_scores(folder, plan, replace(chosen, main=chosen.fp32_graph, notes=(*chosen.notes, note)), budget)
+
+
 def _figures(manifest: Manifest, result: CheckResult, settings: ExportSettings) -> AccuracyFigures:
     return AccuracyFigures(
         format=FORMAT,
         model=manifest.name,
         fingerprint=manifest.source.fingerprint,
-        reference=result.reference.main.kind,
+        reference=result.reference.kind,
         notes=result.reference.notes,
         texts=result.texts,
         calibration=manifest.export.calibration,

@@ -29,7 +29,9 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
     contents = {
         "tokenizer.json": plan.tokenizer_json,
         "LICENSE": license_text.encode(),
-        GOLDEN_FILE: msgspec.json.format(msgspec.json.encode(pack.golden), indent=0),
+        GOLDEN_FILE: msgspec.json.format(
+            msgspec.json.encode(pack.golden if plan.scores is None else pack.golden_scores), indent=0
+        ),
     }
     for name, content in contents.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -38,14 +40,14 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
     model = plan.model
     manifest = Manifest(
         format=FORMAT,
-        kind="embedder",
+        kind="embedder" if plan.scores is None else "reranker",
         name=plan.name,
         family=plan.family,
         source=plan.source,
         license=license,
         single=None if plan.single is None else _single_vectors(plan, plan.single),
         multi=_multi_vectors(plan.tokens),
-        score=plan.maxsim,
+        score=plan.maxsim if plan.scores is None else plan.scores.pairs,
         late_chunking=plan.late_chunking,
         text=TextInput(
             tokenizer="tokenizer.json",

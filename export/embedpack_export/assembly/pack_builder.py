@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from embedpack.engine.golden import Golden
+from embedpack.engine.golden_scores import GoldenScores
 from embedpack.engine.graph_check import OPERATORS
 from embedpack.errors import PackError
 from embedpack.pack.accuracy_records import Accuracy
@@ -22,6 +23,7 @@ from embedpack_export.graph.builder import OPSET
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.int8 import STATIC_SCALE
 from embedpack_export.graph.lint import check_forms
+from embedpack_export.stages.score_run import RecordedScores
 from embedpack_export.stages.task_run import RecordedVectors
 
 logger = logging.getLogger("embedpack")
@@ -94,6 +96,9 @@ class PackBuilder:
     # Calibration inputs of each task, with their vectors in float32.
     recorded: dict[str, RecordedVectors] = field(default_factory=dict)
     golden: Golden = field(default_factory=lambda: Golden(cases={}, vectors={}))  # golden cases and vectors
+    # Golden pairs and scores of a pack that gives scores.
+    golden_scores: GoldenScores = field(default_factory=lambda: GoldenScores(pairs=[], scores={}))
+    recorded_scores: dict[str, RecordedScores] = field(default_factory=dict)  # scores of each task in float32
 
     @cached_property
     def store(self) -> WeightStore:
@@ -131,3 +136,6 @@ class PackBuilder:
             logger.info("%s: cosine to fp32 %.5f, lowest %.5f", name, measured.single.mean, measured.single.min)
         elif measured.multi is not None:
             logger.info("%s: cosine of tokens to fp32 %.5f", name, measured.multi.mean)
+        elif measured.score is not None:
+            largest, kendall = measured.score.largest_difference, measured.score.kendall
+            logger.info("%s: largest difference of scores to fp32 %.2g, Kendall's tau %.4f", name, largest, kendall)

@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from embedpack_export.families.model import Model
+from embedpack_export.families.heads import ScoreHead
+from embedpack_export.families.model import Model, ScoreModel
 from embedpack_export.graph.towers.encoder import bidirectional_encoder
 from embedpack_export.graph.towers.encoder_shape import EncoderNames, EncoderShape, LearnedPositions, RotaryPositions
 from embedpack_export.graph.towers.relative_bias import RelativeBias
 from embedpack_export.graph.towers.rope_scaling import RopeScaling
 from embedpack_export.graph.towers.rotary import RotaryTable
 from embedpack_export.sources.checkpoint import Size
+from embedpack_export.sources.head_layers import Dense
 from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.tokenizer_class import FamilyTokenizer
 
@@ -34,6 +36,18 @@ ROTARY_NAMES = EncoderNames(
     outer="mlp.down_proj",
     output_norm="post_mlp_layernorm",
 )
+
+
+def pooler_and_classifier(hidden: int) -> ScoreHead:
+    """Head of BERT's class: the pooled first token, and one label."""
+    pooler = Dense("pooler.dense", hidden, hidden, bias=True, activation="tanh")
+    return ScoreHead("cls", (pooler, Dense("classifier", hidden, 1, bias=True)))
+
+
+def scores_of(head: ScoreHead, shape: EncoderShape) -> ScoreModel:
+    """Scores of an encoder, with token types if it has several."""
+    typed = bidirectional_encoder(replace(shape, reads_token_types=True)) if shape.token_types > 1 else None
+    return ScoreModel(head, typed)
 
 
 class EncoderConfig(msgspec.Struct, frozen=True, kw_only=True):

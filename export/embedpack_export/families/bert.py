@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from embedpack_export.families._encoder import PostNormConfig
-from embedpack_export.families.model import Family, Model, by_model_type
+from embedpack_export.families._encoder import PostNormConfig, pooler_and_classifier, scores_of
+from embedpack_export.families.model import Family, Model, ScoreModel, by_model_type
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ENCODERS, sizes
 from embedpack_export.sources.key_rules import Followed, KeyTable
@@ -39,4 +39,10 @@ def read(checkpoint: Checkpoint) -> Model:
     return config.model(config.shape(), RULES, FamilyTokenizer("BertTokenizer"))
 
 
-FAMILY = Family("bert", by_model_type("bert"), read, (KEYS,))
+def read_scores(checkpoint: Checkpoint) -> ScoreModel:
+    """Head of BertForSequenceClassification."""
+    config = parse_config(checkpoint, BertConfig, KEYS)
+    return scores_of(pooler_and_classifier(config.hidden_size), config.shape())
+
+
+FAMILY = Family("bert", by_model_type("bert"), read, (KEYS,), read_scores=read_scores)

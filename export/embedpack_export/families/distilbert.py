@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 from embedpack_export.families._encoder import ActivationName, PostNormConfig
-from embedpack_export.families.model import Family, Model, by_model_type
+from embedpack_export.families.heads import ScoreHead
+from embedpack_export.families.model import Family, Model, ScoreModel, by_model_type
 from embedpack_export.graph.towers.encoder_shape import EncoderNames
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, COMMON, ENCODERS
+from embedpack_export.sources.head_layers import Dense
 from embedpack_export.sources.key_rules import Followed, KeyTable, Only, no_effect
 from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.tokenizer_class import FamilyTokenizer
@@ -70,4 +72,11 @@ def read(checkpoint: Checkpoint) -> Model:
     return config.model(config.shape(names=NAMES), RULES, FamilyTokenizer("BertTokenizer"))
 
 
-FAMILY = Family("distilbert", by_model_type("distilbert"), read, (KEYS,))
+def read_scores(checkpoint: Checkpoint) -> ScoreModel:
+    """Head of DistilBertForSequenceClassification."""
+    hidden = parse_config(checkpoint, DistilBertConfig, KEYS).hidden_size
+    dense = Dense("pre_classifier", hidden, hidden, bias=True, activation="relu")
+    return ScoreModel(ScoreHead("cls", (dense, Dense("classifier", hidden, 1, bias=True))))
+
+
+FAMILY = Family("distilbert", by_model_type("distilbert"), read, (KEYS,), read_scores=read_scores)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from embedpack.errors import CheckpointError
-from embedpack_export.families._encoder import ROTARY_NAMES, RotaryConfig, Theta
-from embedpack_export.families.model import Family, Model
+from embedpack_export.families._encoder import ROTARY_NAMES, RotaryConfig, Theta, pooler_and_classifier
+from embedpack_export.families.model import Family, Model, ScoreModel
 from embedpack_export.graph.towers.encoder_shape import Biases
 from embedpack_export.sources.checkpoint import Checkpoint, parse_object
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, ENCODERS, ROTARY, code_of, sizes
@@ -102,6 +102,12 @@ def read(checkpoint: Checkpoint) -> Model:
     return model if content == checkpoint.config else replace(model, config_of_class=content)
 
 
+def read_scores(checkpoint: Checkpoint) -> ScoreModel:
+    """Head of GteForSequenceClassification; published rerankers of this family have one token type."""
+    config = parse_object(checkpoint, newer_spelling(checkpoint), GteConfig, KEYS)
+    return ScoreModel(pooler_and_classifier(config.hidden_size))
+
+
 def newer_spelling(checkpoint: Checkpoint) -> dict[str, Any]:
     """The configuration as one of transformers' class, also where it is of the older code.
 
@@ -124,4 +130,4 @@ def newer_spelling(checkpoint: Checkpoint) -> dict[str, Any]:
     return {**config, "rope_theta": plain.rope_theta * factor, "rope_scaling": linear}
 
 
-FAMILY = Family("gte", claims, read, (KEYS,))
+FAMILY = Family("gte", claims, read, (KEYS,), read_scores=read_scores)

@@ -120,4 +120,13 @@ _DECODERS = (
         note="texts and images; the layout is tested at full size",
     ),
 )
-KNOWN_MODELS = (*_BERT, *_ROBERTA, *_OTHER_ENCODERS, *_DECODERS)
+_RERANKERS = (
+    KnownModel("cross-encoder/ms-marco-MiniLM-L6-v2", "Apache-2.0", "bert", 23, ("score",)),
+    KnownModel("cross-encoder/ms-marco-MiniLM-L12-v2", "Apache-2.0", "bert", 33, ("score",)),
+    KnownModel("BAAI/bge-reranker-base", "MIT", "xlm-roberta", 278, ("score",)),
+    KnownModel("BAAI/bge-reranker-large", "MIT", "xlm-roberta", 560, ("score",)),
+    KnownModel("BAAI/bge-reranker-v2-m3", "Apache-2.0", "xlm-roberta", 568, ("score",)),
+    KnownModel("Alibaba-NLP/gte-reranker-modernbert-base", "Apache-2.0", "modernbert", 150, ("score",)),
+    KnownModel("Alibaba-NLP/gte-multilingual-reranker-base", "Apache-2.0", "gte", 306, ("score",)),
+)
+KNOWN_MODELS = (*_RERANKERS, *_BERT, *_ROBERTA, *_OTHER_ENCODERS, *_DECODERS)

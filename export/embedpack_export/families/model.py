@@ -10,7 +10,7 @@ from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.inputs.tokenizer import TextRules
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.strict import AdapterMode
-from embedpack_export.families.heads import NO_HEADS, Heads
+from embedpack_export.families.heads import NO_HEADS, Heads, ScoreHead
 from embedpack_export.graph.context import StagedModel
 from embedpack_export.sources.adapter import AdapterSource
 from embedpack_export.sources.checkpoint import Checkpoint
@@ -80,6 +80,14 @@ class Model:
 
 
 @dataclass(frozen=True)
+class ScoreModel:
+    """Scores of pairs, as the family's class for sequence classification in transformers computes them."""
+
+    head: ScoreHead  # its last layer has the weight [labels, inputs] in the checkpoint; one label is supported
+    typed_text: StagedModel | None = None  # text graph that reads token types, if the model has several
+
+
+@dataclass(frozen=True)
 class Family:
     """One architecture."""
 
@@ -91,6 +99,8 @@ class Family:
     keys: tuple[KeyTable, ...]  # rules of the keys of config.json, and of other files of the family
     # Builds the vision tower, if the architecture has one; errors as `read`.
     read_vision: Callable[[Checkpoint], Vision] | None = None
+    # Reads the head of its class for sequence classification, if it has one; errors as `read`.
+    read_scores: Callable[[Checkpoint], ScoreModel] | None = None
     own_modules: tuple[str, ...] = ()  # types in modules.json, of the checkpoint's own code, that the family covers
 
 

@@ -11,11 +11,13 @@ import msgspec
 
 from embedpack.errors import CheckpointError
 from embedpack_export.families._encoder import EncoderConfig, Theta
-from embedpack_export.families.model import Family, Model, by_model_type
+from embedpack_export.families.heads import ScoreHead
+from embedpack_export.families.model import Family, Model, ScoreModel, by_model_type
 from embedpack_export.graph.towers.encoder_shape import Biases, EncoderNames, RotaryPositions
 from embedpack_export.graph.towers.rotary import RotaryTable
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, ENCODERS, sizes
+from embedpack_export.sources.head_layers import Dense, LayerNorm
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, Only, no_effect
 from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.rope_config import is_default_rope
@@ -47,6 +49,8 @@ class ModernBertConfig(EncoderConfig, frozen=True, kw_only=True):
     local_rope_theta: Theta = 10_000.0
     rope_parameters: Mapping[LayerType, RopeOfLayers] = {}
     pad_token_id: int | None = 50283
+    classifier_pooling: Literal["cls", "mean"] = "cls"
+    classifier_bias: bool = False
 
     def layers(self) -> tuple[LayerType, ...]:
         """Kind of each layer."""
@@ -92,10 +96,12 @@ KEYS = KeyTable(
         "rope_scaling": Only((None,), ANOTHER_CHECKPOINT),
         **no_effect("of another class; norm_eps is the epsilon of the norms", ("layer_norm_eps",)),
         **no_effect("used in training alone", ("mlp_dropout", "initializer_cutoff_factor")),
+        "classifier_pooling": Followed("pooling of scores"),
+        "classifier_bias": Followed("bias of the first layer of the head of scores"),
+        "classifier_activation": Only(("gelu",), ANOTHER_CHECKPOINT),
         **no_effect(
             "of heads that are not exported",
-            ("classifier_pooling", "classifier_bias", "classifier_activation", "decoder_bias", "sparse_prediction",
-             "sparse_pred_ignore_index", "repad_logits_with_grad"),
+            ("decoder_bias", "sparse_prediction", "sparse_pred_ignore_index", "repad_logits_with_grad"),
         ),
         **no_effect("of how the model is run", ("reference_compile", "deterministic_flash_attn")),
     },
@@ -144,4 +150,16 @@ def read(checkpoint: Checkpoint) -> Model:
     return config.model(shape, RULES, FamilyTokenizer(fixed=True))
 
 
-FAMILY = Family("modernbert", by_model_type("modernbert"), read, (KEYS,))
+def read_scores(checkpoint: Checkpoint) -> ScoreModel:
+    """Head of ModernBertForSequenceClassification."""
+    config = parse_config(checkpoint, ModernBertConfig, KEYS)
+    hidden = config.hidden_size
+    layers = (
+        Dense("head.dense", hidden, hidden, bias=config.classifier_bias, activation="gelu"),
+        LayerNorm("head.norm", hidden, config.norm_eps, bias=config.norm_bias),
+        Dense("classifier", hidden, 1, bias=True),
+    )
+    return ScoreModel(ScoreHead(config.classifier_pooling, layers))
+
+
+FAMILY = Family("modernbert", by_model_type("modernbert"), read, (KEYS,), read_scores=read_scores)

@@ -7,9 +7,11 @@ from typing import Any
 
 from embedpack.errors import CheckpointError
 from embedpack_export.families._encoder import PostNormConfig
-from embedpack_export.families.model import Family, Model, by_model_type
+from embedpack_export.families.heads import ScoreHead
+from embedpack_export.families.model import Family, Model, ScoreModel, by_model_type
 from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ENCODERS, sizes
+from embedpack_export.sources.head_layers import Dense
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable
 from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.tokenizer_class import FamilyTokenizer
@@ -60,10 +62,21 @@ def read(checkpoint: Checkpoint) -> Model:
     return config.model(config.shape(first=first_position), RULES, FamilyTokenizer("XLMRobertaTokenizer"))
 
 
+def read_scores(checkpoint: Checkpoint) -> ScoreModel:
+    """Head of XLMRobertaForSequenceClassification."""
+    return ScoreModel(classification_head(parse_config(checkpoint, XlmRobertaConfig, KEYS).hidden_size))
+
+
+def classification_head(hidden: int) -> ScoreHead:
+    """Head of RoBERTa's class: the first token through a layer of its own, and one label."""
+    dense = Dense("classifier.dense", hidden, hidden, bias=True, activation="tanh")
+    return ScoreHead("cls", (dense, Dense("classifier.out_proj", hidden, 1, bias=True)))
+
+
 def claims(checkpoint: Checkpoint) -> bool:
     """True for its model type; code with rotary positions saves that type too."""
     is_rotary = checkpoint.config.get("position_embedding_type") == "rotary"
     return by_model_type("xlm-roberta")(checkpoint) and not is_rotary
 
 
-FAMILY = Family("xlm-roberta", claims, read, (KEYS,))
+FAMILY = Family("xlm-roberta", claims, read, (KEYS,), read_scores=read_scores)

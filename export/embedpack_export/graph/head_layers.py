@@ -38,11 +38,8 @@ def _residual(context: GraphContext, value: ir.Value, dense: Dense) -> ir.Value:
 
 
 def _layer_norm(context: GraphContext, value: ir.Value, norm: LayerNorm) -> ir.Value:
-    weight, bias = (
-        context.graph.vector(name, context.weights.vector(name, norm.outputs))
-        for name in (f"{norm.module}.weight", f"{norm.module}.bias")
-    )
-    return context.graph.op("LayerNormalization", [value, weight, bias], {"axis": -1, "epsilon": norm.epsilon})
+    vectors = [context.graph.vector(name, context.weights.vector(name, norm.outputs)) for name in norm.shapes]
+    return context.graph.op("LayerNormalization", [value, *vectors], {"axis": -1, "epsilon": norm.epsilon})
 
 
 def _silu(g: GraphBuilder, x: ir.Value) -> ir.Value:

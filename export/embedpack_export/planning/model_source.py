@@ -19,10 +19,11 @@ from embedpack.pack.digests import describe_file
 from embedpack.pack.manifest import Modality, Pooling
 from embedpack.pack.score_recipes import MaxSimScores
 from embedpack_export.families import find_family
-from embedpack_export.families.heads import SingleHead, TokenHead
+from embedpack_export.families.heads import Heads, SingleHead, TokenHead
 from embedpack_export.families.model import NO_RULES, Family, Model
 from embedpack_export.planning.multi_vector_choice import find_multi_vectors
 from embedpack_export.planning.multi_vectors import MultiVectorSource, check_pooling
+from embedpack_export.planning.score_head import ScorePlan, ScoreSource, find_scores, plan_scores, take_score_head
 from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.planning.single_head import read_single_head
 from embedpack_export.planning.tasks import ALL_TASKS, CheckpointAndModel, TaskNames, TaskPlan, plan_tasks
@@ -51,6 +52,7 @@ class ModelSource:
     tasks: Mapping[str, TaskPlan]
     single: SingleHead | None  # head of single vectors, if there is one
     maxsim: MaxSimScores | None  # scores of a model that gives multi-vectors alone
+    scores: ScorePlan | None  # head of scores, and its recipe; None: the model gives vectors
     truncate_dims: tuple[int, ...]  # truncations; of a source those that every task was trained for
     texts: TextInputs  # conversion of texts to token ids
     module_files: Mapping[str, Path]  # files of sentence-transformers that were read, by name
@@ -62,7 +64,9 @@ class ModelSource:
 
     @property
     def pooling(self) -> Pooling | None:
-        """Pooling of single vectors; None: there are none."""
+        """Pooling of single vectors, or of scores; None: there are neither."""
+        if self.scores is not None:
+            return self.scores.head.pooling
         return None if self.single is None else self.single.pooling
 
     @property
@@ -108,7 +112,8 @@ class ModelSource:
         """Processor of the inputs, the same as a reader of the pack has."""
         image = None if self.model.vision is None else self.model.vision.image
         tokenizer = TextTokenizer(self.tokenizer_json, self.max_tokens, self.model.text_rules)
-        return Processor(tokenizer, self.texts.pad_token_id, image)
+        types = self.scores is not None and self.scores.pairs.token_types
+        return Processor(tokenizer, self.texts.pad_token_id, image, types)
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -123,7 +128,9 @@ class ModelSource:
         content: list[object] = [
             self._files_of_vectors, prompts, self.texts.digest, f"{self.pooling}/{self.max_tokens}"
         ]  # fmt: skip
-        if self.single is None:
+        if self.scores is not None:
+            content.append(repr(self.scores))
+        elif self.single is None:
             content.append(repr(self.tokens))
         elif self.single != SingleHead(self.single.pooling):
             content.append(repr(self.single))
@@ -170,10 +177,31 @@ def read_model_source(
     by_task = {task: read_sentence_transformers(adapter, pooling) for task, adapter in adapters.items()}
     if is_colbert(checkpoint) and config.multi is None:
         config = with_colbert_metadata(config, checkpoint)
+    scoring = ScoreSource(checkpoint, family, model.rules, config, adapters)
+    scores = find_scores(scoring, pooling)
+    if scores is not None:
+        model = replace(model, heads=Heads(score=scores.head))
     plans = plan_tasks(CheckpointAndModel(checkpoint, model), adapters, tasks, config, by_task)
     if model.adapters is not None:
         checkpoint = model.adapters.take(checkpoint)
     inputs = resolve_text_inputs(checkpoint, model, config, by_task, texts)
+    module_files = _module_files(config, by_task)
+    if scores is not None:
+        plans = {task: replace(plan, prompts={}, default_prompt_name=None) for task, plan in plans.items()}
+        planned = plan_scores(scoring, scores, inputs, by_task)
+        return ModelSource(
+            folder=folder,
+            checkpoint=take_score_head(checkpoint, model, scores.head, plans),
+            family=family.name,
+            model=replace(model, text=planned.text_model(scores, model.text)),
+            tasks=plans,
+            single=None,
+            maxsim=None,
+            scores=planned,
+            truncate_dims=(),
+            texts=inputs,
+            module_files=module_files,
+        )
     configs = [config, *by_task.values()]
     settings = find_multi_vectors(config, by_task)
     multi = None
@@ -192,13 +220,10 @@ def read_model_source(
         tasks=complete.source.tasks,
         single=complete.single,
         maxsim=None if multi is None else multi.score(plans),
+        scores=None,
         truncate_dims=_common_truncations(configs, model) if multi is None else (),
         texts=inputs,
-        module_files={
-            f"{place}{name}": path
-            for place, found in (("", config), *((f"adapters/{task}/", found) for task, found in by_task.items()))
-            for name, path in found.files.items()
-        },
+        module_files=module_files,
     )
 
 
@@ -226,6 +251,14 @@ def _complete(
     single = read_single_head(source.model, configs, pooling)
     tensors = {**source.checkpoint.tensors, **single.tensors}
     return _Complete(replace(source, checkpoint=replace(source.checkpoint, tensors=tensors)), single.head)
+
+
+def _module_files(
+    config: SentenceTransformersConfig, by_task: Mapping[str, SentenceTransformersConfig]
+) -> dict[str, Path]:
+    """Files of sentence-transformers of the checkpoint and of its adapters, by name."""
+    folders = (("", config), *((f"adapters/{task}/", found) for task, found in by_task.items()))
+    return {f"{place}{name}": path for place, found in folders for name, path in found.files.items()}
 
 
 def _check_prompts(

@@ -15,7 +15,8 @@ from embedpack_export.graph.context import LinearFormat
 from embedpack_export.graph.formats.by_name import linear_formats
 from embedpack_export.planning.calibration_texts import CalibrationSet, read_calibration
 from embedpack_export.planning.model_source import ModelSource, read_model_source
-from embedpack_export.planning.settings import CodeCenter, ExportSettings
+from embedpack_export.planning.prompt_options import PROMPTS_OF_FILES
+from embedpack_export.planning.settings import DEFAULT_CODE_CENTER, CodeCenter, ExportSettings
 from embedpack_export.planning.tasks import TaskNames
 from embedpack_export.planning.text_inputs import TextOptions
 
@@ -52,6 +53,8 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
         pooling=settings.pooling,
         texts=TextOptions(settings.max_tokens, settings.text_tokens, settings.prompts),
     )
+    if source.scores is not None:
+        _check_score_settings(settings)
     return ExportPlan(
         folder=source.folder,
         checkpoint=source.checkpoint,
@@ -60,6 +63,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
         tasks=source.tasks,
         single=source.single,
         maxsim=source.maxsim,
+        scores=source.scores,
         truncate_dims=() if source.single is None else _truncate_dims(settings, source),
         texts=source.texts,
         module_files=source.module_files,
@@ -76,6 +80,19 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
         code_center=settings.code_center,
         seed=settings.seed,
     )
+
+
+def _check_score_settings(settings: ExportSettings) -> None:
+    """Refuse options of vectors for a model that gives scores."""
+    given = {
+        "--truncate-dim": bool(settings.truncate_dims),
+        "--code-center": settings.code_center != DEFAULT_CODE_CENTER,
+        "--adapters switchable": "switchable" in settings.adapter_modes,
+        "--prompt": settings.prompts != PROMPTS_OF_FILES,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise CheckpointError(f"{option} is of no use: {settings.checkpoint} gives scores; leave it out")
 
 
 def _adapter_mode(settings: ExportSettings, source: ModelSource) -> AdapterMode:
@@ -99,6 +116,8 @@ def _with_truncations(settings: ExportSettings, source: ModelSource) -> Model:
 
 def _truncate_dims(settings: ExportSettings, source: ModelSource) -> tuple[int, ...]:
     """Truncations of the settings, else of the source; the full dimension is always one of them."""
+    if source.scores is not None:
+        return ()
     full = source.dimensions
     dims = sorted({*(settings.truncate_dims or source.truncate_dims), full})
     if dims[0] < 1 or dims[-1] > full:

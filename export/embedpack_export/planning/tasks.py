@@ -83,7 +83,8 @@ def plan_tasks(
     for task in _selected(names.wanted, (*adapted, *([] if base is None else [base]))):
         if task in adapters:
             facts = _facts(model, task, by_task[task] if by_task[task].prompts else config)
-            tasks[task] = _task(task, read_adapter(adapters[task], task), facts)
+            adapter = read_adapter(adapters[task], task, with_heads=model.heads.score is not None)
+            tasks[task] = _task(task, adapter, facts)
             check_adapted_model(adapters[task])
         elif task in own:
             tasks[task] = _task_of_checkpoint(source, task, config)

@@ -59,7 +59,7 @@ def choose_reference(plan: ExportPlan, settings: ExportSettings) -> ReferenceCho
     if settings.reference == "fp32 graph":
         return ReferenceChoice(None, notes)
     torch = TorchReference(plan)
-    obstacle = _obstacle(plan) or _refusal(torch, plan)
+    obstacle = torch_obstacle(plan) or _refusal(torch, plan)
     if obstacle is None:
         logger.info("reference: torch with unmerged adapters")
         return ReferenceChoice(torch, notes)
@@ -69,7 +69,7 @@ def choose_reference(plan: ExportPlan, settings: ExportSettings) -> ReferenceCho
     return ReferenceChoice(None, (f"The reference is not torch: {obstacle}.", *notes))
 
 
-def _obstacle(plan: ExportPlan) -> EmbedpackError | None:
+def torch_obstacle(plan: ExportPlan) -> EmbedpackError | None:
     """Reason against torch that is known without loading the model."""
     for package in TORCH_PACKAGES:
         if importlib.util.find_spec(package) is None:

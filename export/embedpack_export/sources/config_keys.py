@@ -13,7 +13,7 @@ CODE_OF_MODELS = ("AutoConfig", "AutoModel", "AutoProcessor", "AutoImageProcesso
 ANOTHER_CHECKPOINT = "export a checkpoint without it"
 
 RECORDS = """_name_or_path name_or_path architectures transformers_version finetuning_task unsloth_version unsloth_fixed
-is_llama_config _commit_hash sentence_transformers sbert_ce_default_activation_function transformers.js_config
+is_llama_config _commit_hash transformers.js_config
 attn_implementation _attn_implementation _attn_implementation_autoset _attn_implementation_internal
 _experts_implementation gradient_checkpointing is_unified_mask _flash_attn_2_enabled is_composition model_max_length
 neftune_noise_alpha"""
@@ -68,6 +68,10 @@ COMMON: Mapping[str, Rule] = {
     "pad_token_id": Followed("padding token; the tokenizer's if it is no row of the embedding table"),
     "eos_token_id": Followed("padding token, if there is no other"),
     "tie_word_embeddings": Followed("lm_head.weight takes the place of a missing embedding table"),
+    **{
+        name: Followed("activation of scores, Sigmoid or Identity")
+        for name in ("sentence_transformers", "sbert_ce_default_activation_function")
+    },
     "tokenizer_class": Followed("class of the tokenizer, if tokenizer_config.json has none"),
     **no_effect("a record of how the model was made or is run", RECORDS.split()),
     **no_effect("used in training alone", TRAINING.split()),

@@ -44,6 +44,7 @@ class LayerNorm:
     outputs: int
     # Of torch.nn.LayerNorm.
     epsilon: float = 1e-5
+    bias: bool = True
 
     @property
     def inputs(self) -> int:
@@ -53,7 +54,8 @@ class LayerNorm:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor by name."""
-        return {f"{self.module}.weight": (self.outputs,), f"{self.module}.bias": (self.outputs,)}
+        leaves = ("weight", "bias") if self.bias else ("weight",)
+        return {f"{self.module}.{leaf}": (self.outputs,) for leaf in leaves}
 
 
 Layer = Dense | LayerNorm

@@ -38,8 +38,8 @@ class _KeyedTensor:
     tensor: StoredTensor
 
 
-def read_adapter(folder: Path, task: str) -> Adapter:
-    """Read the adapter of a task.
+def read_adapter(folder: Path, task: str, *, with_heads: bool = False) -> Adapter:
+    """Read the adapter of a task; `with_heads`: its heads for classification too.
 
     Raises:
         CheckpointError: the folder holds no LoRA adapter, no such task, or an unknown key or setting.
@@ -56,8 +56,8 @@ def read_adapter(folder: Path, task: str) -> Adapter:
     own = [_KeyedTensor(key, tensors[name]) for name, key in keys.items() if key.task in ("", task)]
     for each in own:
         check_is_float(each.tensor)
-    heads = [each.tensor.name for each in own if each.key.is_unused]
-    used = [each for each in own if not each.key.is_unused]
+    heads = [each.tensor.name for each in own if each.key.is_unused(with_heads=with_heads)]
+    used = [each for each in own if not each.key.is_unused(with_heads=with_heads)]
     if not used:
         raise CheckpointError(f"{path}: {_emptiness(heads)}")
     if heads:

@@ -23,6 +23,8 @@ WRAPPER = re.compile(r"^0\.(auto_model|model)\.")
 ORIGINAL = "original_module"
 # Heads of transformers' classes for language models, classification and question answering: no embedding needs them.
 HEADS = re.compile(r"(lm_head|classifier|score|qa_outputs)\.")
+# Those for classification, which may score pairs.
+SCORING = ("classifier", "score")
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,13 @@ class AdapterKey:
         """Name of the module in the transformers model."""
         return WRAPPER.sub("", self.trained)
 
-    @property
-    def is_unused(self) -> bool:
-        """True if the module belongs to a head that no embedding needs, or is one that a saved module replaces."""
-        return HEADS.match(f"{self.module}.") is not None or ORIGINAL in self.module.split(".")
+    def is_unused(self, *, with_heads: bool = False) -> bool:
+        """True if the module is one that a saved module replaces, or belongs to a head that no embedding needs.
+
+        `with_heads`: heads for classification are needed.
+        """
+        head = HEADS.match(f"{self.module}.")
+        return ORIGINAL in self.module.split(".") or (head is not None and not (with_heads and head[1] in SCORING))
 
     @property
     def slot(self) -> str:

@@ -25,7 +25,13 @@ from embedpack_export.sources.multi_vector_config import MultiVectorConfig
 from embedpack_export.sources.multi_vector_files import SETTINGS_FILE, read_multi_vector_files
 from embedpack_export.sources.multi_vector_keys import MULTI_LIMITS
 from embedpack_export.sources.pooling_config import PoolingConfig, read_pooling
-from embedpack_export.sources.sentence_transformers_keys import LIMITS, NORMALIZE, SETTINGS
+from embedpack_export.sources.sentence_transformers_keys import (
+    CLASSIFICATION,
+    CROSS_ENCODER,
+    LIMITS,
+    NORMALIZE,
+    SETTINGS,
+)
 
 # The first of these files that is there has the limits of the Transformer module.
 LIMITS_FILES = (
@@ -52,6 +58,7 @@ class _Limits(msgspec.Struct, frozen=True):
 
     max_seq_length: Length | None = None
     do_lower_case: bool | None = None
+    transformer_task: str | None = None
     processor_kwargs: _TokenizerArguments | None = None
     tokenizer_args: _TokenizerArguments | None = None
 
@@ -69,6 +76,8 @@ class _Settings(msgspec.Struct, frozen=True):
     matryoshka_dims: tuple[int, ...] = ()
     truncate_dim: int | None = None
     similarity_fn_name: str | None = None
+    model_type: str | None = None
+    activation_fn: str | None = None
 
     @property
     def truncations(self) -> tuple[int, ...]:
@@ -94,6 +103,8 @@ class SentenceTransformersConfig:
     truncate_dims: tuple[int, ...]
     similarity: str | None  # similarity_fn_name
     multi: MultiVectorConfig | None  # settings of a model for multi-vectors; None: it gives single vectors
+    is_cross_encoder: bool  # the files are those of a CrossEncoder
+    activation: str | None  # activation_fn
 
 
 def read_sentence_transformers(
@@ -133,6 +144,8 @@ def read_sentence_transformers(
         truncate_dims=settings.truncations,
         similarity=settings.similarity_fn_name,
         multi=None,
+        is_cross_encoder=settings.model_type == CROSS_ENCODER or limits.transformer_task == CLASSIFICATION,
+        activation=settings.activation_fn,
     )
 
 
@@ -156,6 +169,8 @@ def _of_multi_vectors(folder: Path, modules: Sequence[Module], limits_file: Path
         truncate_dims=settings.truncations,
         similarity=None,
         multi=multi,
+        is_cross_encoder=False,
+        activation=None,
     )
 
 

@@ -42,6 +42,7 @@ DENSE = KeyTable(
 )
 LAYER_NORM = KeyTable("2_LayerNorm/config.json", {"dimension": Followed("shape of norm.weight")})
 NORMALIZE = KeyTable("2_Normalize/config.json", SENTENCE_EMBEDDING)
+CROSS_ENCODER = "CrossEncoder"
 SETTINGS = KeyTable(
     "config_sentence_transformers.json",
     {
@@ -52,7 +53,10 @@ SETTINGS = KeyTable(
         ),
         "truncate_dim": Followed("an allowed truncation; vectors have all dimensions unless a call truncates them"),
         "matryoshka_dims": Followed("allowed truncations; a key of embedpack"),
-        "model_type": Only(("SentenceTransformer", None), "export a model with a single vector per text"),
+        "model_type": Only(
+            ("SentenceTransformer", CROSS_ENCODER, None), "export a model with a single vector or a score"
+        ),
+        "activation_fn": Followed("activation of scores, Sigmoid or Identity"),
         "__version__": NoEffect("a record of how the model was made"),
     },
 )
@@ -66,7 +70,7 @@ def modality_problem(value: Any) -> str | None:
             "export a model whose modality_config is text alone"
         )
     forward = {"method": "forward", "method_output_name": "last_hidden_state"}
-    if value is None or value == {"text": forward}:
+    if value is None or value in ({"text": forward}, {"text": {**forward, "method_output_name": "logits"}}):
         return None
     return f"supported: {{'text': {forward}}}; export a model that reads texts alone"
 
@@ -83,6 +87,7 @@ def no_arguments(known: tuple[str, ...]) -> Checked:
     return Checked(", ".join(known), problem)
 
 
+CLASSIFICATION = "sequence-classification"
 OF_LOADING = ("torch_dtype", "dtype", "attn_implementation", "device_map", "trust_remote_code", "use_cache")
 OF_TOKENIZER = ("model_max_length", "padding_side", "trust_remote_code", "use_fast", "clean_up_tokenization_spaces")
 LIMITS = KeyTable(
@@ -91,8 +96,12 @@ LIMITS = KeyTable(
         "max_seq_length": Followed("maximum length, special tokens included"),
         "do_lower_case": Followed("texts in lower case: part of the pack's tokenizer.json"),
         "modality_config": Checked("texts alone, without a chat template", modality_problem),
-        "transformer_task": Only(("feature-extraction", None), "export a model for sentence embeddings"),
-        "module_output_name": Only(("token_embeddings", None), "export a model for sentence embeddings"),
+        "transformer_task": Only(
+            ("feature-extraction", CLASSIFICATION, None), "export a model for sentence embeddings or scores"
+        ),
+        "module_output_name": Only(
+            ("token_embeddings", "scores", None), "export a model for sentence embeddings or scores"
+        ),
         "processing_kwargs": Only(({}, None), "save the model without them"),
         **{
             name: Only((None,), "one limit is possible for all texts; pass --max-length and remove the key")

@@ -127,9 +127,14 @@ def _alone(plan: ExportPlan, item: ModelInput) -> CollatedBatch:
     return CollatedBatch((item,), plan.processor.collate([item], embeds))
 
 
+def calibration_tokens(plan: ExportPlan) -> float:
+    """Largest number of tokens of calibration inputs for a model of this size."""
+    return min(MAX_TOKENS, max(MIN_TOKENS, MAX_WORK / max(1, plan.parameters)))
+
+
 def _bounded(plan: ExportPlan, texts: Sequence[ModelInput]) -> list[ModelInput]:
     """Texts, evenly spaced, whose work for a model of this size is at most `MAX_WORK`."""
-    limit = min(MAX_TOKENS, max(MIN_TOKENS, MAX_WORK / max(1, plan.parameters)))
+    limit = calibration_tokens(plan)
     tokens = sum(len(item.ids) for item in texts)
     count = min(len(texts), max(1, int(len(texts) * limit / tokens)))
     return [texts[row] for row in np.linspace(0, len(texts) - 1, count).astype(int)]

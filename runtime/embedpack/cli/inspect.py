@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from embedpack.pack.folder import Pack
     from embedpack.pack.input_recipes import Prompt
     from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors, Task, VectorCodes
+    from embedpack.pack.score_recipes import ListScores, MaxSimScores, PairScores
     from embedpack.pack.variants import Variant
 
 SUMMARY = "Show the contents of a pack: tasks, images, codes, variants, adapters, sizes, accuracy, licence."
@@ -88,10 +89,22 @@ def _print_heads(pack: Pack) -> None:
     if manifest.multi is not None:
         print(f"tokens      {_dimensions(manifest.multi)}")
     if manifest.score is not None:
-        kinds = {"PairScores": "pairs", "ListScores": "lists", "MaxSimScores": "MaxSim"}
-        print(f"scores      {kinds[type(manifest.score).__name__]}")
+        print(f"scores      {_scores(manifest.score)}")
     if manifest.late_chunking:
         print("chunks      one vector for each part of a text (late chunking)")
+
+
+def _scores(score: PairScores | ListScores | MaxSimScores) -> str:
+    """Kind of the scores, and the rules of pairs."""
+    from embedpack.pack.score_recipes import ListScores, MaxSimScores
+
+    if isinstance(score, MaxSimScores):
+        return "MaxSim"
+    if isinstance(score, ListScores):
+        return "lists"
+    span = ", from 0 to 1" if score.activation == "sigmoid" else ", of any size"
+    windows = "" if score.overlap is None else f"; longer documents in windows that share {score.overlap}"
+    return f"pairs of up to {score.max_tokens} tokens{span}{windows}"
 
 
 def _pooled(pack: Pack) -> str:
@@ -184,6 +197,11 @@ def _closeness(accuracy: Accuracy) -> Iterator[str]:
         )
     if multi is not None:
         yield f"token vectors: mean {multi.mean:.5f}, 1st percentile {multi.p1:.5f} ({multi.tokens} tokens)"
+    if accuracy.score is not None:
+        yield (
+            f"difference of scores to {accuracy.reference}: up to {accuracy.score.largest_difference:.2g}, Kendall's "
+            f"tau {accuracy.score.kendall:.4f} ({accuracy.score.pairs} pairs)"
+        )
 
 
 def _describe(check: Check) -> str:

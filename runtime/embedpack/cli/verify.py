@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from embedpack.pack.folder import Pack
 
 SUMMARY = "Check the digest of every file and prepacked graph, and compare golden vectors with the recorded ones."
+MEASURE = "1 - cosine to the golden vectors"
 EXAMPLES = """\
   embedpack verify packs/minilm
   embedpack verify packs/minilm --json
@@ -48,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         golden = ", ".join(f"{name} {difference:.0e}" for name, difference in worst.items())
         cached = f" and {prepared} prepacked graphs" if prepared else ""
-        print(f"{options.pack}: OK; {files} files{cached}; 1 - cosine to the golden vectors: {golden}")
+        measure = "difference from the golden scores" if pack.manifest.kind == "reranker" else MEASURE
+        print(f"{options.pack}: OK; {files} files{cached}; {measure}: {golden}")
     return 0
 
 

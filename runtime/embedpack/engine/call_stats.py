@@ -32,9 +32,11 @@ class CallStats(Progress):
         empty: number of texts without any token; they are not among `texts`.
     """
 
-    def __init__(self, max_tokens: int, total: int | None, work: int | None = None) -> None:
+    def __init__(
+        self, max_tokens: int, total: int | None, work: int | None = None, *, label: str = "embedding"
+    ) -> None:
         """Start at nothing; `total` is the number of items, `work` the sum of their `work_of`; None: unknown."""
-        super().__init__("embedding", total, work)
+        super().__init__(label, total, work)
         self.max_tokens = max_tokens
         self.texts = 0
         self.truncated = 0

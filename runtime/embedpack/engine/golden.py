@@ -1,4 +1,7 @@
-"""Golden vectors: texts and the vectors of each variant on the exporting machine, for `embedpack verify`."""
+"""Golden vectors: texts and the vectors of each variant on the exporting machine, for `embedpack verify`.
+
+Those of packs that give scores alone are in `golden_scores`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.engine.encoder import Encoder
+from embedpack.engine.golden_scores import compare_golden_scores
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.options import EncodeOptions
 from embedpack.errors import PackError
@@ -50,16 +54,18 @@ class Golden(Strict, frozen=True):
 
 
 def check_golden(pack: Pack, variant: str, cache: Path | None = None) -> float:
-    """Compare a variant with its golden vectors: the largest 1 - cosine. Prepacked graphs are those in `cache`.
+    """Compare a variant with its golden vectors: the largest 1 - cosine, or difference of scores.
 
-    PackError if the recorded vectors are missing, or differ more than TOLERANCE.
+    Prepacked graphs are those in `cache`. PackError if the recorded vectors are missing, or differ more than TOLERANCE.
     """
     chosen = pack.manifest.variants[variant]
     return compare_golden(pack, variant, open_encoder(pack, chosen, available_cores(), cache))
 
 
 def compare_golden(pack: Pack, variant: str, encoder: Encoder) -> float:
-    """Compare a loaded variant with its golden vectors: the largest 1 - cosine; PackError as `check_golden`."""
+    """Compare a loaded variant with its golden vectors or scores; result and PackError as of `check_golden`."""
+    if pack.manifest.kind == "reranker":
+        return compare_golden_scores(pack, variant, encoder)
     chosen = pack.manifest.variants[variant]
     try:
         golden = msgspec.json.decode(pack.read(pack.manifest.golden), type=Golden)

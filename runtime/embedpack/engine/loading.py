@@ -25,6 +25,7 @@ from embedpack.inputs.processor import Processor
 from embedpack.inputs.prompt_rules import PromptRules
 from embedpack.pack.folder import Pack
 from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.score_recipes import PairScores
 from embedpack.pack.variants import Variant, VisionGraph
 
 logger = logging.getLogger("embedpack")
@@ -166,4 +167,7 @@ def open_processor(pack: Pack) -> Processor:
     except PackError as cause:
         raise PackError(f"{pack.folder}: {cause}") from cause
     image = pack.manifest.image
-    return Processor(tokenizer, pack.manifest.text.pad_token_id, image if isinstance(image, QwenImage) else None)
+    spec, score = image if isinstance(image, QwenImage) else None, pack.manifest.score
+    return Processor(
+        tokenizer, pack.manifest.text.pad_token_id, spec, isinstance(score, PairScores) and score.token_types
+    )

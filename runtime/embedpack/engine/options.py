@@ -41,6 +41,18 @@ class EncodeSettings:
     pool_factor: int = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """Options of a call of `Reranker`, which describes each; OptionError for an unknown `on_long`."""
+
+    on_long: OnLong = "truncate"
+    instruction: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.on_long not in get_args(OnLong):
+            raise OptionError(unknown("on_long", self.on_long, get_args(OnLong)))
+
+
 @dataclass(frozen=True)
 class EncodeOptions:
     """Options of a run of the encoder: those of a call, with the prompt and the adapter of a task.

@@ -12,7 +12,7 @@ import numpy as np
 
 from embedpack.engine.session import Array
 from embedpack.errors import PackError
-from embedpack.pack.graph_io import CHUNK_SUMS, TOKEN_EMBEDDINGS, binary_output, int8_output
+from embedpack.pack.graph_io import CHUNK_SUMS, SCORE, TOKEN_EMBEDDINGS, binary_output, int8_output
 from embedpack.pack.manifest import Manifest
 
 INT8, BINARY = int8_output(""), binary_output("")
@@ -36,6 +36,9 @@ class OutputCheck:
 
         The batch has `inputs`, padded to `tokens`, with at most `chunks` each.
         """
+        if output == SCORE:
+            check_array(output, values, [inputs], np.float32)
+            return
         if output == CHUNK_SUMS:
             assert self.single is not None
             check_array(output, values, [inputs, chunks, self.single], np.float32)

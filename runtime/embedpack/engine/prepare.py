@@ -33,7 +33,7 @@ from embedpack.engine.prepared import (
 )
 from embedpack.engine.session import Adapter, Feeds, GraphSession, check_onnxruntime
 from embedpack.engine.support import check_support
-from embedpack.engine.token_budgets import measure_budgets
+from embedpack.engine.token_budgets import TimedGraph, measure_budgets
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import CapacityError, PackError
 from embedpack.host.user_cache import CACHE_FOLDER, PRIVATE_FILE, PRIVATE_FOLDER, check_folders_above, check_private
@@ -41,7 +41,8 @@ from embedpack.inputs.processor import Processor
 from embedpack.inputs.vision_layout import vision_feeds
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import Pack
-from embedpack.pack.graph_io import IMAGE_EMBEDS, SENTENCE_EMBEDDING
+from embedpack.pack.graph_io import IMAGE_EMBEDS
+from embedpack.pack.heads import main_output
 from embedpack.storage.atomic import atomic_file, disk_errors
 from embedpack.storage.temporary import remove_leftovers, temporary_folder
 
@@ -113,11 +114,12 @@ def prepare_variant(pack: Pack, variant: str, threads: int, cache: Path) -> Prep
     processor = open_processor(pack)
     adapter = next(iter(open_adapters(pack, chosen).values()), None)
     _make_cache(cache)
-    probes = [_text_probe(processor, adapter), *([] if processor.image is None else [_vision_probe(processor)])]
+    output = main_output(pack.manifest)
+    probes = [_text_probe(processor, output, adapter), *([] if processor.image is None else [_vision_probe(processor)])]
     graphs = graphs_of(pack, variant)
     files = [_prepare_graph(graph, probe, threads, cache) for graph, probe in zip(graphs, probes, strict=True)]
     session = graphs[0].open(threads, cache).session
-    times = measure_budgets(session, processor, pack.manifest.text.vocabulary, adapter)
+    times = measure_budgets(TimedGraph(session, output, processor, adapter), pack.manifest.text.vocabulary)
     prepared = read_prepared(Path(files[0].folder), graphs[0].identity)
     budgets = prepared.record.token_budgets | {str(threads): times.best}
     _write_record(prepared.folder, msgspec.structs.replace(prepared.record, token_budgets=budgets))
@@ -206,11 +208,11 @@ def _write_record(folder: Path, record: Record) -> None:
         stream.write(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
 
 
-def _text_probe(processor: Processor, adapter: Adapter | None) -> _Probe:
+def _text_probe(processor: Processor, output: str, adapter: Adapter | None) -> _Probe:
     """Runs of each golden text alone and of all together."""
     inputs = processor.process(processor.items(TEXTS), "")
     feeds = [processor.collate(batch, []) for batch in (*([text] for text in inputs), inputs)]
-    return _Probe(SENTENCE_EMBEDDING, feeds, adapter)
+    return _Probe(output, feeds, adapter)
 
 
 def _vision_probe(processor: Processor) -> _Probe:

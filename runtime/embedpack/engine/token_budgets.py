@@ -15,7 +15,6 @@ import numpy as np
 from embedpack.engine.session import Adapter, GraphSession
 from embedpack.inputs.batching import token_budget_batches
 from embedpack.inputs.processor import ModelInput, Processor
-from embedpack.pack.graph_io import SENTENCE_EMBEDDING
 
 CANDIDATES = (64, 128, 256, 512, 1024)
 MIN_TOKENS, MAX_TOKENS = 6, 128
@@ -37,15 +36,23 @@ class BudgetTimes:
     tokens_per_second: dict[int, float]
 
 
-def measure_budgets(
-    session: GraphSession, processor: Processor, vocabulary: int, adapter: Adapter | None = None
-) -> BudgetTimes:
+@dataclass(frozen=True)
+class TimedGraph:
+    """A loaded text graph, the output that is computed, and its inputs."""
+
+    session: GraphSession
+    output: str
+    processor: Processor
+    adapter: Adapter | None = None
+
+
+def measure_budgets(graph: TimedGraph, vocabulary: int) -> BudgetTimes:
     """Time passes over texts of mixed lengths with every budget in turn, and compare the medians."""
     rng = np.random.default_rng(SEED)
-    longest = min(MAX_TOKENS, processor.tokenizer.max_tokens)
+    longest = min(MAX_TOKENS, graph.processor.tokenizer.max_tokens)
     one = [_random_text(rng, vocabulary, longest)]
-    _pass(session, processor, one, longest, adapter)
-    slow = _pass(session, processor, one, longest, adapter) / longest > MAX_SECONDS_PER_TOKEN
+    _pass(graph, one, longest)
+    slow = _pass(graph, one, longest) / longest > MAX_SECONDS_PER_TOKEN
     low, high = np.log(min(MIN_TOKENS, longest)), np.log(longest)
     lengths = np.rint(np.exp(rng.uniform(low, high, TEXTS_IF_SLOW if slow else TEXTS))).astype(int)
     texts = [_random_text(rng, vocabulary, length) for length in lengths]
@@ -57,7 +64,7 @@ def measure_budgets(
         if index >= MIN_PASSES and time.perf_counter() - begin > MAX_SECONDS:
             break
         for budget in budgets:
-            times[budget].append(_pass(session, processor, texts, budget, adapter))
+            times[budget].append(_pass(graph, texts, budget))
     medians = {budget: float(np.median(seconds)) for budget, seconds in times.items()}
     speeds = {budget: float(lengths.sum() / seconds) for budget, seconds in medians.items()}
     return BudgetTimes(best_budget(medians), speeds)
@@ -69,15 +76,13 @@ def best_budget(seconds: dict[int, float]) -> int:
     return min(budget for budget, duration in seconds.items() if duration <= limit)
 
 
-def _pass(
-    session: GraphSession, processor: Processor, inputs: Sequence[ModelInput], budget: int, adapter: Adapter | None
-) -> float:
+def _pass(graph: TimedGraph, inputs: Sequence[ModelInput], budget: int) -> float:
     """Seconds of one pass over all texts."""
     batches = token_budget_batches([len(text.ids) for text in inputs], budget)
-    feeds = [processor.collate([inputs[row] for row in rows], []) for rows in batches]
+    feeds = [graph.processor.collate([inputs[row] for row in rows], []) for rows in batches]
     begin = time.perf_counter()
     for feed in feeds:
-        session.run([SENTENCE_EMBEDDING], feed, adapter)
+        graph.session.run([graph.output], feed, graph.adapter)
     return time.perf_counter() - begin
 
 

@@ -19,7 +19,15 @@ from embedpack.inputs.prompt_rules import PromptedTokens, PromptOrPrefix, Prompt
 from embedpack.inputs.resize import smart_resize
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.inputs.vision_layout import token_grid, token_positions
-from embedpack.pack.graph_io import ATTENTION_MASK, IMAGE_EMBEDS, IMAGE_INDEX, INPUT_IDS, POOL_MASK, POSITION_IDS
+from embedpack.pack.graph_io import (
+    ATTENTION_MASK,
+    IMAGE_EMBEDS,
+    IMAGE_INDEX,
+    INPUT_IDS,
+    POOL_MASK,
+    POSITION_IDS,
+    TOKEN_TYPE_IDS,
+)
 from embedpack.pack.input_recipes import Prompt, QwenImage
 from embedpack.vectors.arrays import Float32
 
@@ -43,6 +51,7 @@ class ModelInput:
         image: patches of an image; None for texts.
         image_start: index of the first token of the image's content.
         chunks: begin and end of the tokens of each chunk of a document, int64 [chunks, 2]; None: not asked for.
+        types: token types, int64 [length]; None: all 0.
     """
 
     ids: npt.NDArray[np.int64]
@@ -54,6 +63,7 @@ class ModelInput:
     image: ImagePatches | None = None
     image_start: int = 0
     chunks: npt.NDArray[np.int64] | None = None
+    types: npt.NDArray[np.int64] | None = None
 
     def of_multi_vector(self, rows: npt.NDArray[T]) -> npt.NDArray[T]:
         """Rows of the multi-vector among those of all tokens, [length, ...] or more with padding behind them."""
@@ -65,12 +75,13 @@ class ModelInput:
 class Processor:
     """Texts and images to token ids, and these to the inputs of a graph.
 
-    `image` None: the model reads texts only.
+    `image` None: the model reads texts only. `token_types`: it takes token types.
     """
 
     tokenizer: TextTokenizer
     pad_token_id: int
     image: QwenImage | None = None
+    token_types: bool = False
 
     def items(self, inputs: Iterable[Input], *, blank: bool = False) -> Iterator[Item]:
         """Number inputs from 0 and check them one by one, without opening files; InputError as `number_items`."""
@@ -108,6 +119,9 @@ class Processor:
         feeds: dict[str, npt.NDArray[Any]] = dict(pad([item.ids for item in batch], self.pad_token_id))
         for mask, item in zip(feeds[ATTENTION_MASK], batch, strict=True):
             mask[len(item.ids) - item.unattended :] = 0
+        if self.token_types:
+            types = [np.zeros(len(item.ids), np.int64) if item.types is None else item.types for item in batch]
+            feeds[TOKEN_TYPE_IDS] = pad(types, 0)[INPUT_IDS]
         if self.image is None:
             return feeds
         shape = feeds[INPUT_IDS].shape

@@ -27,16 +27,35 @@ class TokenCosines(Strict, frozen=True):
     p1: float
 
 
-class Accuracy(Strict, frozen=True):
-    """Vectors of a variant compared with those of `reference`, while it was written.
+class ScoreAgreement(Strict, frozen=True):
+    """Scores of documents compared with those of a reference.
 
-    `inputs` is the number of calibration texts and images. `single` and `multi` are null if the pack has no such head.
+    Attributes:
+        queries, pairs: number of queries, and of their documents together.
+        largest_difference: largest difference of two scores of a document.
+        relative_difference: root of the mean square difference, over the standard deviation of the reference's scores.
+        kendall: Kendall's tau-b of the orders of the documents of a query, mean over the queries.
+    """
+
+    queries: Count
+    pairs: Count
+    largest_difference: float
+    relative_difference: float
+    kendall: float
+
+
+class Accuracy(Strict, frozen=True, omit_defaults=True):
+    """Vectors or scores of a variant compared with those of `reference`, while it was written.
+
+    `inputs` is the number of calibration texts and images, or of pairs. `single`, `multi` and `score` are null if the
+    pack has no such head.
     """
 
     reference: str
     inputs: Count
     single: Cosines | None
     multi: TokenCosines | None
+    score: ScoreAgreement | None = None
 
 
 class ImageAccuracy(Strict, frozen=True):
@@ -52,14 +71,15 @@ class Check(Strict, frozen=True, omit_defaults=True):
 
     Attributes:
         reference: "torch": the checkpoint with unmerged adapters; "fp32 graph": the exporter's unquantized graph.
-        texts: number of calibration texts, each with its prompt.
+        texts: number of calibration texts, each with its prompt; of scores, number of queries.
         single, multi: cosines of single vectors and of token vectors; null: the pack has no such head.
-        ranking_loss: loss of self-retrieval in points of nDCG@10; null: too few texts.
+        ranking_loss: loss of self-retrieval, or of rankings by scores, in points of nDCG@10; null: too few texts.
         ranking_loss_95: its 95 % interval.
         top_10_overlap: mean share of the reference's ten nearest texts among those of the pack.
         budget: largest allowed loss in points.
         outcome: "allowed": over budget, but accepted with `--allow-loss`.
         images: cosines of images; null: the pack reads none, or they were not compared.
+        score: agreement of scores; null: the pack has vectors.
     """
 
     reference: str
@@ -72,6 +92,7 @@ class Check(Strict, frozen=True, omit_defaults=True):
     budget: Annotated[float, msgspec.Meta(ge=0)]
     outcome: CheckOutcome
     images: ImageAccuracy | None = None
+    score: ScoreAgreement | None = None
 
 
 class Report(Strict, frozen=True):

@@ -11,6 +11,11 @@ Inputs of the text graph. Rows are padded on the right. The last four exist only
     image_embeds    float32  [image_tokens, hidden]  outputs of the vision graph for all images of the batch, in order
     image_index     int64    [image_tokens, 2]       row and column of `input_ids` that each of them replaces
 
+Input of a graph that scores pairs of a query and a document, if the manifest has token types.
+
+    name            dtype    shape                   meaning
+    token_type_ids  int64    [batch, sequence]       1 from the document on, 0 before it and for padding
+
 Optional inputs of the text graph of a switchable variant; without them the graph is that of the backbone.
 
     name                       dtype    shape            meaning
@@ -69,6 +74,7 @@ from embedpack.vectors.codes import Precision
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
+TOKEN_TYPE_IDS = "token_type_ids"
 POSITION_IDS = "position_ids"
 POOL_MASK = "pool_mask"
 IMAGE_EMBEDS = "image_embeds"
@@ -108,6 +114,8 @@ class GraphInput:
 
 
 TEXT_INPUTS = (GraphInput(INPUT_IDS, np.int64, TOKEN_AXES), GraphInput(ATTENTION_MASK, np.int64, TOKEN_AXES))
+# Input of a text graph with token types, next to TEXT_INPUTS.
+TOKEN_TYPES_INPUT = GraphInput(TOKEN_TYPE_IDS, np.int64, TOKEN_AXES)
 # Inputs of a text graph that takes images, next to TEXT_INPUTS.
 IMAGE_INPUTS = (
     GraphInput(POSITION_IDS, np.int64, (3, *TOKEN_AXES)),

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from embedpack.errors import InputError, OptionError
 from embedpack.pack.folder import Pack
+from embedpack.pack.graph_io import SCORE, SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.input_recipes import Prompt
 from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors
 from embedpack.vectors.metric import Metric
@@ -15,6 +16,13 @@ def check_embedder(pack: Pack) -> None:
     """Raise InputError for a pack that gives scores only."""
     if pack.manifest.kind == "reranker":
         raise InputError(f"{pack.folder}: this pack gives scores, not vectors; open it with Reranker")
+
+
+def main_output(manifest: Manifest) -> str:
+    """Name of the output that every run of a text graph can compute."""
+    if manifest.kind == "reranker":
+        return SCORE
+    return TOKEN_EMBEDDINGS if manifest.single is None else SENTENCE_EMBEDDING
 
 
 def single_vectors(pack: Pack) -> SingleVectors:

@@ -122,8 +122,15 @@ def _bad_graph(manifest: Manifest, variant: Variant, path: str) -> Iterator[str]
 
 def _bad_accuracy(manifest: Manifest) -> Iterator[str]:
     for name, variant in manifest.variants.items():
-        for head, cosines in (("single", variant.accuracy.single), ("multi", variant.accuracy.multi)):
-            if (cosines is None) != (getattr(manifest, head) is None):
+        accuracy = variant.accuracy
+        measured = {"single": accuracy.single, "multi": accuracy.multi, "score": accuracy.score}
+        has_head = {
+            "single": manifest.single is not None,
+            "multi": manifest.multi is not None,
+            "score": manifest.kind == "reranker",
+        }
+        for head, figures in measured.items():
+            if (figures is not None) != has_head[head]:
                 path = f"$.variants[{name!r}].accuracy.{head}"
                 yield f"a variant has the accuracy of the heads of the pack - at `{path}`"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from embedpack.pack.graph_io import TEXT_INPUTS, TOKEN_AXES
+from embedpack.pack.graph_io import TEXT_INPUTS, TOKEN_AXES, TOKEN_TYPES_INPUT
 from embedpack_export.graph.context import Activation, GraphContext, Stage, StagedModel
 from embedpack_export.graph.towers.encoder_attention import attention, attention_mask
 from embedpack_export.graph.towers.encoder_layers import embeddings, feed_forward
@@ -41,7 +41,8 @@ def bidirectional_encoder(shape: EncoderShape) -> StagedModel:
         return EncoderPart(context, shape).norm(last, x).value
 
     stages = (embed, *(layer(index) for index in range(shape.layers)), last_norm)
-    return StagedModel(TEXT_INPUTS, (*TOKEN_AXES, shape.hidden), stages)
+    inputs = (*TEXT_INPUTS, TOKEN_TYPES_INPUT) if shape.reads_token_types else TEXT_INPUTS
+    return StagedModel(inputs, (*TOKEN_AXES, shape.hidden), stages)
 
 
 def post_norm_layer(part: EncoderPart, index: int, x: ir.Value) -> ir.Value:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from embedpack.pack.graph_io import INPUT_IDS
+from embedpack.pack.graph_io import INPUT_IDS, TOKEN_TYPE_IDS
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import GraphBuilder
@@ -26,7 +26,8 @@ def embeddings(part: EncoderPart) -> ir.Value:
     """Append the embeddings before their norm; float32 [batch, sequence, hidden].
 
     They are the sum of word, position and token type, as far as the model has them. Positions are counted from the
-    first token, since batches are padded on the right. Token type 0 is the only one in use.
+    first token, since batches are padded on the right. Token type 0 is part of the positions; graphs that read token
+    types add the difference of the others.
     """
     shape, context, ids = part.shape, part.context, part.context.inputs[INPUT_IDS]
     words = context.weights.table(shape.names.words, (shape.vocabulary, shape.hidden))
@@ -37,7 +38,8 @@ def embeddings(part: EncoderPart) -> ir.Value:
         vector = part.graph.vector(f"{shape.names.token_types}.first", _token_type(part))
         added = _with_type_branch(part, vector)
     table = context.table(words, ids)
-    return table if added is None else part.graph.op("Add", [table, added])
+    total = table if added is None else part.graph.op("Add", [table, added])
+    return part.graph.op("Add", [total, _other_types(part)]) if shape.reads_token_types else total
 
 
 def feed_forward(part: EncoderPart, prefix: str, x: Activation, residual: Activation) -> ir.Value:
@@ -98,6 +100,14 @@ def _with_type_branch(part: EncoderPart, rows: ir.Value) -> ir.Value:
 def _token_types(part: EncoderPart) -> Matrix:
     shape = part.shape
     return part.context.weights.matrix(shape.names.token_types, (shape.token_types, shape.hidden))
+
+
+def _other_types(part: EncoderPart) -> ir.Value:
+    """Append the row of each token's type less that of type 0; float32 [batch, sequence, hidden]."""
+    g, matrix = part.graph, _token_types(part)
+    rows = (chunk - _token_type(part) for chunk in matrix.chunks())
+    table = g.weight(f"{part.shape.names.token_types}.others", "shared", rows, np.float32, matrix.shape)
+    return g.op("Gather", [table, part.context.inputs[TOKEN_TYPE_IDS]], {"axis": 0})
 
 
 def _token_type(part: EncoderPart) -> Float32:

@@ -89,6 +89,7 @@ class EncoderShape:
     positions: LearnedPositions | RotaryPositions
     activation: ActivationName = "gelu"
     token_types: int = 0  # rows of the table of token types; 0: the model has none
+    reads_token_types: bool = False  # the graph has the input `token_type_ids`; false: every token has type 0
     kv_heads: int | None = None  # number of heads of keys and values; None: that of queries
     order: LayerOrder = "post-norm"
     norm: NormKind = "layer"

@@ -84,7 +84,7 @@ def load_layer(layer: Layer, tensors: Mapping[str, StoredTensor]) -> torch.nn.Mo
     module = (
         torch.nn.Linear(layer.inputs, layer.outputs, layer.bias)
         if isinstance(layer, Dense)
-        else torch.nn.LayerNorm(layer.outputs, layer.epsilon)
+        else torch.nn.LayerNorm(layer.outputs, layer.epsilon, bias=layer.bias)
     )
     own = (name for name in layer.shapes if name.startswith(f"{layer.module}."))
     state = {name.rpartition(".")[2]: torch.from_numpy(tensors[name].float32()) for name in own}

@@ -34,6 +34,7 @@ class UnmergedAdapter:
     task: str
     place: Callable[[str], str]  # name of a module of the file in the torch model
     unused: Callable[[str], object]  # true for modules and tensors that no embedding needs
+    with_heads: bool = False  # its heads for classification are used too
 
     def add_to(self, model: torch.nn.Module) -> torch.nn.Module:
         """Replace the tensors that the adapter replaces, and wrap the modules that it updates, in place.
@@ -71,7 +72,7 @@ class UnmergedAdapter:
         return {
             key: torch.from_numpy(tensor.float32())
             for key, tensor in keys.items()
-            if key.task in ("", self.task) and not key.is_unused
+            if key.task in ("", self.task) and not key.is_unused(with_heads=self.with_heads)
         }
 
     def _has_place(self, model: torch.nn.Module, key: AdapterKey) -> bool:

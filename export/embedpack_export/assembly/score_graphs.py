@@ -1,0 +1,45 @@
+"""Graphs of a pack that gives scores: one for each task and weights format."""
+
+from __future__ import annotations
+
+from embedpack.engine.golden_scores import PAIRS
+from embedpack.pack.accuracy_records import Accuracy
+from embedpack.pack.manifest import Task
+from embedpack.vectors.arrays import Float32
+from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind
+from embedpack_export.assembly.stage_writing import GraphSource, write_stages
+from embedpack_export.planning.plan import ExportPlan
+from embedpack_export.planning.score_head import ScorePlan
+from embedpack_export.stages.cosine_records import REFERENCE
+from embedpack_export.stages.graph_heads import score_heads
+from embedpack_export.stages.score_inputs import ScoreInputs
+from embedpack_export.stages.score_records import recorded_agreement
+from embedpack_export.stages.score_run import RecordedScores, ScoreRun
+
+
+def write_score_graphs(plan: ExportPlan, scores: ScorePlan, pack: PackBuilder) -> None:
+    """Write the graphs of all tasks, with their variants and golden scores; CheckpointError as `write_text_graphs`."""
+    pack.golden_scores.pairs.extend(PAIRS)
+    for task in plan.tasks:
+        run = ScoreRun.start(plan, scores, task, pack.weights)
+        source = GraphSource(task, plan.model.text, run.exact.weights)
+        written = {name: [each] for name, each in run.written.items()}
+        writers = write_stages(plan, source, [run.exact], written, pack)
+        offsets = {name: run.offset(scores, name) for name in writers}
+        exact, by_format = run.scores(plan, scores, offsets, pack.scratch)
+        for name, writer in writers.items():
+            writer.finish(score_heads(scores.head, offsets[name]), pack.folder / f"{task}-{name}.onnx")
+        run.exact.weights.check_all_used()
+        adapter = run.exact.weights.adapter_record()
+        pack.tasks[task] = Task(space=None, prompts={}, default_prompt_name=None, adapter=adapter)
+        pack.recorded_scores[task] = RecordedScores(run.inputs.groups, exact.documents)
+        for name, found in by_format.items():
+            variant = f"{task}-{name}"
+            pack.golden_scores.scores[variant] = found.golden_list()
+            measured = _accuracy(run.inputs, exact.documents, found.documents)
+            pack.add_variant(variant, VariantKind(task, name, {}), measured)
+
+
+def _accuracy(inputs: ScoreInputs, exact: Float32, found: Float32) -> Accuracy:
+    measured = recorded_agreement(inputs.groups, exact, found)
+    return Accuracy(reference=REFERENCE, inputs=len(exact), single=None, multi=None, score=measured)

@@ -1,0 +1,187 @@
+"""Rerankers: checkpoints and adapters with a head that scores pairs of a query and a document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from embedpack.errors import CheckpointError
+from embedpack.pack.graph_io import TOKEN_TYPE_IDS
+from embedpack.pack.manifest import Pooling
+from embedpack.pack.score_recipes import PairScores
+from embedpack.storage.safetensors import StoredTensor
+from embedpack_export.families.heads import ScoreHead
+from embedpack_export.families.model import Family, Model, ScoreModel
+from embedpack_export.graph.context import StagedModel
+from embedpack_export.planning.tasks import TaskPlan
+from embedpack_export.planning.text_inputs import TextInputs
+from embedpack_export.sources.checkpoint import Checkpoint, read_json
+from embedpack_export.sources.files import exists
+from embedpack_export.sources.head_layers import Dense
+from embedpack_export.sources.lora_config import CONFIG_FILE
+from embedpack_export.sources.name_rules import NameRules
+from embedpack_export.sources.pair_template import PairTemplate, pair_template
+from embedpack_export.sources.score_settings import score_activation
+from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig
+
+CLASS = "ForSequenceClassification"
+SEQ_CLS = "SEQ_CLS"
+# Classes that give no token types by themselves, in transformers 5.
+PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
+
+
+@dataclass(frozen=True)
+class ScorePlan:
+    """Head of the scores of a pack, and its recipe in the manifest."""
+
+    head: ScoreHead
+    pairs: PairScores
+
+    def text_model(self, found: ScoreModel, plain: StagedModel) -> StagedModel:
+        """Text graph: that with token types if the pairs have them, else the plain one."""
+        return found.typed_text if self.pairs.token_types and found.typed_text is not None else plain
+
+
+@dataclass(frozen=True)
+class ScoreSource:
+    """Files that decide whether a model gives scores."""
+
+    checkpoint: Checkpoint
+    family: Family
+    rules: NameRules  # names of the model's tensors
+    config: SentenceTransformersConfig  # that of the checkpoint
+    adapters: Mapping[str, Path]  # folders of adapters by task
+
+    @property
+    def of_class(self) -> bool:
+        """True if the checkpoint is of a class for sequence classification, and no SentenceTransformer."""
+        stated = self.checkpoint.config.get("architectures")
+        names = stated if isinstance(stated, list) else []
+        return self.config.pooling is None and any(str(name).endswith(CLASS) for name in names)
+
+
+class _TypedTokenizer(msgspec.Struct, frozen=True):
+    """Fields of tokenizer_config.json that decide about token types."""
+
+    tokenizer_class: str | None = None
+    model_input_names: list[str] | None = None
+
+
+class _Trained(msgspec.Struct, frozen=True):
+    """The field of adapter_config.json that names the task of the training."""
+
+    task_type: str | None = None
+
+
+def find_scores(source: ScoreSource, pooling: Pooling | None) -> ScoreModel | None:
+    """Head that scores pairs, if the checkpoint or its adapters have one; None: the model gives vectors.
+
+    A `pooling` of the caller asks for vectors.
+
+    Raises:
+        CheckpointError: only some of the adapters have scores, or there are several labels.
+    """
+    if pooling is not None or source.family.read_scores is None:
+        _refuse_cross_encoder(source, pooling)
+        return None
+    trained = {task: read_json(folder / CONFIG_FILE, _Trained).task_type for task, folder in source.adapters.items()}
+    scoring = [task for task, task_type in trained.items() if task_type == SEQ_CLS]
+    if scoring and len(scoring) < len(trained) and not source.of_class:
+        raise CheckpointError(
+            f"{source.adapters[scoring[0]]}: task_type is {SEQ_CLS}, those of other adapters are not; a pack gives "
+            "either scores or vectors: export the adapters to packs of their own"
+        )
+    if not scoring and not source.of_class:
+        _refuse_cross_encoder(source, pooling)
+        return None
+    found = source.family.read_scores(source.checkpoint)
+    if not scoring:
+        _check_labels(source, found)
+    return found
+
+
+def _refuse_cross_encoder(source: ScoreSource, pooling: Pooling | None) -> None:
+    if source.config.is_cross_encoder and pooling is None:
+        raise CheckpointError(
+            f"{source.config.folder}: a CrossEncoder, and no class for sequence classification of a family that is "
+            "exported with scores; docs/models.md has those that are"
+        )
+
+
+def _check_labels(source: ScoreSource, found: ScoreModel) -> None:
+    """Refuse a classifier of several labels."""
+    name = f"{_last(found.head).module}.weight"
+    for stored, tensor in source.checkpoint.tensors.items():
+        if source.rules.normal(stored) == name and tensor.shape[:1] != (1,):
+            raise CheckpointError(
+                f"{tensor.path}: {stored} has {tensor.shape[0]} labels, a reranker has one; for the vectors of this "
+                "model pass --pooling"
+            )
+
+
+def _last(head: ScoreHead) -> Dense:
+    last = head.layers[-1]
+    assert isinstance(last, Dense)
+    return last
+
+
+def take_score_head(checkpoint: Checkpoint, model: Model, head: ScoreHead, tasks: Mapping[str, TaskPlan]) -> Checkpoint:
+    """The checkpoint with the tensors of the head that the adapters alone have.
+
+    Each task keeps its own as a replacement, so that several adapters may bring different heads.
+
+    Raises:
+        CheckpointError: neither the checkpoint nor an adapter has a tensor of the head.
+    """
+    present = {model.rules.normal(name) for name in checkpoint.tensors}
+    added: dict[str, StoredTensor] = {}
+    for name in (name for layer in head.layers for name in layer.shapes if name not in present):
+        for task, plan in tasks.items():
+            own = {} if plan.adapter is None else plan.adapter.replacements
+            tensor = next((each for stored, each in own.items() if model.rules.normal(stored) == name), None)
+            if tensor is None:
+                raise CheckpointError(
+                    f"{checkpoint.folder}: neither the checkpoint nor the adapter of {task!r} has {name}, a part of "
+                    f"the head of scores; train with modules_to_save, or pass --pooling for vectors"
+                )
+            added.setdefault(name, tensor)
+    return replace(checkpoint, tensors={**checkpoint.tensors, **added})
+
+
+def plan_scores(
+    source: ScoreSource, found: ScoreModel, texts: TextInputs, by_task: Mapping[str, SentenceTransformersConfig]
+) -> ScorePlan:
+    """Recipe of the scores: the pairs of tokenizer.json, cut as transformers cuts them.
+
+    Raises:
+        CheckpointError: tokenizer.json has no pairs, or a file states an activation that is not supported.
+    """
+    template = pair_template(json.loads(texts.tokenizer_json), texts.tokenizer)
+    return ScorePlan(
+        head=found.head,
+        pairs=PairScores(
+            parts=template.parts,
+            instruction=None,
+            max_tokens=texts.max_tokens,
+            max_query_tokens=None,
+            max_document_tokens=None,
+            cut="longest",
+            overlap=None,
+            token_types=_reads_types(template, found, texts.tokenizer),
+            offset=0.0,
+            activation=score_activation(source.checkpoint, source.config, by_task),
+        ),
+    )
+
+
+def _reads_types(template: PairTemplate, found: ScoreModel, tokenizer: Path) -> bool:
+    """True if the model has token types, and transformers' tokenizer gives it those of the template."""
+    path = tokenizer.with_name("tokenizer_config.json")
+    stated = read_json(path, _TypedTokenizer) if exists(path) else _TypedTokenizer()
+    names = stated.model_input_names
+    gives = stated.tokenizer_class not in PLAIN_TOKENIZERS if names is None else TOKEN_TYPE_IDS in names
+    return template.token_types and found.typed_text is not None and gives

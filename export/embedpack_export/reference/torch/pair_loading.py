@@ -1,0 +1,61 @@
+"""Strict loading of a checkpoint and an adapter into a class for sequence classification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from embedpack.errors import CheckpointError
+from embedpack_export.planning.model_source import ModelSource
+from embedpack_export.reference.torch.loading import quiet
+from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
+from embedpack_export.sources.name_rules import NameRules
+
+
+def load_pair_model(source: ModelSource, task: str) -> torch.nn.Module:
+    """Load the model in float32 with the unmerged adapter of a task, in eval mode.
+
+    Raises:
+        CheckpointError: a tensor of the model or a key of the adapter is missing, or has no place in the model.
+    """
+    folder, fields = source.checkpoint.folder, dict(source.model.config_of_class or {})
+    with quiet():
+        config = AutoConfig.for_model(str(fields.pop("model_type")), **fields) if fields else None
+        # Eager attention is the plain formula, and the same on every CPU.
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            num_labels=1,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        assert isinstance(model, torch.nn.Module)
+        place = _places(model, source.model.rules)
+        adapter = source.tasks[task].adapter
+        brought = set() if adapter is None else set(map(place, adapter.replacements))
+        wrong = sorted(name for name in loaded["missing_keys"] if name not in brought)
+        wrong += sorted(str(item) for item in loaded["mismatched_keys"])
+        if wrong:
+            raise CheckpointError(f"{folder}: transformers finds no fitting weights for {', '.join(wrong[:5])}")
+        if adapter is not None:
+            rules = source.model.rules
+            model = UnmergedAdapter(adapter.folder, task, place, rules.unused.search, with_heads=True).add_to(model)
+    return model.eval()
+
+
+def _places(model: torch.nn.Module, rules: NameRules) -> Callable[[str], str]:
+    """Names of modules and tensors in a class with a head, by their names in files."""
+    tower = str(model.base_model_prefix)
+    heads = {name for name, _ in model.named_children()} - {tower}
+
+    def place(name: str) -> str:
+        own = rules.normal(name)
+        return own if own.partition(".")[0] in heads else f"{tower}.{own}"
+
+    return place

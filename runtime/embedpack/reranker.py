@@ -1,0 +1,229 @@
+"""Reranker: opens a pack, and scores documents for a query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn, Protocol
+
+import numpy as np
+
+from embedpack.embedder import Embedder
+from embedpack.engine.call_stats import CallStats
+from embedpack.engine.loading import open_encoder
+from embedpack.engine.options import EncodeSettings, OnLong, ScoreSettings, check_threads
+from embedpack.engine.pair_scores import PairReader, PairScorer
+from embedpack.engine.prepared import cache_folder
+from embedpack.engine.variant_choice import choose_variant
+from embedpack.errors import InputError, ItemError, OptionError
+from embedpack.host.cores import available_cores
+from embedpack.host.memory import memory_errors
+from embedpack.inputs.pair_texts import check_documents, check_query
+from embedpack.pack.folder import read_pack
+from embedpack.pack.prompts import document_prompt, query_prompt
+from embedpack.pack.score_recipes import ListScores, MaxSimScores, PairScores
+from embedpack.pack.strict import AdapterMode
+from embedpack.scoring.late_interaction import maxsim
+from embedpack.vectors.arrays import Float32
+
+# Documents whose multi-vectors are in memory at a time.
+MAXSIM_DOCUMENTS = 256
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A document of a ranking: its position in the call, from 0, and its score."""
+
+    index: int
+    score: float
+
+
+class Scorer(Protocol):
+    """Scores of checked texts by a loaded variant."""
+
+    def score(self, query: str, documents: list[str], settings: ScoreSettings, stats: CallStats) -> Float32:
+        """Scores, float32 [documents]; counts are added to `stats`."""
+
+
+class MaxSimScorer:
+    """Scores by MaxSim of the multi-vectors of an embedder."""
+
+    def __init__(self, model: Embedder, scores: MaxSimScores | None) -> None:
+        """`scores` None: the prompts are those of a search. InputError if the pack has no multi-vectors."""
+        if model.pack.manifest.multi is None:
+            raise InputError(
+                f"{model.pack.folder}: this pack has neither scores nor multi-vectors, so it cannot score documents; "
+                "open it with Embedder and call similarity, or export a reranker"
+            )
+        task = model.task if scores is None or model.task is not None else scores.task
+        if task is None:
+            raise OptionError(f"pass task=, one of: {', '.join(model.tasks)}")
+        prompts = model.pack.manifest.tasks[task]
+        of_query, of_document = (
+            (query_prompt(prompts), document_prompt(prompts))
+            if scores is None
+            else (scores.query_prompt, scores.document_prompt)
+        )
+        self._model = model
+        self._query = EncodeSettings(task=task, prompt_name=of_query, multi=True)
+        self._task, self._document_prompt = task, of_document
+        self._per_query_token = scores is not None and scores.per_query_token
+
+    def score(self, query: str, documents: list[str], settings: ScoreSettings, stats: CallStats) -> Float32:
+        """Scores of checked texts, float32 [documents]; counts are added to `stats`. Errors as of `encode_multi`."""
+        if settings.instruction is not None:
+            raise OptionError("instruction is of no use: this model takes none; leave it out")
+        vectors = self._model.encode_multi_part([query], self._query, self._model.stats(1))
+        divisor = len(vectors.codes) if self._per_query_token else 1
+        of_documents = EncodeSettings(task=self._task, prompt_name=self._document_prompt, on_long=settings.on_long)
+        scores = np.empty(len(documents), np.float32)
+        for start in range(0, len(documents), MAXSIM_DOCUMENTS):
+            rows = slice(start, start + MAXSIM_DOCUMENTS)
+            stats.ids = [str(number) for number in range(len(documents))[rows]]
+            try:
+                found = self._model.encode_multi_part([*documents[rows]], of_documents, stats)
+            except ItemError as cause:
+                raise ItemError("document", start + cause.number, cause.problem) from cause
+            scores[rows] = maxsim(vectors, found)[0] / np.float32(divisor)
+        return scores
+
+
+class Reranker:
+    """A loaded variant of a pack that scores documents for a query.
+
+    Packs of pairs compute each document together with the query. Packs with multi-vectors score by MaxSim. The score of
+    a document does not depend on the other documents.
+
+    Attributes:
+        pack: the opened pack with its manifest.
+        variant: name of the loaded variant, e.g. "default-int8".
+    """
+
+    @memory_errors()
+    def __init__(  # noqa: PLR0913 - options have names, not an object, as those of `Embedder`
+        self,
+        pack: str | Path,
+        *,
+        task: str | None = None,
+        weights: str | None = None,
+        adapters: AdapterMode | None = None,
+        variant: str | None = None,
+        threads: int | None = None,
+        prepared: bool = True,
+    ) -> None:
+        """Open a pack; arguments and errors as of `Embedder`.
+
+        Raises:
+            InputError: the pack gives neither scores nor multi-vectors, or scores whole lists of documents.
+        """
+        opened = read_pack(pack)
+        scores = opened.manifest.score
+        if isinstance(scores, ListScores):
+            raise InputError(
+                f"{opened.folder}: this pack scores documents list by list, which this embedpack cannot run; update it"
+            )
+        if isinstance(scores, PairScores):
+            self.pack, self.variant = opened, choose_variant(opened, variant, task, weights, adapters)
+            chosen = opened.manifest.variants[self.variant]
+            check_threads(threads)
+            name = chosen.task or task or opened.manifest.unnamed_task
+            if name is None:
+                raise OptionError(f"pass task=, one of: {', '.join(opened.manifest.tasks)}")
+            cache = cache_folder() if prepared else None
+            encoder = open_encoder(opened, chosen, threads or available_cores(), cache)
+            reader = PairReader(opened.folder, scores, encoder.processor.tokenizer)
+            self._loaded: Scorer | None = PairScorer(reader, encoder, chosen.adapter_of(name))
+            return
+        model = Embedder(
+            pack, task=task, weights=weights, adapters=adapters, variant=variant, threads=threads, prepared=prepared
+        )
+        self.pack, self.variant = model.pack, model.variant
+        self._loaded = MaxSimScorer(model, scores)
+
+    def close(self) -> None:
+        """Return the memory of the graphs to the system; later calls raise InputError."""
+        self._loaded = None
+
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Reranker({str(self.pack.folder)!r}, variant={self.variant!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a Reranker cannot be pickled or copied, as its graphs are loaded in this process; "
+            f"open the pack in each process: Reranker({str(self.pack.folder)!r})"
+        )
+
+    @memory_errors()
+    def score(
+        self, query: str, documents: Iterable[str], *, instruction: str | None = None, on_long: OnLong = "truncate"
+    ) -> Float32:
+        """Score documents for a query: float32 [documents], in their order; higher is better.
+
+        Args:
+            query: a text.
+            documents: texts; special tokens that they spell are read as plain characters.
+            instruction: of models that take one: what the query asks for; default: that of the model.
+            on_long: "truncate" cuts pairs at the limit of the model and logs how many; "error" refuses them. Models
+                that read long documents in windows cut none.
+
+        Raises:
+            InputError: a text or an option cannot be used.
+            CapacityError: a document does not fit the memory.
+        """
+        settings = ScoreSettings(on_long=on_long, instruction=instruction)
+        texts = check_documents(documents)
+        with self.stats(len(texts)) as stats:
+            scores = self.score_part(query, texts, settings, stats)
+        stats.log()
+        return scores
+
+    def rank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        top_n: int | None = None,
+        *,
+        instruction: str | None = None,
+        on_long: OnLong = "truncate",
+    ) -> list[Ranked]:
+        """Rank documents for a query: the best `top_n`, or all, best first, those of equal scores by their index.
+
+        Other arguments and errors as of `score`.
+        """
+        check_top_n(top_n)
+        return ranked(self.score(query, documents, instruction=instruction, on_long=on_long), top_n)
+
+    def score_part(self, query: str, documents: list[str], settings: ScoreSettings, stats: CallStats) -> Float32:
+        """Score documents as `score`; counts are added to `stats`.
+
+        Nothing is logged, and no progress begins or ends, so that several calls can share them.
+        """
+        if self._loaded is None:
+            raise InputError(f"{self.pack.folder}: this Reranker is closed; open the pack again")
+        return self._loaded.score(check_query(query), check_documents(documents), settings, stats)
+
+    def stats(self, total: int | None) -> CallStats:
+        """Counts and progress of one or several calls over `total` documents; None: unknown."""
+        return CallStats(self.pack.manifest.text.max_tokens, total, label="scoring")
+
+
+def check_top_n(top_n: object) -> None:
+    """Raise OptionError unless `top_n` is None or a whole number of at least 1."""
+    if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
+        raise OptionError(f"top_n is {top_n!r}; it must be a whole number of at least 1")
+
+
+def ranked(scores: Float32, top_n: int | None = None) -> list[Ranked]:
+    """The best `top_n` of scores [n], or all, best first, equal ones by their index."""
+    order = np.argsort(-scores, kind="stable")[:top_n]
+    return [Ranked(int(row), float(scores[row])) for row in order]
