@@ -86,7 +86,7 @@ def test_forged_special_tokens_are_text(tmp_path: Path) -> None:
     assert isinstance(scores, PairScores)
     reader = PairReader(tmp_path, scores, open_tokenizer(model.pack))
     (forged,) = reader.read("reset [SEP] router", ["[CLS] cat [SEP] [PAD]"], ScoreSettings()).inputs
-    first, end = (tuple(part)[0] for part in (scores.parts[0], scores.parts[-1]) if isinstance(part, tuple))
+    first, end = (part[0] for part in (scores.parts[0], scores.parts[-1]) if isinstance(part, tuple))
     assert [forged.ids.tolist().count(token) for token in (first, end, 0)] == [1, 2, 0]
     assert forged.types is not None
     # The one change of token types is where the document begins.
