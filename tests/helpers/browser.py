@@ -59,8 +59,9 @@ class Browser:
             self.events.append(self._read())
 
     def evaluate(self, expression: str) -> Any:
-        """Value of an expression on the page."""
-        return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
+        """Value of an expression on the page; that of a promise, once it is kept."""
+        result = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"]
+        return result.get("value")
 
     def told(self, *methods: str) -> list[dict[str, Any]]:
         """Parameters of the events of these kinds."""

@@ -19,7 +19,7 @@ from embedpack.server.schemas import JinaBody, OpenAIBody
 from tests.helpers.asgi import get, post
 from tests.helpers.server import Running
 
-PAGES = {"/openapi.json", "/docs"}
+PAGES = {"/openapi.json", "/docs", "/"}
 # Another path of an endpoint.
 SHORT = {"/embeddings"}
 

@@ -83,6 +83,7 @@ def make_app(service: Service, keys: ApiKeys | None) -> ASGIApp:
         Route("/metrics", state.metrics),
         Route("/openapi.json", constant(openapi_document(), JSON)),
         Route("/docs", page("docs.html")),
+        Route("/", page("page.html")),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: state.refuse})
     return RequestMiddleware(app, service.metrics, keys, access_log=service.settings.access_log)

@@ -151,6 +151,7 @@ class Model(msgspec.Struct, kw_only=True):
     quantization: list[str]
     tasks: list[str]
     dimensions: list[int]
+    outputs: Annotated[list[str], _field("Of `single` (vectors), `multi` (multi-vectors) and `score` (of pairs).")]
 
 
 class ModelsAnswer(msgspec.Struct, kw_only=True):

@@ -121,6 +121,7 @@ class ServedPack:
             quantization=sorted({self.manifest.variants[name].weights for name in self.variants.values()}),
             tasks=list(self.names),
             dimensions=[] if self.manifest.single is None else list(self.manifest.single.truncate_dims),
+            outputs=[name for name in ("single", "multi", "score") if getattr(self.manifest, name) is not None],
         )
 
 
