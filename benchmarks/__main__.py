@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.arguments import add_number, program
-from benchmarks.host import footprint, long_texts, prepared, server, soak
+from benchmarks.host import footprint, long_texts, prepared, server, server_soak, soak
 from benchmarks.quality import (
     accuracy,
     activation_outliers,
@@ -68,6 +68,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "long-texts": long_texts,
     "soak": soak,
     "server": server,
+    "server-soak": server_soak,
     "search": search,
 }
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,31 +23,58 @@ from embedpack.errors import EmbedpackError
 
 MODEL = "pack"
 SECONDS = 120
+POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class ServerCommand:
+    """Command of a server that prints its address; `environment` has variables to add."""
+
+    arguments: Sequence[str]
+    task: str
+    environment: Mapping[str, str]
+
+
+def embedpack_command(
+    pack: Path, weights: str, task: str, threads: int, cache: str, options: Sequence[str] = ()
+) -> ServerCommand:
+    """Command of `embedpack serve` for a pack; `cache` has prepared graphs, if there are any."""
+    fixed = ["--weights", weights, "--threads", str(threads), "--port", "0", "--no-access-log"]
+    arguments = [sys.executable, "-m", "embedpack", "serve", f"{MODEL}={pack}", *fixed, *options]
+    return ServerCommand(arguments, task, {"EMBEDPACK_CACHE": cache})
 
 
 @dataclass(frozen=True)
 class Service:
-    """A server, and the task that requests name."""
+    """A server: process, port, the task that requests name, seconds from the start of the process until ready."""
 
+    pid: int
     port: int
     task: str
+    ready_s: float
 
     def connect(self) -> Client:
         """Open a connection."""
         return Client(socket.create_connection(("127.0.0.1", self.port), SECONDS))
 
-    def request(self, texts: Sequence[str]) -> bytes:
-        """Bytes of a request for vectors in base64."""
+    def request(self, texts: Sequence[str], encoding: str = "base64") -> bytes:
+        """Bytes of a request for vectors."""
         fields = {
             "model": MODEL,
             "task": self.task,
             "input": list(texts),
-            "encoding_format": "base64",
+            "embedding_type": encoding,
             "truncate": True,
         }
         body = json.dumps(fields).encode()
         head = f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         return head.encode() + body
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU that the process has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Client:
@@ -80,30 +110,36 @@ class Client:
 
 
 def vectors_of(body: bytes) -> npt.NDArray[np.float32]:
-    """Vectors of an answer, float32 [n, dimensions]."""
+    """Vectors of an answer in base64, float32 [n, dimensions]."""
     data: list[dict[str, Any]] = json.loads(body)["data"]
     return np.array([np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in data])
 
 
 @contextmanager
-def served(pack: str, weights: str, task: str, threads: int) -> Iterator[Service]:
-    """A server of a pack in a process of its own, once it is ready; EmbedpackError if it ends."""
-    options = ["--weights", weights, "--threads", str(threads), "--port", "0", "--no-access-log"]
-    command = [sys.executable, "-m", "embedpack", "serve", f"{MODEL}={pack}", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+def served(command: ServerCommand) -> Iterator[Service]:
+    """A server in a process of its own, once it is ready; EmbedpackError if it ends."""
+    start = time.perf_counter()
+    variables = {**os.environ, **command.environment}
+    with subprocess.Popen(command.arguments, stderr=subprocess.PIPE, text=True, env=variables) as process:
         try:
             assert process.stderr is not None
-            line = process.stderr.readline()
-            found = re.match(r"listening on http://127\.0\.0\.1:(\d+)", line)
-            if found is None:
-                raise EmbedpackError(f"the server did not start: {line.strip()}")
-            service = Service(int(found[1]), task)
-            while not _is_ready(service.port):
+            port = _port(process.stderr)
+            while not _is_ready(port):
                 if process.poll() is not None:
                     raise EmbedpackError(f"the server ended: {process.stderr.read().strip()}")
-            yield service
+                time.sleep(POLL_SECONDS)
+            yield Service(process.pid, port, command.task, time.perf_counter() - start)
         finally:
             process.terminate()
+
+
+def _port(log: Iterable[str]) -> int:
+    """Port of the line of a log that has it; EmbedpackError if the log ends before."""
+    line = ""
+    for line in log:
+        if found := re.match(r"listening on http://127\.0\.0\.1:(\d+)", line):
+            return int(found[1])
+    raise EmbedpackError(f"the server did not start: {line.strip()}")
 
 
 def _is_ready(port: int) -> bool:

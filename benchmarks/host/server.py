@@ -1,92 +1,202 @@
-"""Benchmark of `embedpack serve`: overhead over the engine for one text, throughput and vectors at many clients."""
+"""Benchmark of `embedpack serve`: start, overhead over the engine, many clients, overload, beside another server."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.arguments import add_number, add_pack, add_variant, variant_of
-from benchmarks.host.http_client import Service, served, vectors_of
+from benchmarks.fresh_process import in_fresh_process
+from benchmarks.host.http_client import ServerCommand, Service, embedpack_command, served
+from benchmarks.host.load import closed_loop
+from benchmarks.host.overload import measure_overload
+from benchmarks.host.served_vectors import measure_vectors
+from benchmarks.host.worker import measure_prepare
+from benchmarks.jobs import VariantJob
 from benchmarks.speed.inputs import inputs_of_lengths, mixed_lengths
 from benchmarks.spreads import cell, spread
 from embedpack.embedder import Embedder
 from embedpack.engine.options import EncodeOptions
+from embedpack.errors import EmbedpackError
 from embedpack.host.cores import available_cores
+from embedpack.host.user_cache import CACHE_VARIABLE
 from embedpack.inputs.items import Text
 from embedpack.pack.folder import read_pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING
 from embedpack_export.evaluation.text_table import text_table
 
-SUMMARY = "Overhead of embedpack serve for one text; throughput and vectors at many clients."
+SUMMARY = "Start, overhead, many clients and overload of embedpack serve, beside a sentence-transformers server."
 EXAMPLES = """\
   python -m benchmarks server packs/minilm
-  python -m benchmarks server packs/minilm --clients 16 --rounds 5"""
+  python -m benchmarks server packs/minilm --checkpoint all-MiniLM-L6-v2 --rounds 5"""
 
 TOKENS = 16
-# Calls of a block; blocks of the engine and of the server alternate, so that both meet the same load of the host.
+# Calls of a block; blocks of the engine and of the servers alternate, so that all meet the same load of the host.
 BLOCK = 50
+BLOCK_SECONDS = 3.0
+MIN_CALLS = 5
 # Most texts of a request at many clients.
 MAX_TEXTS = 8
+# Requests whose vectors are compared in every embedding_type.
+COMPARED = 40
+STARTS = 5
+PEER = Path(__file__).parents[1] / "peers" / "sentence_server.py"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A variant to measure: its embedder, task, weights format and threads, and the requests by texts."""
+
+    embedder: Embedder
+    task: str
+    weights: str
+    threads: int
+    text: str
+    requests: Sequence[Sequence[str]]
+
+    def command(self, cache: str = "", options: Sequence[str] = ()) -> ServerCommand:
+        """Command of the server."""
+        return embedpack_command(self.embedder.pack.folder, self.weights, self.task, self.threads, cache, options)
+
+    @property
+    def chosen_task(self) -> str | None:
+        """Task of calls of a switchable variant."""
+        return self.task if self.embedder.pack.manifest.variants[self.embedder.variant].task is None else None
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts."""
+        return [text for texts in self.requests for text in texts]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
     add_pack(parser)
     add_variant(parser)
-    add_number(parser, "--rounds", 10, "blocks of each kind")
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="also measure sentence-transformers with this")
+    add_number(parser, "--rounds", 6, "repetitions of every measurement")
     add_number(parser, "--clients", 64, "clients at a time")
+    add_number(parser, "--queue", 4, "option --queue of the server that is overloaded")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure a server next to the engine in this process.
 
     Raises:
-        EmbedpackError: the pack is broken, or the server failed.
+        EmbedpackError: the pack is broken, or a server failed.
     """
+    subject = subject_of(options)
+    with _services(subject, options.checkpoint) as services:
+        one_text = _one_text(services, subject, options.rounds)
+        clients = _many_clients(services, subject, options)
+        texts = subject.requests[:COMPARED]
+        own = services["embedpack"]
+        vectors = measure_vectors(own, subject.embedder, texts, subject.chosen_task, options.clients)
+    pack = subject.embedder.pack
+    return {
+        "model": pack.manifest.name,
+        "variant": subject.embedder.variant,
+        "threads": subject.threads,
+        "start": _start(subject),
+        "one_text": one_text,
+        "clients": clients,
+        "vectors": vectors,
+        "overload": _overload(subject, options),
+    }
+
+
+def subject_of(options: argparse.Namespace) -> Subject:
+    """Variant of the options, its embedder, and requests of mixed lengths."""
     pack = read_pack(options.pack)
     name = variant_of(pack, options.variant)
     variant = pack.manifest.variants[name]
-    task = variant.task or next(iter(pack.manifest.tasks))
     threads = options.threads or available_cores()
-    embedder = Embedder(pack.folder, variant=name, threads=threads)
     (text,) = inputs_of_lengths(pack, [TOKENS], options.seed).texts
     lengths = [min(length, pack.manifest.text.max_tokens) for length in mixed_lengths(options.seed)]
     texts = inputs_of_lengths(pack, lengths, options.seed).texts
-    with served(str(pack.folder), variant.weights, task, threads) as service:
-        latency = _latency(service, embedder, task, text, options.rounds)
-        load = _many_clients(service, embedder, task, texts, options)
-    return {"model": pack.manifest.name, "variant": name, "threads": threads, "one_text": latency, "clients": load}
+    requests = [[texts[row] for row in rows] for rows in _slices(len(texts), options.seed)]
+    task = variant.task or next(iter(pack.manifest.tasks))
+    embedder = Embedder(pack.folder, variant=name, threads=threads, prepared=False)
+    return Subject(embedder, task, variant.weights, threads, text, requests)
 
 
-def _latency(service: Service, embedder: Embedder, task: str, text: str, rounds: int) -> dict[str, Any]:
-    """Milliseconds of each call, and differences of the medians of neighbouring blocks."""
-    adapter = embedder.pack.manifest.variants[embedder.variant].adapter_of(task)
-    run_options = EncodeOptions(prompt=embedder.pack.manifest.tasks[task].prompt(None), adapter=adapter)
-    client, request = service.connect(), service.request([text])
+@contextmanager
+def _services(subject: Subject, checkpoint: Path | None) -> Iterator[dict[str, Service]]:
+    """The server, and one of sentence-transformers if there is a checkpoint, by name."""
+    with served(subject.command()) as own:
+        if checkpoint is None:
+            yield {"embedpack": own}
+            return
+        peer = [sys.executable, str(PEER), str(checkpoint), str(subject.threads)]
+        with served(ServerCommand(peer, subject.task, {})) as other:
+            yield {"embedpack": own, "sentence-transformers": other}
+
+
+def _start(subject: Subject) -> dict[str, Any]:
+    """Seconds from the start of the process until ready, with the graph of the pack and with a prepared one."""
+    pack = subject.embedder.pack
+    job = VariantJob(pack=str(pack.folder.resolve()), variant=subject.embedder.variant, threads=subject.threads)
+    with tempfile.TemporaryDirectory() as cache:
+        in_fresh_process(measure_prepare, job, {CACHE_VARIABLE: cache})
+        seconds: dict[str, list[float]] = {"plain": [], "prepared": []}
+        for _ in range(STARTS):
+            for form, folder in (("plain", ""), ("prepared", cache)):
+                with served(subject.command(folder)) as service:
+                    seconds[form].append(service.ready_s)
+    return {f"{form}_s": spread(values) for form, values in seconds.items()}
+
+
+def _one_text(services: Mapping[str, Service], subject: Subject, rounds: int) -> dict[str, Any]:
+    """Milliseconds and CPU of each call, and differences from the engine of neighbouring blocks."""
+    embedder = subject.embedder
+    adapter = embedder.pack.manifest.variants[embedder.variant].adapter_of(subject.task)
+    run_options = EncodeOptions(prompt=embedder.pack.manifest.tasks[subject.task].prompt(None), adapter=adapter)
+    clients = {name: service.connect() for name, service in services.items()}
+    request = services["embedpack"].request([subject.text])
     calls: dict[str, Callable[[], object]] = {
-        "engine": lambda: embedder._encoder.run([Text(0, text)], SENTENCE_EMBEDDING, run_options),
-        "server": lambda: client.call(request),
+        "engine": lambda: embedder._encoder.run([Text(0, subject.text)], SENTENCE_EMBEDDING, run_options),
+        **{name: partial(client.call, request) for name, client in clients.items()},
     }
     blocks: dict[str, list[list[float]]] = {name: [] for name in calls}
     for round_number in range(rounds + 1):
         for name, call in calls.items():
-            times = [_milliseconds(call) for _ in range(BLOCK)]
+            times = _block(call)
             if round_number:
                 blocks[name].append(times)
-    client.close()
-    medians = {name: [float(np.median(times)) for times in each] for name, each in blocks.items()}
-    overhead = [server - engine for server, engine in zip(medians["server"], medians["engine"], strict=True)]
+    for client in clients.values():
+        client.close()
     quantiles = {
-        name: {f"p{share}": float(np.percentile(np.concatenate(each), share)) for share in (50, 99)}
+        name: {f"p{share}": [float(np.percentile(times, share)) for times in each] for share in (50, 99)}
         for name, each in blocks.items()
     }
-    return {"tokens": TOKENS, **quantiles, "overhead_ms": spread(overhead)}
+    overhead = {
+        name: {
+            share: spread([own - engine for own, engine in zip(values, quantiles["engine"][share], strict=True)])
+            for share, values in quantiles[name].items()
+        }
+        for name in services
+    }
+    spreads = {name: {share: spread(values) for share, values in each.items()} for name, each in quantiles.items()}
+    return {"tokens": TOKENS, "ms": spreads, "overhead_ms": overhead}
+
+
+def _block(call: Callable[[], object]) -> list[float]:
+    """Milliseconds of BLOCK calls, fewer if they are slow."""
+    times: list[float] = []
+    while len(times) < BLOCK and (len(times) < MIN_CALLS or sum(times) < 1e3 * BLOCK_SECONDS):
+        times.append(_milliseconds(call))
+    return times
 
 
 def _milliseconds(call: Callable[[], object]) -> float:
@@ -95,42 +205,46 @@ def _milliseconds(call: Callable[[], object]) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-def _many_clients(
-    service: Service, embedder: Embedder, task: str, texts: Sequence[str], options: argparse.Namespace
-) -> dict[str, Any]:
-    """Texts per second of one call offline and of many clients, alternating; vectors compared with those offline."""
-    slices = _slices(len(texts), options.seed)
-    requests = [service.request([texts[row] for row in rows]) for rows in slices]
-    switchable = embedder.pack.manifest.variants[embedder.variant].task is None
-    offline, online, losses, equal = [], [], [], []
+def _many_clients(services: Mapping[str, Service], subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
+    """Tokens per second of one call offline and of many clients at each server, alternating."""
+    tokens = sum(min(length, subject.embedder.pack.manifest.text.max_tokens) for length in mixed_lengths(options.seed))
+    requests = [services["embedpack"].request(texts) for texts in subject.requests]
+    rates: dict[str, list[float]] = {name: [] for name in ("offline", *services)}
     for _ in range(options.rounds):
         start = time.perf_counter()
-        expected = embedder.encode(list(texts), task=task if switchable else None).codes
-        offline.append(len(texts) / (time.perf_counter() - start))
-        start = time.perf_counter()
-        bodies = _call_all(service, requests, options.clients)
-        online.append(len(texts) / (time.perf_counter() - start))
-        found = np.concatenate([vectors_of(body) for body in bodies])
-        wanted = expected[np.concatenate(slices)]
-        losses.append(float((1 - (_exact_unit(found) * _exact_unit(wanted)).sum(axis=1)).max()))
-        equal.append(float((found.view(np.uint32) == wanted.view(np.uint32)).all(axis=1).mean()))
+        subject.embedder.encode(subject.texts, task=subject.chosen_task)
+        rates["offline"].append(tokens / (time.perf_counter() - start))
+        for name, service in services.items():
+            start = time.perf_counter()
+            replies = closed_loop(service.port, requests, options.clients)
+            seconds = time.perf_counter() - start
+            if any(reply.status != 200 for reply in replies):
+                raise EmbedpackError(f"{name}: statuses {sorted({reply.status for reply in replies})} in place of 200")
+            rates[name].append(tokens / seconds)
     return {
         "clients": options.clients,
-        "texts": len(texts),
+        "texts": len(subject.texts),
         "requests": len(requests),
-        "offline_texts_per_s": spread(offline),
-        "server_texts_per_s": spread(online),
-        "share": spread([server / engine for server, engine in zip(online, offline, strict=True)]),
-        "max_1_minus_cosine": max(losses),
-        "bitwise_equal": spread(equal),
+        "tokens": tokens,
+        "tokens_per_s": {name: spread(values) for name, values in rates.items()},
+        "share_of_offline": {
+            name: spread([own / offline for own, offline in zip(rates[name], rates["offline"], strict=True)])
+            for name in services
+        },
     }
 
 
-def _exact_unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Vectors [n, d] of length 1 in float64: lengths of float32 vectors differ from 1 by more than directions do."""
-    exact = vectors.astype(np.float64)
-    unit: npt.NDArray[np.float64] = exact / np.linalg.norm(exact, axis=1, keepdims=True)
-    return unit
+def _overload(subject: Subject, options: argparse.Namespace) -> dict[str, Any]:
+    expected = [
+        np.asarray(subject.embedder.encode(list(texts), task=subject.chosen_task).codes) for texts in subject.requests
+    ]
+    with served(subject.command(options=["--queue", str(options.queue)])) as service:
+        requests = [service.request(texts) for texts in subject.requests]
+        rounds = [
+            measure_overload(service, requests, expected, options.queue, options.seed + number)
+            for number in range(max(1, options.rounds // 2))
+        ]
+    return {"queue": options.queue, "rounds": rounds}
 
 
 def _slices(count: int, seed: int) -> list[npt.NDArray[np.intp]]:
@@ -140,34 +254,55 @@ def _slices(count: int, seed: int) -> list[npt.NDArray[np.intp]]:
     return np.split(np.arange(count), cuts[cuts < count])
 
 
-def _call_all(service: Service, requests: Sequence[bytes], clients: int) -> list[bytes]:
-    """Send requests over `clients` parallel connections; return the responses in the order of the requests."""
-    open_clients = [service.connect() for _ in range(clients)]
-    answers: list[bytes] = [b""] * len(requests)
-
-    def work(number: int) -> None:
-        for row in range(number, len(requests), clients):
-            answers[row] = open_clients[number].call(requests[row])
-
-    with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(work, range(clients)))
-    for client in open_clients:
-        client.close()
-    return answers
-
-
 def table(results: Mapping[str, Any]) -> str:
-    """Table of one text, and lines about many clients."""
-    one, many = results["one_text"], results["clients"]
-    rows = [(name, f"{one[name]['p50']:.2f}", f"{one[name]['p99']:.2f}") for name in ("engine", "server")]
-    return "\n".join(
+    """Tables of one text and of the overload, and lines about the rest."""
+    one, many, start = results["one_text"], results["clients"], results["start"]
+    times = [
+        (name, *(cell(each[share], 1, 2) for share in ("p50", "p99")), *_overhead_cells(one["overhead_ms"].get(name)))
+        for name, each in one["ms"].items()
+    ]
+    rates = [
+        (name, cell(rate, 1, 0), cell(many["share_of_offline"].get(name), 1, 2))
+        for name, rate in many["tokens_per_s"].items()
+    ]
+    vectors = [
+        (name, f"{each['equal_alone']:.4%}", f"{each['equal_at_clients']:.4%}", _scientific(each["max_1_minus_cosine"]))
+        for name, each in results["vectors"].items()
+    ]
+    return "\n\n".join(
         [
-            text_table((f"a text of {one['tokens']} tokens", "p50 ms", "p99 ms"), rows),
-            f"overhead of the server, p50: {cell(one['overhead_ms'], 1, 2)} ms",
-            f"{many['clients']} clients, {many['requests']} requests, {many['texts']} texts: "
-            f"{cell(many['server_texts_per_s'], 1, 0)} texts/s, {cell(many['share'], 1, 2)} times one call offline "
-            f"({cell(many['offline_texts_per_s'], 1, 0)} texts/s); the clients use the same cores",
-            f"vectors: largest 1 - cosine {many['max_1_minus_cosine']:.1e}, "
-            f"bitwise equal {cell(many['bitwise_equal'], 100, 1)} %",
+            f"start to ready: {cell(start['plain_s'], 1, 2)} s, prepared {cell(start['prepared_s'], 1, 2)} s",
+            text_table((f"a text of {one['tokens']} tokens", "p50 ms", "p99 ms", "over p50", "over p99"), times),
+            f"{many['clients']} clients, {many['requests']} requests, {many['texts']} texts; on the same cores\n"
+            + text_table(("", "tokens/s", "of offline"), rates),
+            text_table(("embedding_type", "equal alone", f"equal at {many['clients']}", "max 1 - cosine"), vectors),
+            f"overload, --queue {results['overload']['queue']}\n"
+            + text_table(OVERLOAD_HEADER, [_overload_row(each) for each in results["overload"]["rounds"]]),
         ]
     )
+
+
+OVERLOAD_HEADER = (
+    "requests/s", "sent", "accepted", "refused", "wrong", "lost", "unloaded p99 ms", "accepted p99 ms", "ratio",
+    "refused p50 ms", "refused p99 ms",
+)  # fmt: skip
+
+
+def _overload_row(one: Mapping[str, Any]) -> tuple[str, ...]:
+    counts = (
+        f"{one['requests_per_s']:.1f}",
+        *(str(one[key]) for key in ("sent", "accepted", "refused", "wrong", "lost")),
+    )
+    p99 = (f"{one['unloaded_ms']['p99']:.0f}", f"{one['accepted_ms']['p99']:.0f}")
+    refused = [f"{one['refused_ms'][share]:.1f}" if one["refused_ms"] else "" for share in ("p50", "p99")]
+    return (*counts, *p99, f"{one['accepted_to_unloaded_p99']:.2f}", *refused)
+
+
+def _overhead_cells(overhead: Mapping[str, Any] | None) -> tuple[str, str]:
+    if overhead is None:
+        return "", ""
+    return cell(overhead["p50"], 1, 2), cell(overhead["p99"], 1, 2)
+
+
+def _scientific(value: float | None) -> str:
+    return "" if value is None else f"{value:.1e}"
