@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     task = next(iter(plan.tasks.values()))
     inputs = text_inputs(plan, task, [])
     weights = Weights(plan.checkpoint, task.adapter, plan.model.rules, plan.is_text_tensor)
-    run = ExactRun(weights, inputs.feeds([]), len(inputs.calibration))
+    run = ExactRun(inputs.feeds([]), weights, len(inputs.calibration))
     first: dict[str, float] = {}
     others: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:

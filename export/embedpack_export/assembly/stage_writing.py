@@ -50,7 +50,7 @@ def write_stages(
         )
         for kind in pack.weights
     }
-    writing = FormatWriters(writers, written)
+    writing = FormatWriters(writers, written, pack.scratch)
     with Progress(f"writing {source.name}", len(source.model.stages)) as progress:
         for index in range(len(source.model.stages)):
             writing.append(index, run_exact_stage(source.model, index, exact, pack.scratch))

@@ -20,11 +20,11 @@ def write_vision_graphs(plan: ExportPlan, pack: PackBuilder) -> ImageVectors:
     vision, feeds = plan.model.vision, image_feeds(plan)
     weights = Weights(plan.checkpoint, None, plan.model.rules, vision.tensors.search)
     # The golden image is the last one.
-    exact = ExactRun(weights, feeds, observed=len(feeds) - 1)
+    exact = ExactRun(feeds, weights, observed=len(feeds) - 1)
     written = {name: [WrittenRun(feeds)] for name in pack.weights}
     writers = write_stages(plan, GraphSource("vision", vision.model, weights), [exact], written, pack)
     weights.check_all_used()
     for name, writer in writers.items():
         writer.finish(vision_heads, pack.folder / f"vision-{name}.onnx")
         pack.add_vision(name)
-    return ImageVectors(exact.hidden, {name: runs[0].hidden for name, runs in written.items()})
+    return ImageVectors(list(exact.states()), {name: list(runs[0].states()) for name, runs in written.items()})

@@ -1,6 +1,6 @@
 """The calibration pass: a model in float32, stage by stage, with statistics of the inputs of its linear layers.
 
-Only the weights of one stage exist at a time, in a scratch folder; its hidden states are kept for all inputs.
+Only the weights of one stage exist at a time, in a scratch folder, with the hidden states of all inputs.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import onnx_ir as ir
 from embedpack.engine.session import GraphSession
 from embedpack.host.cores import available_cores
 from embedpack.pack.graph_io import ATTENTION_MASK, PATCHES
-from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GraphContext, StagedModel, declare
 from embedpack_export.graph.external_data import WeightStore
@@ -27,19 +26,15 @@ from embedpack_export.graph.formats.fp32 import ObservedFp32
 from embedpack_export.quantization.activation_file import ActivationFile, TokenActivations
 from embedpack_export.quantization.statistics import SiteStatistics, StatisticsSum
 from embedpack_export.sources.weights import Weights
-
-Feeds = dict[str, npt.NDArray[Any]]
+from embedpack_export.stages.staged_run import Feeds, HiddenFile, StagedRun
 
 
 @dataclass
-class ExactRun:
-    """State of calibration inputs that pass through a model in float32 with the weights of one task."""
+class ExactRun(StagedRun):
+    """Calibration inputs that pass through a model in float32 with the weights of one task."""
 
     weights: Weights
-    feeds: Sequence[Feeds]  # inputs of the model, batch by batch
     observed: int  # number of batches, from the first, that are part of the statistics
-    # Hidden states of each batch after the last stage that was run; empty before the first.
-    hidden: list[Float32] = field(default_factory=list)
 
 
 def run_exact_stage(
@@ -75,15 +70,15 @@ def record_stage(
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         graph, sites = _write_stage(model, index, run.weights, Path(folder))
         session = GraphSession(graph, available_cores(), mapped=True)
-        outputs = []
-        for position, feeds in enumerate(run.feeds):
-            inputs = feeds | ({"hidden": run.hidden[position]} if index else {})
+        after = HiddenFile(scratch)
+        for position, (feeds, before) in enumerate(run.batches()):
+            inputs = feeds | ({} if before is None else {"hidden": before})
             observed = position < run.observed
             hidden, *activations = session.run(["next", *sites] if observed else ["next"], inputs)
-            outputs.append(hidden)
+            after.append(hidden)
             for site, values in zip(sites, activations, strict=observed):
                 yield feeds, site, values
-        run.hidden = outputs
+        run.replace_states(after)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from embedpack_export.graph.context import (
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.weights import Weights
-from embedpack_export.stages.calibration_run import Feeds
+from embedpack_export.stages.staged_run import Feeds
 
 
 @dataclass(frozen=True)

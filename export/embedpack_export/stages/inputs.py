@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from embedpack_export.arrays import Float64
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.tasks import TaskPlan
 from embedpack_export.stages.calibration_images import calibration_images
-from embedpack_export.stages.calibration_run import Feeds
+from embedpack_export.stages.staged_run import Feeds
 
 # Tokens of a batch: each batch costs a pass over the statistics, each token the memory of its activations.
 TOKEN_BUDGET = 1024
@@ -54,13 +54,14 @@ class TaskInputs:
             for batch in (*self.calibration, *self.golden)
         ]
 
-    def mean_vector(self, hidden: Sequence[Float32], pooling: Pooling) -> Float64:
+    def mean_vector(self, hidden: Iterable[Float32], pooling: Pooling) -> Float64:
         """Mean over the calibration inputs of the mean over their tokens, for hidden states [batch, sequence, size].
 
-        The tokens are the one that is pooled for `pooling` cls and last, else all.
+        Those of the golden inputs may follow. The tokens are the one that is pooled for `pooling` cls and last, else
+        all.
         """
         means = []
-        for batch, values in zip(self.calibration, hidden[: len(self.calibration)], strict=True):
+        for batch, values in zip(self.calibration, hidden, strict=False):
             mask = _pooled_tokens(batch.feeds[ATTENTION_MASK], pooling)[..., None].astype(np.float64)
             means.append((values * mask).sum(axis=1) / mask.sum(axis=1))
         return np.asarray(np.concatenate(means).mean(axis=0))

@@ -73,14 +73,14 @@ class TaskRun:
             if task_plan.adapter is not None and name in branches:
                 adapter = AdapterFeeds(branches[name], task_plan.adapter, plan.model.rules)
             written[name] = WrittenRun(inputs.feeds(vectors), adapter)
-        exact = ExactRun(weights, inputs.feeds(images.exact), len(inputs.calibration))
+        exact = ExactRun(inputs.feeds(images.exact), weights, len(inputs.calibration))
         corrected = "mean" if plan.pooling is None or plan.tokens is not None else plan.pooling
         return cls(golden, inputs, exact, written, corrected)
 
     def mean_error(self, weights_format: WeightsFormat) -> Float64:
         """Mean of the exact last hidden states minus that of a weights format, float64 [dimensions]."""
-        written = self.inputs.mean_vector(self.written[weights_format].hidden, self.corrected)
-        return self.inputs.mean_vector(self.exact.hidden, self.corrected) - written
+        written = self.inputs.mean_vector(self.written[weights_format].states(), self.corrected)
+        return self.inputs.mean_vector(self.exact.states(), self.corrected) - written
 
     def vectors(self, plan: ExportPlan, offsets: Mapping[WeightsFormat, Float32 | None], scratch: Path) -> TaskVectors:
         """Compute the vectors of all inputs; `offsets[format]`, [dimensions], is first added to its hidden states."""
@@ -88,8 +88,8 @@ class TaskRun:
         with open_heads(plan.model.text, text_heads(plan, None), self.exact.weights, scratch) as session:
 
             def apply(run: ExactRun | WrittenRun, offset: Float32 | None) -> Vectors:
-                hidden = run.hidden if offset is None else [values + offset for values in run.hidden]
-                batches = zip(run.feeds, hidden, strict=True)
+                states = run.states() if offset is None else (values + offset for values in run.states())
+                batches = zip(run.feeds, states, strict=True)
                 results = [session.run(outputs, feeds | {"hidden": values}) for feeds, values in batches]
                 return self._vectors([dict(zip(outputs, values, strict=True)) for values in results])
 
@@ -97,10 +97,9 @@ class TaskRun:
             return TaskVectors(apply(self.exact, None), written)
 
     def release(self) -> None:
-        """Release the memory of the hidden states, once the vectors are computed."""
-        self.exact.hidden = []
-        for run in self.written.values():
-            run.hidden = []
+        """Remove the hidden states, once the vectors are computed."""
+        for run in (self.exact, *self.written.values()):
+            run.replace_states(None)
 
     def _vectors(self, outputs: Sequence[Mapping[str, Float32]]) -> Vectors:
         """Vectors from the outputs of each batch, by name."""

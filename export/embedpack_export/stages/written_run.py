@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -13,8 +15,9 @@ from embedpack_export.graph.lora_branches import AdapterBranches
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.name_rules import NameRules
-from embedpack_export.stages.calibration_run import Feeds, real_tokens
+from embedpack_export.stages.calibration_run import real_tokens
 from embedpack_export.stages.graph_writer import GraphWriter, WrittenStage
+from embedpack_export.stages.staged_run import Feeds, HiddenFile, StagedRun
 
 
 @dataclass
@@ -37,24 +40,23 @@ class AdapterFeeds:
 
 
 @dataclass
-class WrittenRun:
-    """State of calibration inputs that pass through the written stages of one weights format."""
+class WrittenRun(StagedRun):
+    """Calibration inputs that pass through the written stages of one weights format."""
 
-    feeds: Sequence[Feeds]  # inputs of the model, batch by batch
     adapter: AdapterFeeds | None = None  # adapter of the task if it is an input of the graph
-    # Hidden states of each batch after the last stage that was run; empty before the first.
-    hidden: list[Float32] = field(default_factory=list)
 
     def run(self, stage: WrittenStage, batches: int) -> Iterator[tuple[Feeds, list[Float32]]]:
         """Run a stage, or a part of it; yield inputs and outputs of each of the first `batches`."""
         tensors = {} if self.adapter is None else self.adapter.next_tensors()
-        before: Sequence[Float32 | None] = self.hidden or [None] * len(self.feeds)
-        for feeds, hidden in zip(self.feeds[:batches], before[:batches], strict=True):
+        for feeds, hidden in islice(self.batches(), batches):
             yield feeds, stage.run(feeds | tensors, hidden)
 
-    def advance(self, stage: WrittenStage) -> None:
-        """Run a whole stage and keep its hidden states."""
-        self.hidden = [hidden for _, (hidden,) in self.run(stage, len(self.feeds))]
+    def advance(self, stage: WrittenStage, scratch: Path) -> None:
+        """Run a whole stage and keep its hidden states in a file in `scratch`."""
+        after = HiddenFile(scratch)
+        for _, (hidden,) in self.run(stage, len(self.feeds)):
+            after.append(hidden)
+        self.replace_states(after)
         if self.adapter is not None:
             self.adapter.stage_done()
 
@@ -65,6 +67,7 @@ class FormatWriters:
 
     writers: Mapping[WeightsFormat, GraphWriter]
     runs: Mapping[WeightsFormat, Sequence[WrittenRun]]
+    scratch: Path  # folder for hidden states
 
     def append(self, index: int, statistics: Mapping[str, SiteStatistics]) -> None:
         """Write a stage in every format and run it there."""
@@ -73,7 +76,7 @@ class FormatWriters:
             writer.append(index, statistics, _WrittenActivations(writer, runs))
             with writer.last_stage() as stage:
                 for run in runs:
-                    run.advance(stage)
+                    run.advance(stage, self.scratch)
 
 
 @dataclass(frozen=True)
