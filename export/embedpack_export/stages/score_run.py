@@ -58,14 +58,14 @@ class ScoreRun:
         feeds = inputs.batches.feeds([])
         weights = Weights(plan.checkpoint, plan.tasks[task].adapter, plan.model.rules, plan.is_text_tensor)
         written = {name: WrittenRun(feeds) for name in formats}
-        return cls(inputs, ExactRun(weights, feeds, inputs.observed), written)
+        return cls(inputs, ExactRun(feeds, weights, inputs.observed), written)
 
     def offset(self, scores: ScorePlan, weights_format: WeightsFormat) -> Float32 | None:
         """Mean error of the last hidden states of a weights format, which its head adds back; None for fp32."""
         if weights_format == "fp32":
             return None
         exact, written = (
-            self.inputs.batches.mean_vector(run.hidden, scores.head.pooling)
+            self.inputs.batches.mean_vector(run.states(), scores.head.pooling)
             for run in (self.exact, self.written[weights_format])
         )
         return (exact - written).astype(np.float32)
@@ -78,10 +78,9 @@ class ScoreRun:
         with open_heads(plan.model.text, score_heads(scores.head), self.exact.weights, scratch) as session:
 
             def apply(run: ExactRun | WrittenRun, offset: Float32 | None) -> Scores:
-                hidden = run.hidden if offset is None else [values + offset for values in run.hidden]
                 outputs = [
                     session.run([SCORE], feeds | {"hidden": values})[0]
-                    for feeds, values in zip(run.feeds, hidden, strict=True)
+                    for feeds, values in zip(run.feeds, run.states(offset), strict=True)
                 ]
                 count = len(self.inputs.rows)
                 golden = golden_reader.scores(np.concatenate(outputs[count:]), self.inputs.golden)

@@ -64,10 +64,10 @@ class StagedRun:
         """Each batch of inputs with its hidden states, None before the first stage."""
         return zip(self.feeds, repeat(None) if self.hidden is None else self.hidden, strict=False)
 
-    def states(self) -> Iterator[Float32]:
-        """Hidden states of each batch after the last stage."""
+    def states(self, offset: Float32 | None = None) -> Iterator[Float32]:
+        """Hidden states of each batch after the last stage, plus `offset` [size]."""
         assert self.hidden is not None
-        return iter(self.hidden)
+        return iter(self.hidden) if offset is None else (states + offset for states in self.hidden)
 
     def replace_states(self, hidden: HiddenFile | None) -> None:
         """Keep the hidden states after a stage, or none, and remove those before it."""

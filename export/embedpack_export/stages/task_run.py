@@ -88,8 +88,7 @@ class TaskRun:
         with open_heads(plan.model.text, text_heads(plan, None), self.exact.weights, scratch) as session:
 
             def apply(run: ExactRun | WrittenRun, offset: Float32 | None) -> Vectors:
-                states = run.states() if offset is None else (values + offset for values in run.states())
-                batches = zip(run.feeds, states, strict=True)
+                batches = zip(run.feeds, run.states(offset), strict=True)
                 results = [session.run(outputs, feeds | {"hidden": values}) for feeds, values in batches]
                 return self._vectors([dict(zip(outputs, values, strict=True)) for values in results])
 
