@@ -68,7 +68,19 @@ def make_reranker(folder: Path, model_type: str = "bert", *, seed: int = 11, **c
         {_name(model_type, each): tensor for each, tensor in tensors.items()},
         {"format": "pt"},
     )
-    _pair_template(folder, model_type)
+    add_pairs(folder, model_type)
+    return folder
+
+
+def make_base(folder: Path) -> Path:
+    """Write a SentenceTransformer of BERT with its pooler, as published checkpoints have it."""
+    make_checkpoint(folder)
+    shapes = {name: shape for name, shape in CLASSES["bert"][1].items() if name.startswith("pooler.")}
+    tensors = read_tensors(folder / "model.safetensors")
+    hidden = json.loads((folder / "config.json").read_text())["hidden_size"]
+    head = {name: tensor for name, tensor in head_tensors(shapes, hidden, 5).items() if name in shapes}
+    write_safetensors(folder / "model.safetensors", tensors | head, {"format": "pt"})
+    add_pairs(folder, "bert")
     return folder
 
 
@@ -89,7 +101,7 @@ def _name(model_type: str, name: str) -> str:
     return name if name.partition(".")[0] in HEADS else f"{TOWERS[model_type]}.{name}"
 
 
-def _pair_template(folder: Path, model_type: str) -> None:
+def add_pairs(folder: Path, model_type: str) -> None:
     """Give the tokenizer the pairs of its family, and BERT's its token types."""
     family, path = FAMILIES[model_type], folder / "tokenizer.json"
     document = json.loads(path.read_text())

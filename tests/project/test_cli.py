@@ -27,7 +27,7 @@ from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_pack import TINY_PACK
 
 PACK = str(TINY_PACK)
-COMMANDS = ("demo", "export", "embed", "search", "inspect", "verify")
+COMMANDS = ("demo", "export", "embed", "search", "rerank", "inspect", "verify")
 # In the file of texts of the fixture `files`.
 IN_FILE = ["a cat sleeps", "where is the router"]
 TEXTS = ["how do i reset the router", "the cat sleeps", "list every file"]

@@ -13,7 +13,7 @@ from embedpack.cli.main import main
 from tests.helpers.tiny_pack import TINY_PACK
 
 PACK = str(TINY_PACK)
-COMMANDS = ["export", "embed", "search", "serve", "inspect", "verify", "prepare", "bench", "demo"]
+COMMANDS = ["export", "embed", "search", "rerank", "serve", "inspect", "verify", "prepare", "bench", "demo"]
 
 
 @pytest.fixture

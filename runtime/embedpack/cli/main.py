@@ -25,17 +25,19 @@ from embedpack.cli.parser import Parser
 from embedpack.cli.terminal import visible, visible_output
 from embedpack.errors import EmbedpackError, InputError, OptionError, failed
 
-ORDER = ("export", "embed", "search", "serve", "inspect", "verify", "prepare", "bench", "demo")
+ORDER = ("export", "embed", "search", "rerank", "serve", "inspect", "verify", "prepare", "bench", "demo")
 EXAMPLES = """\
   embedpack demo --keep packs/minilm
   embedpack search packs/minilm notes.txt "where did I park"
   embedpack embed packs/minilm docs.jsonl -o docs.npz"""
 EXIT_STATUS = "Exit status: 0 success, 1 error, 2 wrong usage, 130 interrupted, 143 terminated."
-BUILT_IN = {name: f"embedpack.cli.{name}" for name in ("embed", "search", "serve", "inspect", "verify", "prepare")}
+BUILT_IN = {
+    name: f"embedpack.cli.{name}" for name in ("embed", "search", "rerank", "serve", "inspect", "verify", "prepare")
+}
 ENTRY_POINTS = "embedpack.commands"
 # Arguments of `Embedder`, alone or with a value; task and adapters are words of sentences, too.
 PYTHON_NAME = re.compile(
-    r"(?<![\w/.])(?P<name>on_long|on_empty|prompt_name|truncate_dim|max_pixels|pool_factor|(?:task|adapters)(?==))"
+    r"(?<![\w/.])(?P<name>on_long|on_empty|prompt_name|truncate_dim|max_pixels|pool_factor|top_n|(?:task|adapters)(?==))"
     r"(?:=(?:'(?P<value>[^']*)')?)?(?!\w)"
 )
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedpack.cli.hits import SCORE_DIGITS, Hit, QueryHits, check_queries, write_hits
 from embedpack.cli.options import add_pack, add_texts, add_variant, add_vectors, open_embedder, text_file_options
-from embedpack.cli.output import add_json, check_output, write_json
+from embedpack.cli.output import add_json, check_output
 from embedpack.cli.parser import whole_number
+from embedpack.cli.rerank import score_rows
 
 if TYPE_CHECKING:
     from embedpack.embedder import Embedder
     from embedpack.inputs.text_files import Texts
+    from embedpack.reranker import Reranker
     from embedpack.vectors.embeddings import Embeddings
 
 SUMMARY = "Search the texts of a file by meaning."
 EXAMPLES = """\
   embedpack search packs/minilm notes.txt "where did I park"
   embedpack search packs/minilm docs.jsonl "play music" "edit photos" --precision binary --top-k 3 --json
+  embedpack search packs/minilm notes.txt "where did I park" --rerank packs/reranker --candidates 20
   embedpack search packs/v4 notes.txt "where did I park" --adapters switchable --task retrieval"""
-SHOWN_CHARACTERS = 100
+# Texts that a reranker scores for each query.
+CANDIDATES = 50
 
 
 @dataclass(frozen=True)
-class Hit:
-    """A text that was found."""
+class Scored:
+    """A row of the corpus with its score."""
 
-    id: str
+    row: int
     score: float
-    text: str
-
-
-@dataclass(frozen=True)
-class QueryHits:
-    """The texts that were found for a query, best first."""
-
-    query: str
-    hits: list[Hit]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="number of results per query (default: %(default)s)",
     )
+    parser.add_argument(
+        "--rerank", type=Path, metavar="PACK", help="pack of a reranker that orders the nearest texts of each query"
+    )
+    parser.add_argument(
+        "--candidates",
+        type=whole_number(1),
+        metavar="N",
+        help=f"number of texts that --rerank scores per query (default: {CANDIDATES}, at least --top-k)",
+    )
     add_variant(parser)
     add_vectors(parser)
     add_texts(parser)
@@ -83,35 +87,47 @@ def run(options: argparse.Namespace) -> int:
     from embedpack.scoring.exact_search import search
 
     check_output(options.json, [options.corpus, options.pack], overwrite=options.overwrite)
-    _check_queries(options.queries)
+    check_queries(options.queries)
     allow_blank = options.on_empty != "error"
     corpus = read_texts(options.corpus, replace(text_file_options(options), allow_blank=allow_blank))
-    model = open_embedder(options)
+    ranker, model = _open_ranker(options), open_embedder(options)
     sides = _encode(model, corpus, options)
-    found = search(sides.queries, sides.documents, options.top_k)
+    wanted = options.top_k if ranker is None else max(options.top_k, options.candidates or CANDIDATES)
+    found = search(sides.queries, sides.documents, wanted)
     results = []
     for query, rows, scores in zip(options.queries, found.indices, found.scores, strict=True):
         # Empty texts have no row.
-        positions = rows if sides.documents.ids is None else [int(sides.documents.ids[row]) for row in rows]
-        best = zip(positions, scores, strict=True)
-        hits = [Hit(corpus.ids[row], round(float(score), 4), corpus.texts[row]) for row, score in best]
+        positions = [int(row if sides.documents.ids is None else sides.documents.ids[row]) for row in rows]
+        best = [Scored(row, float(score)) for row, score in zip(positions, scores, strict=True)]
+        if ranker is not None:
+            best = _reranked(ranker, query, corpus, positions)
+        hits = [
+            Hit(corpus.ids[item.row], round(item.score, SCORE_DIGITS), corpus.texts[item.row])
+            for item in best[: options.top_k]
+        ]
         results.append(QueryHits(query, hits))
-    _print(results, options.json)
+    write_hits(results, options.json)
     return 0
 
 
-def _check_queries(queries: Sequence[str]) -> None:
-    from embedpack.errors import InputError
-    from embedpack.inputs.items import is_blank, text_problem
+def _open_ranker(options: argparse.Namespace) -> Reranker | None:
+    """The reranker of --rerank; OptionError for --candidates without it."""
+    from embedpack.errors import OptionError
 
-    for query in queries:
-        try:
-            query.encode("utf-8")
-        except UnicodeEncodeError as cause:
-            raise InputError("the query is not valid UTF-8; check the encoding of the terminal") from cause
-        problem = "is empty; pass a text" if is_blank(query) else text_problem(query)
-        if problem is not None:
-            raise InputError(f"the query {problem}")
+    if options.rerank is None:
+        if options.candidates is not None:
+            raise OptionError("--candidates goes with --rerank PACK; leave it out")
+        return None
+    from embedpack.reranker import Reranker
+
+    return Reranker(options.rerank, threads=options.threads)
+
+
+def _reranked(ranker: Reranker, query: str, corpus: Texts, rows: list[int]) -> list[Scored]:
+    """Texts of the corpus by the scores of the reranker, best first."""
+    from embedpack.reranker import ranked
+
+    return [Scored(rows[item.index], item.score) for item in ranked(score_rows(ranker, query, corpus, rows))]
 
 
 def _encode(model: Embedder, corpus: Texts, options: argparse.Namespace) -> Sides:
@@ -139,16 +155,3 @@ def _encode(model: Embedder, corpus: Texts, options: argparse.Namespace) -> Side
     stats.log()
     prompt_name = None if task is None else query_prompt(task)
     return Sides(model.encode(options.queries, prompt_name=prompt_name, truncate_dim=options.truncate_dim), documents)
-
-
-def _print(results: Sequence[QueryHits], json: Path | None) -> None:
-    """Print the hits of each query, or write them as JSON lines."""
-    import msgspec
-
-    if json is not None:
-        write_json(json, b"\n".join(map(msgspec.json.encode, results)))
-        return
-    for result in results:
-        print(f"\n{result.query}")
-        for hit in result.hits:
-            print(f"  {hit.score:.4f}  {hit.id}  {' '.join(hit.text.split())[:SHOWN_CHARACTERS]}")
