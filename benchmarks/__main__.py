@@ -23,7 +23,7 @@ from benchmarks.quality import (
     outlier_int8,
     weights,
 )
-from benchmarks.search import search
+from benchmarks.search import search, two_stage
 from benchmarks.speed import adapters, speed
 from embedpack import EmbedpackError
 from embedpack.host.cores import available_cores
@@ -70,6 +70,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "server": server,
     "server-soak": server_soak,
     "search": search,
+    "two-stage": two_stage,
 }
 
 

@@ -7,12 +7,18 @@ from typing import Any
 
 from embedpack.cli.output import STANDARD_OUTPUT, check_output, write_json
 from embedpack.extras import check_extras
-from embedpack_export.commands.bench_options import add_accuracy, add_sweep, evaluation_options
+from embedpack_export.commands.bench_options import (
+    add_accuracy,
+    add_sweep,
+    check_first_stage,
+    evaluation_options,
+)
 
 SUMMARY = "Measure accuracy compared with the full-precision model, and the cost of each setting."
 EXAMPLES = """\
   embedpack bench accuracy packs/minilm --data eval --reference models/all-MiniLM-L6-v2 --adapter retrieval=adapters
   embedpack bench accuracy packs/minilm --data data/eval --precision binary --max-loss 2 --json accuracy.json
+  embedpack bench accuracy packs/reranker --first-stage packs/minilm --data data/eval
   embedpack bench sweep packs/minilm --data data/eval --max-loss 0.5 --html sweep.html"""
 
 
@@ -39,6 +45,28 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _accuracy(options: argparse.Namespace) -> int:
+    from embedpack.pack.folder import read_pack
+    from embedpack.pack.score_recipes import PairScores
+
+    is_reranker = isinstance(read_pack(options.pack).manifest.score, PairScores)
+    check_first_stage(options, is_reranker=is_reranker)
+    return _reranking(options) if is_reranker else _vectors(options)
+
+
+def _reranking(options: argparse.Namespace) -> int:
+    from embedpack_export.evaluation.reranking.accuracy import measure_reranking
+    from embedpack_export.evaluation.reranking.options import FirstStage, RerankingOptions
+    from embedpack_export.evaluation.reranking.text import reranking_text
+
+    first_stage = FirstStage(pack=options.first_stage, depth=options.depth or FirstStage.depth)
+    report = measure_reranking(RerankingOptions(evaluation=evaluation_options(options), first_stage=first_stage))
+    if options.json != STANDARD_OUTPUT:
+        print(reranking_text(report))
+    _write_json(options, {"reranking": report})
+    return 0 if report.passed else 1
+
+
+def _vectors(options: argparse.Namespace) -> int:
     from embedpack_export.evaluation.accuracy import measure_accuracy
     from embedpack_export.evaluation.accuracy_text import accuracy_text
 

@@ -28,6 +28,9 @@ needed).
 an image) or with pairs.tsv (score, a, b); files may end in .gz. Sets below code/ belong to the task code, pairs to
 text-matching, all others to retrieval, if the pack has that task.
 
+A pack that gives scores reranks the documents that the pack of --first-stage finds; the outcome is that of the mean
+difference over all sets.
+
 Exit status: 0 if every outcome that decides it is non-inferior; 1 if one is inferior or not resolvable, or on an error.
 Without --precision and --truncate-dim everything is measured, and full float32 vectors of each variant decide; with one
 of them, all named settings decide. Scores of --mteb are informational.
@@ -36,7 +39,8 @@ examples:
   embedpack bench accuracy packs/minilm --data data/eval
   embedpack bench accuracy packs/minilm --data eval --reference models/all-MiniLM-L6-v2 --adapter retrieval=adapters
   embedpack bench accuracy packs/minilm --data data/eval --variant retrieval-int8 --precision 4bit --truncate-dim 256
-  embedpack bench accuracy packs/minilm --data data/eval --set code/nl2bash --limit 50"""
+  embedpack bench accuracy packs/minilm --data data/eval --set code/nl2bash --limit 50
+  embedpack bench accuracy packs/reranker --first-stage packs/minilm --depth 50 --data data/eval"""
 SWEEP = "Cost and loss of all weights, precisions, truncations and pool factors, and the cheapest within the margin."
 SWEEP_DETAILS = """\
 Losses are in points of nDCG@10, compared with full float32 vectors of the reference (see: embedpack bench accuracy -h).
@@ -79,7 +83,34 @@ def add_accuracy(commands: Any) -> argparse.ArgumentParser:
     accuracy.add_argument(
         "--mteb", action="append", default=[], metavar="NAME", help="score a task of mteb, too; may be repeated"
     )
+    accuracy.add_argument(
+        "--first-stage", type=Path, metavar="PACK", help="embedder that finds the documents for a reranker"
+    )
+    accuracy.add_argument(
+        "--depth", type=whole_number(2), metavar="K", help="documents that a reranker scores (default: 100)"
+    )
     return accuracy
+
+
+def check_first_stage(options: argparse.Namespace, *, is_reranker: bool) -> None:
+    """Refuse options that are of no use for the pack.
+
+    Raises:
+        OptionError: a reranker has no first stage, or has options of vectors; or the other way round.
+    """
+    first = {"--first-stage": options.first_stage, "--depth": options.depth}
+    vectors = {
+        "--precision": options.precision,
+        "--truncate-dim": options.truncate_dim,
+        "--mteb": options.mteb,
+        "--no-multi": options.no_multi,
+    }
+    kind = "scores" if is_reranker else "vectors"
+    for name, value in (vectors if is_reranker else first).items():
+        if value:
+            raise OptionError(f"{name} is of no use, since {options.pack} gives {kind}; leave it out")
+    if is_reranker and options.first_stage is None:
+        raise OptionError(f"{options.pack} gives scores; pass --first-stage, the embedder that finds the documents")
 
 
 def add_sweep(commands: Any) -> argparse.ArgumentParser:
