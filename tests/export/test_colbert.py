@@ -179,6 +179,18 @@ def test_the_pack(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(case.pack)]) == 0
 
 
+def test_search_of_the_command_line(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in TEXTS))
+    command = ["search", str(case.pack), str(tmp_path / "texts.txt"), TEXTS[0], TEXTS[1], "--weights", "fp32"]
+    assert main([*command, "--top-k", "3", "--json", "-"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for hits, query in zip(found, case.vectors["query"], strict=False):
+        scores = [float((query @ document.T).max(axis=1).sum()) for document in case.vectors["document"]]
+        best = sorted(range(len(TEXTS)), key=lambda row: -scores[row])[:3]
+        assert [hit["text"] for hit in hits["hits"]] == [TEXTS[row] for row in best]
+        assert [hit["score"] for hit in hits["hits"]] == pytest.approx([scores[row] for row in best], abs=2e-4)
+
+
 # --- an adapter with a projector of its own
 
 

@@ -16,7 +16,13 @@ from tests.helpers.tiny_families import FAMILIES
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/models.md"
 # Tests of families that have no tiny checkpoint among FAMILIES.
-OWN_TESTS = ("test_jina_embeddings_v3.py", "test_roberta.py", "test_qwen2_5_vl.py", "test_jina_embeddings_v5.py")
+OWN_TESTS = (
+    "test_jina_colbert_v2.py",
+    "test_jina_embeddings_v3.py",
+    "test_roberta.py",
+    "test_qwen2_5_vl.py",
+    "test_jina_embeddings_v5.py",
+)
 
 
 def test_the_table_is_that_of_the_code() -> None:

@@ -81,6 +81,16 @@ _OTHER_ENCODERS = (
         note="five tasks, each with its adapter, and `base` without one; switchable by default",
     ),
 )
+_COLBERT = (
+    KnownModel("mixedbread-ai/mxbai-edge-colbert-v0-17m", "Apache-2.0", "modernbert", 17, ("multi",), note="PyLate"),
+    KnownModel("mixedbread-ai/mxbai-edge-colbert-v0-32m", "Apache-2.0", "modernbert", 32, ("multi",), note="PyLate"),
+    KnownModel("answerdotai/answerai-colbert-small-v1", "Apache-2.0", "bert", 33, ("multi",), note="ColBERT's layout"),
+    KnownModel("colbert-ir/colbertv2.0", "MIT", "bert", 110, ("multi",), note="ColBERT's layout"),
+    KnownModel("lightonai/GTE-ModernColBERT-v1", "Apache-2.0", "modernbert", 149, ("multi",), note="PyLate"),
+    KnownModel(
+        "jinaai/jina-colbert-v2", "CC-BY-NC-4.0", "jina_colbert_v2", 559, ("multi",), note="128, 96, 64 dimensions"
+    ),
+)
 _DECODERS = (
     KnownModel(
         *("HuggingFaceTB/SmolLM2-135M", "Apache-2.0", "llama", 135),
@@ -129,4 +139,4 @@ _RERANKERS = (
     KnownModel("Alibaba-NLP/gte-reranker-modernbert-base", "Apache-2.0", "modernbert", 150, ("score",)),
     KnownModel("Alibaba-NLP/gte-multilingual-reranker-base", "Apache-2.0", "gte", 306, ("score",)),
 )
-KNOWN_MODELS = (*_RERANKERS, *_BERT, *_ROBERTA, *_OTHER_ENCODERS, *_DECODERS)
+KNOWN_MODELS = (*_RERANKERS, *_BERT, *_ROBERTA, *_OTHER_ENCODERS, *_COLBERT, *_DECODERS)

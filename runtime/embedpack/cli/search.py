@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from embedpack.embedder import Embedder
     from embedpack.inputs.text_files import Texts
     from embedpack.reranker import Reranker
+    from embedpack.scoring.exact_search import Hits
     from embedpack.vectors.embeddings import Embeddings
+    from embedpack.vectors.multi_embeddings import MultiEmbeddings
 
 SUMMARY = "Search the texts of a file by meaning."
 EXAMPLES = """\
@@ -41,8 +43,20 @@ class Scored:
 class Sides:
     """Vectors of the two sides of a search."""
 
-    queries: Embeddings
-    documents: Embeddings
+    queries: Embeddings | MultiEmbeddings
+    documents: Embeddings | MultiEmbeddings
+
+    def nearest(self, k: int) -> Hits:
+        """The k best documents of each query, by similarity or by MaxSim."""
+        from embedpack.scoring.exact_search import search
+        from embedpack.scoring.late_interaction import search_multi
+        from embedpack.vectors.multi_embeddings import MultiEmbeddings
+
+        if isinstance(self.queries, MultiEmbeddings) and isinstance(self.documents, MultiEmbeddings):
+            return search_multi(self.queries, self.documents, k)
+        assert not isinstance(self.queries, MultiEmbeddings)
+        assert not isinstance(self.documents, MultiEmbeddings)
+        return search(self.queries, self.documents, k)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +98,6 @@ def run(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from embedpack.inputs.text_files import read_texts
-    from embedpack.scoring.exact_search import search
 
     check_output(options.json, [options.corpus, options.pack], overwrite=options.overwrite)
     check_queries(options.queries)
@@ -93,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     ranker, model = _open_ranker(options), open_embedder(options)
     sides = _encode(model, corpus, options)
     wanted = options.top_k if ranker is None else max(options.top_k, options.candidates or CANDIDATES)
-    found = search(sides.queries, sides.documents, wanted)
+    found = sides.nearest(wanted)
     results = []
     for query, rows, scores in zip(options.queries, found.indices, found.scores, strict=True):
         # Empty texts have no row.
@@ -145,13 +158,16 @@ def _encode(model: Embedder, corpus: Texts, options: argparse.Namespace) -> Side
         precision=options.precision,
         on_empty=options.on_empty,
     )
+    multi = model.pack.manifest.single is None
+    encode_part = model.encode_multi_part if multi else model.encode_part
     work = sum(map(model.stats(None).work_of, (Text(0, text) for text in corpus.texts)))
     try:
         with model.stats(len(corpus.texts), work) as stats:
             stats.ids = corpus.ids
-            documents = model.encode_part([*corpus.texts], settings, stats)
+            documents = encode_part([*corpus.texts], settings, stats)
     except ItemError as cause:
         raise corpus.located(cause) from cause
     stats.log()
     prompt_name = None if task is None else query_prompt(task)
-    return Sides(model.encode(options.queries, prompt_name=prompt_name, truncate_dim=options.truncate_dim), documents)
+    encode = model.encode_multi if multi else model.encode
+    return Sides(encode(options.queries, prompt_name=prompt_name, truncate_dim=options.truncate_dim), documents)

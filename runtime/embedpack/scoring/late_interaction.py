@@ -8,6 +8,8 @@ import numpy as np
 
 from embedpack.errors import InputError
 from embedpack.scoring.cosine import are_bits, factors
+from embedpack.scoring.exact_search import Hits
+from embedpack.scoring.top_k import smallest
 from embedpack.vectors.arrays import Float32
 from embedpack.vectors.metadata import check_comparable
 from embedpack.vectors.multi_embeddings import Int64, MultiEmbeddings
@@ -34,6 +36,13 @@ def maxsim(queries: MultiEmbeddings, documents: MultiEmbeddings) -> Float32:
         left = factors(queries, rows, documents.codebook, are_bits(queries, documents), "row of the queries")
         _score(left, queries[first:last], documents, scores[first:last])
     return scores
+
+
+def search_multi(queries: MultiEmbeddings, documents: MultiEmbeddings, k: int) -> Hits:
+    """Find the k documents with the highest `maxsim` to each query; ties go to the lower row. Errors as of `maxsim`."""
+    scores = maxsim(queries, documents)
+    indices = np.stack([smallest(-row, k) for row in scores])
+    return Hits(indices, np.take_along_axis(scores, indices, axis=1))
 
 
 def _query_blocks(offsets: Int64) -> Iterator[tuple[int, int]]:

@@ -18,6 +18,7 @@ from tests.helpers.exports import exactly
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_decoder import make_decoder
 from tests.helpers.tiny_families import FAMILIES
+from tests.helpers.tiny_jina_colbert import make_jina_colbert
 from tests.helpers.tiny_jina_v3 import make_jina_v3
 from tests.helpers.tiny_jina_v5 import make_jina_v5
 
@@ -34,6 +35,7 @@ MAKERS: dict[str, Maker] = {
     **{name: maker(name) for name in FAMILIES},
     "qwen2_5_vl": make_v4,
     "jina_embeddings_v3": make_jina_v3,
+    "jina_colbert_v2": make_jina_colbert,
     "jina_embeddings_v5": lambda folder: make_jina_v5(folder, "nano"),
 }
 

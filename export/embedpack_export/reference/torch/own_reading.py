@@ -220,12 +220,12 @@ class TextIds:
     def __init__(self, source: ModelSource, task: str | None) -> None:
         """Open the tokenizer of the task, with the length limit of the source."""
         self._reading = open_reading(source, task)
-        self._max_tokens = source.max_tokens
+        self.max_tokens = source.max_tokens
         self._processor = source.processor
 
     def __call__(self, texts: Sequence[str], prompt: str, limit: int | None = None) -> list[npt.NDArray[np.int64]]:
         """Token ids of each text under a prompt, int64 [tokens]; `limit` is a lower one than that of the source."""
-        self._reading.max_tokens = self._max_tokens if limit is None else min(limit, self._max_tokens)
+        self._reading.max_tokens = self.max_tokens if limit is None else limit
         return [self._ids(text, Prompt(prefix=prompt, max_tokens=limit)) for text in texts]
 
     def _ids(self, text: str, prompt: Prompt) -> npt.NDArray[np.int64]:

@@ -31,7 +31,7 @@ class PromptedIds:
 def prompted_ids(read: TextIds, texts: Sequence[str], prompt: PromptOrPrefix) -> list[PromptedIds]:
     """Token ids of each text as ColBERT reads it: marker behind the first token, then the fill."""
     known = as_prompt(prompt)
-    limit = None if known.max_tokens is None else known.max_tokens - (known.marker is not None)
+    limit = min(known.max_tokens or read.max_tokens, read.max_tokens) - (known.marker is not None)
     return [_with_rules(ids, known) for ids in read(texts, known.prefix, limit)]
 
 
