@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +42,15 @@ class Server:
 
     def post(self, fields: Any = VALID, **headers: str) -> Answer:
         return self.request("POST", "/v1/embeddings", json.dumps(fields).encode(), **headers)
+
+    def wait_until_listening(self) -> None:
+        """Wait for a server whose log is not read."""
+        while self.process.poll() is None:
+            try:
+                return socket.create_connection(("127.0.0.1", self.port)).close()
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+        raise AssertionError(f"the server ended with status {self.process.returncode}")
 
     def wait_until_ready(self) -> None:
         while self.request("GET", "/ready").status != 200:

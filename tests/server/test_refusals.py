@@ -1,4 +1,4 @@
-"""BodyMemoryLimit that cannot be used: one error in the form of the API that was called, and the server goes on."""
+"""Bodies that cannot be used: one error in the form of the API that was called, and the server goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BodyMemoryLimit of requests: read within limits of size, time, and memory of all together."""
+"""Bodies of requests: read within limits of size, time, and memory of all together."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from starlette.requests import ClientDisconnect, Request
 from embedpack.server.request_errors import ErrorKind, RequestError
 from embedpack.server.settings import Limits
 
-# BodyMemoryLimit of the largest size that may be in memory at a time.
+# Bodies of the largest size that may be in memory at a time.
 LARGEST_BODIES = 8
 
 
 class BodyMemoryLimit:
-    """BodyMemoryLimit that are in memory."""
+    """Bodies that are in memory."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

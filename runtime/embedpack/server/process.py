@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import uvicorn
 
@@ -19,7 +20,7 @@ from embedpack.server.app import make_app
 from embedpack.server.engine_thread import EngineThread
 from embedpack.server.listeners import BACKLOG
 from embedpack.server.metrics import Metrics
-from embedpack.server.protocol import protocol_with_limit
+from embedpack.server.protocol import LimitedProtocol
 from embedpack.server.served_packs import ServedPacks
 from embedpack.server.service import Service
 from embedpack.server.settings import ServeSettings
@@ -133,7 +134,8 @@ def _config(app: object, settings: ServeSettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         ws="none",
-        http=protocol_with_limit(settings.limits.receive_seconds),
+        # uvicorn only calls it
+        http=partial(LimitedProtocol, settings.limits.receive_seconds),  # type: ignore[arg-type]
         loop="asyncio",
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
