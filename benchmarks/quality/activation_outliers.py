@@ -41,8 +41,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     others: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for index in range(len(plan.model.text.stages)):
-            for feeds, site, values in record_stage(plan.model.text, index, run, Path(scratch)):
-                sizes = np.abs(values).max(axis=2) * feeds[ATTENTION_MASK]
+            for batch, site, values in record_stage(plan.model.text, index, run, Path(scratch)):
+                sizes = np.abs(values).max(axis=2) * run.feeds[batch][ATTENTION_MASK]
                 first[site] = max(first.get(site, 0.0), float(sizes[:, 0].max()))
                 others[site] = max(others.get(site, 0.0), float(sizes[:, 1:].max(initial=0.0)))
     return {

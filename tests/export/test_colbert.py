@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedpack import CheckpointError, Embedder, InputError, maxsim
+from embedpack import CheckpointError, Embedder, InputError, Reranker, maxsim
 from embedpack.cli.main import main
 from embedpack.pack.folder import read_pack
 from embedpack.pack.score_recipes import MaxSimScores
@@ -177,6 +177,9 @@ def test_the_pack(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="this pack has no single vectors; call encode_multi"):
         Embedder(case.pack, weights="fp32").encode("a cat")
     assert main(["inspect", str(case.pack)]) == 0
+    ranker = Reranker(case.pack, weights="fp32")
+    expected = [(case.vectors["query"][0] @ d.T).max(axis=1).sum() for d in case.vectors["document"]]
+    np.testing.assert_allclose(ranker.score(TEXTS[0], TEXTS), expected, atol=1e-4)
 
 
 def test_search_of_the_command_line(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

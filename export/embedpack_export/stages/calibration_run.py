@@ -47,13 +47,13 @@ def run_exact_stage(
     """
     sums: dict[str, StatisticsSum] = {}
     files: dict[str, ActivationFile] = {}
-    tokens = sum(_count(feeds) for run in runs for feeds in run.feeds[: run.observed])
+    tokens = sum(_count(run, batch) for run in runs for batch in range(run.observed))
     for number, run in enumerate(runs):
-        for feeds, site, values in record_stage(model, index, run, scratch):
+        for batch, site, values in record_stage(model, index, run, scratch):
             if site not in sums:
                 sums[site] = StatisticsSum(values.shape[-1], tokens)
                 files[site] = ActivationFile(scratch / f"site.{len(sums)}", values.shape[-1])
-            activations = real_tokens(feeds, values)
+            activations = real_tokens(run.feeds[batch], values, run.lengths_of(batch))
             sums[site].add(activations.values)
             files[site].add(number, activations)
     return {site: replace(total.result(), activations=files[site]) for site, total in sums.items()}
@@ -61,11 +61,11 @@ def run_exact_stage(
 
 def record_stage(
     model: StagedModel, index: int, run: ExactRun, scratch: Path
-) -> Iterator[tuple[Feeds, str, npt.NDArray[Any]]]:
+) -> Iterator[tuple[int, str, npt.NDArray[Any]]]:
     """Run the next stage; the hidden states of the run are updated at the end.
 
     Yields:
-        For each observed batch and site the inputs of the batch, the name of the site and its values [..., channels].
+        For each observed batch and site the number of the batch, the name of the site and its values [..., channels].
     """
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         graph, sites = _write_stage(model, index, run.weights, Path(folder))
@@ -77,7 +77,7 @@ def record_stage(
             hidden, *activations = session.run(["next", *sites] if observed else ["next"], inputs)
             after.append(hidden)
             for site, values in zip(sites, activations, strict=observed):
-                yield feeds, site, values
+                yield position, site, values
         run.replace_states(after)
 
 
@@ -109,15 +109,22 @@ def _write_stage(model: StagedModel, index: int, weights: Weights, folder: Path)
     return path, observed.sites
 
 
-def _count(feeds: Feeds) -> int:
+def _count(run: ExactRun, batch: int) -> int:
     """Number of real tokens of a batch; of an image, number of patches."""
+    lengths, feeds = run.lengths_of(batch), run.feeds[batch]
+    if lengths is not None:
+        return int(lengths.sum())
     return int(feeds[ATTENTION_MASK].sum()) if ATTENTION_MASK in feeds else len(feeds[PATCHES])
 
 
-def real_tokens(feeds: Feeds, values: npt.NDArray[Any]) -> TokenActivations:
-    """Activations [..., channels] of the tokens that are no padding."""
+def real_tokens(
+    feeds: Feeds, values: npt.NDArray[Any], lengths: npt.NDArray[np.int64] | None = None
+) -> TokenActivations:
+    """Activations [..., channels] of the tokens that are no padding: the first of each text, or those attended to."""
     if ATTENTION_MASK in feeds and values.ndim == 3:
         mask = feeds[ATTENTION_MASK].astype(bool)
+        if lengths is not None:
+            mask = np.arange(mask.shape[1]) < lengths[:, None]
         lengths = np.broadcast_to(mask.sum(axis=1, keepdims=True), mask.shape)[mask]
         return TokenActivations(values[mask].astype(np.float32), (1 / lengths[:, None]).astype(np.float32))
     rows = values.reshape(-1, values.shape[-1]).astype(np.float32)

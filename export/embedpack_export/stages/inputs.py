@@ -46,6 +46,12 @@ class TaskInputs:
     calibration: Sequence[CollatedBatch]
     golden: Sequence[CollatedBatch]  # golden inputs, each alone
 
+    @property
+    def lengths(self) -> list[npt.NDArray[np.int64]]:
+        """Number of tokens of each input of each batch, in the order of `feeds`."""
+        batches = (*self.calibration, *self.golden)
+        return [np.array([len(item.ids) for item in batch.items], np.int64) for batch in batches]
+
     def feeds(self, embeds: Sequence[Float32]) -> list[Feeds]:
         """Inputs of the graph, those of the calibration first; `embeds` are the vectors of the images in this order."""
         vectors = iter(embeds)

@@ -59,6 +59,12 @@ class StagedRun:
     feeds: Sequence[Feeds]
     # Hidden states of each batch after the last stage that was run; None before the first.
     hidden: HiddenFile | None = field(default=None, kw_only=True)
+    # Number of tokens of each text of each batch, also of those that no token attends to; None: those of the masks.
+    lengths: Sequence[npt.NDArray[np.int64]] | None = field(default=None, kw_only=True)
+
+    def lengths_of(self, batch: int) -> npt.NDArray[np.int64] | None:
+        """Number of tokens of each text of a batch; None: that of its attention mask."""
+        return None if self.lengths is None else self.lengths[batch]
 
     def batches(self) -> Iterator[tuple[Feeds, Float32 | None]]:
         """Each batch of inputs with its hidden states, None before the first stage."""

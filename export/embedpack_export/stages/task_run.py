@@ -72,8 +72,8 @@ class TaskRun:
             adapter = None
             if task_plan.adapter is not None and name in branches:
                 adapter = AdapterFeeds(branches[name], task_plan.adapter, plan.model.rules)
-            written[name] = WrittenRun(inputs.feeds(vectors), adapter)
-        exact = ExactRun(inputs.feeds(images.exact), weights, len(inputs.calibration))
+            written[name] = WrittenRun(inputs.feeds(vectors), adapter, lengths=inputs.lengths)
+        exact = ExactRun(inputs.feeds(images.exact), weights, len(inputs.calibration), lengths=inputs.lengths)
         corrected = "mean" if plan.pooling is None or plan.tokens is not None else plan.pooling
         return cls(golden, inputs, exact, written, corrected)
 

@@ -89,5 +89,5 @@ class _WrittenActivations:
     def __call__(self, values: Sequence[ir.Value], batches: Sequence[int], /) -> Iterator[list[Float32]]:
         with self.writer.up_to(values) as stage:
             for run, count in zip(self.runs, batches, strict=True):
-                for feeds, outputs in run.run(stage, count):
-                    yield [real_tokens(feeds, value).values for value in outputs]
+                for batch, (feeds, outputs) in enumerate(run.run(stage, count)):
+                    yield [real_tokens(feeds, value, run.lengths_of(batch)).values for value in outputs]

@@ -93,6 +93,10 @@ def test_all_tokens_of_a_text_together_count_1() -> None:
     tokens = real_tokens({"attention_mask": mask}, values)
     np.testing.assert_array_equal(tokens.values, values[mask.astype(bool)])
     np.testing.assert_allclose(tokens.token_weights[:, 0], [1 / 3, 1 / 3, 1 / 3, 1], rtol=1e-6)
+    # Tokens that no other attends to are real ones too.
+    filled = real_tokens({"attention_mask": mask}, values, np.array([4, 2]))
+    np.testing.assert_array_equal(filled.values, values.reshape(8, 5)[:6])
+    np.testing.assert_allclose(filled.token_weights[:, 0], [1 / 4] * 4 + [1 / 2] * 2, rtol=1e-6)
     image = real_tokens({"patches": values}, values[0])
     np.testing.assert_array_equal(image.values, values[0])
     np.testing.assert_allclose(image.token_weights, np.full((4, 1), 0.25))
