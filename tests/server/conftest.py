@@ -20,7 +20,7 @@ from embedpack.server.engine_thread import EngineThread
 from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
 from tests.helpers.server import Running, start_app
-from tests.helpers.tiny_pack import TINY_PACK
+from tests.helpers.tiny_pack import PACK_2_0, TINY_PACK, TINY_RERANKER
 
 WEIGHTS = "fp32"
 VARIANT = f"default-{WEIGHTS}"
@@ -30,6 +30,16 @@ IMAGE = QwenImage(
     mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), tokens_before=(1,), token=2, tokens_after=(3,), pooled_before=0,
     pooled_after=0,
 )  # fmt: skip
+
+
+KINDS = ServeSettings(
+    packs=(
+        PackSettings(name="pairs", folder=TINY_RERANKER, weights="fp32"),
+        PackSettings(name="tokens", folder=PACK_2_0),
+        PackSettings(name="vectors", folder=TINY_PACK, weights="fp32"),
+    ),
+    threads=1,
+)
 
 
 @dataclass
@@ -110,3 +120,12 @@ def images(start: Callable[..., Running], embedder: Embedder) -> Running:
     encoder = embedder._encoder
     reading = type("Reading", (), {"processor": replace(encoder.processor, image=IMAGE), "compute": encoder.compute})
     return start(reading(), ServedPacks({"tiny": served}, 1))
+
+
+@pytest.fixture(scope="module")
+def kinds() -> Iterator[Running]:
+    """An application over a reranker, a pack with multi-vectors, and one without."""
+    packs = ServedPacks.open(KINDS)
+    running = start_app(KINDS, packs, packs.load, None)
+    yield running
+    running.engine.stop()

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedpack import Embedder
+from embedpack import Embedder, Reranker
 from tests.helpers.server_process import Server, running
+from tests.helpers.tiny_pack import TINY_RERANKER
 
 KEY = "a-key"
+QUERY, DOCUMENTS = "reset the router", ["the cat sleeps", "how do i reset a router ?", "a window , a door"]
 TEXTS = ["a cat sleeps on the roof", "where is the router"]
 
 
@@ -47,7 +49,7 @@ def url(server: Server) -> str:
 
 def imported(name: str, package: str = "'embedpack[clients]'") -> Any:
     """A module of a client, or a skip that names its package."""
-    pytest.importorskip(name.partition(".")[0], reason=f"pip install {package}", exc_type=ImportError)
+    pytest.importorskip(name, reason=f"pip install {package}", exc_type=ImportError)
     module: ModuleType = importlib.import_module(name)
     return module
 
@@ -123,6 +125,47 @@ def test_pymilvus(url: str, embedder: Embedder, monkeypatch: pytest.MonkeyPatch)
     model = milvus.JinaEmbeddingFunction(model_name="tiny", api_key=KEY)
     assert_equal(model.encode_documents(TEXTS), embedder.encode(TEXTS, prompt_name="passage").codes)
     assert_equal(model.encode_queries(TEXTS), embedder.encode(TEXTS, prompt_name="query").codes)
+
+
+@pytest.fixture(scope="module")
+def ranking() -> Iterator[str]:
+    """Address of a server of the tiny reranker, as `tiny`."""
+    with running(pack=TINY_RERANKER) as started:
+        started.wait_until_ready()
+        yield f"http://127.0.0.1:{started.port}/v1"
+
+
+@pytest.fixture(scope="module")
+def ranked() -> list[tuple[int, float]]:
+    """Positions and scores of the two best documents."""
+    with Reranker(TINY_RERANKER, weights="fp32", threads=1) as model:
+        return [(each.index, round(each.score, 8)) for each in model.rank(QUERY, DOCUMENTS, 2)]
+
+
+def test_reranker_of_llama_index(ranking: str, ranked: list[tuple[int, float]]) -> None:
+    jina = imported("llama_index.postprocessor.jinaai_rerank", "llama-index-postprocessor-jinaai-rerank")
+    schema = imported("llama_index.core.schema", "llama-index-core")
+    nodes = [schema.NodeWithScore(node=schema.TextNode(text=text)) for text in DOCUMENTS]
+    model = jina.JinaRerank(model="tiny", base_url=ranking, api_key=KEY, top_n=2)
+    found = model.postprocess_nodes(nodes, query_str=QUERY)
+    assert [(each.node.text, each.score) for each in found] == [(DOCUMENTS[index], score) for index, score in ranked]
+
+
+def test_reranker_of_haystack(ranking: str, ranked: list[tuple[int, float]]) -> None:
+    jina = imported("haystack_integrations.components.rankers.jina")
+    haystack = imported("haystack")
+    key = haystack.utils.Secret.from_token(KEY)
+    model = jina.JinaRanker(model="tiny", api_key=key, base_url=f"{ranking}/rerank", top_k=2)
+    found = model.run(query=QUERY, documents=[haystack.Document(content=text) for text in DOCUMENTS])["documents"]
+    assert [(each.content, each.score) for each in found] == [(DOCUMENTS[index], score) for index, score in ranked]
+
+
+def test_reranker_of_pymilvus(ranking: str, ranked: list[tuple[int, float]], monkeypatch: pytest.MonkeyPatch) -> None:
+    milvus = imported("pymilvus.model.reranker.jinaai")
+    monkeypatch.setattr(milvus, "API_URL", f"{ranking}/rerank")
+    found = milvus.JinaRerankFunction(model_name="tiny", api_key=KEY)(QUERY, DOCUMENTS, top_k=2)
+    assert [(each.index, each.score) for each in found] == ranked
+    assert [each.text for each in found] == [DOCUMENTS[index] for index, _ in ranked]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="apt-get install curl")

@@ -14,14 +14,15 @@ from starlette.routing import Route
 from embedpack.server.error_schemas import JinaFieldErrors, OpenAIError
 from embedpack.server.middleware import OPEN_PATHS, RequestMiddleware
 from embedpack.server.openapi import OPERATIONS
+from embedpack.server.rank_schemas import RankBody
 from embedpack.server.request_errors import ErrorKind, RequestError, error_schema
 from embedpack.server.schemas import JinaBody, OpenAIBody
 from tests.helpers.asgi import get, post
 from tests.helpers.server import Running
 
 PAGES = {"/openapi.json", "/docs", "/"}
-# Another path of an endpoint.
-SHORT = {"/embeddings"}
+# Other paths of endpoints.
+SHORT = {"/embeddings", "/rerank"}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_every_reference_leads_to_a_schema(document: dict[str, Any]) -> None:
 
 
 def test_fields_of_requests_are_described(document: dict[str, Any]) -> None:
-    for body in (JinaBody, OpenAIBody):
+    for body in (JinaBody, OpenAIBody, RankBody):
         fields = document["components"]["schemas"][body.__name__]["properties"]
         assert list(fields) == list(body.__struct_fields__)
         assert all(field["description"] for field in fields.values())

@@ -20,11 +20,12 @@ from embedpack.inputs.items import Text
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.input_recipes import Fill, Prompt
 from embedpack.pack.manifest import NO_PREFIX
-from embedpack.server.jobs import Job, JobResult, Outcome, RequestInputs
+from embedpack.server.jobs import Job, JobResult, Outcome
 from embedpack.server.request_errors import RequestError
 from embedpack.server.schedule import Schedule, rows_of_turn
 from embedpack.server.served_packs import ForwardKey, ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
+from embedpack.server.work import RequestInputs
 from tests.helpers.asgi import Answer, call, get, post
 from tests.helpers.server import Running, start_app
 from tests.helpers.tiny_pack import TINY_PACK
@@ -295,7 +296,7 @@ def test_rules_of_a_prompt(embedder: Embedder) -> None:
     for row in made.waiting:
         made.add(row, np.arange(10, dtype=np.float32)[:, None])
     # [CLS] marker a cat , a d [SEP]
-    assert [vectors.ravel().tolist() for vectors in made.result().vectors] == [[0, 1, 2, 3, 5, 6, 7], [*range(7)]]
+    assert [vectors.ravel().tolist() for vectors in made.result().values] == [[0, 1, 2, 3, 5, 6, 7], [*range(7)]]
     refusing = Job(RequestInputs(key, [Text(0, "a cat " * 4)], prompt, False, 100), outcomes.append)
     with pytest.raises(RequestError, match=r"input\[0\] has more than the 8 tokens of the prompt; split it"):
         refusing.tokenize(processor)
@@ -312,4 +313,4 @@ def test_vectors_of_a_job_are_in_the_order_of_its_items(embedder: Embedder) -> N
         made.add(row, np.full(4, row, np.float32))
     result = made.result()
     assert isinstance(result, JobResult)
-    assert [vector[0] for vector in result.vectors] == [0, 1, 2]
+    assert [vector[0] for vector in result.values] == [0, 1, 2]

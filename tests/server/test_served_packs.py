@@ -22,7 +22,7 @@ from embedpack.server.served_packs import ServedPack, ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.server.vectors import VectorFormat
 from embedpack.vectors.codebook import Codebook
-from tests.helpers.broken_packs import PAIRS, Change, changes, reranker, with_multi, without_single
+from tests.helpers.broken_packs import LISTS, Change, changes, reranker, with_multi, without_single
 from tests.helpers.tiny_pack import TINY_PACK
 
 CALL = EmbeddingsCall(
@@ -67,9 +67,11 @@ def test_without_a_default_a_task_is_needed(serve: Callable[[Change], ServedPack
         served.task(CALL)
 
 
-def test_a_pack_that_gives_scores_is_refused(serve: Callable[[Change], ServedPack]) -> None:
-    with pytest.raises(InputError, match=r"pack: this pack gives scores, not vectors; open it with Reranker$"):
-        serve(reranker(PAIRS))
+def test_a_pack_that_scores_lists_is_refused(serve: Callable[[Change], ServedPack]) -> None:
+    with pytest.raises(
+        InputError, match=r"pack: this pack scores documents list by list, which the server cannot run$"
+    ):
+        serve(reranker(LISTS))
 
 
 def test_a_pack_of_multi_vectors_alone(tmp_path: Path, serve: Callable[[Change], ServedPack]) -> None:

@@ -15,7 +15,7 @@ from embedpack.cli.serve_options import PREFIX, add_options, option_values
 if TYPE_CHECKING:
     from embedpack.server.settings import PackSettings, ServeSettings
 
-SUMMARY = "Serve packs over HTTP, in the forms of Jina's and OpenAI's embeddings endpoints."
+SUMMARY = "Serve packs over HTTP, in the forms of Jina's and OpenAI's embeddings and Jina's rerank."
 EXAMPLES = f"""\
   embedpack serve packs/minilm
   embedpack serve minilm=packs/minilm v4=packs/v4 --port 8080

@@ -1,1 +1,1 @@
-"""HTTP server of packs: the embeddings endpoint of Jina and OpenAI, models, health, metrics."""
+"""HTTP server of packs: embeddings of Jina and OpenAI, rerank, models, health, metrics, and pages to try them."""

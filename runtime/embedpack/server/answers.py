@@ -19,17 +19,17 @@ async def encode_answer(model: str, result: JobResult, form: VectorFormat | Seve
     """JSON of the answer to a call."""
     usage = Usage(total_tokens=result.tokens, prompt_tokens=result.tokens)
     head = msgspec.json.encode(EmbeddingsAnswer(model=model, usage=usage, data=[])).removesuffix(b"]}")
-    rows = max(1, PART_VALUES // result.vectors[0].size)
-    parts = [_rows(result, form, range(0, min(rows, len(result.vectors))), multi=multi)]
-    for start in range(rows, len(result.vectors), rows):
+    rows = max(1, PART_VALUES // result.values[0].size)
+    parts = [_rows(result, form, range(0, min(rows, len(result.values))), multi=multi)]
+    for start in range(rows, len(result.values), rows):
         await asyncio.sleep(0)
-        parts.append(_rows(result, form, range(start, min(start + rows, len(result.vectors))), multi=multi))
+        parts.append(_rows(result, form, range(start, min(start + rows, len(result.values))), multi=multi))
     return b"".join([head, b",".join(parts), b"]}"])
 
 
 def _rows(result: JobResult, form: VectorFormat | SeveralFormats, rows: range, *, multi: bool) -> bytes:
     """JSON of some elements of `data`, without the brackets around them."""
-    vectors = [result.vectors[row] for row in rows]
+    vectors = [result.values[row] for row in rows]
     if multi:
         elements = [
             MultiEmbedding(index=row, embeddings=form.rows(each)) for row, each in zip(rows, vectors, strict=True)

@@ -18,6 +18,7 @@ from embedpack.server.middleware import RequestMiddleware
 from embedpack.server.openapi import openapi_document
 from embedpack.server.pages import constant, page
 from embedpack.server.request_errors import ErrorKind, RequestError
+from embedpack.server.rerank import RerankEndpoint
 from embedpack.server.schemas import ModelsAnswer
 from embedpack.server.service import JSON, Service
 
@@ -72,10 +73,12 @@ class StateRoutes:
 
 def make_app(service: Service, keys: ApiKeys | None) -> ASGIApp:
     """ASGI application of a service."""
-    state, embeddings = StateRoutes(service), EmbeddingsEndpoint(service)
+    state, embeddings, rerank = StateRoutes(service), EmbeddingsEndpoint(service), RerankEndpoint(service)
     routes = [
         Route("/v1/embeddings", embeddings.post, methods=["POST"]),
         Route("/embeddings", embeddings.post, methods=["POST"]),
+        Route("/v1/rerank", rerank.post, methods=["POST"]),
+        Route("/rerank", rerank.post, methods=["POST"]),
         Route("/v1/models", state.models),
         Route("/v1/models/{model:path}", state.model),
         Route("/health", state.health),

@@ -12,11 +12,11 @@ from starlette.responses import Response
 
 from embedpack.inputs.items import Item
 from embedpack.server.answers import encode_answer
-from embedpack.server.jobs import RequestInputs
 from embedpack.server.request_items import RequestItems
-from embedpack.server.requests import check_call, decode_body
+from embedpack.server.requests import check_call, decode_body, form_of
 from embedpack.server.service import Posted, Service
 from embedpack.server.submission import computed_result
+from embedpack.server.work import RequestInputs
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class EmbeddingsEndpoint:
 
     async def post(self, request: Request) -> Response:
         """`POST /v1/embeddings`."""
-        return await self.service.answer(request, self._answer)
+        return await self.service.answer(request, self._answer, form_of)
 
     async def _answer(self, posted: Posted) -> bytes:
         service, limits = self.service, self.service.settings.limits

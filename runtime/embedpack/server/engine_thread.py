@@ -171,7 +171,7 @@ class EngineThread:
     def _add(self, row: Row, vector: Float32) -> None:
         row.job.waiting.remove(row.number)
         if row.job.add(row.number, vector) and not row.job.cancelled:
-            self._finish(row.job, row.job.result())
+            self._finish(row.job, _outcome(row.job))
 
     def _encoder(self, job: Job) -> Encoder:
         return self._encoders[job.work.key.model, job.work.key.variant]
@@ -189,3 +189,11 @@ class EngineThread:
             removed = self._schedule.remove(job)
         if removed:
             self._metrics.queue_depth.dec()
+
+
+def _outcome(job: Job) -> Outcome:
+    """Result of a job whose rows are all computed, or its error."""
+    try:
+        return job.result()
+    except EmbedpackError as error:
+        return error

@@ -20,7 +20,7 @@ logger = logging.getLogger("embedpack.access")
 REQUEST_ID = "x-request-id"
 # Paths without a key: orchestrators and browsers have none.
 OPEN_PATHS = ("/health", "/ready", "/", "/docs", "/openapi.json")
-PATHS = (*OPEN_PATHS, "/metrics", "/v1/models", "/v1/embeddings")
+PATHS = (*OPEN_PATHS, "/metrics", "/v1/models", "/v1/embeddings", "/v1/rerank")
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from embedpack.server.error_schemas import JinaError, JinaFieldErrors, JinaKeyError, OpenAIError
+from embedpack.server.rank_schemas import RankAnswer, RankBody
 from embedpack.server.request_errors import ErrorKind, Form, error_schema
 from embedpack.server.schemas import EmbeddingsAnswer, JinaBody, Model, ModelsAnswer, OpenAIBody, State
 
@@ -47,6 +48,10 @@ OPERATIONS = (
     Operation(
         "/v1/embeddings", "post", "Vectors of texts, images or the pages of a PDF.",
         {200: EmbeddingsAnswer}, {"jina": JinaBody, "openai": OpenAIBody}, COMPUTED,
+    ),
+    Operation(
+        "/v1/rerank", "post", "Scores of documents for a query, by rerankers and by MaxSim of multi-vectors.",
+        {200: RankAnswer}, {"jina": RankBody}, COMPUTED,
     ),
     Operation("/v1/models", "get", "Packs, their tasks, dimensions and limits.", {200: ModelsAnswer}, errors=KEYS),
     Operation(

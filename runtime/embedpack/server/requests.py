@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -13,6 +13,7 @@ from embedpack.server.request_items import RequestItems, read_items
 from embedpack.server.schemas import SIDES, EncodingType, FormBody, JinaBody, OpenAIBody, Side
 from embedpack.server.settings import Limits
 
+T = TypeVar("T")
 JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -44,16 +45,21 @@ def form_of(body: bytes) -> Form:
 
 def decode_body(body: bytes, form: Form) -> JinaBody:
     """Fields of a body; RequestError if one is missing, has another type, or is not supported."""
+    fields = decode(body, JinaBody if form == "jina" else OpenAIBody)
+    _refuse_unsupported(fields)
+    return fields
+
+
+def decode(body: bytes, schema: type[T]) -> T:
+    """Fields of a body; RequestError if one is missing, or has another type."""
     try:
-        fields = msgspec.json.decode(body, type=JinaBody if form == "jina" else OpenAIBody)
+        return msgspec.json.decode(body, type=schema)
     except msgspec.ValidationError as cause:
         message, _, path = str(cause).partition(" - at `$")
         field = path.rstrip("`").removeprefix(".")
         raise RequestError(ErrorKind.INVALID, f"{field}: {message}" if field else message, field or None) from cause
     except JSON_ERRORS as cause:
         raise _unreadable(cause) from cause
-    _refuse_unsupported(fields)
-    return fields
 
 
 def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool) -> EmbeddingsCall:
@@ -61,20 +67,20 @@ def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool) -> Embeddin
 
     `data_uris`: strings that are data URIs of images are images.
     """
-    inputs = _one_of(fields, "input", "content", "texts")
+    inputs = one_of(fields, "input", "content", "texts")
     if inputs is None:
         raise invalid("input", "missing; pass a text, or a list of texts")
     items = read_items(inputs, limits, data_uris=data_uris)
     if items.images and fields.late_chunking:
         raise invalid("late_chunking", "documents have texts only, no images; leave it out")
-    dimensions = _one_of(fields, "dimensions", "output_dimensionality", "output_dimension")
+    dimensions = one_of(fields, "dimensions", "output_dimensionality", "output_dimension")
     return EmbeddingsCall(
         inputs=items,
-        task=_one_of(fields, "task", "task_type"),
+        task=one_of(fields, "task", "task_type"),
         side=_side(fields),
         dimensions=dimensions,
         encoding=_encoding(fields),
-        truncate=bool(_one_of(fields, "truncate", "truncation")),
+        truncate=bool(one_of(fields, "truncate", "truncation")),
         multi=bool(fields.return_multivector),
         late_chunking=bool(fields.late_chunking),
         normalized=fields.normalized,
@@ -85,7 +91,7 @@ def _unreadable(cause: Exception) -> RequestError:
     return RequestError(ErrorKind.INVALID, f"the body is no JSON object that can be read: {cause}")
 
 
-def _one_of(fields: JinaBody, *names: str) -> Any:
+def one_of(fields: msgspec.Struct, *names: str) -> Any:
     """Value of a field that has several names; RequestError if two of them have different values."""
     given = [name for name in names if getattr(fields, name) is not None]
     if not given:
@@ -98,7 +104,7 @@ def _one_of(fields: JinaBody, *names: str) -> Any:
 
 
 def _encoding(fields: JinaBody) -> EncodingType | tuple[EncodingType, ...]:
-    value = _one_of(fields, "embedding_type", "embedding_types", "encoding_type", "encoding_format")
+    value = one_of(fields, "embedding_type", "embedding_types", "encoding_type", "encoding_format")
     if value is None:
         return "float"
     if isinstance(value, str):

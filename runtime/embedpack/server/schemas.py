@@ -17,22 +17,24 @@ Side = Literal["query", "passage"]
 SIDES: Mapping[str, Side] = {"query": "query", "document": "passage"}
 
 
-def _field(description: str, *examples: object, **schema: Any) -> Meta:
+def described(description: str, *examples: object, **schema: Any) -> Meta:
+    """Description of a field, examples, and more of its JSON schema."""
     return Meta(description=description, examples=list(examples) or None, extra_json_schema=schema or None)
 
 
-def _synonym(name: str) -> Meta:
+def synonym(name: str) -> Meta:
+    """Description of a field that means the same as another."""
     return Meta(description=f"Another name of `{name}`.")
 
 
 class Part(msgspec.Struct, forbid_unknown_fields=True):
     """An input as an object with one field."""
 
-    text: Annotated[str | None, _field("A text.")] = None
-    image: Annotated[str | None, _field("An image in base64, or as a data URI.")] = None
-    bytes: Annotated[str | None, _synonym("image")] = None
+    text: Annotated[str | None, described("A text.")] = None
+    image: Annotated[str | None, described("An image in base64, or as a data URI.")] = None
+    bytes: Annotated[str | None, synonym("image")] = None
     url: Annotated[str | None, Meta(description="Another name of `image`; nothing is fetched from addresses.")] = None
-    pdf: Annotated[str | None, _field("A PDF in base64, or as a data URI, alone: its pages are the inputs.")] = None
+    pdf: Annotated[str | None, described("A PDF in base64, or as a data URI, alone: its pages are the inputs.")] = None
 
 
 # Token ids are decoded for the message that refuses them.
@@ -43,7 +45,7 @@ _INPUTS: dict[str, Any] = {"anyOf": [*_SINGLE, _LIST, {"type": "null"}]}
 # Values are checked by the endpoint, whose messages name the nearest known one.
 _EncodingName = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(EncodingType))})]
 _Encoding = _EncodingName | list[_EncodingName] | None
-_ModelName = Annotated[str, _field("Name of a pack of `/v1/models`, with any owner before it.", "minilm")]
+ModelName = Annotated[str, described("Name of a pack of `/v1/models`, with any owner before it.", "minilm")]
 
 
 class FormBody(msgspec.Struct):
@@ -55,45 +57,49 @@ class FormBody(msgspec.Struct):
 class JinaBody(msgspec.Struct, kw_only=True):
     """Request for vectors in Jina's form. Absent and null are the same; unknown fields are ignored."""
 
-    model: _ModelName
+    model: ModelName
     input: Annotated[
         Inputs | None,
-        _field("A text, or a list of texts, images or one PDF.", ["where did I park", "a red car"], **_INPUTS),
+        described("A text, or a list of texts, images or one PDF.", ["where did I park", "a red car"], **_INPUTS),
     ] = None
-    content: Annotated[Inputs | None, _field("Another name of `input`.", **_INPUTS)] = None
-    texts: Annotated[Inputs | None, _field("Another name of `input`.", **_INPUTS)] = None
-    task: Annotated[str | None, _field("One of the model's tasks; default: the model's own.", "retrieval.query")] = None
-    task_type: Annotated[str | None, _synonym("task")] = None
-    input_type: Annotated[str | None, _field("That side of the task, or of `retrieval`.", enum=[*SIDES, None])] = None
-    dimensions: Annotated[int | None, _field("Leading dimensions to keep, one of the model's.")] = None
-    output_dimensionality: Annotated[int | None, _synonym("dimensions")] = None
-    output_dimension: Annotated[int | None, _synonym("dimensions")] = None
+    content: Annotated[Inputs | None, described("Another name of `input`.", **_INPUTS)] = None
+    texts: Annotated[Inputs | None, described("Another name of `input`.", **_INPUTS)] = None
+    task: Annotated[str | None, described("One of the model's tasks; default: the model's own.", "retrieval.query")] = (
+        None
+    )
+    task_type: Annotated[str | None, synonym("task")] = None
+    input_type: Annotated[str | None, described("That side of the task, or of `retrieval`.", enum=[*SIDES, None])] = (
+        None
+    )
+    dimensions: Annotated[int | None, described("Leading dimensions to keep, one of the model's.")] = None
+    output_dimensionality: Annotated[int | None, synonym("dimensions")] = None
+    output_dimension: Annotated[int | None, synonym("dimensions")] = None
     embedding_type: Annotated[
-        _Encoding, _field("Form of a vector; of several, each vector is an object. base64: little-endian float32.")
+        _Encoding, described("Form of a vector; of several, each vector is an object. base64: little-endian float32.")
     ] = None
-    embedding_types: Annotated[_Encoding, _synonym("embedding_type")] = None
-    encoding_type: Annotated[_Encoding, _synonym("embedding_type")] = None
+    embedding_types: Annotated[_Encoding, synonym("embedding_type")] = None
+    encoding_type: Annotated[_Encoding, synonym("embedding_type")] = None
     encoding_format: Annotated[
-        _EncodingName | None, _field("Another name of `embedding_type`; a body that has it is in OpenAI's form.")
+        _EncodingName | None, described("Another name of `embedding_type`; a body that has it is in OpenAI's form.")
     ] = None
     truncate: Annotated[
-        bool | None, _field("True: texts over the limit lose their end; false, the default: they are refused.")
+        bool | None, described("True: texts over the limit lose their end; false, the default: they are refused.")
     ] = None
-    truncation: Annotated[bool | None, _synonym("truncate")] = None
+    truncation: Annotated[bool | None, synonym("truncate")] = None
     normalized: Annotated[
-        bool | None, _field("True: vectors of length 1; false: of the lengths that the model gives them.")
+        bool | None, described("True: vectors of length 1; false: of the lengths that the model gives them.")
     ] = None
     late_chunking: Annotated[
-        bool | None, _field("True: the inputs are the chunks of one document, encoded in its context.")
+        bool | None, described("True: the inputs are the chunks of one document, encoded in its context.")
     ] = None
-    return_multivector: Annotated[bool | None, _field("True: one vector per token.")] = None
-    return_tokenized_input: Annotated[bool | None, _field("True is refused.")] = None
+    return_multivector: Annotated[bool | None, described("True: one vector per token.")] = None
+    return_tokenized_input: Annotated[bool | None, described("True is refused.")] = None
 
 
 class OpenAIBody(JinaBody, kw_only=True, forbid_unknown_fields=True):
     """Request for vectors in OpenAI's form: it has `encoding_format`, and unknown fields are refused."""
 
-    user: Annotated[str | None, _field("Has no effect.")] = None
+    user: Annotated[str | None, described("Has no effect.")] = None
 
 
 _NUMBERS: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
@@ -151,7 +157,7 @@ class Model(msgspec.Struct, kw_only=True):
     quantization: list[str]
     tasks: list[str]
     dimensions: list[int]
-    outputs: Annotated[list[str], _field("Of `single` (vectors), `multi` (multi-vectors) and `score` (of pairs).")]
+    outputs: Annotated[list[str], described("Of `single` (vectors), `multi` (multi-vectors) and `score` (of pairs).")]
 
 
 class ModelsAnswer(msgspec.Struct, kw_only=True):

@@ -15,8 +15,9 @@ from embedpack.host.cores import available_cores
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.graph_io import CHUNK_SUMS, SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
-from embedpack.pack.heads import changes_tokens, check_embedder, late_chunking_problem, single_metric
-from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors
+from embedpack.pack.heads import changes_tokens, late_chunking_problem, single_metric
+from embedpack.pack.manifest import NO_PREFIX, Manifest, MultiVectors, SingleVectors
+from embedpack.pack.score_recipes import ListScores
 from embedpack.server.request_errors import ErrorKind, RequestError, invalid
 from embedpack.server.requests import EmbeddingsCall
 from embedpack.server.schemas import EncodingType, Model
@@ -43,7 +44,7 @@ class ForwardKey:
 
 @dataclass(frozen=True)
 class ServedPack:
-    """A pack, the variant of each of its tasks, the names of its tasks, and the codebooks of each."""
+    """A pack, the variant of each of its tasks, the names of its tasks, and the codebooks of those with vectors."""
 
     name: str
     pack: Pack
@@ -62,7 +63,9 @@ class ServedPack:
         return self.manifest.image is not None
 
     def task(self, call: EmbeddingsCall) -> TaskPrompt:
-        """Task and prompt of a call; RequestError if the pack has no such task, or reads no images."""
+        """Task and prompt of a call; RequestError if the pack has no vectors or no such task, or reads no images."""
+        if self.manifest.kind == "reranker":
+            raise invalid("model", f"{self.name} gives scores, not vectors; call /v1/rerank")
         if call.inputs.images and not self.takes_images:
             raise invalid("input", f"{self.name} reads texts only")
         task = choose_task(self.names, call.task, self.manifest.unnamed_task, call.side)
@@ -79,11 +82,14 @@ class ServedPack:
 
     def key(self, call: EmbeddingsCall, task: str) -> ForwardKey:
         """Key of the runs of a call."""
-        variant = self.variants[task]
-        adapter = self.manifest.variants[variant].adapter_of(task)
         single = CHUNK_SUMS if call.late_chunking else SENTENCE_EMBEDDING
         output = TOKEN_EMBEDDINGS if call.multi else single
-        return ForwardKey(self.name, variant, adapter, output, call.inputs.images)
+        return self.forward_key(task, output, images=call.inputs.images)
+
+    def forward_key(self, task: str, output: str, *, images: bool = False) -> ForwardKey:
+        """Key of runs for a task."""
+        variant = self.variants[task]
+        return ForwardKey(self.name, variant, self.manifest.variants[variant].adapter_of(task), output, images)
 
     def vector_format(self, call: EmbeddingsCall, task: str) -> VectorFormat | SeveralFormats:
         """Format of the vectors of a call; RequestError if the pack has no such dimensions, or no multi-vectors."""
@@ -117,7 +123,7 @@ class ServedPack:
             name=self.manifest.name,
             context_length=self.manifest.text.max_tokens,
             input_modalities=["text", "image"] if self.takes_images else ["text"],
-            output_modalities=["embeddings"],
+            output_modalities=["scores" if self.manifest.kind == "reranker" else "embeddings"],
             quantization=sorted({self.manifest.variants[name].weights for name in self.variants.values()}),
             tasks=list(self.names),
             dimensions=[] if self.manifest.single is None else list(self.manifest.single.truncate_dims),
@@ -189,8 +195,12 @@ def _check_width(encoding: EncodingType, dimensions: int) -> None:
 
 def _open(settings: PackSettings) -> ServedPack:
     pack = read_pack(settings.folder)
-    check_embedder(pack)
-    tasks = pack.manifest.tasks
+    manifest = pack.manifest
+    if isinstance(manifest.score, ListScores):
+        raise InputError(f"{pack.folder}: this pack scores documents list by list, which the server cannot run")
+    tasks = manifest.tasks
     variants = {task: choose_variant(pack, None, task, settings.weights, settings.adapters) for task in tasks}
+    if manifest.kind == "reranker":
+        return ServedPack(settings.name, pack, variants, {task: TaskPrompt(task, NO_PREFIX) for task in tasks}, {})
     codebooks = {task: open_codebooks(pack, task) for task in tasks}
     return ServedPack(settings.name, pack, variants, task_names(tasks), codebooks)

@@ -17,7 +17,6 @@ from embedpack.server.metrics import Metrics
 from embedpack.server.middleware import RequestRecord
 from embedpack.server.pdf_pages import PdfPages
 from embedpack.server.request_errors import ErrorKind, Form, RequestError, describe_bug
-from embedpack.server.requests import form_of
 from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import ServeSettings
 
@@ -78,8 +77,13 @@ class Service:
         limits = settings.limits
         return cls(settings, packs, engine, metrics, BodyMemoryLimit(limits), PdfPages(limits.images))
 
-    async def answer(self, request: Request, handler: Handler) -> Response:
-        """JSON of `handler`, which gets the body; or its error, in the form of the body."""
+    async def answer(
+        self, request: Request, handler: Handler, form_of: Callable[[bytes], Form], field: str = "input"
+    ) -> Response:
+        """JSON of `handler`, which gets the body; or its error, in the form of the body.
+
+        `field` has the inputs, and is named in errors of inputs.
+        """
         record: RequestRecord = request.state.record
         form: Form = "jina"
         try:
@@ -95,7 +99,7 @@ class Service:
         except RequestError as problem:
             return self.refusal(problem, form, record)
         except EmbedpackError as error:
-            return self.refusal(_request_error(error), form, record)
+            return self.refusal(_request_error(error, field), form, record)
         except Exception as error:  # a bug must not end the server
             return self.refusal(RequestError(ErrorKind.INTERNAL, describe_bug(error)), form, record)
 
@@ -109,9 +113,9 @@ class Service:
         return Response(problem.body(form, record.id), problem.status(form), problem.headers, JSON)
 
 
-def _request_error(error: EmbedpackError) -> RequestError:
+def _request_error(error: EmbedpackError, field: str) -> RequestError:
     if isinstance(error, InputError | MissingExtraError):
-        return RequestError(ErrorKind.INVALID, str(error), "input")
+        return RequestError(ErrorKind.INVALID, str(error), field)
     if isinstance(error, CapacityError):
-        return RequestError(ErrorKind.TOO_LARGE, str(error), "input")
+        return RequestError(ErrorKind.TOO_LARGE, str(error), field)
     return RequestError(ErrorKind.INTERNAL, str(error))

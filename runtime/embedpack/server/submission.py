@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from embedpack.server.engine_thread import EngineThread
-from embedpack.server.jobs import Job, JobResult, Outcome, RequestInputs
+from embedpack.server.jobs import Job, JobResult, Outcome
 from embedpack.server.request_errors import ErrorKind, RequestError
+from embedpack.server.work import Work
 
 T = TypeVar("T")
 
 
-async def computed_result(engine: EngineThread, work: RequestInputs, request: Request, until: float) -> JobResult:
+async def computed_result(engine: EngineThread, work: Work, request: Request, until: float) -> JobResult:
     """Result of the engine; errors as of its jobs and `finished`, RequestError if the queue is full."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Outcome] = loop.create_future()
