@@ -138,5 +138,9 @@ _RERANKERS = (
     KnownModel("BAAI/bge-reranker-v2-m3", "Apache-2.0", "xlm-roberta", 568, ("score",)),
     KnownModel("Alibaba-NLP/gte-reranker-modernbert-base", "Apache-2.0", "modernbert", 150, ("score",)),
     KnownModel("Alibaba-NLP/gte-multilingual-reranker-base", "Apache-2.0", "gte", 306, ("score",)),
+    KnownModel(
+        *("jinaai/jina-reranker-v2-base-multilingual", "CC-BY-NC-4.0", "jina_reranker_v2", 278, ("score",)),
+        note="long documents in windows, as its `rerank`",
+    ),
 )
 KNOWN_MODELS = (*_RERANKERS, *_BERT, *_ROBERTA, *_OTHER_ENCODERS, *_COLBERT, *_DECODERS)

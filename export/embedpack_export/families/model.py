@@ -85,6 +85,8 @@ class ScoreModel:
 
     head: ScoreHead  # its last layer has the weight [labels, inputs] in the checkpoint; one label is supported
     typed_text: StagedModel | None = None  # text graph that reads token types, if the model has several
+    # Tokens that windows of a document share which is too long; None: it is cut as transformers cuts pairs.
+    overlap: int | None = None
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,12 @@ def classification_head(hidden: int) -> ScoreHead:
 def claims(checkpoint: Checkpoint) -> bool:
     """True for its model type; code with rotary positions saves that type too."""
     is_rotary = checkpoint.config.get("position_embedding_type") == "rotary"
-    return by_model_type("xlm-roberta")(checkpoint) and not is_rotary
+    return by_model_type("xlm-roberta")(checkpoint) and not is_rotary and not has_fused_names(checkpoint)
+
+
+def has_fused_names(checkpoint: Checkpoint) -> bool:
+    """True for the names of Jina's code, which fuses the projections to queries, keys and values."""
+    return any(name.endswith("encoder.layers.0.mixer.Wqkv.weight") for name in checkpoint.tensors)
 
 
 FAMILY = Family("xlm-roberta", claims, read, (KEYS,), read_scores=read_scores)

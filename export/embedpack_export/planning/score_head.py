@@ -161,16 +161,19 @@ def plan_scores(
         CheckpointError: tokenizer.json has no pairs, or a file states an activation that is not supported.
     """
     template = pair_template(json.loads(texts.tokenizer_json), texts.tokenizer)
+    windows = found.overlap is not None
     return ScorePlan(
         head=found.head,
         pairs=PairScores(
             parts=template.parts,
             instruction=None,
             max_tokens=texts.max_tokens,
-            max_query_tokens=None,
+            # A query of at most half a pair, with the special tokens around it.
+            max_query_tokens=max(1, texts.max_tokens // 2 - 2) if windows else None,
             max_document_tokens=None,
-            cut="longest",
-            overlap=None,
+            cut="document" if windows else "longest",
+            # Windows share at most a quarter of their length.
+            overlap=None if found.overlap is None else min(found.overlap, texts.max_tokens // 4),
             token_types=_reads_types(template, found, texts.tokenizer),
             offset=0.0,
             activation=score_activation(source.checkpoint, source.config, by_task),

@@ -38,8 +38,6 @@ def check_pair_reading(plan: ExportPlan, scores: ScorePlan, settings: ExportSett
     """
     if settings.reference == "fp32 graph":
         return _not_checked("--reference graph leaves it out")
-    if scores.pairs.cut != "longest":
-        return ()
     for package in TORCH_PACKAGES:
         if importlib.util.find_spec(package) is None:
             return _not_checked(str(MissingExtraError("reference", package)))
@@ -50,8 +48,8 @@ def check_pair_reading(plan: ExportPlan, scores: ScorePlan, settings: ExportSett
                 reading = _open(plan, task)
         except EmbedpackError as failure:
             return _not_checked(str(failure))
-        for number, (query, document) in enumerate(_pairs(plan, reading)):
-            _compare(plan, reader, reading, number, (query, document))
+        for number, pair in enumerate(_pairs(plan, reading, with_long=scores.pairs.cut == "longest")):
+            _compare(plan, reader, reading, number, pair)
     logger.info("tokens of pairs are those of transformers")
     return ()
 
@@ -68,16 +66,18 @@ def _not_checked(reason: str) -> tuple[str, ...]:
     return (f"{note}: {reason}.",)
 
 
-def _pairs(plan: ExportPlan, reading: PairReading) -> Iterator[tuple[str, str]]:
-    """Pairs of the calibration texts without special tokens, and pairs in which either text is too long."""
+def _pairs(plan: ExportPlan, reading: PairReading, *, with_long: bool) -> Iterator[tuple[str, str]]:
+    """Pairs of the calibration texts without special tokens; `with_long`: also some in which a text is too long."""
     groups = score_groups(plan.calibration)
     texts: list[str] = []
     for row in np.linspace(0, len(groups) - 1, min(len(groups), MAX_QUERIES)).astype(int).tolist():
         for document in groups[row].documents[:MAX_DOCUMENTS]:
-            if not any(token in groups[row].query + document for token in reading.special):
+            whole = groups[row].query + document
+            too_long = len(reading.read(groups[row].query, document).ids) >= plan.max_tokens
+            if not any(token in whole for token in reading.special) and (with_long or not too_long):
                 texts += [groups[row].query, document]
                 yield groups[row].query, document
-    if not texts:
+    if not texts or not with_long:
         return
     long = " ".join(texts)
     while len(plan.processor.tokenizer.encode([long], "")[0].ids) < plan.max_tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -13,6 +14,9 @@ from embedpack_export.reference.torch.loading import quiet
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
 from embedpack_export.sources.name_rules import NameRules
 
+# Families whose checkpoints have other names than transformers' class.
+RENAMED = ("jina_reranker_v2",)
+
 
 def load_pair_model(source: ModelSource, task: str) -> torch.nn.Module:
     """Load the model in float32 with the unmerged adapter of a task, in eval mode.
@@ -21,6 +25,8 @@ def load_pair_model(source: ModelSource, task: str) -> torch.nn.Module:
         CheckpointError: a tensor of the model or a key of the adapter is missing, or has no place in the model.
     """
     folder, fields = source.checkpoint.folder, dict(source.model.config_of_class or {})
+    if source.family in RENAMED:
+        return _load_renamed(source, task)
     with quiet():
         config = AutoConfig.for_model(str(fields.pop("model_type")), **fields) if fields else None
         # Eager attention is the plain formula, and the same on every CPU.
@@ -46,6 +52,31 @@ def load_pair_model(source: ModelSource, task: str) -> torch.nn.Module:
         if adapter is not None:
             rules = source.model.rules
             model = UnmergedAdapter(adapter.folder, task, place, rules.unused.search, with_heads=True).add_to(model)
+    return model.eval()
+
+
+def _load_renamed(source: ModelSource, task: str) -> torch.nn.Module:
+    """Load transformers' class with the tensors under the names that the graph has, which are the class's own.
+
+    Raises:
+        CheckpointError: the two differ in a tensor, or the task has an adapter.
+    """
+    adapter, rules, folder = source.tasks[task].adapter, source.model.rules, source.checkpoint.folder
+    if adapter is not None:
+        raise CheckpointError(f"{adapter.folder}: there is no torch reference for adapters of this family")
+    fields = dict(source.model.config_of_class or {})
+    config = AutoConfig.for_model(str(fields.pop("model_type")), **fields, num_labels=1)
+    from_config: Any = AutoModelForSequenceClassification.from_config
+    model: torch.nn.Module = from_config(config, dtype=torch.float32, attn_implementation="eager")
+    place = _places(model, rules)
+    tensors = rules.of_graph(source.checkpoint.tensors.items(), str(folder))
+    state = {
+        place(name): torch.from_numpy(each.float32()) for name, each in tensors.items() if not rules.unused.search(name)
+    }
+    loaded = model.load_state_dict(state, strict=False)
+    wrong = [name for name in (*loaded.missing_keys, *loaded.unexpected_keys) if not rules.unused.search(name)]
+    if wrong:
+        raise CheckpointError(f"{folder}: transformers' model and the checkpoint differ in {', '.join(wrong[:5])}")
     return model.eval()
 
 
