@@ -23,10 +23,13 @@ DOCUMENTS = ["reset the router", LONG, LONG * 3, "list files", "reset " * 60]
 LIMIT = POSITIONS - 2
 
 
-def judge(checkpoint: Path) -> XLMRobertaForSequenceClassification:
+def judge(checkpoint: Path) -> Any:
     """Transformers' own class, with the fused projections taken apart by hand."""
-    tensors = {name: torch.from_numpy(each) for name, each in read_tensors(checkpoint / "model.safetensors").items()}
-    config = XLMRobertaConfig(
+    tensors: dict[str, Any] = {
+        name: torch.from_numpy(each) for name, each in read_tensors(checkpoint / "model.safetensors").items()
+    }
+    made: Any = XLMRobertaConfig
+    config = made(
         vocab_size=len(tensors["roberta.embeddings.word_embeddings.weight"]),
         hidden_size=HIDDEN,
         intermediate_size=INNER,
@@ -50,7 +53,7 @@ def judge(checkpoint: Path) -> XLMRobertaForSequenceClassification:
             places |= {"mlp.fc2": "output.dense", "norm1": "attention.output.LayerNorm", "norm2": "output.LayerNorm"}
             for name, place in places.items():
                 state[f"{new}.{place}.{leaf}"] = tensors[f"{old}.{name}.{leaf}"]
-    model = XLMRobertaForSequenceClassification(config)
+    model: Any = XLMRobertaForSequenceClassification(config)
     model.load_state_dict(state)
     return model.eval()
 
