@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.inputs.tokenizer import TextRules
@@ -72,6 +72,15 @@ class Model:
     scaled_tokens: int | None = None  # length that scaled positions allow beyond `max_tokens`
     # Content of config.json in the spelling of transformers' class, for the reference; None: it is in that spelling.
     config_of_class: Mapping[str, object] | None = None
+
+    def with_base_task(self, name: str | None) -> Model:
+        """The model with another name of its task without an adapter; as it is if None, or if it has no such task."""
+        own = self.base_task
+        if name is None or own is None or name == own:
+            return self
+        tasks = {name if task == own else task: facts for task, facts in self.tasks.items()}
+        default = name if self.default_task == own else self.default_task
+        return replace(self, base_task=name, tasks=tasks, default_task=default)
 
     @property
     def longest(self) -> int:

@@ -172,7 +172,7 @@ def read_model_source(
     folder, adapters = split.base, split.adapters
     checkpoint = read_checkpoint(transformer_folder(folder))
     family = find_family(checkpoint)
-    model = _read_model(checkpoint, family, modality)
+    model = _read_model(checkpoint, family, modality).with_base_task(tasks.base)
     config = read_sentence_transformers(folder, pooling, family.own_modules)
     by_task = {task: read_sentence_transformers(adapter, pooling) for task, adapter in adapters.items()}
     if is_colbert(checkpoint) and config.multi is None:

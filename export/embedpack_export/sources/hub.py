@@ -137,17 +137,17 @@ def _refusal(cause: Exception, repository: str, revision: str) -> CheckpointErro
     hub = _endpoint()
     sentences = {
         errors.GatedRepoError: f"{hub} requires that its terms are accepted; accept them at "
-        f"{hub}/{repository} and set HF_TOKEN to a token of that account",
+        f"{hub}/{repository} and set HF_TOKEN to a token of that account, {FOLDER_INSTEAD}",
         errors.RevisionNotFoundError: f"{hub} has it, but no revision {revision!r} of it; pass a branch, a tag or a "
-        "full commit hash that it has",
+        f"full commit hash that it has, {FOLDER_INSTEAD}",
         errors.RepositoryNotFoundError: f"no such folder, and {hub} has no such repository for you; "
-        "check the name, set HF_TOKEN if the repository is private",
+        f"check the name, set HF_TOKEN if the repository is private, {FOLDER_INSTEAD}",
         errors.OfflineModeIsEnabled: f"HF_HUB_OFFLINE is set, and {constants.HF_HUB_CACHE} does not hold all files of "
-        f"revision {revision!r}; unset it for one run",
+        f"revision {revision!r}; unset it for one run, or run '{_download(repository)}' elsewhere and pass the folder",
     }
     for kind, sentence in sentences.items():
         if isinstance(cause, kind):
-            return CheckpointError(f"{repository}: {sentence}, {FOLDER_INSTEAD}")
+            return CheckpointError(f"{repository}: {sentence}")
     if not isinstance(cause, errors.HfHubHTTPError):
         return None
     status = cause.response.status_code
@@ -163,8 +163,13 @@ def _other_error(cause: Exception, repository: str) -> CheckpointError:
         )
     return CheckpointError(
         f"{repository}: the download from {_endpoint()} failed ({_reason(cause)}); check the network and run it again "
-        f"(finished files are kept), or run 'hf download {repository} --local-dir FOLDER' elsewhere and pass the folder"
+        f"(finished files are kept), or run '{_download(repository)}' elsewhere and pass the folder"
     )
+
+
+def _download(repository: str) -> str:
+    """Command that downloads a repository to a folder."""
+    return f"hf download {repository} --local-dir FOLDER"
 
 
 def _reason(cause: BaseException) -> str:

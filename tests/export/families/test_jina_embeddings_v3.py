@@ -26,6 +26,7 @@ from embedpack.server.tasks import choose_task, task_names
 from embedpack.vectors.codes import PRECISIONS, Precision
 from embedpack_export.families import families, find_family
 from embedpack_export.pipeline import export
+from embedpack_export.planning.tasks import TaskPlan
 from embedpack_export.reference.torch.own_reading import open_reading
 from embedpack_export.sources.checkpoint import read_checkpoint
 from tests.helpers.exports import Arrays, calibration_file, distance, edit_json, edit_tensors, exactly, quick
@@ -216,6 +217,16 @@ def test_the_plan(case: Case) -> None:
     }
     manifest = read_pack(case.pack).manifest
     assert (manifest.default_task, manifest.text.strip, manifest.late_chunking) == (BASE, True, True)
+
+
+def test_another_name_of_the_task_without_an_adapter(plain: Path) -> None:
+    """It stays the one of calls that name none, and has no prompts of others."""
+    planned = plan(plain, base_task="general")
+    assert list(planned.tasks) == [*TASKS, "general"]
+    assert (planned.model.default_task, planned.tasks["general"]) == ("general", TaskPlan(None, {}, None, "general"))
+    assert plan(plain, base_task="general", tasks=("general",)).model.default_task == "general"
+    with pytest.raises(CheckpointError, match=r"unknown task 'base'; known: .*, general"):
+        plan(plain, base_task="general", tasks=("base",))
 
 
 def test_several_tasks_are_switchable_by_default_and_one_is_merged(case: Case) -> None:

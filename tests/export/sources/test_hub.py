@@ -315,7 +315,7 @@ def test_weights_of_a_module_that_are_missing_offline(hub: Hub, monkeypatch: pyt
     offline(monkeypatch)
     refuse(
         f"{NAME}: HF_HUB_OFFLINE is set, and {constants.HF_HUB_CACHE} does not hold all files of revision 'main'; "
-        "unset it for one run, or pass a folder instead"
+        f"unset it for one run, or run 'hf download {NAME} --local-dir FOLDER' elsewhere and pass the folder"
     )
 
 
@@ -536,7 +536,8 @@ def test_offline_without_a_cache(hub: Hub, monkeypatch: pytest.MonkeyPatch, revi
     offline(monkeypatch)
     refuse(
         f"{NAME}: HF_HUB_OFFLINE is set, and {constants.HF_HUB_CACHE} does not hold all files of revision "
-        f"{revision or 'main'!r}; unset it for one run, or pass a folder instead",
+        f"{revision or 'main'!r}; unset it for one run, or run 'hf download {NAME} --local-dir FOLDER' elsewhere and "
+        "pass the folder",
         revision,
     )
     assert hub.log == []
@@ -547,7 +548,7 @@ def test_offline_with_a_part_in_the_cache(hub: Hub, monkeypatch: pytest.MonkeyPa
     offline(monkeypatch)
     refuse(
         f"{NAME}: HF_HUB_OFFLINE is set, and {constants.HF_HUB_CACHE} does not hold all files of revision 'main'; "
-        "unset it for one run, or pass a folder instead"
+        f"unset it for one run, or run 'hf download {NAME} --local-dir FOLDER' elsewhere and pass the folder"
     )
 
 

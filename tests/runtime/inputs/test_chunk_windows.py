@@ -84,6 +84,15 @@ def test_more_chunks_than_the_weights_hold_are_read_in_groups(limit: int, monkey
     np.testing.assert_array_equal(summed(windows, 28, values), expected)
 
 
+def test_a_hundred_thousand_chunks() -> None:
+    """In windows whose weights fit into memory; each ends once."""
+    windows = list(reader("word piece", 512).windows(read_documents(["cat"] * 100_000)))
+    spans = [window.input.chunks for window in windows if window.input.chunks is not None]
+    assert sum(window.ended for window in windows) == 100_000
+    assert sum(int((ends - begins).sum()) for begins, ends in (span.T for span in spans)) == 100_001
+    assert max(len(span) * len(window.input.ids) for span, window in zip(spans, windows, strict=True)) <= 512**2
+
+
 def test_windows_overlap_by_a_quarter_and_a_token_counts_where_it_has_more_context() -> None:
     """Limit 9 with one special token: windows of 8 tokens, steps of 6, the last at the end."""
     (document,) = read_documents(["c a t c a t c a t c a t c a t c a t c a t"])
