@@ -16,7 +16,10 @@ from embedpack.cli.main import main
 from embedpack_export.families import families
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = (".", "docs", "examples", "benchmarks", "training/default_model", "export/embedpack_export/data")
+FOLDERS = (
+    ".", "docs", "examples", "benchmarks", "training/default_model", "training/default_colbert",
+    "training/default_reranker", "export/embedpack_export/data",
+)  # fmt: skip
 DOCUMENTS = sorted(path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
 README = (ROOT / "README.md").read_text("utf-8")
 ADAPTERS = ROOT / "export/embedpack_export/data/default-model/adapter_model.safetensors"

@@ -36,7 +36,7 @@ class Candidates:
     def find(cls, model: Encoder, data: SearchSet, depth: int) -> Candidates:
         """Search with the backbone's single vectors, without prompts."""
         queries, documents = (encode(model, texts, NO_PROMPTS.query) for texts in (data.queries, data.passages))
-        best = scores(queries, documents, queries.shape[1]).topk(min(depth, len(documents)), dim=1)
+        best = scores(queries.float(), documents.float(), queries.shape[1]).topk(min(depth, len(documents)), dim=1)
         return cls(data.queries, data.passages, data.relevant, best.indices, best.values)
 
     @torch.no_grad()
@@ -49,6 +49,11 @@ class Candidates:
         ]
         found = encoder([query for query, _ in flat], [document for _, document in flat])
         return found.view(self.nearest.shape)
+
+    def right(self) -> Tensor:
+        """1 for the right candidates, else 0, float32 [queries, k]: the best order."""
+        rows = zip(self.nearest.tolist(), self.relevant, strict=True)
+        return torch.tensor([[float(index in answers) for index in row] for row, answers in rows])
 
     def ndcg(self, values: Tensor) -> Tensor:
         """nDCG@10 [queries] of the candidates in the order of their values [queries, k]; what was not found is lost."""

@@ -1,11 +1,12 @@
 """Rerank evaluation sets with the cross-encoder; print nDCG@10 and write results.json.
 
 EVAL_DIR has folders with corpus.jsonl.gz, queries.jsonl.gz and qrels.tsv. The backbone's single vectors find the
-candidates. Documents are truncated, so that a pair has 256 tokens.
+candidates. Both models compute in bfloat16; documents are truncated, so that a pair has 256 tokens.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +42,15 @@ class Amount:
 def measure(model: Encoder, encoder: CrossEncoder, data: SearchSet, amount: Amount) -> dict[str, object]:
     """nDCG@10 of one set in points: in the order of cosines, of the reranker's scores and of their sum."""
     cut = slice(amount.queries)
-    found = Candidates.find(model, SearchSet(data.queries[cut], data.passages, data.relevant[cut]), amount.depth)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = Candidates.find(model, SearchSet(data.queries[cut], data.passages, data.relevant[cut]), amount.depth)
     pairs = found.pair_scores(encoder)
     base = found.ndcg(found.cosines)
-    best = found.ndcg(torch.tensor([[float(at in right) for at in row] for row, right in zip(
-        found.nearest.tolist(), found.relevant, strict=True)]))  # fmt: skip
+    best = found.ndcg(found.right())
     return {
         "queries": len(found.queries),
+        "depth": found.nearest.shape[1],
+        "weight": amount.weight,
         "single": mean(base),
         "reranked": compared(base, found.ndcg(pairs)),
         "sum": compared(base, found.ndcg(found.cosines + amount.weight * pairs)),
@@ -73,6 +76,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="EVAL_DIR", help="folder of the evaluation sets")
     parser.add_argument("--queries", type=int, default=500, metavar="N", help="queries of a set; default: %(default)s")
     parser.add_argument("--depth", type=int, default=100, metavar="K", help="candidates; default: %(default)s")
+    chosen = "set to measure, may be repeated; the figures of others stay; default: all"
+    parser.add_argument("--set", choices=SETS, action="append", dest="sets", help=chosen)
     weight = "weight of the reranker's score next to the cosine; default: %(default)s"
     parser.add_argument("--weight", type=float, default=0.04, help=weight)
     parser.add_argument("-o", "--out", type=Path, default=OUT, metavar="FILE", help="default: results.json next to it")
@@ -83,11 +88,12 @@ def main() -> None:
     encoder = load_cross_encoder(options.backbone, options.adapter, MAX_TOKENS)
     reduce_frozen_layers(encoder)
     model = load_backbone(options.backbone, MAX_TOKENS)
-    results = {}
-    for name in SETS:
+    results = json.loads(options.out.read_text(encoding="utf-8"))["sets"] if options.out.exists() else {}
+    for name in options.sets or SETS:
         results[name] = measure(model, encoder, read_search(options.data / name), amount)
-        print(f"{name}: {results[name]}", flush=True)
-        write_json(options.out, {"metric": "nDCG@10", **vars(amount), "max_tokens": MAX_TOKENS, "sets": results})
+        print(f"{name}: {json.dumps(results[name])}", flush=True)
+        sets = {key: results[key] for key in SETS if key in results}
+        write_json(options.out, {"metric": "nDCG@10", "max_tokens": MAX_TOKENS, "sets": sets})
 
 
 if __name__ == "__main__":
