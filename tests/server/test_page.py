@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedpack import Embedder, similarity
+from embedpack import Embedder, Reranker, similarity
 from tests.helpers.browser import Browser, find_chromium, open_browser
 from tests.helpers.server_process import Server, running
+from tests.helpers.tiny_pack import TINY_RERANKER
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
@@ -122,6 +123,35 @@ def test_errors_of_the_server_are_shown(browser: Browser, server: Server) -> Non
         enter(browser, **fields)
         browser.evaluate(f"get('run').click(); {UNTIL.format('!get(`run`).disabled && !get(`error`).hidden')}")
         assert message in browser.evaluate("get('error').textContent")
+
+
+@pytest.fixture(scope="module")
+def ranking() -> Iterator[Server]:
+    """A server of the tiny reranker, without keys."""
+    with running(pack=TINY_RERANKER) as started:
+        started.wait_until_ready()
+        yield started
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_rerankers_give_scores(browser: Browser, ranking: Server, width: int) -> None:
+    documents = ["the cat sleeps", "how do i reset a router ?", HOSTILE]
+    browser.open(address(ranking), width, "dark")
+    browser.evaluate(UNTIL.format("models.length && !get('run').disabled"))
+    enter(browser, query="reset the router", documents="\n".join(documents))
+    with Reranker(TINY_RERANKER, weights="fp32", threads=1) as model:
+        expected = model.rank("reset the router", documents)
+    found = compare(browser)
+    assert [text for _, text in found] == [documents[each.index] for each in expected]
+    np.testing.assert_allclose([score for score, _ in found], [each.score for each in expected], atol=1e-4)
+    assert browser.evaluate("get('vector-options').hidden && get('drop').hidden && get('key-field').hidden")
+    blocks = browser.evaluate("[...document.querySelectorAll('#code pre')].map(block => block.textContent)")
+    space: dict[str, Any] = {}
+    exec(blocks[1], space)
+    assert [each["index"] for each in space["answer"]["results"]] == [each.index for each in expected]
+    browser.evaluate("get('requests').open = true")
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    assert browser.told("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded") == []
 
 
 FILES = """
