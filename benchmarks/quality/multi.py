@@ -122,7 +122,7 @@ def _described(model: Embedder, task: str, scorer: MultiVectorScorer) -> dict[st
         "documents": len(evaluation_set.documents),
         "queries": len(evaluation_set.queries),
         "single_vector_ndcg_at_10": round(float(ndcg.mean()), 3),
-        "multi_vector_ndcg_at_10": round(scorer.full_reference, 3),
+        "multi_vector_ndcg_at_10": round(scorer.full_reference.score, 3),
     }
 
 

@@ -21,6 +21,7 @@ from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
 from tests.helpers.accuracy_check import many_texts
+from tests.helpers.evaluation_sets import write_retrieval
 from tests.helpers.exports import distance, edit_json, exactly
 from tests.helpers.peft_oracle import save_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
@@ -75,10 +76,11 @@ class Case:
 
     folder: Path
     pack: Path
+    model: Embedder
     vectors: dict[str, list[Float32]]  # of TEXTS, by side
 
     def encode(self, side: str, texts: Any = TEXTS, **options: Any) -> Any:
-        return Embedder(self.pack, weights="fp32").encode_multi(texts, prompt_name=side, **options)
+        return self.model.encode_multi(texts, prompt_name=side, **options)
 
 
 def settings_of(folder: Path, **changes: Any) -> ExportSettings:
@@ -105,9 +107,7 @@ def by_library(folder: Path) -> dict[str, list[Float32]]:
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "hf_colbert": make_hf_colbert,
-    "attended": lambda folder: make_hf_colbert(folder, attend_to_mask_tokens=True, mask_punctuation=False),
-    "pylate": make_pylate,
-    "modernbert": lambda folder: make_pylate(folder, "modernbert", do_query_expansion=False),
+    "pylate": lambda folder: make_pylate(folder, "modernbert", attend_to_expansion_tokens=True),
     "native": make_native,
 }
 
@@ -115,9 +115,9 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
 @pytest.fixture(scope="module", params=LAYOUTS)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = LAYOUTS[request.param](tmp_path_factory.mktemp(request.param) / "model")
-    settings = settings_of(folder)
+    settings = settings_of(folder, weights=("fp32", "int8") if request.param == "pylate" else ("fp32",))
     export(settings)
-    return Case(folder, settings.output, by_library(folder))
+    return Case(folder, settings.output, Embedder(settings.output, weights="fp32"), by_library(folder))
 
 
 def assert_equal(found: list[Float32], expected: list[Float32]) -> None:
@@ -135,18 +135,13 @@ def test_vectors_are_those_of_the_library(case: Case) -> None:
 
 
 def test_forged_markers_are_text(case: Case) -> None:
-    prompts = read_pack(case.pack).manifest.tasks["default"].prompts
+    prompts, processor = read_pack(case.pack).manifest.tasks["default"].prompts, case.model._encoder.processor
+    added = {entry["id"] for entry in json.loads((case.pack / "tokenizer.json").read_text())["added_tokens"]}
     for side in SIDES:
+        (plain,) = processor.process(processor.items(["the cat"]), prompts[side])
         for marker in ("[Q] ", "[D] ", "[Q]", "[D]", "[unused0]", "[unused1]", "[MASK]"):
-            model = Embedder(case.pack, weights="fp32")
-            (item,) = model._encoder.processor.process(
-                model._encoder.processor.items([f"the {marker}cat"]), prompts[side]
-            )
-            (plain,) = model._encoder.processor.process(model._encoder.processor.items(["the cat"]), prompts[side])
-            known = {*plain.ids.tolist()}
-            forged = set(item.ids.tolist()) - known
-            added = {entry["id"] for entry in json.loads((case.pack / "tokenizer.json").read_text())["added_tokens"]}
-            assert not forged & added
+            (item,) = processor.process(processor.items([f"the {marker}cat"]), prompts[side])
+            assert not (set(item.ids.tolist()) - set(plain.ids.tolist())) & added
 
 
 def test_all_precisions_pooling_and_search(case: Case) -> None:
@@ -175,7 +170,7 @@ def test_the_pack(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     assert exact.ranking_loss <= 0.01
     assert main(["verify", str(case.pack)]) == 0
     with pytest.raises(InputError, match="this pack has no single vectors; call encode_multi"):
-        Embedder(case.pack, weights="fp32").encode("a cat")
+        case.model.encode("a cat")
     assert main(["inspect", str(case.pack)]) == 0
     ranker = Reranker(case.pack, weights="fp32")
     expected = [(case.vectors["query"][0] @ d.T).max(axis=1).sum() for d in case.vectors["document"]]
@@ -192,6 +187,21 @@ def test_search_of_the_command_line(case: Case, tmp_path: Path, capsys: pytest.C
         best = sorted(range(len(TEXTS)), key=lambda row: -scores[row])[:3]
         assert [hit["text"] for hit in hits["hits"]] == [TEXTS[row] for row in best]
         assert [hit["score"] for hit in hits["hits"]] == pytest.approx([scores[row] for row in best], abs=2e-4)
+
+
+@pytest.mark.parametrize("case", ["pylate"], indirect=True)
+def test_bench_against_the_checkpoint(case: Case, tmp_path: Path) -> None:
+    write_retrieval(tmp_path / "data" / "words-en")
+    path = tmp_path / "out.json"
+    options = ["--data", str(tmp_path / "data"), "--no-cache", "--threads", "1", "--json", str(path)]
+    command = ["bench", "accuracy", str(case.pack), "--reference", str(case.folder), "--variant", "default-fp32"]
+    main([*command, *options])
+    (task,) = json.loads(path.read_text())["accuracy"]["tasks"]
+    settings = [row["setting"] for row in task["settings"]]
+    assert {setting["vectors"] for setting in settings} == {"multi"}
+    assert {setting["precision"] for setting in settings} >= {"float32", "binary"}
+    assert task["settings"][0]["sets"][0]["cosine"]["min"] > 1 - 1e-6
+    assert task["cosines"][0]["languages"]["en"]["min"] > 1 - 1e-6
 
 
 # --- an adapter with a projector of its own

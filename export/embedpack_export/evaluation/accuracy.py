@@ -80,7 +80,7 @@ def _task_result(task: str, scores: TaskScores, grid: Grid, options: EvaluationO
 
 def _description(set_run: SetRun) -> SetDescription:
     evaluation_set = set_run.evaluation_set
-    reference = set_run.single.full_reference
+    reference = set_run.full_reference
     return SetDescription(
         name=evaluation_set.name,
         kind=evaluation_set.kind,

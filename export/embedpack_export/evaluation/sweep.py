@@ -9,6 +9,7 @@ import msgspec
 
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack, read_pack
+from embedpack.pack.heads import single_vectors
 from embedpack_export.evaluation.cost.measure import Cost, measure_costs
 from embedpack_export.evaluation.options import EvaluationOptions
 from embedpack_export.evaluation.results import Setting, SettingResult, VectorKind
@@ -128,6 +129,7 @@ def sweep(options: EvaluationOptions) -> SweepReport:
 
 
 def _task(options: EvaluationOptions, pack: Pack, task: str, sets: Sequence[AnySet], reference: Reference) -> TaskSweep:
+    single_vectors(pack)
     evaluation = TaskEvaluation(
         pack=pack,
         task=task,
@@ -151,7 +153,7 @@ def _task(options: EvaluationOptions, pack: Pack, task: str, sets: Sequence[AnyS
         task=task,
         sets=[evaluation_set.name for evaluation_set in sets],
         reference_ndcg_at_10={
-            set_run.evaluation_set.name: round(set_run.single.full_reference.score, 4) for set_run in scores.sets
+            set_run.evaluation_set.name: round(set_run.full_reference.score, 4) for set_run in scores.sets
         },
         rows=rows,
         recommended=[recommend(rows, kind) for kind in kinds],

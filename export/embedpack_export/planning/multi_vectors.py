@@ -88,8 +88,10 @@ class MultiVectorSource:
 
     def _document(self, inputs: TextInputs, max_tokens: int | None) -> Prompt:
         side = self.config.sides[DOCUMENT]
-        limit = _least(max_tokens or side.max_tokens, inputs.max_tokens)
-        if limit is None and self.config.needs_document_length:
+        # That of the longer side is no choice of the caller: a finished pack has it as its limit.
+        own = side.max_tokens if max_tokens in (None, self.config.max_tokens) else max_tokens
+        limit = _least(own, inputs.max_tokens)
+        if own is None and self.config.needs_document_length:
             raise CheckpointError(
                 f"{self.config.path}: has no limit of documents, and the libraries of this model assume different "
                 "ones; pass --max-length"

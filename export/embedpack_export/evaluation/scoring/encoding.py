@@ -56,6 +56,10 @@ class MultiVectorPair:
     left: MultiEmbeddings
     right: MultiEmbeddings
 
+    def truncate(self, dimensions: int) -> MultiVectorPair:
+        """Return both truncated."""
+        return MultiVectorPair(self.left.truncate(dimensions), self.right.truncate(dimensions))
+
 
 def encode_set(model: Embedder, task: str, evaluation_set: AnySet) -> VectorPair:
     """Encode both sides of a set as float32 single vectors."""

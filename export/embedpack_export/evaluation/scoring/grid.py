@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from embedpack.errors import OptionError, unknown
 from embedpack.pack.folder import Pack
-from embedpack.pack.heads import single_metric, single_vectors
+from embedpack.pack.heads import multi_vectors, single_metric
 from embedpack.vectors.bit_packing import fills_bytes
 from embedpack.vectors.codes import PRECISIONS, Precision, check_precision, code_width, is_low_bit
 from embedpack_export.evaluation.results import Setting
@@ -30,28 +30,29 @@ class Grid:
         *,
         multi: bool = True,
     ) -> None:
-        """Check the names; `multi` is False: multi-vectors are skipped.
+        """Check the names; `multi` is False: multi-vectors are skipped, unless the pack has no others.
 
         Raises:
             OptionError: there is no such precision or truncation.
-            InputError: the pack has no single vectors.
         """
-        head = single_vectors(pack)
+        single, tokens = pack.manifest.single, pack.manifest.multi
+        head = single or multi_vectors(pack)
         for dimensions in truncate_dims:
             if dimensions not in head.truncate_dims:
                 raise OptionError(unknown("truncate_dim", dimensions, head.truncate_dims))
         named = [check_precision(name) for name in dict.fromkeys(precisions)]
         self._complete = not precisions and not truncate_dims
         self._precisions: Sequence[Precision] = PRECISIONS if self._complete else named or ["float32"]
-        self._low_bits = head.normalized or head.similarity == "cosine"
+        self._low_bits = single is None or single.normalized or single.similarity == "cosine"
         if named and not self._low_bits:
             for name in named:
                 single_metric(pack.manifest, next(iter(pack.manifest.tasks))).check_precision(name)
         self._full = head.dimensions
         self._dims = head.truncate_dims if self._complete else tuple(truncate_dims) or (self._full,)
-        # A named truncation asks for single vectors.
-        tokens = pack.manifest.multi if multi and not truncate_dims else None
-        self._multi = None if tokens is None else tokens.dimensions
+        self.has_single = single is not None
+        # A named truncation asks for single vectors, if there are any.
+        measured = single is None or (multi and not truncate_dims)
+        self._multi = tokens.dimensions if tokens is not None and measured else None
 
     @property
     def has_multi(self) -> bool:
@@ -59,11 +60,13 @@ class Grid:
         return self._multi is not None
 
     def single(self, variant: str) -> list[Setting]:
-        """Settings of single vectors, those of full dimensions first.
+        """Settings of single vectors, those of full dimensions first; empty if there are none.
 
         Raises:
             InputError: a named precision has no codes of a named truncation.
         """
+        if not self.has_single:
+            return []
         return [
             Setting(variant, "single", dimensions, precision)
             for dimensions in sorted(set(self._dims), reverse=True)
@@ -72,18 +75,20 @@ class Grid:
         ]
 
     def multi(self, variant: str) -> list[Setting]:
-        """Settings of multi-vectors, which are not truncated; empty if they are not measured.
+        """Settings of multi-vectors, truncated only where the pack has no others; empty if they are not measured.
 
         Raises:
             InputError: as `single`.
         """
         if self._multi is None:
             return []
+        dims = (self._multi,) if self.has_single else sorted(set(self._dims), reverse=True)
         return [
-            Setting(variant, "multi", self._multi, precision, factor)
+            Setting(variant, "multi", dimensions, precision, factor)
             for factor in POOL_FACTORS
+            for dimensions in dims
             for precision in self._precisions
-            if self._fits(precision, self._multi)
+            if self._fits(precision, dimensions)
         ]
 
     def decides_exit_status(self, setting: Setting) -> bool:

@@ -145,24 +145,39 @@ class MultiVectorScorer(_RankingScorer):
     def __init__(self, evaluation_set: RetrievalSet, qrels: QrelsScorer, reference: MultiVectorPair) -> None:
         super().__init__(evaluation_set, qrels)
         self.reference = reference
-        self._exact = self._scored(_best(maxsim(reference.left, reference.right)))
+        self._exact: dict[int, _Ranking] = {}
 
     @property
-    def full_reference(self) -> float:
-        """nDCG@10 of the reference."""
-        return float(self._exact.scores.ndcg.mean())
+    def full_reference(self) -> ReferenceScore:
+        """nDCG@10 and Recall@100 of the reference at full dimensions."""
+        scores = self._full().scores
+        return ReferenceScore(float(scores.ndcg.mean()), float(scores.recall.mean()))
 
     def score(self, setting: Setting, left: MultiEmbeddings, right: MultiEmbeddings) -> SetResult:
-        """Score a setting: float32 queries, and documents in the setting's precision and pool factor."""
-        ranking = self._scored(_best(maxsim(left, right)))
+        """Score a setting.
+
+        `left`: float32 queries at full dimensions, `right`: truncated documents in its precision and pool factor.
+        """
+        cut, queries = self.reference.truncate(setting.dimensions), left.truncate(setting.dimensions)
+        ranking = self._scored(_best(maxsim(queries, right)))
         cosine = None
         if setting.pool_factor == 1:
-            cosines = [_token_cosines(right, self.reference.right)]
+            cosines = [token_cosines(right, cut.right)]
             if setting.precision == "float32":
-                cosines.append(_token_cosines(left, self.reference.left))
+                cosines.append(token_cosines(queries, cut.left))
             cosine = summarise_cosines(np.concatenate(cosines))
-        query_scores = self._query_scores(setting, ranking, self._exact, self._exact, right)
-        return self._result(query_scores, ranking, self._exact, cosine)
+        exact = self._at(setting.dimensions)
+        query_scores = self._query_scores(setting, ranking, exact, self._full(), right)
+        return self._result(query_scores, ranking, exact, cosine)
+
+    def _full(self) -> _Ranking:
+        return self._at(self.reference.left.dimensions)
+
+    def _at(self, dimensions: int) -> _Ranking:
+        if dimensions not in self._exact:
+            cut = self.reference.truncate(dimensions)
+            self._exact[dimensions] = self._scored(_best(maxsim(cut.left, cut.right)))
+        return self._exact[dimensions]
 
 
 class PairScorer:
@@ -228,7 +243,7 @@ def _best(scores: Float32) -> Ranks:
     return np.stack([smallest(-row, DEPTH) for row in scores])
 
 
-def _token_cosines(vectors: MultiEmbeddings, exact: MultiEmbeddings) -> Float64:
+def token_cosines(vectors: MultiEmbeddings, exact: MultiEmbeddings) -> Float64:
     """Return the cosine of every token's vector with the reference's; one input is decoded at a time."""
     bounds = pairwise(vectors.offsets.tolist())
     decoded = (vectors[index].decode()[0] for index in range(len(vectors)))

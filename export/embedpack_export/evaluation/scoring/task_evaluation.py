@@ -10,7 +10,7 @@ import numpy as np
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings
 from embedpack.pack.folder import Pack
-from embedpack.pack.heads import single_metric
+from embedpack.pack.heads import single_metric, single_vectors
 from embedpack.pack.task_codec import TaskCodec
 from embedpack.progress import Progress
 from embedpack.vectors.multi_embeddings import offsets_of
@@ -27,7 +27,13 @@ from embedpack_export.evaluation.scoring.encoding import (
 )
 from embedpack_export.evaluation.scoring.grid import Grid
 from embedpack_export.evaluation.scoring.qrels import QrelsScorer
-from embedpack_export.evaluation.scoring.set_scorers import MultiVectorScorer, PairScorer, RetrievalScorer
+from embedpack_export.evaluation.scoring.set_scorers import (
+    MultiVectorScorer,
+    PairScorer,
+    ReferenceScore,
+    RetrievalScorer,
+    token_cosines,
+)
 from embedpack_export.evaluation.sets.data import AnySet, PairSet, Side
 from embedpack_export.metrics.cosines import row_cosines, summarise_by_label
 from embedpack_export.reference.protocol import Reference
@@ -53,11 +59,18 @@ class SetRun:
     """A set with its scorers, which hold the reference's vectors."""
 
     evaluation_set: AnySet
-    single: RetrievalScorer | PairScorer
+    single: RetrievalScorer | PairScorer | None  # scorer of single vectors; None: the pack has none
     multi: MultiVectorScorer | None  # scorer of multi-vectors; None: they are not measured
     # Tokens of the inputs of both sides; empty if nothing needs them.
     left_infos: Sequence[InputInfo]
     right_infos: Sequence[InputInfo]
+
+    @property
+    def full_reference(self) -> ReferenceScore:
+        """Score of the reference at full dimensions, of single vectors if there are any."""
+        scorer = self.single or self.multi
+        assert scorer is not None
+        return scorer.full_reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +99,17 @@ def evaluate_task(evaluation: TaskEvaluation, sets: Sequence[AnySet], reference:
         cosines = []
         for set_run in set_runs:
             logger.info("%s: %s", variant, set_run.evaluation_set.name)
-            vectors = encode_set(model, evaluation.task, set_run.evaluation_set)
-            results += single_results(set_run.single, evaluation.grid.single(variant), vectors, codec)
-            if evaluation.cosine_groups:
-                cosines.append(_labeled_cosines(set_run, vectors))
+            vectors: VectorPair | MultiVectorPair | None = None
+            if set_run.single is not None:
+                vectors = encode_set(model, evaluation.task, set_run.evaluation_set)
+                results += single_results(set_run.single, evaluation.grid.single(variant), vectors, codec)
             if set_run.multi is not None:
-                multi_vectors = encode_set_multi(model, evaluation.task, set_run.multi.evaluation_set)
+                multi = encode_set_multi(model, evaluation.task, set_run.multi.evaluation_set)
                 settings = evaluation.grid.multi(variant)
-                results += multi_results(set_run.multi, settings, multi_vectors, set_run.right_infos, codec)
+                results += multi_results(set_run.multi, settings, multi, set_run.right_infos, codec)
+                vectors = vectors or multi
+            if evaluation.cosine_groups and vectors is not None:
+                cosines.append(_labeled_cosines(set_run, vectors))
         if evaluation.cosine_groups:
             groups.append(_grouped(variant, cosines))
     return TaskScores(set_runs, results, groups)
@@ -106,8 +122,9 @@ def _set_run(evaluation: TaskEvaluation, reference: Reference, evaluation_set: A
     # Tokens are needed for the length groups, and those of documents for token pooling.
     left_infos = _infos(evaluation, left) if evaluation.cosine_groups else []
     right_infos = _infos(evaluation, right) if evaluation.cosine_groups or evaluation.grid.has_multi else []
-    vectors = VectorPair(*(_reference_vectors(evaluation, reference, side) for side in evaluation_set.sides))
     if isinstance(evaluation_set, PairSet):
+        single_vectors(evaluation.pack)
+        vectors = VectorPair(*(_reference_vectors(evaluation, reference, side) for side in evaluation_set.sides))
         return SetRun(
             evaluation_set,
             PairScorer(evaluation_set, vectors, against_full=evaluation.against_full),
@@ -122,7 +139,10 @@ def _set_run(evaluation: TaskEvaluation, reference: Reference, evaluation_set: A
             *(_reference_multi_vectors(evaluation, reference, side) for side in evaluation_set.sides)
         )
         multi = MultiVectorScorer(evaluation_set, qrels, multi_vectors)
-    single = RetrievalScorer(evaluation_set, qrels, vectors, against_full=evaluation.against_full)
+    single = None
+    if evaluation.grid.has_single:
+        vectors = VectorPair(*(_reference_vectors(evaluation, reference, side) for side in evaluation_set.sides))
+        single = RetrievalScorer(evaluation_set, qrels, vectors, against_full=evaluation.against_full)
     return SetRun(evaluation_set, single, multi, left_infos, right_infos)
 
 
@@ -171,7 +191,7 @@ def multi_results(
     with Progress(f"scoring multi-vectors of {scorer.evaluation_set.name}", len(settings)) as progress:
         for setting in settings:
             coded = codec.multi(by_factor[setting.pool_factor], setting.precision)
-            yield scorer.score(setting, vectors.left, coded)
+            yield scorer.score(setting, vectors.left, coded.truncate(setting.dimensions))
             progress.advance(1)
 
 
@@ -184,14 +204,29 @@ class _LabeledCosines:
     lengths: list[str]
 
 
-def _labeled_cosines(set_run: SetRun, vectors: VectorPair) -> _LabeledCosines:
-    """Return the cosines of full vectors with the reference's, and the language and length group of each input."""
-    exact = set_run.single.reference
-    cosines = np.concatenate(
-        [row_cosines(vectors.left.codes, exact.left.codes), row_cosines(vectors.right.codes, exact.right.codes)]
-    )
+def _labeled_cosines(set_run: SetRun, vectors: VectorPair | MultiVectorPair) -> _LabeledCosines:
+    """Return the cosines of full vectors with the reference's, and the language and length group of each input.
+
+    The cosine of multi-vectors is the mean of those of their tokens.
+    """
+    if isinstance(vectors, MultiVectorPair):
+        assert set_run.multi is not None
+        of_tokens = set_run.multi.reference
+        pairs = [(vectors.left, of_tokens.left), (vectors.right, of_tokens.right)]
+        cosines = np.concatenate([_mean_cosines(found, exact) for found, exact in pairs])
+    else:
+        assert set_run.single is not None
+        of_single = set_run.single.reference
+        both = [(vectors.left, of_single.left), (vectors.right, of_single.right)]
+        cosines = np.concatenate([row_cosines(found.codes, exact.codes) for found, exact in both])
     lengths = [info.length for info in (*set_run.left_infos, *set_run.right_infos)]
     return _LabeledCosines(cosines, list(set_run.evaluation_set.languages), lengths)
+
+
+def _mean_cosines(found: MultiEmbeddings, exact: MultiEmbeddings) -> Float64:
+    """Mean cosine of the tokens of each input."""
+    sums = np.add.reduceat(token_cosines(found, exact), found.offsets[:-1])
+    return np.asarray(sums / found.counts, np.float64)
 
 
 def _grouped(variant: str, parts: Sequence[_LabeledCosines]) -> CosineGroups:
