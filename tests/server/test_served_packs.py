@@ -18,6 +18,7 @@ from embedpack.pack.codebooks import Codebooks, write_codebooks
 from embedpack.server.request_errors import RequestError
 from embedpack.server.request_items import RequestItems
 from embedpack.server.requests import EmbeddingsCall
+from embedpack.server.served_formats import vector_format
 from embedpack.server.served_packs import ServedPack, ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.server.vectors import VectorFormat
@@ -88,7 +89,7 @@ def test_a_pack_of_multi_vectors_alone(tmp_path: Path, serve: Callable[[Change],
     served = serve(multi_alone)
     assert served.described().dimensions == []
     with pytest.raises(RequestError, match="return_multivector: tiny has no single vectors; set it to true"):
-        served.vector_format(CALL, "default")
-    form = served.vector_format(replace(CALL, multi=True), "default")
+        vector_format(served, CALL, "default")
+    form = vector_format(served, replace(CALL, multi=True), "default")
     assert isinstance(form, VectorFormat)
     assert form.dimensions == 16

@@ -11,6 +11,7 @@ import pytest
 
 from embedpack.server.request_errors import RequestError
 from embedpack.server.requests import EmbeddingsCall, check_call, decode_body
+from embedpack.server.served_formats import vector_format
 from embedpack.server.served_packs import ServedPack, ServedPacks
 from embedpack.server.settings import Limits, PackSettings, ServeSettings
 from embedpack.server.vectors import VectorFormat
@@ -40,7 +41,7 @@ def call(**fields: Any) -> EmbeddingsCall:
 
 def form_of(pack: ServedPack, **fields: Any) -> VectorFormat:
     """Format of the vectors of a call with some fields."""
-    form = pack.vector_format(call(**fields), "default")
+    form = vector_format(pack, call(**fields), "default")
     assert isinstance(form, VectorFormat)
     return form
 

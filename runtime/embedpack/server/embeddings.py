@@ -14,6 +14,7 @@ from embedpack.inputs.items import Item
 from embedpack.server.answers import encode_answer
 from embedpack.server.request_items import RequestItems
 from embedpack.server.requests import check_call, decode_body, form_of
+from embedpack.server.served_formats import vector_format
 from embedpack.server.service import Posted, Service
 from embedpack.server.submission import computed_result
 from embedpack.server.work import RequestInputs
@@ -35,7 +36,7 @@ class EmbeddingsEndpoint:
         served = service.packs.find(fields.model)
         call = check_call(fields, limits, data_uris=served.takes_images)
         task = served.task(call)
-        vector_format = served.vector_format(call, task.task)
+        form = vector_format(served, call, task.task)
         tokens = min(limits.tokens, limits.vector_tokens) if call.multi else limits.tokens
         parsed = perf_counter()
         async with self._items(call.inputs, posted) as items:
@@ -44,7 +45,7 @@ class EmbeddingsEndpoint:
             work = RequestInputs(served.key(call, task.task), items, task.prompt, call.truncate, tokens)
             result = await computed_result(service.engine, work, posted.request, posted.until)
         computed = perf_counter()
-        answer = await encode_answer(fields.model, result, vector_format, multi=call.multi)
+        answer = await encode_answer(fields.model, result, form, multi=call.multi)
         posted.record.tokens = result.tokens
         service.metrics.tokens.inc(result.tokens)
         seconds = {"parse": parsed - posted.start, **result.seconds, "encode": perf_counter() - computed}

@@ -15,17 +15,14 @@ from embedpack.host.cores import available_cores
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.graph_io import CHUNK_SUMS, SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
-from embedpack.pack.heads import changes_tokens, late_chunking_problem, single_metric
-from embedpack.pack.manifest import NO_PREFIX, Manifest, MultiVectors, SingleVectors
+from embedpack.pack.heads import changes_tokens, late_chunking_problem
+from embedpack.pack.manifest import NO_PREFIX, Manifest
 from embedpack.pack.score_recipes import ListScores
 from embedpack.server.request_errors import ErrorKind, RequestError, invalid
 from embedpack.server.requests import EmbeddingsCall
-from embedpack.server.schemas import EncodingType, Model
+from embedpack.server.schemas import Model
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.server.tasks import TaskPrompt, choose_task, task_names
-from embedpack.server.vectors import PRECISIONS, SeveralFormats, VectorFormat
-from embedpack.vectors.codes import code_width
-from embedpack.vectors.metric import UNIT, Metric
 
 
 @dataclass(frozen=True)
@@ -91,31 +88,6 @@ class ServedPack:
         variant = self.variants[task]
         return ForwardKey(self.name, variant, self.manifest.variants[variant].adapter_of(task), output, images)
 
-    def vector_format(self, call: EmbeddingsCall, task: str) -> VectorFormat | SeveralFormats:
-        """Format of the vectors of a call; RequestError if the pack has no such dimensions, or no multi-vectors."""
-        if isinstance(call.encoding, tuple):
-            return SeveralFormats({encoding: self._format(call, task, encoding) for encoding in call.encoding})
-        return self._format(call, task, call.encoding)
-
-    def _format(self, call: EmbeddingsCall, task: str, encoding: EncodingType) -> VectorFormat:
-        if call.multi:
-            _check_metric(call, UNIT, encoding)
-            return self._multi_format(call, task, encoding)
-        head, codes, codebook = self.manifest.single, self.manifest.codes(task).single, self.codebooks[task].single
-        if head is None or codes is None or codebook is None:
-            raise invalid("return_multivector", f"{self.name} has no single vectors; set it to true")
-        dimensions = _dimensions(call, head, encoding)
-        metric = single_metric(self.manifest, task)
-        _check_metric(call, metric, encoding)
-        unit = metric.similarity == "cosine" if call.normalized is None else call.normalized
-        return VectorFormat(encoding, dimensions, codes.int8_scale, codebook, metric, unit, call.late_chunking)
-
-    def _multi_format(self, call: EmbeddingsCall, task: str, encoding: EncodingType) -> VectorFormat:
-        head, codes, codebook = self.manifest.multi, self.manifest.codes(task).multi, self.codebooks[task].multi
-        if head is None or codes is None or codebook is None:
-            raise invalid("return_multivector", f"{self.name} has no multi-vectors; leave it out")
-        return VectorFormat(encoding, _dimensions(call, head, encoding), codes.int8_scale, codebook)
-
     def described(self) -> Model:
         """Entry of `/v1/models`."""
         return Model(
@@ -165,32 +137,6 @@ class ServedPacks:
                 compare_golden(served.pack, name, encoder)
                 encoders[served.name, name] = encoder
         return encoders
-
-
-def _dimensions(call: EmbeddingsCall, head: SingleVectors | MultiVectors, encoding: EncodingType) -> int:
-    """Dimensions of the vectors of a call; RequestError if the model was not trained for them."""
-    dimensions = head.dimensions if call.dimensions is None else call.dimensions
-    if dimensions not in head.truncate_dims:
-        raise invalid("dimensions", unknown("dimensions", dimensions, head.truncate_dims))
-    _check_width(encoding, dimensions)
-    return dimensions
-
-
-def _check_metric(call: EmbeddingsCall, metric: Metric, encoding: EncodingType) -> None:
-    """Raise RequestError for an encoding, or for lengths, that the vectors of a pack do not have."""
-    if metric.normalized and call.normalized is False:
-        raise invalid("normalized", "the vectors of this model have length 1; leave it out, or pass true")
-    try:
-        metric.check_precision(PRECISIONS[encoding])
-    except OptionError as cause:
-        raise invalid("embedding_type", str(cause)) from cause
-
-
-def _check_width(encoding: EncodingType, dimensions: int) -> None:
-    try:
-        code_width(PRECISIONS[encoding], dimensions)
-    except InputError as cause:
-        raise invalid("dimensions", str(cause)) from cause
 
 
 def _open(settings: PackSettings) -> ServedPack:
