@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Iterator
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,9 +80,10 @@ def _pairs(plan: ExportPlan, reading: PairReading, *, with_long: bool) -> Iterat
                 yield groups[row].query, document
     if not texts or not with_long:
         return
-    long = " ".join(texts)
+    # Hardly longer than the limit: the tokenizers library combines all parts that it cuts off of both texts.
+    long, more = texts[0], cycle(texts[1:])
     while len(plan.processor.tokenizer.encode([long], "")[0].ids) < plan.max_tokens:
-        long = f"{long} {long}"
+        long = f"{long} {next(more)}"
     yield from ((texts[0], long), (long, texts[1]), (long, long))
 
 
