@@ -14,8 +14,9 @@ FUSION_WEIGHTS = (0.01, 0.02, 0.04, 0.08)  # of the reranker's score next to the
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyperparameters of one training run; every group is seen once."""
+    """Hyperparameters of one training run; no group is seen twice."""
 
+    steps: int = 330
     groups: int = 8  # of a step
     max_tokens: int = 96  # of a pair; the trained model may read longer ones
     learning_rate: float = 1e-3

@@ -61,7 +61,7 @@ class Run:
 
 
 def batches(groups: Sequence[Group], settings: Settings) -> list[list[Group]]:
-    """All groups once, mixed."""
+    """All groups once, mixed; training takes the first ones."""
     mixed = random.Random(settings.seed).sample(groups, len(groups))
     return [mixed[start : start + settings.groups] for start in range(0, len(mixed), settings.groups)]
 
@@ -112,7 +112,8 @@ def main() -> None:
     add_training_sets(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT_DIR", help="adapter folder to write")
     parser.add_argument("--learning-rate", type=float, default=SETTINGS.learning_rate, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, metavar="N", help="number of steps; default: all groups once")
+    steps = "number of steps; default: %(default)s"
+    parser.add_argument("--steps", type=int, default=SETTINGS.steps, metavar="N", help=steps)
     options = parser.parse_args()
 
     torch.set_num_threads(1)
