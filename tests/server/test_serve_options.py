@@ -25,7 +25,7 @@ SOURCES = ("file", "variable", "flag")
 TEXTS = {
     "host": ("h1", "h2", "h3"), "api-keys": ("k1", "k2", "k3"), "weights": ("fp32", "int8", "int4"),
     "adapters": ("merged", "switchable", "merged"), "log-format": ("json", "json", "json"),
-    "access-log": ("false", "false", "false"), "deadline": ("0.5", "1.5", "2.5"),
+    "allow-urls": ("a", "a,b:8443", "c"), "access-log": ("false", "false", "false"), "deadline": ("0.5", "1.5", "2.5"),
     "receive-timeout": ("0.1", "0.2", "0.3"),
 }  # fmt: skip
 NUMBERS = ("11", "12", "13")
@@ -84,6 +84,7 @@ def test_defaults_are_those_of_the_settings() -> None:
         ("api-keys = 5", 2, "api-keys is 5; it must be a text"),
         ("access-log = 1", 2, "access-log is 1; it must be a switch"),
         ('weights = "int7"', 2, "weights: unknown value 'int7'; known: fp32, int8, int4"),
+        ('allow-urls = "http://a/"', 2, "allow-urls: 'http://a/' is not the name of a host"),
         ("deadline = 0", 2, "deadline: '0' is not a number of seconds above 0"),
         ("packs = [1]", 2, "packs is [1]; it must be a list such as"),
         ("", 2, "no pack is named"),

@@ -73,6 +73,7 @@ def _settings(values: Mapping[str, Any]) -> ServeSettings:
         queue=values["queue"],
         deadline=values["deadline"],
         threads=values["threads"],
+        allow_urls=values["allow-urls"],
         access_log=values["access-log"],
         limits=Limits(
             body_bytes=values["max-body"],

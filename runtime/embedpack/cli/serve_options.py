@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from embedpack.cli.options import ADAPTERS, MAX_THREADS, WEIGHTS
 from embedpack.cli.parser import whole_number
 from embedpack.errors import InputError, OptionError, failed, unknown
 
+HOST = re.compile(r"[a-zA-Z0-9.-]+(:[0-9]{1,5})?")
 PREFIX = "EMBEDPACK_SERVE_"
 CONFIG, PACKS = "config", "packs"
 LOG_FORMATS = ("text", "json")
@@ -34,6 +36,15 @@ def seconds(text: str) -> float:
     if not 0 < value <= 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Type of an option: names of hosts with commas between them, each with a port or without."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if not HOST.fullmatch(name):
+            raise argparse.ArgumentTypeError(f"{name!r} is not the name of a host, such as images.example.org")
+    return names
 
 
 def choice(*values: str) -> Callable[[str], str]:
@@ -76,7 +87,7 @@ class ServeOption:
     @property
     def help_with_default(self) -> str:
         """Help text with the default."""
-        if self.default is None:
+        if self.default is None or self.default == ():
             return self.help
         shown = f"{self.default:g}" if isinstance(self.default, float) else self.default
         return f"{self.help} (default: {shown})"
@@ -114,6 +125,9 @@ SERVER = (
     _number("threads", whole_number(1, MAX_THREADS), None, "threads of a process (default: its share of the cores)"),
     _number("queue", whole_number(1), 256, "most requests of a process that wait or run; others get status 429"),
     _number("deadline", seconds, 60.0, "time after which a request is given up with status 504"),
+    ServeOption(
+        "allow-urls", "text", hosts, (), "HOST,...", "fetch images from these hosts (default: nothing is fetched)"
+    ),
     ServeOption("access-log", "switch", switch, True, "", "log a line for each request (default: yes)"),
     _one_of("log-format", LOG_FORMATS, "text", "lines of the log; json: one object a line"),
 )

@@ -10,7 +10,7 @@ from time import perf_counter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from embedpack.inputs.items import Item
+from embedpack.inputs.items import Image, Item
 from embedpack.server.answers import encode_answer
 from embedpack.server.request_items import RequestItems
 from embedpack.server.requests import check_call, decode_body, form_of
@@ -34,7 +34,7 @@ class EmbeddingsEndpoint:
         service, limits = self.service, self.service.settings.limits
         fields = decode_body(posted.body, posted.form)
         served = service.packs.find(fields.model)
-        call = check_call(fields, limits, data_uris=served.takes_images)
+        call = check_call(fields, limits, data_uris=served.takes_images, urls=bool(service.settings.allow_urls))
         task = served.task(call)
         form = vector_format(served, call, task.task)
         tokens = min(limits.tokens, limits.vector_tokens) if call.multi else limits.tokens
@@ -56,9 +56,15 @@ class EmbeddingsEndpoint:
 
     @asynccontextmanager
     async def _items(self, inputs: RequestItems, posted: Posted) -> AsyncIterator[Sequence[Item]]:
-        """Inputs of a call: as they were sent, or the pages of a PDF."""
-        if inputs.pdf is None:
-            yield inputs.items
-        else:
-            async with self.service.pdfs.rendered(inputs.pdf, posted.request, posted.until) as pages:
+        """Inputs of a call: as they were sent, with the images that were fetched, or the pages of a PDF."""
+        service, request, until = self.service, posted.request, posted.until
+        if inputs.pdf is not None:
+            async with service.pdfs.rendered(inputs.pdf, request, until) as pages:
                 yield pages
+        elif inputs.addresses:
+            async with service.addresses.fetched(inputs.addresses, request, until) as images:
+                yield [
+                    Image(item.number, images[item.number]) if item.number in images else item for item in inputs.items
+                ]
+        else:
+            yield inputs.items

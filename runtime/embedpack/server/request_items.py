@@ -15,13 +15,18 @@ from embedpack.server.settings import Limits
 DATA_URI = "data:image/"
 # Names of one field in the bodies of several clients.
 IMAGE_FIELDS = ("image", "bytes", "url")
+URLS = ("http://", "https://")
 
 
 @dataclass(frozen=True)
 class RequestItems:
-    """Checked inputs: texts and images, or the content of a PDF, whose pages are the inputs."""
+    """Checked inputs: texts and images, or the content of a PDF, whose pages are the inputs.
+
+    `addresses`: those of images that are to be fetched, by the number of their item, which is empty before.
+    """
 
     items: list[Item] = field(default_factory=list)
+    addresses: dict[int, str] = field(default_factory=dict)
     pdf: bytes | None = None
 
     @property
@@ -30,21 +35,36 @@ class RequestItems:
         return self.pdf is not None or any(isinstance(item, Image) for item in self.items)
 
 
-def read_items(inputs: Inputs, limits: Limits, *, data_uris: bool) -> RequestItems:
+def read_items(inputs: Inputs, limits: Limits, *, data_uris: bool, urls: bool) -> RequestItems:
     """Check inputs; RequestError if one cannot be used, or there are too many.
 
-    `data_uris`: strings that are data URIs of images are images.
+    `data_uris`: strings that are data URIs of images are images; `urls`: images may be at addresses.
     """
     parts = inputs if isinstance(inputs, list) else [inputs]
     _check_number(parts, limits)
     for number, part in enumerate(parts):
         if isinstance(part, Part) and part.pdf is not None:
             return RequestItems(pdf=_pdf(part, number, len(parts)))
-    items = [_item(part, number, data_uris=data_uris) for number, part in enumerate(parts)]
+    addresses = _addresses(parts) if urls else {}
+    items = [
+        Image(number, b"") if number in addresses else _item(part, number, data_uris=data_uris)
+        for number, part in enumerate(parts)
+    ]
     images = sum(isinstance(item, Image) for item in items)
     if images > limits.images:
         raise invalid("input", f"{images} images; at most {limits.images} are taken, send several requests")
-    return RequestItems(items)
+    return RequestItems(items, addresses)
+
+
+def _addresses(parts: Sequence[object]) -> dict[int, str]:
+    """Addresses of images, by the number of their input."""
+    named = {number: _single(part, number) for number, part in enumerate(parts) if isinstance(part, Part)}
+    return {
+        number: content
+        for number, fields in named.items()
+        for name, content in fields.items()
+        if name in IMAGE_FIELDS and content.startswith(URLS)
+    }
 
 
 def _check_number(parts: Sequence[object], limits: Limits) -> None:
@@ -93,7 +113,7 @@ def _text(text: str, number: int) -> Text:
 
 def _decoded(content: str, field: str, kind: str) -> bytes:
     """Bytes of an image or a PDF in base64; nothing is fetched."""
-    if content.startswith(("http://", "https://")):
+    if content.startswith(URLS):
         raise invalid(field, f"this server fetches nothing from addresses; pass the {kind} in base64")
     if content.startswith("data:"):
         head, comma, content = content.partition(",")

@@ -62,7 +62,7 @@ def decode(body: bytes, schema: type[T]) -> T:
         raise _unreadable(cause) from cause
 
 
-def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool) -> EmbeddingsCall:
+def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool, urls: bool = False) -> EmbeddingsCall:
     """Check inputs and options; RequestError if one cannot be used, or there are too many.
 
     `data_uris`: strings that are data URIs of images are images.
@@ -70,7 +70,7 @@ def check_call(fields: JinaBody, limits: Limits, *, data_uris: bool) -> Embeddin
     inputs = one_of(fields, "input", "content", "texts")
     if inputs is None:
         raise invalid("input", "missing; pass a text, or a list of texts")
-    items = read_items(inputs, limits, data_uris=data_uris)
+    items = read_items(inputs, limits, data_uris=data_uris, urls=urls)
     if items.images and fields.late_chunking:
         raise invalid("late_chunking", "documents have texts only, no images; leave it out")
     dimensions = one_of(fields, "dimensions", "output_dimensionality", "output_dimension")

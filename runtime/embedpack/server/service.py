@@ -13,6 +13,7 @@ from starlette.responses import Response
 from embedpack.errors import CapacityError, EmbedpackError, InputError, MissingExtraError
 from embedpack.server.body import BodyMemoryLimit
 from embedpack.server.engine_thread import EngineThread
+from embedpack.server.image_addresses import ImageAddresses
 from embedpack.server.metrics import Metrics
 from embedpack.server.middleware import RequestRecord
 from embedpack.server.pdf_pages import PdfPages
@@ -69,13 +70,15 @@ class Service:
     metrics: Metrics
     bodies: BodyMemoryLimit
     pdfs: PdfPages
+    addresses: ImageAddresses
     all_ready: Callable[[], bool] = _alone
 
     @classmethod
     def of(cls, settings: ServeSettings, packs: ServedPacks, engine: EngineThread, metrics: Metrics) -> Service:
         """Service of some packs; `engine` loads them."""
         limits = settings.limits
-        return cls(settings, packs, engine, metrics, BodyMemoryLimit(limits), PdfPages(limits.images))
+        addresses = ImageAddresses(settings.allow_urls)
+        return cls(settings, packs, engine, metrics, BodyMemoryLimit(limits), PdfPages(limits.images), addresses)
 
     async def answer(
         self, request: Request, handler: Handler, form_of: Callable[[bytes], Form], field: str = "input"

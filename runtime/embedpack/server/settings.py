@@ -55,6 +55,7 @@ class ServeSettings:
         deadline: seconds after which a request is given up.
         workers: number of processes.
         threads: threads of a run; None: the cores available to this process, divided by the workers.
+        allow_urls: hosts from which images are fetched, `host` or `host:port`; empty: nothing is fetched.
         access_log: log a line for each request.
     """
 
@@ -66,5 +67,6 @@ class ServeSettings:
     deadline: float = 60.0
     workers: int = 1
     threads: int | None = None
+    allow_urls: tuple[str, ...] = ()
     access_log: bool = True
     limits: Limits = Limits()
