@@ -160,6 +160,14 @@ def test_reranker_of_haystack(ranking: str, ranked: list[tuple[int, float]]) -> 
     assert [(each.content, each.score) for each in found] == [(DOCUMENTS[index], score) for index, score in ranked]
 
 
+def test_reranker_of_cohere(ranking: str, ranked: list[tuple[int, float]]) -> None:
+    cohere = imported("cohere")
+    client = cohere.Client(api_key=KEY, base_url=ranking.removesuffix("/v1"))
+    found = client.rerank(model="tiny", query=QUERY, documents=DOCUMENTS, top_n=2).results
+    assert [(each.index, each.relevance_score) for each in found] == ranked
+    assert [each.document.text for each in found] == [DOCUMENTS[index] for index, _ in ranked]
+
+
 def test_reranker_of_pymilvus(ranking: str, ranked: list[tuple[int, float]], monkeypatch: pytest.MonkeyPatch) -> None:
     milvus = imported("pymilvus.model.reranker.jinaai")
     monkeypatch.setattr(milvus, "API_URL", f"{ranking}/rerank")
