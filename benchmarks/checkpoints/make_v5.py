@@ -29,7 +29,7 @@ EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class V5Shape:
-    """Sizes of the backbone; `qk_norm` tells Qwen3 from EuroBERT."""
+    """Sizes of the backbone; `qk_norm`: that of Qwen3, not of EuroBERT."""
 
     hidden: int
     heads: int

@@ -23,11 +23,10 @@ TOKEN_NORMALIZE = KeyTable("3_Normalize/config.json (multi-vectors)", TOKENS)
 
 
 OF_COLBERT_TRAINING = """bsize accumsteps lr maxsteps save_every warmup warmup_bert nway use_ib_negatives reranker
-distillation_alpha ignore_scores model_name checkpoint triples collection queries resume resume_optimizer seed"""
+distillation_alpha ignore_scores model_name checkpoint triples collection queries resume"""
 OF_COLBERT_RUNS = """index_name index_path index_root index_bsize nbits kmeans_niters ncells ndocs
 centroid_score_threshold load_index_with_mmap pool_factor clustering_mode protected_tokens overwrite root experiment
-name rank nranks amp gpus avoid_fork_if_possible total_visible_gpus meta configurations configuration version
-timestamp"""
+name rank nranks amp gpus avoid_fork_if_possible meta"""
 
 
 def only_documents(value: Any) -> str | None:
