@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.arguments import program
+from benchmarks.host import real_size
 from benchmarks.host.long_texts import document_rows as long_text_rows
 from benchmarks.quality import late_chunks
 from benchmarks.quality.families import document_note, document_rows
 from benchmarks.quality.late_chunks import document_note as late_chunk_note
 from benchmarks.quality.late_chunks import document_rows as late_chunk_rows
+from benchmarks.speed import adapters
 from benchmarks.speed.speed import MAX_LOAD
 
 ROOT = Path(__file__).parents[1]
@@ -262,6 +264,21 @@ def late_chunking() -> list[str]:
     return _table(late_chunks.HEADER, rows, late_chunk_note([report["results"] for report in reports]))
 
 
+def switchable() -> list[str]:
+    """Time with switchable adapters relative to merged ones."""
+    report = _report("adapters")
+    note = (
+        f"int8, one text, {report['results']['repetitions']} repetitions in turns: median, lowest and highest. Random "
+        f"weights, four layers of the width of each model. {report['provenance']['threads']} thread of {_cpu(report)}."
+    )
+    return _table(adapters.HEADER, adapters.document_rows(report["results"]), note)
+
+
+def large_model() -> list[str]:
+    """Export of a model of the size of jina-embeddings-v3."""
+    return [real_size.document_line(_report("real-size-v3"))]
+
+
 class Block(NamedTuple):
     """A table in a document, whose path is relative to the repository's root, and the function of its lines."""
 
@@ -278,6 +295,8 @@ BLOCKS: Mapping[str, Block] = {
     "peers": Block("docs/speed.md", peers),
     "decoder peers": Block("docs/speed.md", decoder_peers),
     "long texts": Block("docs/speed.md", long_texts),
+    "adapters": Block("docs/speed.md", switchable),
+    "large model": Block("docs/speed.md", large_model),
     "codes": Block("docs/precisions.md", codes),
     "multi": Block("docs/precisions.md", multi),
 }

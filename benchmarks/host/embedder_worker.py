@@ -13,13 +13,14 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from benchmarks.jobs import VariantJob
+from benchmarks.jobs import Job, VariantJob
 from benchmarks.speed.peak import product_weights
 from benchmarks.timing import memory, repeated
 from embedpack.embedder import Embedder
 from embedpack.engine.loading import open_processor
 from embedpack.engine.session import GraphSession
 from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.strict import AdapterMode
 
 MAX_WORDS = 128
 TEXT_TOKENS = (16, 128, 512)
@@ -30,10 +31,13 @@ PRODUCT = (128, 2048, 11008)
 PRODUCT_CALLS = 9
 
 
-class InputJob(VariantJob, frozen=True):
-    """A variant, its task, and the seed of a page's pixels."""
+class InputJob(Job, frozen=True, kw_only=True):
+    """A pack, the task and the adapter mode of its int8 variant, and the seed of a page's pixels."""
 
+    pack: str
     task: str
+    adapters: AdapterMode
+    threads: int
     seed: int
 
 
@@ -51,7 +55,7 @@ def measure_open(job: VariantJob) -> dict[str, Any]:
 def measure_inputs(job: InputJob) -> dict[str, Any]:
     """Measure loading, texts of a few lengths, a page if the pack reads images, and the speed of int8 products."""
     start = time.perf_counter()
-    model = Embedder(job.pack, variant=job.variant, task=job.task, threads=job.threads)
+    model = Embedder(job.pack, task=job.task, weights="int8", adapters=job.adapters, threads=job.threads)
     seconds = time.perf_counter() - start
     after_load = memory()
     runs = {}
@@ -66,7 +70,7 @@ def measure_inputs(job: InputJob) -> dict[str, Any]:
         wall = repeated(partial(model.encode, page), min_calls=1)["wall_s"]
         runs[f"page of {PAGE[0]} x {PAGE[1]} pixels"] = {"tokens": page_tokens, "wall_s": wall}
         result["after_page"] = memory()
-    operations = 2 * product_weights(model.pack, model.pack.manifest.variants[job.variant].graph)
+    operations = 2 * product_weights(model.pack, model.pack.manifest.variants[model.variant].graph)
     gops = product_gops(job.threads)
     for timed in runs.values():
         # Only the products of the text graph count, though a page's time includes the vision tower.

@@ -22,6 +22,7 @@ from benchmarks.timing import KIBIBYTE
 from embedpack import EmbedpackError
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import read_pack
+from embedpack.pack.strict import AdapterMode
 from embedpack_export.evaluation.provenance import ROOT
 from embedpack_export.evaluation.text_table import text_table
 
@@ -32,8 +33,8 @@ class RealModel:
 
     maker: str  # module, which takes a folder and --size
     export: tuple[str, ...]  # options of the export
-    variant: str  # variant to open
-    task: str
+    adapters: AdapterMode
+    task: str  # task of the texts
     note: str  # description of the export
 
 
@@ -43,14 +44,14 @@ MODELS: Mapping[str, RealModel] = {
     "jina-embeddings-v3": RealModel(
         "benchmarks.checkpoints.make_v3",
         (*_EXACT, "--adapters", "switchable"),
-        "switchable-int8",
+        "switchable",
         "retrieval.query",
         "switchable, all tasks",
     ),
     "jina-embeddings-v4": RealModel(
         "benchmarks.checkpoints.make_v4",
         (*_EXACT, "--adapters", "merged", "--task", "retrieval"),
-        "retrieval-int8",
+        "merged",
         "retrieval",
         "merged, one task",
     ),
@@ -74,8 +75,8 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     steps[f"export {model.note}"] = _step(command)
     job = InputJob(
         pack=str(pack.resolve()),
-        variant=model.variant,
         task=model.task,
+        adapters=model.adapters,
         threads=options.threads or available_cores(),
         seed=options.seed,
     )
@@ -104,6 +105,22 @@ def _step(command: Sequence[str]) -> dict[str, float]:
 
 def _pack_bytes(pack: Path) -> int:
     return sum(entry.bytes for entry in read_pack(pack).manifest.files.values())
+
+
+def document_line(report: Mapping[str, Any]) -> str:
+    """Sentence of docs/speed.md."""
+    results = report["results"]["real_size"]
+    (name, step), *_ = ((name, step) for name, step in results["steps"].items() if name.startswith("export"))
+    (pack,) = results["pack_bytes"].values()
+    loaded, after = results["opened"]["after_load"]["rss"], results["opened"]["after_texts"]["rss"]
+    few = " with few calibration texts" if "--calibrate" in report["command"] else ""
+    checkpoint, peak = results["checkpoint_bytes"] / 1e9, step["peak_rss_bytes"] / 1e9
+    return (
+        f"Random weights in the layout of {results['model']}, {checkpoint:.2f} GB: {name}, int8, has a peak of "
+        f"{peak:.2f} GB of memory and takes {step['cpu_s'] / 60:.0f} minutes of CPU time{few}; the pack has "
+        f"{pack / 1e9:.2f} GB; a process has {loaded / 1e9:.2f} GB after loading it and {after / 1e9:.2f} GB after "
+        "texts of up to 512 tokens."
+    )
 
 
 def table(results: Mapping[str, Any]) -> str:

@@ -175,7 +175,7 @@ def document_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """Cells of the table in docs/accuracy.md."""
     return [
         [
-            f"{row['model']}, {row['set']}",
+            f"{row['model']}, {row['set']}, {row['documents']}",
             "sentence" if row["chunk_tokens"] is None else f"{row['chunk_tokens']} tokens",
             str(row["chunks"]),
             f"{row['alone']:.2f}",
@@ -189,20 +189,20 @@ def document_rows(results: Mapping[str, Any]) -> list[list[str]]:
 def document_note(results: Sequence[Mapping[str, Any]]) -> str:
     """Conditions and outcome of the table in docs/accuracy.md."""
     rows = [row for each in results for row in each["rows"]]
-    counts = {
-        row["set"]: f"{row['questions']} questions about {row['documents']} documents of {row['set']}" for row in rows
-    }
+    counts = dict.fromkeys(
+        f"{row['questions']} questions about {row['documents']} documents of {row['set']}" for row in rows
+    )
     better = sum(row["interval_95"][0] > 0 for row in rows)
     worse = sum(row["interval_95"][1] < 0 for row in rows)
     return (
         "nDCG@10 in points, int8: a question finds the chunk that holds its answer, among the chunks of all documents; "
         "chunks encoded alone, or late, in the context of their document; difference with its 95 % interval over "
-        f"questions. {'; '.join(counts.values())}. Of {len(rows)} rows, late chunking is better beyond the interval in "
+        f"questions. {'; '.join(counts)}. Of {len(rows)} rows, late chunking is better beyond the interval in "
         f"{better}, worse in {worse}. Files: `benchmarks/results/`."
     )
 
 
-HEADER = ["model, set", "chunk", "chunks", "alone", "late", "difference"]
+HEADER = ["model, set, documents", "chunk", "chunks", "alone", "late", "difference"]
 
 
 def table(results: Mapping[str, Any]) -> str:
