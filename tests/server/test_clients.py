@@ -162,8 +162,10 @@ def test_reranker_of_haystack(ranking: str, ranked: list[tuple[int, float]]) -> 
 
 def test_reranker_of_cohere(ranking: str, ranked: list[tuple[int, float]]) -> None:
     cohere = imported("cohere")
-    client = cohere.Client(api_key=KEY, base_url=ranking.removesuffix("/v1"))
-    found = client.rerank(model="tiny", query=QUERY, documents=DOCUMENTS, top_n=2).results
+    httpx = imported("httpx")
+    with httpx.Client() as connections:
+        client = cohere.Client(api_key=KEY, base_url=ranking.removesuffix("/v1"), httpx_client=connections)
+        found = client.rerank(model="tiny", query=QUERY, documents=DOCUMENTS, top_n=2).results
     assert [(each.index, each.relevance_score) for each in found] == ranked
     assert [each.document.text for each in found] == [DOCUMENTS[index] for index, _ in ranked]
 
