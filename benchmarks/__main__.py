@@ -24,7 +24,7 @@ from benchmarks.quality import (
     weights,
 )
 from benchmarks.search import search, two_stage
-from benchmarks.speed import adapters, speed
+from benchmarks.speed import adapters, pairs, speed
 from embedpack import EmbedpackError
 from embedpack.host.cores import available_cores
 from embedpack.storage.atomic import atomic_file
@@ -62,6 +62,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "outliers": activation_outliers,
     "outlier-int8": outlier_int8,
     "speed": speed,
+    "pairs": pairs,
     "adapters": adapters,
     "footprint": footprint,
     "prepared": prepared,
