@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from embedpack.pack.accuracy_records import TokenCosines
+from embedpack.pack.accuracy_records import ScoreAgreement, TokenCosines
 from embedpack.pack.folder import read_pack
 from embedpack.pack.input_recipes import Fill, Prompt
 from embedpack.pack.manifest import Manifest, MultiVectors
@@ -121,8 +121,11 @@ def large() -> Manifest:
 def reranker(manifest: Manifest, score: PairScores | ListScores) -> Manifest:
     """The manifest as that of a reranker."""
     tasks = {name: msgspec.structs.replace(task, space=None) for name, task in manifest.tasks.items()}
+    agreement = ScoreAgreement(queries=4, pairs=16, largest_difference=0.01, relative_difference=0.02, kendall=0.98)
     variants = {
-        name: msgspec.structs.replace(variant, accuracy=msgspec.structs.replace(variant.accuracy, single=None))
+        name: msgspec.structs.replace(
+            variant, accuracy=msgspec.structs.replace(variant.accuracy, single=None, score=agreement)
+        )
         for name, variant in manifest.variants.items()
     }
     return msgspec.structs.replace(
