@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.arguments import program
-from benchmarks.host import real_size
+from benchmarks.host import real_size, server_tables
 from benchmarks.host.long_texts import document_rows as long_text_rows
 from benchmarks.quality import late_chunks
 from benchmarks.quality.families import document_note, document_rows
@@ -257,6 +257,18 @@ def families() -> list[str]:
     return _table(header, rows, document_note(reports))
 
 
+def server() -> list[str]:
+    """Times of the server, beside another one."""
+    report = _report("server")
+    note = (
+        "all-MiniLM-L6-v2, embedpack in int8, sentence-transformers in float32, on "
+        f"{report['provenance']['threads']} thread(s) of {_cpu(report)}; load "
+        f"{report['provenance']['load_average']:.0f} on "
+        f"{report['provenance']['cpu']['cores']} cores. {server_tables.document_note(report['results'])}"
+    )
+    return _table(server_tables.DOCUMENT_HEADER, server_tables.document_rows(report["results"]), note)
+
+
 def late_chunking() -> list[str]:
     """Scores of chunks that are encoded late, compared with chunks that are encoded alone."""
     reports = [_report(path.stem) for path in sorted(RESULTS.glob("late-chunking*.json"))]
@@ -297,6 +309,7 @@ BLOCKS: Mapping[str, Block] = {
     "long texts": Block("docs/speed.md", long_texts),
     "adapters": Block("docs/speed.md", switchable),
     "large model": Block("docs/speed.md", large_model),
+    "server": Block("docs/server.md", server),
     "codes": Block("docs/precisions.md", codes),
     "multi": Block("docs/precisions.md", multi),
 }

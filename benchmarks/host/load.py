@@ -12,7 +12,7 @@ import numpy as np
 
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 # Seconds after which an answer counts as lost; far beyond the deadline of the server.
-PATIENCE = 180
+PATIENCE = 600
 
 
 @dataclass(frozen=True)

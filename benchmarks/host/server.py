@@ -22,10 +22,11 @@ from benchmarks.host.http_client import ServerCommand, Service, embedpack_comman
 from benchmarks.host.load import closed_loop
 from benchmarks.host.overload import measure_overload
 from benchmarks.host.served_vectors import measure_vectors
+from benchmarks.host.server_tables import table
 from benchmarks.host.worker import measure_prepare
 from benchmarks.jobs import VariantJob
 from benchmarks.speed.inputs import inputs_of_lengths, mixed_lengths
-from benchmarks.spreads import cell, spread
+from benchmarks.spreads import spread
 from embedpack.embedder import Embedder
 from embedpack.engine.options import EncodeOptions
 from embedpack.errors import EmbedpackError
@@ -34,7 +35,8 @@ from embedpack.host.user_cache import CACHE_VARIABLE
 from embedpack.inputs.items import Text
 from embedpack.pack.folder import read_pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING
-from embedpack_export.evaluation.text_table import text_table
+
+__all__ = ["EXAMPLES", "SUMMARY", "add_arguments", "run", "table"]
 
 SUMMARY = "Start, overhead, many clients and overload of embedpack serve, beside a sentence-transformers server."
 EXAMPLES = """\
@@ -144,17 +146,19 @@ def _services(subject: Subject, checkpoint: Path | None) -> Iterator[dict[str, S
 
 
 def _start(subject: Subject) -> dict[str, Any]:
-    """Seconds from the start of the process until ready, with the graph of the pack and with a prepared one."""
+    """Seconds, and those of CPU, from the start of the process until ready: plain pack, prepared pack."""
     pack = subject.embedder.pack
     job = VariantJob(pack=str(pack.folder.resolve()), variant=subject.embedder.variant, threads=subject.threads)
     with tempfile.TemporaryDirectory() as cache:
         in_fresh_process(measure_prepare, job, {CACHE_VARIABLE: cache})
-        seconds: dict[str, list[float]] = {"plain": [], "prepared": []}
+        wall: dict[str, list[float]] = {"plain": [], "prepared": []}
+        cpu: dict[str, list[float]] = {"plain": [], "prepared": []}
         for _ in range(STARTS):
             for form, folder in (("plain", ""), ("prepared", cache)):
                 with served(subject.command(folder)) as service:
-                    seconds[form].append(service.ready_s)
-    return {f"{form}_s": spread(values) for form, values in seconds.items()}
+                    wall[form].append(service.ready_s)
+                    cpu[form].append(service.cpu_s)
+    return {form: {"wall_s": spread(wall[form]), "cpu_s": spread(cpu[form])} for form in wall}
 
 
 def _one_text(services: Mapping[str, Service], subject: Subject, rounds: int) -> dict[str, Any]:
@@ -252,57 +256,3 @@ def _slices(count: int, seed: int) -> list[npt.NDArray[np.intp]]:
     rng = np.random.default_rng(seed)
     cuts = np.cumsum(rng.integers(1, MAX_TEXTS + 1, count))
     return np.split(np.arange(count), cuts[cuts < count])
-
-
-def table(results: Mapping[str, Any]) -> str:
-    """Tables of one text and of the overload, and lines about the rest."""
-    one, many, start = results["one_text"], results["clients"], results["start"]
-    times = [
-        (name, *(cell(each[share], 1, 2) for share in ("p50", "p99")), *_overhead_cells(one["overhead_ms"].get(name)))
-        for name, each in one["ms"].items()
-    ]
-    rates = [
-        (name, cell(rate, 1, 0), cell(many["share_of_offline"].get(name), 1, 2))
-        for name, rate in many["tokens_per_s"].items()
-    ]
-    vectors = [
-        (name, f"{each['equal_alone']:.4%}", f"{each['equal_at_clients']:.4%}", _scientific(each["max_1_minus_cosine"]))
-        for name, each in results["vectors"].items()
-    ]
-    return "\n\n".join(
-        [
-            f"start to ready: {cell(start['plain_s'], 1, 2)} s, prepared {cell(start['prepared_s'], 1, 2)} s",
-            text_table((f"a text of {one['tokens']} tokens", "p50 ms", "p99 ms", "over p50", "over p99"), times),
-            f"{many['clients']} clients, {many['requests']} requests, {many['texts']} texts; on the same cores\n"
-            + text_table(("", "tokens/s", "of offline"), rates),
-            text_table(("embedding_type", "equal alone", f"equal at {many['clients']}", "max 1 - cosine"), vectors),
-            f"overload, --queue {results['overload']['queue']}\n"
-            + text_table(OVERLOAD_HEADER, [_overload_row(each) for each in results["overload"]["rounds"]]),
-        ]
-    )
-
-
-OVERLOAD_HEADER = (
-    "requests/s", "sent", "accepted", "refused", "wrong", "lost", "unloaded p99 ms", "accepted p99 ms", "ratio",
-    "refused p50 ms", "refused p99 ms",
-)  # fmt: skip
-
-
-def _overload_row(one: Mapping[str, Any]) -> tuple[str, ...]:
-    counts = (
-        f"{one['requests_per_s']:.1f}",
-        *(str(one[key]) for key in ("sent", "accepted", "refused", "wrong", "lost")),
-    )
-    p99 = (f"{one['unloaded_ms']['p99']:.0f}", f"{one['accepted_ms']['p99']:.0f}")
-    refused = [f"{one['refused_ms'][share]:.1f}" if one["refused_ms"] else "" for share in ("p50", "p99")]
-    return (*counts, *p99, f"{one['accepted_to_unloaded_p99']:.2f}", *refused)
-
-
-def _overhead_cells(overhead: Mapping[str, Any] | None) -> tuple[str, str]:
-    if overhead is None:
-        return "", ""
-    return cell(overhead["p50"], 1, 2), cell(overhead["p99"], 1, 2)
-
-
-def _scientific(value: float | None) -> str:
-    return "" if value is None else f"{value:.1e}"

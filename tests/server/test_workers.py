@@ -69,6 +69,20 @@ def test_sigint_is_an_interruption(server: Server) -> None:
     assert server.stop(signal.SIGINT) == 130
 
 
+def test_sighup_reads_the_keys_of_all_workers_again(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.txt"
+    keys.write_text("first\n")
+    with running(*WORKERS, "--api-keys", str(keys)) as server:
+        server.wait_until_ready()
+        keys.write_text("second\n")
+        server.process.send_signal(signal.SIGHUP)
+        while sum("1 keys read again" in line for line in server.log) < 2:
+            assert server.process.poll() is None
+        assert server.post(authorization="Bearer first").status == 401
+        assert server.post(authorization="Bearer second").status == 200
+        assert server.stop(signal.SIGTERM) == 0
+
+
 def test_a_pack_that_cannot_be_loaded_is_an_error_with_its_reason(tmp_path: Path) -> None:
     pack = shutil.copytree(TINY_PACK, tmp_path / "pack")
     (pack / "default-fp32.onnx").unlink()

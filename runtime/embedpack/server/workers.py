@@ -60,7 +60,7 @@ def serve_workers(
             context.Process(target=_work, args=(job, listener), name=f"worker-{job.number}", daemon=True)
             for job, listener in zip(jobs, listeners, strict=True)
         ]
-        watch = Watch(workers)
+        watch = Watch(workers, reloads=settings.api_keys is not None)
         with watch.signals():
             # Read by the metrics' library when a worker imports it.
             os.environ[FOLDER_VARIABLE] = folder
@@ -74,16 +74,18 @@ def serve_workers(
 class Watch:
     """Workers that are stopped together, by a signal or when one of them ends."""
 
-    def __init__(self, workers: Sequence[SpawnProcess]) -> None:
+    def __init__(self, workers: Sequence[SpawnProcess], *, reloads: bool) -> None:
+        """`reloads`: SIGHUP is for the workers, which read their keys again; else it stops them."""
         self._workers = workers
+        self._reloads = reloads
         self._stopped_by: int | None = None
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Stop the workers at SIGTERM and SIGINT, and pass SIGHUP on, during the block."""
+        """Stop the workers at signals during the block, or pass SIGHUP on."""
         handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop}
         if hasattr(signal, "SIGHUP"):
-            handlers[signal.SIGHUP] = self._pass_on
+            handlers[signal.SIGHUP] = self._pass_on if self._reloads else self._stop
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
@@ -131,6 +133,7 @@ def _described(status: int | None) -> str:
 def _work(job: WorkerJob, listener: socket.socket) -> None:
     # Ctrl-C of a terminal is a signal to its process group; the first process stops the workers.
     os.setpgrp()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the keys are read after this
     parent = multiprocessing.parent_process()
     assert parent is not None
 
