@@ -38,8 +38,9 @@ from embedpack_export.quantization.statistics import SiteStatistics
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Part of the weights' error that remains after GPTQ.
 GPTQ_ERROR = 0.3
-# Largest error with a static scale, relative to the error with a scale for each row.
-MAX_STATIC_ERROR_RATIO = 2.0
+# Largest error with a static scale, relative to the error with a scale for each row. At 2, all-MiniLM-L6-v2 had static
+# scales behind its norms, and missed a goal of benchmarks/quality/families.py for it.
+MAX_STATIC_ERROR_RATIO = 1.3
 # Fewer tokens do not show the largest values to expect.
 MIN_TOKENS = 2000
 # Largest value of a static scale over that of the calibration; larger values are clipped.

@@ -33,6 +33,7 @@ from embedpack_export.planning.plan import make_plan
 from embedpack_export.quantization.codebook_fit import CodebookFit
 from embedpack_export.quantization.smoothing import MIN_TOKENS
 from embedpack_export.quantization.statistics import SiteStatistics
+from embedpack_export.quantization.zero_point import bounded_range
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.graph_heads import text_heads
 from embedpack_export.stages.graph_writer import GraphWriter
@@ -207,7 +208,7 @@ class OneLinear:
         rng = np.random.default_rng(seed)
         sizes = np.exp(np.random.default_rng(0).standard_normal(self.columns))
         shape = count, self.columns
-        values = (rng.uniform(-1, 1, shape) if self.kind == "static scale" else rng.standard_normal(shape)) * sizes
+        values = (rng.choice((-1.0, 1.0), shape) if self.kind == "static scale" else rng.standard_normal(shape)) * sizes
         values[0] = 0
         if self.kind == "lower bound":
             values = np.maximum(values, -0.17)
@@ -252,9 +253,11 @@ class OneLinear:
         value, zero, levels = tokens, 128, 127
         if self.moved:
             value = (tokens - self.moved["shift"]) / self.moved["scale"]
-        if self.kind == "lower bound":
-            value, zero, levels = tokens - np.float32(-0.1701), 0, 255
         largest = np.maximum(np.abs(value).max(1, keepdims=True), np.float32(1e-10))
+        if self.kind == "lower bound":
+            bounded = bounded_range(self.tokens(500, seed=3)[::5], -0.1701)
+            zero, levels = bounded.zero, 255 - bounded.zero
+            largest = np.maximum(value.max(1, keepdims=True), np.float32(bounded.least))
         scale = np.float32(1 / levels)
         if self.kind == "static scale":
             largest, scale = np.ones_like(largest), stored["site.scale"][0]

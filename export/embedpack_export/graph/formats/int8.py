@@ -13,7 +13,8 @@ Calibration keeps the rounding error small, at no cost in the products:
   (`embedpack_export.quantization.channel_blocks`).
 * After a norm whose rows have similar largest values, all rows share a static scale from the calibration, which saves
   the passes that compute each row's. It does not depend on other inputs either.
-* Values with a lower bound (GELU's) use the whole range of u8 above it.
+* Values with a lower bound (GELU's) have one zero point for all rows, so that most of the range of u8 is above 0, and
+  nothing is subtracted (`embedpack_export.quantization.zero_point`).
 * No two weights that a CPU without VNNI adds in 16 bits can overflow, so all CPUs compute the same numbers
   (`embedpack_export.quantization.integers`).
 * Weights are rounded by GPTQ for the activations' covariance (`embedpack_export.quantization.gptq`); the remaining
@@ -39,6 +40,7 @@ from embedpack_export.quantization.gptq import Rounding, round_columns, rounding
 from embedpack_export.quantization.integers import ErrorSum, paired_scales, within_pairs
 from embedpack_export.quantization.smoothing import choose_smoothing
 from embedpack_export.quantization.statistics import SiteStatistics
+from embedpack_export.quantization.zero_point import BoundedRange, bounded_range
 
 # Suffix of the name of a static scale.
 STATIC_SCALE = ".scale"
@@ -106,8 +108,8 @@ def _quantize(g: GraphBuilder, x: Activation, statistics: SiteStatistics, layers
         parts = zip(x.layout.blocks, _split(g, x.value, x.layout.blocks), strict=True)
         blocks = [_block(g, channels, _UnquantizedRows.centered(g, part)) for channels, part in parts]
     elif x.lower_bound is not None:
-        shift = np.full_like(mean, x.lower_bound)
-        blocks = [_block(g, channels, _UnquantizedRows.above(g, x.value, x.lower_bound))]
+        bounded = bounded_range(statistics.sample, x.lower_bound)
+        blocks = [_block(g, channels, _UnquantizedRows.bounded(g, x.value, bounded))]
     else:
         blocks = [_block(g, channels, _UnquantizedRows.symmetric(g, x.value))]
     return _Input(tuple(blocks), shift, divisors, roundings(statistics.covariance, divisors), mean)
@@ -121,9 +123,8 @@ def _split(g: GraphBuilder, value: ir.Value, blocks: Sequence[npt.NDArray[np.int
 
 
 def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _UnquantizedRows) -> _QuantizedBlock:
-    largest = g.op("Max", [rows.largest, g.constant([MIN_DIVISOR], np.float32)])
-    levels = 255 if rows.zero == 0 else 127
-    scale, zero = g.constant(1 / levels, np.float32), g.constant(rows.zero, np.uint8)
+    largest = g.op("Max", [rows.largest, g.constant([max(rows.least, MIN_DIVISOR)], np.float32)])
+    scale, zero = g.constant(1 / (255 - rows.zero), np.float32), g.constant(rows.zero, np.uint8)
     values = g.op("QuantizeLinear", [g.op("Div", [rows.value, largest]), scale, zero])
     return _QuantizedBlock(channels, values, largest, scale, zero, rows.center)
 
@@ -142,17 +143,17 @@ class _UnquantizedRows:
 
     value: ir.Value  # the rows, from which `center` was subtracted
     largest: ir.Value  # largest size in each row, by which it is divided
-    zero: int  # u8 value that stands for 0
+    zero: int = 128  # u8 value that stands for 0
     center: ir.Value | None = None  # center of each row; None: 0
+    least: float = 0.0  # smallest divisor of a row
 
     @classmethod
     def symmetric(cls, g: GraphBuilder, value: ir.Value) -> _UnquantizedRows:
-        return cls(value, _reduce(g, "ReduceMax", g.op("Abs", [value])), 128)
+        return cls(value, _reduce(g, "ReduceMax", g.op("Abs", [value])))
 
     @classmethod
-    def above(cls, g: GraphBuilder, value: ir.Value, bound: float) -> _UnquantizedRows:
-        value = g.op("Sub", [value, g.constant(bound, np.float32)])
-        return cls(value, _reduce(g, "ReduceMax", value), 0)
+    def bounded(cls, g: GraphBuilder, value: ir.Value, bounded: BoundedRange) -> _UnquantizedRows:
+        return cls(value, _reduce(g, "ReduceMax", value), bounded.zero, least=bounded.least)
 
     @classmethod
     def centered(cls, g: GraphBuilder, value: ir.Value) -> _UnquantizedRows:
@@ -164,7 +165,7 @@ class _UnquantizedRows:
         # error common to all of them would add up.
         multiple = g.op("Round", [g.op("Div", [g.op("Mul", [g.op("Add", [high, low]), half]), scale])])
         center = g.op("Mul", [multiple, scale])
-        return cls(g.op("Sub", [value, center]), largest, 128, center)
+        return cls(g.op("Sub", [value, center]), largest, center=center)
 
 
 def _reduce(g: GraphBuilder, kind: str, value: ir.Value) -> ir.Value:
