@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger("embedpack")
 
+# All channels as one part.
+WHOLE = (slice(None),)
 # Lower bound of both forms of GELU.
 GELU_MINIMUM = -0.1701
 
@@ -34,6 +36,7 @@ class Activation:
 
     Attributes:
         site: name of the activation in the calibration statistics.
+        parts: successive parts of the channels, if the value exists in parts alone; `value` joins them.
         rescale: appends the nodes that compute (x - shift) / scale directly, or None if no norm is before; takes shift
             and scale [channels] and the weights group.
         layout: layout that the channels of the value already have; None: that of the model.
@@ -50,6 +53,7 @@ class Activation:
     ) -> None:
         """`make` appends the nodes of the plain value; it is called at most once, when the value is first read."""
         self.site = site
+        self.parts: Sequence[ir.Value] = ()
         self.rescale = rescale
         self.layout = layout
         self.lower_bound = lower_bound
@@ -59,6 +63,27 @@ class Activation:
     def of(cls, site: str, value: ir.Value) -> Activation:
         """An existing value."""
         return cls(site, lambda: value)
+
+    @classmethod
+    def of_parts(
+        cls,
+        g: GraphBuilder,
+        site: str,
+        parts: Sequence[ir.Value],
+        layout: ChannelLayout | None = None,
+        lower_bound: float | None = None,
+    ) -> Activation:
+        """Successive parts of the channels, in the order of the layout; one part is the whole value."""
+        if len(parts) == 1:
+            return cls(site, lambda: parts[0], layout=layout, lower_bound=lower_bound)
+        joined = cls(site, lambda: g.op("Concat", parts, {"axis": -1}), layout=layout, lower_bound=lower_bound)
+        joined.parts = parts
+        return joined
+
+    @property
+    def values(self) -> Sequence[ir.Value]:
+        """The parts, or the plain value if there are none."""
+        return self.parts or [self.value]
 
     @cached_property
     def value(self) -> ir.Value:
@@ -76,6 +101,8 @@ class LinearLayer:
     order: npt.NDArray[np.intp] | None = None  # order of the outputs [out]; None: that of the weight's rows
     # The activation that the output of the layer is added to, if nothing is applied in between.
     residual: Activation | None = None
+    # Parts of the outputs, in this order, each of which is a value of its own.
+    parts: tuple[slice, ...] = WHOLE
 
     @property
     def module(self) -> str:
@@ -91,8 +118,13 @@ class LinearLayer:
 class LinearFormat(Protocol):
     """Writer of linear layers and embedding tables in one weights format."""
 
-    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
-        """Append layers that read the same activation; returns one output for each."""
+    @property
+    def in_parts(self) -> bool:
+        """True if inputs and outputs of layers can be in parts."""
+        ...
+
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
+        """Append layers that read the same activation; returns the parts of the output of each."""
         ...
 
     def channel_layout(
@@ -109,8 +141,8 @@ class LinearFormat(Protocol):
 class Branches(Protocol):
     """Branches of linear layers and embedding tables: adapters that are inputs of the graph."""
 
-    def add(self, context: GraphContext, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
-        """Add the output of a layer's branch, if it has one, to the layer's output `product`."""
+    def add(self, context: GraphContext, x: Activation, layer: LinearLayer, products: list[ir.Value]) -> list[ir.Value]:
+        """Add the output of a layer's branch, if it has one, to the parts of the layer's output, `products`."""
         ...
 
     def add_rows(self, context: GraphContext, table: Matrix, index: Callable[[], ir.Value], rows: ir.Value) -> ir.Value:
@@ -141,7 +173,11 @@ class GraphContext:
     shared: dict[str, object] = field(default_factory=dict)  # values that several stages use (`once`), by name
 
     def linears(self, x: Activation, *layers: LinearLayer) -> list[ir.Value]:
-        """Append linear layers that read the same activation, with their branches."""
+        """Append linear layers that read the same activation, with their branches; each output is one part."""
+        return [product for (product,) in self.linear_parts(x, *layers)]
+
+    def linear_parts(self, x: Activation, *layers: LinearLayer) -> list[list[ir.Value]]:
+        """Append linear layers that read the same activation, with their branches; returns the parts of each output."""
         products = self.format.linears(self, x, layers)
         if self.branches is None:
             return products
@@ -211,3 +247,15 @@ def _table_update(g: GraphBuilder, module: str, update: LowRankUpdate, ids: ir.V
 def add_bias(g: GraphBuilder, product: ir.Value, name: str, bias: Float32 | None, group: str = "shared") -> ir.Value:
     """Append `product + bias`; without a bias, return the product itself."""
     return product if bias is None else g.op("Add", [product, g.vector(name, bias, group)])
+
+
+def add_all(g: GraphBuilder, terms: Sequence[ir.Value]) -> ir.Value:
+    """Append the sum of terms.
+
+    Call it after the nodes of all terms: onnxruntime computes the input whose node comes last first, so it adds each
+    term before it computes the next, and only one is in memory.
+    """
+    total = terms[0]
+    for term in terms[1:]:
+        total = g.op("Add", [total, term])
+    return total

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,7 +23,8 @@ from embedpack.host.onnxruntime import ort
 from embedpack.pack.graph_io import lora_inputs
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
-from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
+from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.context import WHOLE, Activation, GraphContext, LinearLayer, add_all
 from embedpack_export.quantization.channel_layout import ChannelLayout
 from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.lora import LowRankUpdate
@@ -63,15 +65,22 @@ class AdapterBranches:
         # Layouts of the branches in the order of the graph; None: a table.
         self._layouts: dict[str, _LayerLayout | None] = {}
 
-    def add(self, context: GraphContext, x: Activation, layer: LinearLayer, product: ir.Value) -> ir.Value:
+    def add(self, context: GraphContext, x: Activation, layer: LinearLayer, products: list[ir.Value]) -> list[ir.Value]:
         """See `Branches`."""
         if layer.module not in self._modules:
-            return product
+            return products
         rows, columns = layer.weight.shape
         self._layouts[layer.module] = _LayerLayout(x.layout, layer.divisor, layer.order)
         down, up = self._factors(context, layer.module, columns, rows)
-        narrow = context.graph.op("MatMul", [x.value, _float(context, down)])
-        return _added(context, product, narrow, up)
+        g = context.graph
+        bounds = [columns * index // len(x.values) for index in range(len(x.values) + 1)]
+        inputs = [slice(*pair) for pair in pairwise(bounds)] if x.parts else WHOLE
+        factors = [_float(context, _sliced(g, down, part, 0)) for part in inputs]
+        narrow = add_all(g, [g.op("MatMul", pair) for pair in zip(x.values, factors, strict=True)])
+        return [
+            _added(context, product, narrow, _sliced(g, up, part, 1))
+            for product, part in zip(products, layer.parts, strict=True)
+        ]
 
     def add_rows(self, context: GraphContext, table: Matrix, index: Callable[[], ir.Value], rows: ir.Value) -> ir.Value:
         """See `Branches`."""
@@ -137,6 +146,14 @@ def _input_values(update: LowRankUpdate, layout: _LayerLayout | None) -> tuple[F
         return update.table_factors()
     down, up = layout.apply(*update.factors())
     return down.T, up.T
+
+
+def _sliced(g: GraphBuilder, factor: ir.Value, part: slice, axis: int) -> ir.Value:
+    """Append a part of a factor along an axis; the factor itself, if it is all."""
+    if part == slice(None):
+        return factor
+    start, stop, axes = (g.constant([value], np.int64) for value in (part.start, part.stop, axis))
+    return g.op("Slice", [factor, start, stop, axes])
 
 
 def _float(context: GraphContext, value: ir.Value) -> ir.Value:

@@ -23,6 +23,14 @@ class ChannelLayout:
         """Indices of all channels in their new order, [k]."""
         return np.concatenate(self.blocks)
 
+    def cut(self, parts: int) -> ChannelLayout:
+        """The layout with blocks that lie within one of equal parts of the channels."""
+        width = len(self.divisors) // parts
+        ends = {int(end) for end in np.cumsum([len(block) for block in self.blocks])}
+        cuts = {width * part for part in range(1, parts)}
+        bounds = sorted((ends | cuts) - {len(self.divisors)})
+        return ChannelLayout(self.divisors, tuple(np.split(self.order, bounds)))
+
 
 @dataclass(frozen=True)
 class ChannelGroups:

@@ -248,28 +248,28 @@ class OneLinear:
 
     def quantized(
         self, tokens: Float32, stored: Mapping[str, npt.NDArray[Any]]
-    ) -> tuple[npt.NDArray[np.int64], Float32, int, np.float32]:
-        """Tokens quantized by the recipe: integers, each row's largest value, the zero point, the scale."""
+    ) -> tuple[npt.NDArray[np.int64], int, Float32]:
+        """Tokens quantized by the recipe: integers, the zero point, the scale of each row."""
         value, zero, levels = tokens, 128, 127
         if self.moved:
             value = (tokens - self.moved["shift"]) / self.moved["scale"]
-        largest = np.maximum(np.abs(value).max(1, keepdims=True), np.float32(1e-10))
+        largest = np.abs(value).max(1, keepdims=True)
         if self.kind == "lower bound":
             bounded = bounded_range(self.tokens(500, seed=3)[::5], -0.1701)
             zero, levels = bounded.zero, 255 - bounded.zero
             largest = np.maximum(value.max(1, keepdims=True), np.float32(bounded.least))
-        scale = np.float32(1 / levels)
+        scale = np.maximum(largest * np.float32(1 / levels), np.float32(1e-12))
         if self.kind == "static scale":
-            largest, scale = np.ones_like(largest), stored["site.scale"][0]
-        integers = np.clip(np.rint((value / largest) / scale) + zero, 0, 255).astype(np.int64)
-        return integers, largest, zero, scale
+            scale = np.full_like(scale, stored["site.scale"][0])
+        integers = np.clip(np.rint(value / scale) + zero, 0, 255).astype(np.int64)
+        return integers, zero, scale
 
     def exact(self, tokens: Float32, stored: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         """The layer's output in exact integer arithmetic; only the last steps are float64."""
-        integers, largest, zero, scale = self.quantized(tokens, stored)
+        integers, zero, scale = self.quantized(tokens, stored)
         sums = (integers - zero) @ stored["layer.weight.int8"].astype(np.int64)
-        scales = stored["layer.weight.scales"].astype(np.float64) * np.float64(scale)
-        return cast("npt.NDArray[np.float64]", sums * scales * largest.astype(np.float64) + stored["layer.bias"])
+        scales = stored["layer.weight.scales"].astype(np.float64)
+        return cast("npt.NDArray[np.float64]", sums * scales * scale.astype(np.float64) + stored["layer.bias"])
 
 
 def stored_tensors(path: str) -> dict[str, npt.NDArray[Any]]:

@@ -226,7 +226,7 @@ class Watching(Fp32):
     tolerance: float = 1e-5
     seen: list[str] = field(default_factory=list)
 
-    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         file = context.statistics[x.site].activations
         assert file is not None
         assert context.written is not None

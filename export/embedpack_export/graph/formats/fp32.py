@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
-from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_all, add_bias
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 
 
@@ -19,17 +20,37 @@ class Fp32:
 
     group: str = "fp32"
 
-    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    @property
+    def in_parts(self) -> bool:
         """See `LinearFormat`."""
-        g = context.graph
+        return True
+
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
+        """See `LinearFormat`."""
         outputs = []
         for layer in layers:
             rows, columns = layer.weight.shape
             transposed = fill_columns(np.empty((columns, rows), np.float32), layer.weight.chunks())
             context.log_error(layer.weight.name, 0.0)
-            weight = g.weight(layer.weight.name, self.group, [transposed], np.float32, (columns, rows))
-            outputs.append(add_bias(g, g.op("MatMul", [x.value, weight]), layer.bias_name, layer.bias))
+            outputs.append([self._part(context, x, layer, transposed, part) for part in layer.parts])
         return outputs
+
+    def _part(
+        self, context: GraphContext, x: Activation, layer: LinearLayer, transposed: Float32, part: slice
+    ) -> ir.Value:
+        """Append a part of the outputs of a layer, the sum over the parts of x."""
+        g = context.graph
+        pieces = np.split(transposed[:, part], len(x.values))
+        whole = len(layer.parts) == len(pieces) == 1
+        start = part.start or 0
+        terms = []
+        for index, (value, piece) in enumerate(zip(x.values, pieces, strict=True)):
+            name = layer.weight.name if whole else f"{layer.weight.name}.{start}.{index}"
+            weight = g.weight(name, self.group, [np.ascontiguousarray(piece)], np.float32, piece.shape)
+            terms.append(g.op("MatMul", [value, weight]))
+        bias = None if layer.bias is None else layer.bias[part]
+        name = layer.bias_name if len(layer.parts) == 1 else f"{layer.bias_name}.{start}"
+        return add_bias(g, add_all(g, terms), name, bias)
 
     def channel_layout(
         self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
@@ -51,7 +72,7 @@ class ObservedFp32(Fp32):
     # Names of these outputs, the sites of the activations; filled while the graph is built.
     sites: list[str] = field(default_factory=list)
 
-    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`."""
         self._observe(context, x, layers[0].weight.shape[1])
         for layer in layers:
@@ -68,5 +89,5 @@ class ObservedFp32(Fp32):
 
 def exact_linear(context: GraphContext, x: Activation, layer: LinearLayer) -> ir.Value:
     """Append a linear layer that is float32 in every weights format."""
-    product = Fp32("shared").linears(context, x, [layer])[0]
-    return product if context.branches is None else context.branches.add(context, x, layer, product)
+    products = Fp32("shared").linears(context, x, [layer])[0]
+    return products[0] if context.branches is None else context.branches.add(context, x, layer, products)[0]

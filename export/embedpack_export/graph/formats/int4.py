@@ -52,12 +52,17 @@ class Int4:
 
     method: RoundingMethod = "gptaq"
 
-    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    @property
+    def in_parts(self) -> bool:
+        """See `LinearFormat`: False, since a matrix is written in one stream."""
+        return False
+
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`."""
         residuals = [layer.residual for layer in layers if layer.residual is not None]
         statistics = QuantizedInputStats.of(context.statistics[x.site].mean, _layer_batches(context, x, *residuals))
         rounding = _WeightRounding(self.method, statistics, statistics.roundings())
-        return [_product(context, x, layer, rounding) for layer in layers]
+        return [[_product(context, x, layer, rounding)] for layer in layers]
 
     def channel_layout(
         self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None

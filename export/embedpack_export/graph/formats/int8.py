@@ -33,7 +33,7 @@ import onnx_ir as ir
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
-from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_all
 from embedpack_export.graph.formats.blocks import block_table
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.gptq import Rounding, round_columns, roundings
@@ -44,20 +44,20 @@ from embedpack_export.quantization.zero_point import BoundedRange, bounded_range
 
 # Suffix of the name of a static scale.
 STATIC_SCALE = ".scale"
-# Smallest divisor of a row: keeps 0 / 0 out of rows of zeros.
-MIN_DIVISOR = 1e-10
+# Smallest scale of a row: keeps 0 / 0 out of rows of zeros.
+MIN_SCALE = 1e-12
 
 
 @dataclass(frozen=True)
 class _QuantizedBlock:
-    """A quantized block of an activation's channels; the values stand for (value - zero) * scale * largest + center."""
+    """A quantized block of an activation's channels: (values - zero) * scale * row_scale + center."""
 
     channels: npt.NDArray[np.intp]
     values: ir.Value  # u8 values
-    largest: ir.Value | None  # largest size in each row; None: 1, the scale is static
-    scale: ir.Value  # scale of the values relative to `largest`
-    zero: ir.Value  # value that stands for 0
-    center: ir.Value | None  # what was subtracted from each row; None: 0
+    row_scale: ir.Value | None  # scale of each row; None: the scale is static
+    scale: ir.Value  # static scale, 1 if there is one of each row
+    zero: ir.Value
+    center: ir.Value | None  # center of each row; None: 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,12 @@ class _Input:
 class Int8:
     """Linear layers in int8 with dynamic scales for each row, and a block-wise 8-bit table."""
 
-    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[ir.Value]:
+    @property
+    def in_parts(self) -> bool:
+        """See `LinearFormat`."""
+        return True
+
+    def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`. The activation is quantized once for all layers."""
         quantized = _quantize(context.graph, x, context.statistics[x.site], layers)
         return [_linear(context, quantized, layer) for layer in layers]
@@ -105,14 +110,25 @@ def _quantize(g: GraphBuilder, x: Activation, statistics: SiteStatistics, layers
             blocks = [_static_block(g, channels, x.site, value, choice.max_abs)]
     elif x.layout is not None:
         divisors = x.layout.divisors
-        parts = zip(x.layout.blocks, _split(g, x.value, x.layout.blocks), strict=True)
-        blocks = [_block(g, channels, _UnquantizedRows.centered(g, part)) for channels, part in parts]
+        layout = x.layout.cut(len(x.values))
+        divided = zip(layout.blocks, _divided(g, x.values, layout.blocks), strict=True)
+        blocks = [_block(g, channels, _UnquantizedRows.centered(g, part)) for channels, part in divided]
     elif x.lower_bound is not None:
         bounded = bounded_range(statistics.sample, x.lower_bound)
-        blocks = [_block(g, channels, _UnquantizedRows.bounded(g, x.value, bounded))]
+        divided = zip(np.split(channels, len(x.values)), x.values, strict=True)
+        blocks = [_block(g, part, _UnquantizedRows.bounded(g, value, bounded)) for part, value in divided]
     else:
         blocks = [_block(g, channels, _UnquantizedRows.symmetric(g, x.value))]
     return _Input(tuple(blocks), shift, divisors, roundings(statistics.covariance, divisors), mean)
+
+
+def _divided(g: GraphBuilder, parts: Sequence[ir.Value], blocks: Sequence[npt.NDArray[np.intp]]) -> Iterator[ir.Value]:
+    """Append the values of blocks, each of which lies within one of equal parts."""
+    width, waiting = sum(map(len, blocks)) // len(parts), list(blocks)
+    for part in parts:
+        count = 1 + [int(end) for end in np.cumsum([len(block) for block in waiting])].index(width)
+        yield from _split(g, part, waiting[:count])
+        waiting = waiting[count:]
 
 
 def _split(g: GraphBuilder, value: ir.Value, blocks: Sequence[npt.NDArray[np.intp]]) -> Sequence[ir.Value]:
@@ -123,10 +139,15 @@ def _split(g: GraphBuilder, value: ir.Value, blocks: Sequence[npt.NDArray[np.int
 
 
 def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _UnquantizedRows) -> _QuantizedBlock:
-    largest = g.op("Max", [rows.largest, g.constant([max(rows.least, MIN_DIVISOR)], np.float32)])
-    scale, zero = g.constant(1 / (255 - rows.zero), np.float32), g.constant(rows.zero, np.uint8)
-    values = g.op("QuantizeLinear", [g.op("Div", [rows.value, largest]), scale, zero])
-    return _QuantizedBlock(channels, values, largest, scale, zero, rows.center)
+    zero, one = g.constant(rows.zero, np.uint8), g.constant(1, np.float32)
+    if rows.zeros is None:
+        # OpenVINO loads this form; the other one has no pass of its own for the division.
+        values = g.op("QuantizeLinear", [g.op("Div", [rows.value, rows.scale]), one, zero])
+    else:
+        # A scale and a zero point for each row are those of blocks that are as long as the row.
+        attributes = {"axis": -1, "block_size": len(channels)}
+        values = g.op("QuantizeLinear", [rows.value, rows.scale, rows.zeros], attributes)
+    return _QuantizedBlock(channels, values, rows.scale, one, zero, rows.center)
 
 
 def _static_block(
@@ -141,31 +162,40 @@ def _static_block(
 class _UnquantizedRows:
     """Rows before quantization."""
 
-    value: ir.Value  # the rows, from which `center` was subtracted
-    largest: ir.Value  # largest size in each row, by which it is divided
-    zero: int = 128  # u8 value that stands for 0
-    center: ir.Value | None = None  # center of each row; None: 0
-    least: float = 0.0  # smallest divisor of a row
+    value: ir.Value
+    scale: ir.Value  # scale of each row
+    zero: int  # u8 value that stands for `center`
+    center: ir.Value | None = None  # center of each row, a multiple of its scale; None: 0
+    zeros: ir.Value | None = None  # u8 value that stands for 0 in each row; None: `zero`
 
     @classmethod
     def symmetric(cls, g: GraphBuilder, value: ir.Value) -> _UnquantizedRows:
-        return cls(value, _reduce(g, "ReduceMax", g.op("Abs", [value])))
+        return cls(value, _row_scale(g, _reduce(g, "ReduceMax", g.op("Abs", [value])), 127), 128)
 
     @classmethod
     def bounded(cls, g: GraphBuilder, value: ir.Value, bounded: BoundedRange) -> _UnquantizedRows:
-        return cls(value, _reduce(g, "ReduceMax", value), bounded.zero, least=bounded.least)
+        largest = g.op("Max", [_reduce(g, "ReduceMax", value), g.constant([bounded.least], np.float32)])
+        return cls(value, _row_scale(g, largest, 255 - bounded.zero), bounded.zero)
 
     @classmethod
     def centered(cls, g: GraphBuilder, value: ir.Value) -> _UnquantizedRows:
-        half = g.constant(0.5, np.float32)
-        high, low = _reduce(g, "ReduceMax", value), _reduce(g, "ReduceMin", value)
-        largest = g.op("Max", [g.op("Mul", [g.op("Sub", [high, low]), half]), g.constant([MIN_DIVISOR], np.float32)])
-        scale = g.op("Mul", [largest, g.constant(1 / 127, np.float32)])
-        # The center is a multiple of the scale, so that 0 is exact: most values of a row are close to 0, and a rounding
-        # error common to all of them would add up.
-        multiple = g.op("Round", [g.op("Div", [g.op("Mul", [g.op("Add", [high, low]), half]), scale])])
-        center = g.op("Mul", [multiple, scale])
-        return cls(g.op("Sub", [value, center]), largest, center=center)
+        """Rows whose range, with 0 in it, is quantized; the center is its middle.
+
+        0 is exact: most values of a row are close to 0, and a rounding error common to all of them would add up.
+        """
+        half, nothing = g.constant(0.5, np.float32), g.constant(0, np.float32)
+        high = g.op("Max", [_reduce(g, "ReduceMax", value), nothing])
+        low = g.op("Clip", [_reduce(g, "ReduceMin", value), None, nothing])
+        scale = _row_scale(g, g.op("Mul", [g.op("Sub", [high, low]), half]), 127)
+        steps = g.op("Round", [g.op("Div", [g.op("Mul", [g.op("Add", [high, low]), half]), scale])])
+        zeros = g.op("Cast", [g.op("Sub", [g.constant(128, np.float32), steps])], {"to": int(ir.DataType.UINT8)})
+        return cls(value, scale, 128, g.op("Mul", [steps, scale]), zeros)
+
+
+def _row_scale(g: GraphBuilder, largest: ir.Value, levels: int) -> ir.Value:
+    """Append the scale of rows with these largest sizes."""
+    scale = g.op("Mul", [largest, g.constant(1 / levels, np.float32)])
+    return g.op("Max", [scale, g.constant([MIN_SCALE], np.float32)])
 
 
 def _reduce(g: GraphBuilder, kind: str, value: ir.Value) -> ir.Value:
@@ -180,6 +210,10 @@ class _Int8Matrix:
     values: npt.NDArray[np.int8]  # integers, int8 [in, out]
     scales: Float32  # scale of each output for each block of inputs, float32 [blocks, out]
     bias: Float32  # product of the weights and the shift, plus the mean error from rounding, float32 [out]
+
+    def outputs(self, index: npt.NDArray[np.intp]) -> _Int8Matrix:
+        """The matrix of the outputs at `index`, in this order."""
+        return _Int8Matrix(self.values[:, index], self.scales[:, index], self.bias[index])
 
 
 def _round(context: GraphContext, x: _Input, matrix: Matrix) -> _Int8Matrix:
@@ -217,35 +251,50 @@ class _BlockWeights:
     scales: Float32
 
 
-def _linear(context: GraphContext, x: _Input, layer: LinearLayer) -> ir.Value:
-    """Append one layer on a quantized activation: the sum of the products of its blocks."""
-    g, rounded = context.graph, _round(context, x, layer.weight)
+def _linear(context: GraphContext, x: _Input, layer: LinearLayer) -> list[ir.Value]:
+    """Append one layer on a quantized activation; returns the parts of its output."""
+    rounded = _round(context, x, layer.weight)
     divisor = np.float32(1) if layer.divisor is None else layer.divisor
-    order = slice(None) if layer.order is None else layer.order
-    bias = ((rounded.bias + (0 if layer.bias is None else layer.bias)) / divisor)[order]
-    bias_value = g.vector(layer.bias_name, bias.astype(np.float32), "int8")
-    total: ir.Value | None = None
-    for index, block in enumerate(x.blocks):
-        weights = _BlockWeights(
-            layer.weight.name if len(x.blocks) == 1 else f"{layer.weight.name}.{index}",
-            np.ascontiguousarray(rounded.values[block.channels][:, order]),
-            (rounded.scales[index] / divisor)[order].astype(np.float32),
+    order = np.arange(layer.weight.shape[0]) if layer.order is None else layer.order
+    bias = (rounded.bias + (0 if layer.bias is None else layer.bias)) / divisor
+    written = _Int8Matrix(rounded.values, rounded.scales / divisor, bias.astype(np.float32))
+    if len(layer.parts) == 1:
+        return [_product(context.graph, x, layer.module, written.outputs(order))]
+    return [
+        _product(context.graph, x, f"{layer.module}.{part.start}", written.outputs(order[part])) for part in layer.parts
+    ]
+
+
+def _product(g: GraphBuilder, x: _Input, name: str, matrix: _Int8Matrix) -> ir.Value:
+    """Append the outputs of a matrix: the sum of the products of the blocks of x, plus the bias."""
+    bias = g.vector(f"{name}.bias", matrix.bias, "int8")
+    weights = [
+        _BlockWeights(
+            f"{name}.weight" if len(x.blocks) == 1 else f"{name}.weight.{index}",
+            np.ascontiguousarray(matrix.values[block.channels]),
+            matrix.scales[index],
         )
-        if block.largest is None:
-            return _integer_product(g, block, weights, bias_value)
-        product = _row_product(g, block, block.largest, weights)
-        total = product if total is None else g.op("Add", [total, product])
-    assert total is not None
-    return g.op("Add", [total, bias_value])
+        for index, block in enumerate(x.blocks)
+    ]
+    if x.blocks[0].row_scale is None:
+        return _integer_product(g, x.blocks[0], weights[0], bias)
+    products = []
+    for block, written in zip(x.blocks, weights, strict=True):
+        # Without bias, which would be scaled too.
+        products.append(g.op("Mul", [_integer_product(g, block, written, None), block.row_scale]))
+    centers = [block.center for block in x.blocks if block.center is not None]
+    if centers:
+        products.append(_center_product(g, f"{name}.weight.sums", centers, weights))
+    return g.op("Add", [add_all(g, products), bias])
 
 
-def _row_product(g: GraphBuilder, x: _QuantizedBlock, largest: ir.Value, weights: _BlockWeights) -> ir.Value:
-    """Append the product of a block with a scale for each row, and weights; without bias, which would be scaled too."""
-    product = g.op("Mul", [_integer_product(g, x, weights, None), largest])
-    if x.center is None:
-        return product
-    sums = weights.integers.sum(axis=0, dtype=np.float32) * weights.scales
-    return g.op("Add", [product, g.op("Mul", [x.center, g.vector(f"{weights.name}.sums", sums, "int8")])])
+def _center_product(
+    g: GraphBuilder, name: str, centers: Sequence[ir.Value], weights: Sequence[_BlockWeights]
+) -> ir.Value:
+    """Append the product of the centers of all blocks and the sums of their weights."""
+    sums = np.stack([block.integers.sum(axis=0, dtype=np.float32) * block.scales for block in weights])
+    row = centers[0] if len(centers) == 1 else g.op("Concat", centers, {"axis": -1})
+    return g.op("MatMul", [row, g.weight(name, "int8", [sums], np.float32, sums.shape)])
 
 
 def _integer_product(g: GraphBuilder, x: _QuantizedBlock, weights: _BlockWeights, bias: ir.Value | None) -> ir.Value:

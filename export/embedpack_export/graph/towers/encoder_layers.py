@@ -12,7 +12,7 @@ from embedpack.pack.graph_io import INPUT_IDS, TOKEN_TYPE_IDS
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import GraphBuilder
-from embedpack_export.graph.context import GELU_MINIMUM, Activation
+from embedpack_export.graph.context import GELU_MINIMUM, WHOLE, Activation
 from embedpack_export.graph.towers.encoder_shape import ActivationName, EncoderPart, LearnedPositions
 from embedpack_export.graph.towers.gated_layers import Function, GatedLayers, gated_product, silu
 
@@ -50,13 +50,21 @@ def feed_forward(part: EncoderPart, prefix: str, x: Activation, residual: Activa
     if names.gate is not None:
         outer = part.layer(f"{prefix}.{names.outer}", shape.intermediate, shape.hidden, bias=shape.biases.outer)
         gate = part.layer(f"{prefix}.{names.gate}", shape.hidden, shape.intermediate, bias=shape.biases.inner)
-        return gated_product(
-            part.context, x, site, GatedLayers(gate, inner, replace(outer, residual=residual), function)
-        )
-    (product,) = linears(x, inner)
-    active = Activation(site, lambda: function(part.graph, product), lower_bound=LOWER_BOUNDS.get(shape.activation))
+        layers = GatedLayers(gate, inner, replace(outer, residual=residual), function, _inner_parts(part))
+        return gated_product(part.context, x, site, layers)
+    (products,) = part.context.linear_parts(x, replace(inner, parts=_inner_parts(part)))
+    values = [function(part.graph, product) for product in products]
+    active = Activation.of_parts(part.graph, site, values, lower_bound=LOWER_BOUNDS.get(shape.activation))
     outer = part.layer(f"{prefix}.{names.outer}", shape.intermediate, shape.hidden, bias=shape.biases.outer)
     return linears(active, replace(outer, residual=residual))[0]
+
+
+def _inner_parts(part: EncoderPart) -> tuple[slice, ...]:
+    """Parts of the inner channels of a feed-forward network: several for models of long texts, else one."""
+    width = part.shape.intermediate // part.shape.inner_parts
+    if width == part.shape.intermediate or not part.context.format.in_parts:
+        return WHOLE
+    return tuple(slice(index * width, (index + 1) * width) for index in range(part.shape.inner_parts))
 
 
 def activation_function(name: ActivationName) -> Function:

@@ -21,6 +21,9 @@ ActivationName = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu"
 LayerOrder = Literal["post-norm", "pre-norm"]
 NormKind = Literal["layer", "layer without bias", "rms"]
 
+# Parts of the inner channels of a feed-forward network have a multiple of this many: products of other sizes are slow.
+PART_MULTIPLE = 16
+
 
 @dataclass(frozen=True)
 class EncoderNames:
@@ -113,6 +116,21 @@ class EncoderShape:
     def has_short_texts(self) -> bool:
         """True if the scores of every token with every other are small, or needed for a bias."""
         return self.max_tokens <= LONG_TEXT or self.relative is not None
+
+    @property
+    def inner_parts(self) -> int:
+        """Number of equal parts of the inner channels of a feed-forward network.
+
+        In models of long texts a part is about as wide as two hidden states, of a gated network as one: the memory of
+        a text is then that of its attention.
+        """
+        if self.has_short_texts:
+            return 1
+        hidden_states = 1 if self.names.gate is not None else 2
+        most = max(1, self.intermediate // (self.hidden * hidden_states))
+        return max(
+            parts for parts in range(1, most + 1) if parts == 1 or not self.intermediate % (PART_MULTIPLE * parts)
+        )
 
     def window(self, layer: int) -> int | None:
         """Largest distance of attention in a layer; None: any."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
-from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
+from embedpack_export.graph.context import WHOLE, Activation, GraphContext, LinearLayer
 
 # Appends an activation function.
 Function = Callable[[GraphBuilder, ir.Value], ir.Value]
@@ -27,6 +27,8 @@ class GatedLayers:
     up: LinearLayer
     down: LinearLayer
     function: Function = silu
+    # Parts of the inner channels that are computed one after another, so that less is in memory.
+    parts: tuple[slice, ...] = WHOLE
 
 
 def gated_product(context: GraphContext, x: Activation, site: str, layers: GatedLayers) -> ir.Value:
@@ -36,7 +38,10 @@ def gated_product(context: GraphContext, x: Activation, site: str, layers: Gated
     if layout is not None:
         gate = replace(gate, order=layout.order)
         up = replace(up, divisor=layout.divisors, order=layout.order)
-    gated, upper = context.linears(x, gate, up)
+    gate, up = replace(gate, parts=layers.parts), replace(up, parts=layers.parts)
     g = context.graph
-    product = Activation(site, lambda: g.op("Mul", [layers.function(g, gated), upper]), layout=layout)
-    return context.linears(product, down)[0]
+    parts = [
+        g.op("Mul", [layers.function(g, gated), upper])
+        for gated, upper in zip(*context.linear_parts(x, gate, up), strict=True)
+    ]
+    return context.linears(Activation.of_parts(g, site, parts, layout), down)[0]

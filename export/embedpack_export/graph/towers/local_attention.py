@@ -7,6 +7,7 @@ too far away, padding, and places beyond the ends of a text. All sizes are compu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,9 @@ from embedpack_export.graph.towers.padding import FLOAT, MASKED, padded_tokens
 INT64 = int(ir.DataType.INT64)
 # Queries of a block if the distance is shorter.
 MIN_WIDTH = 32
+# Key heads of a group, if they divide those of the model. Groups are computed one after another, so that the scores of
+# only one are in memory.
+GROUP_HEADS = 4
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,15 @@ class _Layout:
     """Tokens of the blocks, and the shapes and the mask of their attention.
 
     Attributes:
-        queries: token of each query, int64 [queries].
-        keys: token of each key, int64 [blocks, span].
-        query_shape: int64 [-1, width, channels of queries].
-        key_shape: int64 [-1, span, channels of keys].
+        queries: row of each query for each group of heads, int64 [queries].
+        keys: row of each key for each group of heads, int64 [blocks, span].
+        query_shape: int64 [-1, width, channels of the queries of a group].
+        key_shape: int64 [-1, span, channels of the keys of a group].
         mask: additive mask, float32 [batch x blocks, 1, width, span].
     """
 
-    queries: ir.Value
-    keys: ir.Value
+    queries: Sequence[ir.Value]
+    keys: Sequence[ir.Value]
     query_shape: ir.Value
     key_shape: ir.Value
     mask: ir.Value
@@ -55,15 +59,45 @@ def local_attention(part: EncoderPart, distance: int, q: ir.Value, k: ir.Value, 
     """Append attention to tokens up to `distance` away; float32 [batch, sequence, hidden]."""
     g, shape = part.graph, part.shape
     layout = part.context.once(f"local.{distance}", lambda: _layout(part, distance))
-    rows = g.op("Reshape", [g.op("Gather", [q, layout.queries], {"axis": 1}), layout.query_shape])
-    keys, values = (g.op("Reshape", [g.op("Gather", [x, layout.keys], {"axis": 1}), layout.key_shape]) for x in (k, v))
-    heads = {"q_num_heads": shape.heads, "kv_num_heads": shape.key_heads}
-    mixed = g.op("Attention", [rows, keys, values, layout.mask], heads)
+    q, k, v = (_by_group(part, x, heads) for x, heads in ((q, shape.heads), (k, shape.key_heads), (v, shape.key_heads)))
+    groups = [_group(part, layout, index, [q, k, v]) for index in range(_groups(part))]
+    mixed = groups[0] if len(groups) == 1 else g.op("Concat", groups, {"axis": 2})
     ids = part.context.inputs[INPUT_IDS]
     batch, end = (g.op("Shape", [ids], {"start": axis, "end": axis + 1}) for axis in (0, 1))
     texts = g.op("Concat", [batch, g.constant([-1, shape.hidden], np.int64)], {"axis": 0})
     padded = g.op("Reshape", [mixed, texts])
     return g.op("Slice", [padded, g.constant([0], np.int64), end, g.constant([1], np.int64)])
+
+
+def _groups(part: EncoderPart) -> int:
+    """Number of groups of heads."""
+    return part.shape.key_heads // GROUP_HEADS if part.shape.key_heads % GROUP_HEADS == 0 else 1
+
+
+def _by_group(part: EncoderPart, x: ir.Value, heads: int) -> ir.Value:
+    """Append a view of x with a row for each token and group of heads; float32 [batch, sequence x groups, -1]."""
+    g, channels = part.graph, heads * part.shape.head_size // _groups(part)
+    return g.op("Reshape", [x, g.constant([0, -1, channels], np.int64)])
+
+
+def _group(part: EncoderPart, layout: _Layout, index: int, rows: Sequence[ir.Value]) -> ir.Value:
+    """Append the attention of a group of heads; float32 [batch x blocks, width, channels]."""
+    g, shape = part.graph, part.shape
+    places = [layout.queries[index], layout.keys[index], layout.keys[index]]
+    shapes = [layout.query_shape, layout.key_shape, layout.key_shape]
+    inputs = [
+        g.op("Reshape", [g.op("Gather", [x, place], {"axis": 1}), size])
+        for x, place, size in zip(rows, places, shapes, strict=True)
+    ]
+    heads = {"q_num_heads": shape.heads // _groups(part), "kv_num_heads": shape.key_heads // _groups(part)}
+    return g.op("Attention", [*inputs, layout.mask], heads)
+
+
+def _of_groups(part: EncoderPart, tokens: ir.Value) -> list[ir.Value]:
+    """Append the rows of each group of heads for tokens."""
+    g, groups = part.graph, _groups(part)
+    first = g.op("Mul", [tokens, _number(g, groups)])
+    return [g.op("Add", [first, _number(g, index)]) for index in range(groups)]
 
 
 def _layout(part: EncoderPart, distance: int) -> _Layout:
@@ -86,10 +120,10 @@ def _layout(part: EncoderPart, distance: int) -> _Layout:
     scores = g.op("Mul", [g.op("Max", [absent, far]), g.constant(MASKED, np.float32)])
     sizes = [g.constant([-1, 1], np.int64), _vector(g, blocks.width), _vector(g, span)]
     return _Layout(
-        queries=g.op("Clip", [queries, zero, blocks.last]),
-        keys=keys,
-        query_shape=_shape(g, blocks.width, shape.hidden),
-        key_shape=_shape(g, span, shape.key_heads * shape.head_size),
+        queries=_of_groups(part, g.op("Clip", [queries, zero, blocks.last])),
+        keys=_of_groups(part, keys),
+        query_shape=_shape(g, blocks.width, shape.hidden // _groups(part)),
+        key_shape=_shape(g, span, shape.key_heads * shape.head_size // _groups(part)),
         mask=g.op("Reshape", [scores, g.op("Concat", sizes, {"axis": 0})]),
     )
 
