@@ -75,7 +75,8 @@ class AdapterBranches:
         g = context.graph
         bounds = [columns * index // len(x.values) for index in range(len(x.values) + 1)]
         inputs = [slice(*pair) for pair in pairwise(bounds)] if x.parts else WHOLE
-        factors = [_float(context, _sliced(g, down, part, 0)) for part in inputs]
+        down, up = _float(context, down), _float(context, up)
+        factors = [_sliced(g, down, part, 0) for part in inputs]
         narrow = add_all(g, [g.op("MatMul", pair) for pair in zip(x.values, factors, strict=True)])
         return [
             _added(context, product, narrow, _sliced(g, up, part, 1))
@@ -91,7 +92,7 @@ class AdapterBranches:
         vocabulary, hidden = table.shape
         down, up = self._factors(context, module, vocabulary, hidden)
         narrow = context.graph.op("Gather", [down, index()], {"axis": 0})
-        return _added(context, rows, _float(context, narrow), up)
+        return _added(context, rows, _float(context, narrow), _float(context, up))
 
     def _factors(self, context: GraphContext, module: str, inputs: int, outputs: int) -> tuple[ir.Value, ir.Value]:
         """The inputs [inputs, rank] and [rank, outputs] of a branch."""
@@ -162,7 +163,7 @@ def _float(context: GraphContext, value: ir.Value) -> ir.Value:
 
 def _added(context: GraphContext, result: ir.Value, narrow: ir.Value, up: ir.Value) -> ir.Value:
     """Append `result` plus the product of the narrow values of a branch with its second factor."""
-    return context.graph.op("Add", [result, context.graph.op("MatMul", [narrow, _float(context, up)])])
+    return context.graph.op("Add", [result, context.graph.op("MatMul", [narrow, up])])
 
 
 def check_switchable(adapter: Adapter, backbone: Weights) -> None:

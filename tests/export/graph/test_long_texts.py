@@ -11,11 +11,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pytest
 
+from embedpack import Embedder
 from embedpack.engine.session import GraphSession
 from embedpack.inputs.batching import pad
 from embedpack_export.pipeline import export
 from tests.helpers.exports import distance, pooled, quick
-from tests.helpers.peft_oracle import last_hidden_states, load_model
+from tests.helpers.peft_oracle import last_hidden_states, load_model, save_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
 
 ROWS = [np.random.default_rng(length).integers(4, 200, length) for length in (1, 40, 1030)]
@@ -46,3 +47,23 @@ def test_parts_give_the_vectors_of_the_whole(tmp_path: Path, family: str) -> Non
     together = vectors(int8, ROWS)
     assert distance(together, expected) <= 0.01
     assert distance(np.concatenate([vectors(int8, [row]) for row in ROWS]), together) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("family", "modules"),
+    [("xlm-roberta", ["intermediate.dense", "output.dense"]), ("gte", ["up_gate_proj", "mlp.down_proj"])],
+)
+def test_branches_of_layers_in_parts_equal_merged_adapters(tmp_path: Path, family: str, modules: list[str]) -> None:
+    checkpoint = make_checkpoint(tmp_path / "toy", family, num_hidden_layers=2, **CASES[family][0])
+    adapter = save_adapter(checkpoint, tmp_path / "code", target_modules=modules)
+    modes = ("merged", "switchable")
+    export(
+        quick(checkpoint, tmp_path / "pack", adapters={"code": adapter}, adapter_modes=modes, weights=("fp32", "int8"))
+    )
+    texts = ["the cat sleeps", "list files"]
+    for weights, tolerance in (("fp32", 1e-6), ("int8", 1e-2)):
+        merged, switchable = (
+            Embedder(tmp_path / "pack", variant=f"{name}-{weights}").encode(texts, task="code").decode()
+            for name in ("code", "switchable")
+        )
+        assert distance(switchable, merged) <= tolerance
