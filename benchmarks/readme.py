@@ -191,9 +191,9 @@ def _peer_table(report: Mapping[str, Any], shapes: Sequence[tuple[int, int]], no
 def long_texts() -> list[str]:
     """Memory and time of one text by its length."""
     report = _report("long-texts")
-    header = ["encoder", "tokens", "memory", "CPU time", "next to the first"]
+    header = ["encoder", "weights", "tokens", "memory", "CPU time", "next to the first"]
     note = (
-        "One text; fp32, 12 layers of 768 channels with random values, sizes of each architecture. Memory of the "
+        "One text; 12 layers of 768 channels with random values, sizes of each architecture. Memory of the "
         f"process above that of the loaded model. {report['provenance']['threads']} thread of {_cpu(report)}."
     )
     return _table(header, long_text_rows(report["results"]), note)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arguments import add_number, add_variant, variant_of
+from benchmarks.arguments import add_number
 from benchmarks.fresh_process import in_fresh_process
 from benchmarks.host.worker import LongTextJob, measure_long_text
 from benchmarks.spreads import cell, spread
@@ -18,7 +18,7 @@ from embedpack_export.evaluation.text_table import text_table
 SUMMARY = "Time and memory of one text by its length in tokens."
 EXAMPLES = """\
   python -m benchmarks.checkpoints.make_encoder gte packs/source-gte
-  embedpack export packs/source-gte -o packs/gte --pooling mean --weights fp32 --reference graph \\
+  embedpack export packs/source-gte -o packs/gte --pooling mean --weights fp32 --weights int8 --reference graph \\
     --calibrate packs/source-gte/calibration.jsonl
   python -m benchmarks long-texts packs/gte"""
 LENGTHS = (512, 1024, 2048, 4096, 8192)
@@ -27,7 +27,7 @@ LENGTHS = (512, 1024, 2048, 4096, 8192)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
     parser.add_argument("packs", type=Path, nargs="+", metavar="PACK", help="folder of a pack")
-    add_variant(parser)
+    parser.add_argument("--variant", metavar="V", help="variant to measure; default: each one of a pack")
     parser.add_argument("--tokens", type=int, nargs="+", default=LENGTHS, metavar="N", help="lengths of the text")
     add_number(parser, "--repetitions", 3, "processes for each length")
 
@@ -40,12 +40,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """
     return {
         "repetitions": options.repetitions,
-        "models": [_model(read_pack(folder), options) for folder in options.packs],
+        "models": [
+            _model(pack, variant, options)
+            for pack in map(read_pack, options.packs)
+            for variant in ([options.variant] if options.variant else pack.manifest.variants)
+        ],
     }
 
 
-def _model(pack: Pack, options: argparse.Namespace) -> dict[str, Any]:
-    variant = variant_of(pack, options.variant)
+def _model(pack: Pack, variant: str, options: argparse.Namespace) -> dict[str, Any]:
     measured: dict[int, list[Mapping[str, Any]]] = {length: [] for length in options.tokens}
     for _ in range(options.repetitions):
         for length, runs in measured.items():
@@ -60,6 +63,7 @@ def _model(pack: Pack, options: argparse.Namespace) -> dict[str, Any]:
         "model": pack.manifest.name,
         "fingerprint": pack.manifest.source.fingerprint,
         "variant": variant,
+        "weights": pack.manifest.variants[variant].weights,
         "loaded_bytes": spread([run["loaded_bytes"] for runs in measured.values() for run in runs]),
         "lengths": {str(length): _spreads(runs) for length, runs in measured.items()},
     }
@@ -99,5 +103,7 @@ def document_rows(results: Mapping[str, Any]) -> list[list[str]]:
         for length, found in model["lengths"].items():
             seconds = found["cpu_s"]["median"]
             megabytes = f"{found['extra_bytes']['median'] / 1e6:.0f} MB"
-            rows.append([model["model"], length, megabytes, f"{seconds:.1f} s", f"{seconds / first:.1f}x"])
+            rows.append(
+                [model["model"], model["weights"], length, megabytes, f"{seconds:.1f} s", f"{seconds / first:.1f}x"]
+            )
     return rows
