@@ -14,9 +14,10 @@ from embedpack_export.families.model import Model
 from embedpack_export.graph.context import LinearFormat
 from embedpack_export.graph.formats.by_name import linear_formats
 from embedpack_export.planning.calibration_texts import CalibrationSet, read_calibration
-from embedpack_export.planning.model_source import ModelSource, read_model_source
+from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.planning.prompt_options import PROMPTS_OF_FILES
 from embedpack_export.planning.settings import DEFAULT_CODE_CENTER, CodeCenter, ExportSettings
+from embedpack_export.planning.source_reading import read_model_source
 from embedpack_export.planning.tasks import TaskNames
 from embedpack_export.planning.text_inputs import TextOptions
 

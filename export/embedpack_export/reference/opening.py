@@ -8,8 +8,9 @@ from pathlib import Path
 
 from embedpack.errors import InputError, OptionError
 from embedpack.pack.folder import Pack
-from embedpack_export.planning.model_source import ModelSource, read_model_source
+from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.planning.prompt_options import PromptOptions
+from embedpack_export.planning.source_reading import read_model_source
 from embedpack_export.planning.tasks import TaskNames
 from embedpack_export.planning.text_inputs import TextOptions
 from embedpack_export.reference.cache import ReferenceCache

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from embedpack_export.planning import calibration_texts
-from embedpack_export.planning.model_source import read_model_source
 from embedpack_export.planning.plan import make_plan
+from embedpack_export.planning.source_reading import read_model_source
 from embedpack_export.planning.text_inputs import TextOptions
 from tests.helpers.exports import query_update, quick, write_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint

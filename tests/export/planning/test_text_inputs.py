@@ -11,7 +11,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from embedpack.errors import CheckpointError
-from embedpack_export.planning.model_source import ModelSource, read_model_source
+from embedpack_export.planning.model_source import ModelSource
+from embedpack_export.planning.source_reading import read_model_source
 from embedpack_export.planning.text_inputs import TextOptions
 from tests.helpers.exports import edit_json, exactly, query_update, write_adapter
 from tests.helpers.sentencepiece import make_unigram

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from embedpack.errors import CheckpointError
-from embedpack_export.planning.model_source import ModelSource, read_model_source
+from embedpack_export.planning.model_source import ModelSource
+from embedpack_export.planning.source_reading import read_model_source
 from tests.helpers.sentencepiece import make_llama, make_unigram
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_decoder import make_decoder

@@ -14,7 +14,7 @@ from embedpack.errors import CheckpointError, InputError
 from embedpack_export.families import bert, families
 from embedpack_export.families.model import Model
 from embedpack_export.pipeline import export
-from embedpack_export.planning.model_source import read_model_source
+from embedpack_export.planning.source_reading import read_model_source
 from embedpack_export.sources.adapter import AdapterSource
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
 from embedpack_export.sources.peft_folders import PeftFile, PeftFolders

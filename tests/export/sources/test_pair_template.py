@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, processors
 from embedpack.errors import CheckpointError
 from embedpack.inputs.pairs import DOCUMENT, QUERY, PairEncoder
 from embedpack.inputs.tokenizer import TextTokenizer
-from embedpack_export.planning.model_source import read_model_source
+from embedpack_export.planning.source_reading import read_model_source
 from embedpack_export.sources.pair_template import PairTemplate, pair_template
 from tests.helpers import tiny_checkpoint, tiny_decoder
 from tests.helpers.pairs import pair_scores

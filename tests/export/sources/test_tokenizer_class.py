@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from embedpack_export.planning.model_source import read_model_source
+from embedpack_export.planning.source_reading import read_model_source
 from tests.helpers.sentencepiece import make_unigram
 from tests.helpers.tiny_checkpoint import make_checkpoint
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedpack.errors import CheckpointError
-from embedpack_export.planning.model_source import read_model_source
+from embedpack_export.planning.source_reading import read_model_source
 from tests.helpers.tiny_checkpoint import make_checkpoint, make_tokenizer
 
 TEXTS = ("How do I reset the Router?", "  two  spaces ", "Über CAFÉ, naïve 42", "[SEP] a </s> b", "")

@@ -10,7 +10,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from embedpack.errors import CheckpointError
-from embedpack_export.planning.model_source import ModelSource, read_model_source
+from embedpack_export.planning.model_source import ModelSource
+from embedpack_export.planning.source_reading import read_model_source
 from embedpack_export.sources.key_rules import check_keys
 from embedpack_export.sources.tokenizer_keys import SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG
 from tests.helpers.sentencepiece import make_llama, make_unigram
