@@ -11,7 +11,7 @@ import numpy as np
 from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.fp32 import Fp32
-from embedpack_export.graph.lora_branches import AdapterBranches
+from embedpack_export.graph.lora_branches import AdapterBranches, adapter_changes
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.graph_heads import text_heads
@@ -25,7 +25,7 @@ def graph_vectors(plan: ExportPlan, folder: Path, ids: list[Any], *, switchable:
     assert adapter is not None
     target = folder / ("switchable" if switchable else "merged")
     target.mkdir()
-    modules = frozenset(rules.of_graph(adapter.updates.items(), str(adapter.folder)))
+    modules = frozenset(adapter_changes(adapter, rules))
     branches = AdapterBranches(modules) if switchable else None
     weights = Weights(plan.checkpoint, None if switchable else adapter, rules, plan.is_text_tensor)
     writer = GraphWriter("graph", WeightStore(target), plan.model.text, weights, Fp32(), branches)

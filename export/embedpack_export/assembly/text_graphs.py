@@ -20,7 +20,7 @@ from embedpack.pack.strict import AdapterMode, WeightsFormat
 from embedpack.vectors.arrays import Float32
 from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind
 from embedpack_export.assembly.stage_writing import GraphSource, write_stages
-from embedpack_export.graph.lora_branches import AdapterBranches, check_switchable, write_adapter
+from embedpack_export.graph.lora_branches import AdapterBranches, adapter_changes, check_switchable, write_adapter
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.cosine_records import Vectors, rounding_cosines
@@ -93,8 +93,8 @@ def _switchable(plan: ExportPlan, images: ImageVectors) -> _Group:
     backbone = Weights(plan.checkpoint, None, rules, plan.is_text_tensor)
     for adapter in adapters:
         check_switchable(adapter, backbone)
-    updates = [rules.of_graph(adapter.updates.items(), str(adapter.folder)) for adapter in adapters]
-    branches = {name: AdapterBranches(frozenset(chain.from_iterable(updates))) for name in images.written}
+    modules = frozenset(chain.from_iterable(adapter_changes(adapter, rules) for adapter in adapters))
+    branches = {name: AdapterBranches(modules) for name in images.written}
     runs = {task: TaskRun.start(plan, task, images, branches) for task in plan.tasks}
     return _Group(GraphSource("switchable", plan.model.text, backbone, branches), runs)
 

@@ -1,6 +1,7 @@
 """Adapters as inputs of a graph: y = W x + B (A x), with A and B given at run time (onnxruntime's LoRA adapters).
 
-An embedding table has the same inputs: A has a row for each token, B turns it into a hidden state.
+An embedding table has the same inputs: A has a row for each token, B turns it into a hidden state. Replaced rows are
+such an update too: A chooses the row, B has its change.
 
 The inputs default to rank 0, which adds nothing; an adapter may have any rank. They are float16: half the size of
 float32, and more precise than the bfloat16 of published adapters.
@@ -29,6 +30,7 @@ from embedpack_export.quantization.channel_layout import ChannelLayout
 from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.lora import LowRankUpdate
 from embedpack_export.sources.name_rules import NameRules
+from embedpack_export.sources.token_rows import TokenRows
 from embedpack_export.sources.weights import Weights
 
 Float16: TypeAlias = npt.NDArray[np.float16]
@@ -62,8 +64,8 @@ class AdapterBranches:
     def __init__(self, modules: frozenset[str]) -> None:
         """`modules` are the module names of these layers and tables."""
         self._modules = modules
-        # Layouts of the branches in the order of the graph; None: a table.
-        self._layouts: dict[str, _LayerLayout | None] = {}
+        # Layouts of the branches in the order of the graph, and tables of the backbone.
+        self._layouts: dict[str, _LayerLayout | Matrix] = {}
 
     def add(self, context: GraphContext, x: Activation, layer: LinearLayer, products: list[ir.Value]) -> list[ir.Value]:
         """See `Branches`."""
@@ -88,7 +90,7 @@ class AdapterBranches:
         module = table.name.removesuffix(".weight")
         if module not in self._modules:
             return rows
-        self._layouts[module] = None
+        self._layouts[module] = table
         vocabulary, hidden = table.shape
         down, up = self._factors(context, module, vocabulary, hidden)
         narrow = context.graph.op("Gather", [down, index()], {"axis": 0})
@@ -109,7 +111,7 @@ class AdapterBranches:
         Raises:
             CheckpointError: it changes a module that is no linear layer or table of embeddings.
         """
-        for module in rules.of_graph(adapter.updates.items(), str(adapter.folder)):
+        for module in adapter_changes(adapter, rules):
             if module not in self._layouts and not rules.unused.search(f"{module}."):
                 raise CheckpointError(
                     f"{adapter.folder}: changes {module}, which is no linear layer or table of embeddings and cannot "
@@ -128,11 +130,11 @@ class AdapterBranches:
             CheckpointError: its values do not fit float16.
         """
         inputs: dict[str, Float16] = {}
-        updates = rules.of_graph(adapter.updates.items(), str(adapter.folder))
+        changes = adapter_changes(adapter, rules)
         for module, layout in list(self._layouts.items())[since:]:
-            if module not in updates:
+            if module not in changes:
                 continue
-            for name, values in zip(lora_inputs(module), _input_values(updates[module], layout), strict=True):
+            for name, values in zip(lora_inputs(module), _input_values(changes[module], layout), strict=True):
                 if np.abs(values).max() > MAX_FLOAT16:
                     raise CheckpointError(
                         f"{adapter.folder}: {name} has values too large for float16; use --adapters merged"
@@ -141,11 +143,25 @@ class AdapterBranches:
         return inputs
 
 
-def _input_values(update: LowRankUpdate, layout: _LayerLayout | None) -> tuple[Float32, Float32]:
+def adapter_changes(adapter: Adapter, rules: NameRules) -> dict[str, LowRankUpdate | TokenRows]:
+    """Updates and replaced rows of an adapter by module of the graph; errors as `NameRules.of_graph`."""
+    where = str(adapter.folder)
+    return {
+        **rules.of_graph(adapter.updates.items(), where),
+        **rules.of_graph(adapter.token_rows.items(), where),
+    }
+
+
+def _input_values(change: LowRankUpdate | TokenRows, layout: _LayerLayout | Matrix) -> tuple[Float32, Float32]:
     """Both inputs of a branch: [inputs, rank] and [rank, outputs]."""
-    if layout is None:
-        return update.table_factors()
-    down, up = layout.apply(*update.factors())
+    if isinstance(layout, Matrix):
+        return change.factors(layout) if isinstance(change, TokenRows) else change.table_factors()
+    if isinstance(change, TokenRows):
+        raise CheckpointError(
+            f"{change.rows.path}: {change.rows.name} replaces rows of {change.path}, which is no table of embeddings "
+            "and cannot be switched at run time; export it merged"
+        )
+    down, up = layout.apply(*change.factors())
     return down.T, up.T
 
 
@@ -167,22 +183,23 @@ def _added(context: GraphContext, result: ir.Value, narrow: ir.Value, up: ir.Val
 
 
 def check_switchable(adapter: Adapter, backbone: Weights) -> None:
-    """Refuse an adapter that does more than low-rank updates.
+    """Refuse an adapter that does more than low-rank updates and replaced rows of tables.
 
     A copy of a tensor of the backbone is allowed: PEFT saves the whole embedding table next to an update of it.
 
     Raises:
-        CheckpointError: it replaces a tensor, or one of its updates is no product of two factors.
+        CheckpointError: it replaces a tensor, or rows of a table that it also updates, or one of its updates is no
+            product of two factors.
     """
     for name, tensor in adapter.replacements.items():
         if not backbone.has_copy(name, tensor):
             raise CheckpointError(
                 f"{adapter.folder}: replaces {name}, which cannot be switched at run time; export it merged"
             )
-    for module in adapter.token_rows:
+    for module in sorted(adapter.token_rows.keys() & adapter.updates.keys()):
         raise CheckpointError(
-            f"{adapter.folder}: replaces rows of {module} (trainable_token_indices), which cannot be switched at run "
-            "time; export it merged"
+            f"{adapter.folder}: replaces rows of {module} and updates it too, which cannot be switched at run time; "
+            "export it merged"
         )
     for update in adapter.updates.values():
         update.check_switchable()

@@ -1,4 +1,4 @@
-"""Rows of an embedding table that an adapter replaces (PEFT's `trainable_token_indices`)."""
+"""Rows of an embedding table that an adapter replaces (PEFT's `trainable_token_indices`, v5-omni's special tokens)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from embedpack.errors import CheckpointError
 from embedpack.storage.safetensors import StoredTensor
 from embedpack.vectors.arrays import Float32
-from embedpack_export.arrays import ReadRows, RowIndex
+from embedpack_export.arrays import Matrix, ReadRows, RowIndex
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class TokenRows:
     path: str  # name of the table's module
     indices: tuple[int, ...]  # token ids, each once
     rows: StoredTensor  # their rows, [tokens, hidden]
+    key: str = "trainable_token_indices"  # key of the configuration that has the token ids
 
     def check_shape(self, shape: tuple[int, int]) -> None:
         """Refuse rows that do not fit the table.
@@ -32,7 +33,7 @@ class TokenRows:
         if self.rows.shape != (len(self.indices), hidden):
             raise CheckpointError(
                 f"{self.rows.path}: {self.rows.name} has the shape {list(self.rows.shape)}, the "
-                f"{len(self.indices)} tokens of trainable_token_indices need [{len(self.indices)}, {hidden}]"
+                f"{len(self.indices)} tokens of {self.key} need [{len(self.indices)}, {hidden}]"
             )
         if max(self.indices) >= vocabulary:
             raise CheckpointError(
@@ -51,6 +52,23 @@ class TokenRows:
             f"{self.rows.path}: {self.rows.name} replaces rows of {self.path}, which is {count} layers in one and no "
             "table; is it an adapter for another model?"
         )
+
+    def factors(self, table: Matrix) -> tuple[Float32, Float32]:
+        """Factors [vocabulary, tokens] and [tokens, hidden]; their product is what the rows change in the table.
+
+        Raises:
+            CheckpointError: a value is not finite.
+        """
+        indices = np.asarray(self.indices, np.intp)
+        places = np.zeros((table.shape[0], len(indices)), np.float32)
+        places[indices, np.arange(len(indices))] = 1
+        new = self.rows.float32()
+        if not np.isfinite(new).all():
+            raise CheckpointError(
+                f"{self.rows.path}: {self.rows.name} has values that are not finite; the file is damaged: download it "
+                "again"
+            )
+        return places, new - table.rows(indices)
 
     def merge(self, base: ReadRows) -> ReadRows:
         """Reader of the rows of the table with the new ones."""

@@ -255,12 +255,19 @@ def test_rows_that_do_not_fit_their_tokens_are_refused(
     refuse(checkpoint, message.format(**names), adapters={"code": adapter})
 
 
-def test_replaced_rows_cannot_be_switched(tmp_path: Path) -> None:
+def test_rows_of_an_updated_table_cannot_be_switched(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "toy")
     adapter = with_rows(tmp_path / "adapter", [3, 4])
+    table = "base_model.model.embeddings.word_embeddings"
+    update = {
+        f"{table}.lora_embedding_A": np.ones((4, 252), np.float32),
+        f"{table}.lora_embedding_B": np.ones((32, 4), np.float32),
+    }
+    edit_tensors(adapter / "adapter_model.safetensors", lambda tensors: tensors.update(update))
+    edit_json(adapter / "adapter_config.json", target_modules=["query", "word_embeddings"])
     message = (
-        f"{adapter}: replaces rows of embeddings.word_embeddings (trainable_token_indices), which cannot be switched "
-        "at run time; export it merged"
+        f"{adapter}: replaces rows of embeddings.word_embeddings and updates it too, which cannot be switched at run "
+        "time; export it merged"
     )
     refuse(checkpoint, message, adapters={"code": adapter}, adapter_modes=("switchable",))
 
