@@ -22,6 +22,8 @@ OWN_TESTS = (
     "test_roberta.py",
     "test_qwen2_5_vl.py",
     "test_jina_embeddings_v5.py",
+    "test_jina_embeddings_v5_omni.py",
+    "test_jina_reranker_v2.py",
 )
 
 

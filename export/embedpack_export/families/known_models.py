@@ -121,6 +121,14 @@ _DECODERS = (
         note="four tasks, each with its adapter",
     ),
     KnownModel(
+        *("jinaai/jina-embeddings-v5-omni-small", "CC-BY-NC-4.0", "jina_embeddings_v5_omni", 1626),
+        note="texts; images and sounds are left out",
+    ),
+    KnownModel(
+        *("jinaai/jina-embeddings-v5-omni-nano", "CC-BY-NC-4.0", "jina_embeddings_v5_omni", 986),
+        note="texts; images and sounds are left out",
+    ),
+    KnownModel(
         *("jinaai/jina-embeddings-v5-text-small-retrieval", "CC-BY-NC-4.0", "qwen3", 596),
         note="one task, merged; the repositories of the other tasks too",
     ),

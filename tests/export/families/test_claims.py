@@ -22,6 +22,7 @@ from tests.helpers.tiny_jina_colbert import make_jina_colbert
 from tests.helpers.tiny_jina_reranker import make_jina_reranker
 from tests.helpers.tiny_jina_v3 import make_jina_v3
 from tests.helpers.tiny_jina_v5 import make_jina_v5
+from tests.helpers.tiny_jina_v5_omni import make_omni
 
 EXPORTER = Path(__file__).parents[3] / "export/embedpack_export"
 Maker = Callable[[Path], Path]
@@ -38,6 +39,7 @@ MAKERS: dict[str, Maker] = {
     "jina_embeddings_v3": make_jina_v3,
     "jina_colbert_v2": make_jina_colbert,
     "jina_embeddings_v5": lambda folder: make_jina_v5(folder, "nano"),
+    "jina_embeddings_v5_omni": lambda folder: make_omni(make_jina_v5(folder, "small"), "small"),
     "jina_reranker_v2": make_jina_reranker,
 }
 

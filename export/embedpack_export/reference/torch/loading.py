@@ -16,9 +16,10 @@ from embedpack.errors import CheckpointError
 from embedpack_export.families.model import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.head import load_layer
-from embedpack_export.reference.torch.stacked_adapter import add_stacked, load_stacked_backbone
+from embedpack_export.reference.torch.stacked_adapter import add_stacked, load_text_tensors, replace_rows
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
 from embedpack_export.sources.stacked_adapters import Stacked
+from embedpack_export.sources.task_tokens import TaskTokens
 
 # transformers leaves these functions untyped.
 transformers_logging: Any = logging
@@ -40,6 +41,8 @@ def load_model(source: ModelSource, task: str | None) -> torch.nn.Module:
             rules = source.model.rules
             if not adapter.files:
                 return add_stacked(model, adapter, rules).eval()
+            if isinstance(source.model.adapters, TaskTokens):
+                replace_rows(model, adapter, rules)
             model = UnmergedAdapter(adapter.folder, task, rules.normal, rules.unused.search).add_to(model)
     return model.eval()
 
@@ -47,8 +50,8 @@ def load_model(source: ModelSource, task: str | None) -> torch.nn.Module:
 def _load_backbone(source: ModelSource) -> torch.nn.Module:
     folder, fields = source.checkpoint.folder, dict(source.model.config_of_class or {})
     config = AutoConfig.for_model(str(fields.pop("model_type")), **fields) if fields else None
-    if isinstance(source.model.adapters, Stacked):
-        return load_stacked_backbone(source, config or AutoConfig.from_pretrained(folder, local_files_only=True))
+    if isinstance(source.model.adapters, (Stacked, TaskTokens)):
+        return load_text_tensors(source, config or AutoConfig.from_pretrained(folder, local_files_only=True))
     # Eager attention is the plain formula, and the same on every CPU.
     model, loaded = AutoModel.from_pretrained(
         folder,
