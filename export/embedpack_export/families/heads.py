@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.metric import Similarity
-from embedpack_export.sources.head_layers import Layer
+from embedpack_export.sources.head_layers import Layer, TokenLogits
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,12 @@ class ScoreHead:
     """Head of the scores of pairs: the pooled hidden states of a pair, through layers, the last with one output."""
 
     pooling: Pooling
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer | TokenLogits, ...]
+
+    @property
+    def of_tokens(self) -> bool:
+        """True if the score is the difference of two logits of a language model."""
+        return any(isinstance(layer, TokenLogits) for layer in self.layers)
 
 
 @dataclass(frozen=True)

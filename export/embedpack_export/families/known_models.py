@@ -139,6 +139,10 @@ _DECODERS = (
     ),
 )
 _RERANKERS = (
+    KnownModel(
+        *("Qwen/Qwen3-Reranker-0.6B", "Apache-2.0", "qwen3", 596, ("score",)),
+        note="its prompt with an instruction; the files with `modules.json`",
+    ),
     KnownModel("cross-encoder/ms-marco-MiniLM-L6-v2", "Apache-2.0", "bert", 23, ("score",)),
     KnownModel("cross-encoder/ms-marco-MiniLM-L12-v2", "Apache-2.0", "bert", 33, ("score",)),
     KnownModel("BAAI/bge-reranker-base", "MIT", "xlm-roberta", 278, ("score",)),

@@ -10,6 +10,7 @@ from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.inputs.tokenizer import TextRules
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.strict import AdapterMode
+from embedpack.storage.safetensors import StoredTensor
 from embedpack_export.families.heads import NO_HEADS, Heads, ScoreHead
 from embedpack_export.graph.context import StagedModel
 from embedpack_export.sources.adapter import AdapterSource
@@ -42,6 +43,19 @@ class Vision:
 
 
 @dataclass(frozen=True)
+class PairPrompt:
+    """Prompt by which a language model answers about a pair; `before` and `after` have special tokens."""
+
+    before: str
+    instruction: str  # text before the instruction
+    query: str  # text before the query
+    document: str  # text before the document
+    after: str
+    marks: tuple[str, ...]  # tokens in `before` and `after` that the tokenizer must have
+    default_instruction: str  # that of the chat template
+
+
+@dataclass(frozen=True)
 class Model:
     """A checkpoint as its family reads it."""
 
@@ -70,6 +84,7 @@ class Model:
     eos_token_id: int | None = None  # id of the token at the end of texts in config.json
     tokenizer: FamilyTokenizer = NO_CLASS  # class of its tokenizers in transformers
     scaled_tokens: int | None = None  # length that scaled positions allow beyond `max_tokens`
+    pair_prompt: PairPrompt | None = None  # prompt of pairs, if a LogitScore module makes the model a reranker
     # Content of config.json in the spelling of transformers' class, for the reference; None: it is in that spelling.
     config_of_class: Mapping[str, object] | None = None
 
@@ -90,12 +105,14 @@ class Model:
 
 @dataclass(frozen=True)
 class ScoreModel:
-    """Scores of pairs, as the family's class for sequence classification in transformers computes them."""
+    """Scores of pairs, as a class of transformers computes them: for sequence classification, or a language model."""
 
-    head: ScoreHead  # its last layer has the weight [labels, inputs] in the checkpoint; one label is supported
+    head: ScoreHead  # of a classifier the last layer has the weight [labels, inputs]; one label is supported
     typed_text: StagedModel | None = None  # text graph that reads token types, if the model has several
     # Tokens that windows of a document share which is too long; None: it is cut as transformers cuts pairs.
     overlap: int | None = None
+    prompt: PairPrompt | None = None  # prompt of a language model; None: pairs are those of the tokenizer
+    tensors: Mapping[str, StoredTensor] = field(default_factory=dict)  # those of the head that are parts of others
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.formats.fp32 import exact_linear
-from embedpack_export.sources.head_layers import ActivationName, Dense, Layer, LayerNorm
+from embedpack_export.sources.head_layers import ActivationName, Dense, Layer, LayerNorm, TokenLogits
 
 
-def head_layers(context: GraphContext, value: ir.Value, layers: Sequence[Layer]) -> ir.Value:
+def head_layers(context: GraphContext, value: ir.Value, layers: Sequence[Layer | TokenLogits]) -> ir.Value:
     """Append layers to a value [..., inputs]; CheckpointError if a tensor is missing or does not fit."""
     for layer in layers:
-        value = _dense(context, value, layer) if isinstance(layer, Dense) else _layer_norm(context, value, layer)
+        match layer:
+            case Dense():
+                value = _dense(context, value, layer)
+            case LayerNorm():
+                value = _layer_norm(context, value, layer)
+            case TokenLogits():
+                value = _token_logits(context, value, layer)
     return value
 
 
@@ -40,6 +47,12 @@ def _residual(context: GraphContext, value: ir.Value, dense: Dense) -> ir.Value:
 def _layer_norm(context: GraphContext, value: ir.Value, norm: LayerNorm) -> ir.Value:
     vectors = [context.graph.vector(name, context.weights.vector(name, norm.outputs)) for name in norm.shapes]
     return context.graph.op("LayerNormalization", [value, *vectors], {"axis": -1, "epsilon": norm.epsilon})
+
+
+def _token_logits(context: GraphContext, value: ir.Value, layer: TokenLogits) -> ir.Value:
+    """Product with the difference of two rows, which stands for two columns of a product with the vocabulary."""
+    true, false = (context.weights.vector(name, layer.inputs) for name in layer.shapes)
+    return context.graph.op("MatMul", [value, context.graph.constant((true - false)[:, None], np.float32)])
 
 
 def _silu(g: GraphBuilder, x: ir.Value) -> ir.Value:

@@ -15,6 +15,7 @@ from embedpack_export.families import families
 from embedpack_export.sources.adapter_keys import ADAPTER_CONFIG
 from embedpack_export.sources.config_keys import COMMON, DECODERS, ENCODERS
 from embedpack_export.sources.key_rules import Checked, Followed, KeyTable, NoEffect, Rule, json_value
+from embedpack_export.sources.logit_score import LOGIT_LIMITS, LOGIT_SCORE
 from embedpack_export.sources.multi_vector_keys import (
     ARTIFACT,
     MASK,
@@ -45,7 +46,8 @@ def all_tables() -> Iterator[KeyTable]:
     yield KeyTable(MULTI_SETTINGS.file, _without(MULTI_SETTINGS.rules, SETTINGS.rules))
     yield KeyTable(MULTI_LIMITS.file, _without(MULTI_LIMITS.rules, LIMITS.rules))
     yield KeyTable(TOKEN_DENSE.file, _without(TOKEN_DENSE.rules, DENSE.rules))
-    yield from (MASK, TOKEN_NORMALIZE, ARTIFACT, ADAPTER_CONFIG)
+    yield KeyTable(LOGIT_LIMITS.file, _without(LOGIT_LIMITS.rules, LIMITS.rules))
+    yield from (LOGIT_SCORE, MASK, TOKEN_NORMALIZE, ARTIFACT, ADAPTER_CONFIG)
     yield KeyTable("config.json", COMMON)
     yield KeyTable("config.json of encoders", _without(ENCODERS, COMMON))
     yield KeyTable("config.json of decoders", _without(DECODERS, COMMON))

@@ -15,20 +15,20 @@ from embedpack.pack.manifest import Pooling
 from embedpack.pack.score_recipes import PairScores
 from embedpack.storage.safetensors import StoredTensor
 from embedpack_export.families.heads import ScoreHead
-from embedpack_export.families.model import Family, Model, ScoreModel
+from embedpack_export.families.model import Family, Model, PairPrompt, ScoreModel
 from embedpack_export.graph.context import StagedModel
 from embedpack_export.planning.tasks import TaskPlan
 from embedpack_export.planning.text_inputs import TextInputs
+from embedpack_export.planning.token_scores import instruction_of, prompt_template, read_token_scores
 from embedpack_export.sources.checkpoint import Checkpoint, read_json
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.head_layers import Dense
 from embedpack_export.sources.lora_config import CONFIG_FILE
-from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.pair_template import PairTemplate, pair_template
 from embedpack_export.sources.score_settings import score_activation
 from embedpack_export.sources.sentence_transformers import SentenceTransformersConfig
 
-CLASS = "ForSequenceClassification"
+CLASS, LANGUAGE_MODEL = "ForSequenceClassification", "ForCausalLM"
 SEQ_CLS = "SEQ_CLS"
 # Classes that give no token types by themselves, in transformers 5.
 PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -52,16 +52,29 @@ class ScoreSource:
 
     checkpoint: Checkpoint
     family: Family
-    rules: NameRules  # names of the model's tensors
+    model: Model  # the checkpoint as its family reads it
     config: SentenceTransformersConfig  # that of the checkpoint
-    adapters: Mapping[str, Path]  # folders of adapters by task
+    by_task: Mapping[str, SentenceTransformersConfig]  # those of the adapters by task
+
+    @property
+    def adapters(self) -> dict[str, Path]:
+        """Folders of the adapters by task."""
+        return {task: config.folder for task, config in self.by_task.items()}
 
     @property
     def of_class(self) -> bool:
         """True if the checkpoint is of a class for sequence classification, and no SentenceTransformer."""
+        return self.config.pooling is None and self._has_class(CLASS)
+
+    @property
+    def of_unknown_use(self) -> bool:
+        """True if the checkpoint is a language model of a family with rerankers, and no file states what it gives."""
+        plain = not self.config.modules and not self.config.is_cross_encoder and not self.adapters
+        return plain and self.model.pair_prompt is not None and self._has_class(LANGUAGE_MODEL)
+
+    def _has_class(self, ending: str) -> bool:
         stated = self.checkpoint.config.get("architectures")
-        names = stated if isinstance(stated, list) else []
-        return self.config.pooling is None and any(str(name).endswith(CLASS) for name in names)
+        return any(str(name).endswith(ending) for name in (stated if isinstance(stated, list) else []))
 
 
 class _TypedTokenizer(msgspec.Struct, frozen=True):
@@ -83,8 +96,17 @@ def find_scores(source: ScoreSource, pooling: Pooling | None) -> ScoreModel | No
     A `pooling` of the caller asks for vectors.
 
     Raises:
-        CheckpointError: only some of the adapters have scores, or there are several labels.
+        CheckpointError: only some of the adapters have scores, there are several labels, or it is open what a language
+            model gives.
     """
+    if pooling is None and source.of_unknown_use:
+        raise CheckpointError(
+            f"{source.config.folder}: no modules.json, so it is unknown what this language model gives; for vectors "
+            "pass --pooling last, for the scores of Qwen3-Reranker get the files that it is published with today, "
+            "which have modules.json with LogitScore"
+        )
+    if any(config.logits is not None for config in (source.config, *source.by_task.values())):
+        return _of_language_model(source, pooling)
     if pooling is not None or source.family.read_scores is None:
         _refuse_cross_encoder(source, pooling)
         return None
@@ -104,6 +126,18 @@ def find_scores(source: ScoreSource, pooling: Pooling | None) -> ScoreModel | No
     return found
 
 
+def _of_language_model(source: ScoreSource, pooling: Pooling | None) -> ScoreModel:
+    if pooling is not None:
+        raise CheckpointError(f"--pooling is of no use: {source.config.folder} gives scores; leave it out")
+    for folder in source.adapters.values():
+        raise CheckpointError(
+            f"{folder}: adapters of models with LogitScore are not supported; merge it with PEFT's merge_and_unload, "
+            "and export the merged model"
+        )
+    assert source.config.logits is not None
+    return read_token_scores(source.checkpoint, source.model, source.config.logits)
+
+
 def _refuse_cross_encoder(source: ScoreSource, pooling: Pooling | None) -> None:
     if source.config.is_cross_encoder and pooling is None:
         raise CheckpointError(
@@ -116,7 +150,7 @@ def _check_labels(source: ScoreSource, found: ScoreModel) -> None:
     """Refuse a classifier of several labels."""
     name = f"{_last(found.head).module}.weight"
     for stored, tensor in source.checkpoint.tensors.items():
-        if source.rules.normal(stored) == name and tensor.shape[:1] != (1,):
+        if source.model.rules.normal(stored) == name and tensor.shape[:1] != (1,):
             raise CheckpointError(
                 f"{tensor.path}: {stored} has {tensor.shape[0]} labels, a reranker has one; for the vectors of this "
                 "model pass --pooling"
@@ -129,8 +163,10 @@ def _last(head: ScoreHead) -> Dense:
     return last
 
 
-def take_score_head(checkpoint: Checkpoint, model: Model, head: ScoreHead, tasks: Mapping[str, TaskPlan]) -> Checkpoint:
-    """The checkpoint with the tensors of the head that the adapters alone have.
+def take_score_head(
+    checkpoint: Checkpoint, model: Model, found: ScoreModel, tasks: Mapping[str, TaskPlan]
+) -> Checkpoint:
+    """The checkpoint with the tensors of the head that are parts of others, or that the adapters alone have.
 
     Each task keeps its own as a replacement, so that several adapters may bring different heads.
 
@@ -138,8 +174,8 @@ def take_score_head(checkpoint: Checkpoint, model: Model, head: ScoreHead, tasks
         CheckpointError: neither the checkpoint nor an adapter has a tensor of the head.
     """
     present = {model.rules.normal(name) for name in checkpoint.tensors}
-    added: dict[str, StoredTensor] = {}
-    for name in (name for layer in head.layers for name in layer.shapes if name not in present):
+    added: dict[str, StoredTensor] = {**found.tensors}
+    for name in (name for layer in found.head.layers for name in layer.shapes if name not in {*present, *added}):
         for task, plan in tasks.items():
             own = {} if plan.adapter is None else plan.adapter.replacements
             tensor = next((each for stored, each in own.items() if model.rules.normal(stored) == name), None)
@@ -152,14 +188,14 @@ def take_score_head(checkpoint: Checkpoint, model: Model, head: ScoreHead, tasks
     return replace(checkpoint, tensors={**checkpoint.tensors, **added})
 
 
-def plan_scores(
-    source: ScoreSource, found: ScoreModel, texts: TextInputs, by_task: Mapping[str, SentenceTransformersConfig]
-) -> ScorePlan:
+def plan_scores(source: ScoreSource, found: ScoreModel, texts: TextInputs) -> ScorePlan:
     """Recipe of the scores: the pairs of tokenizer.json, cut as transformers cuts them.
 
     Raises:
         CheckpointError: tokenizer.json has no pairs, or a file states an activation that is not supported.
     """
+    if found.prompt is not None:
+        return _prompted(source, found, found.prompt, texts)
     template = pair_template(json.loads(texts.tokenizer_json), texts.tokenizer)
     windows = found.overlap is not None
     return ScorePlan(
@@ -176,7 +212,26 @@ def plan_scores(
             overlap=None if found.overlap is None else min(found.overlap, texts.max_tokens // 4),
             token_types=_reads_types(template, found, texts.tokenizer),
             offset=0.0,
-            activation=score_activation(source.checkpoint, source.config, by_task),
+            activation=score_activation(source.checkpoint, source.config, source.by_task),
+        ),
+    )
+
+
+def _prompted(source: ScoreSource, found: ScoreModel, prompt: PairPrompt, texts: TextInputs) -> ScorePlan:
+    """Recipe of a language model: the prompt with both texts, the end of the document cut, as the model card does."""
+    return ScorePlan(
+        head=found.head,
+        pairs=PairScores(
+            parts=prompt_template(prompt, json.loads(texts.tokenizer_json), texts),
+            instruction=instruction_of(prompt, source.config),
+            max_tokens=texts.max_tokens,
+            max_query_tokens=None,
+            max_document_tokens=None,
+            cut="document",
+            overlap=None,
+            token_types=False,
+            offset=0.0,
+            activation=score_activation(source.checkpoint, source.config, {}),
         ),
     )
 

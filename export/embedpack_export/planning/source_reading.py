@@ -49,7 +49,7 @@ class _Files:
     @property
     def scoring(self) -> ScoreSource:
         """The files that decide whether the model gives scores."""
-        return ScoreSource(self.checkpoint, self.family, self.model.rules, self.config, self.adapters)
+        return ScoreSource(self.checkpoint, self.family, self.model, self.config, self.by_task)
 
     @property
     def module_files(self) -> dict[str, Path]:
@@ -117,10 +117,10 @@ def _source_of_scores(planned: _Planned, found: ScoreModel) -> ModelSource:
     """Source of a model that scores pairs; its texts have no prompts."""
     files, model = planned.files, planned.model
     tasks = {task: replace(plan, prompts={}, default_prompt_name=None) for task, plan in planned.tasks.items()}
-    scores = plan_scores(files.scoring, found, planned.inputs, files.by_task)
+    scores = plan_scores(files.scoring, found, planned.inputs)
     return ModelSource(
         folder=files.folder,
-        checkpoint=take_score_head(planned.checkpoint, model, found.head, tasks),
+        checkpoint=take_score_head(planned.checkpoint, model, found, tasks),
         family=files.family.name,
         model=replace(model, text=scores.text_model(found, model.text)),
         tasks=tasks,

@@ -107,7 +107,11 @@ def resolve_text_inputs(
     pad = _pad_token_id(model, chosen.files.pad_token_id)
     tokens = AddedTokens.read(chosen.files.path, chosen.document).as_texts(options.text_tokens)
     found = find_multi_vectors(config, by_task)
-    tokens = tokens.with_special(() if found is None else found.markers([entry["content"] for entry in tokens.entries]))
+    known = [entry["content"] for entry in tokens.entries]
+    tokens = tokens.with_special(() if found is None else found.markers(known))
+    if config.logits is not None and model.pair_prompt is not None:
+        # So that no text has a mark of the prompt; one that is missing is found later.
+        tokens = tokens.with_special(mark for mark in model.pair_prompt.marks if mark in known)
     document = protected({**chosen.document, "added_tokens": tokens.entries}, chosen.files.path)
     content = _pack_tokenizer(document, length, pad)
     _check_tokenizer(chosen.files.path, model, content)

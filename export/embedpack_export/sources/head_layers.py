@@ -59,3 +59,21 @@ class LayerNorm:
 
 
 Layer = Dense | LayerNorm
+
+
+@dataclass(frozen=True)
+class TokenLogits:
+    """Difference of the logits of two tokens: x (t - f)^T with their rows t and f of the language model's head."""
+
+    module: str  # name of the module; its tensors are `module`.true and `module`.false [inputs]
+    inputs: int
+
+    @property
+    def outputs(self) -> int:
+        """Dimensions of the result: one difference."""
+        return 1
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor by name."""
+        return {f"{self.module}.{leaf}": (self.inputs,) for leaf in ("true", "false")}

@@ -16,7 +16,9 @@ from embedpack_export.sources.key_rules import check_keys
 from embedpack_export.sources.sentence_transformers_keys import MODULES
 
 # Modules of sentence-transformers that the graphs' heads cover; Dropout does nothing outside training.
-KNOWN_MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", "MultiVectorMask")
+KNOWN_MODULES = (
+    *("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", "MultiVectorMask", "LogitScore"),
+)
 # Modules of other libraries that compute the same.
 SAME_MODULES = ("pylate.models.Dense.Dense",)
 # Modules with weights of their own.
@@ -24,6 +26,8 @@ LAYERS = ("Dense", "LayerNorm")
 ORDER = re.compile("Transformer,(Pooling,(Dense,|LayerNorm,)*)?(Normalize,)?")
 # Order of a model for multi-vectors.
 TOKEN_ORDER = re.compile("Transformer,(Dense,)+(MultiVectorMask,)?(Normalize,)?")
+# Order of a language model that answers about a pair with one of two tokens.
+LOGIT_ORDER = re.compile("Transformer,LogitScore,")
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -57,11 +61,11 @@ def read_modules(path: Path, own_modules: Collection[str]) -> list[Module]:
                 f"module does the same, make it sentence_transformers.models.{module.kind}"
             )
     kept = [module for module in modules if module.kind != "Dropout"]
-    if not (ORDER.fullmatch(_order(kept)) or gives_multi_vectors(kept)):
+    if not (ORDER.fullmatch(_order(kept)) or gives_multi_vectors(kept) or gives_token_logits(kept)):
         raise CheckpointError(
             f"{path}: modules in the order {', '.join(module.kind for module in kept)}; supported: Transformer, "
             "Pooling, any number of Dense and LayerNorm, Normalize; or for multi-vectors Transformer, Dense, "
-            "MultiVectorMask, Normalize"
+            "MultiVectorMask, Normalize; or for scores Transformer, LogitScore"
         )
     return kept
 
@@ -69,6 +73,11 @@ def read_modules(path: Path, own_modules: Collection[str]) -> list[Module]:
 def gives_multi_vectors(modules: Sequence[Module]) -> bool:
     """True if these are the modules, in their order, of a model for multi-vectors."""
     return TOKEN_ORDER.fullmatch(_order(modules)) is not None
+
+
+def gives_token_logits(modules: Sequence[Module]) -> bool:
+    """True if these are the modules, in their order, of a language model whose logits of two tokens are a score."""
+    return LOGIT_ORDER.fullmatch(_order(modules)) is not None
 
 
 def _order(modules: Sequence[Module]) -> str:

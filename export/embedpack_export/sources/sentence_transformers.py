@@ -14,10 +14,12 @@ from embedpack_export.sources.checkpoint import Json, read_json
 from embedpack_export.sources.files import exists
 from embedpack_export.sources.key_rules import KeyTable, check_keys
 from embedpack_export.sources.layer_modules import LayerModule, read_layer
+from embedpack_export.sources.logit_score import LOGIT_LIMITS, LogitScore, read_logit_score
 from embedpack_export.sources.modules_json import (
     LAYERS,
     Module,
     gives_multi_vectors,
+    gives_token_logits,
     read_modules,
     transformer_folder,
 )
@@ -103,6 +105,7 @@ class SentenceTransformersConfig:
     truncate_dims: tuple[int, ...]
     similarity: str | None  # similarity_fn_name
     multi: MultiVectorConfig | None  # settings of a model for multi-vectors; None: it gives single vectors
+    logits: LogitScore | None  # the score is the difference of two logits
     is_cross_encoder: bool  # the files are those of a CrossEncoder
     activation: str | None  # activation_fn
 
@@ -126,12 +129,15 @@ def read_sentence_transformers(
         return _of_multi_vectors(folder, modules, limits_file)
     layers = [read_layer(folder, module) for module in modules if module.kind in LAYERS]
     _check_normalize(folder, modules)
-    limits = _Limits() if limits_file is None else _read(limits_file, _Limits, LIMITS, folder)
+    logits = read_logit_score(folder, transformer, modules[1]) if gives_token_logits(modules) else None
+    keys = LIMITS if logits is None else LOGIT_LIMITS
+    limits = _Limits() if limits_file is None else _read(limits_file, _Limits, keys, folder)
     path = folder / SETTINGS_FILE
     settings = _read(path, _Settings, SETTINGS, folder) if exists(path) else _Settings()
+    of_modules = [file for layer in (*layers, *(() if logits is None else (logits,))) for file in layer.files]
     return SentenceTransformersConfig(
         folder=folder,
-        files=_files(folder, modules, [file for layer in layers for file in layer.files], limits_file),
+        files=_files(folder, modules, of_modules, limits_file),
         transformer=transformer,
         modules=[module.kind for module in modules],
         layers=layers,
@@ -144,6 +150,7 @@ def read_sentence_transformers(
         truncate_dims=settings.truncations,
         similarity=settings.similarity_fn_name,
         multi=None,
+        logits=logits,
         is_cross_encoder=settings.model_type == CROSS_ENCODER or limits.transformer_task == CLASSIFICATION,
         activation=settings.activation_fn,
     )
@@ -169,6 +176,7 @@ def _of_multi_vectors(folder: Path, modules: Sequence[Module], limits_file: Path
         truncate_dims=settings.truncations,
         similarity=None,
         multi=multi,
+        logits=None,
         is_cross_encoder=False,
         activation=None,
     )

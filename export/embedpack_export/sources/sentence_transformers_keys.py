@@ -10,7 +10,8 @@ MODULES = KeyTable(
     "modules.json (each module)",
     {
         "type": Followed(
-            "kind of the module: Transformer, Pooling, Dense, LayerNorm, Normalize, MultiVectorMask or Dropout"
+            "kind of the module: Transformer, Pooling, Dense, LayerNorm, Normalize, MultiVectorMask, LogitScore or "
+            "Dropout"
         ),
         "path": Followed("folder of the module, e.g. 0_Transformer"),
         **no_effect("order and name of a module", ("idx", "name")),

@@ -205,7 +205,7 @@ def test_an_order_of_modules_that_is_refused(checkpoint: Path) -> None:
         checkpoint,
         f"{checkpoint / 'modules.json'}: modules in the order Transformer, Pooling, Normalize, Dense, LayerNorm; "
         "supported: Transformer, Pooling, any number of Dense and LayerNorm, Normalize; "
-        "or for multi-vectors Transformer, Dense, MultiVectorMask, Normalize",
+        "or for multi-vectors Transformer, Dense, MultiVectorMask, Normalize; or for scores Transformer, LogitScore",
     )
 
 

@@ -40,7 +40,7 @@ def test_a_module_that_the_graph_lacks(checkpoint: Path) -> None:
     refuse(
         checkpoint,
         f"{path}: unknown module 'Router'; known: Transformer, Pooling, Dense, LayerNorm, Normalize, Dropout, "
-        "MultiVectorMask",
+        "MultiVectorMask, LogitScore",
     )
 
 
@@ -406,7 +406,8 @@ def test_modules_of_other_code(checkpoint: Path) -> None:
     refuse(
         checkpoint,
         f"{path}: modules in the order Transformer, Normalize, Pooling; supported: Transformer, Pooling, any number of "
-        "Dense and LayerNorm, Normalize; or for multi-vectors Transformer, Dense, MultiVectorMask, Normalize",
+        "Dense and LayerNorm, Normalize; or for multi-vectors Transformer, Dense, MultiVectorMask, Normalize; or "
+        "for scores Transformer, LogitScore",
     )
 
 

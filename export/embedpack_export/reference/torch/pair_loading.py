@@ -1,21 +1,31 @@
-"""Strict loading of a checkpoint and an adapter into a class for sequence classification."""
+"""Strict loading of a checkpoint and an adapter into a class that scores pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from embedpack.errors import CheckpointError
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.loading import quiet
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
+from embedpack_export.sources.logit_score import LogitScore
 from embedpack_export.sources.name_rules import NameRules
+from embedpack_export.sources.sentence_transformers import read_sentence_transformers
 
 # Families whose checkpoints have other names than transformers' class.
 RENAMED = ("jina_reranker_v2",)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Logits of scores [batch]."""
+
+    logits: torch.Tensor
 
 
 def load_pair_model(source: ModelSource, task: str) -> torch.nn.Module:
@@ -27,6 +37,8 @@ def load_pair_model(source: ModelSource, task: str) -> torch.nn.Module:
     folder, fields = source.checkpoint.folder, dict(source.model.config_of_class or {})
     if source.family in RENAMED:
         return _load_renamed(source, task)
+    if source.scores is not None and source.scores.head.of_tokens:
+        return _load_language_model(source)
     with quiet():
         config = AutoConfig.for_model(str(fields.pop("model_type")), **fields) if fields else None
         # Eager attention is the plain formula, and the same on every CPU.
@@ -53,6 +65,40 @@ def load_pair_model(source: ModelSource, task: str) -> torch.nn.Module:
             rules = source.model.rules
             model = UnmergedAdapter(adapter.folder, task, place, rules.unused.search, with_heads=True).add_to(model)
     return model.eval()
+
+
+class _TokenLogits(torch.nn.Module):
+    """A language model whose output is the difference of the logits of two tokens behind the last one."""
+
+    def __init__(self, model: torch.nn.Module, logits: LogitScore) -> None:
+        super().__init__()
+        self.model = model
+        self._true, self._false = logits.true_token_id, logits.false_token_id
+
+    def forward(self, **feeds: torch.Tensor) -> _Scored:
+        last = self.model(**feeds).logits[:, -1]
+        return _Scored(last[:, self._true] - last[:, self._false])
+
+
+def _load_language_model(source: ModelSource) -> torch.nn.Module:
+    """Load the model and the tokens of LogitScore; CheckpointError if a tensor is missing."""
+    folder, logits = source.checkpoint.folder, read_sentence_transformers(source.folder).logits
+    assert logits is not None
+    from_files: Any = AutoModelForCausalLM.from_pretrained
+    with quiet():
+        model, loaded = from_files(
+            folder,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    wrong = sorted(map(str, (*loaded["missing_keys"], *loaded["mismatched_keys"])))
+    if wrong:
+        raise CheckpointError(f"{folder}: transformers finds no fitting weights for {', '.join(wrong[:5])}")
+    return _TokenLogits(model, logits).eval()
 
 
 def _load_renamed(source: ModelSource, task: str) -> torch.nn.Module:

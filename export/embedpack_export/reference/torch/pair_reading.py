@@ -35,10 +35,21 @@ class PairReading:
         with joined_files(source, None if adapter is None else adapter.folder) as folder, quiet():
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self._max_tokens = source.max_tokens
+        self._instruction = None if source.scores is None else source.scores.pairs.instruction
         self.special = parsed_tokens(self._tokenizer)
 
     def read(self, query: str, document: str) -> ReadPair:
-        """Tokens of a pair, the longer one of the two cut first."""
+        """Tokens of a pair, the longer one of the two cut first; behind a chat template, none is cut."""
+        if self._instruction is not None:
+            return self._rendered(self._instruction, query, document)
         encoded = self._tokenizer(query, document, truncation="longest_first", max_length=self._max_tokens)
         ids = np.array(encoded["input_ids"], np.int64)
         return ReadPair(ids, np.array(encoded.get("token_type_ids", np.zeros_like(ids)), np.int64))
+
+    def _rendered(self, instruction: str, query: str, document: str) -> ReadPair:
+        """Tokens of the chat template, with the roles that sentence-transformers gives to the texts."""
+        texts = {"system": instruction, "query": query, "document": document}
+        messages = [{"role": role, "content": text} for role, text in texts.items()]
+        rendered = self._tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)
+        ids = np.array(rendered["input_ids"], np.int64)
+        return ReadPair(ids, np.zeros_like(ids))
