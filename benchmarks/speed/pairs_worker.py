@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.jobs import Job
+from benchmarks.peers.dynamic_int8 import dynamic_int8_of_export
 from benchmarks.speed.inputs import inputs_of_lengths
 from embedpack import InputError, Reranker
 from embedpack.engine.pair_scores import sigmoid
+from embedpack.host.onnxruntime import ort
 from embedpack.pack.folder import read_pack
 from embedpack.pack.score_recipes import PairScores
 
@@ -130,14 +132,7 @@ def _merge(job: PairsJob, scratch: Path) -> Merged:
 
 
 def _programs(job: PairsJob, merged: Merged) -> tuple[dict[str, Program], dict[str, str]]:
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    dynamic = merged.onnx / "dynamic.onnx"
-    graph = onnx.load(merged.onnx / "model.onnx")
-    # quantize_dynamic transposes the classifier, but not its shape among these.
-    graph.graph.ClearField("value_info")
-    quantize_dynamic(graph, dynamic, weight_type=QuantType.QInt8)
+    dynamic = dynamic_int8_of_export(merged.onnx / "model.onnx", merged.onnx / "dynamic.onnx")
     programs = {
         INT8: _pack(job, "int8"),
         FP32: _pack(job, "fp32"),
@@ -172,15 +167,14 @@ def _cross_encoder(merged: Merged) -> Program:
 
 
 def _session(merged: Merged, path: Path) -> Program:
-    import onnxruntime
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(merged.checkpoint / "tokenizer.json"))
     tokenizer.enable_truncation(512)
     tokenizer.enable_padding()
-    options = onnxruntime.SessionOptions()
+    options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def score(query: str, documents: Sequence[str]) -> Scores:
         parts = []

@@ -21,6 +21,7 @@ from embedpack_export.pipeline import export
 from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
 from tests.helpers.accuracy_check import many_texts
+from tests.helpers.documents import python_blocks
 from tests.helpers.evaluation_sets import write_retrieval
 from tests.helpers.exports import distance, edit_json, exactly
 from tests.helpers.peft_oracle import save_adapter
@@ -132,6 +133,15 @@ def test_vectors_are_those_of_the_library(case: Case) -> None:
         assert_equal(found, case.vectors[side])
         for text, vectors in zip(TEXTS, found, strict=True):
             assert_equal(case.encode(side, text).decode(), [vectors])
+
+
+def test_the_code_of_the_guide_runs(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / "answerai-colbert-small-v1").symlink_to(case.pack)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, np.ndarray] = {}
+    exec(python_blocks("docs/guide.md")[-1].replace("print(", "scores = ("), found)
+    assert found["scores"].shape == (1, 2)
 
 
 def test_forged_markers_are_text(case: Case) -> None:

@@ -17,6 +17,8 @@ from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.torch.text_model import TextModel
 from embedpack_export.sources.minilm import minilm_folder
+from tests.helpers.documents import python_blocks
+from tests.helpers.tiny_pack import TINY_RERANKER
 
 DATA = Path(__file__).parents[2] / "export/embedpack_export/data"
 TEXTS = read_texts(str(DATA / "demo-corpus" / "corpus.jsonl")).texts[:500]
@@ -92,14 +94,9 @@ def test_int8_pack_is_small(settings: ExportSettings) -> None:
     assert sizes["retrieval-int8"] <= 0.3 * sizes["retrieval-fp32"]
 
 
-def python_blocks(document: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", document.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-
-
 def test_the_code_of_the_documents_runs(settings: ExportSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(__file__).parents[2]
-    (code,) = python_blocks(root / "README.md")
-    search, chunks, _ = python_blocks(root / "docs/guide.md")
+    (code,) = python_blocks("README.md")
+    search, rerank, chunks, _, _ = python_blocks("docs/guide.md")
     monkeypatch.chdir(settings.output.parents[1])
     names: dict[str, Any] = {}
     exec(code.replace("print(", "scores = ("), names)
@@ -108,5 +105,8 @@ def test_the_code_of_the_documents_runs(settings: ExportSettings, monkeypatch: p
     np.testing.assert_allclose(names["scores"][0], np.array(printed.split(), float), atol=0.1)
     exec(search, names)
     assert names["hits"].indices.tolist() == [[0, 1]]
+    Path("packs/reranker").symlink_to(TINY_RERANKER)
+    exec(rerank, names)
+    assert names["scores"].argmax() == names["best"][0].index
     exec(chunks, names)
     assert (len(names["chunks"]), len(names["many"])) == (2, 3)

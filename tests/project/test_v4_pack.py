@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.vectors.codebook import LOW_BIT
 from tests.helpers.asgi import get, post
+from tests.helpers.documents import python_blocks
 from tests.helpers.server import Running, start_app
 
 LIMIT = 20_000
@@ -68,8 +68,7 @@ def test_pages_of_a_pdf_give_what_their_list_gives(merged: Embedder, files: Path
 
 
 def test_the_code_of_the_guide_runs(v4: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    guide = (Path(__file__).parents[2] / "docs/guide.md").read_text("utf-8")
-    *_, code = re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    *_, code, _ = python_blocks("docs/guide.md")
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "v4").symlink_to(v4)
     (tmp_path / "report.pdf").symlink_to(files / "report.pdf")

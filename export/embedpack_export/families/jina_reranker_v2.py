@@ -14,6 +14,7 @@ from embedpack_export.families.model import Family, Model, ScoreModel
 from embedpack_export.families.xlm_roberta import KEYS as XLM_ROBERTA_KEYS
 from embedpack_export.families.xlm_roberta import XlmRobertaConfig, classification_head, has_fused_names
 from embedpack_export.sources.checkpoint import Checkpoint, parse_config
+from embedpack_export.sources.colbert_metadata import is_colbert
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT, SIZES, code_of
 from embedpack_export.sources.key_rules import KeyTable, Only, no_effect
 from embedpack_export.sources.name_rules import NameRules
@@ -47,9 +48,10 @@ RULES = NameRules(
 
 
 def claims(checkpoint: Checkpoint) -> bool:
-    """True for fused projections without rotary positions."""
+    """True for fused projections without rotary positions, but for ColBERT models, whose positions are rotary."""
     kind, positions = checkpoint.config.get("model_type"), checkpoint.config.get("position_embedding_type")
-    return kind in (None, "xlm-roberta") and positions != "rotary" and has_fused_names(checkpoint)
+    plain = positions != "rotary" and not is_colbert(checkpoint)
+    return kind in (None, "xlm-roberta") and plain and has_fused_names(checkpoint)
 
 
 def read(checkpoint: Checkpoint) -> Model:

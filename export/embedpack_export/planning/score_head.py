@@ -110,7 +110,9 @@ def find_scores(source: ScoreSource, pooling: Pooling | None) -> ScoreModel | No
     if pooling is not None or source.family.read_scores is None:
         _refuse_cross_encoder(source, pooling)
         return None
-    trained = {task: read_json(folder / CONFIG_FILE, _Trained).task_type for task, folder in source.adapters.items()}
+    # A folder without the file is refused when its adapter is read.
+    configs = {task: folder / CONFIG_FILE for task, folder in source.adapters.items()}
+    trained = {task: read_json(path, _Trained).task_type if exists(path) else None for task, path in configs.items()}
     scoring = [task for task, task_type in trained.items() if task_type == SEQ_CLS]
     if scoring and len(scoring) < len(trained) and not source.of_class:
         raise CheckpointError(

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
-
 from embedpack.cli.terminal import VisibleFormatter, visible
 
 # Attribute of a record: the facts of its message by name, e.g. those of a request.
@@ -22,6 +20,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Line of a record."""
+        import msgspec  # loaded with the first line: Ctrl-C during an import is an interrupted command
+
         moment = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
         fields = {"time": f"{moment}.{record.msecs:03.0f}Z", "level": record.levelname.lower(), "logger": record.name}
         facts = getattr(record, FACTS, None) or {"message": record.getMessage()}
