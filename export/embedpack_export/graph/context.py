@@ -19,6 +19,7 @@ from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.lora import LowRankUpdate
+from embedpack_export.sources.token_rows import TokenRows
 from embedpack_export.sources.weights import EmbeddingTable, Weights
 
 T = TypeVar("T")
@@ -196,8 +197,8 @@ class GraphContext:
     def table(self, table: EmbeddingTable, ids: ir.Value) -> ir.Value:
         """Append the lookup of token ids in an embedding table, with its update or its branch."""
         rows = self.format.table(self, table.matrix, ids)
-        if table.update is not None:
-            rows = self.graph.op("Add", [rows, _table_update(self.graph, table.module, table.update, ids)])
+        if table.change is not None:
+            rows = self.graph.op("Add", [rows, _table_change(self.graph, table, table.change, ids)])
         return self.add_row_branch(table.matrix, lambda: ids, rows)
 
     def add_row_branch(self, table: Matrix, index: Callable[[], ir.Value], rows: ir.Value) -> ir.Value:
@@ -235,11 +236,12 @@ def declare(graph: GraphBuilder, specs: Sequence[GraphInput]) -> dict[str, ir.Va
     }
 
 
-def _table_update(g: GraphBuilder, module: str, update: LowRankUpdate, ids: ir.Value) -> ir.Value:
+def _table_change(g: GraphBuilder, table: EmbeddingTable, change: LowRankUpdate | TokenRows, ids: ir.Value) -> ir.Value:
     """Append the change of the rows of an embedding table for token ids; it is float32 in every weights format."""
+    factors = change.factors(table.matrix) if isinstance(change, TokenRows) else change.table_factors()
     down, up = (
         g.weight(name, "shared", [factor], np.float32, factor.shape)
-        for name, factor in zip(lora_inputs(module), update.table_factors(), strict=True)
+        for name, factor in zip(lora_inputs(table.module), factors, strict=True)
     )
     return g.op("MatMul", [g.op("Gather", [down, ids], {"axis": 0}), up])
 

@@ -155,7 +155,7 @@ def adapter_changes(adapter: Adapter, rules: NameRules) -> dict[str, LowRankUpda
 def _input_values(change: LowRankUpdate | TokenRows, layout: _LayerLayout | Matrix) -> tuple[Float32, Float32]:
     """Both inputs of a branch: [inputs, rank] and [rank, outputs]."""
     if isinstance(layout, Matrix):
-        return change.factors(layout) if isinstance(change, TokenRows) else change.table_factors()
+        return _exact(*change.factors(layout)) if isinstance(change, TokenRows) else change.table_factors()
     if isinstance(change, TokenRows):
         raise CheckpointError(
             f"{change.rows.path}: {change.rows.name} replaces rows of {change.path}, which is no table of embeddings "
@@ -163,6 +163,12 @@ def _input_values(change: LowRankUpdate | TokenRows, layout: _LayerLayout | Matr
         )
     down, up = layout.apply(*change.factors())
     return down.T, up.T
+
+
+def _exact(places: Float32, rows: Float32) -> tuple[Float32, Float32]:
+    """Factors of replaced rows, each value as a sum of two float16 numbers: a few rows cost little."""
+    first = rows.astype(np.float16).astype(np.float32)
+    return np.concatenate([places, places], axis=1), np.concatenate([first, rows - first])
 
 
 def _sliced(g: GraphBuilder, factor: ir.Value, part: slice, axis: int) -> ir.Value:

@@ -22,6 +22,7 @@ from embedpack_export.sources.checkpoint import Checkpoint, check_is_float
 from embedpack_export.sources.lora import LowRankUpdate
 from embedpack_export.sources.name_rules import NameRules
 from embedpack_export.sources.relative_change import RelativeChange
+from embedpack_export.sources.token_rows import TokenRows
 
 logger = logging.getLogger("embedpack")
 
@@ -36,7 +37,7 @@ class EmbeddingTable:
     """An embedding table, and what an adapter adds to the rows of it that are looked up."""
 
     matrix: Matrix  # [vocabulary, hidden]
-    update: LowRankUpdate | None  # update that is not part of the matrix
+    change: LowRankUpdate | TokenRows | None  # update or replaced rows that are not part of the matrix
 
     @property
     def module(self) -> str:
@@ -92,18 +93,20 @@ class Weights:
         return Matrix(name, shape, read)
 
     def table(self, module: str, shape: tuple[int, int]) -> EmbeddingTable:
-        """Embedding table `module.weight` [vocabulary, hidden]; an update of low rank is not merged into it.
+        """Embedding table `module.weight` [vocabulary, hidden]; an update of low rank or of rows is not merged into it.
 
-        So the table is the same for all tasks, and stored once. DoRA and replaced rows are merged; errors as `matrix`.
+        So the table is the same for all tasks, and stored once. DoRA is merged, and both kinds of updates at once;
+        errors as `matrix`.
         """
-        update = self._update(module, shape)
-        if update is None or update.magnitude is not None or module in self._token_rows:
+        update, new = self._update(module, shape), self._rows(module, shape)
+        change = new if update is None else update
+        if change is None or (update is not None and (update.magnitude is not None or new is not None)):
             return EmbeddingTable(self.matrix(module, shape), None)
         name = f"{module}.weight"
         # `_largest_change` reads the merged matrix.
         self._matrix_changes.setdefault(module, RelativeChange())
         read = _row_reader(self._replacements.get(name, self._tensor(name, shape)))
-        return EmbeddingTable(Matrix(name, shape, read), update)
+        return EmbeddingTable(Matrix(name, shape, read), change)
 
     def flattened(self, module: str, shape: tuple[int, ...]) -> Matrix:
         """`module.weight` of more than two axes as a matrix [first axis, all others].
@@ -206,12 +209,16 @@ class Weights:
 
     def _with_token_rows(self, module: str, shape: tuple[int, int], read: ReadRows) -> ReadRows:
         """Reader of a table with the rows that the adapter replaces."""
+        new = self._rows(module, shape)
+        return read if new is None else new.merge(read)
+
+    def _rows(self, module: str, shape: tuple[int, int]) -> TokenRows | None:
+        """The replaced rows of a table, which are used from now on."""
         new = self._token_rows.get(module)
-        if new is None:
-            return read
-        new.check_shape(shape)
-        self._used.add(new.rows)
-        return new.merge(read)
+        if new is not None:
+            new.check_shape(shape)
+            self._used.add(new.rows)
+        return new
 
     def _bias_change(self, name: str, size: int) -> Float32 | None:
         """Change of a vector by the bias of an update's B, [size]."""

@@ -19,7 +19,7 @@ from embedpack.errors import CheckpointError
 from embedpack.vectors.arrays import Float32
 from embedpack_export.pipeline import export
 from embedpack_export.sources.checkpoint import read_json
-from tests.helpers.exports import Arrays, distance, edit_json, edit_tensors, quick
+from tests.helpers.exports import Arrays, distance, edit_json, edit_tensors, quick, read_tensors
 from tests.helpers.fp32_graph import write_fp32_graph
 from tests.helpers.peft_oracle import adapted_by_peft, last_hidden_states
 from tests.helpers.plans import plan, refuse
@@ -123,6 +123,13 @@ def test_rows_of_special_tokens_decide_vectors(cases: dict[Size, Case], tmp_path
     prefix = PROMPTS["query"]
     other = Case(size, case.checkpoint, {("retrieval", prefix): last_states(text, model, prefix)})
     assert distance(other.expected("retrieval", prefix, None), case.expected("retrieval", prefix, None)) > 1e-4
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_embedding_table_is_stored_once(cases: dict[Size, Case], packs: dict[Size, Path], size: Size) -> None:
+    """Though each task replaces rows of it, in the graphs of single tasks and in the switchable one."""
+    table = read_tensors(cases[size].checkpoint / FILE)[TABLE].tobytes()
+    assert sum(path.read_bytes().count(table) for path in packs[size].rglob("*") if path.is_file()) == 1
 
 
 @pytest.mark.parametrize("size", SIZES)

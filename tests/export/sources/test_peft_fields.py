@@ -19,7 +19,7 @@ from embedpack_export.sources.adapter_keys import ADAPTER_CONFIG
 from embedpack_export.sources.peft_adapter import read_adapter
 from tests.helpers.adapted_graph import graph_vectors
 from tests.helpers.exports import QUERY, Arrays, distance, edit_json, edit_tensors, query_update, quick, write_adapter
-from tests.helpers.peft_oracle import adapted_by_peft, converted_adapter, mean_vectors, save_adapter
+from tests.helpers.peft_oracle import adapted_by_peft, converted_adapter, load_model, mean_vectors, save_adapter
 from tests.helpers.peft_training import TrainedModel
 from tests.helpers.plans import refuse
 from tests.helpers.tiny_checkpoint import make_checkpoint
@@ -253,6 +253,21 @@ def test_rows_that_do_not_fit_their_tokens_are_refused(
     adapter = make(tmp_path / "adapter")
     names = {"file": adapter / "adapter_model.safetensors", "config": adapter / "adapter_config.json", "rows": ROWS}
     refuse(checkpoint, message.format(**names), adapters={"code": adapter})
+
+
+def test_replaced_rows_are_switched(checkpoint: Path, tmp_path: Path) -> None:
+    """Rows alone, which an adapter keeps exactly: other factors are rounded to float16."""
+    adapter = save_adapter(checkpoint, tmp_path / "adapter", trainable_token_indices=[4, 5, 7, 100, 10])
+    edit_tensors(
+        adapter / "adapter_model.safetensors",
+        lambda tensors: tensors.update({name: 0 * tensors[name] for name in list(tensors) if "lora_B" in name}),
+    )
+    planned = make_plan(quick(checkpoint, tmp_path / "pack", pooling="mean", adapters={"code": adapter}))
+    ids = [item.ids for item in planned.processor.process(planned.processor.items(TEXTS), "")]
+    expected = mean_vectors(adapted_by_peft(checkpoint, adapter), checkpoint / "tokenizer.json", TEXTS)
+    plain = mean_vectors(load_model(checkpoint), checkpoint / "tokenizer.json", TEXTS)
+    assert distance(plain, expected) > 1e-4
+    assert distance(graph_vectors(planned, tmp_path, ids, switchable=True), expected) <= 1e-6
 
 
 def test_rows_of_an_updated_table_cannot_be_switched(tmp_path: Path) -> None:

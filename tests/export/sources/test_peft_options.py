@@ -166,4 +166,6 @@ def test_merged_switchable_and_reference_equal_peft(
             check_switchable(adapter, backbone)
         return
     check_switchable(adapter, backbone)
+    if adapter.token_rows:  # test_replaced_rows_are_switched in test_peft_fields.py
+        return
     assert distance(graph_vectors(plan, folder, ids, switchable=True), expected) <= TOLERANCE
