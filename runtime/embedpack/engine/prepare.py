@@ -21,6 +21,7 @@ from embedpack.engine.encoder import TOKEN_BUDGET
 from embedpack.engine.golden import TEXTS, golden_image
 from embedpack.engine.loading import PackGraph, open_adapters, open_processor
 from embedpack.engine.memory_plan import check_load
+from embedpack.engine.packed_alignment import floats_are_aligned
 from embedpack.engine.prepared import (
     FILES,
     GRAPH,
@@ -171,7 +172,12 @@ def _write(graph: PackGraph, probe: _Probe, threads: int, cache: Path) -> Prepar
         names = FILES if sizes.can_be_saved else ()
         if names:
             expected = probe.outputs(GraphSession(path, threads, save_to=folder / GRAPH))
-            if probe.outputs(GraphSession(folder / GRAPH, threads)) != expected:
+            if not floats_are_aligned(folder / GRAPH):
+                logger.warning("%s: onnxruntime cannot map its prepacked form; only token budgets are kept", path)
+                for name in names:
+                    (folder / name).unlink()
+                names = ()
+            elif probe.outputs(GraphSession(folder / GRAPH, threads)) != expected:
                 raise PackError(
                     f"{path}: its prepared form gives other vectors; it is not kept, the pack works without it"
                 )
