@@ -87,7 +87,7 @@ def _print(prepared: PreparedVariant) -> None:
     for graph in prepared.graphs:
         status = f"written in {graph.seconds:.1f} s to" if graph.written else "up to date in"
         if not graph.bytes:
-            status = "graph not cached (onnxruntime cannot save its matrices), token budget in"
+            status = "graph not cached (onnxruntime cannot save 4-bit matrices), token budget in"
         print(f"{name}: {graph.graph}, {graph.bytes / 1e6:,.1f} MB, {status} {graph.folder}")
     speeds = ", ".join(f"{budget}: {speed:,.0f}" for budget, speed in prepared.tokens_per_second.items())
     print(f"{name}: token budget {prepared.token_budget}, {prepared.threads} threads (tokens/s by budget: {speeds})")

@@ -21,7 +21,7 @@ from embedpack.engine.encoder import TOKEN_BUDGET
 from embedpack.engine.golden import TEXTS, golden_image
 from embedpack.engine.loading import PackGraph, open_adapters, open_processor
 from embedpack.engine.memory_plan import check_load
-from embedpack.engine.packed_alignment import floats_are_aligned
+from embedpack.engine.packed_alignment import align_places
 from embedpack.engine.prepared import (
     FILES,
     GRAPH,
@@ -32,7 +32,7 @@ from embedpack.engine.prepared import (
     check_prepared,
     read_prepared,
 )
-from embedpack.engine.session import Adapter, Feeds, GraphSession, check_onnxruntime
+from embedpack.engine.session import SAVED_WEIGHTS, Adapter, Feeds, GraphSession, check_onnxruntime
 from embedpack.engine.support import check_support
 from embedpack.engine.token_budgets import TimedGraph, measure_budgets
 from embedpack.engine.weight_sizes import WeightSizes
@@ -172,12 +172,11 @@ def _write(graph: PackGraph, probe: _Probe, threads: int, cache: Path) -> Prepar
         names = FILES if sizes.can_be_saved else ()
         if names:
             expected = probe.outputs(GraphSession(path, threads, save_to=folder / GRAPH))
-            if not floats_are_aligned(folder / GRAPH):
-                logger.warning("%s: onnxruntime cannot map its prepacked form; only token budgets are kept", path)
-                for name in names:
-                    (folder / name).unlink()
-                names = ()
-            elif probe.outputs(GraphSession(folder / GRAPH, threads)) != expected:
+            if not align_places(folder / GRAPH, folder / SAVED_WEIGHTS):
+                raise PackError(
+                    f"{path}: its prepared form cannot be mapped; it is not kept, the pack works without it"
+                )
+            if probe.outputs(GraphSession(folder / GRAPH, threads)) != expected:
                 raise PackError(
                     f"{path}: its prepared form gives other vectors; it is not kept, the pack works without it"
                 )

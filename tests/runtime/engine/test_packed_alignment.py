@@ -1,28 +1,53 @@
-"""Packed copies of float products that this CPU's instructions can read."""
+"""Places of weights and packed copies next to a prepacked graph."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from embedpack.engine.packed_alignment import floats_are_aligned
+from embedpack.engine.packed_alignment import ALIGNMENT, PLACES, align_places
 
 
-@pytest.mark.parametrize(
-    ("flags", "place", "aligned"),
-    [
-        ("avx2 avx512f", 128, True),
-        ("avx2 avx512f", 96, False),
-        ("avx2", 96, True),
-        ("avx2", 80, False),
-        (None, 96, False),
-    ],
-)
-def test_the_alignment_is_that_of_the_cpu(tmp_path: Path, flags: str | None, place: int, *, aligned: bool) -> None:
-    (tmp_path / "proc").mkdir()
-    if flags is not None:
-        (tmp_path / "proc" / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
-    graph = tmp_path / "graph.onnx"
-    graph.write_bytes(b"\x0aMatMulIntegerToFloat+15|33;64;0\x12\x0aMatMul+123|%d;4096;0" % place)
-    assert floats_are_aligned(graph, tmp_path) is aligned
+def write(folder: Path, parts: list[bytes], begin: int) -> tuple[Path, Path]:
+    """Files with the parts behind each other from a place, every second one as a packed copy."""
+    graph, weights = folder / "graph.onnx", folder / "weights.bin"
+    place, entries = begin, []
+    for number, part in enumerate(parts):
+        digits = b"%d" % place
+        packed = b"MatMul+%d|%s;%d;0" % (number, digits, len(part))
+        entries.append(packed if number % 2 else b"\x0a\x06offset\x12%c%s" % (len(digits), digits))
+        place += len(part)
+    graph.write_bytes(b"\x00".join(entries))
+    weights.write_bytes(bytes(begin) + b"".join(parts))
+    return graph, weights
+
+
+def places(graph: Path) -> list[int]:
+    return [int(match.group(match.lastindex or 0)) for match in PLACES.finditer(graph.read_bytes())]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=12))
+def test_every_part_is_aligned_and_whole(tmp_path_factory: pytest.TempPathFactory, parts: list[bytes]) -> None:
+    graph, weights = write(tmp_path_factory.mktemp("aligned"), parts, begin=1024)
+    assert align_places(graph, weights)
+    content = weights.read_bytes()
+    assert all(place % ALIGNMENT == 0 for place in places(graph))
+    assert [content[place : place + len(part)] for place, part in zip(places(graph), parts, strict=True)] == parts
+
+
+def test_aligned_files_are_left_as_they_are(tmp_path: Path) -> None:
+    graph, weights = write(tmp_path, [b"a" * ALIGNMENT, b"b" * ALIGNMENT, b"c"], begin=0)
+    before = graph.read_bytes(), weights.read_bytes()
+    assert align_places(graph, weights)
+    assert (graph.read_bytes(), weights.read_bytes()) == before
+
+
+def test_places_that_need_another_digit_change_nothing(tmp_path: Path) -> None:
+    graph, weights = write(tmp_path, [b"a" * 70, b"b"], begin=9_920)
+    before = graph.read_bytes(), weights.read_bytes()
+    assert places(graph) == [9_920, 9_990]
+    assert not align_places(graph, weights)
+    assert (graph.read_bytes(), weights.read_bytes()) == before
