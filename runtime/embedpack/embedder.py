@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from embedpack.engine.call_options import OpenVariant
 from embedpack.engine.call_stats import CallStats
 from embedpack.engine.chunk_means import document_groups
 from embedpack.engine.encoder import Encoder
+from embedpack.engine.loaded_pack import LoadedPack
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.options import EncodeCall, EncodeSettings, OnEmpty, OnLong, check_threads
 from embedpack.engine.prepared import cache_folder
@@ -34,7 +34,7 @@ Tasks: TypeAlias = str | Sequence[str] | None
 T = TypeVar("T")
 
 
-class Embedder:
+class Embedder(LoadedPack[VariantVectors]):
     """A loaded variant of a pack.
 
     Attributes:
@@ -87,38 +87,11 @@ class Embedder:
         self._open = OpenVariant(opened, name, self.task)
         cache = cache_folder() if prepared else None
         encoder = open_encoder(opened, chosen, threads or available_cores(), cache)
-        self._loaded: VariantVectors | None = VariantVectors(self._open, encoder)
-
-    def close(self) -> None:
-        """Return the memory of the graphs to the system; later calls raise InputError."""
-        self._loaded = None
-
-    def __enter__(self) -> Embedder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"Embedder({str(self.pack.folder)!r}, variant={self.variant!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            f"an Embedder cannot be pickled or copied, as its graphs are loaded in this process; "
-            f"open the pack in each process: Embedder({str(self.pack.folder)!r})"
-        )
-
-    @property
-    def _vectors(self) -> VariantVectors:
-        if self._loaded is None:
-            raise InputError(f"{self.pack.folder}: this Embedder is closed; open the pack again")
-        return self._loaded
+        self._loaded = VariantVectors(self._open, encoder)
 
     @property
     def _encoder(self) -> Encoder:
-        return self._vectors.encoder
+        return self._graphs.encoder
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -187,7 +160,7 @@ class Embedder:
             on_empty=on_empty,
             max_pixels=max_pixels,
         )
-        return concatenate(self._encode(inputs, settings, self._vectors.single))
+        return concatenate(self._encode(inputs, settings, self._graphs.single))
 
     def encode_iter(  # noqa: PLR0913 - as `encode`
         self,
@@ -223,7 +196,7 @@ class Embedder:
             max_pixels=max_pixels,
         )
         call = self._open.resolve(settings)
-        items = self._vectors.encoder.processor.items(as_iterable(inputs), blank=on_empty != "error")
+        items = self._graphs.encoder.processor.items(as_iterable(inputs), blank=on_empty != "error")
         return self._parts(windows(items, batch_size), call)
 
     @memory_errors()
@@ -261,7 +234,7 @@ class Embedder:
             multi=True,
             pool_factor=pool_factor,
         )
-        return concatenate_multi(self._encode(inputs, settings, self._vectors.multi))
+        return concatenate_multi(self._encode(inputs, settings, self._graphs.multi))
 
     @memory_errors()
     def encode_chunks(
@@ -303,7 +276,7 @@ class Embedder:
         )
         call, documents = self._open.resolve(settings), read_documents(chunks)
         with self.stats(sum(map(len, documents))) as stats:
-            return concatenate([self._vectors.chunks(group, call, stats) for group in document_groups(documents)])
+            return concatenate([self._graphs.chunks(group, call, stats) for group in document_groups(documents)])
 
     def split(self, texts: Sequence[str], splitting: Splitting) -> list[Document]:
         """Documents of whole texts for `encode_chunks_part`; blank texts are left out.
@@ -317,7 +290,7 @@ class Embedder:
     def encode_chunks_part(self, documents: list[Document], settings: EncodeSettings, stats: CallStats) -> Embeddings:
         """Encode the chunks of documents as `encode_chunks`; the rest as `encode_part`."""
         call = self._open.resolve(replace(settings, late_chunking=True))
-        return concatenate([self._vectors.chunks(group, call, stats) for group in document_groups(documents)])
+        return concatenate([self._graphs.chunks(group, call, stats) for group in document_groups(documents)])
 
     def encode_part(self, inputs: list[Input], settings: EncodeSettings, stats: CallStats) -> Embeddings:
         """Encode inputs as `encode`; counts are added to `stats`.
@@ -325,12 +298,12 @@ class Embedder:
         Nothing is logged, and no progress begins or ends, so that several calls can share them.
         """
         call = self._open.resolve(replace(settings, multi=False))
-        return self._vectors.single(list(self._items(inputs, call)), call, stats)
+        return self._graphs.single(list(self._items(inputs, call)), call, stats)
 
     def encode_multi_part(self, inputs: list[Input], settings: EncodeSettings, stats: CallStats) -> MultiEmbeddings:
         """Encode inputs as `encode_multi`; the rest as `encode_part`."""
         call = self._open.resolve(replace(settings, multi=True))
-        return self._vectors.multi(list(self._items(inputs, call)), call, stats)
+        return self._graphs.multi(list(self._items(inputs, call)), call, stats)
 
     def check(self, settings: EncodeSettings) -> None:
         """Raise OptionError for options that the pack does not allow, before any input is read."""
@@ -357,7 +330,7 @@ class Embedder:
     def _items(self, inputs: Inputs, call: EncodeCall) -> list[Item] | Iterator[Item]:
         """Numbered and checked inputs; those of an iterator are checked as they are taken."""
         source = as_list_or_iterator(inputs)
-        items = self._vectors.encoder.processor.items(source, blank=call.options.on_empty != "error")
+        items = self._graphs.encoder.processor.items(source, blank=call.options.on_empty != "error")
         if not isinstance(source, list):
             if call.tasks is not None:
                 raise InputError("pass one task for all items of an iterator, or a list of the items")
@@ -371,7 +344,7 @@ class Embedder:
         """Single vectors of groups of items, whose number is not known."""
         with memory_errors(), self.stats(None) as stats:
             for items in groups:
-                yield self._vectors.single(items, call, stats)
+                yield self._graphs.single(items, call, stats)
         stats.log()
 
     def _stats_of(self, items: list[Item] | Iterator[Item]) -> CallStats:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from embedpack.embedder import Embedder
 from embedpack.engine.call_stats import CallStats
+from embedpack.engine.loaded_pack import LoadedPack
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.options import EncodeSettings, OnLong, ScoreSettings, check_threads
 from embedpack.engine.pair_scores import PairReader, PairScorer
@@ -90,7 +90,7 @@ class MaxSimScorer:
         return scores
 
 
-class Reranker:
+class Reranker(LoadedPack[Scorer]):
     """A loaded variant of a pack that scores documents for a query.
 
     Packs of pairs compute each document together with the query. Packs with multi-vectors score by MaxSim. The score of
@@ -134,34 +134,13 @@ class Reranker:
             cache = cache_folder() if prepared else None
             encoder = open_encoder(opened, chosen, threads or available_cores(), cache)
             reader = PairReader(opened.folder, scores, encoder.processor.tokenizer)
-            self._loaded: Scorer | None = PairScorer(reader, encoder, chosen.adapter_of(name))
+            self._loaded = PairScorer(reader, encoder, chosen.adapter_of(name))
             return
         model = Embedder(
             pack, task=task, weights=weights, adapters=adapters, variant=variant, threads=threads, prepared=prepared
         )
         self.pack, self.variant = model.pack, model.variant
         self._loaded = MaxSimScorer(model, scores)
-
-    def close(self) -> None:
-        """Return the memory of the graphs to the system; later calls raise InputError."""
-        self._loaded = None
-
-    def __enter__(self) -> Reranker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"Reranker({str(self.pack.folder)!r}, variant={self.variant!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            f"a Reranker cannot be pickled or copied, as its graphs are loaded in this process; "
-            f"open the pack in each process: Reranker({str(self.pack.folder)!r})"
-        )
 
     @memory_errors()
     def score(
@@ -208,9 +187,7 @@ class Reranker:
 
         Nothing is logged, and no progress begins or ends, so that several calls can share them.
         """
-        if self._loaded is None:
-            raise InputError(f"{self.pack.folder}: this Reranker is closed; open the pack again")
-        return self._loaded.score(check_query(query), check_documents(documents), settings, stats)
+        return self._graphs.score(check_query(query), check_documents(documents), settings, stats)
 
     def stats(self, total: int | None) -> CallStats:
         """Counts and progress of one or several calls over `total` documents; None: unknown."""

@@ -433,7 +433,7 @@ def test_embedder_is_neither_pickled_nor_copied(fp32: Embedder, copied: Callable
     with pytest.raises(TypeError) as caught:
         copied(fp32)
     assert str(caught.value) == (
-        "an Embedder cannot be pickled or copied, as its graphs are loaded in this process; "
+        "this Embedder cannot be pickled or copied, as its graphs are loaded in this process; "
         f"open the pack in each process: Embedder({str(fp32.pack.folder)!r})"
     )
 

@@ -144,7 +144,7 @@ def test_a_closed_reranker_and_a_copy(models: dict[str, Reranker]) -> None:
         assert repr(model) == f"Reranker({str(TINY_RERANKER)!r}, variant='default-fp32')"
     with pytest.raises(InputError, match=r"this Reranker is closed; open the pack again$"):
         model.score(QUERY, DOCUMENTS)
-    with pytest.raises(TypeError, match=r"^a Reranker cannot be pickled"):
+    with pytest.raises(TypeError, match=r"^this Reranker cannot be pickled"):
         pickle.dumps(models["fp32"])
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -26,6 +27,7 @@ from embedpack_export.reference.choice import ChosenReference
 from embedpack_export.reference.score_reference import ChosenScores
 
 logger = logging.getLogger("embedpack")
+Chosen = TypeVar("Chosen", ChosenReference, ChosenScores)
 
 
 def report_accuracy(
@@ -39,14 +41,18 @@ def report_accuracy(
     Raises:
         AccuracyError: a variant is over its budget, or its vectors are those of another model.
     """
-    return write_report(folder, manifest, _check(folder, plan, chosen, _budget(settings)), settings)
+    return write_report(
+        folder, manifest, _checked(chosen, lambda one: check_pack(folder, plan, one, _budget(settings))), settings
+    )
 
 
 def report_scores(
     folder: Path, manifest: Manifest, plan: ExportPlan, chosen: ChosenScores, settings: ExportSettings
 ) -> Manifest:
     """Check a finished pack that gives scores; result and errors as of `report_accuracy`."""
-    return write_report(folder, manifest, _check_scores(folder, plan, chosen, _budget(settings)), settings)
+    return write_report(
+        folder, manifest, _checked(chosen, lambda one: check_scores(folder, plan, one, _budget(settings))), settings
+    )
 
 
 def write_report(folder: Path, manifest: Manifest, result: CheckResult, settings: ExportSettings) -> Manifest:
@@ -82,28 +88,16 @@ def _budget(settings: ExportSettings) -> Budget:
     return Budget(settings.max_loss, settings.allow_loss)
 
 
-def _check(folder: Path, plan: ExportPlan, chosen: ChosenReference, budget: Budget) -> CheckResult:
+def _checked(chosen: Chosen, check: Callable[[Chosen], CheckResult]) -> CheckResult:
     """Compare the pack with the chosen reference, or with the fp32 graph if that one fails: the pack is finished."""
     try:
-        return check_pack(folder, plan, chosen, budget)
+        return check(chosen)
     except (CheckpointError, InputError, CapacityError) as failure:
         if chosen.main is chosen.fp32_graph:
             raise
         logger.warning("reference: the fp32 graph, because torch failed: %s", failure)
         note = f"The reference is not torch, which failed when the pack was finished: {failure}."
-        return check_pack(folder, plan, replace(chosen, main=chosen.fp32_graph, notes=(*chosen.notes, note)), budget)
-
-
-def _check_scores(folder: Path, plan: ExportPlan, chosen: ChosenScores, budget: Budget) -> CheckResult:
-    """As `_check`, for scores."""
-    try:
-        return check_scores(folder, plan, chosen, budget)
-    except (CheckpointError, InputError, CapacityError) as failure:
-        if chosen.main is chosen.fp32_graph:
-            raise
-        logger.warning("reference: the fp32 graph, because torch failed: %s", failure)
-        note = f"The reference is not torch, which failed when the pack was finished: {failure}."
-        return check_scores(folder, plan, replace(chosen, main=chosen.fp32_graph, notes=(*chosen.notes, note)), budget)
+        return check(chosen.without_torch(note))
 
 
 def _figures(manifest: Manifest, result: CheckResult, settings: ExportSettings) -> AccuracyFigures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embedpack.errors import CapacityError, CheckpointError, EmbedpackError, InputError, MissingExtraError
 from embedpack.host.memory import MEGABYTE, available_memory
@@ -32,6 +32,10 @@ class ChosenReference:
     main: Reference  # the reference
     fp32_graph: RecordedReference  # vectors that the export recorded, in place of `main` if that fails
     notes: tuple[str, ...]  # sentences about the choice, for the report
+
+    def without_torch(self, note: str) -> ChosenReference:
+        """The fp32 graph in place of torch, with the reason in the notes."""
+        return replace(self, main=self.fp32_graph, notes=(*self.notes, note))
 
 
 @dataclass(frozen=True)

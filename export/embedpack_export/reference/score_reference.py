@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -110,6 +110,10 @@ class ChosenScores:
     def groups(self) -> Mapping[str, Sequence[ScoreGroup]]:
         """Groups of each task."""
         return {task: of_task.groups for task, of_task in self.fp32_graph.recorded.items()}
+
+    def without_torch(self, note: str) -> ChosenScores:
+        """The fp32 graph in place of torch, with the reason in the notes."""
+        return replace(self, main=self.fp32_graph, notes=(*self.notes, note))
 
 
 @dataclass(frozen=True)
