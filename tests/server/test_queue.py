@@ -1,4 +1,4 @@
-"""The queue: shares of turns, full queues, clients that are gone, deadlines, the end of the engine."""
+"""The queue: turns and batches, full queues, clients that are gone, deadlines, the end of the engine."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 
 from embedpack import Embedder
 from embedpack.errors import PackError
+from embedpack.inputs.batching import token_budget_batches
 from embedpack.inputs.items import Text
+from embedpack.inputs.processor import ModelInput
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.input_recipes import Fill, Prompt
 from embedpack.pack.manifest import NO_PREFIX
 from embedpack.server.jobs import Job, JobResult, Outcome
 from embedpack.server.request_errors import RequestError
-from embedpack.server.schedule import Schedule, rows_of_turn
+from embedpack.server.schedule import JOB_TOKENS, Schedule
 from embedpack.server.served_packs import ForwardKey, ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
-from embedpack.server.work import RequestInputs
+from embedpack.server.work import RequestInputs, VectorReading
 from tests.helpers.asgi import Answer, call, get, post
 from tests.helpers.server import Running, start_app
 from tests.helpers.tiny_pack import TINY_PACK
@@ -36,27 +38,77 @@ STAGES = ("parse", "wait", "tokenize", "compute", "encode")
 KEY = ForwardKey("tiny", "default-fp32", None, SENTENCE_EMBEDDING, images=False)
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """Work of texts with some numbers of tokens."""
+
+    key: ForwardKey
+    lengths: list[int]
+    max_tokens: int = 10**6
+    field: str = "input"
+
+    def read(self, processor: object) -> VectorReading:
+        return VectorReading(
+            [ModelInput(np.zeros(length, np.int64), slice(0, length), np.zeros(length, np.bool_))
+             for length in self.lengths],
+            multi=False,
+        )  # fmt: skip
+
+
 def job(lengths: list[int], key: ForwardKey = KEY) -> Job:
     """A tokenized job of texts with some numbers of tokens."""
-    made = Job(
-        RequestInputs(key, [Text(number, "x") for number in range(len(lengths))], NO_PREFIX, False, 10**6),
-        lambda outcome: None,
-    )
-    made.length = lambda row: lengths[row]  # type: ignore[method-assign]
-    made.waiting = list(range(len(lengths)))
+    made = Job(Lengths(key, lengths), lambda outcome: None)
+    made.tokenize(None)  # type: ignore[arg-type]
     return made
 
 
-@given(st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=30), min_size=1, max_size=8), st.integers(8, 200))
-def test_jobs_share_a_turn(lengths: list[list[int]], tokens: int) -> None:
-    jobs = [job(each) for each in lengths]
-    rows = rows_of_turn(jobs, tokens)
+LENGTHS = st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=30), min_size=1, max_size=8)
+
+
+@given(LENGTHS, st.integers(8, 200))
+def test_batches_take_every_row_once_within_the_budget(lengths: list[list[int]], budget: int) -> None:
+    schedule, jobs = Schedule(), [job(each) for each in lengths]
     for each in jobs:
-        mine = [row for row in rows if row.job is each]
-        assert [row.number for row in mine] == each.waiting[: len(mine)]
-        assert mine  # nobody starves
-        assert len(mine) == 1 or sum(row.length for row in mine) <= tokens // len(jobs)
-    assert len(rows_of_turn(jobs, None)) == sum(map(len, lengths))
+        schedule.add(each)
+    taken = []
+    while rows := schedule.take(KEY, budget):
+        longest = rows[0].length
+        assert longest == max(row.length for row in rows)
+        assert len(rows) == 1 or len(rows) * longest <= budget
+        taken += [(row.job, row.number) for row in rows]
+    assert len(set(taken)) == len(taken) == sum(map(len, lengths))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(8, 200))
+def test_a_job_alone_has_the_batches_of_a_call(lengths: list[int], budget: int) -> None:
+    schedule = Schedule()
+    schedule.add(job(lengths))
+    batches = []
+    while rows := schedule.take(KEY, budget):
+        batches.append([row.number for row in rows])
+    assert batches == [rows.tolist() for rows in token_budget_batches(lengths, budget)]
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=8), st.integers(0, 8))
+def test_no_job_waits_for_more_than_a_turn_of_each_other(rows: list[int], place: int) -> None:
+    """Rows of 50 tokens, one a batch: a job of one row is computed after at most one turn of each job before it."""
+    schedule, small = Schedule(), job([50])
+    jobs = [job([50] * count) for count in rows]
+    for each in [*jobs[:place], small, *jobs[place:]]:
+        schedule.add(each)
+    before = 0
+    while schedule.take(KEY, 50)[0].job is not small:
+        before += 50
+    assert before <= len(jobs[:place]) * (JOB_TOKENS + 50)
+
+
+def test_a_batch_is_filled_with_rows_of_other_jobs_that_are_as_long() -> None:
+    schedule = Schedule()
+    schedule.add(job([40, 8]))
+    schedule.add(job([60, 39, 9]))
+    lengths = [[row.length for row in schedule.take(KEY, 80)] for _ in range(3)]
+    assert lengths == [[40, 39], [8], [60]]
+    assert [row.length for row in schedule.take(KEY, 80)] == [9]
 
 
 def test_keys_take_turns() -> None:
@@ -65,10 +117,12 @@ def test_keys_take_turns() -> None:
     first, second, third = job([1]), job([1], other), job([1])
     for each in (first, second, third):
         schedule.add(each)
-    assert [schedule.next_turn() for _ in range(3)] == [[first, third], [second], [first, third]]
-    assert schedule.remove(first)
-    assert not schedule.remove(first)
-    assert list(schedule) == [second, third]
+    assert [schedule.next_key() for _ in range(3)] == [KEY, other, KEY]
+    assert schedule.has_others(KEY)
+    assert schedule.remove(second)
+    assert not schedule.remove(second)
+    assert not schedule.has_others(KEY)
+    assert list(schedule) == [first, third]
 
 
 async def posts(running: Running, number: int, body: bytes = VALID, **options: Any) -> list[asyncio.Task[Answer]]:

@@ -1,28 +1,31 @@
 """The thread that loads the packs and runs their graphs for all requests.
 
-There is one for all packs, as they share the cores. Whenever it is free it takes all waiting requests: requests that
-arrive during a computation are batched, and a request that is alone starts at once.
+There is one for all packs, as they share the cores. It makes each batch when a core is free, of all rows that wait
+then: requests that arrive during a computation are batched, and a request that is alone starts at once.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from embedpack.engine.encoder import Batch, Encoder
 from embedpack.errors import EmbedpackError
 from embedpack.host.memory import memory_errors
-from embedpack.inputs.batching import token_budget_batches
 from embedpack.server.jobs import Job, Outcome
 from embedpack.server.metrics import Metrics
 from embedpack.server.request_errors import ErrorKind, RequestError, describe_bug
-from embedpack.server.schedule import TURN_TOKENS, Row, Schedule, rows_of_turn
-from embedpack.vectors.arrays import Float32
+from embedpack.server.schedule import KEY_TOKENS, Row, Schedule
+from embedpack.server.served_packs import ForwardKey
 
 logger = logging.getLogger("embedpack.server")
+
+# Few enough that no thread waits for a batch meanwhile, more than the requests of a batch.
+TOKENIZED_AT_A_TIME = 4
 
 Encoders = Mapping[tuple[str, str], Encoder]
 
@@ -102,8 +105,8 @@ class EngineThread:
             with self._changed:
                 self.ready = True
                 self._changed.notify_all()
-            while (jobs := self._next()) is not None:
-                self._take_turn(jobs)
+            while (key := self._next()) is not None:
+                self._take_turn(key)
         except BaseException as error:
             self.failure = error
             if not isinstance(error, EmbedpackError):
@@ -117,68 +120,74 @@ class EngineThread:
             if self.failure is not None:
                 self._on_failure()
 
-    def _next(self) -> list[Job] | None:
-        """Jobs of the next turn, when there are any; None: the thread is to end."""
+    def _next(self) -> ForwardKey | None:
+        """Key of the next turn, when there is one; None: the thread is to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or len(self._schedule))
-            return None if self._stopping else self._schedule.next_turn()
+            return None if self._stopping else self._schedule.next_key()
 
-    def _take_turn(self, jobs: Sequence[Job]) -> None:
-        ready = [job for job in jobs if self._tokenized(job)]
-        if not ready:
-            return
-        alone = len(ready) == 1 and not self._others_wait()
+    def _take_turn(self, key: ForwardKey) -> None:
+        taken = deque[list[Row]]()
         try:
-            self._compute(rows_of_turn(ready, None if alone else TURN_TOKENS), interruptible=alone)
-        except EmbedpackError as error:
-            if len(ready) == 1:
-                self._finish(ready[0], error)
+            self._compute(key, self._batches(self._schedule, key, taken), taken)
+        except EmbedpackError:
             # One by one, so that only the job that fails has the error.
-            for job in ready if len(ready) > 1 else ():
-                self._take_turn([job])
+            jobs = dict.fromkeys(row.job for rows in taken for row in rows)
+            for job in jobs or self._jobs_of(key):
+                self._compute_alone(job)
 
-    def _tokenized(self, job: Job) -> bool:
-        if job.cancelled or job.tokenized:
-            return not job.cancelled
+    def _jobs_of(self, key: ForwardKey) -> list[Job]:
+        with self._changed:
+            return [job for job in self._schedule if job.work.key == key]
+
+    def _compute_alone(self, job: Job) -> None:
+        schedule, key, taken = Schedule(), job.work.key, deque[list[Row]]()
+        schedule.add(job)
+        if job.tokenized:
+            job.wait_again()
         try:
-            with memory_errors():
-                job.tokenize(self._encoder(job).processor)
-        except (RequestError, EmbedpackError) as error:
+            self._compute(key, self._batches(schedule, key, taken), taken)
+        except EmbedpackError as error:
             self._finish(job, error)
-            return False
-        return True
 
-    def _compute(self, rows: Sequence[Row], *, interruptible: bool) -> None:
-        key, encoder = rows[0].job.work.key, self._encoder(rows[0].job)
-        batches = self._batches(rows, encoder.token_budget, interruptible=interruptible)
+    def _compute(self, key: ForwardKey, batches: Iterator[Batch], taken: deque[list[Row]]) -> None:
+        encoder = self._encoders[key.model, key.variant]
         with memory_errors():
             for batch, vectors in encoder.compute(batches, key.output, key.adapter):
                 self._metrics.observe_batch(batch.tokens, sum(len(each.ids) for each in batch.inputs))
-                for row, vector in zip(batch.rows, vectors, strict=True):
-                    self._add(rows[row], vector)
+                for row, vector in zip(taken.popleft(), vectors, strict=True):
+                    if row.job.add(row.number, vector) and not row.job.cancelled:
+                        self._finish(row.job, _outcome(row.job))
 
-    def _batches(self, rows: Sequence[Row], budget: int, *, interruptible: bool) -> Iterator[Batch]:
-        """Batches of rows by length; rows of cancelled jobs are left out."""
-        for numbers in token_budget_batches([row.length for row in rows], budget):
-            wanted = [number for number in numbers if not rows[number].job.cancelled]
-            if not wanted:
-                continue
-            inputs = [rows[number].job.inputs[rows[number].number] for number in wanted]
-            yield Batch(np.array(wanted, np.intp), inputs)
-            if interruptible and self._others_wait():
+    def _batches(self, schedule: Schedule, key: ForwardKey, taken: deque[list[Row]]) -> Iterator[Batch]:
+        """Batches of the rows of a key that wait when each is taken; they end when other keys have waited for a turn.
+
+        Requests are tokenized while batches run.
+        """
+        tokens = 0
+        while not self._stopping:
+            with self._changed:
+                if tokens >= KEY_TOKENS and schedule.has_others(key):
+                    return
+                new = schedule.untokenized(key, TOKENIZED_AT_A_TIME)
+            for job in new:
+                self._tokenize(job)
+            with self._changed:
+                rows = schedule.take(key, self._encoders[key.model, key.variant].token_budget)
+            if rows:
+                taken.append(rows)
+                batch = Batch(np.arange(len(rows)), [row.job.inputs[row.number] for row in rows])
+                tokens += batch.tokens
+                yield batch
+            elif not new:
                 return
 
-    def _add(self, row: Row, vector: Float32) -> None:
-        row.job.waiting.remove(row.number)
-        if row.job.add(row.number, vector) and not row.job.cancelled:
-            self._finish(row.job, _outcome(row.job))
-
-    def _encoder(self, job: Job) -> Encoder:
-        return self._encoders[job.work.key.model, job.work.key.variant]
-
-    def _others_wait(self) -> bool:
-        with self._changed:
-            return len(self._schedule) > 1
+    def _tokenize(self, job: Job) -> None:
+        try:
+            with memory_errors():
+                job.tokenize(self._encoders[job.work.key.model, job.work.key.variant].processor)
+        except (RequestError, EmbedpackError) as error:
+            self._finish(job, error)
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
         self._remove(job)

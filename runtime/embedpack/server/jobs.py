@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
-import numpy as np
-
 from embedpack.errors import EmbedpackError
 from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.server.request_errors import RequestError
@@ -35,8 +33,10 @@ class Job:
         self.work = work
         self.deliver = deliver
         self.cancelled = False
-        # Rows without an output, longest first.
+        # Rows that are not in a batch yet, longest first.
         self.waiting: list[int] = []
+        # Tokens of the turn of this job, padding included.
+        self.turn_tokens = 0
         self._reading: Reading | None = None
         self._outputs: dict[int, Float32] = {}
         self._times = [perf_counter()]
@@ -60,8 +60,13 @@ class Job:
             problem = f"has {tokens} tokens; at most {self.work.max_tokens} are taken in one request, send several"
             raise too_long(self.work.field, problem)
         self._reading = reading
-        self.waiting = np.argsort([-self.length(row) for row in range(len(reading.inputs))], kind="stable").tolist()
+        self.wait_again()
         self._times.append(perf_counter())
+
+    def wait_again(self) -> None:
+        """Put all rows without an output among those that wait."""
+        rows = [row for row in range(len(self.inputs)) if row not in self._outputs]
+        self.waiting = sorted(rows, key=self.length, reverse=True)
 
     def length(self, row: int) -> int:
         """Number of tokens of an input."""

@@ -1,19 +1,27 @@
-"""Choice of the rows that run next: keys take turns, and the requests of a key share each turn.
+"""Choice of the rows that run next: keys take turns, and so do the requests of a key.
 
-A large request cannot keep a small one waiting for longer than a turn. A request that waits alone runs as a whole, in
-the batches of a call of `Embedder.encode`, and is interrupted between two batches if another arrives.
+Each batch begins with the longest row of the request whose turn it is. Rows of the other requests that are as long or
+nearly so fill it, so little is spent on padding. A large request cannot keep a small one waiting for longer than a
+turn. A request that is alone runs in the batches of a call of `Embedder.encode`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
 
+from embedpack.inputs.batching import token_budget_batches
 from embedpack.server.jobs import Job
 from embedpack.server.served_packs import ForwardKey
 
-# Tokens of a turn while several requests wait: some ten batches, so that texts of similar length can share a batch.
-TURN_TOKENS = 4096
+# Tokens of a turn of a key while others wait: some ten batches, so that texts of similar length can share a batch.
+KEY_TOKENS = 4096
+# Tokens of a turn of a request: most requests are computed in one turn, in the order in which they came.
+JOB_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Schedule:
     """Jobs by key, the key whose turn is next first. Not safe for threads."""
 
     def __init__(self) -> None:
-        self._jobs: dict[ForwardKey, list[Job]] = {}
+        self._jobs: dict[ForwardKey, deque[Job]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._jobs.values()))
@@ -43,11 +51,11 @@ class Schedule:
 
     def add(self, job: Job) -> None:
         """Add a job behind those of its key."""
-        self._jobs.setdefault(job.work.key, []).append(job)
+        self._jobs.setdefault(job.work.key, deque()).append(job)
 
     def remove(self, job: Job) -> bool:
         """Remove a job; False if it is not there."""
-        jobs = self._jobs.get(job.work.key, [])
+        jobs = self._jobs.get(job.work.key, deque())
         if job not in jobs:
             return False
         jobs.remove(job)
@@ -55,27 +63,47 @@ class Schedule:
             del self._jobs[job.work.key]
         return True
 
-    def next_turn(self) -> list[Job]:
-        """All jobs of the next key, which goes behind the other keys."""
+    def next_key(self) -> ForwardKey:
+        """The next key, which goes behind the other keys."""
         key = next(iter(self._jobs))
-        jobs = self._jobs.pop(key)
-        self._jobs[key] = jobs
-        return list(jobs)
+        self._jobs[key] = self._jobs.pop(key)
+        return key
+
+    def has_others(self, key: ForwardKey) -> bool:
+        """True if jobs of other keys wait."""
+        return len(self._jobs) > (key in self._jobs)
+
+    def untokenized(self, key: ForwardKey, most: int) -> list[Job]:
+        """The first jobs of a key that are not tokenized."""
+        return list(islice((job for job in self._jobs.get(key, ()) if not job.tokenized), most))
+
+    def take(self, key: ForwardKey, budget: int) -> list[Row]:
+        """Take the rows of the next batch of a key, longest first, from its tokenized jobs; none: no row waits."""
+        jobs = [job for job in self._jobs.get(key, ()) if job.tokenized and job.waiting and not job.cancelled]
+        if not jobs:
+            return []
+        first = jobs[0]
+        longest = first.length(first.waiting[0])
+        waiting = merge(*(_not_longer(job, longest) for job in jobs), key=lambda row: row.length, reverse=True)
+        candidates = list(islice(waiting, max(1, budget // longest)))
+        batch = next(token_budget_batches([row.length for row in candidates], budget))
+        rows = [candidates[number] for number in batch]
+        for row in rows:
+            row.job.waiting.remove(row.number)
+        self._count(first, longest * len(rows))
+        return rows
+
+    def _count(self, job: Job, tokens: int) -> None:
+        """Count tokens of a job's turn; after JOB_TOKENS it goes behind the other jobs of its key."""
+        job.turn_tokens += tokens
+        if job.turn_tokens >= JOB_TOKENS:
+            job.turn_tokens = 0
+            jobs = self._jobs[job.work.key]
+            jobs.remove(job)
+            jobs.append(job)
 
 
-def rows_of_turn(jobs: Sequence[Job], tokens: int | None) -> list[Row]:
-    """Waiting rows of jobs of one key: an equal share of `tokens` for each, at least one row; None: all rows."""
-    share = None if tokens is None else tokens // len(jobs)
-    return [Row(job, number) for job in jobs for number in _share(job, share)]
-
-
-def _share(job: Job, tokens: int | None) -> list[int]:
-    if tokens is None:
-        return list(job.waiting)
-    used, numbers = 0, list[int]()
-    for number in job.waiting:
-        used += job.length(number)
-        if numbers and used > tokens:
-            break
-        numbers.append(number)
-    return numbers
+def _not_longer(job: Job, length: int) -> Iterator[Row]:
+    """Waiting rows of a job of at most `length` tokens, longest first."""
+    start = bisect_left(job.waiting, -length, key=lambda row: -job.length(row))
+    return (Row(job, number) for number in islice(job.waiting, start, None))
