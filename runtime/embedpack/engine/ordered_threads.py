@@ -9,19 +9,22 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+# Calls that wait for a worker, so that none waits while the next call is made.
+AHEAD = 2
+
 
 def run_ordered(calls: Iterable[Callable[[], Result]], workers: int) -> Generator[Result, None, None]:
     """Run independent calls on a pool of threads and yield their results in the order of the calls.
 
-    The caller's own thread takes the calls from the iterable, at most one more than there are workers. After an error,
-    or if the generator is closed, running calls are completed and no others start; the first error is raised.
+    The caller's own thread takes the calls from the iterable, at most AHEAD more than there are workers. After an
+    error, or if the generator is closed, running calls are completed and no others start; the first error is raised.
     """
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="embedpack")
     try:
         for call in calls:
             waiting.append(pool.submit(call))
-            if len(waiting) > workers:
+            if len(waiting) >= workers + AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
