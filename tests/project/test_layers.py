@@ -16,7 +16,7 @@ LAYERS = {
         {"vectors"},
         {"pack", "scoring"},
         {"inputs"},
-        {"engine"},
+        {"engine", "corpus"},
         {"embedder"},
         {"reranker"},
         {"server"},

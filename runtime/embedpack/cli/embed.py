@@ -7,23 +7,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedpack.cli.options import (
-    add_pack,
-    add_texts,
-    add_variant,
-    add_vectors,
-    open_embedder,
-    text_file_options,
-)
-from embedpack.cli.output import add_json
-from embedpack.cli.parser import whole_number
+from embedpack.cli.embed_options import add_arguments
+from embedpack.cli.options import open_embedder, text_file_options
 
 if TYPE_CHECKING:
     from embedpack.cli.embed_run import Skipped
+    from embedpack.corpus.journal import Run
     from embedpack.embedder import Embedder
     from embedpack.engine.options import EncodeSettings
     from embedpack.inputs.files import InputPart
     from embedpack.inputs.splitting import Splitting
+
+__all__ = ["EXAMPLES", "SUMMARY", "add_arguments", "run"]
 
 SUMMARY = "Compute vectors of texts, images and PDF pages."
 EXAMPLES = """\
@@ -32,105 +27,10 @@ EXAMPLES = """\
   echo "how to reset a router" | embedpack embed packs/minilm - --prompt-name query
   embedpack embed packs/minilm docs.jsonl.gz table.tsv --on-empty skip --on-error skip -o docs.jsonl
   embedpack embed packs/minilm articles.jsonl --late-chunking --chunk-tokens 128 -o chunks.npz
+  embedpack embed packs/minilm corpus.jsonl.gz --shard-size 100000 --resume -o corpus.npz
   embedpack embed packs/v4 notes.txt scan.png report.pdf --task retrieval -o all.npz
   embedpack embed packs/v4 report.pdf --task retrieval --multi --precision binary --pool-factor 3 -o pages.npz
   embedpack embed packs/v4 functions.jsonl --adapters switchable --task code -o functions.npz"""
-ON_LONG = ("truncate", "error")
-ON_EMPTY = ("error", "skip", "zero")
-ON_ERROR = ("stop", "skip")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    add_pack(parser)
-    parser.add_argument(
-        "files",
-        nargs="*",
-        default=["-"],
-        metavar="FILE",
-        help="text files (.txt .md .jsonl .json .csv .tsv .parquet, also .gz), images (.png .jpg .jpeg .webp .gif .bmp "
-        ".tif .tiff .ppm), PDF; - is standard input (default)",
-    )
-    add_variant(parser)
-    parser.add_argument(
-        "--prompt-name",
-        help="prompt of the texts, e.g. query; '' is none (default: that of documents: document, passage or corpus)",
-    )
-    add_vectors(parser)
-    _add_images(parser)
-    _add_chunks(parser)
-    add_texts(parser)
-    _add_policies(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="OUT",
-        help="output file: .npz, .safetensors or .jsonl (default: -, JSON lines on standard output)",
-    )
-    add_json(parser, content="summary as JSON, with ids of truncated texts, on standard output or in a file")
-
-
-def _add_images(parser: argparse.ArgumentParser) -> None:
-    """Declare --multi, --pool-factor, --max-pixels."""
-    parser.add_argument(
-        "--multi", action="store_true", help="multi-vectors: one vector per token, if the pack has them"
-    )
-    parser.add_argument(
-        "--pool-factor",
-        type=whole_number(1),
-        default=1,
-        metavar="N",
-        help="with --multi: merge similar token vectors of documents, keeping about 1 in N (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-pixels",
-        type=whole_number(1),
-        metavar="N",
-        help="resize larger images to this area in pixels (default: the model's limit)",
-    )
-
-
-def _add_chunks(parser: argparse.ArgumentParser) -> None:
-    """Declare --late-chunking, --chunk-tokens, --chunk-overlap."""
-    parser.add_argument(
-        "--late-chunking",
-        action="store_true",
-        help="one vector for each sentence of a text, in the context of the whole text, under the id ID#BEGIN-END "
-        "(places in characters); texts may have any length",
-    )
-    parser.add_argument(
-        "--chunk-tokens",
-        type=whole_number(1),
-        metavar="N",
-        help="with --late-chunking: chunks of N tokens, not sentences",
-    )
-    parser.add_argument(
-        "--chunk-overlap",
-        type=whole_number(0),
-        default=0,
-        metavar="N",
-        help="with --chunk-tokens: tokens that a chunk shares with the one before (default: %(default)s)",
-    )
-
-
-def _add_policies(parser: argparse.ArgumentParser) -> None:
-    """Declare --on-long, --on-empty, --on-error."""
-    parser.add_argument(
-        "--on-long", choices=ON_LONG, default="truncate", help="texts over the token limit (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--on-empty",
-        choices=ON_EMPTY,
-        default="error",
-        help="records whose text is empty or has no token: stop, leave them out, or write zeros (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--on-error",
-        choices=ON_ERROR,
-        default="stop",
-        help="inputs that cannot be used: stop, or report them and go on (default: %(default)s)",
-    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -138,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     import msgspec
 
     from embedpack.cli.embed_run import EmbedRun, Skipped
+    from embedpack.cli.embed_shards import Shards
     from embedpack.cli.output import write_json
 
     output = _checked_output(options)
@@ -148,7 +49,12 @@ def run(options: argparse.Namespace) -> int:
     settings = _settings(options, model)
     model.check(settings)
     _check_images(model, parts, chunks=splitting is not None)
-    summary = EmbedRun(model, settings, parts, skipped, splitting).write(output)
+    embed_run = EmbedRun(model, settings, parts, skipped, splitting)
+    if options.shard_size is None:
+        summary = embed_run.write(output)
+    else:
+        shards = Shards.open(options.output, _corpus_run(options, model, settings, parts), resume=options.resume)
+        summary = embed_run.write_shards(shards)
     if options.json is not None:
         write_json(options.json, msgspec.json.encode(summary))
     return 0
@@ -156,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _checked_output(options: argparse.Namespace) -> Path | None:
     """Output file, which can be written; None: standard output."""
+    from embedpack.cli.embed_shards import check_shards
     from embedpack.cli.output import STANDARD_OUTPUT, check_output
     from embedpack.errors import OptionError
     from embedpack.vectors.writing import check_suffix
@@ -167,9 +74,44 @@ def _checked_output(options: argparse.Namespace) -> Path | None:
         raise OptionError("--json and the vectors cannot both be written to standard output; pass -o, or --json FILE")
     if output is not None:
         check_suffix(output)
-    for written in (output, options.json):
-        check_output(written, [*options.files, options.pack], overwrite=options.overwrite)
+    inputs = [*options.files, options.pack]
+    _check_shard_options(options, output)
+    if options.shard_size is None:
+        check_output(output, inputs, overwrite=options.overwrite)
+    else:
+        check_shards(options.output, inputs, overwrite=options.overwrite, resume=options.resume)
+    check_output(options.json, inputs, overwrite=options.overwrite)
     return output
+
+
+def _check_shard_options(options: argparse.Namespace, output: Path | None) -> None:
+    from embedpack.errors import OptionError
+
+    if options.shard_size is not None and output is None:
+        raise OptionError("--shard-size needs -o: each shard is a file")
+    if options.resume and options.shard_size is None:
+        raise OptionError("--resume needs --shard-size: only a run in shards can go on")
+    if options.resume and options.overwrite:
+        raise OptionError("--resume keeps the shards that are done, --overwrite removes them; pass one of them")
+
+
+def _corpus_run(options: argparse.Namespace, model: Embedder, settings: EncodeSettings, parts: list[InputPart]) -> Run:
+    """Everything that decides the content of the shards."""
+    import msgspec
+
+    from embedpack.corpus.fingerprint import fingerprint
+    from embedpack.corpus.journal import Run
+    from embedpack.pack.digests import describe_file
+    from embedpack.pack.manifest import MANIFEST_NAME
+
+    chunks = {name: getattr(options, name) for name in ("chunk_tokens", "chunk_overlap")}
+    return Run(
+        pack=describe_file(model.pack.folder / MANIFEST_NAME).sha256,
+        variant=model.variant,
+        settings=msgspec.to_builtins(settings) | chunks,
+        inputs=fingerprint(options.files, parts),
+        shard_size=options.shard_size,
+    )
 
 
 def _splitting(options: argparse.Namespace) -> Splitting | None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby
 from pathlib import Path
 
+from embedpack.cli.embed_shards import Shards
 from embedpack.cli.embed_summary import EmbedSummary, summary_of
+from embedpack.cli.embed_windows import Window, windows
+from embedpack.corpus.journal import Shard
 from embedpack.embedder import Embedder
 from embedpack.engine.call_stats import CallStats
 from embedpack.engine.options import EncodeSettings
 from embedpack.errors import EmbedpackError, InputError, ItemError, OptionError, PackError
-from embedpack.inputs import batching
 from embedpack.inputs.files import InputPart
-from embedpack.inputs.items import Image, Input, Text
+from embedpack.inputs.items import Image, Text
 from embedpack.inputs.splitting import Splitting, chunk_ids
 from embedpack.pack.heads import vector_head
 from embedpack.progress import SILENT_SECONDS, duration
@@ -28,8 +29,6 @@ logger = logging.getLogger("embedpack")
 
 # Of a corpus that is wrong throughout, the rest is only counted.
 SHOWN_ERRORS = 20
-# Images are named by their number in messages, and their path, if they have one.
-IMAGE = re.compile(r"image (\d+)(?: \([^)]*\))?")
 
 
 class Skipped:
@@ -54,28 +53,6 @@ class _Encoded:
 
     ids: Sequence[str]
     vectors: Embeddings | MultiEmbeddings
-
-
-@dataclass(frozen=True, eq=False)
-class _Window:
-    """Consecutive inputs of a part, from the position `first` on."""
-
-    part: InputPart
-    first: int
-    inputs: list[Input]
-
-    def between(self, start: int, stop: int | None = None) -> _Window:
-        """Inputs from `start` to `stop`."""
-        return _Window(self.part, self.first + start, self.inputs[start:stop])
-
-    def located(self, error: EmbedpackError) -> EmbedpackError:
-        """The error of an input with the place of that input in its file."""
-        if isinstance(error, ItemError):
-            return InputError(f"{self.part.location(self.first + error.number)}: the {error.kind} {error.problem}")
-        match = IMAGE.match(str(error))
-        if match is None:
-            return error
-        return type(error)(self.part.location(self.first + int(match[1])) + str(error)[match.end() :])
 
 
 class EmbedRun:
@@ -111,8 +88,24 @@ class EmbedRun:
                 self._write_whole(output, list(self._encoded(stats)))
         # A short filter in a pipe is silent.
         shown = output is not None or stats.seconds > SILENT_SECONDS
-        self._log_summary(stats, logging.INFO if shown else logging.DEBUG)
-        return summary_of(self._model, self._settings, stats, vectors=self._count, skipped=self._skipped.count)
+        return self._summary(stats, logging.INFO if shown else logging.DEBUG)
+
+    def write_shards(self, shards: Shards) -> EmbedSummary:
+        """Encode the inputs of all shards that are not done, and write each shard; else as `write`."""
+        with self._stats(shards) as stats:
+            size = shards.size
+            for number, group in groupby(
+                windows(self._parts, self._skipped.add, size), lambda window: window.position // size
+            ):
+                if number not in shards.done:
+                    encoded = [each for window in group for each in self._encode(window, stats)]
+                    vectors = sum(len(each.ids) for each in encoded)
+                    if vectors:
+                        self._write_whole(shards.path(number), encoded)
+                    shards.journal.add(Shard(number, vectors))
+        self._count = sum(shard.vectors for shard in shards.journal.done.values())
+        self._check_count()
+        return self._summary(stats, logging.INFO)
 
     def _write_whole(self, output: Path, encoded: Sequence[_Encoded]) -> None:
         """Write a format that needs all vectors at once."""
@@ -122,34 +115,17 @@ class EmbedRun:
         write_vectors(output, ids, concatenate(single) if single else concatenate_multi(multi))
 
     def _encoded(self, stats: CallStats) -> Iterator[_Encoded]:
-        for part in self._parts:
-            for window in self._windows(part):
-                for encoded in self._encode(window, stats):
-                    self._count += len(encoded.ids)
-                    yield encoded
+        for window in windows(self._parts, self._skipped.add):
+            for encoded in self._encode(window, stats):
+                self._count += len(encoded.ids)
+                yield encoded
+        self._check_count()
+
+    def _check_count(self) -> None:
         if not self._count:
             raise InputError("no vectors: every input is empty or was skipped")
 
-    def _windows(self, part: InputPart) -> Iterator[_Window]:
-        """Windows of a part; the error of a page ends its file."""
-        items = iter(part.items)
-        size = batching.WINDOW_IMAGES if part.images else batching.WINDOW_ITEMS
-        first = 0
-        failed: EmbedpackError | None = None
-        while failed is None:
-            window: list[Input] = []
-            try:
-                window.extend(islice(items, size))
-            except EmbedpackError as cause:
-                failed = cause
-            if window:
-                yield _Window(part, first, window)
-            elif failed is None:
-                return
-            first += len(window)
-        self._skipped.add(failed)
-
-    def _encode(self, window: _Window, stats: CallStats) -> list[_Encoded]:
+    def _encode(self, window: Window, stats: CallStats) -> list[_Encoded]:
         """Encode a window; without the inputs that cannot be used, if these are skipped."""
         if not window.inputs:
             return []
@@ -166,14 +142,14 @@ class EmbedRun:
             wrong = cause.number if isinstance(cause, ItemError) else 0
             return self._encode_both(window.between(0, wrong), window.between(wrong + 1), stats)
 
-    def _vectors(self, window: _Window, ids: Sequence[str], stats: CallStats) -> _Encoded:
+    def _vectors(self, window: Window, ids: Sequence[str], stats: CallStats) -> _Encoded:
         if self._splitting is not None:
             return self._chunks(window, ids, self._splitting, stats)
         encode = self._model.encode_multi_part if self._settings.multi else self._model.encode_part
         vectors: Embeddings | MultiEmbeddings = encode(window.inputs, self._settings, stats)
         return _Encoded(ids if vectors.ids is None else [ids[int(position)] for position in vectors.ids], vectors)
 
-    def _chunks(self, window: _Window, ids: Sequence[str], splitting: Splitting, stats: CallStats) -> _Encoded:
+    def _chunks(self, window: Window, ids: Sequence[str], splitting: Splitting, stats: CallStats) -> _Encoded:
         """Vectors of the chunks of texts, under the ids of `chunk_ids`."""
         texts = [each for each in window.inputs if isinstance(each, str)]
         documents = self._model.split(texts, splitting)
@@ -181,17 +157,23 @@ class EmbedRun:
         stats.empty += len(texts) - len(documents)
         return _Encoded([name for each in documents for name in chunk_ids(ids[each.number], each)], vectors)
 
-    def _encode_both(self, first: _Window, second: _Window, stats: CallStats) -> list[_Encoded]:
+    def _encode_both(self, first: Window, second: Window, stats: CallStats) -> list[_Encoded]:
         return [*self._encode(first, stats), *self._encode(second, stats)]
 
-    def _stats(self) -> CallStats:
-        """Counts of the run, with the work of all inputs if they are known."""
-        stats = self._model.stats(None)
+    def _stats(self, shards: Shards | None = None) -> CallStats:
+        """Counts of the run, with the work of all inputs, or of those of shards that are not done, if it is known."""
         lists = [part.items for part in self._parts if isinstance(part.items, list)]
         if len(lists) < len(self._parts) or self._splitting is not None:
-            return stats
-        items = (Text(0, item) if isinstance(item, str) else Image(0, item) for items in lists for item in items)
-        return self._model.stats(sum(map(len, lists)), sum(map(stats.work_of, items)))
+            return self._model.stats(None)
+        items = [Text(0, item) if isinstance(item, str) else Image(0, item) for part in lists for item in part]
+        if shards is not None:
+            items = [item for position, item in enumerate(items) if position // shards.size not in shards.done]
+        stats = self._model.stats(None)
+        return self._model.stats(len(items), sum(map(stats.work_of, items)))
+
+    def _summary(self, stats: CallStats, level: int) -> EmbedSummary:
+        self._log_summary(stats, level)
+        return summary_of(self._model, self._settings, stats, vectors=self._count, skipped=self._skipped.count)
 
     def _log_summary(self, stats: CallStats, level: int) -> None:
         if stats.truncated and self._settings.on_long == "truncate":

@@ -1,0 +1,1 @@
+"""Runs over a corpus in shards, which go on after an interruption."""
