@@ -11,7 +11,7 @@ from embedpack_export.assembly.new_folder import check_output, new_pack
 from embedpack_export.assembly.pack_builder import PackBuilder
 from embedpack_export.assembly.score_graphs import write_score_graphs
 from embedpack_export.assembly.text_graphs import write_text_graphs
-from embedpack_export.assembly.vision_graphs import write_vision_graphs
+from embedpack_export.assembly.vision_graphs import finish_vision_graphs, write_vision_stages
 from embedpack_export.planning.plan import ExportPlan, make_plan
 from embedpack_export.planning.score_head import ScorePlan
 from embedpack_export.planning.settings import ExportSettings
@@ -40,8 +40,9 @@ def export(settings: ExportSettings) -> Manifest:
     choice = choose_reference(plan, settings)
     with new_pack(settings.output, overwrite=settings.overwrite) as new:
         pack = PackBuilder(new.folder, new.scratch, settings.weights)
-        images = write_vision_graphs(plan, pack)
-        write_text_graphs(plan, plan.adapter_modes, images, pack)
+        vision = write_vision_stages(plan, pack)
+        codes = write_text_graphs(plan, plan.adapter_modes, vision.images, pack)
+        finish_vision_graphs(plan, vision, codes, pack)
         manifest = write_manifest_and_files(settings, plan, pack)
         reference = choice.with_recorded(plan, pack.recorded)
         manifest = report_accuracy(pack.folder, manifest, plan, reference, settings)

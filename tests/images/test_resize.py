@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from embedpack import InputError
-from embedpack.inputs.resize import bicubic_filter, resize_bicubic, smart_resize
+from embedpack.inputs.resize import resize_bicubic, smart_resize
+from embedpack.inputs.resize_filters import bicubic_filter
 
 repeatable = settings(deadline=None, derandomize=True, max_examples=120)
 sides = st.integers(1, 90)
@@ -82,7 +83,7 @@ def test_twenty_megapixels() -> None:
 def test_strips_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     image = noise(97, 61, 3)
     whole = resize_bicubic(image, 45, 130)
-    monkeypatch.setattr("embedpack.inputs.resize.STRIP_BYTES", 1)
+    monkeypatch.setattr("embedpack.inputs.resize_filters.STRIP_BYTES", 1)
     np.testing.assert_array_equal(resize_bicubic(image, 45, 130), whole)
 
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/models.md"
 # Tests of families that have no tiny checkpoint among FAMILIES.
 OWN_TESTS = (
+    "test_jina_clip.py",
     "test_jina_colbert_v2.py",
     "test_jina_embeddings_v3.py",
     "test_roberta.py",

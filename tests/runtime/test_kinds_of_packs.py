@@ -120,8 +120,8 @@ CHANNELS = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
     ("change", "part"),
     [
         (
-            changes(with_images(vision={"gives": "vectors"}), put("image", SQUARE | CHANNELS)),
-            "images of this type (`$.image.type`)",
+            changes(with_images(), put("image", SQUARE | CHANNELS)),
+            "images of this type without vectors of their own (`$.image.type`)",
         ),
         (with_images({"window_size": None}), "images without attention windows (`$.image.window_size`)"),
     ],

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import onnx
 import onnx_ir as ir
@@ -105,11 +106,11 @@ class PackBuilder:
         """Store of the weights of all graphs."""
         return WeightStore(self.folder)
 
-    def add_vision(self, weights: WeightsFormat) -> None:
+    def add_vision(self, weights: WeightsFormat, gives: Literal["tokens", "vectors"]) -> None:
         """Check the vision graph of a weights format and add it."""
         written = CheckedGraph.check(self.folder / f"vision-{weights}.onnx")
         self.vision[weights] = VisionGraph(
-            gives="tokens",
+            gives=gives,
             graph=written.path.name,
             external_data=written.external_data,
             operators=written.operators,

@@ -30,8 +30,10 @@ from embedpack_export.stages.output_codes import SpaceCodes, fit_codes
 from embedpack_export.stages.task_run import ImageVectors, RecordedVectors, TaskRun, TaskVectors
 
 
-def write_text_graphs(plan: ExportPlan, modes: Sequence[AdapterMode], images: ImageVectors, pack: PackBuilder) -> None:
-    """Write the graphs of all tasks with their codes, adapters, variants and golden vectors.
+def write_text_graphs(
+    plan: ExportPlan, modes: Sequence[AdapterMode], images: ImageVectors, pack: PackBuilder
+) -> Mapping[str, SpaceCodes]:
+    """Write the graphs of all tasks with their codes, adapters, variants and golden vectors; the codes of each space.
 
     Merged graphs have the codes of the switchable ones if there are any, so that vectors of both can be compared. Tasks
     of a switchable graph share the scales of int8 codes; centers are stored with the adapters. A rotation would have to
@@ -40,7 +42,7 @@ def write_text_graphs(plan: ExportPlan, modes: Sequence[AdapterMode], images: Im
     Raises:
         CheckpointError: a tensor or an adapter cannot be used.
     """
-    codes: Mapping[str, SpaceCodes] = {}
+    codes: dict[str, SpaceCodes] = {}
     if "switchable" in modes:
         group = _with_stages(plan, _switchable(plan, images), pack)
         codes = fit_codes(plan, group.exact, rotate=False)
@@ -48,9 +50,12 @@ def write_text_graphs(plan: ExportPlan, modes: Sequence[AdapterMode], images: Im
     for tasks in plan.tasks_by_space.values() if "merged" in modes else ():
         groups = [_with_stages(plan, _merged(plan, task, images), pack) for task in tasks]
         exact = {task: vectors for group in groups for task, vectors in group.exact.items()}
-        codes_of_space = codes or fit_codes(plan, exact, rotate=True)
+        shared = "switchable" in modes
+        codes_of_space = codes if shared else fit_codes(plan, exact, rotate=True)
         for group in groups:
             _complete(plan, group, codes_of_space, pack)
+        codes |= codes_of_space
+    return codes
 
 
 @dataclass(frozen=True)

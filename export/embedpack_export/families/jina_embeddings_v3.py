@@ -59,9 +59,16 @@ class JinaV3Config(EncoderConfig, frozen=True, kw_only=True):
         """Adapters of all tasks."""
         return Stacked(self.lora_adaptations, self.lora_rank, self.lora_alpha / self.lora_rank, EMBEDDINGS)
 
+    @property
+    def adapted(self) -> frozenset[str]:
+        """Names of the modules that each adapter changes."""
+        layers = range(self.num_hidden_layers)
+        linears = (f"layers.{number}.{name}" for number in layers for name in ADAPTED_LINEARS)
+        return frozenset((*ADAPTED_EMBEDDINGS, *linears))
+
     def tasks(self) -> dict[str, TaskFacts]:
         """Facts of each task; its instruction, if it has one, is its default prompt."""
-        adapted = {task: _facts(task, self.task_instructions[task]) for task in self.lora_adaptations}
+        adapted = {task: facts_of_task(task, self.task_instructions[task]) for task in self.lora_adaptations}
         return {**adapted, WITHOUT_ADAPTER: TaskFacts({}, None)}
 
     def of_class(self) -> dict[str, Any]:
@@ -126,7 +133,7 @@ def claims(checkpoint: Checkpoint) -> bool:
     return keys != (None, None) or any(Stacked.infix in name for name in checkpoint.tensors)
 
 
-def _facts(task: str, instruction: str) -> TaskFacts:
+def facts_of_task(task: str, instruction: str) -> TaskFacts:
     """Facts of a task; sides of one task share a space, and their prompts are named after them."""
     stem, _, side = task.rpartition(".")
     has_side = side in SIDES and stem != ""
@@ -151,14 +158,13 @@ def read(checkpoint: Checkpoint) -> Model:
             f"{', '.join(config.task_instructions)}; each task needs one adapter and "
             "one instruction: restore the config.json of the model"
         )
-    layers = range(config.num_hidden_layers)
     return replace(
         config.model(config.shape(), RULES, FamilyTokenizer("XLMRobertaTokenizer")),
         heads=Heads(SingleHead("mean")),
         text_rules=TextRules(strip=True),
         tasks=config.tasks(),
         adapters=config.adapters(),
-        adapted=frozenset((*ADAPTED_EMBEDDINGS, *(f"layers.{n}.{name}" for n in layers for name in ADAPTED_LINEARS))),
+        adapted=config.adapted,
         adapter_mode="switchable",
         base_task=WITHOUT_ADAPTER,
         default_task=WITHOUT_ADAPTER,

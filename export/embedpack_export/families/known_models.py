@@ -80,6 +80,7 @@ _OTHER_ENCODERS = (
         *("jinaai/jina-embeddings-v3", "CC-BY-NC-4.0", "jina_embeddings_v3", 572),
         note="five tasks, each with its adapter, and `base` without one; switchable by default",
     ),
+    KnownModel("jinaai/jina-clip-v2", "CC-BY-NC-4.0", "jina_clip", 865, note="texts and images in one space"),
 )
 _COLBERT = (
     KnownModel("mixedbread-ai/mxbai-edge-colbert-v0-17m", "Apache-2.0", "modernbert", 17, ("multi",), note="PyLate"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from embedpack.inputs.prompt_rules import PromptOrPrefix
 from embedpack.inputs.tokenizer import TextRules
-from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.input_recipes import QwenImage, SquareImage
 from embedpack.pack.strict import AdapterMode
 from embedpack.storage.safetensors import StoredTensor
 from embedpack_export.families.heads import NO_HEADS, Heads, ScoreHead
@@ -37,9 +38,12 @@ class TaskFacts:
 class Vision:
     """Vision tower."""
 
-    model: StagedModel  # stages of the tower; the last one returns the vectors of image tokens
-    image: QwenImage  # processing of images to the tower's inputs
+    # Stages of the tower; the last one returns the vectors of image tokens, or of the image.
+    model: StagedModel
+    image: QwenImage | SquareImage  # processing of images to the tower's inputs
     tensors: re.Pattern[str]  # pattern of the names of the tower's tensors
+    # "tokens": its vectors are inputs of the text graph; "vectors": single vectors, before they get the length 1.
+    gives: Literal["tokens", "vectors"] = "tokens"
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Model:
     adapters: AdapterSource | None = None  # adapters that come with the checkpoint
     adapter_mode: AdapterMode = "merged"  # mode of those adapters, if the caller names none
     base_task: str | None = None  # name of the task without an adapter, beside those of `adapters`, if there is one
+    has_fixed_adapter: bool = False  # its one adapter is a part of the model: no other replaces it or stands beside it
     adapted: frozenset[str] = frozenset()  # names of the modules that each of those adapters must change
     vision: Vision | None = None  # vision tower, if the model is to read images
     # Patterns of tensors outside of the text graph, also of parts that are not exported.

@@ -29,7 +29,7 @@ class RecordedReference:
         self._multi: dict[str | None, dict[bytes, Float32]] = {}
         for task, of_task in recorded.items():
             vectors = of_task.vectors
-            items = [item for batch in of_task.inputs.calibration for item in batch.items]
+            items = of_task.inputs.items
             keys = [_key(item) for item in items]
             if vectors.single is not None:
                 self._single[task] = dict(zip(keys, vectors.single, strict=True))

@@ -33,9 +33,12 @@ class NameRules:
     unused: re.Pattern[str]  # pattern of tensors that no embedding needs (pretraining heads, buffers)
     # Endings of modules that hold several modules of the graph in equal blocks of rows, and the endings of these.
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unchanged: re.Pattern[str] | None = None  # pattern of names that the rules are not about; None: there are none
 
     def normal(self, name: str) -> str:
         """Name of a tensor or module in transformers' class of the family."""
+        if self.unchanged is not None and self.unchanged.search(name):
+            return name
         for prefix in self.prefixes:
             name = name.removeprefix(prefix)
         for old, new in self.renames.items():

@@ -137,6 +137,14 @@ class Weights:
             self._vector_changes[name] = float(np.linalg.norm(vector - base)) / max(float(np.linalg.norm(base)), 1e-30)
         return _finite(name, vector)
 
+    def array(self, name: str, shape: tuple[int, ...]) -> Float32:
+        """A small tensor as a whole, such as a table of positions, which no adapter changes.
+
+        Raises:
+            CheckpointError: as `matrix`.
+        """
+        return _finite(name, self._tensor(name, shape).float32())
+
     def new_bias(self, module: str, size: int) -> Float32 | None:
         """Bias [size] that an adapter gives to a linear layer without one; None: it gives none.
 

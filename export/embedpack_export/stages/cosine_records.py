@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +28,13 @@ class Vectors:
     # Multi-vectors of these inputs, joined, float32 [tokens, dimensions]; None without multi-vectors.
     tokens: Float32 | None
     golden: Sequence[Float32]  # golden vectors, float32 [values] each, see `embedpack.engine.golden`
+
+    def with_images(self, images: Sequence[Float32]) -> Vectors:
+        """The vectors with those of images [1, dimensions] behind them, the last of which is golden."""
+        assert self.single is not None
+        *calibration, golden = images
+        single = np.concatenate([self.single, *calibration])
+        return replace(self, inputs=len(single), single=single, golden=[*self.golden, golden[0]])
 
     def golden_lists(self) -> list[list[float]]:
         """Golden vectors as in the pack, rounded to six digits."""

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from embedpack.pack.graph_io import (
     ATTENTION_MASK,
+    IMAGE_AXES,
     IMAGE_EMBEDS,
     IMAGE_TOKEN_AXES,
     MARK_INDEX,
@@ -43,18 +44,11 @@ def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | Non
     and corrects the mean error of the layers before.
     """
 
-    def output(name: str, axes: tuple[str, ...], dimensions: int) -> VectorOutput:
-        if codes is None:
-            return VectorOutput(name, axes, dimensions)
-        fit = codes.fits.get(name)
-        codebook = None if fit is None else fit.codebook
-        return VectorOutput(name, axes, dimensions, codes.int8_scales[name], codebook, codes.centers.get(name))
-
     def single_vectors(head: SingleHead, context: GraphContext, hidden: ir.Value) -> None:
         g, mask = context.graph, context.inputs[ATTENTION_MASK]
         pooled = POOL[head.pooling](g, hidden, context.inputs.get(POOL_MASK, mask))
         vector = head_layers(context, pooled, head.layers)
-        declared = output(SENTENCE_EMBEDDING, ("batch",), plan.dimensions)
+        declared = _output(codes, SENTENCE_EMBEDDING, ("batch",), plan.dimensions)
         declared = replace(declared, normalized=head.normalize, int8_lengths=head.similarity == "dot")
         vector_outputs(g, unit(g, vector) if head.normalize else vector, declared)
 
@@ -66,7 +60,7 @@ def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | Non
         if plan.tokens is not None:
             projected = head_layers(context, hidden, plan.tokens.layers)
             vectors = unit(g, projected)
-            vector_outputs(g, vectors, output(TOKEN_EMBEDDINGS, TOKEN_AXES, plan.tokens.dimensions))
+            vector_outputs(g, vectors, _output(codes, TOKEN_EMBEDDINGS, TOKEN_AXES, plan.tokens.dimensions))
         if plan.late_chunking:
             chunk_sums(g, hidden, plan.dimensions)
 
@@ -98,10 +92,28 @@ def mark_heads(head: MarkHead, offset: Float32 | None = None) -> Heads:
     return append
 
 
+def _output(codes: SpaceCodes | None, name: str, axes: tuple[str, ...], dimensions: int) -> VectorOutput:
+    if codes is None:
+        return VectorOutput(name, axes, dimensions)
+    fit = codes.fits.get(name)
+    codebook = None if fit is None else fit.codebook
+    return VectorOutput(name, axes, dimensions, codes.int8_scales[name], codebook, codes.centers.get(name))
+
+
 def _corrected(g: GraphBuilder, hidden: ir.Value, offset: Float32 | None) -> ir.Value:
     return hidden if offset is None else g.op("Add", [hidden, g.constant(offset, np.float32)])
 
 
-def vision_heads(context: GraphContext, hidden: ir.Value) -> None:
+def image_token_heads(context: GraphContext, hidden: ir.Value) -> None:
     """Declare the output of a vision graph: the vectors of an image's tokens, float32 [image_tokens, hidden]."""
     context.graph.output(hidden, IMAGE_EMBEDS, ir.DataType.FLOAT, IMAGE_TOKEN_AXES)
+
+
+def image_vector_heads(plan: ExportPlan, codes: SpaceCodes | None) -> Heads:
+    """Heads of a vision graph that gives the single vector of an image; without `codes` float32 alone."""
+
+    def append(context: GraphContext, hidden: ir.Value) -> None:
+        output = _output(codes, SENTENCE_EMBEDDING, IMAGE_AXES, plan.dimensions)
+        vector_outputs(context.graph, unit(context.graph, hidden), output)
+
+    return append

@@ -16,6 +16,7 @@ from embedpack.inputs.processor import ModelInput
 from embedpack.inputs.prompt_rules import PromptOrPrefix, prompt_order
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
 from embedpack.pack.graph_io import ATTENTION_MASK, IMAGE_EMBEDS
+from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.manifest import Pooling
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
@@ -45,6 +46,13 @@ class TaskInputs:
 
     calibration: Sequence[CollatedBatch]
     golden: Sequence[CollatedBatch]  # golden inputs, each alone
+    # Images whose vectors the vision graph gives, those of the calibration first, then the golden one.
+    images: Sequence[ModelInput] = ()
+
+    @property
+    def items(self) -> list[ModelInput]:
+        """Calibration inputs in the order of their vectors."""
+        return [item for batch in self.calibration for item in batch.items] + list(self.images[:-1])
 
     @property
     def lengths(self) -> list[npt.NDArray[np.int64]]:
@@ -94,6 +102,11 @@ def calibration_and_golden_images(plan: ExportPlan) -> list[ModelInput]:
     return _processed(plan, [*calibration_images(plan.seed), golden_image()], "")
 
 
+def has_image_vectors(plan: ExportPlan) -> bool:
+    """True if the vision graph gives the vectors of images; else they are inputs of the text graph."""
+    return plan.model.vision is not None and plan.model.vision.gives == "vectors"
+
+
 def image_feeds(plan: ExportPlan) -> list[Feeds]:
     """Inputs of the vision graph, one image each."""
     assert plan.model.vision is not None
@@ -105,19 +118,25 @@ def image_feeds(plan: ExportPlan) -> list[Feeds]:
 
 
 def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -> TaskInputs:
-    """Collate texts with the prompts of a task, and images, in batches; each golden case alone."""
+    """Collate texts with the prompts of a task, and images, in batches; each golden case alone.
+
+    Images of a vision graph that gives their vectors are in none of the batches.
+    """
     by_prompt = plan.calibration.by_prompt(task.prompt)
     groups = [(prompt, by_prompt[prompt]) for prompt in sorted(by_prompt, key=prompt_order)]
     texts = _bounded(plan, [item for prompt, group in groups for item in _processed(plan, group, prompt)])
     lengths = [len(item.ids) for item in texts]
     batches = [[texts[row] for row in rows] for rows in token_budget_batches(lengths, TOKEN_BUDGET)]
-    pictures = [_alone(plan, item) for item in calibration_and_golden_images(plan)]
+    images = calibration_and_golden_images(plan)
+    of_vision_graph = images if has_image_vectors(plan) else []
+    pictures = [] if of_vision_graph else [_alone(plan, item) for item in images]
     golden = [
         pictures[-1] if case.text is None else _alone(plan, _processed(plan, [case.text], case.prompt)[0])
         for case in cases
+        if case.text is not None or pictures
     ]
     calibration = [CollatedBatch(tuple(batch), plan.processor.collate(batch, [])) for batch in batches]
-    return TaskInputs([*calibration, *pictures[:-1]], golden)
+    return TaskInputs([*calibration, *pictures[:-1]], golden, of_vision_graph)
 
 
 def _processed(plan: ExportPlan, inputs: Sequence[Input], prompt: PromptOrPrefix) -> list[ModelInput]:
@@ -128,7 +147,7 @@ def _alone(plan: ExportPlan, item: ModelInput) -> CollatedBatch:
     """Batch of one input; `TaskInputs.feeds` replaces the zeros of an image by its vectors."""
     spec = plan.processor.image
     embeds = []
-    if item.image is not None and spec is not None:
+    if item.image is not None and isinstance(spec, QwenImage):
         rows, columns = token_grid(item.image, spec)
         embeds = [np.zeros((rows * columns, plan.model.hidden), np.float32)]
     return CollatedBatch((item,), plan.processor.collate([item], embeds))

@@ -26,7 +26,10 @@ from embedpack_export.stages.written_run import AdapterFeeds, WrittenRun
 
 @dataclass(frozen=True)
 class ImageVectors:
-    """Outputs of the vision tower for the images among the inputs."""
+    """Outputs of the vision tower for the images of the calibration, and for the golden one behind them.
+
+    They are vectors of the tokens of each image, or finished single vectors, float32 [1, dimensions].
+    """
 
     exact: Sequence[Float32]  # vectors of each image in float32
     written: Mapping[WeightsFormat, Sequence[Float32]]  # the same from the vision graph of each weights format
@@ -56,6 +59,7 @@ class TaskRun:
     inputs: TaskInputs  # calibration inputs and golden inputs
     exact: ExactRun  # run through the model in float32
     written: Mapping[WeightsFormat, WrittenRun]  # run through the graph of each weights format
+    images: ImageVectors
     corrected: Pooling  # pooling whose tokens `mean_error` is about; "mean" if all tokens have vectors of their own
 
     @classmethod
@@ -75,7 +79,7 @@ class TaskRun:
             written[name] = WrittenRun(inputs.feeds(vectors), adapter, lengths=inputs.lengths)
         exact = ExactRun(inputs.feeds(images.exact), weights, len(inputs.calibration), lengths=inputs.lengths)
         corrected = "mean" if plan.pooling is None or plan.tokens is not None else plan.pooling
-        return cls(golden, inputs, exact, written, corrected)
+        return cls(golden, inputs, exact, written, images, corrected)
 
     def mean_error(self, weights_format: WeightsFormat) -> Float64:
         """Mean of the exact last hidden states minus that of a weights format, float64 [dimensions]."""
@@ -87,13 +91,14 @@ class TaskRun:
         outputs = [SENTENCE_EMBEDDING] * (plan.single is not None) + [TOKEN_EMBEDDINGS] * (plan.tokens is not None)
         with open_heads(plan.model.text, text_heads(plan, None), self.exact.weights, scratch) as session:
 
-            def apply(run: ExactRun | WrittenRun, offset: Float32 | None) -> Vectors:
+            def apply(run: ExactRun | WrittenRun, offset: Float32 | None, images: Sequence[Float32]) -> Vectors:
                 batches = zip(run.feeds, run.states(offset), strict=True)
                 results = [session.run(outputs, feeds | {"hidden": values}) for feeds, values in batches]
-                return self._vectors([dict(zip(outputs, values, strict=True)) for values in results])
+                vectors = self._vectors([dict(zip(outputs, values, strict=True)) for values in results])
+                return vectors.with_images(images) if self.inputs.images else vectors
 
-            written = {name: apply(run, offsets[name]) for name, run in self.written.items()}
-            return TaskVectors(apply(self.exact, None), written)
+            written = {name: apply(run, offsets[name], self.images.written[name]) for name, run in self.written.items()}
+            return TaskVectors(apply(self.exact, None, self.images.exact), written)
 
     def release(self) -> None:
         """Remove the hidden states, once the vectors are computed."""

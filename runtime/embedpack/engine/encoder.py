@@ -23,13 +23,14 @@ from embedpack.engine.session import Adapter, Array, Feeds, GraphSession
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import InputError, ItemError
 from embedpack.host.memory import check_memory
-from embedpack.inputs.batching import token_budget_batches, windows
+from embedpack.inputs.batching import one_by_one, token_budget_batches, windows
 from embedpack.inputs.chunk_windows import chunk_weights
 from embedpack.inputs.items import NO_INPUTS, Item
 from embedpack.inputs.patches import ImagePatches
 from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
 from embedpack.pack.graph_io import CHUNK_WEIGHTS, IMAGE_EMBEDS
+from embedpack.pack.input_recipes import QwenImage
 from embedpack.vectors.token_pooling import pool_rows
 
 # Measured on a 384-wide encoder: padding and cache misses cost more than small matrices do.
@@ -48,12 +49,17 @@ class Batch:
     @property
     def longest(self) -> int:
         """Number of tokens of the longest input."""
-        return max(len(model_input.ids) for model_input in self.inputs)
+        return max(model_input.length for model_input in self.inputs)
 
     @property
     def tokens(self) -> int:
         """Number of tokens, padding included."""
         return len(self.inputs) * self.longest
+
+    @property
+    def of_vision_graph(self) -> bool:
+        """True for one image, whose vector the vision graph gives."""
+        return self.inputs[0].of_vision_graph
 
     @property
     def chunks(self) -> int:
@@ -150,7 +156,7 @@ class Encoder:
                 stats.add(window, inputs, rules.limit(options.prompt))
             if options.on_long == "error":
                 _refuse_truncated(window, inputs, rules.shown_limit(options.prompt))
-            for rows in token_budget_batches([len(model_input.ids) for model_input in inputs], budget):
+            for rows in rows_of_batches(inputs, budget):
                 yield Batch(start + rows, [inputs[row] for row in rows])
             start += len(window)
 
@@ -167,8 +173,8 @@ class Encoder:
         weights = None if adapter is None else self._adapters[adapter]
         # Concurrent batches together hold at most LONG_TOKENS tokens, or one budget each if that is more.
         limit = min(LONG_TOKENS, max(LONG_TOKENS // self._text.threads, self.token_budget))
-        for large, group in groupby(batches, lambda batch: batch.tokens > limit):
-            run = self._one_by_one if large else self._concurrently
+        for kind, group in groupby(batches, lambda batch: (batch.of_vision_graph, batch.tokens > limit)):
+            run = self._images if kind[0] else self._one_by_one if kind[1] else self._concurrently
             for batch, values in run(group, output, weights):
                 self._output_check.check(output, values, len(batch.rows), batch.longest, batch.chunks)
                 yield batch, values
@@ -180,6 +186,17 @@ class Encoder:
             yield batch, values
             if stats is not None:
                 stats.advance(len(batch.rows), sum(stats.work_of(items[row]) for row in batch.rows))
+
+    def _images(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
+        """Run the vision graph for each image on all threads; it has no adapter."""
+        spec = self.processor.image
+        assert self._vision is not None
+        assert spec is not None
+        for batch in batches:
+            image = batch.inputs[0].image
+            assert image is not None
+            (values,) = self._vision().run([output], vision_feeds(image, spec))
+            yield batch, values
 
     def _one_by_one(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
         """Run batches one by one, each on all threads.
@@ -220,11 +237,18 @@ class Encoder:
         """Vectors of an image's tokens; one image per run, so that they do not depend on other images."""
         assert self._vision is not None
         spec = self.processor.image
-        assert spec is not None
+        assert isinstance(spec, QwenImage)
         (embeds,) = self._vision().run([IMAGE_EMBEDS], vision_feeds(image, spec))
         rows, columns = token_grid(image, spec)
         check_array(IMAGE_EMBEDS, embeds, [rows * columns, spec.hidden], np.float32)
         return embeds
+
+
+def rows_of_batches(inputs: Sequence[ModelInput], budget: int) -> Iterator[npt.NDArray[np.intp]]:
+    """Positions of the inputs of each batch, longest first, as `token_budget_batches`; vision graphs take one image."""
+    alone = [model_input.of_vision_graph for model_input in inputs]
+    for rows in token_budget_batches([model_input.length for model_input in inputs], budget):
+        yield from one_by_one(rows, alone)
 
 
 def _compute(session: GraphSession, output: str, adapter: Adapter | None, batch: Batch, feeds: Feeds) -> Computed:

@@ -24,7 +24,6 @@ from embedpack.inputs.pack_tokenizer import open_tokenizer
 from embedpack.inputs.processor import Processor
 from embedpack.inputs.prompt_rules import PromptRules
 from embedpack.pack.folder import Pack
-from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.score_recipes import PairScores
 from embedpack.pack.variants import Variant, VisionGraph
 
@@ -166,8 +165,6 @@ def open_processor(pack: Pack) -> Processor:
                 PromptRules(tokenizer).check(prompt)
     except PackError as cause:
         raise PackError(f"{pack.folder}: {cause}") from cause
-    image = pack.manifest.image
-    spec, score = image if isinstance(image, QwenImage) else None, pack.manifest.score
-    return Processor(
-        tokenizer, pack.manifest.text.pad_token_id, spec, isinstance(score, PairScores) and score.token_types
-    )
+    manifest, score = pack.manifest, pack.manifest.score
+    types = isinstance(score, PairScores) and score.token_types
+    return Processor(tokenizer, manifest.text.pad_token_id, manifest.image, types)

@@ -42,7 +42,7 @@ from embedpack.inputs.processor import Processor
 from embedpack.inputs.vision_layout import vision_feeds
 from embedpack.pack.digests import describe_file
 from embedpack.pack.folder import Pack
-from embedpack.pack.graph_io import IMAGE_EMBEDS
+from embedpack.pack.graph_io import IMAGE_EMBEDS, SENTENCE_EMBEDDING
 from embedpack.pack.heads import main_output
 from embedpack.storage.atomic import atomic_file, disk_errors
 from embedpack.storage.temporary import remove_leftovers, temporary_folder
@@ -224,4 +224,5 @@ def _vision_probe(processor: Processor) -> _Probe:
     (item,) = processor.process(processor.items([golden_image()]), "")
     assert item.image is not None
     assert processor.image is not None
-    return _Probe(IMAGE_EMBEDS, [vision_feeds(item.image, processor.image)])
+    output = SENTENCE_EMBEDDING if item.of_vision_graph else IMAGE_EMBEDS
+    return _Probe(output, [vision_feeds(item.image, processor.image)])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from embedpack.errors import PackError
 from embedpack.pack.folder import Pack
-from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.input_recipes import QwenImage, SquareImage
 from embedpack.pack.variants import Variant
 
 
@@ -23,7 +23,8 @@ def check_support(pack: Pack, variant: Variant) -> None:
 
 def _unsupported(pack: Pack) -> Iterator[str]:
     manifest = pack.manifest
-    if manifest.image is not None and not isinstance(manifest.image, QwenImage):
-        yield "images of this type (`$.image.type`)"
+    gives = {graph.gives for graph in manifest.vision.values()}
+    if isinstance(manifest.image, SquareImage) and gives != {"vectors"}:
+        yield "images of this type without vectors of their own (`$.image.type`)"
     if isinstance(manifest.image, QwenImage) and manifest.image.window_size is None:
         yield "images without attention windows (`$.image.window_size`)"

@@ -49,6 +49,14 @@ def token_budget_batches(lengths: Sequence[int], budget: int) -> Iterator[npt.ND
         start = stop
 
 
+def one_by_one(rows: npt.NDArray[np.intp], alone: Sequence[bool]) -> Iterator[npt.NDArray[np.intp]]:
+    """A batch without the inputs that are to be `alone`, if there are others, and each of them by itself."""
+    mask = np.array([alone[row] for row in rows], np.bool_)
+    if not mask.all():
+        yield rows[~mask]
+    yield from rows[mask][:, None]
+
+
 def pad(rows: Sequence[npt.NDArray[np.int64]], pad_token_id: int) -> dict[str, npt.NDArray[np.int64]]:
     """Right-padded `input_ids` and `attention_mask`, both int64 [batch, longest]."""
     shape = (len(rows), max(map(len, rows)))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from embedpack.errors import InputError
 from embedpack.inputs.resize import resize_bicubic, smart_resize
-from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.input_recipes import Channels, QwenImage
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,19 @@ def image_patches(image: npt.NDArray[np.uint8], spec: QwenImage, max_pixels: int
     # [token row, row of patches, y, token column, column of patches, x, channel]
     blocks = pixels.reshape(height // token, merge, side, width // token, merge, side, 3)
     ordered = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3, side, side)
-    return ImagePatches(_normalize(ordered, spec), (height // side, width // side))
+    return ImagePatches(
+        normalized_rows(ordered, spec.mean, spec.std, spec.temporal_patch_size), (height // side, width // side)
+    )
 
 
-def _normalize(patches: npt.NDArray[np.uint8], spec: QwenImage) -> npt.NDArray[np.float32]:
+def normalized_rows(
+    patches: npt.NDArray[np.uint8], mean: Channels, std: Channels, frames: int = 1
+) -> npt.NDArray[np.float32]:
     """Rows of normalized values float32 [patches, values] of uint8 [patches, channel, y, x], equal in all frames."""
     count, channels, side, _ = patches.shape
-    rows = np.empty((count, channels, spec.temporal_patch_size, side, side), np.float32)
-    mean, std = (np.array(values, np.float32) * np.float32(255) for values in (spec.mean, spec.std))
+    rows = np.empty((count, channels, frames, side, side), np.float32)
+    means, deviations = (np.array(values, np.float32) * np.float32(255) for values in (mean, std))
     for channel in range(channels):
-        levels = (np.arange(256, dtype=np.float32) - mean[channel]) / std[channel]
+        levels = (np.arange(256, dtype=np.float32) - means[channel]) / deviations[channel]
         rows[:, channel] = levels[patches[:, channel]][:, None]
     return rows.reshape(count, -1)

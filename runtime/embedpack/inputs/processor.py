@@ -17,6 +17,7 @@ from embedpack.inputs.items import Image, Input, Item, Text, is_blank, number_it
 from embedpack.inputs.patches import ImagePatches, image_patches
 from embedpack.inputs.prompt_rules import PromptedTokens, PromptOrPrefix, PromptRules, as_prompt
 from embedpack.inputs.resize import smart_resize
+from embedpack.inputs.square_image import square_patches
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.inputs.vision_layout import token_grid, token_positions
 from embedpack.pack.graph_io import (
@@ -28,7 +29,7 @@ from embedpack.pack.graph_io import (
     POSITION_IDS,
     TOKEN_TYPE_IDS,
 )
-from embedpack.pack.input_recipes import Prompt, QwenImage
+from embedpack.pack.input_recipes import Prompt, QwenImage, SquareImage
 from embedpack.vectors.arrays import Float32
 
 # Peak memory of the vision tower's activations, as a multiple of its input.
@@ -42,7 +43,7 @@ class ModelInput:
     """Token ids of a text or an image, and its patches.
 
     Attributes:
-        ids: token ids, int64 [length].
+        ids: token ids, int64 [length]; empty for an image whose vector the vision graph gives.
         pooled_range: range of the tokens that the single vector is pooled from.
         unpooled: tokens that token pooling leaves as they are, special tokens and those around an image, bool [length].
         truncated: whether a text lost its end.
@@ -65,6 +66,16 @@ class ModelInput:
     chunks: npt.NDArray[np.int64] | None = None
     types: npt.NDArray[np.int64] | None = None
 
+    @property
+    def of_vision_graph(self) -> bool:
+        """True for an image whose vector the vision graph gives."""
+        return self.image is not None and not len(self.ids)
+
+    @property
+    def length(self) -> int:
+        """Number of tokens; of an image of the vision graph its patches, and the one that the vector is made of."""
+        return len(self.ids) if self.image is None or len(self.ids) else len(self.image.rows) + 1
+
     def of_multi_vector(self, rows: npt.NDArray[T]) -> npt.NDArray[T]:
         """Rows of the multi-vector among those of all tokens, [length, ...] or more with padding behind them."""
         rows = rows[: len(self.ids)]
@@ -80,7 +91,7 @@ class Processor:
 
     tokenizer: TextTokenizer
     pad_token_id: int
-    image: QwenImage | None = None
+    image: QwenImage | SquareImage | None = None
     token_types: bool = False
 
     def items(self, inputs: Iterable[Input], *, blank: bool = False) -> Iterator[Item]:
@@ -122,7 +133,7 @@ class Processor:
         if self.token_types:
             types = [np.zeros(len(item.ids), np.int64) if item.types is None else item.types for item in batch]
             feeds[TOKEN_TYPE_IDS] = pad(types, 0)[INPUT_IDS]
-        if self.image is None:
+        if not isinstance(self.image, QwenImage):
             return feeds
         shape = feeds[INPUT_IDS].shape
         positions, pool_mask = np.zeros((3, *shape), np.int64), np.zeros(shape, np.int64)
@@ -154,6 +165,8 @@ class Processor:
         assert spec is not None
         pixels = read_image(item.source, item.number)
         try:
+            if isinstance(spec, SquareImage):
+                return _square_input(pixels, spec)
             self._check_image_size(pixels.shape, spec, max_pixels)
             patches = image_patches(pixels, spec, max_pixels)
         except EmbedpackError as cause:
@@ -184,9 +197,15 @@ class Processor:
         """Positions of the tokens (time, row, column), int64 [3, length]."""
         if item.image is None:
             return np.broadcast_to(np.arange(len(item.ids)), (3, len(item.ids)))
-        assert self.image is not None
+        assert isinstance(self.image, QwenImage)
         grid = token_grid(item.image, self.image)
         return token_positions(item.image_start, grid, len(item.ids) - item.image_start - grid[0] * grid[1])
+
+
+def _square_input(pixels: npt.NDArray[np.uint8], spec: SquareImage) -> ModelInput:
+    """An image of the vision graph; CapacityError if it does not fit the memory."""
+    check_memory(spec.size**2 * 3 * 4 * ACTIVATIONS, f"{spec.size} x {spec.size} pixels", "free some memory")
+    return ModelInput(np.zeros(0, np.int64), slice(0), np.zeros(0, np.bool_), image=square_patches(pixels, spec))
 
 
 def _text_input(text: PromptedTokens) -> ModelInput:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from embedpack.inputs.patches import ImagePatches
 from embedpack.pack.graph_io import PATCH_POSITIONS, PATCHES, TOKEN_ROWS, WINDOW_MASK, WINDOW_ROWS, WINDOW_SLOTS
-from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.input_recipes import QwenImage, SquareImage
 
 Int64 = npt.NDArray[np.int64]
 
@@ -23,8 +23,10 @@ def token_grid(patches: ImagePatches, spec: QwenImage) -> tuple[int, int]:
     return patches.grid[0] // spec.merge_size, patches.grid[1] // spec.merge_size
 
 
-def vision_feeds(patches: ImagePatches, spec: QwenImage) -> dict[str, npt.NDArray[Any]]:
+def vision_feeds(patches: ImagePatches, spec: QwenImage | SquareImage) -> dict[str, npt.NDArray[Any]]:
     """Inputs of the vision graph for one image by name, as `embedpack.pack.graph_io` defines them."""
+    if isinstance(spec, SquareImage):
+        return {PATCHES: patches.rows}
     assert spec.window_size is not None
     rows, columns = token_grid(patches, spec)
     windows = _windows(rows, columns, spec.window_size)

@@ -51,8 +51,8 @@ text inputs, and the one output `mark_vectors`.
     mark_index                 int64    [marks, 2]                         row and column of `input_ids` of each mark
     mark_vectors               float32  [marks, dimensions]                vector at each mark, with a length of its own
 
-Inputs and output of the vision graph, which takes one image per run. Patches are in window order;
-`embedpack.inputs.vision_layout` computes all of the inputs.
+Inputs and output of a vision graph that gives the tokens of an image; it takes one per run. Patches are in window
+order; `embedpack.inputs.vision_layout` computes all of the inputs.
 
     name             dtype    shape                   meaning
     patches          float32  [patches, values]       normalized pixel values of each patch
@@ -62,6 +62,9 @@ Inputs and output of the vision graph, which takes one image per run. Patches ar
     window_slots     int64    [patches]               slot of each row, counted through all windows
     token_rows       int64    [image_tokens]          position in window order of each token, in the order of the image
     image_embeds     float32  [image_tokens, hidden]  output: vectors of the image's tokens
+
+A vision graph that gives finished vectors has the one input `patches`, in row-major order, and for the image of a run
+the outputs `sentence_embedding`, `sentence_embedding_int8` and `sentence_embedding_binary` of a text graph, [1, ...].
 """
 
 from __future__ import annotations
@@ -102,6 +105,7 @@ LONG_TEXT = 1024
 # Symbolic axes.
 TOKEN_AXES = ("batch", "sequence")
 IMAGE_TOKEN_AXES = ("image_tokens", "hidden")
+IMAGE_AXES = ("images",)
 
 
 @dataclass(frozen=True)
@@ -128,13 +132,18 @@ IMAGE_INPUTS = (
 def vision_inputs(values: int, slots: int) -> tuple[GraphInput, ...]:
     """Inputs of a vision graph with patches of `values` numbers and windows of `slots` patches."""
     return (
-        GraphInput(PATCHES, np.float32, ("patches", values)),
+        patches_input(values),
         GraphInput(PATCH_POSITIONS, np.int64, (2, 1, "patches")),
         GraphInput(WINDOW_ROWS, np.int64, ("windows", slots)),
         GraphInput(WINDOW_MASK, np.int32, ("windows", slots)),
         GraphInput(WINDOW_SLOTS, np.int64, ("patches",)),
         GraphInput(TOKEN_ROWS, np.int64, ("image_tokens",)),
     )
+
+
+def patches_input(values: int) -> GraphInput:
+    """The one input of a vision graph that gives finished vectors, with patches of `values` numbers."""
+    return GraphInput(PATCHES, np.float32, ("patches", values))
 
 
 def int8_output(vectors: str) -> str:

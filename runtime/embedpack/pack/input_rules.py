@@ -55,6 +55,8 @@ def _bad_vision(manifest: Manifest) -> Iterator[str]:
             yield f"there is a vision graph, but no image - at `{path}`"
         if vision.gives == "vectors" and manifest.single is None:
             yield f"vectors of images need single - at `{path}.gives`"
+        if vision.gives == "vectors" and manifest.multi is not None:
+            yield f"vectors of images are single ones, and the pack has multi - at `{path}.gives`"
         if vision.gives == "vectors" and isinstance(manifest.image, QwenImage):
             yield f"images of the type qwen2_vl give tokens - at `{path}.gives`"
     if len({vision.gives for vision in manifest.vision.values()}) > 1:

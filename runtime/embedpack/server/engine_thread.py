@@ -154,7 +154,7 @@ class EngineThread:
         encoder = self._encoders[key.model, key.variant]
         with memory_errors():
             for batch, vectors in encoder.compute(batches, key.output, key.adapter):
-                self._metrics.observe_batch(batch.tokens, sum(len(each.ids) for each in batch.inputs))
+                self._metrics.observe_batch(batch.tokens, sum(each.length for each in batch.inputs))
                 for row, vector in zip(taken.popleft(), vectors, strict=True):
                     if row.job.add(row.number, vector) and not row.job.cancelled:
                         self._finish(row.job, _outcome(row.job))
@@ -176,7 +176,7 @@ class EngineThread:
                 rows = schedule.take(key, self._encoders[key.model, key.variant].token_budget)
             if rows:
                 taken.append(rows)
-                batch = Batch(np.arange(len(rows)), [row.job.inputs[row.number] for row in rows])
+                batch = Batch(np.arange(len(rows)), [row.model_input for row in rows])
                 tokens += batch.tokens
                 yield batch
             elif not new:

@@ -55,7 +55,7 @@ class Job:
         """Tokenize texts and read images, once; RequestError or EmbedpackError if one of them cannot be used."""
         self._times.append(perf_counter())
         reading = self.work.read(processor)
-        tokens = sum(len(model_input.ids) for model_input in reading.inputs)
+        tokens = sum(model_input.length for model_input in reading.inputs)
         if tokens > self.work.max_tokens:
             problem = f"has {tokens} tokens; at most {self.work.max_tokens} are taken in one request, send several"
             raise too_long(self.work.field, problem)
@@ -70,7 +70,7 @@ class Job:
 
     def length(self, row: int) -> int:
         """Number of tokens of an input."""
-        return len(self.inputs[row].ids)
+        return self.inputs[row].length
 
     def add(self, row: int, output: Float32) -> bool:
         """Store the output of the graph for a row; True if it was the last."""
@@ -86,7 +86,7 @@ class Job:
             "tokenize": tokenized - started,
             "compute": perf_counter() - tokenized,
         }
-        return JobResult(values, sum(len(model_input.ids) for model_input in self.inputs), seconds)
+        return JobResult(values, sum(model_input.length for model_input in self.inputs), seconds)
 
     @property
     def _read(self) -> Reading:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
 
-from embedpack.inputs.batching import token_budget_batches
+from embedpack.engine.encoder import rows_of_batches
+from embedpack.inputs.processor import ModelInput
 from embedpack.server.jobs import Job
 from embedpack.server.served_packs import ForwardKey
 
@@ -35,6 +36,11 @@ class Row:
     def length(self) -> int:
         """Number of its tokens."""
         return self.job.length(self.number)
+
+    @property
+    def model_input(self) -> ModelInput:
+        """The input of the graph."""
+        return self.job.inputs[self.number]
 
 
 class Schedule:
@@ -86,7 +92,7 @@ class Schedule:
         longest = first.length(first.waiting[0])
         waiting = merge(*(_not_longer(job, longest) for job in jobs), key=lambda row: row.length, reverse=True)
         candidates = list(islice(waiting, max(1, budget // longest)))
-        batch = next(token_budget_batches([row.length for row in candidates], budget))
+        batch = next(rows_of_batches([row.model_input for row in candidates], budget))
         rows = [candidates[number] for number in batch]
         for row in rows:
             row.job.waiting.remove(row.number)

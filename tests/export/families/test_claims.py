@@ -18,6 +18,7 @@ from tests.helpers.exports import exactly
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_decoder import make_decoder
 from tests.helpers.tiny_families import FAMILIES
+from tests.helpers.tiny_jina_clip import make_jina_clip
 from tests.helpers.tiny_jina_colbert import make_jina_colbert
 from tests.helpers.tiny_jina_reranker import make_jina_reranker
 from tests.helpers.tiny_jina_v3 import make_jina_v3
@@ -37,6 +38,7 @@ MAKERS: dict[str, Maker] = {
     **{name: maker(name) for name in FAMILIES},
     "qwen2_5_vl": make_v4,
     "jina_embeddings_v3": make_jina_v3,
+    "jina_clip": make_jina_clip,
     "jina_colbert_v2": make_jina_colbert,
     "jina_embeddings_v5": lambda folder: make_jina_v5(folder, "nano"),
     "jina_embeddings_v5_omni": lambda folder: make_omni(make_jina_v5(folder, "small"), "small"),

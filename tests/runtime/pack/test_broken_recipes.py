@@ -236,6 +236,11 @@ def test_heads_spaces_and_devices(pack: Path, edit: Edit, change: Change, messag
             id="vectors_of_images_without_single_vectors",
         ),
         pytest.param(
+            changes(square(), with_multi()),
+            "vectors of images are single ones, and the pack has multi - at `$.vision['fp32'].gives`",
+            id="vectors_of_images_beside_multi_vectors",
+        ),
+        pytest.param(
             changes(square(), put("vision", "int8", "gives", "tokens")),
             "some vision graphs give tokens, others vectors - at `$.vision`",
             id="vision_graphs_that_differ",

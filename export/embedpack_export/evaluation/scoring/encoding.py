@@ -97,7 +97,7 @@ def inspect_inputs(pack: Pack, task: str, inputs: Sequence[Input], prompt_name: 
         for window in windows(processor.items(inputs), COUNTED_INPUTS):
             for model_input in processor.process(window, prompt):
                 unpooled = model_input.of_multi_vector(model_input.unpooled)
-                infos.append(InputInfo(len(model_input.ids), model_input.image is not None, unpooled))
+                infos.append(InputInfo(model_input.length, model_input.image is not None, unpooled))
                 progress.advance(1)
     return infos
 

@@ -64,14 +64,19 @@ def text_angles(context: GraphContext, table: RotaryTable) -> ir.Value:
 
 @dataclass(frozen=True)
 class Rotation:
-    """Cosines and sines of rotary angles, float32 [batch, sequence, head_size / 2]."""
+    """Cosines and sines of rotary angles, float32 [batch, sequence, head_size / 2].
+
+    `interleaved`: neighbouring channels rotate together, else those of the two halves of a head.
+    """
 
     cos: ir.Value
     sin: ir.Value
+    interleaved: bool = False
 
     def of(self, g: GraphBuilder, x: ir.Value, heads: int) -> ir.Value:
         """Append the rotation of queries or keys; float32 [batch, sequence, heads x head_size]."""
-        return g.op("RotaryEmbedding", [x, self.cos, self.sin], {"num_heads": heads, "interleaved": 0})
+        attributes = {"num_heads": heads, "interleaved": int(self.interleaved)}
+        return g.op("RotaryEmbedding", [x, self.cos, self.sin], attributes)
 
 
 def rotation(context: GraphContext, table: RotaryTable, phases: Callable[[], ir.Value]) -> Rotation:

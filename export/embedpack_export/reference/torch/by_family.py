@@ -92,7 +92,16 @@ class _TextsAndImages:
         return self._last[2]
 
 
+def _open_jina_clip(source: ModelSource, task: str | None, pooling: Pooling | None) -> TorchModel:
+    if not has_pooling(source, pooling):
+        raise InputError(f"the torch reference of this family has {source.pooling} pooling only")
+    from embedpack_export.reference.torch.jina_clip import ClipReference
+
+    return ClipReference(source, task)
+
+
 # Families with a model of their own; transformers' AutoModel loads all others, which read texts only.
 OWN_MODELS: Mapping[str, Callable[[ModelSource, str | None, Pooling | None], TorchModel]] = {
-    "qwen2_5_vl": _open_qwen2_5_vl
+    "jina_clip": _open_jina_clip,
+    "qwen2_5_vl": _open_qwen2_5_vl,
 }
