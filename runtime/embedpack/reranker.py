@@ -11,10 +11,10 @@ import numpy as np
 
 from embedpack.embedder import Embedder
 from embedpack.engine.call_stats import CallStats
+from embedpack.engine.graph_scores import GraphScorer, open_reader
 from embedpack.engine.loaded_pack import LoadedPack
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.options import EncodeSettings, OnLong, ScoreSettings, check_threads
-from embedpack.engine.pair_scores import PairReader, PairScorer
 from embedpack.engine.prepared import cache_folder
 from embedpack.engine.variant_choice import choose_variant
 from embedpack.errors import InputError, ItemError, OptionError
@@ -93,8 +93,9 @@ class MaxSimScorer:
 class Reranker(LoadedPack[Scorer]):
     """A loaded variant of a pack that scores documents for a query.
 
-    Packs of pairs compute each document together with the query. Packs with multi-vectors score by MaxSim. The score of
-    a document does not depend on the other documents.
+    Packs of pairs compute each document together with the query, and packs with multi-vectors score by MaxSim: the
+    score of a document does not depend on the other documents. Packs of lists (jina-reranker-v3) compute a query with
+    all of its documents: a score depends on the whole list and its order, and on nothing else.
 
     Attributes:
         pack: the opened pack with its manifest.
@@ -116,15 +117,11 @@ class Reranker(LoadedPack[Scorer]):
         """Open a pack; arguments and errors as of `Embedder`.
 
         Raises:
-            InputError: the pack gives neither scores nor multi-vectors, or scores whole lists of documents.
+            InputError: the pack gives neither scores nor multi-vectors.
         """
         opened = read_pack(pack)
         scores = opened.manifest.score
-        if isinstance(scores, ListScores):
-            raise InputError(
-                f"{opened.folder}: this pack scores documents list by list, which this embedpack cannot run; update it"
-            )
-        if isinstance(scores, PairScores):
+        if isinstance(scores, PairScores | ListScores):
             self.pack, self.variant = opened, choose_variant(opened, variant, task, weights, adapters)
             chosen = opened.manifest.variants[self.variant]
             check_threads(threads)
@@ -133,8 +130,8 @@ class Reranker(LoadedPack[Scorer]):
                 raise OptionError(f"pass task=, one of: {', '.join(opened.manifest.tasks)}")
             cache = cache_folder() if prepared else None
             encoder = open_encoder(opened, chosen, threads or available_cores(), cache)
-            reader = PairReader(opened.folder, scores, encoder.processor.tokenizer)
-            self._loaded = PairScorer(reader, encoder, chosen.adapter_of(name))
+            reader = open_reader(opened.folder, scores, encoder.processor.tokenizer)
+            self._loaded = GraphScorer(reader, encoder, chosen.adapter_of(name))
             return
         model = Embedder(
             pack, task=task, weights=weights, adapters=adapters, variant=variant, threads=threads, prepared=prepared
@@ -152,7 +149,7 @@ class Reranker(LoadedPack[Scorer]):
             query: a text.
             documents: texts; special tokens that they spell are read as plain characters.
             instruction: of models that take one: what the query asks for; default: that of the model.
-            on_long: "truncate" cuts pairs at the limit of the model and logs how many; "error" refuses them. Models
+            on_long: "truncate" cuts texts at the limits of the model and logs how many; "error" refuses them. Models
                 that read long documents in windows cut none.
 
         Raises:

@@ -149,7 +149,7 @@ def test_a_closed_reranker_and_a_copy(models: dict[str, Reranker]) -> None:
 
 
 def test_scores_that_are_not_finite(models: dict[str, Reranker], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedpack.engine.pair_scores.PairScorer._logits", lambda *_: np.array([np.nan], np.float32))
+    monkeypatch.setattr("embedpack.engine.graph_scores.GraphScorer._outputs", lambda *_: [np.float32(np.nan)])
     message = f"^{TINY_RERANKER}: the graph computed a score that is not a finite number; run: embedpack verify "
     with pytest.raises(PackError, match=message):
         models["fp32"].score(QUERY, DOCUMENTS[:1])
@@ -191,9 +191,8 @@ def test_packs_without_scores_are_refused(tiny: Path, pack: Path, edit: Edit) ->
     with pytest.raises(InputError, match="this pack has neither scores nor multi-vectors, so it cannot score"):
         Reranker(tiny)
     edit(reranker(LISTS))
-    message = "this pack scores documents list by list, which this embedpack cannot run; update it$"
-    with pytest.raises(InputError, match=message):
-        Reranker(pack)
+    with pytest.raises(PackError, match="mark_vectors cannot be computed"):
+        Reranker(pack, weights="fp32", threads=1).score("a", ["b"])
 
 
 def test_maxsim_needs_multi_vectors(pack: Path, edit: Edit) -> None:

@@ -14,7 +14,7 @@ import pytest
 from embedpack import Embedder, Reranker
 from embedpack.errors import PackError
 from embedpack.pack.score_recipes import PairScores
-from embedpack.server.rank_work import MaxSimReading, PairReading
+from embedpack.server.rank_work import MaxSimReading, ScoreReading
 from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import ServeSettings
 from tests.helpers.asgi import Answer, call, get, post
@@ -178,11 +178,11 @@ def test_rerankers_have_no_vectors(kinds: Running) -> None:
 def test_scores_that_are_not_finite_are_an_error_of_their_request(
     kinds: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: PairReading, outputs: Any) -> Any:
+    def fail(self: ScoreReading, outputs: Any) -> Any:
         raise PackError("a score is not finite")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PairReading, "values", fail)
+        patch.setattr(ScoreReading, "values", fail)
         assert rerank(kinds, PAIRS).status == 500
     assert rerank(kinds, PAIRS).status == 200
 

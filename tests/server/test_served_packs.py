@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedpack import InputError
 from embedpack.pack.codebooks import Codebooks, write_codebooks
 from embedpack.server.request_errors import RequestError
 from embedpack.server.request_items import RequestItems
@@ -23,7 +22,7 @@ from embedpack.server.served_packs import ServedPack, ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.server.vectors import VectorFormat
 from embedpack.vectors.codebook import Codebook
-from tests.helpers.broken_packs import LISTS, Change, changes, reranker, with_multi, without_single
+from tests.helpers.broken_packs import Change, changes, with_multi, without_single
 from tests.helpers.tiny_pack import TINY_PACK
 
 CALL = EmbeddingsCall(
@@ -66,13 +65,6 @@ def test_without_a_default_a_task_is_needed(serve: Callable[[Change], ServedPack
     served = serve(two_tasks(None))
     with pytest.raises(RequestError, match="task: missing; this model has: default, code"):
         served.task(CALL)
-
-
-def test_a_pack_that_scores_lists_is_refused(serve: Callable[[Change], ServedPack]) -> None:
-    with pytest.raises(
-        InputError, match=r"pack: this pack scores documents list by list, which the server cannot run$"
-    ):
-        serve(reranker(LISTS))
 
 
 def test_a_pack_of_multi_vectors_alone(tmp_path: Path, serve: Callable[[Change], ServedPack]) -> None:

@@ -47,7 +47,7 @@ def write_manifest_and_files(settings: ExportSettings, plan: ExportPlan, pack: P
         license=license,
         single=None if plan.single is None else _single_vectors(plan, plan.single),
         multi=_multi_vectors(plan.tokens),
-        score=plan.maxsim if plan.scores is None else plan.scores.pairs,
+        score=plan.maxsim if plan.scores is None else plan.scores.recipe,
         late_chunking=plan.late_chunking,
         text=TextInput(
             tokenizer="tokenizer.json",

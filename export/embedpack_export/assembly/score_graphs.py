@@ -11,8 +11,8 @@ from embedpack_export.assembly.stage_writing import GraphSource, write_stages
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.score_head import ScorePlan
 from embedpack_export.stages.cosine_records import REFERENCE
-from embedpack_export.stages.graph_heads import score_heads
-from embedpack_export.stages.score_inputs import ScoreInputs
+from embedpack_export.stages.graph_heads import scoring_heads
+from embedpack_export.stages.score_inputs import GroupInputs
 from embedpack_export.stages.score_records import recorded_agreement
 from embedpack_export.stages.score_run import RecordedScores, ScoreRun
 
@@ -28,7 +28,7 @@ def write_score_graphs(plan: ExportPlan, scores: ScorePlan, pack: PackBuilder) -
         offsets = {name: run.offset(scores, name) for name in writers}
         exact, by_format = run.scores(plan, scores, offsets, pack.scratch)
         for name, writer in writers.items():
-            writer.finish(score_heads(scores.head, offsets[name]), pack.folder / f"{task}-{name}.onnx")
+            writer.finish(scoring_heads(scores.head, offsets[name]), pack.folder / f"{task}-{name}.onnx")
         run.exact.weights.check_all_used()
         adapter = run.exact.weights.adapter_record()
         pack.tasks[task] = Task(space=None, prompts={}, default_prompt_name=None, adapter=adapter)
@@ -40,6 +40,6 @@ def write_score_graphs(plan: ExportPlan, scores: ScorePlan, pack: PackBuilder) -
             pack.add_variant(variant, VariantKind(task, name, {}), measured)
 
 
-def _accuracy(inputs: ScoreInputs, exact: Float32, found: Float32) -> Accuracy:
+def _accuracy(inputs: GroupInputs, exact: Float32, found: Float32) -> Accuracy:
     measured = recorded_agreement(inputs.groups, exact, found)
     return Accuracy(reference=REFERENCE, inputs=len(exact), single=None, multi=None, score=measured)

@@ -68,7 +68,7 @@ class Heads:
 
     single: SingleHead | None = None  # None: that of the files of sentence-transformers, or of the caller
     tokens: TokenHead | None = None
-    score: ScoreHead | None = None  # None: the model gives vectors
+    score: ScoreHead | MarkHead | None = None  # None: the model gives vectors
 
 
 NO_HEADS = Heads()

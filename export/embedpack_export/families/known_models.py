@@ -155,5 +155,9 @@ _RERANKERS = (
         *("jinaai/jina-reranker-v2-base-multilingual", "CC-BY-NC-4.0", "jina_reranker_v2", 278, ("score",)),
         note="long documents in windows, as its `rerank`",
     ),
+    KnownModel(
+        *("jinaai/jina-reranker-v3", "CC-BY-NC-4.0", "jina_reranker_v3", 597, ("score",)),
+        note="listwise: up to 125 documents in one prompt, as its `rerank`",
+    ),
 )
 KNOWN_MODELS = (*_RERANKERS, *_BERT, *_ROBERTA, *_OTHER_ENCODERS, *_COLBERT, *_DECODERS)

@@ -60,6 +60,26 @@ class PairPrompt:
 
 
 @dataclass(frozen=True)
+class ListPrompt:
+    """Prompt of a query and a list of documents, with special tokens and `{query}`, `{document}`, `{count}`, `{index}`.
+
+    It goes into the graph block by block, with the limits of the model's own code.
+    """
+
+    before: str
+    document: str
+    between: str  # text between two documents
+    after: str
+    document_mark: str  # special token in `document`
+    query_mark: str  # special token in `after`, which may stand in `before` too
+    marks: tuple[str, ...]  # all special tokens of the prompt, which the tokenizer must have
+    stripped: tuple[str, ...]  # strings that are removed from texts
+    max_query_tokens: int
+    max_document_tokens: int
+    max_documents: int  # largest number of documents in a block
+
+
+@dataclass(frozen=True)
 class Model:
     """A checkpoint as its family reads it."""
 
@@ -90,6 +110,7 @@ class Model:
     tokenizer: FamilyTokenizer = NO_CLASS  # class of its tokenizers in transformers
     scaled_tokens: int | None = None  # length that scaled positions allow beyond `max_tokens`
     pair_prompt: PairPrompt | None = None  # prompt of pairs, if a LogitScore module makes the model a reranker
+    list_prompt: ListPrompt | None = None  # prompt of lists, if the model scores those with the MarkHead of `heads`
     # Content of config.json in the spelling of transformers' class, for the reference; None: it is in that spelling.
     config_of_class: Mapping[str, object] | None = None
 

@@ -11,6 +11,9 @@ from embedpack_export.sources.checkpoint import Checkpoint, Size, parse_config
 from embedpack_export.sources.config_keys import ANOTHER_CHECKPOINT
 from embedpack_export.sources.key_rules import KeyTable, Only
 
+# Class and first layer of the listwise rerankers, which are families of their own.
+LISTWISE, PROJECTOR = "JinaForRanking", "projector.0"
+
 
 class Qwen3Config(WindowedDecoderConfig, frozen=True, kw_only=True):
     """Fields of config.json that the graph depends on."""
@@ -43,4 +46,16 @@ def read(checkpoint: Checkpoint) -> Model:
     return replace(model, pair_prompt=PAIR_PROMPT)
 
 
-FAMILY = Family("qwen3", by_model_type("qwen3"), read, (KEYS,))
+def is_listwise(checkpoint: Checkpoint) -> bool:
+    """True for the class of Jina's listwise rerankers, which has a projector next to the tower."""
+    architectures, is_qwen3 = checkpoint.config.get("architectures"), by_model_type("qwen3")(checkpoint)
+    named = isinstance(architectures, list) and LISTWISE in architectures
+    return is_qwen3 and (named or f"{PROJECTOR}.weight" in checkpoint.tensors)
+
+
+def claims(checkpoint: Checkpoint) -> bool:
+    """True for Qwen3 without that projector."""
+    return by_model_type("qwen3")(checkpoint) and not is_listwise(checkpoint)
+
+
+FAMILY = Family("qwen3", claims, read, (KEYS,))

@@ -17,7 +17,7 @@ from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.digests import describe_file
 from embedpack.pack.manifest import Pooling
 from embedpack.pack.score_recipes import MaxSimScores
-from embedpack_export.families.heads import SingleHead, TokenHead
+from embedpack_export.families.heads import ScoreHead, SingleHead, TokenHead
 from embedpack_export.families.model import NO_RULES, Model
 from embedpack_export.planning.score_head import ScorePlan
 from embedpack_export.planning.tasks import TaskPlan
@@ -52,9 +52,9 @@ class ModelSource:
 
     @property
     def pooling(self) -> Pooling | None:
-        """Pooling of single vectors, or of scores; None: there are neither."""
+        """Pooling of single vectors, or of scores of pairs; None: there are neither."""
         if self.scores is not None:
-            return self.scores.head.pooling
+            return self.scores.head.pooling if isinstance(self.scores.head, ScoreHead) else None
         return None if self.single is None else self.single.pooling
 
     @property
@@ -100,8 +100,8 @@ class ModelSource:
         """Processor of the inputs, the same as a reader of the pack has."""
         image = None if self.model.vision is None else self.model.vision.image
         tokenizer = TextTokenizer(self.tokenizer_json, self.max_tokens, self.model.text_rules)
-        types = self.scores is not None and self.scores.pairs.token_types
-        return Processor(tokenizer, self.texts.pad_token_id, image, types)
+        types, marks = (False, False) if self.scores is None else (self.scores.token_types, self.scores.of_lists)
+        return Processor(tokenizer, self.texts.pad_token_id, image, types, marks)
 
     @cached_property
     def files(self) -> dict[str, str]:

@@ -12,9 +12,9 @@ import msgspec
 from embedpack.errors import CheckpointError
 from embedpack.pack.graph_io import TOKEN_TYPE_IDS
 from embedpack.pack.manifest import Pooling
-from embedpack.pack.score_recipes import PairScores
+from embedpack.pack.score_recipes import ListScores, PairScores
 from embedpack.storage.safetensors import StoredTensor
-from embedpack_export.families.heads import ScoreHead
+from embedpack_export.families.heads import MarkHead, ScoreHead
 from embedpack_export.families.model import Family, Model, PairPrompt, ScoreModel
 from embedpack_export.graph.context import StagedModel
 from embedpack_export.planning.tasks import TaskPlan
@@ -38,12 +38,22 @@ PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 class ScorePlan:
     """Head of the scores of a pack, and its recipe in the manifest."""
 
-    head: ScoreHead
-    pairs: PairScores
+    head: ScoreHead | MarkHead  # of pairs, of lists
+    recipe: PairScores | ListScores
+
+    @property
+    def of_lists(self) -> bool:
+        """True if documents are scored list by list."""
+        return isinstance(self.recipe, ListScores)
+
+    @property
+    def token_types(self) -> bool:
+        """True if the graph reads token types."""
+        return isinstance(self.recipe, PairScores) and self.recipe.token_types
 
     def text_model(self, found: ScoreModel, plain: StagedModel) -> StagedModel:
         """Text graph: that with token types if the pairs have them, else the plain one."""
-        return found.typed_text if self.pairs.token_types and found.typed_text is not None else plain
+        return found.typed_text if self.token_types and found.typed_text is not None else plain
 
 
 @dataclass(frozen=True)
@@ -202,7 +212,7 @@ def plan_scores(source: ScoreSource, found: ScoreModel, texts: TextInputs) -> Sc
     windows = found.overlap is not None
     return ScorePlan(
         head=found.head,
-        pairs=PairScores(
+        recipe=PairScores(
             parts=template.parts,
             instruction=None,
             max_tokens=texts.max_tokens,
@@ -223,7 +233,7 @@ def _prompted(source: ScoreSource, found: ScoreModel, prompt: PairPrompt, texts:
     """Recipe of a language model: the prompt with both texts, the end of the document cut, as the model card does."""
     return ScorePlan(
         head=found.head,
-        pairs=PairScores(
+        recipe=PairScores(
             parts=prompt_template(prompt, json.loads(texts.tokenizer_json), texts),
             instruction=instruction_of(prompt, source.config),
             max_tokens=texts.max_tokens,

@@ -11,10 +11,11 @@ from embedpack.pack.manifest import Modality, Pooling
 from embedpack_export.families import find_family
 from embedpack_export.families.heads import Heads, SingleHead
 from embedpack_export.families.model import Family, Model, ScoreModel
+from embedpack_export.planning.list_scores import check_list_options, plan_lists
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.planning.multi_vector_choice import find_multi_vectors
 from embedpack_export.planning.multi_vectors import MultiVectorSource, check_pooling
-from embedpack_export.planning.score_head import ScoreSource, find_scores, plan_scores, take_score_head
+from embedpack_export.planning.score_head import ScorePlan, ScoreSource, find_scores, plan_scores, take_score_head
 from embedpack_export.planning.settings import BASE_TASK
 from embedpack_export.planning.single_head import read_single_head
 from embedpack_export.planning.tasks import ALL_TASKS, CheckpointAndModel, TaskNames, TaskPlan, plan_tasks
@@ -98,10 +99,16 @@ def read_model_source(
         by_task={task: read_sentence_transformers(adapter, pooling) for task, adapter in split.adapters.items()},
         adapters=split.adapters,
     )
+    if files.model.list_prompt is not None:
+        check_list_options(config, split.adapters, pooling)
+        planned = _plan(files, files.model, tasks, texts)
+        return _source_of_scores(
+            planned, planned.checkpoint, plan_lists(planned.checkpoint, files.model, planned.inputs)
+        )
     scores = find_scores(files.scoring, pooling)
     if scores is None:
         return _source_of_vectors(_plan(files, files.model, tasks, texts), texts, pooling)
-    return _source_of_scores(_plan(files, replace(files.model, heads=Heads(score=scores.head)), tasks, texts), scores)
+    return _source_of_pairs(_plan(files, replace(files.model, heads=Heads(score=scores.head)), tasks, texts), scores)
 
 
 def _plan(files: _Files, model: Model, tasks: TaskNames, texts: TextOptions) -> _Planned:
@@ -113,16 +120,23 @@ def _plan(files: _Files, model: Model, tasks: TaskNames, texts: TextOptions) -> 
     return _Planned(files, checkpoint, model, plans, inputs)
 
 
-def _source_of_scores(planned: _Planned, found: ScoreModel) -> ModelSource:
-    """Source of a model that scores pairs; its texts have no prompts."""
-    files, model = planned.files, planned.model
+def _source_of_pairs(planned: _Planned, found: ScoreModel) -> ModelSource:
+    """Source of a model that scores pairs."""
+    model, scores = planned.model, plan_scores(planned.files.scoring, found, planned.inputs)
+    checkpoint = take_score_head(planned.checkpoint, model, found, planned.tasks)
+    text = scores.text_model(found, model.text)
+    return _source_of_scores(replace(planned, model=replace(model, text=text)), checkpoint, scores)
+
+
+def _source_of_scores(planned: _Planned, checkpoint: Checkpoint, scores: ScorePlan) -> ModelSource:
+    """Source of a model that gives scores; its texts have no prompts."""
+    files = planned.files
     tasks = {task: replace(plan, prompts={}, default_prompt_name=None) for task, plan in planned.tasks.items()}
-    scores = plan_scores(files.scoring, found, planned.inputs)
     return ModelSource(
         folder=files.folder,
-        checkpoint=take_score_head(planned.checkpoint, model, found, tasks),
+        checkpoint=checkpoint,
         family=files.family.name,
-        model=replace(model, text=scores.text_model(found, model.text)),
+        model=planned.model,
         tasks=tasks,
         single=None,
         maxsim=None,

@@ -109,9 +109,10 @@ def resolve_text_inputs(
     found = find_multi_vectors(config, by_task)
     known = [entry["content"] for entry in tokens.entries]
     tokens = tokens.with_special(() if found is None else found.markers(known))
-    if config.logits is not None and model.pair_prompt is not None:
+    prompt = model.list_prompt if config.logits is None else model.pair_prompt
+    if prompt is not None:
         # So that no text has a mark of the prompt; one that is missing is found later.
-        tokens = tokens.with_special(mark for mark in model.pair_prompt.marks if mark in known)
+        tokens = tokens.with_special(mark for mark in prompt.marks if mark in known)
     document = protected({**chosen.document, "added_tokens": tokens.entries}, chosen.files.path)
     content = _pack_tokenizer(document, length, pad)
     _check_tokenizer(chosen.files.path, model, content)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from embedpack.errors import CheckpointError
@@ -42,12 +42,13 @@ def read_token_scores(checkpoint: Checkpoint, model: Model, logits: LogitScore) 
     )
 
 
-def check_marks(texts: TextInputs, prompt: PairPrompt) -> None:
-    """Refuse a tokenizer without the tokens of a prompt; CheckpointError names the first one."""
-    for mark in prompt.marks:
-        if mark not in {entry["content"] for entry in texts.tokens.added.entries}:
+def check_marks(texts: TextInputs, marks: Iterable[str], kind: str) -> None:
+    """Refuse a tokenizer without the tokens of a prompt of a `kind`; CheckpointError names the first one."""
+    known = {entry["content"] for entry in texts.tokens.added.entries}
+    for mark in marks:
+        if mark not in known:
             raise CheckpointError(
-                f"{texts.tokenizer}: has no token {mark}, which the prompt of pairs needs; restore it"
+                f"{texts.tokenizer}: has no token {mark}, which the prompt of {kind} needs; restore it"
             )
 
 
@@ -57,7 +58,7 @@ def prompt_template(prompt: PairPrompt, document: Mapping[str, Any], texts: Text
     Raises:
         CheckpointError: it has not the tokens of the prompt, or the limit leaves no room for a text.
     """
-    check_marks(texts, prompt)
+    check_marks(texts, prompt.marks, "pairs")
     tokenizer = load_tokenizer(document, texts.tokenizer)
     tokenizer.no_truncation()
     with library_errors(texts.tokenizer):

@@ -16,12 +16,12 @@ from embedpack_export.planning.score_groups import ScoreGroup
 from embedpack_export.planning.score_head import ScorePlan
 from embedpack_export.planning.settings import ExportSettings, ReferenceKind
 from embedpack_export.reference.choice import PROBE_TEXT, torch_obstacle
-from embedpack_export.reference.pair_reading_check import check_pair_reading
+from embedpack_export.reference.score_reading_check import check_score_reading
 from embedpack_export.reference.torch_reference import TORCH_PACKAGES, library_errors
 from embedpack_export.stages.score_run import RecordedScores
 
 if TYPE_CHECKING:
-    from embedpack_export.reference.torch.pair_model import PairModel
+    from embedpack_export.reference.torch.score_model import ScoreTorchModel
 
 logger = logging.getLogger("embedpack")
 
@@ -76,7 +76,7 @@ class TorchScoreReference:
     def __init__(self, plan: ExportPlan, scores: ScorePlan) -> None:
         self._plan = plan
         self._scores = scores
-        self._loaded: tuple[str, PairModel] | None = None
+        self._loaded: tuple[str, ScoreTorchModel] | None = None
 
     def scores(self, task: str, groups: Sequence[ScoreGroup]) -> Float32:
         """Scores of all documents of the groups, float32 [documents]."""
@@ -88,13 +88,13 @@ class TorchScoreReference:
         """Release the memory of the loaded model."""
         self._loaded = None
 
-    def _model(self, task: str) -> PairModel:
-        from embedpack_export.reference.torch.pair_model import PairModel
+    def _model(self, task: str) -> ScoreTorchModel:
+        from embedpack_export.reference.torch.score_model import open_score_model
 
         if self._loaded is None or self._loaded[0] != task:
             # Release the memory of the former one first.
             self._loaded = None
-            self._loaded = task, PairModel(self._plan, self._scores, task)
+            self._loaded = task, open_score_model(self._plan, self._scores, task)
         return self._loaded[1]
 
 
@@ -131,7 +131,7 @@ class ScoreReferenceChoice:
 
 def choose_score_reference(plan: ExportPlan, scores: ScorePlan, settings: ExportSettings) -> ScoreReferenceChoice:
     """Choose the reference of scores; rules and errors as of `choose_reference`."""
-    notes = check_pair_reading(plan, scores, settings)
+    notes = check_score_reading(plan, scores, settings)
     if settings.reference == "fp32 graph":
         return ScoreReferenceChoice(None, notes)
     torch = TorchScoreReference(plan, scores)

@@ -92,6 +92,11 @@ def mark_heads(head: MarkHead, offset: Float32 | None = None) -> Heads:
     return append
 
 
+def scoring_heads(head: ScoreHead | MarkHead, offset: Float32 | None = None) -> Heads:
+    """Heads of a graph that scores pairs or lists; `offset` as above."""
+    return mark_heads(head, offset) if isinstance(head, MarkHead) else score_heads(head, offset)
+
+
 def _output(codes: SpaceCodes | None, name: str, axes: tuple[str, ...], dimensions: int) -> VectorOutput:
     if codes is None:
         return VectorOutput(name, axes, dimensions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -68,15 +68,15 @@ class TaskInputs:
             for batch in (*self.calibration, *self.golden)
         ]
 
-    def mean_vector(self, hidden: Iterable[Float32], pooling: Pooling) -> Float64:
+    def mean_vector(self, hidden: Iterable[Float32], pooling: Pooling | Literal["marks"]) -> Float64:
         """Mean over the calibration inputs of the mean over their tokens, for hidden states [batch, sequence, size].
 
-        Those of the golden inputs may follow. The tokens are the one that is pooled for `pooling` cls and last, else
-        all.
+        Those of the golden inputs may follow. The tokens are the one that is pooled for `pooling` cls and last, the
+        marks of lists for "marks", else all.
         """
         means = []
         for batch, values in zip(self.calibration, hidden, strict=False):
-            mask = _pooled_tokens(batch.feeds[ATTENTION_MASK], pooling)[..., None].astype(np.float64)
+            mask = _pooled_tokens(batch, pooling)[..., None].astype(np.float64)
             means.append((values * mask).sum(axis=1) / mask.sum(axis=1))
         return np.asarray(np.concatenate(means).mean(axis=0))
 
@@ -87,8 +87,14 @@ class TaskInputs:
         return np.concatenate([item.of_multi_vector(of_item) for item, of_item in zip(items, rows, strict=True)])
 
 
-def _pooled_tokens(mask: npt.NDArray[Any], pooling: Pooling) -> npt.NDArray[Any]:
-    """The mask [batch, sequence] of the one token that is pooled, else the given one."""
+def _pooled_tokens(batch: CollatedBatch, pooling: Pooling | Literal["marks"]) -> npt.NDArray[Any]:
+    """Mask [batch, sequence] of the tokens that are pooled, or of marks, else of all."""
+    mask = batch.feeds[ATTENTION_MASK]
+    if pooling == "marks":
+        marked = np.zeros_like(mask)
+        for row, item in zip(marked, batch.items, strict=True):
+            row[item.marks] = 1
+        return marked
     if pooling not in ("cls", "last"):
         return mask
     place = 0 if pooling == "cls" else mask.sum(axis=1, keepdims=True) - 1

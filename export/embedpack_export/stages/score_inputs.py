@@ -1,4 +1,4 @@
-"""Pairs of queries and documents that pass through a model while it is written."""
+"""Queries and documents that pass through a model while it is written."""
 
 from __future__ import annotations
 
@@ -8,77 +8,87 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.engine.golden_scores import PAIRS
+from embedpack.engine.golden_scores import PAIRS, before_activation, golden_lists
+from embedpack.engine.graph_scores import open_reader
 from embedpack.engine.options import ScoreSettings
-from embedpack.engine.pair_scores import PairInputs, PairReader
+from embedpack.engine.score_inputs import ScoreInputs, ScoreReader
 from embedpack.inputs.batching import token_budget_batches
+from embedpack.inputs.processor import ModelInput
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.score_groups import ScoreGroup, score_groups
+from embedpack_export.planning.score_head import ScorePlan
 from embedpack_export.stages.inputs import TOKEN_BUDGET, CollatedBatch, TaskInputs, calibration_tokens
 
-# Every second pair is part of the statistics; rankings need more of them than statistics do.
+# Every second input is part of the statistics; rankings need more of them than statistics do.
 COMPARED = 2
 
 
 @dataclass(frozen=True)
-class ScoreInputs:
+class GroupInputs:
     """Groups and golden pairs as inputs of a graph."""
 
-    reader: PairReader
     groups: Sequence[ScoreGroup]
-    pairs: PairInputs  # those of all groups, in their order
-    golden: PairInputs
-    rows: Sequence[npt.NDArray[np.intp]]  # rows of `pairs.inputs` in each batch
+    read: Sequence[ScoreInputs]  # inputs of each group
+    golden: Sequence[ScoreInputs]  # inputs of each golden pair or list, whose scores have no activation
+    rows: Sequence[npt.NDArray[np.intp]]  # rows of the inputs of all groups in each batch
     observed: int  # number of batches, from the first, that are part of the statistics
-    batches: TaskInputs  # the batches, and the golden pairs alone
+    batches: TaskInputs  # the batches, and the golden inputs alone
 
     def scores(self, outputs: Sequence[Float32]) -> Float32:
         """Scores of all documents of the groups, float32 [documents], from the outputs of the graph for each batch."""
-        logits = np.empty(len(self.pairs.inputs), np.float32)
-        for rows, values in zip(self.rows, outputs, strict=True):
-            logits[rows] = values
-        return self.reader.scores(logits, self.pairs)
+        by_row = {
+            row: value
+            for rows, values in zip(self.rows, outputs, strict=False)
+            for row, value in zip(rows.tolist(), values, strict=True)
+        }
+        return _scores(self.read, [by_row[row] for row in range(len(by_row))])
+
+    def golden_scores(self, outputs: Sequence[Float32]) -> Float32:
+        """Scores of the golden pairs, float32 [pairs], from the outputs of the graph for each batch."""
+        return _scores(self.golden, [values[0] for values in outputs[len(self.rows) :]])
 
 
-def score_inputs(plan: ExportPlan, reader: PairReader) -> ScoreInputs:
+def group_inputs(plan: ExportPlan, scores: ScorePlan) -> GroupInputs:
     """Read the groups of the calibration texts, as many as fit the work, and the golden pairs."""
-    groups, pairs = _bounded(plan, score_groups(plan.calibration), reader)
-    numbers = np.arange(len(pairs.inputs))
-    observed, others = (list(_batches(pairs, numbers[start::COMPARED])) for start in range(COMPARED))
+    tokenizer = plan.processor.tokenizer
+    groups, read = _bounded(plan, score_groups(plan.calibration), open_reader(plan.folder, scores.recipe, tokenizer))
+    inputs = [each for found in read for each in found.inputs]
+    numbers = np.arange(len(inputs))
+    observed, others = (list(_batches(inputs, numbers[start::COMPARED])) for start in range(COMPARED))
     rows = [*observed, *others]
-    golden = _joined(reader.read(pair.query, [pair.document], ScoreSettings()) for pair in PAIRS)
+    reader = open_reader(plan.folder, before_activation(scores.recipe), tokenizer)
+    golden = [reader.read(each.query, each.documents, ScoreSettings()) for each in golden_lists(scores.recipe, PAIRS)]
     batches = TaskInputs(
-        [_collated(plan, pairs, batch) for batch in rows],
-        [_collated(plan, golden, [row]) for row in range(len(golden.inputs))],
+        [_collated(plan, [inputs[row] for row in batch]) for batch in rows],
+        [_collated(plan, [each]) for found in golden for each in found.inputs],
     )
-    return ScoreInputs(reader, groups, pairs, golden, rows, len(observed), batches)
+    return GroupInputs(groups, read, golden, rows, len(observed), batches)
 
 
-def _bounded(plan: ExportPlan, groups: Sequence[ScoreGroup], reader: PairReader) -> tuple[list[ScoreGroup], PairInputs]:
-    """Evenly spaced groups whose work is bounded, and their pairs."""
+def _bounded(
+    plan: ExportPlan, groups: Sequence[ScoreGroup], reader: ScoreReader
+) -> tuple[list[ScoreGroup], list[ScoreInputs]]:
+    """Evenly spaced groups whose work is bounded, and their inputs."""
     read = [reader.read(group.query, group.documents, ScoreSettings()) for group in groups]
-    tokens = sum(len(each.ids) for pairs in read for each in pairs.inputs)
+    tokens = sum(len(each.ids) for found in read for each in found.inputs)
     count = min(len(groups), max(1, int(len(groups) * COMPARED * calibration_tokens(plan) / tokens)))
     chosen = np.linspace(0, len(groups) - 1, count).astype(int).tolist()
-    return [groups[row] for row in chosen], _joined(read[row] for row in chosen)
+    return [groups[row] for row in chosen], [read[row] for row in chosen]
 
 
-def _joined(parts: Iterable[PairInputs]) -> PairInputs:
-    """Pairs of several queries as one list; documents are counted through."""
-    inputs, documents, first = [], [], 0
-    for part in parts:
-        inputs += part.inputs
-        documents.append(part.documents + first)
-        first += int(part.documents[-1]) + 1
-    return PairInputs(inputs, np.concatenate(documents))
+def _scores(read: Sequence[ScoreInputs], outputs: Sequence[Float32]) -> Float32:
+    """Scores of all documents, from the outputs of all inputs."""
+    values = iter(outputs)
+    return np.concatenate(
+        [found.scores([found.kept(row, next(values)) for row in range(len(found.inputs))]) for found in read]
+    )
 
 
-def _batches(pairs: PairInputs, rows: npt.NDArray[np.intp]) -> Iterable[npt.NDArray[np.intp]]:
-    lengths = [len(pairs.inputs[row].ids) for row in rows]
+def _batches(inputs: Sequence[ModelInput], rows: npt.NDArray[np.intp]) -> Iterable[npt.NDArray[np.intp]]:
+    lengths = [len(inputs[row].ids) for row in rows]
     return (rows[batch] for batch in token_budget_batches(lengths, TOKEN_BUDGET))
 
 
-def _collated(plan: ExportPlan, pairs: PairInputs, rows: Iterable[int]) -> CollatedBatch:
-    items = tuple(pairs.inputs[row] for row in rows)
-    return CollatedBatch(items, plan.processor.collate(items, []))
+def _collated(plan: ExportPlan, items: Sequence[ModelInput]) -> CollatedBatch:
+    return CollatedBatch(tuple(items), plan.processor.collate(items, []))

@@ -1,4 +1,4 @@
-"""Runs of one task's pairs: through the exact model, and through the graph of each weights format."""
+"""Runs of one task's pairs or lists: through the exact model, and through the graph of each weights format."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from embedpack.engine.golden_scores import before_activation
-from embedpack.engine.pair_scores import PairReader
-from embedpack.pack.graph_io import SCORE
+from embedpack.pack.graph_io import MARK_INDEX, MARK_VECTORS, SCORE
 from embedpack.pack.strict import WeightsFormat
 from embedpack.vectors.arrays import Float32
+from embedpack_export.families.heads import MarkHead
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.score_groups import ScoreGroup
 from embedpack_export.planning.score_head import ScorePlan
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.calibration_run import ExactRun, open_heads
-from embedpack_export.stages.graph_heads import score_heads
-from embedpack_export.stages.score_inputs import ScoreInputs, score_inputs
+from embedpack_export.stages.graph_heads import scoring_heads
+from embedpack_export.stages.score_inputs import GroupInputs, group_inputs
+from embedpack_export.stages.staged_run import Feeds
 from embedpack_export.stages.written_run import WrittenRun
 
 
@@ -45,17 +45,18 @@ class RecordedScores:
 
 @dataclass(frozen=True)
 class ScoreRun:
-    """Pairs of a task with the state of their runs."""
+    """Groups of a task with the state of their runs."""
 
-    inputs: ScoreInputs
+    inputs: GroupInputs
     exact: ExactRun
     written: Mapping[WeightsFormat, WrittenRun]
 
     @classmethod
     def start(cls, plan: ExportPlan, scores: ScorePlan, task: str, formats: Sequence[WeightsFormat]) -> ScoreRun:
-        """Place the pairs before the first stage."""
-        inputs = score_inputs(plan, PairReader(plan.folder, scores.pairs, plan.processor.tokenizer))
-        feeds = inputs.batches.feeds([])
+        """Place the groups before the first stage."""
+        inputs = group_inputs(plan, scores)
+        # Marks are an input of the head alone.
+        feeds = [{name: values for name, values in each.items() if name != MARK_INDEX} for each in _feeds(inputs)]
         weights = Weights(plan.checkpoint, plan.tasks[task].adapter, plan.model.rules, plan.is_text_tensor)
         written = {name: WrittenRun(feeds) for name in formats}
         return cls(inputs, ExactRun(feeds, weights, inputs.observed), written)
@@ -64,9 +65,9 @@ class ScoreRun:
         """Mean error of the last hidden states of a weights format, which its head adds back; None for fp32."""
         if weights_format == "fp32":
             return None
+        pooled = "marks" if isinstance(scores.head, MarkHead) else scores.head.pooling
         exact, written = (
-            self.inputs.batches.mean_vector(run.states(), scores.head.pooling)
-            for run in (self.exact, self.written[weights_format])
+            self.inputs.batches.mean_vector(run.states(), pooled) for run in (self.exact, self.written[weights_format])
         )
         return (exact - written).astype(np.float32)
 
@@ -74,16 +75,18 @@ class ScoreRun:
         self, plan: ExportPlan, scores: ScorePlan, offsets: Mapping[WeightsFormat, Float32 | None], scratch: Path
     ) -> tuple[Scores, dict[WeightsFormat, Scores]]:
         """Exact scores, and those of each weights format with its offset added to the hidden states."""
-        golden_reader = PairReader(plan.folder, before_activation(scores.pairs), plan.processor.tokenizer)
-        with open_heads(plan.model.text, score_heads(scores.head), self.exact.weights, scratch) as session:
+        output = MARK_VECTORS if isinstance(scores.head, MarkHead) else SCORE
+        with open_heads(plan.model.text, scoring_heads(scores.head), self.exact.weights, scratch) as session:
 
             def apply(run: ExactRun | WrittenRun, offset: Float32 | None) -> Scores:
-                outputs = [
-                    session.run([SCORE], feeds | {"hidden": values})[0]
-                    for feeds, values in zip(run.feeds, run.states(offset), strict=True)
-                ]
-                count = len(self.inputs.rows)
-                golden = golden_reader.scores(np.concatenate(outputs[count:]), self.inputs.golden)
-                return Scores(self.inputs.scores(outputs[:count]), golden)
+                outputs = []
+                for feeds, values in zip(_feeds(self.inputs), run.states(offset), strict=True):
+                    (found,) = session.run([output], feeds | {"hidden": values})
+                    outputs.append(found.reshape(len(values), -1, found.shape[1]) if found.ndim > 1 else found)
+                return Scores(self.inputs.scores(outputs), self.inputs.golden_scores(outputs))
 
             return apply(self.exact, None), {name: apply(run, offsets[name]) for name, run in self.written.items()}
+
+
+def _feeds(inputs: GroupInputs) -> list[Feeds]:
+    return inputs.batches.feeds([])

@@ -101,7 +101,8 @@ def _scores(score: PairScores | ListScores | MaxSimScores) -> str:
     if isinstance(score, MaxSimScores):
         return "MaxSim"
     if isinstance(score, ListScores):
-        return "lists"
+        lists = f"lists in blocks of up to {score.max_documents} documents, up to {score.max_tokens} tokens"
+        return f"{lists}; a document has up to {score.max_document_tokens}, a query {score.max_query_tokens}"
     span = ", from 0 to 1" if score.activation == "sigmoid" else ", of any size"
     windows = "" if score.overlap is None else f"; longer documents in windows that share {score.overlap}"
     return f"pairs of up to {score.max_tokens} tokens{span}{windows}"

@@ -53,13 +53,20 @@ class CallStats(Progress):
 
     def add(self, items: Sequence[Item], inputs: Sequence[ModelInput], limit: int) -> None:
         """Count inputs that are about to be run, of these items; texts were cut to `limit` tokens."""
-        self.texts += sum(model_input.image is None for model_input in inputs)
-        cut = [item.number for item, model_input in zip(items, inputs, strict=True) if model_input.truncated]
+        cut = [self.name(item.number) for item, one in zip(items, inputs, strict=True) if one.truncated]
+        self.add_texts(sum(model_input.image is None for model_input in inputs), cut, limit)
+
+    def add_texts(self, texts: int, cut: Sequence[str], limit: int) -> None:
+        """Count texts; those with the ids `cut` were cut to `limit` tokens."""
+        self.texts += texts
         self.truncated += len(cut)
         if cut:
             self._limits.add(limit)
-        for number in cut[: MAX_LISTED - len(self.truncated_ids)]:
-            self.truncated_ids.append(str(number) if self.ids is None else self.ids[number])
+        self.truncated_ids += cut[: MAX_LISTED - len(self.truncated_ids)]
+
+    def name(self, number: int) -> str:
+        """Id of an input of this part of the call, by its position."""
+        return str(number) if self.ids is None else self.ids[number]
 
     @property
     def limit(self) -> int:

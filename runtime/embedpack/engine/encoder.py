@@ -29,7 +29,7 @@ from embedpack.inputs.items import NO_INPUTS, Item
 from embedpack.inputs.patches import ImagePatches
 from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
-from embedpack.pack.graph_io import CHUNK_WEIGHTS, IMAGE_EMBEDS
+from embedpack.pack.graph_io import CHUNK_WEIGHTS, IMAGE_EMBEDS, MARK_VECTORS
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.vectors.token_pooling import pool_rows
 
@@ -65,6 +65,11 @@ class Batch:
     def chunks(self) -> int:
         """Largest number of chunks of an input."""
         return max(0 if model_input.chunks is None else len(model_input.chunks) for model_input in self.inputs)
+
+    @property
+    def marks(self) -> int:
+        """Largest number of marks of an input."""
+        return max(1 if model_input.marks is None else len(model_input.marks) for model_input in self.inputs)
 
 
 # A batch and its output.
@@ -168,7 +173,8 @@ class Encoder:
     def compute(self, batches: Iterator[Batch], output: str, adapter: str | None = None) -> Iterator[Computed]:
         """Run batches in their order, taken one by one as threads become free, and check each output.
 
-        `adapter` is a task of a switchable variant. PackError or CapacityError if a batch fails.
+        Vectors at marks are [inputs, largest number of marks, dimensions]. `adapter` is a task of a switchable variant.
+        PackError or CapacityError if a batch fails.
         """
         weights = None if adapter is None else self._adapters[adapter]
         # Concurrent batches together hold at most LONG_TOKENS tokens, or one budget each if that is more.
@@ -176,8 +182,9 @@ class Encoder:
         for kind, group in groupby(batches, lambda batch: (batch.of_vision_graph, batch.tokens > limit)):
             run = self._images if kind[0] else self._one_by_one if kind[1] else self._concurrently
             for batch, values in run(group, output, weights):
-                self._output_check.check(output, values, len(batch.rows), batch.longest, batch.chunks)
-                yield batch, values
+                parts = batch.marks if output == MARK_VECTORS else batch.chunks
+                self._output_check.check(output, values, len(batch.rows), batch.longest, parts)
+                yield batch, values.reshape(len(batch.rows), parts, -1) if output == MARK_VECTORS else values
 
     def _outputs(
         self, items: Sequence[Item], output: str, options: EncodeOptions, stats: CallStats | None

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import msgspec
 import numpy as np
 
 from embedpack.engine.call_stats import CallStats
 from embedpack.engine.encoder import Encoder
+from embedpack.engine.graph_scores import GraphScorer, open_reader
 from embedpack.engine.options import ScoreSettings
-from embedpack.engine.pair_scores import PairReader, PairScorer
 from embedpack.errors import PackError
 from embedpack.pack.folder import Pack
-from embedpack.pack.score_recipes import PairScores
+from embedpack.pack.score_recipes import ListScores, PairScores
 from embedpack.pack.strict import Strict, WeightsFormat
 from embedpack.vectors.arrays import Float32
 
@@ -56,8 +58,7 @@ def compare_golden_scores(pack: Pack, variant: str, encoder: Encoder) -> float:
     """
     path, chosen = pack.folder / pack.manifest.golden, pack.manifest.variants[variant]
     scores = pack.manifest.score
-    if not isinstance(scores, PairScores):
-        raise PackError(f"{pack.folder}: this embedpack cannot run scores of lists; update it")
+    assert isinstance(scores, PairScores | ListScores)
     try:
         golden = msgspec.json.decode(pack.read(pack.manifest.golden), type=GoldenScores)
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:
@@ -67,9 +68,10 @@ def compare_golden_scores(pack: Pack, variant: str, encoder: Encoder) -> float:
         raise PackError(
             f"{path}: {len(golden.pairs)} pairs and {len(recorded)} scores for {variant!r}; export the pack again"
         )
-    reader = PairReader(pack.folder, before_activation(scores), encoder.processor.tokenizer)
+    reader = open_reader(pack.folder, before_activation(scores), encoder.processor.tokenizer)
     adapter = None if chosen.task is None else chosen.adapter_of(chosen.task)
-    found = golden_scores(PairScorer(reader, encoder, adapter), golden.pairs, scores.max_tokens)
+    lists = golden_lists(scores, golden.pairs)
+    found = golden_scores(GraphScorer(reader, encoder, adapter), lists, scores.max_tokens)
     expected = np.asarray(recorded)
     worst = float(np.max(np.abs(found - expected) / np.maximum(1, np.abs(expected))))
     if not worst <= TOLERANCE[chosen.weights]:
@@ -81,13 +83,29 @@ def compare_golden_scores(pack: Pack, variant: str, encoder: Encoder) -> float:
     return worst
 
 
-def before_activation(scores: PairScores) -> PairScores:
+def before_activation(scores: PairScores | ListScores) -> PairScores | ListScores:
     """The same scores without their activation, which hides differences of high and low ones."""
-    return msgspec.structs.replace(scores, activation="none")
+    return msgspec.structs.replace(scores, activation="none") if isinstance(scores, PairScores) else scores
 
 
-def golden_scores(scorer: PairScorer, pairs: Sequence[GoldenPair], max_tokens: int) -> Float32:
-    """Scores of golden pairs, float32 [pairs]; every pair runs alone."""
-    stats = CallStats(max_tokens, len(pairs))
-    scores = [scorer.score(pair.query, [pair.document], ScoreSettings(), stats) for pair in pairs]
-    return np.concatenate(scores)
+@dataclass(frozen=True)
+class GoldenList:
+    """A query and the documents that are scored together with it."""
+
+    query: str
+    documents: list[str]
+
+
+def golden_lists(scores: PairScores | ListScores, pairs: Sequence[GoldenPair]) -> list[GoldenList]:
+    """Golden pairs as the recipe scores them: each alone, or those of one query as a list."""
+    if isinstance(scores, PairScores):
+        return [GoldenList(pair.query, [pair.document]) for pair in pairs]
+    return [
+        GoldenList(query, [pair.document for pair in group]) for query, group in groupby(pairs, lambda pair: pair.query)
+    ]
+
+
+def golden_scores(scorer: GraphScorer, lists: Sequence[GoldenList], max_tokens: int) -> Float32:
+    """Scores of golden pairs, float32 [pairs]; each list runs alone."""
+    stats = CallStats(max_tokens, None)
+    return np.concatenate([scorer.score(each.query, each.documents, ScoreSettings(), stats) for each in lists])

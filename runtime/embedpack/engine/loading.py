@@ -24,7 +24,7 @@ from embedpack.inputs.pack_tokenizer import open_tokenizer
 from embedpack.inputs.processor import Processor
 from embedpack.inputs.prompt_rules import PromptRules
 from embedpack.pack.folder import Pack
-from embedpack.pack.score_recipes import PairScores
+from embedpack.pack.score_recipes import ListScores, PairScores
 from embedpack.pack.variants import Variant, VisionGraph
 
 logger = logging.getLogger("embedpack")
@@ -167,4 +167,4 @@ def open_processor(pack: Pack) -> Processor:
         raise PackError(f"{pack.folder}: {cause}") from cause
     manifest, score = pack.manifest, pack.manifest.score
     types = isinstance(score, PairScores) and score.token_types
-    return Processor(tokenizer, manifest.text.pad_token_id, manifest.image, types)
+    return Processor(tokenizer, manifest.text.pad_token_id, manifest.image, types, isinstance(score, ListScores))

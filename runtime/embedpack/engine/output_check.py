@@ -12,7 +12,7 @@ import numpy as np
 
 from embedpack.engine.session import Array
 from embedpack.errors import PackError
-from embedpack.pack.graph_io import CHUNK_SUMS, SCORE, TOKEN_EMBEDDINGS, binary_output, int8_output
+from embedpack.pack.graph_io import CHUNK_SUMS, MARK_VECTORS, SCORE, TOKEN_EMBEDDINGS, binary_output, int8_output
 from embedpack.pack.manifest import Manifest
 
 INT8, BINARY = int8_output(""), binary_output("")
@@ -31,17 +31,21 @@ class OutputCheck:
         single, multi = manifest.single, manifest.multi
         return cls(None if single is None else single.dimensions, None if multi is None else multi.dimensions)
 
-    def check(self, output: str, values: Array, inputs: int, tokens: int, chunks: int = 0) -> None:
+    def check(self, output: str, values: Array, inputs: int, tokens: int, parts: int = 0) -> None:
         """Raise PackError unless an output of a batch has its shape and dtype.
 
-        The batch has `inputs`, padded to `tokens`, with at most `chunks` each.
+        The batch has `inputs`, padded to `tokens`, with at most `parts` chunks or marks each.
         """
         if output == SCORE:
             check_array(output, values, [inputs], np.float32)
             return
+        if output == MARK_VECTORS:
+            # The manifest has no dimensions of these vectors, which scores are made of.
+            check_array(output, values, [inputs * parts, values.shape[1] if values.ndim == 2 else 1], np.float32)
+            return
         if output == CHUNK_SUMS:
             assert self.single is not None
-            check_array(output, values, [inputs, chunks, self.single], np.float32)
+            check_array(output, values, [inputs, parts, self.single], np.float32)
             return
         of_tokens = output.startswith(TOKEN_EMBEDDINGS)
         rows, dimensions = ([inputs, tokens], self.multi) if of_tokens else ([inputs], self.single)

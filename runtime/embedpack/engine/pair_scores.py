@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from embedpack.engine.call_stats import CallStats
-from embedpack.engine.encoder import Batch, Encoder
 from embedpack.engine.options import ScoreSettings
+from embedpack.engine.score_inputs import check_scores
 from embedpack.errors import ItemError, OptionError, PackError
-from embedpack.inputs.batching import WINDOW_ITEMS, token_budget_batches
-from embedpack.inputs.items import Text
+from embedpack.inputs.batching import WINDOW_ITEMS
 from embedpack.inputs.pair_texts import check_query
 from embedpack.inputs.pairs import PairEncoder, PairTokens
 from embedpack.inputs.processor import ModelInput
@@ -39,30 +38,80 @@ ACTIVATIONS: Mapping[str, Callable[[Float32], Float32]] = {"none": lambda logits
 class PairInputs:
     """Inputs of the graph for some documents: one for each, or one for each window of a long one.
 
-    `documents`, int64 [inputs], ascending, are the positions of their documents.
+    `rows`, int64 [inputs], ascending, are the positions of their documents.
     """
 
     inputs: list[ModelInput]
-    documents: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    recipe: PairScores
+    folder: Path
+    query_cut: bool = False
 
     @property
-    def is_first(self) -> npt.NDArray[np.bool_]:
+    def cut(self) -> list[int]:
+        """Positions of the documents of pairs that were truncated."""
+        return [int(self.rows[row]) for row in np.flatnonzero(self._is_first) if self.inputs[row].truncated]
+
+    def documents_of(self, row: int) -> int:
+        """1 for the first input of a document, 0 for the others."""
+        return int(row == 0 or self.rows[row] > self.rows[row - 1])
+
+    def count(self, stats: CallStats, first: int) -> None:
+        """Add the documents to the counts of a call."""
+        names = [stats.name(first + number) for number in self.cut]
+        stats.add_texts(int(self._is_first.sum()), names, self.recipe.max_tokens)
+
+    def kept(self, row: int, output: Float32) -> Float32:
+        """The logit."""
+        return output
+
+    def scores(self, outputs: Sequence[Float32]) -> Float32:
+        """Scores of the documents, float32 [documents], from the logits of all inputs.
+
+        The score of a document is the highest of its windows. PackError if one is not finite.
+        """
+        logits = np.array(outputs, np.float32)
+        highest = np.maximum.reduceat(logits, np.flatnonzero(self._is_first)) + np.float32(self.recipe.offset)
+        return ACTIVATIONS[self.recipe.activation](check_scores(self.folder, highest))
+
+    @property
+    def _is_first(self) -> npt.NDArray[np.bool_]:
         """True for the first input of each document, [inputs]."""
-        return np.diff(self.documents, prepend=-1) > 0
+        return np.diff(self.rows, prepend=-1) > 0
 
 
 class PairReader:
-    """Texts to the inputs of the graph, and its outputs to scores."""
+    """Texts to the inputs of the graph.
 
-    def __init__(self, folder: Path, scores: PairScores, tokenizer: TextTokenizer) -> None:
+    Attributes:
+        output: output of the graph.
+        over_limit: problem of a document that is too long.
+    """
+
+    output = SCORE
+
+    def __init__(self, folder: Path, recipe: PairScores, tokenizer: TextTokenizer) -> None:
         """Check the template of the pairs in the pack `folder`; PackError if the tokenizer cannot follow it."""
-        self.max_tokens = scores.max_tokens
+        self.over_limit = (
+            f"and the query have more than the {recipe.max_tokens} tokens of a pair, or one of them is over its own "
+            "limit"
+        )
         self._folder = folder
-        self._scores = scores
+        self._recipe = recipe
         try:
-            self._pairs = PairEncoder(tokenizer, scores)
+            self._pairs = PairEncoder(tokenizer, recipe)
         except PackError as cause:
             raise PackError(f"{folder}: {cause}") from cause
+
+    def groups(self, documents: Sequence[str]) -> Iterator[range]:
+        """Rows of consecutive documents whose tokens fit the memory together."""
+        start = characters = 0
+        for row, document in enumerate(documents):
+            characters += len(document)
+            if row > start and (row - start == WINDOW_ITEMS or characters > GROUP_CHARACTERS):
+                yield range(start, row)
+                start, characters = row, len(document)
+        yield range(start, len(documents))
 
     def read(self, query: str, documents: Sequence[str], settings: ScoreSettings, first: int = 0) -> PairInputs:
         """Tokenize checked texts; `first` is the number of the first document, for error messages.
@@ -74,82 +123,21 @@ class PairReader:
         """
         values = {"query": query} | self._instruction(settings.instruction)
         pairs = self._pairs.encode(values, documents, first)
-        if settings.on_long == "error":
-            self._refuse_truncated(pairs, first)
         owners = np.repeat(np.arange(len(pairs)), [len(windows) for windows in pairs])
-        return PairInputs([_model_input(window) for windows in pairs for window in windows], owners)
-
-    def scores(self, logits: Float32, inputs: PairInputs) -> Float32:
-        """Scores of the documents, float32 [documents], from the outputs of the graph for all inputs.
-
-        The score of a document is the highest of its windows. PackError if one is not finite.
-        """
-        highest = np.maximum.reduceat(logits, np.flatnonzero(inputs.is_first)) + np.float32(self._scores.offset)
-        if not np.isfinite(highest).all():
-            raise PackError(
-                f"{self._folder}: the graph computed a score that is not a finite number; run: embedpack verify "
-                f"{self._folder}"
-            )
-        return ACTIVATIONS[self._scores.activation](highest)
+        inputs = [_model_input(window) for windows in pairs for window in windows]
+        found = PairInputs(inputs, owners, self._recipe, self._folder)
+        if settings.on_long == "error":
+            for number in found.cut[:1]:
+                problem = f"{self.over_limit}; shorten it, or pass on_long='truncate'"
+                raise ItemError("document", first + number, problem)
+        return found
 
     def _instruction(self, instruction: str | None) -> dict[str, str]:
         if instruction is None:
             return {}
-        if self._scores.instruction is None:
+        if self._recipe.instruction is None:
             raise OptionError("instruction is of no use: this model takes none; leave it out")
         return {"instruction": check_query(instruction, "instruction")}
-
-    def _refuse_truncated(self, pairs: Sequence[tuple[PairTokens, ...]], first: int) -> None:
-        for number, windows in enumerate(pairs, first):
-            if windows[0].truncated:
-                problem = (
-                    f"and the query have more than the {self.max_tokens} tokens of a pair, or one of them is over its "
-                    "own limit; shorten it, or pass on_long='truncate'"
-                )
-                raise ItemError("document", number, problem)
-
-
-class PairScorer:
-    """Scores by a loaded variant; the score of a document does not depend on the others."""
-
-    def __init__(self, reader: PairReader, encoder: Encoder, adapter: str | None = None) -> None:
-        self._reader = reader
-        self._encoder = encoder
-        self._adapter = adapter
-
-    def score(self, query: str, documents: Sequence[str], settings: ScoreSettings, stats: CallStats) -> Float32:
-        """Scores of checked texts, float32 [documents]; counts are added to `stats`.
-
-        Errors as of `PairReader`; CapacityError also if a pair does not fit the memory.
-        """
-        parts = []
-        for rows in _groups(documents):
-            inputs = self._reader.read(query, documents[rows.start : rows.stop], settings, rows.start)
-            heads = [inputs.inputs[row] for row in np.flatnonzero(inputs.is_first)]
-            stats.add([Text(row, "") for row in rows], heads, self._reader.max_tokens)
-            parts.append(self._reader.scores(self._logits(inputs, stats), inputs))
-        return np.concatenate(parts)
-
-    def _logits(self, pairs: PairInputs, stats: CallStats) -> Float32:
-        """Outputs of the graph, float32 [inputs]."""
-        groups = token_budget_batches([len(each.ids) for each in pairs.inputs], self._encoder.token_budget)
-        batches = (Batch(rows, [pairs.inputs[row] for row in rows]) for rows in groups)
-        logits, is_first = np.empty(len(pairs.inputs), np.float32), pairs.is_first
-        for batch, values in self._encoder.compute(batches, SCORE, self._adapter):
-            logits[batch.rows] = values
-            stats.advance(int(is_first[batch.rows].sum()))
-        return logits
-
-
-def _groups(documents: Sequence[str]) -> Iterator[range]:
-    """Rows of consecutive documents whose tokens fit the memory together."""
-    start = characters = 0
-    for row, document in enumerate(documents):
-        characters += len(document)
-        if row > start and (row - start == WINDOW_ITEMS or characters > GROUP_CHARACTERS):
-            yield range(start, row)
-            start, characters = row, len(document)
-    yield range(start, len(documents))
 
 
 def _model_input(pair: PairTokens) -> ModelInput:

@@ -66,3 +66,14 @@ def pad(rows: Sequence[npt.NDArray[np.int64]], pad_token_id: int) -> dict[str, n
         input_ids[index, : len(row)] = row
         attention_mask[index, : len(row)] = 1
     return {INPUT_IDS: input_ids, ATTENTION_MASK: attention_mask}
+
+
+def mark_index(marks: Sequence[npt.NDArray[np.int64] | None], lengths: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Row and column of each mark, int64 [rows x most marks, 2]; None: that of the last token.
+
+    Rows with fewer marks than others repeat their last one.
+    """
+    places = [np.array([length - 1]) if row is None else row for row, length in zip(marks, lengths, strict=True)]
+    most = max(map(len, places))
+    columns = np.concatenate([np.pad(row, (0, most - len(row)), mode="edge") for row in places])
+    return np.stack([np.repeat(np.arange(len(places)), most), columns], axis=1).astype(np.int64)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from embedpack.errors import InputError, ItemError
 from embedpack.inputs.images import is_image
@@ -38,6 +39,24 @@ def check_documents(documents: object) -> list[str]:
     if not checked:
         raise InputError(NO_DOCUMENTS)
     return checked
+
+
+@contextmanager
+def errors_of_query() -> Iterator[None]:
+    """Name the query in errors of the tokenizer."""
+    try:
+        yield
+    except ItemError as cause:
+        raise InputError(f"the query {cause.problem}") from cause
+
+
+@contextmanager
+def errors_of_documents(first: int) -> Iterator[None]:
+    """Name documents in errors of the tokenizer, by their numbers from `first` on."""
+    try:
+        yield
+    except ItemError as cause:
+        raise ItemError("document", first + cause.number, cause.problem) from cause
 
 
 def _checked(document: object, number: int) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.errors import InputError, ItemError, PackError
+from embedpack.errors import InputError, PackError
+from embedpack.inputs.pair_texts import errors_of_documents, errors_of_query
 from embedpack.inputs.templates import Piece, fill, shortened, tokenize
 from embedpack.inputs.tokenizer import ALL_TOKENS, TextTokenizer
 from embedpack.pack.score_recipes import PairScores, Slot
@@ -57,18 +57,18 @@ class PairEncoder:
             InputError: the query leaves no room for a document, or the tokenizer fails at another text.
             CapacityError: a text does not fit the memory.
         """
-        with _errors_of_query():
+        with errors_of_query():
             query = self._shortened(QUERY, values["query"])
         shorter = [self._shorter_document(text, number) for number, text in enumerate(documents, first)]
         cut = [query != values["query"] or short != text for short, text in zip(shorter, documents, strict=True)]
         filled = {"instruction": self._scores.instruction or "", **values, "query": query}
         rows = range(len(self._segments))
-        with _errors_of_query():
+        with errors_of_query():
             alike = {row: self._alone(row, filled) for row in rows if row != self._document}
         # One more than the query has decides which of the two is longer; windows need all tokens.
         limit = max([self._scores.max_tokens, *map(len, alike.values())]) + 1
         limit = limit if self._scores.overlap is None else ALL_TOKENS
-        with _errors_of_documents(first):
+        with errors_of_documents(first):
             found = tokenize(self._tokenizer, [self._with_document(filled, text) for text in shorter], limit)
         return [
             tuple(self._pair([alike.get(row, part) for row in rows], is_cut) for part in self._windows(ids, alike))
@@ -84,7 +84,7 @@ class PairEncoder:
         return text if (slot,) in self._segments else shortened(self._tokenizer, text, self._limit(slot))
 
     def _shorter_document(self, text: str, number: int) -> str:
-        with _errors_of_documents(number):
+        with errors_of_documents(number):
             return self._shortened(DOCUMENT, text)
 
     def _alone(self, row: int, values: Mapping[str, str]) -> npt.NDArray[np.int64]:
@@ -163,24 +163,6 @@ class PairEncoder:
             yield "there is an overlap of windows, and the document is not alone between ids"
         if len(self._segments) > 1 and self._tokenizer.first_word_differs:
             yield "the tokenizer puts a space before the first word alone, and text follows ids"
-
-
-@contextmanager
-def _errors_of_query() -> Iterator[None]:
-    """Name the query in errors of the tokenizer."""
-    try:
-        yield
-    except ItemError as cause:
-        raise InputError(f"the query {cause.problem}") from cause
-
-
-@contextmanager
-def _errors_of_documents(first: int) -> Iterator[None]:
-    """Name documents in errors of the tokenizer, by their numbers from `first` on."""
-    try:
-        yield
-    except ItemError as cause:
-        raise ItemError("document", first + cause.number, cause.problem) from cause
 
 
 def _longest_first(document: int, query: int, room: int) -> int:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from embedpack.errors import EmbedpackError, InputError, ItemError
 from embedpack.host.memory import check_memory
-from embedpack.inputs.batching import pad
+from embedpack.inputs.batching import mark_index, pad
 from embedpack.inputs.images import read_image
 from embedpack.inputs.items import Image, Input, Item, Text, is_blank, number_items
 from embedpack.inputs.patches import ImagePatches, image_patches
@@ -25,6 +25,7 @@ from embedpack.pack.graph_io import (
     IMAGE_EMBEDS,
     IMAGE_INDEX,
     INPUT_IDS,
+    MARK_INDEX,
     POOL_MASK,
     POSITION_IDS,
     TOKEN_TYPE_IDS,
@@ -53,6 +54,7 @@ class ModelInput:
         image_start: index of the first token of the image's content.
         chunks: begin and end of the tokens of each chunk of a document, int64 [chunks, 2]; None: not asked for.
         types: token types, int64 [length]; None: all 0.
+        marks: places of the marks of a list, int64 [marks]; None: the last token alone.
     """
 
     ids: npt.NDArray[np.int64]
@@ -65,6 +67,7 @@ class ModelInput:
     image_start: int = 0
     chunks: npt.NDArray[np.int64] | None = None
     types: npt.NDArray[np.int64] | None = None
+    marks: npt.NDArray[np.int64] | None = None
 
     @property
     def of_vision_graph(self) -> bool:
@@ -86,13 +89,14 @@ class ModelInput:
 class Processor:
     """Texts and images to token ids, and these to the inputs of a graph.
 
-    `image` None: the model reads texts only. `token_types`: it takes token types.
+    `image` None: the model reads texts only. `token_types`: it takes token types; `marks`: the places of marks.
     """
 
     tokenizer: TextTokenizer
     pad_token_id: int
     image: QwenImage | SquareImage | None = None
     token_types: bool = False
+    marks: bool = False
 
     def items(self, inputs: Iterable[Input], *, blank: bool = False) -> Iterator[Item]:
         """Number inputs from 0 and check them one by one, without opening files; InputError as `number_items`."""
@@ -133,6 +137,8 @@ class Processor:
         if self.token_types:
             types = [np.zeros(len(item.ids), np.int64) if item.types is None else item.types for item in batch]
             feeds[TOKEN_TYPE_IDS] = pad(types, 0)[INPUT_IDS]
+        if self.marks:
+            feeds[MARK_INDEX] = mark_index([item.marks for item in batch], [len(item.ids) for item in batch])
         if not isinstance(self.image, QwenImage):
             return feeds
         shape = feeds[INPUT_IDS].shape

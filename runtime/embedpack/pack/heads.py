@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 from embedpack.errors import InputError, OptionError
 from embedpack.pack.folder import Pack
-from embedpack.pack.graph_io import SCORE, SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
+from embedpack.pack.graph_io import MARK_VECTORS, SCORE, SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.input_recipes import Prompt
 from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors
+from embedpack.pack.score_recipes import ListScores
 from embedpack.vectors.metric import Metric
 
 
@@ -21,7 +22,7 @@ def check_embedder(pack: Pack) -> None:
 def main_output(manifest: Manifest) -> str:
     """Name of the output that every run of a text graph can compute."""
     if manifest.kind == "reranker":
-        return SCORE
+        return MARK_VECTORS if isinstance(manifest.score, ListScores) else SCORE
     return TOKEN_EMBEDDINGS if manifest.single is None else SENTENCE_EMBEDDING
 
 

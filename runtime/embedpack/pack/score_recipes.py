@@ -67,7 +67,7 @@ class ListScores(Strict, frozen=True, tag="list"):
         document: template of each document, with its mark.
         between: text between two documents.
         after: template of the input after the documents, with the mark of the query.
-        document_mark, query_mark: token ids of the marks.
+        document_mark, query_mark: token ids of the marks; the first stands in the template of documents alone.
         stripped: strings that are removed from queries and documents, until none is left.
         max_query_tokens, max_document_tokens: maximum length of each.
         max_tokens: maximum length of documents and of the query, which counts twice, in a block; a block also ends
@@ -81,7 +81,7 @@ class ListScores(Strict, frozen=True, tag="list"):
     after: Template
     document_mark: TokenId
     query_mark: TokenId
-    stripped: tuple[str, ...]
+    stripped: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...]
     max_query_tokens: TokenCount
     max_document_tokens: TokenCount
     max_tokens: TokenCount

@@ -47,6 +47,8 @@ def _bad_lists(manifest: Manifest, score: ListScores) -> Iterator[str]:
         yield "a template of documents has one document - at `$.score.document`"
     if _token_ids(score.document).count(score.document_mark) != 1:
         yield "a template of documents has one document_mark - at `$.score.document`"
+    if score.document_mark in (*_token_ids(score.before), *_token_ids(score.after)):
+        yield f"{score.document_mark} stands before or after the documents too - at `$.score.document_mark`"
     if score.query_mark not in _token_ids(score.after):
         yield "there is no query_mark - at `$.score.after`"
     yield from _bad_limits(manifest, score)

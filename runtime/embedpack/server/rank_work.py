@@ -1,4 +1,4 @@
-"""Work of a request that scores documents for a query: pairs, or multi-vectors by MaxSim."""
+"""Work of a request that scores documents for a query: pairs, a list, or multi-vectors by MaxSim."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from embedpack.engine.graph_scores import open_reader
 from embedpack.engine.options import ScoreSettings
-from embedpack.engine.pair_scores import PairInputs, PairReader
+from embedpack.engine.score_inputs import ScoreInputs
 from embedpack.errors import InputError, ItemError
 from embedpack.inputs.items import Text
 from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.pack.input_recipes import Prompt
-from embedpack.pack.score_recipes import PairScores
+from embedpack.pack.score_recipes import ListScores, PairScores
 from embedpack.server.request_errors import invalid
 from embedpack.server.served_packs import ForwardKey
 from embedpack.server.work import Reading, too_long
@@ -34,48 +35,48 @@ class RankTexts:
 
 
 @dataclass(frozen=True)
-class PairWork:
-    """Scores of pairs by the recipe of the pack in `folder`."""
+class ScoreWork:
+    """Scores of pairs or of a list by the recipe of the pack in `folder`."""
 
     key: ForwardKey
     texts: RankTexts
-    scores: PairScores
+    recipe: PairScores | ListScores
     folder: Path
     max_tokens: int
     field: str = FIELD
 
     def read(self, processor: Processor) -> Reading:
-        """An input for each document, or for each window of a long one."""
-        reader = PairReader(self.folder, self.scores, processor.tokenizer)
+        """Inputs as of `ScoreInputs`."""
+        reader = open_reader(self.folder, self.recipe, processor.tokenizer)
         texts = self.texts
         try:
-            pairs = reader.read(texts.query, texts.documents, ScoreSettings(instruction=texts.instruction))
+            found = reader.read(texts.query, texts.documents, ScoreSettings(instruction=texts.instruction))
         except ItemError as cause:
             raise invalid(f"{FIELD}[{cause.number}]", f"the document {cause.problem}") from cause
         except InputError as cause:
             raise invalid("query", str(cause)) from cause
-        for model_input, document in zip(pairs.inputs, pairs.documents, strict=True):
-            if model_input.truncated and not texts.truncate:
-                problem = f"and the query have more than the {reader.max_tokens} tokens of a pair; shorten it, or pass "
-                raise too_long(f"{FIELD}[{document}]", f"{problem}truncate")
-        return PairReading(reader, pairs)
+        if not texts.truncate:
+            if found.query_cut:
+                raise too_long("query", "has more tokens than the limit of queries; shorten it, or pass truncate")
+            for document in found.cut[:1]:
+                raise too_long(f"{FIELD}[{document}]", f"{reader.over_limit}; shorten it, or pass truncate")
+        return ScoreReading(found)
 
 
-class PairReading:
-    """Inputs of pairs; the value is one array of scores, float32 [documents]."""
+class ScoreReading:
+    """Inputs of pairs or of a list; the value is one array of scores, float32 [documents]."""
 
-    def __init__(self, reader: PairReader, pairs: PairInputs) -> None:
-        self.inputs = pairs.inputs
-        self._reader = reader
-        self._pairs = pairs
+    def __init__(self, found: ScoreInputs) -> None:
+        self.inputs = found.inputs
+        self._found = found
 
     def kept(self, row: int, output: Float32) -> Float32:
-        """The logit."""
-        return output
+        """The logit, or the vectors at the marks of a block."""
+        return self._found.kept(row, output)
 
     def values(self, outputs: Sequence[Float32]) -> list[Float32]:
         """Scores of the documents; PackError if one is not finite."""
-        return [self._reader.scores(np.array(outputs, np.float32), self._pairs)]
+        return [self._found.scores(outputs)]
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ from embedpack.engine.golden import compare_golden
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.prepared import cache_folder
 from embedpack.engine.variant_choice import choose_variant
-from embedpack.errors import InputError, OptionError, unknown
+from embedpack.errors import OptionError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.graph_io import CHUNK_SUMS, SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.heads import changes_tokens, late_chunking_problem
 from embedpack.pack.manifest import NO_PREFIX, Manifest
-from embedpack.pack.score_recipes import ListScores
 from embedpack.server.request_errors import ErrorKind, RequestError, invalid
 from embedpack.server.requests import EmbeddingsCall
 from embedpack.server.schemas import Model
@@ -142,8 +141,6 @@ class ServedPacks:
 def _open(settings: PackSettings) -> ServedPack:
     pack = read_pack(settings.folder)
     manifest = pack.manifest
-    if isinstance(manifest.score, ListScores):
-        raise InputError(f"{pack.folder}: this pack scores documents list by list, which the server cannot run")
     tasks = manifest.tasks
     variants = {task: choose_variant(pack, None, task, settings.weights, settings.adapters) for task in tasks}
     if manifest.kind == "reranker":

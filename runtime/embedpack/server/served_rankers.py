@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from embedpack.errors import unknown
-from embedpack.pack.graph_io import SCORE, TOKEN_EMBEDDINGS
+from embedpack.pack.graph_io import TOKEN_EMBEDDINGS
+from embedpack.pack.heads import main_output
 from embedpack.pack.prompts import document_prompt, query_prompt
-from embedpack.pack.score_recipes import MaxSimScores, PairScores
+from embedpack.pack.score_recipes import ListScores, MaxSimScores, PairScores
 from embedpack.server.rank_requests import RankCall
-from embedpack.server.rank_work import MaxSimWork, PairWork
+from embedpack.server.rank_work import MaxSimWork, ScoreWork
 from embedpack.server.request_errors import invalid
 from embedpack.server.served_packs import ServedPack
 from embedpack.server.tasks import SEARCH
@@ -19,9 +20,9 @@ def rank_work(served: ServedPack, call: RankCall, max_tokens: int) -> Work:
     scores = served.manifest.score
     if call.texts.instruction is not None and not (isinstance(scores, PairScores) and scores.instruction is not None):
         raise invalid("instruction", f"{served.name} takes none; leave it out")
-    if isinstance(scores, PairScores):
-        key = served.forward_key(_task(served, call, served.manifest.unnamed_task), SCORE)
-        return PairWork(key, call.texts, scores, served.pack.folder, max_tokens)
+    if isinstance(scores, PairScores | ListScores):
+        key = served.forward_key(_task(served, call, served.manifest.unnamed_task), main_output(served.manifest))
+        return ScoreWork(key, call.texts, scores, served.pack.folder, max_tokens)
     if served.manifest.multi is None:
         raise invalid("model", f"{served.name} has neither scores nor multi-vectors; call /v1/embeddings")
     recipe = scores if isinstance(scores, MaxSimScores) else None

@@ -10,7 +10,7 @@ from embedpack import PackError
 from embedpack.engine.output_check import OutputCheck, check_array
 
 CHECK = OutputCheck(single=16, multi=8)
-BATCH = {"inputs": 3, "tokens": 5, "chunks": 2}
+BATCH = {"inputs": 3, "tokens": 5, "parts": 2}
 
 
 def zeros(*shape: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[np.generic]:
@@ -26,6 +26,7 @@ def zeros(*shape: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[np.gene
         ("token_embeddings", zeros(3, 5, 8)),
         ("token_embeddings_int8", zeros(3, 5, 8, dtype=np.int8)),
         ("chunk_sums", zeros(3, 2, 16)),
+        ("mark_vectors", zeros(6, 9)),
     ],
 )
 def test_outputs_of_their_shapes_pass(output: str, values: npt.NDArray[np.generic]) -> None:
@@ -40,6 +41,12 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     assert str(caught.value) == (
         f"the graph's sentence_embedding is float32 {list(shape)}, expected float32 [3, 16]; do not use this pack"
     )
+
+
+@pytest.mark.parametrize("shape", [(3, 9), (6,), (6, 9, 1), ()])
+def test_vectors_at_marks_have_a_row_for_each_mark(shape: tuple[int, ...]) -> None:
+    with pytest.raises(PackError, match=r"the graph's mark_vectors is float32 .*, expected float32 \[6, [19]\]"):
+        CHECK.check("mark_vectors", zeros(*shape), **BATCH)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int8, np.int64])

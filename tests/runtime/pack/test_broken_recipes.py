@@ -373,6 +373,16 @@ def test_texts_and_images(pack: Path, edit: Edit, change: Change, message: str) 
             id="document_without_mark",
         ),
         pytest.param(
+            reranker(LISTS, before=[[4], {"slot": "query"}]),
+            "4 stands before or after the documents too - at `$.score.document_mark`",
+            id="document_mark_before_documents",
+        ),
+        pytest.param(
+            reranker(LISTS, stripped=[""]),
+            "Expected `str` of length >= 1 - at `$.score.stripped[0]`",
+            id="empty_string_to_remove",
+        ),
+        pytest.param(
             reranker(LISTS, query_mark=6), "there is no query_mark - at `$.score.after`", id="query_without_mark"
         ),
         pytest.param(

@@ -30,11 +30,11 @@ def score_reference(pack: Pack, task: str, source: ReferenceSource, threads: int
         MissingExtraError: torch, transformers or peft is missing.
     """
     if source.checkpoint is not None:
-        from embedpack_export.reference.torch.pair_model import PairModel
+        from embedpack_export.reference.torch.score_model import open_score_model
 
         model = model_source_of(pack, source.checkpoint, source.adapters)
         assert model.scores is not None
-        return ScoreFunction("torch", PairModel(model, model.scores, task).scores)
+        return ScoreFunction("torch", open_score_model(model, model.scores, task).scores)
     if source.adapters:
         raise OptionError("--adapter goes with --reference; name the checkpoint that the adapters belong to")
     variants = pack.manifest.variants.items()

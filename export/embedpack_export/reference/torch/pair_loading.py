@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from embedpack.errors import CheckpointError
+from embedpack_export.families.heads import ScoreHead
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.loading import quiet
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
@@ -37,7 +38,7 @@ def load_pair_model(source: ModelSource, task: str) -> torch.nn.Module:
     folder, fields = source.checkpoint.folder, dict(source.model.config_of_class or {})
     if source.family in RENAMED:
         return _load_renamed(source, task)
-    if source.scores is not None and source.scores.head.of_tokens:
+    if source.scores is not None and isinstance(source.scores.head, ScoreHead) and source.scores.head.of_tokens:
         return _load_language_model(source)
     with quiet():
         config = AutoConfig.for_model(str(fields.pop("model_type")), **fields) if fields else None

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import AutoTokenizer
 
+from embedpack.pack.score_recipes import PairScores
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.loading import quiet
 from embedpack_export.reference.torch.own_reading import joined_files, parsed_tokens
@@ -35,7 +36,8 @@ class PairReading:
         with joined_files(source, None if adapter is None else adapter.folder) as folder, quiet():
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self._max_tokens = source.max_tokens
-        self._instruction = None if source.scores is None else source.scores.pairs.instruction
+        recipe = None if source.scores is None else source.scores.recipe
+        self._instruction = recipe.instruction if isinstance(recipe, PairScores) else None
         self.special = parsed_tokens(self._tokenizer)
 
     def read(self, query: str, document: str) -> ReadPair:
