@@ -18,8 +18,10 @@ from benchmarks.quality import late_chunks
 from benchmarks.quality.families import document_note, document_rows
 from benchmarks.quality.late_chunks import document_note as late_chunk_note
 from benchmarks.quality.late_chunks import document_rows as late_chunk_rows
+from benchmarks.search import two_stage as stages
 from benchmarks.speed import adapters
 from benchmarks.speed.speed import MAX_LOAD
+from embedpack_export.html.svg_file import svg_file
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -286,6 +288,16 @@ def switchable() -> list[str]:
     return _table(adapters.HEADER, adapters.document_rows(report["results"]), note)
 
 
+def two_stage() -> list[str]:
+    """Scores, bytes and time of a search in stages."""
+    report = _report("two-stage")
+    note = (
+        f"{report['results']['reranker']} reranks. {stages.document_note(report['results'])} One thread of "
+        f"{_cpu(report)}. `benchmarks/results/two-stage.json` has each set."
+    )
+    return _table(stages.HEADER, stages.document_rows(report["results"]), note)
+
+
 def large_model() -> list[str]:
     """Export of a model of the size of jina-embeddings-v3."""
     return [real_size.document_line(_report("real-size-v3"))]
@@ -304,6 +316,7 @@ BLOCKS: Mapping[str, Block] = {
     "decoder": Block("docs/accuracy.md", decoder),
     "families": Block("docs/accuracy.md", families),
     "late chunking": Block("docs/accuracy.md", late_chunking),
+    "two stages": Block("docs/accuracy.md", two_stage),
     "peers": Block("docs/speed.md", peers),
     "decoder peers": Block("docs/speed.md", decoder_peers),
     "long texts": Block("docs/speed.md", long_texts),
@@ -312,6 +325,9 @@ BLOCKS: Mapping[str, Block] = {
     "server": Block("docs/server.md", server),
     "codes": Block("docs/precisions.md", codes),
     "multi": Block("docs/precisions.md", multi),
+}
+PLOTS: Mapping[str, Callable[[], str]] = {
+    "docs/two-stage.svg": lambda: svg_file(stages.plot(_report("two-stage")["results"]), "two-stage"),
 }
 FILES = tuple(dict.fromkeys(block.file for block in BLOCKS.values()))
 
@@ -359,11 +375,13 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], note: str) -> l
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Rewrite the blocks of all documents."""
+    """Rewrite the blocks of all documents, and the plots."""
     program("benchmarks.readme", __doc__, EXAMPLES).parse_args(arguments)
     for file in FILES:
         path = ROOT / file
         path.write_text(updated(file, path.read_text("utf-8")), "utf-8")
+    for file, drawn in PLOTS.items():
+        (ROOT / file).write_text(drawn(), "utf-8")
 
 
 if __name__ == "__main__":

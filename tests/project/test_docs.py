@@ -11,7 +11,7 @@ import pytest
 
 import embedpack
 from benchmarks.__main__ import BENCHMARKS
-from benchmarks.readme import FILES, updated
+from benchmarks.readme import FILES, PLOTS, updated
 from embedpack.cli.main import main
 from embedpack_export.families import families
 
@@ -122,6 +122,11 @@ def test_no_tracked_file_is_large() -> None:
 def test_the_tables_of_a_document_are_those_of_the_results_files(file: str) -> None:
     text = (ROOT / file).read_text("utf-8")
     assert updated(file, text) == text
+
+
+@pytest.mark.parametrize("file", PLOTS)
+def test_the_plots_of_documents_are_those_of_the_results_files(file: str) -> None:
+    assert (ROOT / file).read_text("utf-8") == PLOTS[file]()
 
 
 def test_a_document_without_its_blocks_is_refused() -> None:
