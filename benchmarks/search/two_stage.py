@@ -246,9 +246,9 @@ def document_note(results: Mapping[str, Any]) -> str:
         row = next(row for row in each["stages"] if row["stage"] == RERANKED)
         gains.append(f"{each['set']} {row['minus_float32']:+.1f} {span(*row['interval_95'])}")
     return (
-        f"Means of {len(results['sets'])} sets; binary codes find {results['oversample']} times as many documents as the "
-        f"next stage gets, the reranker scores the best {results['depth']}. All stages, in points of nDCG@10 compared "
-        f"with an exact search of float32 vectors, 95 % interval: {', '.join(gains)}."
+        f"Means of {len(results['sets'])} sets; binary codes find {results['oversample']} times as many documents as "
+        f"the next stage gets, the reranker scores the best {results['depth']}. All stages, in points of nDCG@10 "
+        f"compared with an exact search of float32 vectors, 95 % interval: {', '.join(gains)}."
     )
 
 
