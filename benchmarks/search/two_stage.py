@@ -240,7 +240,7 @@ def document_rows(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def document_note(results: Mapping[str, Any]) -> str:
-    """What was measured, for a document."""
+    """Facts about the measurement, for a document."""
     gains = []
     for each in results["sets"]:
         row = next(row for row in each["stages"] if row["stage"] == RERANKED)
