@@ -3,12 +3,13 @@
 There are two forms. For models of short texts it is the standard operator with an additive mask, which computes the
 scores of all pairs of tokens: for each head the square of the length. For longer texts it is MultiHeadAttention, whose
 kernel computes them block by block (Dao et al. 2022, arXiv 2205.14135), but only without a mask. So the mask is a
-channel of the heads: it is 1 in queries, and in keys the score that padding gets. In both forms the weight of a padded
-key is exactly 0.
+channel of the heads: it is 1 in queries, and in keys the score that padding gets. The kernel copies its inputs, so it
+computes a group of heads at a time. In both forms the weight of a padded key is exactly 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -72,17 +73,24 @@ def _scores(part: EncoderPart) -> ir.Value:
 
 
 def _key_channel(part: EncoderPart) -> ir.Value:
-    """Append the channel of keys: 0 for tokens, MASKED for padding once scaled; float32 [batch, seq., key_heads, 1]."""
+    """Append the channel of keys: 0 for tokens, MASKED for padding once scaled; float32 [batch, sequence, heads, 1]."""
     g, shape = part.graph, part.shape
     score = g.constant(MASKED * shape.head_size**0.5, np.float32)
     channel = g.op("Mul", [padded_tokens(part.context), score])
     column = g.op("Unsqueeze", [channel, g.constant([2, 3], np.int64)])
-    return g.op("Expand", [column, g.constant([1, 1, shape.key_heads, 1], np.int64)])
+    return g.op("Expand", [column, g.constant([1, 1, shape.key_heads // shape.head_groups, 1], np.int64)])
 
 
 def _blockwise(part: EncoderPart, q: ir.Value, k: ir.Value, v: ir.Value, key_channel: ir.Value) -> ir.Value:
     """Append attention whose memory does not grow with the square of the length; float32 [batch, sequence, hidden]."""
+    groups = [_group(part, index, [q, k, v], key_channel) for index in range(part.shape.head_groups)]
+    return groups[0] if len(groups) == 1 else part.graph.op("Concat", groups, {"axis": 2})
+
+
+def _group(part: EncoderPart, index: int, inputs: Sequence[ir.Value], key_channel: ir.Value) -> ir.Value:
+    """Append the attention of a group of heads; float32 [batch, sequence, channels of the group]."""
     g, shape = part.graph, part.shape
+    q, k, v = (_channels(part, x, index, heads) for x, heads in zip(inputs, shape.attention_heads, strict=True))
     query_channel = part.context.once("query_channel", lambda: _query_channel(part))
     queries = g.op("Concat", [_heads(part, q), query_channel], {"axis": 3})
     keys = g.op("Concat", [_heads(part, k), key_channel], {"axis": 3})
@@ -91,15 +99,24 @@ def _blockwise(part: EncoderPart, q: ir.Value, k: ir.Value, v: ir.Value, key_cha
         keys, values = _for_all_heads(part, keys), _for_all_heads(part, _heads(part, v))
     merged = g.constant([0, 0, -1], np.int64)
     rows = [g.op("Reshape", [queries, merged]), g.op("Reshape", [keys, merged]), g.op("Reshape", [values, merged])]
-    attributes = {"num_heads": shape.heads, "scale": shape.head_size**-0.5}
+    attributes = {"num_heads": shape.heads // shape.head_groups, "scale": shape.head_size**-0.5}
     return g.op("MultiHeadAttention", rows, attributes, domain=CONTRIB)
+
+
+def _channels(part: EncoderPart, x: ir.Value, index: int, heads: int) -> ir.Value:
+    """Append the channels of a group of heads of x, which has all `heads`."""
+    if part.shape.head_groups == 1:
+        return x
+    g, width = part.graph, heads * part.shape.head_size // part.shape.head_groups
+    start, end, axis = (g.constant([value], np.int64) for value in (index * width, (index + 1) * width, 2))
+    return g.op("Slice", [x, start, end, axis])
 
 
 def _query_channel(part: EncoderPart) -> ir.Value:
     """Append the channel of queries, ones; float32 [batch, sequence, heads, 1]."""
     g = part.graph
     tokens = g.op("Shape", [part.context.inputs[ATTENTION_MASK]])
-    sizes = g.op("Concat", [tokens, g.constant([part.shape.heads, 1], np.int64)], {"axis": 0})
+    sizes = g.op("Concat", [tokens, g.constant([part.shape.heads // part.shape.head_groups, 1], np.int64)], {"axis": 0})
     return g.op("Expand", [g.constant(1, np.float32), sizes])
 
 

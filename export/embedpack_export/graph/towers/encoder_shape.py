@@ -23,6 +23,8 @@ NormKind = Literal["layer", "layer without bias", "rms"]
 
 # Parts of the inner channels of a feed-forward network have a multiple of this many: products of other sizes are slow.
 PART_MULTIPLE = 16
+# Key heads of a group, if they divide those of the model.
+GROUP_HEADS = 2
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,19 @@ class EncoderShape:
         return self.kv_heads or self.heads
 
     @property
+    def head_groups(self) -> int:
+        """Number of groups of heads in models of long texts.
+
+        Groups are computed one after another, so that the scores or the copies of only one are in memory.
+        """
+        return self.key_heads // GROUP_HEADS if self.key_heads % GROUP_HEADS == 0 else 1
+
+    @property
+    def attention_heads(self) -> tuple[int, int, int]:
+        """Numbers of heads of queries, keys and values."""
+        return self.heads, self.key_heads, self.key_heads
+
+    @property
     def has_short_texts(self) -> bool:
         """True if the scores of every token with every other are small, or needed for a bias."""
         return self.max_tokens <= LONG_TEXT or self.relative is not None
@@ -121,16 +136,15 @@ class EncoderShape:
     def inner_parts(self) -> int:
         """Number of equal parts of the inner channels of a feed-forward network.
 
-        In models of long texts a part is about as wide as two hidden states, of a gated network as one: the memory of
-        a text is then that of its attention.
+        In models of long texts a part is at most as wide as two hidden states, of a gated network as one, if the sizes
+        allow: the memory of a text is then that of its attention.
         """
         if self.has_short_texts:
             return 1
         hidden_states = 1 if self.names.gate is not None else 2
-        most = max(1, self.intermediate // (self.hidden * hidden_states))
-        return max(
-            parts for parts in range(1, most + 1) if parts == 1 or not self.intermediate % (PART_MULTIPLE * parts)
-        )
+        least = -(-self.intermediate // (self.hidden * hidden_states))
+        divisors = (parts for parts in range(least, 2 * least) if not self.intermediate % (PART_MULTIPLE * parts))
+        return next(divisors, 1)
 
     def window(self, layer: int) -> int | None:
         """Largest distance of attention in a layer; None: any."""

@@ -21,9 +21,6 @@ from embedpack_export.graph.towers.padding import FLOAT, MASKED, padded_tokens
 INT64 = int(ir.DataType.INT64)
 # Queries of a block if the distance is shorter.
 MIN_WIDTH = 32
-# Key heads of a group, if they divide those of the model. Groups are computed one after another, so that the scores of
-# only one are in memory.
-GROUP_HEADS = 4
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,8 @@ def local_attention(part: EncoderPart, distance: int, q: ir.Value, k: ir.Value, 
     """Append attention to tokens up to `distance` away; float32 [batch, sequence, hidden]."""
     g, shape = part.graph, part.shape
     layout = part.context.once(f"local.{distance}", lambda: _layout(part, distance))
-    q, k, v = (_by_group(part, x, heads) for x, heads in ((q, shape.heads), (k, shape.key_heads), (v, shape.key_heads)))
-    groups = [_group(part, layout, index, [q, k, v]) for index in range(_groups(part))]
+    rows = [_by_group(part, x, heads) for x, heads in zip((q, k, v), shape.attention_heads, strict=True)]
+    groups = [_group(part, layout, index, rows) for index in range(shape.head_groups)]
     mixed = groups[0] if len(groups) == 1 else g.op("Concat", groups, {"axis": 2})
     ids = part.context.inputs[INPUT_IDS]
     batch, end = (g.op("Shape", [ids], {"start": axis, "end": axis + 1}) for axis in (0, 1))
@@ -69,14 +66,9 @@ def local_attention(part: EncoderPart, distance: int, q: ir.Value, k: ir.Value, 
     return g.op("Slice", [padded, g.constant([0], np.int64), end, g.constant([1], np.int64)])
 
 
-def _groups(part: EncoderPart) -> int:
-    """Number of groups of heads."""
-    return part.shape.key_heads // GROUP_HEADS if part.shape.key_heads % GROUP_HEADS == 0 else 1
-
-
 def _by_group(part: EncoderPart, x: ir.Value, heads: int) -> ir.Value:
     """Append a view of x with a row for each token and group of heads; float32 [batch, sequence x groups, -1]."""
-    g, channels = part.graph, heads * part.shape.head_size // _groups(part)
+    g, channels = part.graph, heads * part.shape.head_size // part.shape.head_groups
     return g.op("Reshape", [x, g.constant([0, -1, channels], np.int64)])
 
 
@@ -89,13 +81,14 @@ def _group(part: EncoderPart, layout: _Layout, index: int, rows: Sequence[ir.Val
         g.op("Reshape", [g.op("Gather", [x, place], {"axis": 1}), size])
         for x, place, size in zip(rows, places, shapes, strict=True)
     ]
-    heads = {"q_num_heads": shape.heads // _groups(part), "kv_num_heads": shape.key_heads // _groups(part)}
+    groups = shape.head_groups
+    heads = {"q_num_heads": shape.heads // groups, "kv_num_heads": shape.key_heads // groups}
     return g.op("Attention", [*inputs, layout.mask], heads)
 
 
 def _of_groups(part: EncoderPart, tokens: ir.Value) -> list[ir.Value]:
     """Append the rows of each group of heads for tokens."""
-    g, groups = part.graph, _groups(part)
+    g, groups = part.graph, part.shape.head_groups
     first = g.op("Mul", [tokens, _number(g, groups)])
     return [g.op("Add", [first, _number(g, index)]) for index in range(groups)]
 
@@ -122,8 +115,8 @@ def _layout(part: EncoderPart, distance: int) -> _Layout:
     return _Layout(
         queries=_of_groups(part, g.op("Clip", [queries, zero, blocks.last])),
         keys=_of_groups(part, keys),
-        query_shape=_shape(g, blocks.width, shape.hidden // _groups(part)),
-        key_shape=_shape(g, span, shape.key_heads * shape.head_size // _groups(part)),
+        query_shape=_shape(g, blocks.width, shape.hidden // shape.head_groups),
+        key_shape=_shape(g, span, shape.key_heads * shape.head_size // shape.head_groups),
         mask=g.op("Reshape", [scores, g.op("Concat", sizes, {"axis": 0})]),
     )
 
