@@ -74,6 +74,17 @@ def literal(query: str, documents: Sequence[str]) -> str:
     )
 
 
+def literal_v3_5(query: str, documents: Sequence[str]) -> str:
+    """The same of jina-reranker-v3.5."""
+    of_v3 = literal(query, documents)
+    return of_v3.replace(f"to query: {query}\n", f"to query: {query}<|rerank_token|>\n", 1).replace(
+        f"</query>{END}",
+        "</query>\nPlease provide the ranking of all passages based on their relevance to the search query, in "
+        "descending order of relevance, with each label enclosed in square brackets (e.g., [2] > [1] > [3] > [0])."
+        f"{END}",
+    )
+
+
 def make_tokenizer() -> Tokenizer:
     """Bytes and the words of the prompt, split as Qwen2's tokenizer splits, with the added tokens behind them."""
     splitting = pre_tokenizers.Sequence(
@@ -105,10 +116,9 @@ def make_listwise(folder: Path, *, max_length: int = 131072, seed: int = 7, **ch
     ids = {token: tokenizer.token_to_id(token) for token in (*SPECIAL, *PLAIN)}
     made: dict[str, Any] = {**CONFIG, "bos_token_id": ids[SPECIAL[0]], "eos_token_id": ids["<|im_end|>"]}
     config = {**made, "vocab_size": vocabulary, **changes}
-    config = {name: value for name, value in config.items() if value is not None or name in CONFIG}
-    write_safetensors(
-        folder / "model.safetensors", tensors_of({**made, "vocab_size": vocabulary}, seed), {"format": "pt"}
-    )
+    removed = {name for name, value in changes.items() if value is None}
+    config = {name: value for name, value in config.items() if name not in removed}
+    write_safetensors(folder / "model.safetensors", tensors_of(config, seed), {"format": "pt"})
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     settings = {
         "add_bos_token": False,
@@ -141,3 +151,18 @@ def tensors_of(config: dict[str, Any], seed: int) -> dict[str, Any]:
     shapes = {"projector.0.weight": (HIDDEN // 2, HIDDEN), "projector.2.weight": (PROJECTED, HIDDEN // 2)}
     heads = {name: (rng.standard_normal(shape) / shape[1] ** 0.5).astype(np.float32) for name, shape in shapes.items()}
     return make_tensors(config, seed) | heads
+
+
+def make_listwise_v3_5(folder: Path, *, max_length: int = 131072, window: int = 8) -> Path:
+    """Write a checkpoint of jina-reranker-v3.5, whose first two of three layers have a window."""
+    layers = ["sliding_attention", "sliding_attention", "full_attention"]
+    return make_listwise(
+        folder,
+        max_length=max_length,
+        _name_or_path="jinaai/jina-reranker-v3.5",
+        layer_types=layers,
+        num_hidden_layers=len(layers),
+        max_window_layers=None,
+        sliding_window=window,
+        use_sliding_window=True,
+    )

@@ -30,6 +30,12 @@ def keys(family: str) -> KeyTable:
     return KeyTable(f"config.json ({family})", {**QWEN3_KEYS.rules, "auto_map": code_of(LISTWISE)})
 
 
+def has_window_types(checkpoint: Checkpoint) -> bool:
+    """True if `layer_types` has layers with a sliding window."""
+    types = checkpoint.config.get("layer_types")
+    return isinstance(types, list) and "sliding_attention" in types
+
+
 def read_listwise(checkpoint: Checkpoint, table: KeyTable, prompt: ListPrompt) -> Model:
     """Build the model of a checkpoint with the prompt of its family."""
     config = parse_config(checkpoint, ListwiseConfig, table)

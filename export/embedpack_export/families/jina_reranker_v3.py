@@ -5,7 +5,8 @@ Its code (`rerank`) cuts a query to 512 tokens and a document to 2048, and takes
 
 from __future__ import annotations
 
-from embedpack_export.families._listwise import keys, read_listwise
+from embedpack.errors import CheckpointError
+from embedpack_export.families._listwise import has_window_types, keys, read_listwise
 from embedpack_export.families.model import Family, ListPrompt, Model
 from embedpack_export.families.qwen3 import is_listwise
 from embedpack_export.sources.checkpoint import Checkpoint
@@ -40,9 +41,21 @@ PROMPT = ListPrompt(
 )
 
 
+def claims(checkpoint: Checkpoint) -> bool:
+    """True for a listwise reranker without windows in `layer_types`, which jina-reranker-v3.5 has."""
+    return is_listwise(checkpoint) and not has_window_types(checkpoint)
+
+
 def read(checkpoint: Checkpoint) -> Model:
-    """Build the model of a checkpoint."""
+    """Build the model of a checkpoint; CheckpointError if other keys are those of jina-reranker-v3.5."""
+    windows, name = checkpoint.config.get("use_sliding_window"), str(checkpoint.config.get("_name_or_path"))
+    if windows or name.endswith("v3.5"):
+        raise CheckpointError(
+            f"{checkpoint.folder / 'config.json'}: layer_types has no sliding_attention, so this is no "
+            f"jina-reranker-v3.5, and use_sliding_window is {windows}, _name_or_path {name!r}, so it is no "
+            "jina-reranker-v3; restore the config.json of the model"
+        )
     return read_listwise(checkpoint, KEYS, PROMPT)
 
 
-FAMILY = Family("jina_reranker_v3", is_listwise, read, (KEYS,))
+FAMILY = Family("jina_reranker_v3", claims, read, (KEYS,))

@@ -159,5 +159,9 @@ _RERANKERS = (
         *("jinaai/jina-reranker-v3", "CC-BY-NC-4.0", "jina_reranker_v3", 597, ("score",)),
         note="listwise: up to 125 documents in one prompt, as its `rerank`",
     ),
+    KnownModel(
+        *("jinaai/jina-reranker-v3.5", "CC-BY-NC-4.0", "jina_reranker_v3_5", 597, ("score",)),
+        note="listwise, with sliding windows and documents of up to 8,192 tokens",
+    ),
 )
 KNOWN_MODELS = (*_RERANKERS, *_BERT, *_ROBERTA, *_OTHER_ENCODERS, *_COLBERT, *_DECODERS)

@@ -1,4 +1,4 @@
-"""jina-reranker-v3 in torch, by the rules of its own code: literal prompts, blocks, a projector, cosines.
+"""jina-reranker-v3 and v3.5 in torch, by the rules of its own code: literal prompts, blocks, a projector, cosines.
 
 Nothing of how embedpack reads lists is used, so that a difference is found. Special tokens in texts are characters.
 """
@@ -46,10 +46,23 @@ class Rules:
     document_tokens: int
     stripped: tuple[str, ...] = (DOCUMENT, QUERY)
     documents: int = 125
+    marks_header: bool = False  # the query has a mark at its first place too
+    ranking: str = ""  # text behind the query
 
 
-V3 = Rules(query_tokens=512, document_tokens=2048)
-RULES = {"jina_reranker_v3": V3}
+RULES = {
+    "jina_reranker_v3": Rules(query_tokens=512, document_tokens=2048),
+    "jina_reranker_v3_5": Rules(
+        query_tokens=1024,
+        document_tokens=8192,
+        stripped=(DOCUMENT, QUERY, "<|score_token|>"),
+        marks_header=True,
+        ranking=(
+            "\nPlease provide the ranking of all passages based on their relevance to the search query, in descending "
+            "order of relevance, with each label enclosed in square brackets (e.g., [2] > [1] > [3] > [0])."
+        ),
+    ),
+}
 
 
 def prompt(rules: Rules, query: str, documents: Sequence[str]) -> list[str]:
@@ -58,8 +71,9 @@ def prompt(rules: Rules, query: str, documents: Sequence[str]) -> list[str]:
     header = f"Rank the passages based on their relevance to query: {query}"
     count = f"I will provide you with {len(documents)} passages, each indicated by a numerical identifier. "
     parts = [
-        START, SYSTEM, END, "\n", START, f"user\n{count}{header}", "\n", *passages,
-        f"\n<query>\n{query}", QUERY, "\n</query>", END, "\n", START, "assistant\n", THINK, "\n\n", THOUGHT, "\n\n",
+        START, SYSTEM, END, "\n", START, f"user\n{count}{header}", *([QUERY] * rules.marks_header), "\n", *passages,
+        f"\n<query>\n{query}", QUERY, f"\n</query>{rules.ranking}", END,
+        "\n", START, "assistant\n", THINK, "\n\n", THOUGHT, "\n\n",
     ]  # fmt: skip
     return list(_joined(parts))
 
