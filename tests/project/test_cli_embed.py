@@ -42,8 +42,7 @@ def embedded(path: Path) -> dict[str, list[float]]:
 def test_choices_are_those_of_the_pack_format() -> None:
     assert PRECISIONS == codes.PRECISIONS
     assert MAX_THREADS == options.MAX_THREADS
-    # No graph with fp16 weights runs on CPUs.
-    assert tuple(name for name in get_args(strict.WeightsFormat) if name != "fp16") == WEIGHTS
+    assert get_args(strict.WeightsFormat) == WEIGHTS
     assert get_args(strict.AdapterMode) == ADAPTERS
 
 

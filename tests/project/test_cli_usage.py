@@ -49,7 +49,7 @@ def test_help_lists_the_commands_in_the_order_of_their_use(capsys: pytest.Captur
         (["verify", PACK, "--jsn"], "embedpack verify [", "unrecognized arguments: --jsn; did you mean --json?"),
         (["inspect", PACK, "more"], "embedpack inspect [", "unrecognized arguments: more"),
         (["prepare", PACK, "--threads", "0"], "embedpack prepare [", "'0' is not a whole number from 1 to 1024"),
-        (["prepare", PACK, "--weights", "int2"], "embedpack prepare [", "known: fp32, int8, int4"),
+        (["prepare", PACK, "--weights", "int2"], "embedpack prepare [", "known: fp32, fp16, int8, int4"),
         (["export", "x", "-o", "y", "--max-length", "many"], "embedpack export [", "'many' is not a whole number"),
         (["export", "x", "-o", "y", "-o", "z"], "embedpack export [", "argument -o/--output: given twice"),
         (["-v", "--quiet", "inspect", PACK], "embedpack [", "not allowed with argument"),

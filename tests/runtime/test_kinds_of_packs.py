@@ -11,6 +11,7 @@ import pytest
 from embedpack import Embedder, InputError, PackError
 from embedpack.cli.main import main
 from embedpack.engine.golden import check_golden
+from embedpack.errors import OptionError
 from embedpack.pack.folder import read_pack
 from tests.helpers.broken_packs import (
     LISTS,
@@ -100,16 +101,25 @@ def on_cuda(weights: str) -> Change:
     )
 
 
-@pytest.mark.parametrize("weights", ["fp32", "fp16"])
-def test_variants_for_other_devices_are_refused(pack: Path, edit: Edit, weights: str) -> None:
-    edit(on_cuda(weights))
+def test_variants_for_other_devices_are_refused(pack: Path, edit: Edit) -> None:
+    edit(on_cuda("fp32"))
     message = (
-        f"PACK: default-fp32.onnx is made for cuda with {weights} weights; this embedpack runs fp32, int8 and int4 on "
-        "CPUs: open another variant"
+        "PACK: default-fp32.onnx is made for cuda with fp32 weights; this embedpack runs fp16 on GPUs and fp32, int8 "
+        "and int4 on CPUs: open another variant"
     )
     assert refusal(PackError, pack, lambda: Embedder(pack, variant="default-fp32")) == message
     assert refusal(PackError, pack, lambda: check_golden(read_pack(pack), "default-fp32")) == message
     assert Embedder(pack, threads=1).variant == "default-int8"
+
+
+def test_variants_for_gpus_run_on_cpus_when_they_are_named(pack: Path, edit: Edit) -> None:
+    edit(on_cuda("fp16"))
+    assert Embedder(pack, threads=1).variant == "default-int8"
+    assert Embedder(pack, weights="fp16", threads=1).variant == "default-fp32"
+    assert Embedder(pack, variant="default-fp32", threads=1).encode("text").dimensions
+    edit(lambda manifest: [manifest["variants"].pop(name) for name in ("default-int8", "default-int4")])
+    message = "PACK: its variants are for GPUs; pass weights='fp16' to compute with one on the CPU, slowly"
+    assert refusal(OptionError, pack, lambda: Embedder(pack)) == message
 
 
 SQUARE = {"type": "square", "size": 224, "patch_size": 14, "resize": "exact", "filter": "bicubic"}

@@ -23,7 +23,7 @@ from tests.helpers.tiny_pack import TINY_PACK
 SOURCES = ("file", "variable", "flag")
 # A valid value of each option for each source, as text; all of them differ from the default.
 TEXTS = {
-    "host": ("h1", "h2", "h3"), "api-keys": ("k1", "k2", "k3"), "weights": ("fp32", "int8", "int4"),
+    "host": ("h1", "h2", "h3"), "api-keys": ("k1", "k2", "k3"), "weights": ("fp32", "fp16", "int8", "int4"),
     "adapters": ("merged", "switchable", "merged"), "log-format": ("json", "json", "json"),
     "allow-urls": ("a", "a,b:8443", "c"), "access-log": ("false", "false", "false"), "deadline": ("0.5", "1.5", "2.5"),
     "receive-timeout": ("0.1", "0.2", "0.3"),
@@ -83,7 +83,7 @@ def test_defaults_are_those_of_the_settings() -> None:
         ('port = "80"', 2, "server.toml: port is '80'; it must be a number"),
         ("api-keys = 5", 2, "api-keys is 5; it must be a text"),
         ("access-log = 1", 2, "access-log is 1; it must be a switch"),
-        ('weights = "int7"', 2, "weights: unknown value 'int7'; known: fp32, int8, int4"),
+        ('weights = "int7"', 2, "weights: unknown value 'int7'; known: fp32, fp16, int8, int4"),
         ('allow-urls = "http://a/"', 2, "allow-urls: 'http://a/' is not the name of a host"),
         ("deadline = 0", 2, "deadline: '0' is not a number of seconds above 0"),
         ("packs = [1]", 2, "packs is [1]; it must be a list such as"),

@@ -10,7 +10,7 @@ from embedpack_export.planning.settings import MAX_LOSS
 
 # Mean cosine of multi-vectors that quantization alone does not go below: a lower one means a damaged head. Rankings by
 # multi-vectors are not compared; damage to the layers below the head also shows in the single vectors.
-MIN_TOKEN_COSINE: dict[WeightsFormat, float] = {"fp32": 0.9999, "int8": 0.98, "int4": 0.9}
+MIN_TOKEN_COSINE: dict[WeightsFormat, float] = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.98, "int4": 0.9}
 # The same of images, which are too few to rank: a lower one means a damaged vision graph, or pixels that are read in
 # another way than the reference reads them.
 MIN_IMAGE_COSINE = MIN_TOKEN_COSINE
@@ -18,7 +18,7 @@ MIN_IMAGE_COSINE = MIN_TOKEN_COSINE
 
 # Difference of scores, over their standard deviation, that quantization alone does not exceed: a larger one means a
 # damaged head, or another activation or offset, even if the order of the documents is the same.
-MAX_SCORE_DIFFERENCE: dict[WeightsFormat, float] = {"fp32": 0.01, "int8": 0.2, "int4": 0.45}
+MAX_SCORE_DIFFERENCE: dict[WeightsFormat, float] = {"fp32": 0.01, "fp16": 0.05, "int8": 0.2, "int4": 0.45}
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from embedpack_export.reference.choice import ChosenReference
 from embedpack_export.reference.protocol import Reference
 
 # Mean 1 - cosine above which a variant is diagnosed even within its budget. all-MiniLM-L6-v2 has 0, 0.0004 and 0.009.
-MAX_MEAN_DISTANCE: dict[WeightsFormat, float] = {"fp32": 1e-5, "int8": 1e-3, "int4": 1e-2}
+MAX_MEAN_DISTANCE: dict[WeightsFormat, float] = {"fp32": 1e-5, "fp16": 1e-4, "int8": 1e-3, "int4": 1e-2}
 # Distance to the vectors of a suspicion over the distance to the right ones: chance does not get below this.
 MAX_DISTANCE_RATIO = 2 / 3
 EPSILON = 1e-9

@@ -46,6 +46,7 @@ def accuracy_page(manifest: Manifest, figures: AccuracyFigures) -> Page:
             _variants(figures) if manifest.kind == "embedder" else _scores(figures),
             *_tokens(figures),
             *_images(figures),
+            *_headroom(manifest),
             *_sizes(figures),
             *_codes(manifest, figures),
             *_method(manifest, figures),
@@ -135,6 +136,17 @@ def _images(figures: AccuracyFigures) -> Iterator[Part]:
     if rows:
         header = columns(("variant", "task"), ("images", "cosine mean", "lowest", "of multi-vectors"))
         yield Table("Images, which the exporter draws: too few to rank, so cosines count", header, rows)
+
+
+def _headroom(manifest: Manifest) -> Iterator[Part]:
+    rows = [
+        [name, found.value, f"{found.largest:,.1f}", f"{found.factor:,.1f}", str(found.products)]
+        for name, variant in manifest.variants.items()
+        if (found := variant.accuracy.headroom) is not None
+    ]
+    if rows:
+        header = columns(("variant", "largest value"), ("its magnitude", "head-room", "products"))
+        yield Table("Products in float16 on the calibration texts; head-room is 65504 over the magnitude", header, rows)
 
 
 def _sizes(figures: AccuracyFigures) -> Iterator[Scatter]:

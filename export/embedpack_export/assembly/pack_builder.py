@@ -19,7 +19,7 @@ from embedpack.errors import PackError
 from embedpack.pack.accuracy_records import Accuracy
 from embedpack.pack.manifest import Space, Task
 from embedpack.pack.strict import WeightsFormat
-from embedpack.pack.variants import Variant, VisionGraph
+from embedpack.pack.variants import Device, Variant, VisionGraph
 from embedpack_export.graph.builder import OPSET
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.int8 import STATIC_SCALE
@@ -41,11 +41,11 @@ class CheckedGraph:
     graph: ir.Graph
 
     @classmethod
-    def check(cls, path: Path) -> CheckedGraph:
-        """Check a graph; PackError if it has a form that is slow on CPUs, or an operator that the runtime refuses."""
+    def check(cls, path: Path, device: Device = "cpu") -> CheckedGraph:
+        """Check a graph; PackError for a form that is slow or unsafe on its device, or an operator that is refused."""
         onnx.checker.check_model(str(path), full_check=True)
         model = ir.load(path)
-        check_forms(model, path)
+        check_forms(model, path, device)
         written = cls(path, model.graph)
         for name in written.operators:
             if name not in OPERATORS:
@@ -118,11 +118,12 @@ class PackBuilder:
 
     def add_variant(self, name: str, kind: VariantKind, measured: Accuracy) -> None:
         """Check the text graph of a variant and add it."""
-        text = CheckedGraph.check(self.folder / f"{name}.onnx")
+        device: Device = "cuda" if kind.weights == "fp16" else "cpu"
+        text = CheckedGraph.check(self.folder / f"{name}.onnx", device)
         self.variants[name] = Variant(
             task=kind.task,
             weights=kind.weights,
-            device="cpu",
+            device=device,
             adapters="switchable" if kind.task is None else "merged",
             adapter_files=dict(kind.adapter_files),
             graph=text.path.name,

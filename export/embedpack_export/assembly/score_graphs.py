@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from embedpack.engine.golden_scores import PAIRS
 from embedpack.pack.accuracy_records import Accuracy
 from embedpack.pack.manifest import Task
 from embedpack.vectors.arrays import Float32
 from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind
 from embedpack_export.assembly.stage_writing import GraphSource, write_stages
+from embedpack_export.graph.formats.fp16 import headroom
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.score_head import ScorePlan
 from embedpack_export.stages.cosine_records import REFERENCE
@@ -22,9 +25,9 @@ def write_score_graphs(plan: ExportPlan, scores: ScorePlan, pack: PackBuilder) -
     pack.golden_scores.pairs.extend(PAIRS)
     for task in plan.tasks:
         run = ScoreRun.start(plan, scores, task, pack.weights)
-        source = GraphSource(task, plan.model.text, run.exact.weights)
+        source = GraphSource(task, plan.model.text, run.exact.weights, plan.formats)
         written = {name: [each] for name, each in run.written.items()}
-        writers = write_stages(plan, source, [run.exact], written, pack)
+        writers = write_stages(source, [run.exact], written, pack)
         offsets = {name: run.offset(scores, name) for name in writers}
         exact, by_format = run.scores(plan, scores, offsets, pack.scratch)
         for name, writer in writers.items():
@@ -37,6 +40,7 @@ def write_score_graphs(plan: ExportPlan, scores: ScorePlan, pack: PackBuilder) -
             variant = f"{task}-{name}"
             pack.golden_scores.scores[variant] = found.golden_list()
             measured = _accuracy(run.inputs, exact.documents, found.documents)
+            measured = msgspec.structs.replace(measured, headroom=headroom(writers[name].context))
             pack.add_variant(variant, VariantKind(task, name, {}), measured)
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from embedpack.pack.strict import WeightsFormat
 from embedpack.progress import Progress
 from embedpack_export.assembly.pack_builder import PackBuilder
-from embedpack_export.graph.context import StagedModel
+from embedpack_export.graph.context import LinearFormat, StagedModel
 from embedpack_export.graph.lora_branches import AdapterBranches
-from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.calibration_run import ExactRun, run_exact_stage
 from embedpack_export.stages.graph_writer import GraphWriter
@@ -24,12 +23,12 @@ class GraphSource:
     name: str  # first part of the names of the graphs
     model: StagedModel
     weights: Weights
+    formats: Mapping[WeightsFormat, LinearFormat]
     # Adapter branches of the graph of each weights format; empty: the adapter is merged, or there is none.
     branches: Mapping[WeightsFormat, AdapterBranches] = field(default_factory=dict)
 
 
 def write_stages(
-    plan: ExportPlan,
     source: GraphSource,
     exact: Sequence[ExactRun],
     written: Mapping[WeightsFormat, Sequence[WrittenRun]],
@@ -45,7 +44,7 @@ def write_stages(
             pack.store,
             source.model,
             source.weights,
-            plan.formats[kind],
+            source.formats[kind],
             source.branches.get(kind),
         )
         for kind in pack.weights

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+import msgspec
 import numpy as np
 
 from embedpack.engine.golden import golden_key
@@ -20,6 +21,7 @@ from embedpack.pack.strict import AdapterMode, WeightsFormat
 from embedpack.vectors.arrays import Float32
 from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind
 from embedpack_export.assembly.stage_writing import GraphSource, write_stages
+from embedpack_export.graph.formats.fp16 import headroom
 from embedpack_export.graph.lora_branches import AdapterBranches, adapter_changes, check_switchable, write_adapter
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.sources.weights import Weights
@@ -83,7 +85,7 @@ class _WrittenGroup(_Group):
 def _merged(plan: ExportPlan, task: str, images: ImageVectors) -> _Group:
     """A task whose adapter is part of the weights."""
     run = TaskRun.start(plan, task, images, {})
-    return _Group(GraphSource(task, plan.model.text, run.exact.weights), {task: run})
+    return _Group(GraphSource(task, plan.model.text, run.exact.weights, plan.formats), {task: run})
 
 
 def _switchable(plan: ExportPlan, images: ImageVectors) -> _Group:
@@ -101,14 +103,14 @@ def _switchable(plan: ExportPlan, images: ImageVectors) -> _Group:
     modules = frozenset(chain.from_iterable(adapter_changes(adapter, rules) for adapter in adapters))
     branches = {name: AdapterBranches(modules) for name in images.written}
     runs = {task: TaskRun.start(plan, task, images, branches) for task in plan.tasks}
-    return _Group(GraphSource("switchable", plan.model.text, backbone, branches), runs)
+    return _Group(GraphSource("switchable", plan.model.text, backbone, plan.formats, branches), runs)
 
 
 def _with_stages(plan: ExportPlan, group: _Group, pack: PackBuilder) -> _WrittenGroup:
     """Write all stages of a group's graphs, and compute the vectors of its tasks."""
     exact = [run.exact for run in group.runs.values()]
     written = {name: [run.written[name] for run in group.runs.values()] for name in pack.weights}
-    writers = write_stages(plan, group.source, exact, written, pack)
+    writers = write_stages(group.source, exact, written, pack)
     offsets = {name: _mean_error(name, group) for name in writers}
     vectors = {task: run.vectors(plan, offsets, pack.scratch) for task, run in group.runs.items()}
     for run in group.runs.values():
@@ -187,6 +189,7 @@ def _add_variant(
     for task, vectors in written.items():
         pack.golden.vectors[golden_key(name, task) if switchable else name] = vectors.golden_lists()
     measured = rounding_cosines(list(group.exact.values()), list(written.values()))
+    measured = msgspec.structs.replace(measured, headroom=headroom(group.writers[weights_format].context))
     files = _write_adapters(plan, group, weights_format, codes, pack)
     merged = None if switchable else next(iter(group.runs))
     pack.add_variant(name, VariantKind(merged, weights_format, files), measured)

@@ -154,7 +154,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="POINTS",
         help="budget: points of nDCG@10 that a variant may lose against the reference, on the calibration texts; a "
-        "larger loss fails the export (default: 0.05 for fp32, 0.3 for int8, 1 for int4)",
+        "larger loss fails the export (default: 0.05 for fp32 and fp16, 0.3 for int8, 1 for int4)",
     )
     budget.add_argument(
         "--allow-loss",

@@ -124,6 +124,11 @@ class LinearFormat(Protocol):
         """True if inputs and outputs of layers can be in parts."""
         ...
 
+    @property
+    def half_attention(self) -> bool:
+        """True if GroupQueryAttention takes float16."""
+        ...
+
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """Append layers that read the same activation; returns the parts of the output of each."""
         ...

@@ -1,7 +1,7 @@
-"""A check for operators and types that are correct, but slow on CPUs: the exporter refuses to write them.
+"""A check for operators and types that the exporter refuses to write: correct, but slow on CPUs, or unsafe on GPUs.
 
 onnxruntime has several kernels for the same product and chooses by types and attributes. Some are slower than float32,
-and loading a graph gives no warning.
+and loading a graph gives no warning. On GPUs, float16 outside of products can exceed its range without a sign of it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,25 @@ from pathlib import Path
 import onnx_ir as ir
 
 from embedpack.errors import PackError
+from embedpack.pack.variants import Device
 
 INTEGER_PRODUCTS = frozenset({"MatMulInteger", "MatMulIntegerToFloat"})
 ACTIVATIONS, WEIGHTS = 0, 1
 # Operators that pass float16 on or cast it, and compute nothing.
 MOVES = frozenset({"Cast", "Gather", "Identity", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Concat", "Split"})
+# Operators of float16 on GPUs, whose kernels add up in float32.
+HALF_PRODUCTS = frozenset({"MatMul", "GroupQueryAttention"})
 FAST_BLOCKS = 4
 
 Types = Mapping[ir.Value, ir.DataType]
 Rule = Callable[[ir.Node, Types], bool]
 
 
-def check_forms(model: ir.Model, path: Path) -> None:
-    """Raise PackError with the name of a node that has a slow form, and the remedy; `path` is the file of the graph."""
+def check_forms(model: ir.Model, path: Path, device: Device = "cpu") -> None:
+    """Raise PackError with the name of a node in a slow or unsafe form, and the remedy; `path` is the graph's file."""
     types = dict(_element_types(model.graph))
     for node in model.graph:
-        for text, rule in RULES.items():
+        for text, rule in {**RULES, **HALF_RULES[device]}.items():
             if rule(node, types):
                 raise PackError(f"{path.name}: node {node.name!r} ({node.op_type}): {text}")
 
@@ -52,6 +55,10 @@ def _half(node: ir.Node, types: Types) -> bool:
     )
 
 
+def _half_beyond_products(node: ir.Node, types: Types) -> bool:
+    return node.op_type not in HALF_PRODUCTS and _half(node, types)
+
+
 def _skip_norm(node: ir.Node, types: Types) -> bool:
     return node.op_type == "SkipLayerNormalization"
 
@@ -60,8 +67,11 @@ RULES: Mapping[str, Rule] = {
     "uint8 weights (u8 x u8) take a slow kernel; write int8 weights": _unsigned_weights,
     "int8 activations (s8 x s8) take a slow kernel; quantize activations to uint8": _signed_activations,
     "products of 8-bit blocks without accuracy_level 4 are slower than float32; set it": _slow_blocks,
-    "CPUs compute float16 as float32, with casts around it; cast it to float32 once": _half,
     "it is slower on CPUs than Add and LayerNormalization; write these": _skip_norm,
+}
+HALF_RULES: Mapping[Device, Mapping[str, Rule]] = {
+    "cpu": {"CPUs compute float16 as float32, with casts around it; cast it to float32 once": _half},
+    "cuda": {"float16 is for products alone, others may exceed its range; cast it to float32": _half_beyond_products},
 }
 
 

@@ -11,7 +11,7 @@ from embedpack.cli.parser import whole_number
 # As in the modules that define them, which are slow to import; a test compares them.
 FORMATS = ("lines", "jsonl", "json", "csv", "tsv", "parquet")
 PRECISIONS = ("float32", "float16", "int8", "4bit", "2bit", "ternary", "binary")
-WEIGHTS = ("fp32", "int8", "int4")
+WEIGHTS = ("fp32", "fp16", "int8", "int4")
 ADAPTERS = ("merged", "switchable")
 MAX_THREADS = 1024
 

@@ -25,7 +25,7 @@ from embedpack.pack.strict import Strict, WeightsFormat
 from embedpack.vectors.arrays import Float32
 
 # Largest 1 - cosine by weights format. CPUs round intermediate values differently, and quantization amplifies it.
-TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-6, "int8": 1e-3, "int4": 1e-3}
+TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-6, "fp16": 1e-3, "int8": 1e-3, "int4": 1e-3}
 
 # Vectors of a multi-vector that are recorded; all of them would take megabytes.
 GOLDEN_TOKENS = 8

@@ -21,7 +21,7 @@ from embedpack.vectors.arrays import Float32
 
 # Largest difference before the activation, over the score if that is above 1. CPUs round intermediate values
 # differently, and quantization amplifies it.
-TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-4, "int8": 0.05, "int4": 0.05}
+TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-4, "fp16": 0.01, "int8": 0.05, "int4": 0.05}
 
 
 class GoldenPair(Strict, frozen=True):

@@ -11,11 +11,11 @@ from embedpack.pack.variants import Variant
 
 
 def check_support(pack: Pack, variant: Variant) -> None:
-    """Raise PackError for a variant of another device or number format, or for inputs of an unknown kind."""
-    if variant.device != "cpu" or variant.weights == "fp16":
+    """Raise PackError for a variant of an unknown combination of device and weights, or inputs of an unknown kind."""
+    if (variant.device == "cuda") != (variant.weights == "fp16"):
         raise PackError(
             f"{pack.folder}: {variant.graph} is made for {variant.device} with {variant.weights} weights; "
-            "this embedpack runs fp32, int8 and int4 on CPUs: open another variant"
+            "this embedpack runs fp16 on GPUs and fp32, int8 and int4 on CPUs: open another variant"
         )
     for part in _unsupported(pack):
         raise PackError(f"{pack.folder}: this embedpack cannot run {part}; update it")

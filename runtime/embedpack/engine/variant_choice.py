@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from embedpack.errors import OptionError, unknown
 from embedpack.pack.folder import Pack
 
@@ -17,13 +19,21 @@ def choose_variant(pack: Pack, variant: str | None, task: str | None, weights: s
         return variant
     mode, task = _choose_mode_and_task(pack, task, adapters)
     fitting = {name: each for name, each in variants.items() if each.adapters == mode and each.task in (task, None)}
-    on_cpu = {name: each for name, each in fitting.items() if each.device == "cpu"}
-    by_weights: dict[str, str] = {each.weights: name for name, each in (on_cpu or fitting).items()}
+    by_weights: dict[str, str] = {each.weights: name for name, each in fitting.items()}
     if weights is None:
-        weights = "int8" if "int8" in by_weights else next(iter(by_weights))
+        weights = _default_weights(pack, [each.weights for each in fitting.values() if each.device == "cpu"])
     if not isinstance(weights, str) or weights not in by_weights:
         raise OptionError(f"{unknown('weights', weights, by_weights)} (task {task!r})")
     return by_weights[weights]
+
+
+def _default_weights(pack: Pack, possible: Sequence[str]) -> str:
+    """Weights format of a CPU where none is named."""
+    if not possible:
+        raise OptionError(
+            f"{pack.folder}: its variants are for GPUs; pass weights='fp16' to compute with one on the CPU, slowly"
+        )
+    return "int8" if "int8" in possible else possible[0]
 
 
 def _choose_mode_and_task(pack: Pack, task: str | None, adapters: str | None) -> tuple[str, str | None]:

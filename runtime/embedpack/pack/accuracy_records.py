@@ -44,11 +44,27 @@ class ScoreAgreement(Strict, frozen=True):
     kendall: float
 
 
+class Headroom(Strict, frozen=True):
+    """Range of the float16 products of a graph on the calibration texts.
+
+    Attributes:
+        products: number of products.
+        largest: largest magnitude of their inputs and outputs.
+        value: the input or output that has it.
+        factor: largest number of float16, 65504, over that magnitude.
+    """
+
+    products: Count
+    largest: float
+    value: str
+    factor: float
+
+
 class Accuracy(Strict, frozen=True, omit_defaults=True):
     """Vectors or scores of a variant compared with those of `reference`, while it was written.
 
     `inputs` is the number of calibration texts and images, or of pairs. `single`, `multi` and `score` are null if the
-    pack has no such head.
+    pack has no such head. `headroom` is that of fp16 weights.
     """
 
     reference: str
@@ -56,6 +72,7 @@ class Accuracy(Strict, frozen=True, omit_defaults=True):
     single: Cosines | None
     multi: TokenCosines | None
     score: ScoreAgreement | None = None
+    headroom: Headroom | None = None
 
 
 class ImageAccuracy(Strict, frozen=True):

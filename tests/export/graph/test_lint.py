@@ -91,6 +91,15 @@ def test_slow_forms_are_refused(bad: ir.Model, message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_on_gpus_products_alone_may_be_float16() -> None:
+    check_forms(chain(("Cast", {"to": int(F16)}), ("MatMul", {}), ("Cast", {"to": int(F)}), ("Relu", {})), PATH, "cuda")
+    message = r"^bad\.onnx: node 'Relu1' \(Relu\): float16 is for products alone, others may exceed its range"
+    with pytest.raises(PackError, match=message):
+        check_forms(chain(("Cast", {"to": int(F16)}), ("Relu", {})), PATH, "cuda")
+    with pytest.raises(PackError, match=r"'MatMul1' .*: CPUs compute float16 as float32"):
+        check_forms(chain(("Cast", {"to": int(F16)}), ("MatMul", {})), PATH)
+
+
 @pytest.mark.parametrize("good", GOOD.values(), ids=GOOD)
 def test_fast_forms_pass(good: ir.Model) -> None:
     check_forms(good, PATH)

@@ -1,1 +1,1 @@
-"""Linear layers in each weights format: fp32, int8, int4."""
+"""Linear layers in each weights format: fp32, fp16, int8, int4."""

@@ -25,6 +25,11 @@ class Fp32:
         """See `LinearFormat`."""
         return True
 
+    @property
+    def half_attention(self) -> bool:
+        """See `LinearFormat`."""
+        return False
+
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`."""
         outputs = []

@@ -57,6 +57,11 @@ class Int4:
         """See `LinearFormat`: False, since a matrix is written in one stream."""
         return False
 
+    @property
+    def half_attention(self) -> bool:
+        """See `LinearFormat`."""
+        return False
+
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`."""
         residuals = [layer.residual for layer in layers if layer.residual is not None]

@@ -80,6 +80,11 @@ class Int8:
         """See `LinearFormat`."""
         return True
 
+    @property
+    def half_attention(self) -> bool:
+        """See `LinearFormat`."""
+        return False
+
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`. The activation is quantized once for all layers."""
         quantized = _quantize(context.graph, x, context.statistics[x.site], layers)

@@ -30,7 +30,7 @@ from embedpack_export.graph.towers.rope_scaling import RopeScaling
 from embedpack_export.graph.towers.rotary import RotaryTable, Rotation, angles, rotation, text_rotation
 from embedpack_export.quantization.channel_layout import ChannelGroups
 
-FLOAT, INT32 = int(ir.DataType.FLOAT), int(ir.DataType.INT32)
+FLOAT, FLOAT16, INT32 = int(ir.DataType.FLOAT), int(ir.DataType.FLOAT16), int(ir.DataType.INT32)
 LINEARS_OF_A_LAYER = (
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
@@ -121,7 +121,10 @@ def attention(part: DecoderPart, index: int, x: Activation, residual: Activation
         context.once("last_positions", lambda: _last_positions(part)),
         context.once("total", lambda: _total(part)),
     ]
+    half = context.format.half_attention
+    q, k, v = (g.op("Cast", [each], {"to": FLOAT16}) if half else each for each in (q, k, v))
     mixed, _, _ = g.ops("GroupQueryAttention", [q, k, v, None, None, *lengths], heads, domain=CONTRIB, outputs=3)
+    mixed = g.op("Cast", [mixed], {"to": FLOAT}) if half else mixed
     return context.linears(Activation(f"{prefix}.mixed", lambda: mixed, layout=layout), output)[0]
 
 

@@ -1,0 +1,122 @@
+"""Products in float16: closeness to float32, what is stored in which type, and the refusal of ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from benchmarks.checkpoints.make_v4 import make_v4
+from embedpack import CheckpointError, Embedder
+from embedpack.engine.golden import TEXTS, golden_image
+from embedpack.pack.folder import read_pack
+from embedpack_export.graph.formats.fp16 import MAX_FLOAT16, MIN_HEADROOM
+from embedpack_export.pipeline import export
+from tests.helpers.exports import distance, edit_tensors, quick
+from tests.helpers.tiny_checkpoint import make_checkpoint
+from tests.helpers.tiny_decoder import make_decoder
+
+MAKERS: dict[str, Callable[[Path], Path]] = {"bert": make_checkpoint, "qwen2": make_decoder, "v4": make_v4}
+LARGEST = MAX_FLOAT16 / MIN_HEADROOM
+OUTPUT = "encoder.layer.0.output.dense"
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def pack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder, a decoder, and a decoder with images and switchable adapters, in both formats."""
+    folder = tmp_path_factory.mktemp(request.param)
+    mode = "switchable" if request.param == "v4" else "merged"
+    export(
+        quick(
+            MAKERS[request.param](folder / "toy"), folder / "pack", weights=("fp32", "fp16"), adapter_modes=(mode,),
+            pooling=None if request.param == "v4" else "mean",
+        )
+    )  # fmt: skip
+    return folder / "pack"
+
+
+def test_vectors_are_close_to_those_of_float32(pack: Path) -> None:
+    manifest = read_pack(pack).manifest
+    inputs = [*TEXTS, *([] if manifest.image is None else [golden_image()])]
+    task = next(iter(manifest.tasks))
+    exact, halves = (
+        Embedder(pack, weights=weights, threads=1).encode(inputs, task=task if manifest.image else None).codes
+        for weights in ("fp32", "fp16")
+    )
+    assert 0 < distance(halves, exact) < 1e-3
+
+
+def test_only_products_are_float16(pack: Path) -> None:
+    """The residual stream, norms, softmax of encoders, heads and the vision graph are float32."""
+    manifest = read_pack(pack).manifest
+    (name,) = (name for name, variant in manifest.variants.items() if variant.weights == "fp16")
+    variant = manifest.variants[name]
+    graph = ir.load(pack / variant.graph).graph
+    halves = {value for value in graph.initializers.values() if value.dtype == ir.DataType.FLOAT16}
+    for node in graph:
+        if node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.FLOAT16:
+            halves.add(node.outputs[0])
+    readers = {node.op_type for node in graph if halves & set(node.inputs)}
+    assert readers <= {"MatMul", "GroupQueryAttention", "Gather", "Cast"}
+    assert "MatMul" in readers
+    assert variant.device == "cuda"
+    assert variant.accuracy.headroom is not None
+    assert variant.accuracy.headroom.factor >= MIN_HEADROOM
+    assert "weights/fp16.bin" in variant.external_data
+    assert all("fp16" not in file for vision in manifest.vision.values() for file in vision.external_data)
+
+
+def test_fp16_is_no_default_of_a_cpu(pack: Path) -> None:
+    assert "fp32" in Embedder(pack, threads=1).variant
+
+
+def scaled(checkpoint: Path, name: str, factor: float) -> Path:
+    """A checkpoint with a tensor that is multiplied by a factor."""
+    edit_tensors(checkpoint / "model.safetensors", lambda tensors: tensors.update({name: tensors[name] * factor}))
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    ("tensor", "place"),
+    [
+        (f"{OUTPUT}.weight", f"output of {OUTPUT} reaches "),
+        (f"{OUTPUT}.bias", f"output of {OUTPUT} reaches "),
+        ("encoder.layer.0.attention.output.LayerNorm.weight", "encoder.layer.0.attention.output.LayerNorm reaches "),
+    ],
+)
+def test_a_graph_without_headroom_is_refused(tmp_path: Path, tensor: str, place: str) -> None:
+    checkpoint = scaled(make_checkpoint(tmp_path / "toy"), tensor, 3e5)
+    with pytest.raises(CheckpointError) as caught:
+        export(quick(checkpoint, tmp_path / "pack", weights=("fp16",)))
+    assert str(caught.value).startswith(place)
+    assert str(caught.value).endswith(
+        "on the calibration texts; float16 ends at 65504, and 4 times the largest value must fit: leave out "
+        "--weights fp16"
+    )
+    assert float(str(caught.value).split(" reaches ")[1].split()[0]) > LARGEST
+    assert not (tmp_path / "pack").exists()
+
+
+def test_a_weight_that_float16_does_not_have_is_refused(tmp_path: Path) -> None:
+    name = "embeddings.word_embeddings.weight"
+    checkpoint = make_checkpoint(tmp_path / "toy")
+    edit_tensors(checkpoint / "model.safetensors", lambda tensors: tensors[name].__setitem__((0, 0), 7e4))
+    with pytest.raises(CheckpointError, match=rf"^{name}: a weight is 70000, and float16 ends at 65504"):
+        export(quick(checkpoint, tmp_path / "pack", weights=("fp16",)))
+
+
+def test_headroom_is_that_of_the_largest_value(pack: Path) -> None:
+    (found,) = (
+        variant.accuracy.headroom
+        for variant in read_pack(pack).manifest.variants.values()
+        if variant.accuracy.headroom is not None
+    )
+    np.testing.assert_allclose(found.factor, MAX_FLOAT16 / found.largest, rtol=0.05)
+    assert found.products > 0
+    assert found.value
+    page = (pack / "report/index.html").read_text()
+    assert f"{found.factor:,.1f}" in page
+    assert found.value in page
