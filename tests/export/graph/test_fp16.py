@@ -12,6 +12,7 @@ import pytest
 from benchmarks.checkpoints.make_v4 import make_v4
 from embedpack import CheckpointError, Embedder
 from embedpack.engine.golden import TEXTS, golden_image
+from embedpack.inputs.items import Input
 from embedpack.pack.folder import read_pack
 from embedpack_export.graph.formats.fp16 import MAX_FLOAT16, MIN_HEADROOM
 from embedpack_export.pipeline import export
@@ -40,7 +41,7 @@ def pack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_vectors_are_close_to_those_of_float32(pack: Path) -> None:
     manifest = read_pack(pack).manifest
-    inputs = [*TEXTS, *([] if manifest.image is None else [golden_image()])]
+    inputs: list[Input] = [*TEXTS, *([] if manifest.image is None else [golden_image()])]
     task = next(iter(manifest.tasks))
     exact, halves = (
         Embedder(pack, weights=weights, threads=1).encode(inputs, task=task if manifest.image else None).codes
