@@ -16,7 +16,7 @@ from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codebook import Codebook
 from embedpack_export.families.bert import RULES
 from embedpack_export.planning.settings import ExportSettings
-from embedpack_export.quantization.codebook_fit import CodebookFit, CodebookParts
+from embedpack_export.quantization.codebook_fit import CodebookFit, CodebookParts, FittedVectors
 from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.checkpoint import read_checkpoint
 from embedpack_export.sources.weights import Weights
@@ -58,10 +58,10 @@ def quick(checkpoint: Path, output: Path, **changes: Any) -> ExportSettings:
     return ExportSettings(**given)
 
 
-def centered_codebook(vectors: Float32, ends: Sequence[int], *, parts: CodebookParts, seed: int) -> CodebookFit:
+def centered_codebook(given: FittedVectors, ends: Sequence[int], *, parts: CodebookParts, seed: int) -> CodebookFit:
     """Fit in place of `fit_codebook`: the center alone, which does not depend on rounding."""
-    center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return CodebookFit(Codebook.gaussian(center, vectors.shape[1] ** -0.5), ("center",), {})
+    center = given.center()
+    return CodebookFit(Codebook.gaussian(center, len(center) ** -0.5), ("center",), {})
 
 
 def center_helps(vectors: Float32, codebook: Codebook, precision: str) -> npt.NDArray[np.float64]:

@@ -27,6 +27,8 @@ NEIGHBOURS = 10
 EQUAL_TOLERANCE = 1e-3
 
 CodebookParts = tuple[CodebookPart, ...]
+# Number of the modality of each vector, [n].
+Modalities = npt.NDArray[np.intp]
 NONE: CodebookParts = ()
 CENTER: CodebookParts = ("center",)
 ROTATION: CodebookParts = ("center", "rotation")
@@ -44,17 +46,42 @@ class CodebookFit:
     recall_at_10: dict[str, dict[LowBit, float]]
 
 
-def fit_codebook(vectors: Float32, ends: Sequence[int], *, parts: CodebookParts, seed: int) -> CodebookFit:
-    """Fit a codebook to unit vectors float32 [n, dimensions], with those of `parts` that raise recall on held-out ones.
+@dataclass(frozen=True, eq=False)
+class FittedVectors:
+    """Unit vectors float32 [n, dimensions] that a codebook is fitted to.
+
+    `modalities`: texts and images of models whose vectors of images are apart from those of texts (the modality gap,
+    Liang et al. 2022, arXiv 2203.02053); None: all are of one modality.
+    """
+
+    vectors: Float32
+    modalities: Modalities | None = None
+
+    def rows(self, rows: slice | npt.NDArray[np.intp]) -> FittedVectors:
+        """Some of the vectors."""
+        return FittedVectors(self.vectors[rows], None if self.modalities is None else self.modalities[rows])
+
+    def center(self) -> Float32:
+        """Mean of the means of the modalities: halfway between texts and images, of which there are few."""
+        if self.modalities is None:
+            return self.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        groups = [self.vectors[self.modalities == number] for number in np.unique(self.modalities)]
+        means = [group.mean(axis=0, dtype=np.float64) for group in groups]
+        return np.mean(means, axis=0).astype(np.float32)
+
+
+def fit_codebook(given: FittedVectors, ends: Sequence[int], *, parts: CodebookParts, seed: int) -> CodebookFit:
+    """Fit a codebook to vectors, with those of `parts` that raise recall on held-out ones.
 
     `ends` are the dimensions after each possible truncation, the full ones last. A rotation needs a center.
     """
-    vectors = _sample(vectors)
-    if len(vectors) < MIN_VECTORS:
-        logger.info("codes: no center, no rotation; %d vectors are too few to test them", len(vectors))
-        return CodebookFit(_codebook(vectors, NONE, ends, seed), NONE, {})
+    given = _sample(given)
+    count = len(given.vectors)
+    if count < MIN_VECTORS:
+        logger.info("codes: no center, no rotation; %d vectors are too few to test them", count)
+        return CodebookFit(_codebook(given, NONE, ends, seed), NONE, {})
     tried = [steps for steps in (NONE, CENTER, ROTATION) if set(steps) <= set(parts)]
-    recall = {steps: _held_out_recall(vectors, steps, ends, seed) for steps in tried}
+    recall = {steps: _held_out_recall(given, steps, ends, seed) for steps in tried}
     best = NONE
     for steps in tried[1:]:
         gain = _over_precisions(recall[steps]) - _over_precisions(recall[best])
@@ -64,26 +91,31 @@ def fit_codebook(vectors: Float32, ends: Sequence[int], *, parts: CodebookParts,
     recalls = {_name(steps): _rounded_means(by_precision) for steps, by_precision in recall.items()}
     percent = ", ".join(f"{precision} {value:.0%}" for precision, value in recalls[_name(best)].items())
     logger.info("codes: %s kept; recall of the ten nearest neighbours: %s", _name(best), percent)
-    return CodebookFit(_codebook(vectors, best, ends, seed), best, recalls)
+    return CodebookFit(_codebook(given, best, ends, seed), best, recalls)
 
 
-def _codebook(vectors: Float32, steps: CodebookParts, ends: Sequence[int], seed: int) -> Codebook:
-    zero = np.zeros(vectors.shape[1], np.float32)
-    center = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if "center" in steps else zero
-    centered = vectors - center
+def _codebook(given: FittedVectors, steps: CodebookParts, ends: Sequence[int], seed: int) -> Codebook:
+    zero = np.zeros(given.vectors.shape[1], np.float32)
+    center = given.center() if "center" in steps else zero
+    centered = given.vectors - center
     spread = float(np.sqrt(np.square(centered).mean(dtype=np.float64)))
     rotation = learn_rotation(centered, ends, seed) if "rotation" in steps else ()
     rotated_center = Codebook.gaussian(zero, spread, rotation).rotate(center[None])[0]
     return Codebook.gaussian(rotated_center, spread, rotation)
 
 
-def _held_out_recall(vectors: Float32, steps: CodebookParts, ends: Sequence[int], seed: int) -> dict[LowBit, Float64]:
+def _held_out_recall(
+    given: FittedVectors, steps: CodebookParts, ends: Sequence[int], seed: int
+) -> dict[LowBit, Float64]:
     """`neighbour_recall` of all vectors by precision, of each half with a codebook fitted to the other half."""
-    halves = (vectors[::2], vectors[1::2])
+    halves = (given.rows(slice(0, None, 2)), given.rows(slice(1, None, 2)))
     codebooks = [_codebook(half, steps, ends, seed) for half in reversed(halves)]
     return {
         precision: np.concatenate(
-            [neighbour_recall(half, codebook, precision) for half, codebook in zip(halves, codebooks, strict=True)]
+            [
+                neighbour_recall(half.vectors, codebook, precision)
+                for half, codebook in zip(halves, codebooks, strict=True)
+            ]
         )
         for precision in LOW_BIT
     }
@@ -104,11 +136,11 @@ def _nearest(scores: Float32, count: int) -> npt.NDArray[np.intp]:
     return np.argpartition(-scores, count - 1, axis=1)[:, :count]
 
 
-def _sample(vectors: Float32) -> Float32:
+def _sample(given: FittedVectors) -> FittedVectors:
     """At most MAX_VECTORS vectors, evenly spaced among the distinct ones."""
-    _, first = np.unique(np.rint(vectors / EQUAL_TOLERANCE), axis=0, return_index=True)
+    _, first = np.unique(np.rint(given.vectors / EQUAL_TOLERANCE), axis=0, return_index=True)
     rows = np.sort(first)
-    return vectors[rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_VECTORS)).astype(int)]]
+    return given.rows(rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_VECTORS)).astype(int)])
 
 
 def _over_precisions(recall: dict[LowBit, Float64]) -> Float64:

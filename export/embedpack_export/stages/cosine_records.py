@@ -28,13 +28,15 @@ class Vectors:
     # Multi-vectors of these inputs, joined, float32 [tokens, dimensions]; None without multi-vectors.
     tokens: Float32 | None
     golden: Sequence[Float32]  # golden vectors, float32 [values] each, see `embedpack.engine.golden`
+    images: int = 0  # number of the last single vectors that a vision graph gives
 
     def with_images(self, images: Sequence[Float32]) -> Vectors:
         """The vectors with those of images [1, dimensions] behind them, the last of which is golden."""
         assert self.single is not None
         *calibration, golden = images
         single = np.concatenate([self.single, *calibration])
-        return replace(self, inputs=len(single), single=single, golden=[*self.golden, golden[0]])
+        golden_vectors = [*self.golden, golden[0]]
+        return replace(self, inputs=len(single), single=single, golden=golden_vectors, images=len(calibration))
 
     def golden_lists(self) -> list[list[float]]:
         """Golden vectors as in the pack, rounded to six digits."""

@@ -15,7 +15,15 @@ from embedpack.vectors.arrays import Float32
 from embedpack.vectors.codes import unit
 from embedpack_export.graph.outputs import has_bits
 from embedpack_export.planning.plan import ExportPlan
-from embedpack_export.quantization.codebook_fit import CENTER, NONE, ROTATION, CodebookFit, fit_codebook
+from embedpack_export.quantization.codebook_fit import (
+    CENTER,
+    NONE,
+    ROTATION,
+    CodebookFit,
+    FittedVectors,
+    Modalities,
+    fit_codebook,
+)
 from embedpack_export.stages.cosine_records import Vectors
 
 # Vectors of other texts may have larger components than those of the calibration; codes beyond 127 are clipped.
@@ -86,7 +94,7 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
         by_space.setdefault(plan.tasks[task].space, []).append(vectors)
     normalized = plan.single is None or plan.single.normalize
     joined = {space: _joined(of_tasks, normalized=normalized) for space, of_tasks in by_space.items()}
-    scales = {output: max(int8_scale(vectors[output]) for vectors in joined.values()) for output in ends}
+    scales = {output: max(int8_scale(vectors[output].vectors) for vectors in joined.values()) for output in ends}
     if plan.single is not None and plan.single.similarity == "dot":
         single = [each.single for each in exact.values() if each.single is not None]
         scales[SENTENCE_EMBEDDING] = max(int8_scale(vectors, HEADROOM_WITH_LENGTHS) for vectors in single)
@@ -100,16 +108,24 @@ def fit_codes(plan: ExportPlan, exact: Mapping[str, Vectors], *, rotate: bool) -
     }
 
 
-def _joined(vectors: Sequence[Vectors], *, normalized: bool) -> dict[str, Float32]:
-    """Vectors of length 1 of several tasks by output, float32 [n, dimensions]; `normalized`: they have it already."""
+def _joined(vectors: Sequence[Vectors], *, normalized: bool) -> dict[str, FittedVectors]:
+    """Vectors of length 1 of several tasks by output; `normalized`: they have it already."""
     joined = {}
     single = [of_task.single for of_task in vectors if of_task.single is not None]
     if single:
-        joined[SENTENCE_EMBEDDING] = np.concatenate(single) if normalized else unit(np.concatenate(single))
+        values = np.concatenate(single) if normalized else unit(np.concatenate(single))
+        joined[SENTENCE_EMBEDDING] = FittedVectors(values, _modalities(vectors))
     tokens = [of_task.tokens for of_task in vectors if of_task.tokens is not None]
     if tokens:
-        joined[TOKEN_EMBEDDINGS] = np.concatenate(tokens)
+        joined[TOKEN_EMBEDDINGS] = FittedVectors(np.concatenate(tokens))
     return joined
+
+
+def _modalities(vectors: Sequence[Vectors]) -> Modalities | None:
+    """1 for single vectors of images, 0 for those of texts; None: all are of texts."""
+    if not any(of_task.images for of_task in vectors):
+        return None
+    return np.concatenate([np.arange(each.inputs) >= each.inputs - each.images for each in vectors]).astype(np.intp)
 
 
 def int8_scale(vectors: Float32, headroom: float = HEADROOM) -> float:

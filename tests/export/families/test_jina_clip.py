@@ -34,6 +34,7 @@ from embedpack.storage.safetensors import write_safetensors
 from embedpack.vectors.codes import PRECISIONS, Precision, quantize
 from embedpack_export.pipeline import export
 from embedpack_export.reference.torch.jina_clip import ClipReference
+from embedpack_export.stages.calibration_images import calibration_images
 from tests.helpers.asgi import post
 from tests.helpers.exports import (
     Arrays,
@@ -235,6 +236,19 @@ def test_both_graphs_alone_give_the_same_codes(case: Case) -> None:
     near = np.abs(codebook.centered(outputs[0])) < 1e-6
     bits = np.unpackbits(outputs[2], axis=1) == np.unpackbits(quantize(outputs[0], "binary", codebook), axis=1)
     assert (bits | near).all()
+
+
+def test_the_center_of_the_codes_is_halfway_between_texts_and_images(case: Case) -> None:
+    """That of all vectors would be among the texts, of which there are more in most exports."""
+    planned = plan(case.checkpoint)
+    with case.model("fp32") as model:
+        texts = model.encode([text.text for text in planned.calibration.texts]).codes
+        images = model.encode(list(calibration_images(planned.seed))).codes
+    assert len(texts) != len(images)
+    codebook = codebooks(case).single
+    assert codebook is not None
+    expected = (texts.mean(axis=0) + images.mean(axis=0)) / 2
+    np.testing.assert_allclose(codebook.center, expected, atol=1e-5)
 
 
 def test_codes_are_fitted_to_texts_and_images(case: Case) -> None:

@@ -20,6 +20,7 @@ from embedpack_export.quantization.codebook_fit import (
     ROTATION,
     CodebookFit,
     CodebookParts,
+    FittedVectors,
     fit_codebook,
     neighbour_recall,
 )
@@ -34,7 +35,7 @@ def vectors(count: int, dimensions: int = 32, *, offset: float = 0, decay: float
 
 
 def fit(given: Float32, ends: Sequence[int] = (), *, parts: CodebookParts = ROTATION) -> CodebookFit:
-    return fit_codebook(given, ends or (given.shape[1],), parts=parts, seed=0)
+    return fit_codebook(FittedVectors(given), ends or (given.shape[1],), parts=parts, seed=0)
 
 
 def test_vectors_far_from_zero_are_centered() -> None:
