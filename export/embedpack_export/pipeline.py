@@ -55,7 +55,9 @@ def _export_scores(settings: ExportSettings, plan: ExportPlan, scores: ScorePlan
     choice = choose_score_reference(plan, scores, settings)
     with new_pack(settings.output, overwrite=settings.overwrite) as new:
         pack = PackBuilder(new.folder, new.scratch, settings.weights)
-        write_score_graphs(plan, scores, pack)
+        vision = write_vision_stages(plan, pack)
+        write_score_graphs(plan, scores, vision.images, pack)
+        finish_vision_graphs(plan, vision, {}, pack)
         manifest = write_manifest_and_files(settings, plan, pack)
         reference = choice.with_recorded(pack.recorded_scores)
         manifest = report_scores(pack.folder, manifest, plan, reference, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,7 @@ from embedpack.engine.variant_choice import choose_variant
 from embedpack.errors import InputError, ItemError, OptionError
 from embedpack.host.cores import available_cores
 from embedpack.host.memory import memory_errors
-from embedpack.inputs.pair_texts import check_documents, check_query
+from embedpack.inputs.pair_texts import Document, check_documents, check_query
 from embedpack.pack.folder import read_pack
 from embedpack.pack.prompts import document_prompt, query_prompt
 from embedpack.pack.score_recipes import ListScores, MaxSimScores, PairScores
@@ -43,7 +43,7 @@ class Ranked:
 class Scorer(Protocol):
     """Scores of checked texts by a loaded variant."""
 
-    def score(self, query: str, documents: list[str], settings: ScoreSettings, stats: CallStats) -> Float32:
+    def score(self, query: str, documents: list[Document], settings: ScoreSettings, stats: CallStats) -> Float32:
         """Scores, float32 [documents]; counts are added to `stats`."""
 
 
@@ -71,7 +71,7 @@ class MaxSimScorer:
         self._task, self._document_prompt = task, of_document
         self._per_query_token = scores is not None and scores.per_query_token
 
-    def score(self, query: str, documents: list[str], settings: ScoreSettings, stats: CallStats) -> Float32:
+    def score(self, query: str, documents: list[Document], settings: ScoreSettings, stats: CallStats) -> Float32:
         """Scores of checked texts, float32 [documents]; counts are added to `stats`. Errors as of `encode_multi`."""
         if settings.instruction is not None:
             raise OptionError("instruction is of no use: this model takes none; leave it out")
@@ -130,7 +130,7 @@ class Reranker(LoadedPack[Scorer]):
                 raise OptionError(f"pass task=, one of: {', '.join(opened.manifest.tasks)}")
             cache = cache_folder() if prepared else None
             encoder = open_encoder(opened, chosen, threads or available_cores(), cache)
-            reader = open_reader(opened.folder, scores, encoder.processor.tokenizer)
+            reader = open_reader(opened.folder, scores, encoder.processor)
             self._loaded = GraphScorer(reader, encoder, chosen.adapter_of(name))
             return
         model = Embedder(
@@ -141,13 +141,14 @@ class Reranker(LoadedPack[Scorer]):
 
     @memory_errors()
     def score(
-        self, query: str, documents: Iterable[str], *, instruction: str | None = None, on_long: OnLong = "truncate"
+        self, query: str, documents: Iterable[Document], *, instruction: str | None = None, on_long: OnLong = "truncate"
     ) -> Float32:
         """Score documents for a query: float32 [documents], in their order; higher is better.
 
         Args:
             query: a text.
-            documents: texts; special tokens that they spell are read as plain characters.
+            documents: texts, or images as of `Embedder.encode` where the pack scores them; special tokens that texts
+                spell are read as plain characters.
             instruction: of models that take one: what the query asks for; default: that of the model.
             on_long: "truncate" cuts texts at the limits of the model and logs how many; "error" refuses them. Models
                 that read long documents in windows cut none.
@@ -157,16 +158,16 @@ class Reranker(LoadedPack[Scorer]):
             CapacityError: a document does not fit the memory.
         """
         settings = ScoreSettings(on_long=on_long, instruction=instruction)
-        texts = check_documents(documents)
-        with self.stats(len(texts)) as stats:
-            scores = self.score_part(query, texts, settings, stats)
+        checked = self._checked(documents)
+        with self.stats(len(checked)) as stats:
+            scores = self.score_part(query, checked, settings, stats)
         stats.log()
         return scores
 
     def rank(
         self,
         query: str,
-        documents: Iterable[str],
+        documents: Iterable[Document],
         top_n: int | None = None,
         *,
         instruction: str | None = None,
@@ -179,12 +180,18 @@ class Reranker(LoadedPack[Scorer]):
         check_top_n(top_n)
         return ranked(self.score(query, documents, instruction=instruction, on_long=on_long), top_n)
 
-    def score_part(self, query: str, documents: list[str], settings: ScoreSettings, stats: CallStats) -> Float32:
+    def score_part(
+        self, query: str, documents: Sequence[Document], settings: ScoreSettings, stats: CallStats
+    ) -> Float32:
         """Score documents as `score`; counts are added to `stats`.
 
         Nothing is logged, and no progress begins or ends, so that several calls can share them.
         """
-        return self._graphs.score(check_query(query), check_documents(documents), settings, stats)
+        return self._graphs.score(check_query(query), self._checked(documents), settings, stats)
+
+    def _checked(self, documents: object) -> list[Document]:
+        manifest = self.pack.manifest
+        return check_documents(documents, images=manifest.image is not None and manifest.kind == "reranker")
 
     def stats(self, total: int | None) -> CallStats:
         """Counts and progress of one or several calls over `total` documents; None: unknown."""

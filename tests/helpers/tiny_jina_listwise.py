@@ -85,8 +85,8 @@ def literal_v3_5(query: str, documents: Sequence[str]) -> str:
     )
 
 
-def make_tokenizer() -> Tokenizer:
-    """Bytes and the words of the prompt, split as Qwen2's tokenizer splits, with the added tokens behind them."""
+def make_tokenizer(prompt: str, special: Sequence[str], plain: Sequence[str]) -> Tokenizer:
+    """Bytes and the words of a prompt, split as Qwen2's tokenizer splits, with the added tokens behind them."""
     splitting = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(WORDS), "isolated"),
@@ -94,7 +94,7 @@ def make_tokenizer() -> Tokenizer:
         ]
     )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = dict.fromkeys(word for word, _ in splitting.pre_tokenize_str(literal("the cat", [" sleeps on", "a"])))
+    words = dict.fromkeys(word for word, _ in splitting.pre_tokenize_str(prompt))
     merges = dict.fromkeys((word[:end], word[end]) for word in words for end in range(1, len(word)))
     ids = {token: number for number, token in enumerate(dict.fromkeys([*alphabet, *map("".join, merges)]))}
     tokenizer = Tokenizer(models.BPE(ids, [*merges]))
@@ -102,15 +102,15 @@ def make_tokenizer() -> Tokenizer:
     tokenizer.pre_tokenizer = splitting
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    tokenizer.add_special_tokens([*SPECIAL])
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in PLAIN])
+    tokenizer.add_special_tokens([*special])
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in plain])
     return tokenizer
 
 
 def make_listwise(folder: Path, *, max_length: int = 131072, seed: int = 7, **changes: object) -> Path:
     """Write a checkpoint; `changes` replace values of config.json, None takes one out."""
     folder.mkdir(parents=True)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(literal("the cat", [" sleeps on", "a"]), SPECIAL, PLAIN)
     tokenizer.save(str(folder / "tokenizer.json"))
     vocabulary = tokenizer.get_vocab_size() + 5
     ids = {token: tokenizer.token_to_id(token) for token in (*SPECIAL, *PLAIN)}

@@ -25,6 +25,7 @@ OWN_TESTS = (
     "test_jina_embeddings_v5.py",
     "test_jina_embeddings_v5_omni.py",
     "test_jina_reranker_v2.py",
+    "test_jina_reranker_m0.py",
     "test_jina_reranker_v3.py",
     "test_jina_reranker_v3_5.py",
 )

@@ -133,7 +133,6 @@ CHANNELS = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
             changes(with_images(), put("image", SQUARE | CHANNELS)),
             "images of this type without vectors of their own (`$.image.type`)",
         ),
-        (with_images({"window_size": None}), "images without attention windows (`$.image.window_size`)"),
     ],
 )
 def test_parts_that_cannot_be_run_are_refused(pack: Path, edit: Edit, change: Change, part: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from embedpack.engine.golden_scores import PAIRS
+from embedpack.engine.golden_scores import golden_pairs
 from embedpack.pack.accuracy_records import Accuracy
 from embedpack.pack.manifest import Task
 from embedpack.vectors.arrays import Float32
@@ -18,13 +18,14 @@ from embedpack_export.stages.graph_heads import scoring_heads
 from embedpack_export.stages.score_inputs import GroupInputs
 from embedpack_export.stages.score_records import recorded_agreement
 from embedpack_export.stages.score_run import RecordedScores, ScoreRun
+from embedpack_export.stages.task_run import ImageVectors
 
 
-def write_score_graphs(plan: ExportPlan, scores: ScorePlan, pack: PackBuilder) -> None:
+def write_score_graphs(plan: ExportPlan, scores: ScorePlan, images: ImageVectors, pack: PackBuilder) -> None:
     """Write the graphs of all tasks, with their variants and golden scores; CheckpointError as `write_text_graphs`."""
-    pack.golden_scores.pairs.extend(PAIRS)
+    pack.golden_scores.pairs.extend(golden_pairs(images=plan.model.vision is not None))
     for task in plan.tasks:
-        run = ScoreRun.start(plan, scores, task, pack.weights)
+        run = ScoreRun.start(plan, scores, task, images)
         source = GraphSource(task, plan.model.text, run.exact.weights, plan.formats)
         written = {name: [each] for name, each in run.written.items()}
         writers = write_stages(source, [run.exact], written, pack)

@@ -163,5 +163,9 @@ _RERANKERS = (
         *("jinaai/jina-reranker-v3.5", "CC-BY-NC-4.0", "jina_reranker_v3_5", 597, ("score",)),
         note="listwise, with sliding windows and documents of up to 8,192 tokens",
     ),
+    KnownModel(
+        *("jinaai/jina-reranker-m0", "CC-BY-NC-4.0", "jina_reranker_m0", 2445, ("score",)),
+        note="documents are texts or images",
+    ),
 )
 KNOWN_MODELS = (*_RERANKERS, *_BERT, *_ROBERTA, *_OTHER_ENCODERS, *_COLBERT, *_DECODERS)

@@ -80,6 +80,18 @@ class ListPrompt:
 
 
 @dataclass(frozen=True)
+class FixedPairs:
+    """Plain text of a query and a document, `{query}` and `{document}`, by the rules of the model's own code.
+
+    The end of the whole is cut off. Ids behind it are those of `text_rules`.
+    """
+
+    template: str
+    reserved: int  # tokens that a document leaves to the query; it has at least as many
+    offset: float  # added to the logit, before a sigmoid
+
+
+@dataclass(frozen=True)
 class Model:
     """A checkpoint as its family reads it."""
 
@@ -111,6 +123,7 @@ class Model:
     scaled_tokens: int | None = None  # length that scaled positions allow beyond `max_tokens`
     pair_prompt: PairPrompt | None = None  # prompt of pairs, if a LogitScore module makes the model a reranker
     list_prompt: ListPrompt | None = None  # prompt of lists, if the model scores those with the MarkHead of `heads`
+    fixed_pairs: FixedPairs | None = None  # pairs, if the model scores those with the ScoreHead of `heads`
     # Content of config.json in the spelling of transformers' class, for the reference; None: it is in that spelling.
     config_of_class: Mapping[str, object] | None = None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,6 +102,24 @@ class ImageConfig(msgspec.Struct, frozen=True):
     vision_end_token_id: int
 
 
+@dataclass(frozen=True)
+class ImageTower:
+    """Outputs of a vision tower, sizes of patch, temporal patch and merge, and tokens along a side of a window."""
+
+    hidden: int
+    sides: tuple[int, int, int]
+    window: int | None
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """Token id of each token of an image, and those around it."""
+
+    before: tuple[int, ...]
+    image: int
+    after: tuple[int, ...]
+
+
 class PreprocessorConfig(msgspec.Struct, frozen=True):
     """preprocessor_config.json, or `image_processor` of processor_config.json."""
 
@@ -117,7 +135,7 @@ class PreprocessorConfig(msgspec.Struct, frozen=True):
 
 def read(checkpoint: Checkpoint) -> Model:
     """Build the model of a checkpoint, without its vision tower."""
-    config, text = parse_config(checkpoint, Config, KEYS), _text_config(checkpoint)
+    config, text = parse_config(checkpoint, Config, KEYS), text_config(checkpoint)
     adapters = checkpoint.folder / "adapters"
     has_adapters = exists(adapters / "adapter_config.json")
     return Model(
@@ -128,9 +146,9 @@ def read(checkpoint: Checkpoint) -> Model:
         vocabulary=text.vocab_size,
         truncate_dims=(*config.matryoshka_dims, *(() if config.truncate_dim is None else (config.truncate_dim,))),
         rules=RULES,
-        text=causal_decoder(_decoder_shape(text)),
+        text=causal_decoder(decoder_shape(text)),
         # The three axes of the positions of texts are equal: ordinary rotary positions.
-        text_alone=causal_decoder(replace(_decoder_shape(text), sections=(), images=False)),
+        text_alone=causal_decoder(replace(decoder_shape(text), sections=(), images=False)),
         heads=Heads(SingleHead("mean"), _token_head(checkpoint, config, text.hidden_size)),
         tasks={"": RETRIEVAL} | {task: _facts(task) for task in config.task_names},
         adapters=PeftFile(adapters, config.task_names) if has_adapters else None,
@@ -139,7 +157,8 @@ def read(checkpoint: Checkpoint) -> Model:
     )
 
 
-def _text_config(checkpoint: Checkpoint) -> TextConfig:
+def text_config(checkpoint: Checkpoint) -> TextConfig:
+    """Fields of the text graph."""
     nested: Any = checkpoint.config.get("text_config")
     if nested is None:
         return parse_object(checkpoint, checkpoint.config, TextConfig, KEYS)
@@ -148,7 +167,8 @@ def _text_config(checkpoint: Checkpoint) -> TextConfig:
     return parse_object(checkpoint, nested, TextConfig, TEXT_KEYS, "text_config")
 
 
-def _decoder_shape(text: TextConfig) -> DecoderShape:
+def decoder_shape(text: TextConfig) -> DecoderShape:
+    """Shape of the text graph."""
     return DecoderShape(
         vocabulary=text.vocab_size,
         hidden=text.hidden_size,
@@ -183,7 +203,7 @@ def _token_head(checkpoint: Checkpoint, config: Config, hidden: int) -> TokenHea
 
 def read_vision(checkpoint: Checkpoint) -> Vision:
     """Build the vision tower of a checkpoint."""
-    config, text = parse_config(checkpoint, ImageConfig, KEYS), _text_config(checkpoint)
+    config, text = parse_config(checkpoint, ImageConfig, KEYS), text_config(checkpoint)
     check_keys(checkpoint.folder / "config.json", checkpoint.config["vision_config"], VISION_KEYS, "vision_config")
     vision = config.vision_config
     if vision.out_hidden_size != text.hidden_size:
@@ -202,32 +222,38 @@ def read_vision(checkpoint: Checkpoint) -> Vision:
         full_attention=frozenset(vision.fullatt_block_indexes),
         output=vision.out_hidden_size,
     )
-    return Vision(vision_tower(shape), _image_input(checkpoint.folder, config, shape.window), VISION)
+    tower = ImageTower(
+        vision.out_hidden_size, (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size), shape.window
+    )
+    return Vision(
+        vision_tower(shape), image_recipe(checkpoint.folder, tower, _tokens(checkpoint.folder, config)), VISION
+    )
 
 
-def _image_input(folder: Path, config: ImageConfig, window: int) -> QwenImage:
-    vision, (path, processor) = config.vision_config, _preprocessor(folder)
-    sides = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)
-    if sides != (processor.patch_size, processor.temporal_patch_size, processor.merge_size):
-        raise CheckpointError(f"{path}: patch, temporal patch and merge sizes are not those of config.json, {sides}")
+def image_recipe(folder: Path, tower: ImageTower, tokens: ImageTokens) -> QwenImage:
+    """Processing of images by the files of the processor; CheckpointError if they contradict config.json."""
+    path, processor = _preprocessor(folder)
+    if tower.sides != (processor.patch_size, processor.temporal_patch_size, processor.merge_size):
+        raise CheckpointError(
+            f"{path}: patch, temporal patch and merge sizes are not those of config.json, {tower.sides}"
+        )
     smallest = processor.min_pixels or processor.size.get("shortest_edge")
     largest = processor.max_pixels or processor.size.get("longest_edge")
     if smallest is None or largest is None:
         raise CheckpointError(f"{path}: neither min_pixels, max_pixels nor size")
-    before, after = _split_prompt(folder, config)
     return QwenImage(
-        hidden=vision.out_hidden_size,
+        hidden=tower.hidden,
         patch_size=processor.patch_size,
         temporal_patch_size=processor.temporal_patch_size,
         merge_size=processor.merge_size,
-        window_size=window,
+        window_size=tower.window,
         min_pixels=smallest,
         max_pixels=largest,
         mean=processor.image_mean,
         std=processor.image_std,
-        tokens_before=before,
-        token=config.image_token_id,
-        tokens_after=after,
+        tokens_before=tokens.before,
+        token=tokens.image,
+        tokens_after=tokens.after,
         # The delimiters of the image, which stand next to it.
         pooled_before=1,
         pooled_after=1,
@@ -250,8 +276,8 @@ def _preprocessor(folder: Path) -> tuple[Path, PreprocessorConfig]:
         raise CheckpointError(f"{path}: {f'{within}: ' if within else ''}{cause}") from cause
 
 
-def _split_prompt(folder: Path, config: ImageConfig) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Token ids of the prompt before the image and after it."""
+def _tokens(folder: Path, config: ImageConfig) -> ImageTokens:
+    """Tokens of the prompt before the image and after it."""
     path = folder / "tokenizer.json"
     with library_errors(path):
         ids: Sequence[int] = Tokenizer.from_file(str(path)).encode(IMAGE_PROMPT, add_special_tokens=False).ids
@@ -262,7 +288,7 @@ def _split_prompt(folder: Path, config: ImageConfig) -> tuple[tuple[int, ...], t
             f"{path}: the image prompt has the tokens {list(ids)}, without {start}, {image}, {end} of config.json in "
             "a row; is it the tokenizer of this model?"
         )
-    return tuple(ids[:position]), tuple(ids[position + 1 :])
+    return ImageTokens(tuple(ids[:position]), image, tuple(ids[position + 1 :]))
 
 
 FAMILY = Family(

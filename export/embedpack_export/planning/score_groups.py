@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embedpack.inputs.pair_texts import Document
 from embedpack_export.arrays import Float64
 from embedpack_export.planning.calibration_texts import CalibrationSet
 
@@ -25,7 +26,12 @@ class ScoreGroup:
     """A query and its documents."""
 
     query: str
-    documents: tuple[str, ...]
+    documents: tuple[Document, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Documents that are texts."""
+        return tuple(document for document in self.documents if isinstance(document, str))
 
 
 def score_groups(calibration: CalibrationSet) -> list[ScoreGroup]:

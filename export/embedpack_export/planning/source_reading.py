@@ -11,7 +11,7 @@ from embedpack.pack.manifest import Modality, Pooling
 from embedpack_export.families import find_family
 from embedpack_export.families.heads import Heads, SingleHead
 from embedpack_export.families.model import Family, Model, ScoreModel
-from embedpack_export.planning.list_scores import check_list_options, plan_lists
+from embedpack_export.planning.family_scores import check_options, plan_family_scores
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.planning.multi_vector_choice import find_multi_vectors
 from embedpack_export.planning.multi_vectors import MultiVectorSource, check_pooling
@@ -99,12 +99,13 @@ def read_model_source(
         by_task={task: read_sentence_transformers(adapter, pooling) for task, adapter in split.adapters.items()},
         adapters=split.adapters,
     )
-    if files.model.list_prompt is not None:
-        check_list_options(config, split.adapters, pooling)
+    if files.model.heads.score is not None:
+        if pooling is not None:
+            raise CheckpointError(f"--pooling is of no use: {split.base} gives scores; leave it out")
+        check_options(family.name, config, split.adapters)
         planned = _plan(files, files.model, tasks, texts)
-        return _source_of_scores(
-            planned, planned.checkpoint, plan_lists(planned.checkpoint, files.model, planned.inputs)
-        )
+        scores_of_family = plan_family_scores(planned.checkpoint, planned.model, planned.inputs)
+        return _source_of_scores(planned, planned.checkpoint, scores_of_family)
     scores = find_scores(files.scoring, pooling)
     if scores is None:
         return _source_of_vectors(_plan(files, files.model, tasks, texts), texts, pooling)

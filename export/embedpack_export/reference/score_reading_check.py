@@ -9,7 +9,7 @@ import importlib.util
 import logging
 from collections.abc import Iterator
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from embedpack_export.reference.torch_reference import TORCH_PACKAGES, library_e
 if TYPE_CHECKING:
     from embedpack_export.reference.torch.listwise import ListReading
     from embedpack_export.reference.torch.pair_reading import PairReading
+    from embedpack_export.reference.torch.text_image_pairs import TextPairReading
+
+    OfPairs: TypeAlias = PairReading | TextPairReading
+    Reading: TypeAlias = OfPairs | ListReading
 
 logger = logging.getLogger("embedpack")
 
@@ -56,24 +60,27 @@ def check_score_reading(plan: ExportPlan, scores: ScorePlan, settings: ExportSet
     return ()
 
 
-def _open(plan: ExportPlan, scores: ScorePlan, task: str) -> PairReading | ListReading:
+def _open(plan: ExportPlan, scores: ScorePlan, task: str) -> Reading:
     from embedpack_export.reference.torch.listwise import ListReading
     from embedpack_export.reference.torch.pair_reading import PairReading
+    from embedpack_export.reference.torch.text_image_pairs import TextPairReading
 
-    return ListReading(plan) if scores.of_lists else PairReading(plan, task)
+    if scores.of_lists:
+        return ListReading(plan)
+    return PairReading(plan, task) if plan.model.fixed_pairs is None else TextPairReading(plan)
 
 
-def _compare_all(plan: ExportPlan, scores: ScorePlan, reading: PairReading | ListReading) -> None:
-    from embedpack_export.reference.torch.pair_reading import PairReading
+def _compare_all(plan: ExportPlan, scores: ScorePlan, reading: Reading) -> None:
+    from embedpack_export.reference.torch.listwise import ListReading
 
-    reader = open_reader(plan.folder, scores.recipe, plan.processor.tokenizer)
-    if isinstance(reading, PairReading):
+    reader = open_reader(plan.folder, scores.recipe, plan.processor)
+    if not isinstance(reading, ListReading):
         assert isinstance(scores.recipe, PairScores)
         for number, pair in enumerate(_pairs(plan, reading, with_long=scores.recipe.cut == "longest")):
             _compare(plan, reader, reading, number, pair)
         return
     for number, group in enumerate(_groups(plan)):
-        documents = group.documents[:MAX_DOCUMENTS]
+        documents = group.texts[:MAX_DOCUMENTS]
         if any(token in text for token in reading.special for text in (group.query, *documents)):
             continue
         here = reader.read(group.query, documents, ScoreSettings())
@@ -90,11 +97,11 @@ def _not_checked(reason: str) -> tuple[str, ...]:
     return (f"{note}: {reason}.",)
 
 
-def _pairs(plan: ExportPlan, reading: PairReading, *, with_long: bool) -> Iterator[tuple[str, str]]:
+def _pairs(plan: ExportPlan, reading: OfPairs, *, with_long: bool) -> Iterator[tuple[str, str]]:
     """Pairs of the calibration texts without special tokens; `with_long`: also some in which a text is too long."""
     texts: list[str] = []
     for group in _groups(plan):
-        for document in group.documents[:MAX_DOCUMENTS]:
+        for document in group.texts[:MAX_DOCUMENTS]:
             whole = group.query + document
             too_long = len(reading.read(group.query, document).ids) >= plan.max_tokens
             if not any(token in whole for token in reading.special) and (with_long or not too_long):
@@ -116,7 +123,7 @@ def _groups(plan: ExportPlan) -> list[ScoreGroup]:
     return [groups[row] for row in rows]
 
 
-def _compare(plan: ExportPlan, reader: ScoreReader, reading: PairReading, number: int, pair: tuple[str, str]) -> None:
+def _compare(plan: ExportPlan, reader: ScoreReader, reading: OfPairs, number: int, pair: tuple[str, str]) -> None:
     query, document = pair
     (here,) = reader.read(query, [document], ScoreSettings()).inputs
     with library_errors(plan.checkpoint.folder):

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.engine.golden import GoldenCase, golden_image
+from embedpack.engine.golden import GoldenCase
+from embedpack.engine.golden_image import golden_image
 from embedpack.inputs.batching import token_budget_batches
 from embedpack.inputs.items import Input
 from embedpack.inputs.processor import ModelInput
@@ -135,13 +136,13 @@ def text_inputs(plan: ExportPlan, task: TaskPlan, cases: Sequence[GoldenCase]) -
     batches = [[texts[row] for row in rows] for rows in token_budget_batches(lengths, TOKEN_BUDGET)]
     images = calibration_and_golden_images(plan)
     of_vision_graph = images if has_image_vectors(plan) else []
-    pictures = [] if of_vision_graph else [_alone(plan, item) for item in images]
+    pictures = [] if of_vision_graph else [collated(plan, [item]) for item in images]
     golden = [
-        pictures[-1] if case.text is None else _alone(plan, _processed(plan, [case.text], case.prompt)[0])
+        pictures[-1] if case.text is None else collated(plan, _processed(plan, [case.text], case.prompt))
         for case in cases
         if case.text is not None or pictures
     ]
-    calibration = [CollatedBatch(tuple(batch), plan.processor.collate(batch, [])) for batch in batches]
+    calibration = [collated(plan, batch) for batch in batches]
     return TaskInputs([*calibration, *pictures[:-1]], golden, of_vision_graph)
 
 
@@ -149,14 +150,13 @@ def _processed(plan: ExportPlan, inputs: Sequence[Input], prompt: PromptOrPrefix
     return plan.processor.process(plan.processor.items(inputs), prompt)
 
 
-def _alone(plan: ExportPlan, item: ModelInput) -> CollatedBatch:
-    """Batch of one input; `TaskInputs.feeds` replaces the zeros of an image by its vectors."""
-    spec = plan.processor.image
-    embeds = []
-    if item.image is not None and isinstance(spec, QwenImage):
-        rows, columns = token_grid(item.image, spec)
+def collated(plan: ExportPlan, items: Sequence[ModelInput]) -> CollatedBatch:
+    """A batch of texts, or of one image, whose zeros `TaskInputs.feeds` replaces by its vectors."""
+    spec, embeds = plan.processor.image, []
+    if items[0].image is not None and isinstance(spec, QwenImage):
+        rows, columns = token_grid(items[0].image, spec)
         embeds = [np.zeros((rows * columns, plan.model.hidden), np.float32)]
-    return CollatedBatch((item,), plan.processor.collate([item], embeds))
+    return CollatedBatch(tuple(items), plan.processor.collate(items, embeds))
 
 
 def calibration_tokens(plan: ExportPlan) -> float:

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedpack.engine.golden_scores import PAIRS, before_activation, golden_lists
+from embedpack.engine.golden_scores import before_activation, golden_lists, golden_pairs
 from embedpack.engine.graph_scores import open_reader
 from embedpack.engine.options import ScoreSettings
 from embedpack.engine.score_inputs import ScoreInputs, ScoreReader
 from embedpack.inputs.batching import token_budget_batches
 from embedpack.inputs.processor import ModelInput
+from embedpack.pack.graph_io import MARK_INDEX
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.score_groups import ScoreGroup, score_groups
 from embedpack_export.planning.score_head import ScorePlan
-from embedpack_export.stages.inputs import TOKEN_BUDGET, CollatedBatch, TaskInputs, calibration_tokens
+from embedpack_export.stages.calibration_images import calibration_images
+from embedpack_export.stages.inputs import TOKEN_BUDGET, TaskInputs, calibration_tokens, collated
+from embedpack_export.stages.staged_run import Feeds
 
 # Every second input is part of the statistics; rankings need more of them than statistics do.
 COMPARED = 2
@@ -34,6 +37,12 @@ class GroupInputs:
     rows: Sequence[npt.NDArray[np.intp]]  # rows of the inputs of all groups in each batch
     observed: int  # number of batches, from the first, that are part of the statistics
     batches: TaskInputs  # the batches, and the golden inputs alone
+
+    @property
+    def marks(self) -> list[Feeds]:
+        """Places of marks in each batch, as an input of the head; empty for pairs."""
+        batches = (*self.batches.calibration, *self.batches.golden)
+        return [{name: batch.feeds[name] for name in (MARK_INDEX,) if name in batch.feeds} for batch in batches]
 
     def scores(self, outputs: Sequence[Float32]) -> Float32:
         """Scores of all documents of the groups, float32 [documents], from the outputs of the graph for each batch."""
@@ -51,17 +60,25 @@ class GroupInputs:
 
 def group_inputs(plan: ExportPlan, scores: ScorePlan) -> GroupInputs:
     """Read the groups of the calibration texts, as many as fit the work, and the golden pairs."""
-    tokenizer = plan.processor.tokenizer
-    groups, read = _bounded(plan, score_groups(plan.calibration), open_reader(plan.folder, scores.recipe, tokenizer))
+    reader = open_reader(plan.folder, scores.recipe, plan.processor)
+    groups, read = _bounded(plan, score_groups(plan.calibration), reader)
+    texts = sum(len(found.inputs) for found in read)
+    if plan.model.vision is not None:
+        groups.append(ScoreGroup(groups[0].query, tuple(calibration_images(plan.seed))))
+        read.append(reader.read(groups[-1].query, groups[-1].documents, ScoreSettings()))
     inputs = [each for found in read for each in found.inputs]
-    numbers = np.arange(len(inputs))
-    observed, others = (list(_batches(inputs, numbers[start::COMPARED])) for start in range(COMPARED))
+    observed, others = (list(_batches(inputs, np.arange(start, texts, COMPARED))) for start in range(COMPARED))
+    # Each image is alone, in the order of the vision graph's outputs.
+    observed += [np.array([row]) for row in range(texts, len(inputs))]
     rows = [*observed, *others]
-    reader = open_reader(plan.folder, before_activation(scores.recipe), tokenizer)
-    golden = [reader.read(each.query, each.documents, ScoreSettings()) for each in golden_lists(scores.recipe, PAIRS)]
+    reader = open_reader(plan.folder, before_activation(scores.recipe), plan.processor)
+    golden = [
+        reader.read(each.query, each.documents, ScoreSettings())
+        for each in golden_lists(scores.recipe, golden_pairs(images=plan.model.vision is not None))
+    ]
     batches = TaskInputs(
-        [_collated(plan, [inputs[row] for row in batch]) for batch in rows],
-        [_collated(plan, [each]) for found in golden for each in found.inputs],
+        [collated(plan, [inputs[row] for row in batch]) for batch in rows],
+        [collated(plan, [each]) for found in golden for each in found.inputs],
     )
     return GroupInputs(groups, read, golden, rows, len(observed), batches)
 
@@ -88,7 +105,3 @@ def _scores(read: Sequence[ScoreInputs], outputs: Sequence[Float32]) -> Float32:
 def _batches(inputs: Sequence[ModelInput], rows: npt.NDArray[np.intp]) -> Iterable[npt.NDArray[np.intp]]:
     lengths = [len(inputs[row].ids) for row in rows]
     return (rows[batch] for batch in token_budget_batches(lengths, TOKEN_BUDGET))
-
-
-def _collated(plan: ExportPlan, items: Sequence[ModelInput]) -> CollatedBatch:
-    return CollatedBatch(tuple(items), plan.processor.collate(items, []))

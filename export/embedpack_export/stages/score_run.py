@@ -20,6 +20,7 @@ from embedpack_export.stages.calibration_run import ExactRun, open_heads
 from embedpack_export.stages.graph_heads import scoring_heads
 from embedpack_export.stages.score_inputs import GroupInputs, group_inputs
 from embedpack_export.stages.staged_run import Feeds
+from embedpack_export.stages.task_run import ImageVectors
 from embedpack_export.stages.written_run import WrittenRun
 
 
@@ -52,14 +53,12 @@ class ScoreRun:
     written: Mapping[WeightsFormat, WrittenRun]
 
     @classmethod
-    def start(cls, plan: ExportPlan, scores: ScorePlan, task: str, formats: Sequence[WeightsFormat]) -> ScoreRun:
-        """Place the groups before the first stage."""
+    def start(cls, plan: ExportPlan, scores: ScorePlan, task: str, images: ImageVectors) -> ScoreRun:
+        """Place the groups before the first stage; `images` has the weights formats that are written."""
         inputs = group_inputs(plan, scores)
-        # Marks are an input of the head alone.
-        feeds = [{name: values for name, values in each.items() if name != MARK_INDEX} for each in _feeds(inputs)]
         weights = Weights(plan.checkpoint, plan.tasks[task].adapter, plan.model.rules, plan.is_text_tensor)
-        written = {name: WrittenRun(feeds) for name in formats}
-        return cls(inputs, ExactRun(feeds, weights, inputs.observed), written)
+        written = {name: WrittenRun(_feeds(inputs, vectors)) for name, vectors in images.written.items()}
+        return cls(inputs, ExactRun(_feeds(inputs, images.exact), weights, inputs.observed), written)
 
     def offset(self, scores: ScorePlan, weights_format: WeightsFormat) -> Float32 | None:
         """Mean error of the last hidden states of a weights format, which its head adds back; None for fp32."""
@@ -80,13 +79,17 @@ class ScoreRun:
 
             def apply(run: ExactRun | WrittenRun, offset: Float32 | None) -> Scores:
                 outputs = []
-                for feeds, values in zip(_feeds(self.inputs), run.states(offset), strict=True):
-                    (found,) = session.run([output], feeds | {"hidden": values})
+                marks = self.inputs.marks
+                for feeds, places, values in zip(run.feeds, marks, run.states(offset), strict=True):
+                    (found,) = session.run([output], feeds | places | {"hidden": values})
                     outputs.append(found.reshape(len(values), -1, found.shape[1]) if found.ndim > 1 else found)
                 return Scores(self.inputs.scores(outputs), self.inputs.golden_scores(outputs))
 
             return apply(self.exact, None), {name: apply(run, offsets[name]) for name, run in self.written.items()}
 
 
-def _feeds(inputs: GroupInputs) -> list[Feeds]:
-    return inputs.batches.feeds([])
+def _feeds(inputs: GroupInputs, images: Sequence[Float32]) -> list[Feeds]:
+    """Inputs of the stages, which have no marks."""
+    return [
+        {name: values for name, values in each.items() if name != MARK_INDEX} for each in inputs.batches.feeds(images)
+    ]

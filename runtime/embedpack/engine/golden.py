@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from embedpack.engine.encoder import Encoder
+from embedpack.engine.golden_image import golden_image
 from embedpack.engine.golden_scores import compare_golden_scores
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.options import EncodeOptions
@@ -138,9 +138,3 @@ def golden_of_multi(vectors: Float32) -> Float32:
     The cosine of two of them is the mean of the cosines of their vectors, which have the length 1.
     """
     return vectors[:GOLDEN_TOKENS].ravel()
-
-
-def golden_image() -> npt.NDArray[np.uint8]:
-    """Color gradients, RGB uint8 [100, 140, 3]; the sides are not multiples of a window."""
-    down, across = np.mgrid[:100, :140]
-    return np.stack([down * 255 // 99, across * 255 // 139, (down * across) % 256], axis=-1).astype(np.uint8)

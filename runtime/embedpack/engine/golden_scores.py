@@ -11,9 +11,11 @@ import numpy as np
 
 from embedpack.engine.call_stats import CallStats
 from embedpack.engine.encoder import Encoder
+from embedpack.engine.golden_image import golden_image
 from embedpack.engine.graph_scores import GraphScorer, open_reader
 from embedpack.engine.options import ScoreSettings
 from embedpack.errors import PackError
+from embedpack.inputs.pair_texts import Document
 from embedpack.pack.folder import Pack
 from embedpack.pack.score_recipes import ListScores, PairScores
 from embedpack.pack.strict import Strict, WeightsFormat
@@ -25,10 +27,10 @@ TOLERANCE: Mapping[WeightsFormat, float] = {"fp32": 1e-4, "fp16": 0.01, "int8": 
 
 
 class GoldenPair(Strict, frozen=True):
-    """A query and a document."""
+    """A query and a document; None: `golden_image`."""
 
     query: str
-    document: str
+    document: str | None
 
 
 class GoldenScores(Strict, frozen=True):
@@ -68,7 +70,7 @@ def compare_golden_scores(pack: Pack, variant: str, encoder: Encoder) -> float:
         raise PackError(
             f"{path}: {len(golden.pairs)} pairs and {len(recorded)} scores for {variant!r}; export the pack again"
         )
-    reader = open_reader(pack.folder, before_activation(scores), encoder.processor.tokenizer)
+    reader = open_reader(pack.folder, before_activation(scores), encoder.processor)
     adapter = None if chosen.task is None else chosen.adapter_of(chosen.task)
     lists = golden_lists(scores, golden.pairs)
     found = golden_scores(GraphScorer(reader, encoder, adapter), lists, scores.max_tokens)
@@ -93,16 +95,26 @@ class GoldenList:
     """A query and the documents that are scored together with it."""
 
     query: str
-    documents: list[str]
+    documents: list[Document]
+
+
+def golden_pairs(*, images: bool) -> list[GoldenPair]:
+    """Golden pairs: texts, and an image if the pack takes images."""
+    return [*PAIRS, *[GoldenPair(query=PAIRS[0].query, document=None)] * images]
 
 
 def golden_lists(scores: PairScores | ListScores, pairs: Sequence[GoldenPair]) -> list[GoldenList]:
     """Golden pairs as the recipe scores them: each alone, or those of one query as a list."""
     if isinstance(scores, PairScores):
-        return [GoldenList(pair.query, [pair.document]) for pair in pairs]
+        return [GoldenList(pair.query, [_document(pair)]) for pair in pairs]
     return [
-        GoldenList(query, [pair.document for pair in group]) for query, group in groupby(pairs, lambda pair: pair.query)
+        GoldenList(query, [_document(pair) for pair in group])
+        for query, group in groupby(pairs, lambda pair: pair.query)
     ]
+
+
+def _document(pair: GoldenPair) -> Document:
+    return golden_image() if pair.document is None else pair.document
 
 
 def golden_scores(scorer: GraphScorer, lists: Sequence[GoldenList], max_tokens: int) -> Float32:

@@ -14,16 +14,18 @@ from embedpack.engine.options import ScoreSettings
 from embedpack.engine.pair_scores import PairReader
 from embedpack.engine.score_inputs import ScoreInputs, ScoreReader
 from embedpack.inputs.batching import token_budget_batches
-from embedpack.inputs.tokenizer import TextTokenizer
+from embedpack.inputs.pair_texts import Document
+from embedpack.inputs.processor import Processor
 from embedpack.pack.score_recipes import ListScores, PairScores
 from embedpack.vectors.arrays import Float32
 
 
-def open_reader(folder: Path, recipe: PairScores | ListScores, tokenizer: TextTokenizer) -> ScoreReader:
-    """Reader of the texts of a pack in `folder`; PackError if the tokenizer cannot follow the recipe."""
+def open_reader(folder: Path, recipe: PairScores | ListScores, processor: Processor) -> ScoreReader:
+    """Reader of queries and documents of a pack in `folder`; PackError if the tokenizer cannot follow the recipe."""
     if isinstance(recipe, ListScores):
-        return ListReader(folder, recipe, tokenizer)
-    return PairReader(folder, recipe, tokenizer)
+        return ListReader(folder, recipe, processor.tokenizer)
+    images = None if processor.image is None else lambda image: processor.process([image], "")[0]
+    return PairReader(folder, recipe, processor.tokenizer, images)
 
 
 class GraphScorer:
@@ -34,7 +36,7 @@ class GraphScorer:
         self._encoder = encoder
         self._adapter = adapter
 
-    def score(self, query: str, documents: Sequence[str], settings: ScoreSettings, stats: CallStats) -> Float32:
+    def score(self, query: str, documents: Sequence[Document], settings: ScoreSettings, stats: CallStats) -> Float32:
         """Scores of checked texts, float32 [documents]; counts are added to `stats`.
 
         Errors as of `ScoreReader`; CapacityError also if an input does not fit the memory.

@@ -14,6 +14,7 @@ from embedpack.engine.options import ScoreSettings
 from embedpack.engine.score_inputs import check_scores
 from embedpack.errors import InputError, ItemError, OptionError, PackError
 from embedpack.inputs.lists import ListBlock, ListEncoder
+from embedpack.inputs.pair_texts import Document
 from embedpack.inputs.processor import ModelInput
 from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.graph_io import MARK_VECTORS
@@ -83,11 +84,11 @@ class ListReader:
         except PackError as cause:
             raise PackError(f"{folder}: {cause}") from cause
 
-    def groups(self, documents: Sequence[str]) -> Iterator[range]:
+    def groups(self, documents: Sequence[Document]) -> Iterator[range]:
         """All rows, as the documents of a list are scored together."""
         yield range(len(documents))
 
-    def read(self, query: str, documents: Sequence[str], settings: ScoreSettings, first: int = 0) -> ListInputs:
+    def read(self, query: str, documents: Sequence[Document], settings: ScoreSettings, first: int = 0) -> ListInputs:
         """Tokenize checked texts; `first` is the number of the first document, for error messages.
 
         Raises:
@@ -97,7 +98,9 @@ class ListReader:
         """
         if settings.instruction is not None:
             raise OptionError("instruction is of no use: this model takes none; leave it out")
-        found = self._lists.encode(query, documents, first)
+        texts = [document for document in documents if isinstance(document, str)]
+        assert len(texts) == len(documents)
+        found = self._lists.encode(query, texts, first)
         if settings.on_long == "error":
             self._refuse_truncated(found.cut, first, query=found.query_cut)
         inputs = [_model_input(block) for block in found.blocks]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,11 @@ import numpy.typing as npt
 from embedpack.engine.call_stats import CallStats
 from embedpack.engine.options import ScoreSettings
 from embedpack.engine.score_inputs import check_scores
-from embedpack.errors import ItemError, OptionError, PackError
-from embedpack.inputs.batching import WINDOW_ITEMS
-from embedpack.inputs.pair_texts import check_query
+from embedpack.errors import InputError, ItemError, OptionError, PackError
+from embedpack.inputs.batching import WINDOW_IMAGES, WINDOW_ITEMS
+from embedpack.inputs.images import ImageSource
+from embedpack.inputs.items import Image
+from embedpack.inputs.pair_texts import Document, check_query
 from embedpack.inputs.pairs import PairEncoder, PairTokens
 from embedpack.inputs.processor import ModelInput
 from embedpack.inputs.tokenizer import TextTokenizer
@@ -24,6 +27,8 @@ from embedpack.vectors.arrays import Float32
 
 # Characters of the documents whose tokens are in memory at a time; a longer document is alone.
 GROUP_CHARACTERS = 4_000_000
+# Memory of an image's patches, in characters of text.
+IMAGE_CHARACTERS = GROUP_CHARACTERS // WINDOW_IMAGES
 
 
 def sigmoid(logits: Float32) -> Float32:
@@ -80,6 +85,10 @@ class PairInputs:
         return np.diff(self.rows, prepend=-1) > 0
 
 
+# Reads an image as the tokens that stand in the place of a document.
+ImageReader: TypeAlias = Callable[[Image], ModelInput]
+
+
 class PairReader:
     """Texts to the inputs of the graph.
 
@@ -90,8 +99,14 @@ class PairReader:
 
     output = SCORE
 
-    def __init__(self, folder: Path, recipe: PairScores, tokenizer: TextTokenizer) -> None:
-        """Check the template of the pairs in the pack `folder`; PackError if the tokenizer cannot follow it."""
+    def __init__(
+        self, folder: Path, recipe: PairScores, tokenizer: TextTokenizer, images: ImageReader | None = None
+    ) -> None:
+        """Check the template of the pairs in the pack `folder`; PackError if the tokenizer cannot follow it.
+
+        `images` reads the images of a pack that takes them.
+        """
+        self._images = images
         self.over_limit = (
             f"and the query have more than the {recipe.max_tokens} tokens of a pair, or one of them is over its own "
             "limit"
@@ -103,34 +118,62 @@ class PairReader:
         except PackError as cause:
             raise PackError(f"{folder}: {cause}") from cause
 
-    def groups(self, documents: Sequence[str]) -> Iterator[range]:
-        """Rows of consecutive documents whose tokens fit the memory together."""
+    def groups(self, documents: Sequence[Document]) -> Iterator[range]:
+        """Rows of consecutive documents whose tokens and images fit the memory together."""
         start = characters = 0
         for row, document in enumerate(documents):
-            characters += len(document)
+            size = len(document) if isinstance(document, str) else IMAGE_CHARACTERS
+            characters += size
             if row > start and (row - start == WINDOW_ITEMS or characters > GROUP_CHARACTERS):
                 yield range(start, row)
-                start, characters = row, len(document)
+                start, characters = row, size
         yield range(start, len(documents))
 
-    def read(self, query: str, documents: Sequence[str], settings: ScoreSettings, first: int = 0) -> PairInputs:
-        """Tokenize checked texts; `first` is the number of the first document, for error messages.
+    def read(self, query: str, documents: Sequence[Document], settings: ScoreSettings, first: int = 0) -> PairInputs:
+        """Tokenize checked texts and read images; `first` is the number of the first document, for error messages.
 
         Raises:
-            ItemError: a document cannot be tokenized, or is truncated against `settings.on_long`.
+            ItemError: a document cannot be read, or is truncated against `settings.on_long`.
             InputError: the query leaves no room for a document; OptionError: there is no place for an instruction.
             CapacityError: a text does not fit the memory.
         """
         values = {"query": query} | self._instruction(settings.instruction)
-        pairs = self._pairs.encode(values, documents, first)
+        of_texts = iter(self._texts(values, documents, first))
+        pairs = [
+            next(of_texts) if isinstance(document, str) else [self._image(values, document, first + row)]
+            for row, document in enumerate(documents)
+        ]
         owners = np.repeat(np.arange(len(pairs)), [len(windows) for windows in pairs])
-        inputs = [_model_input(window) for windows in pairs for window in windows]
+        inputs = [window for windows in pairs for window in windows]
         found = PairInputs(inputs, owners, self._recipe, self._folder)
         if settings.on_long == "error":
             for number in found.cut[:1]:
                 problem = f"{self.over_limit}; shorten it, or pass on_long='truncate'"
                 raise ItemError("document", first + number, problem)
         return found
+
+    def _texts(self, values: Mapping[str, str], documents: Sequence[Document], first: int) -> list[list[ModelInput]]:
+        """Inputs of each document that is a text."""
+        rows = [row for row, document in enumerate(documents) if isinstance(document, str)]
+        texts = [document for document in documents if isinstance(document, str)]
+        if not texts:
+            return []
+        try:
+            pairs = self._pairs.encode(values, texts)
+        except ItemError as cause:
+            raise ItemError("document", first + rows[cause.number], cause.problem) from cause
+        return [[_model_input(window) for window in windows] for windows in pairs]
+
+    def _image(self, values: Mapping[str, str], document: ImageSource, number: int) -> ModelInput:
+        """Input of a document that is an image."""
+        assert self._images is not None
+        try:
+            image = self._images(Image(number, document))
+        except InputError as cause:
+            raise ItemError("document", number, f"cannot be read: {cause}") from cause
+        pair = self._pairs.encode_image(values, image.ids)
+        start = pair.image_place + image.image_start
+        return replace(_model_input(pair), image=image.image, image_start=start)
 
     def _instruction(self, instruction: str | None) -> dict[str, str]:
         if instruction is None:

@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 
 from embedpack.engine.encoder import TOKEN_BUDGET
-from embedpack.engine.golden import TEXTS, golden_image
+from embedpack.engine.golden import TEXTS
+from embedpack.engine.golden_image import golden_image
 from embedpack.engine.loading import PackGraph, open_adapters, open_processor
 from embedpack.engine.memory_plan import check_load
 from embedpack.engine.packed_alignment import align_places

@@ -11,6 +11,7 @@ import numpy as np
 from embedpack.engine.call_stats import CallStats
 from embedpack.engine.options import ScoreSettings
 from embedpack.errors import PackError
+from embedpack.inputs.pair_texts import Document
 from embedpack.inputs.processor import ModelInput
 from embedpack.vectors.arrays import Float32
 
@@ -54,10 +55,10 @@ class ScoreReader(Protocol):
     def over_limit(self) -> str:
         """Problem of a document that is too long."""
 
-    def groups(self, documents: Sequence[str]) -> Iterator[range]:
+    def groups(self, documents: Sequence[Document]) -> Iterator[range]:
         """Rows of the documents that are read together."""
 
-    def read(self, query: str, documents: Sequence[str], settings: ScoreSettings, first: int = 0) -> ScoreInputs:
+    def read(self, query: str, documents: Sequence[Document], settings: ScoreSettings, first: int = 0) -> ScoreInputs:
         """Tokenize checked texts; `first` is the number of the first document, for error messages.
 
         Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from embedpack.errors import PackError
 from embedpack.pack.folder import Pack
-from embedpack.pack.input_recipes import QwenImage, SquareImage
+from embedpack.pack.input_recipes import SquareImage
 from embedpack.pack.variants import Variant
 
 
@@ -26,5 +26,3 @@ def _unsupported(pack: Pack) -> Iterator[str]:
     gives = {graph.gives for graph in manifest.vision.values()}
     if isinstance(manifest.image, SquareImage) and gives != {"vectors"}:
         yield "images of this type without vectors of their own (`$.image.type`)"
-    if isinstance(manifest.image, QwenImage) and manifest.image.window_size is None:
-        yield "images without attention windows (`$.image.window_size`)"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from embedpack.errors import InputError, ItemError
-from embedpack.inputs.images import is_image
+from embedpack.inputs.images import ImageSource, is_image
 from embedpack.inputs.items import is_blank, text_problem
+
+Document: TypeAlias = "str | ImageSource"
 
 NO_DOCUMENTS = "nothing to score: the list of documents is empty"
 
@@ -25,17 +28,17 @@ def check_query(query: object, name: str = "query") -> str:
     return query
 
 
-def check_documents(documents: object) -> list[str]:
-    """List of the documents.
+def check_documents(documents: object, *, images: bool = False) -> list[Document]:
+    """List of the documents: texts, and with `images` those too.
 
     Raises:
-        InputError: there are none, they are no list of texts, or one of them is no text.
+        InputError: there are none, they are no list, or one of them is of another type.
         ItemError: a document is empty, or cannot be tokenized.
     """
     single = isinstance(documents, str) or is_image(documents)
     if single or not isinstance(documents, Iterable) or isinstance(documents, (Mapping, bytes, io.IOBase)):
         raise InputError(f"documents is of type {type(documents).__name__}; pass a list of texts")
-    checked = [_checked(document, number) for number, document in enumerate(documents)]
+    checked = [_checked(document, number, images=images) for number, document in enumerate(documents)]
     if not checked:
         raise InputError(NO_DOCUMENTS)
     return checked
@@ -59,8 +62,10 @@ def errors_of_documents(first: int) -> Iterator[None]:
         raise ItemError("document", first + cause.number, cause.problem) from cause
 
 
-def _checked(document: object, number: int) -> str:
+def _checked(document: object, number: int, *, images: bool) -> Document:
     if is_image(document):
+        if images:
+            return document
         raise InputError(f"document {number} is an image; this pack scores texts only")
     if not isinstance(document, str):
         raise InputError(f"document {number} is of type {type(document).__name__}; a document must be a str")

@@ -20,11 +20,15 @@ QUERY, DOCUMENT = Slot(slot="query"), Slot(slot="document")
 
 @dataclass(frozen=True)
 class PairTokens:
-    """Token ids and token types of a pair, int64 [length] each; `truncated`: tokens were cut off."""
+    """Token ids and token types of a pair, int64 [length] each; `truncated`: tokens were cut off.
+
+    `image_place`: index of the first token of an image as document.
+    """
 
     ids: npt.NDArray[np.int64]
     types: npt.NDArray[np.int64]
     truncated: bool
+    image_place: int = 0
 
 
 class PairEncoder:
@@ -74,6 +78,29 @@ class PairEncoder:
             tuple(self._pair([alike.get(row, part) for row in rows], is_cut) for part in self._windows(ids, alike))
             for ids, is_cut in zip(found, cut, strict=True)
         ]
+
+    def encode_image(self, values: Mapping[str, str], image: npt.NDArray[np.int64]) -> PairTokens:
+        """Tokenize the texts of the other slots with a document of token ids; the end of the whole is cut off.
+
+        Errors of the query as of `encode`; InputError also if the ids do not fit.
+        """
+        with errors_of_query():
+            filled = {**values, "query": self._shortened(QUERY, values["query"])}
+        place = self._scores.parts.index(DOCUMENT)
+        with errors_of_query():
+            before, after = (
+                np.concatenate([np.zeros(0, np.int64), *tokenize(self._tokenizer, fill(parts, filled), ALL_TOKENS)])
+                for parts in (self._scores.parts[:place], self._scores.parts[place + 1 :])
+            )
+        room = self._scores.max_tokens - len(self._after)
+        if len(before) + len(image) > room:
+            raise InputError(
+                f"an image has {len(image)} tokens, a pair at most {self._scores.max_tokens}; pass a smaller image"
+            )
+        whole = np.concatenate([before, image, after])
+        ids = np.concatenate([whole[:room], self._after])
+        truncated = len(whole) > room or filled["query"] != values["query"]
+        return PairTokens(ids, np.zeros(len(ids), np.int64), truncated, len(before))
 
     def _limit(self, slot: Slot) -> int | None:
         """Maximum length of a query or a document."""

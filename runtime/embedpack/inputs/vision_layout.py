@@ -27,8 +27,10 @@ def vision_feeds(patches: ImagePatches, spec: QwenImage | SquareImage) -> dict[s
     """Inputs of the vision graph for one image by name, as `embedpack.pack.graph_io` defines them."""
     if isinstance(spec, SquareImage):
         return {PATCHES: patches.rows}
-    assert spec.window_size is not None
     rows, columns = token_grid(patches, spec)
+    positions = _patch_positions(rows, columns, spec.merge_size)
+    if spec.window_size is None:
+        return {PATCHES: patches.rows, PATCH_POSITIONS: positions[:, None]}
     windows = _windows(rows, columns, spec.window_size)
     tokens = windows[windows >= 0]
     group = spec.merge_size**2
@@ -39,7 +41,7 @@ def vision_feeds(patches: ImagePatches, spec: QwenImage | SquareImage) -> dict[s
     window_rows[filled] = np.arange(len(order))
     return {
         PATCHES: patches.rows[order],
-        PATCH_POSITIONS: _patch_positions(rows, columns, spec.merge_size)[:, order][:, None],
+        PATCH_POSITIONS: positions[:, order][:, None],
         WINDOW_ROWS: window_rows,
         WINDOW_MASK: filled.astype(np.int32),
         WINDOW_SLOTS: slots.astype(np.int64),

@@ -52,7 +52,8 @@ text inputs, and the one output `mark_vectors`.
     mark_vectors               float32  [marks, dimensions]                vector at each mark, with a length of its own
 
 Inputs and output of a vision graph that gives the tokens of an image; it takes one per run. Patches are in window
-order; `embedpack.inputs.vision_layout` computes all of the inputs.
+order; `embedpack.inputs.vision_layout` computes all of the inputs. Without windows there are the first two alone, and
+patches are token by token.
 
     name             dtype    shape                   meaning
     patches          float32  [patches, values]       normalized pixel values of each patch
@@ -129,11 +130,13 @@ IMAGE_INPUTS = (
 )
 
 
-def vision_inputs(values: int, slots: int) -> tuple[GraphInput, ...]:
-    """Inputs of a vision graph with patches of `values` numbers and windows of `slots` patches."""
+def vision_inputs(values: int, slots: int | None) -> tuple[GraphInput, ...]:
+    """Inputs of a vision graph with patches of `values` numbers and windows of `slots` patches; None: no windows."""
+    patches = (patches_input(values), GraphInput(PATCH_POSITIONS, np.int64, (2, 1, "patches")))
+    if slots is None:
+        return patches
     return (
-        patches_input(values),
-        GraphInput(PATCH_POSITIONS, np.int64, (2, 1, "patches")),
+        *patches,
         GraphInput(WINDOW_ROWS, np.int64, ("windows", slots)),
         GraphInput(WINDOW_MASK, np.int32, ("windows", slots)),
         GraphInput(WINDOW_SLOTS, np.int64, ("patches",)),

@@ -35,6 +35,8 @@ def _bad_pairs(manifest: Manifest, score: PairScores) -> Iterator[str]:
     yield from _bad_limits(manifest, score)
     if score.overlap is not None and score.overlap >= score.max_tokens:
         yield f"windows of at most {score.max_tokens} tokens cannot share {score.overlap} - at `$.score.overlap`"
+    if manifest.image is not None and (score.cut != "end" or score.token_types):
+        yield "pairs with images are cut at their end, and have no token types - at `$.score`"
     if score.overlap is not None and score.cut != "document":
         yield f"windows take the place of a cut of the document, not of {score.cut!r} - at `$.score.overlap`"
 

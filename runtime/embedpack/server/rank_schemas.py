@@ -14,7 +14,7 @@ class Document(msgspec.Struct):
     """A document as an object; other fields are ignored."""
 
     text: Annotated[str | None, described("A text.")] = None
-    image: Annotated[str | None, described("Images are refused.")] = None
+    image: Annotated[str | None, described("An image in base64, where the model scores images.")] = None
 
 
 _DOCUMENTS: dict[str, Any] = {"minItems": 1}

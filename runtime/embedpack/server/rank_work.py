@@ -13,6 +13,7 @@ from embedpack.engine.options import ScoreSettings
 from embedpack.engine.score_inputs import ScoreInputs
 from embedpack.errors import InputError, ItemError
 from embedpack.inputs.items import Text
+from embedpack.inputs.pair_texts import Document
 from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.pack.input_recipes import Prompt
 from embedpack.pack.score_recipes import ListScores, PairScores
@@ -29,7 +30,7 @@ class RankTexts:
     """Checked texts of a request; `truncate`: cut those that are too long, else they are refused."""
 
     query: str
-    documents: Sequence[str]
+    documents: Sequence[Document]
     instruction: str | None
     truncate: bool
 
@@ -47,7 +48,7 @@ class ScoreWork:
 
     def read(self, processor: Processor) -> Reading:
         """Inputs as of `ScoreInputs`."""
-        reader = open_reader(self.folder, self.recipe, processor.tokenizer)
+        reader = open_reader(self.folder, self.recipe, processor)
         texts = self.texts
         try:
             found = reader.read(texts.query, texts.documents, ScoreSettings(instruction=texts.instruction))
@@ -97,7 +98,7 @@ class MaxSimWork:
     def read(self, processor: Processor) -> Reading:
         """The query, then the documents."""
         query = processor.process([Text(0, self.texts.query)], self.query_prompt)
-        texts = [Text(number, text) for number, text in enumerate(self.texts.documents)]
+        texts = [Text(number, text) for number, text in enumerate(self.texts.documents) if isinstance(text, str)]
         try:
             documents = processor.process(texts, self.document_prompt)
         except ItemError as cause:

@@ -78,7 +78,7 @@ def _pdf(part: Part, number: int, parts: int) -> bytes:
     if parts > 1:
         raise invalid(f"input[{number}]", "the pages of a PDF are all inputs of a request; send each PDF by itself")
     ((name, content),) = _single(part, number).items()
-    return _decoded(content, f"input[{number}].{name}", "PDF")
+    return decoded(content, f"input[{number}].{name}", "PDF")
 
 
 def _item(part: str | Part | int | list[int], number: int, *, data_uris: bool) -> Item:
@@ -88,9 +88,9 @@ def _item(part: str | Part | int | list[int], number: int, *, data_uris: bool) -
         raise invalid(field, f"{message} (of OpenAIEmbeddings: check_embedding_ctx_length=False)")
     if isinstance(part, str):
         is_uri = data_uris and part.startswith(DATA_URI)
-        return Image(number, _decoded(part, field, "image")) if is_uri else _text(part, number)
+        return Image(number, decoded(part, field, "image")) if is_uri else _text(part, number)
     ((name, content),) = _single(part, number).items()
-    return _text(content, number) if name == "text" else Image(number, _decoded(content, f"{field}.{name}", "image"))
+    return _text(content, number) if name == "text" else Image(number, decoded(content, f"{field}.{name}", "image"))
 
 
 def _single(part: Part, number: int) -> dict[str, str]:
@@ -111,7 +111,7 @@ def _text(text: str, number: int) -> Text:
     return Text(number, text)
 
 
-def _decoded(content: str, field: str, kind: str) -> bytes:
+def decoded(content: str, field: str, kind: str) -> bytes:
     """Bytes of an image or a PDF in base64; nothing is fetched."""
     if content.startswith(URLS):
         raise invalid(field, f"this server fetches nothing from addresses; pass the {kind} in base64")

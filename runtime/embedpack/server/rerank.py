@@ -51,6 +51,11 @@ class RerankEndpoint:
         return content
 
 
+def _echo(document: object) -> RankedText | None:
+    """The document as it was sent; None for an image."""
+    return RankedText(document) if isinstance(document, str) else None
+
+
 def ranked_results(scores: Float32, call: RankCall) -> list[RankResult]:
     """The best documents of scores, float32 [documents], best first, equal ones by their index."""
     order = np.argsort(-scores, kind="stable")[: call.top_n]
@@ -58,7 +63,7 @@ def ranked_results(scores: Float32, call: RankCall) -> list[RankResult]:
         RankResult(
             index=int(row),
             relevance_score=round(float(scores[row]), DECIMALS),
-            document=RankedText(call.texts.documents[row]) if call.return_documents else None,
+            document=_echo(call.texts.documents[row]) if call.return_documents else None,
         )
         for row in order
     ]

@@ -20,6 +20,10 @@ def rank_work(served: ServedPack, call: RankCall, max_tokens: int) -> Work:
     scores = served.manifest.score
     if call.texts.instruction is not None and not (isinstance(scores, PairScores) and scores.instruction is not None):
         raise invalid("instruction", f"{served.name} takes none; leave it out")
+    if not (served.takes_images and isinstance(scores, PairScores)):
+        for number, document in enumerate(call.texts.documents):
+            if not isinstance(document, str):
+                raise invalid(f"documents[{number}]", f"{served.name} scores texts, no images; pass a text")
     if isinstance(scores, PairScores | ListScores):
         key = served.forward_key(_task(served, call, served.manifest.unnamed_task), main_output(served.manifest))
         return ScoreWork(key, call.texts, scores, served.pack.folder, max_tokens)

@@ -301,7 +301,7 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "adapter", query_update())
     refuse(
         checkpoint,
-        f"{adapter}: adapters of listwise rerankers are not supported; merge it with PEFT's merge_and_unload, and "
-        "export the merged model",
+        f"{adapter}: adapters of jina_reranker_v3 are not supported; merge it with PEFT's merge_and_unload, and export "
+        "the merged model",
         adapters={"task": adapter},
     )

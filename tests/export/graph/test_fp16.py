@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.checkpoints.make_v4 import make_v4
 from embedpack import CheckpointError, Embedder
-from embedpack.engine.golden import TEXTS, golden_image
+from embedpack.engine.golden import TEXTS
+from embedpack.engine.golden_image import golden_image
 from embedpack.inputs.items import Input
 from embedpack.pack.folder import read_pack
 from embedpack_export.graph.formats.fp16 import MAX_FLOAT16, MIN_HEADROOM

@@ -6,6 +6,7 @@ import copy
 import functools
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -222,6 +223,22 @@ def test_windows_of_a_document_among_texts_are_refused() -> None:
     rules = msgspec.structs.replace(pair_scores((QUERY, (1,), "a ", DOCUMENT), 40, "document"), overlap=4)
     with pytest.raises(PackError, match="there is an overlap of windows, and the document is not alone between ids"):
         pairs("word piece", rules, "a", ["b"])
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(query=TEXTS, image=st.lists(st.integers(0, 90), min_size=1, max_size=9), limit=st.integers(30, 60))
+def test_an_image_stands_in_the_place_of_the_document(kind: str, query: str, image: list[int], limit: int) -> None:
+    rules = pair_scores(("passage: ", DOCUMENT, " question: ", QUERY), limit, "end")
+    found = PairEncoder(opened(kind, (7,)), rules).encode_image({"query": query}, np.array(image))
+    before, after = (
+        TOKENIZERS[kind].encode(text, add_special_tokens=False).ids for text in ("passage: ", f" question: {query}")
+    )
+    whole = [*before, *image, *after]
+    assert found.ids.tolist() == [*whole[: limit - 1], 7]
+    assert found.truncated == (len(whole) > limit - 1)
+    assert found.ids[found.image_place : found.image_place + len(image)].tolist() == image
+    with pytest.raises(InputError, match=r"^an image has 60 tokens, a pair at most"):
+        PairEncoder(opened(kind, (7,)), rules).encode_image({"query": query}, np.zeros(60, np.int64))
 
 
 def test_a_space_before_the_first_word_alone() -> None:

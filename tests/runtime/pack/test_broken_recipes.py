@@ -348,6 +348,11 @@ def test_texts_and_images(pack: Path, edit: Edit, change: Change, message: str) 
             id="document_above_the_limit",
         ),
         pytest.param(
+            changes(reranker(PAIRS), with_images()),
+            "pairs with images are cut at their end, and have no token types - at `$.score`",
+            id="images_cut_as_documents",
+        ),
+        pytest.param(
             reranker(PAIRS, overlap=32),
             "windows of at most 32 tokens cannot share 32 - at `$.score.overlap`",
             id="overlap_of_whole_windows",

@@ -1,8 +1,12 @@
-"""The vision tower of Qwen2.5-VL: patches, blocks with windowed or full attention, a merger to the text's hidden size.
+"""Vision towers of Qwen2-VL and Qwen2.5-VL: patches, blocks of attention, a merger to the text's hidden size.
 
-Rows are patches in window order, without padding. Only windowed attention gathers them into windows of equal size, with
-a mask. Full attention runs on the rows without a mask: then the memory of its kernel does not grow with the square of
-their number. A run takes one image, so the vectors of an image do not depend on other images.
+Qwen2.5-VL has windowed attention, RMS norms and gated networks; Qwen2-VL has full attention, layer norms and plain
+networks.
+
+Rows are patches in window order, without padding; without windows, they are token by token. Only windowed attention
+gathers them into windows of equal size, with a mask. Full attention runs on the rows without a mask: then the memory
+of its kernel does not grow with the square of their number. A run takes one image, so the vectors of an image do not
+depend on other images.
 """
 
 from __future__ import annotations
@@ -28,12 +32,14 @@ from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.context import GELU_MINIMUM, Activation, GraphContext, LinearLayer, Stage, StagedModel
 from embedpack_export.graph.formats.fp32 import exact_linear
 from embedpack_export.graph.towers.gated_layers import GatedLayers, gated_product
-from embedpack_export.graph.towers.norms import rms_norm
+from embedpack_export.graph.towers.norms import layer_norm, rms_norm
 from embedpack_export.graph.towers.rotary import RotaryTable, angles
 from embedpack_export.quantization.channel_layout import ChannelGroups
 
 ROPE_THETA = 10_000.0
 EPSILON = 1e-6
+# x sigmoid(1.702 x), and its lowest value.
+QUICK_GELU, QUICK_GELU_MINIMUM = 1.702, -0.1637
 
 
 @dataclass(frozen=True)
@@ -46,14 +52,15 @@ class VisionShape:
     intermediate: int
     kernel: tuple[int, int, int, int]
     merge: int
-    window: int
+    window: int | None  # None: the tower of Qwen2-VL
     full_attention: frozenset[int]
     output: int
 
     @property
     def inputs(self) -> tuple[GraphInput, ...]:
         """Inputs of the graph."""
-        return vision_inputs(prod(self.kernel), self.window**2 * self.merge**2)
+        slots = None if self.window is None else self.window**2 * self.merge**2
+        return vision_inputs(prod(self.kernel), slots)
 
 
 def _layer(context: GraphContext, module: str, inputs: int, outputs: int) -> LinearLayer:
@@ -85,7 +92,7 @@ def _attention(context: GraphContext, shape: VisionShape, index: int, x: Activat
     (qkv,) = context.linears(x, LinearLayer(whole.weight, whole.bias, divisor))
     q, k, v = g.ops("Split", [qkv], {"axis": -1, "num_outputs": 3}, outputs=3)
     q, k = _rotated(context, shape, q), _rotated(context, shape, k)
-    mix = _full if index in shape.full_attention else _windowed
+    mix = _full if shape.window is None or index in shape.full_attention else _windowed
     mixed = mix(context, shape, (q, k, v))
     return context.linears(Activation(f"{prefix}.mixed", lambda: mixed, layout=layout), output)[0]
 
@@ -122,26 +129,48 @@ def _windowed(context: GraphContext, shape: VisionShape, qkv: tuple[ir.Value, ..
     return g.op("Gather", [slots, inputs[WINDOW_SLOTS]], {"axis": 0})
 
 
+def _norm(context: GraphContext, shape: VisionShape, module: str, x: ir.Value) -> Activation:
+    norm = layer_norm if shape.window is None else rms_norm
+    return norm(context, module, x, shape.hidden, EPSILON)
+
+
 def _feed_forward(
     context: GraphContext, shape: VisionShape, prefix: str, x: Activation, residual: Activation
 ) -> ir.Value:
+    if shape.window is None:
+        return _plain_network(context, shape, prefix, x, residual)
     down = replace(_layer(context, f"{prefix}.down_proj", shape.intermediate, shape.hidden), residual=residual)
     gate = _layer(context, f"{prefix}.gate_proj", shape.hidden, shape.intermediate)
     up = _layer(context, f"{prefix}.up_proj", shape.hidden, shape.intermediate)
     return gated_product(context, x, f"{prefix}.product", GatedLayers(gate, up, down))
 
 
+def _plain_network(
+    context: GraphContext, shape: VisionShape, prefix: str, x: Activation, residual: Activation
+) -> ir.Value:
+    """Append the network of Qwen2-VL, with QuickGELU (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
+    g = context.graph
+    second = replace(_layer(context, f"{prefix}.fc2", shape.intermediate, shape.hidden), residual=residual)
+    (first,) = context.linears(x, _layer(context, f"{prefix}.fc1", shape.hidden, shape.intermediate))
+    active = Activation(
+        f"{prefix}.active",
+        lambda: g.op("QuickGelu", [first], {"alpha": QUICK_GELU}, domain=CONTRIB),
+        lower_bound=QUICK_GELU_MINIMUM,
+    )
+    return context.linears(active, second)[0]
+
+
 def _merge(context: GraphContext, shape: VisionShape, x: ir.Value) -> ir.Value:
     """Append the merger of patch groups to tokens in the order of the image; float32 [image_tokens, output]."""
     g, inner = context.graph, shape.hidden * shape.merge**2
-    normed = rms_norm(context, "visual.merger.ln_q", x, shape.hidden, EPSILON)
+    normed = _norm(context, shape, "visual.merger.ln_q", x)
     groups = Activation(
         "visual.merger.groups", lambda: g.op("Reshape", [normed.value, g.constant([-1, inner], np.int64)])
     )
     (first,) = context.linears(groups, _layer(context, "visual.merger.mlp.0", inner, inner))
     active = Activation("visual.merger.active", lambda: g.op("Gelu", [first]), lower_bound=GELU_MINIMUM)
     (tokens,) = context.linears(active, _layer(context, "visual.merger.mlp.2", inner, shape.output))
-    return g.op("Gather", [tokens, context.inputs[TOKEN_ROWS]], {"axis": 0})
+    return tokens if shape.window is None else g.op("Gather", [tokens, context.inputs[TOKEN_ROWS]], {"axis": 0})
 
 
 def vision_tower(shape: VisionShape) -> StagedModel:
@@ -159,10 +188,10 @@ def vision_tower(shape: VisionShape) -> StagedModel:
         def stage(context: GraphContext, x: ir.Value | None) -> ir.Value:
             assert x is not None
             g, prefix = context.graph, f"visual.blocks.{index}"
-            first = rms_norm(context, f"{prefix}.norm1", x, shape.hidden, EPSILON)
+            first = _norm(context, shape, f"{prefix}.norm1", x)
             before = Activation.of(f"{prefix}.hidden", x)
             x = g.op("Add", [x, _attention(context, shape, index, first, before)])
-            second = rms_norm(context, f"{prefix}.norm2", x, shape.hidden, EPSILON)
+            second = _norm(context, shape, f"{prefix}.norm2", x)
             between = Activation.of(f"{prefix}.attended", x)
             return g.op("Add", [x, _feed_forward(context, shape, f"{prefix}.mlp", second, between)])
 

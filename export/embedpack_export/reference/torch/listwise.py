@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer
 
+from embedpack.inputs.pair_texts import Document, check_documents
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.loading import load_model, quiet
@@ -142,14 +143,15 @@ class ListModel:
         self._projector = [torch.from_numpy(source.checkpoint.tensors[name].float32()) for name in names]
         self._max_tokens = source.max_tokens
 
-    def scores(self, query: str, documents: Sequence[str]) -> Float32:
+    def scores(self, query: str, documents: Sequence[Document]) -> Float32:
         """Scores, float32 [documents]."""
         rules, read = self._reading.rules, self._reading
         query, length = read.cut(query, rules.query_tokens)
         capacity = self._max_tokens - 2 * length
         found: list[tuple[torch.Tensor, torch.Tensor]] = []
         block: list[str] = []
-        for document in documents:
+        for document in check_documents(documents):
+            assert isinstance(document, str)
             text, tokens = read.cut(document, rules.document_tokens)
             block.append(text)
             capacity -= tokens

@@ -9,7 +9,7 @@ import torch
 
 from embedpack.engine.options import ScoreSettings
 from embedpack.engine.pair_scores import PairReader
-from embedpack.inputs.pair_texts import check_documents, check_query
+from embedpack.inputs.pair_texts import Document, check_documents, check_query
 from embedpack.inputs.processor import ModelInput
 from embedpack.pack.score_recipes import PairScores
 from embedpack.vectors.arrays import Float32
@@ -28,7 +28,7 @@ class PairModel:
         self._reader = PairReader(source.folder, scores.recipe, source.processor.tokenizer)
         self._types = scores.token_types
 
-    def scores(self, query: str, documents: Sequence[str]) -> Float32:
+    def scores(self, query: str, documents: Sequence[Document]) -> Float32:
         """Scores, float32 [documents]; InputError if a text cannot be used."""
         pairs = self._reader.read(check_query(query), check_documents(documents), ScoreSettings())
         with torch.inference_mode():

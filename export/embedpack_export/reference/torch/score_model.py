@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from embedpack.errors import MissingExtraError
+from embedpack.inputs.pair_texts import Document
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.planning.score_head import ScorePlan
@@ -13,6 +14,7 @@ from embedpack_export.planning.score_head import ScorePlan
 try:
     from embedpack_export.reference.torch.listwise import ListModel
     from embedpack_export.reference.torch.pair_model import PairModel
+    from embedpack_export.reference.torch.text_image_pairs import TextAndImagePairs
 except ModuleNotFoundError as cause:
     if cause.name not in ("torch", "transformers", "peft"):
         raise
@@ -22,10 +24,12 @@ except ModuleNotFoundError as cause:
 class ScoreTorchModel(Protocol):
     """A model in full precision."""
 
-    def scores(self, query: str, documents: Sequence[str]) -> Float32:
+    def scores(self, query: str, documents: Sequence[Document]) -> Float32:
         """Scores, float32 [documents]; InputError if a text cannot be used."""
 
 
 def open_score_model(source: ModelSource, scores: ScorePlan, task: str) -> ScoreTorchModel:
     """Load the model of a task; CheckpointError if transformers or PEFT would use the files otherwise."""
+    if source.model.fixed_pairs is not None:
+        return TextAndImagePairs(source)
     return ListModel(source) if scores.of_lists else PairModel(source, scores, task)

@@ -1,4 +1,4 @@
-"""Listwise rerankers: the prompt of their family as templates, its limits, and the head at the marks."""
+"""Rerankers whose family has the form of the input: the prompt of lists, or the plain text of pairs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 
 from embedpack.errors import CheckpointError
 from embedpack.inputs.tokenizer import TextTokenizer
-from embedpack.pack.manifest import Pooling
-from embedpack.pack.score_recipes import ListScores, Part, Slot, Template
-from embedpack_export.families.heads import MarkHead
-from embedpack_export.families.model import ListPrompt, Model
+from embedpack.pack.score_recipes import ListScores, PairScores, Part, Slot, Template
+from embedpack_export.families.heads import MarkHead, ScoreHead
+from embedpack_export.families.model import FixedPairs, ListPrompt, Model
 from embedpack_export.planning.score_head import ScorePlan
 from embedpack_export.planning.text_inputs import TextInputs
 from embedpack_export.planning.token_scores import check_marks
@@ -26,39 +25,56 @@ SLOTS: Mapping[str, Slot] = {
 }
 
 
-def check_list_options(
-    config: SentenceTransformersConfig, adapters: Mapping[str, Path], pooling: Pooling | None
-) -> None:
-    """Refuse what a listwise reranker has no use for; CheckpointError names the option, the adapter or the file."""
-    if pooling is not None:
-        raise CheckpointError(f"--pooling is of no use: {config.folder} gives scores; leave it out")
+def check_options(family: str, config: SentenceTransformersConfig, adapters: Mapping[str, Path]) -> None:
+    """Refuse what such a reranker has no use for; CheckpointError names the adapter or the file."""
     for folder in adapters.values():
         raise CheckpointError(
-            f"{folder}: adapters of listwise rerankers are not supported; merge it with PEFT's merge_and_unload, and "
-            "export the merged model"
+            f"{folder}: adapters of {family} are not supported; merge it with PEFT's merge_and_unload, and export the "
+            "merged model"
         )
     if config.modules:
         raise CheckpointError(
-            f"{config.folder / 'modules.json'}: modules of sentence-transformers, which describe no listwise reranker; "
-            "remove the file"
+            f"{config.folder / 'modules.json'}: modules of sentence-transformers, which {family} does not have; remove "
+            "the file"
         )
 
 
-def plan_lists(checkpoint: Checkpoint, model: Model, texts: TextInputs) -> ScorePlan:
-    """Recipe of a listwise reranker.
+def plan_family_scores(checkpoint: Checkpoint, model: Model, texts: TextInputs) -> ScorePlan:
+    """Recipe of the scores.
 
     Raises:
         CheckpointError: a tensor of the head is missing or misshapen, or the tokenizer or the limit does not fit.
     """
-    prompt, head = model.list_prompt, model.heads.score
-    assert prompt is not None
-    assert isinstance(head, MarkHead)
+    head = model.heads.score
+    assert head is not None
     _check_head(checkpoint, model, head)
+    if model.fixed_pairs is not None:
+        return ScorePlan(head, _pairs(model.fixed_pairs, texts))
+    assert model.list_prompt is not None
+    return ScorePlan(head, _lists(model, model.list_prompt, texts))
+
+
+def _pairs(pairs: FixedPairs, texts: TextInputs) -> PairScores:
+    return PairScores(
+        parts=_template(pairs.template, {}),
+        instruction=None,
+        max_tokens=texts.max_tokens,
+        max_query_tokens=None,
+        max_document_tokens=min(max(texts.max_tokens - pairs.reserved, pairs.reserved), texts.max_tokens),
+        cut="end",
+        overlap=None,
+        token_types=False,
+        offset=pairs.offset,
+        activation="sigmoid",
+    )
+
+
+def _lists(model: Model, prompt: ListPrompt, texts: TextInputs) -> ListScores:
     check_marks(texts, prompt.marks, "lists")
     _check_texts(model, prompt, texts)
     marks = {mark: texts.tokens.added.number(mark) for mark in prompt.marks}
     ids = {mark: number for mark, number in marks.items() if number is not None}
-    recipe = ListScores(
+    return ListScores(
         before=_template(prompt.before, ids),
         document=_template(prompt.document, ids),
         between=prompt.between,
@@ -71,7 +87,6 @@ def plan_lists(checkpoint: Checkpoint, model: Model, texts: TextInputs) -> Score
         max_tokens=texts.max_tokens,
         max_documents=prompt.max_documents,
     )
-    return ScorePlan(head, recipe)
 
 
 def _template(text: str, ids: Mapping[str, int]) -> Template:
@@ -84,7 +99,7 @@ def _part(piece: str, ids: Mapping[str, int]) -> Part:
     return SLOTS[piece] if piece in SLOTS else (ids[piece],) if piece in ids else piece
 
 
-def _check_head(checkpoint: Checkpoint, model: Model, head: MarkHead) -> None:
+def _check_head(checkpoint: Checkpoint, model: Model, head: ScoreHead | MarkHead) -> None:
     tensors = {model.rules.normal(name): tensor for name, tensor in checkpoint.tensors.items()}
     for name, shape in (item for layer in head.layers for item in layer.shapes.items()):
         tensor = tensors.get(name)
