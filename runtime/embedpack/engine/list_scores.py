@@ -122,5 +122,6 @@ def _cosines(vectors: Float64, vector: Float64) -> Float64:
 
 
 def _model_input(block: ListBlock) -> ModelInput:
-    length = len(block.ids)
-    return ModelInput(block.ids, slice(0, length), np.ones(length, np.bool_), marks=block.marks)
+    """Input up to the last mark: the graph is causal, so no mark depends on what follows."""
+    ids = block.ids[: block.marks[-1] + 1]
+    return ModelInput(ids, slice(0, len(ids)), np.ones(len(ids), np.bool_), marks=block.marks)

@@ -119,11 +119,10 @@ class ListEncoder:
         found = tokenize(self._tokenizer, joined, ALL_TOKENS)
         # Marks are those of the templates alone: some tokenizers read the same ids out of texts.
         of_template = [np.full(len(ids), isinstance(piece, tuple)) for piece, ids in zip(joined, found, strict=True)]
-        after = np.array(self._tokenizer.rules.after, np.int64)
         ids, is_template = np.concatenate(found), np.concatenate(of_template)
         of_documents = np.flatnonzero((ids == scores.document_mark) & is_template)
         of_query = np.flatnonzero((ids == scores.query_mark) & is_template)[-1:]
-        return ListBlock(np.concatenate([ids, after]), np.concatenate([of_documents, of_query]))
+        return ListBlock(ids, np.concatenate([of_documents, of_query]))
 
 
 def without_marks(text: str, marks: Sequence[str]) -> str:

@@ -59,6 +59,8 @@ class PairScores(Strict, frozen=True, tag="pair"):
 class ListScores(Strict, frozen=True, tag="list"):
     """A query and a block of documents are one input of the graph, which gives a vector at each mark.
 
+    The graph is causal: what follows the last mark of the query changes no score, and need not be computed.
+
     The score of a document is the cosine of the vectors at its mark and at the last mark of the query. With several
     blocks the vector of the query is their mean, weighted by the highest (1 + score) / 2 of each block.
 

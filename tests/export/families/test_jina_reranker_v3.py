@@ -19,6 +19,7 @@ from embedpack import InputError, PackError, Reranker
 from embedpack.cli.main import main
 from embedpack.engine.list_scores import ListInputs, ListReader
 from embedpack.engine.options import ScoreSettings
+from embedpack.inputs.lists import ListEncoder
 from embedpack.inputs.pack_tokenizer import open_tokenizer
 from embedpack.pack.score_recipes import ListScores
 from embedpack.server.served_packs import ServedPacks
@@ -76,10 +77,19 @@ def judge(checkpoint: Path) -> Callable[[str, list[str]], npt.NDArray[np.float32
     return ListModel(read_model_source(checkpoint, adapters={})).scores
 
 
-def read(model: Reranker, query: str, documents: list[str]) -> ListInputs:
+def recipe(model: Reranker) -> ListScores:
     scores = model.pack.manifest.score
     assert isinstance(scores, ListScores)
-    return ListReader(model.pack.folder, scores, open_tokenizer(model.pack)).read(query, documents, ScoreSettings())
+    return scores
+
+
+def encoder(model: Reranker) -> ListEncoder:
+    return ListEncoder(open_tokenizer(model.pack), recipe(model))
+
+
+def read(model: Reranker, query: str, documents: list[str]) -> ListInputs:
+    reader = ListReader(model.pack.folder, recipe(model), open_tokenizer(model.pack))
+    return reader.read(query, documents, ScoreSettings())
 
 
 def differences(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -101,7 +111,13 @@ def test_scores_are_those_of_the_code(model: Reranker, judge: Callable[..., Any]
 def test_prompts_are_the_literal_ones(model: Reranker, checkpoint: Path) -> None:
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     (block,) = read(model, QUERY, DOCUMENTS).inputs
-    assert block.ids.tolist() == tokenizer.encode(literal(QUERY, DOCUMENTS)).ids
+    expected = tokenizer.encode(literal(QUERY, DOCUMENTS)).ids
+    (whole,) = encoder(model).encode(QUERY, DOCUMENTS).blocks
+    assert whole.ids.tolist() == expected
+    # Nothing behind the last mark is computed.
+    assert block.ids.tolist() == expected[: len(block.ids)]
+    assert block.ids[-1] == tokenizer.token_to_id("<|rerank_token|>")
+    assert "<|rerank_token|>" not in tokenizer.decode(expected[len(block.ids) :], skip_special_tokens=False)
     assert block.marks is not None
     marked = [tokenizer.id_to_token(number) for number in block.ids[block.marks]]
     assert marked == ["<|embed_token|>"] * len(DOCUMENTS) + ["<|rerank_token|>"]

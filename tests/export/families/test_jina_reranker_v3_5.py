@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from embedpack import Reranker
 from embedpack.engine.list_scores import ListInputs, ListReader
 from embedpack.engine.options import ScoreSettings
+from embedpack.inputs.lists import ListEncoder
 from embedpack.inputs.pack_tokenizer import open_tokenizer
 from embedpack.pack.score_recipes import ListScores
 from embedpack_export.pipeline import export
@@ -45,10 +46,19 @@ def model(checkpoint: Path) -> Reranker:
     return Reranker(checkpoint.parent / "pack", weights="fp32", threads=1)
 
 
-def read(model: Reranker, query: str, documents: list[str]) -> ListInputs:
+def recipe(model: Reranker) -> ListScores:
     scores = model.pack.manifest.score
     assert isinstance(scores, ListScores)
-    return ListReader(model.pack.folder, scores, open_tokenizer(model.pack)).read(query, documents, ScoreSettings())
+    return scores
+
+
+def encoder(model: Reranker) -> ListEncoder:
+    return ListEncoder(open_tokenizer(model.pack), recipe(model))
+
+
+def read(model: Reranker, query: str, documents: list[str]) -> ListInputs:
+    reader = ListReader(model.pack.folder, recipe(model), open_tokenizer(model.pack))
+    return reader.read(query, documents, ScoreSettings())
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -69,7 +79,13 @@ def test_windows_are_part_of_the_scores(model: Reranker, tmp_path: Path) -> None
 def test_prompts_are_the_literal_ones(model: Reranker, checkpoint: Path) -> None:
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     (block,) = read(model, QUERY, DOCUMENTS).inputs
-    assert block.ids.tolist() == tokenizer.encode(literal_v3_5(QUERY, DOCUMENTS)).ids
+    expected = tokenizer.encode(literal_v3_5(QUERY, DOCUMENTS)).ids
+    (whole,) = encoder(model).encode(QUERY, DOCUMENTS).blocks
+    assert whole.ids.tolist() == expected
+    # Nothing behind the last mark is computed.
+    assert block.ids.tolist() == expected[: len(block.ids)]
+    assert block.ids[-1] == tokenizer.token_to_id("<|rerank_token|>")
+    assert "<|rerank_token|>" not in tokenizer.decode(expected[len(block.ids) :], skip_special_tokens=False)
     of_query = np.flatnonzero(block.ids == tokenizer.token_to_id("<|rerank_token|>"))
     assert len(of_query) == 2
     assert block.marks is not None
@@ -87,9 +103,7 @@ def test_limits(model: Reranker) -> None:
     found = read(model, "a cat " * 600, ["the cat " * 4500, "cat"])
     assert (found.cut, found.query_cut) == ([0], True)
     assert max(len(block.ids) for block in found.inputs) < 8192 + 2 * 1024 + 300
-    scores = model.pack.manifest.score
-    assert isinstance(scores, ListScores)
-    assert (scores.max_query_tokens, scores.max_document_tokens) == (1024, 8192)
+    assert (recipe(model).max_query_tokens, recipe(model).max_document_tokens) == (1024, 8192)
 
 
 def test_int8_and_the_check(model: Reranker) -> None:

@@ -14,7 +14,7 @@ from embedpack import InputError, PackError
 from embedpack.errors import ItemError
 from embedpack.inputs.batching import mark_index
 from embedpack.inputs.lists import ListEncoder, ListTokens, without_marks
-from embedpack.inputs.tokenizer import TextRules, TextTokenizer
+from embedpack.inputs.tokenizer import TextTokenizer
 from embedpack.pack.score_recipes import ListScores, Slot
 from tests.helpers.tokenizers import SPECIALS, TOKENIZERS, special_id
 
@@ -136,14 +136,6 @@ def test_a_tokenizer_that_cannot_follow_the_templates() -> None:
     content = TOKENIZERS["unigram"].to_str().replace('"prepend_scheme":"always"', '"prepend_scheme":"first"')
     with pytest.raises(PackError, match="the tokenizer puts a space before the first word alone, and text follows ids"):
         ListEncoder(TextTokenizer(content.encode(), 100), recipe("unigram"))
-
-
-def test_ids_behind_texts_follow_the_prompt() -> None:
-    tokenizer = TextTokenizer(TOKENIZERS["byte level"].to_str().encode(), 1000, TextRules(after=(5,)))
-    (block,) = ListEncoder(tokenizer, recipe("byte level")).encode("cat", ["roof"]).blocks
-    (plain,) = encoded("byte level", "cat", ["roof"]).blocks
-    assert block.ids.tolist() == [*plain.ids, 5]
-    assert block.marks.tolist() == plain.marks.tolist()
 
 
 def test_rows_with_fewer_marks_repeat_their_last() -> None:
