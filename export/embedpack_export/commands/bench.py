@@ -46,9 +46,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _accuracy(options: argparse.Namespace) -> int:
     from embedpack.pack.folder import read_pack
-    from embedpack.pack.score_recipes import PairScores
 
-    is_reranker = isinstance(read_pack(options.pack).manifest.score, PairScores)
+    is_reranker = read_pack(options.pack).manifest.kind == "reranker"
     check_first_stage(options, is_reranker=is_reranker)
     return _reranking(options) if is_reranker else _vectors(options)
 

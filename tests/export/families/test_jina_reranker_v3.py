@@ -27,10 +27,12 @@ from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack_export.pipeline import export
 from embedpack_export.planning.source_reading import read_model_source
 from tests.helpers.asgi import call
+from tests.helpers.evaluation_sets import write_retrieval
 from tests.helpers.exports import edit_json, edit_tensors, query_update, quick, write_adapter
 from tests.helpers.plans import refuse
 from tests.helpers.server import start_app
 from tests.helpers.tiny_jina_listwise import PROJECTED, literal, make_listwise
+from tests.helpers.tiny_pack import TINY_PACK
 
 QUERY = "how do i reset a router ?"
 DOCUMENTS = [
@@ -200,6 +202,20 @@ def test_commands(pack: Path, model: Reranker, tmp_path: Path, capsys: pytest.Ca
     ranked = [hit["score"] for hit in json.loads(capsys.readouterr().out)["hits"]]
     expected = model.score(QUERY, [" ".join(text.split()) for text in DOCUMENTS])
     np.testing.assert_allclose(ranked, np.sort(expected)[::-1], atol=1e-4)
+
+
+def test_the_benchmark_compares_lists_with_torch(
+    pack: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_retrieval(tmp_path / "data" / "words", queries=3)
+    stage = ["--first-stage", str(TINY_PACK), "--depth", "6", "--reference", str(checkpoint)]
+    options = ["--data", str(tmp_path / "data"), *stage, "--variant", "default-fp32", "--threads", "1", "--no-cache"]
+    # So few queries decide nothing.
+    assert main(["bench", "accuracy", str(pack), *options, "--json", str(tmp_path / "report.json")]) == 1
+    assert "reference: torch" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())["reranking"]
+    (found,) = report["sets"][0]["variants"]
+    assert found["largest_difference"] < 1e-5
 
 
 def test_prepared_graphs_have_marks(pack: Path, tmp_path: Path) -> None:
