@@ -30,6 +30,8 @@ SHAPES = ((1, 16), (32, 128))
 PEER_SHAPES = ((1, 16), (1, 128), (32, 128))
 DECODER_SHAPES = ((1, 16), (1, 128), (4, 128))
 MULTI_PRECISIONS = ("float32", "int8", "4bit", "2bit", "binary")
+# Images in the calibration of an export, and the precisions of the table of the modality gap.
+GAP_IMAGES, GAP_PRECISIONS = 6, ("2bit", "binary")
 
 
 def headline() -> list[str]:
@@ -219,6 +221,24 @@ def codes() -> list[str]:
     return _table(["`precision`", "bytes", *(model["model"] for model in models)], rows, note)
 
 
+def gap() -> list[str]:
+    """Recall of binary and 2-bit codes of texts and images by the center of their codes."""
+    report = _report("modality-gap")
+    measured = [row for row in report["results"]["rows"] if row["images"] == GAP_IMAGES and row["gap"] > 0]
+    sides = [(side, precision) for side in ("images", "texts") for precision in GAP_PRECISIONS]
+    rows = [
+        [f"{row['gap']:.2f}", row["center"], *(f"{row['recall_at_10'][side][name]:.1%}" for side, name in sides)]
+        for row in measured
+    ]
+    note = (
+        "Share of the ten nearest images, or texts, of a float32 query that codes find. Vectors of "
+        f"{report['results']['model']} stand for both modalities, each moved by an offset of its own; the gap is the "
+        f"distance of their means. The calibration has 240 texts and {GAP_IMAGES} images. "
+        "`python -m benchmarks show benchmarks/results/modality-gap.json` has all precisions, and many images."
+    )
+    return _table(["gap", "center", *(f"{side}, {name}" for side, name in sides)], rows, note)
+
+
 def multi() -> list[str]:
     """Bytes and retention of multi-vectors, by pool factor and precision."""
     results = _report("multi")["results"]
@@ -324,6 +344,7 @@ BLOCKS: Mapping[str, Block] = {
     "large model": Block("docs/speed.md", large_model),
     "server": Block("docs/server.md", server),
     "codes": Block("docs/precisions.md", codes),
+    "modality gap": Block("docs/precisions.md", gap),
     "multi": Block("docs/precisions.md", multi),
 }
 PLOTS: Mapping[str, Callable[[], str]] = {

@@ -239,7 +239,7 @@ def test_both_graphs_alone_give_the_same_codes(case: Case) -> None:
 
 
 def test_the_center_of_the_codes_is_halfway_between_texts_and_images(case: Case) -> None:
-    """That of all vectors would be among the texts, of which there are more in most exports."""
+    """The mean of all vectors would be among the texts, of which most exports have more."""
     planned = plan(case.checkpoint)
     with case.model("fp32") as model:
         texts = model.encode([text.text for text in planned.calibration.texts]).codes
