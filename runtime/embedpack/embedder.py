@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 from embedpack.engine.call_options import OpenVariant
 from embedpack.engine.call_stats import CallStats
 from embedpack.engine.chunk_means import document_groups
+from embedpack.engine.devices import choose_device
 from embedpack.engine.encoder import Encoder
 from embedpack.engine.loaded_pack import LoadedPack
 from embedpack.engine.loading import open_encoder
@@ -41,6 +42,7 @@ class Embedder(LoadedPack[VariantVectors]):
         pack: the opened pack with its manifest.
         variant: name of the loaded variant, e.g. "retrieval-int8".
         task: task of a merged variant; default task of a switchable one, or None.
+        device: "cpu" or "cuda".
     """
 
     @memory_errors()
@@ -54,6 +56,7 @@ class Embedder(LoadedPack[VariantVectors]):
         variant: str | None = None,
         threads: int | None = None,
         prepared: bool = True,
+        device: str = "cpu",
     ) -> None:
         """Open a pack.
 
@@ -61,16 +64,19 @@ class Embedder(LoadedPack[VariantVectors]):
             pack: folder of the pack.
             task: one of the pack's tasks; may be left out if there is only one, or a default task, and for switchable
                 adapters.
-            weights: "fp32", "int8" or "int4"; default: int8 if the pack has it, else its first.
+            weights: "fp32", "fp16", "int8" or "int4"; default: on a CPU int8 if the pack has it, else its first that is
+                not for GPUs; on a GPU that for GPUs.
             adapters: "merged": one task; "switchable": all tasks, chosen call by call. Default: merged if the pack
                 has it.
             variant: name of a variant, in place of task, weights and adapters.
             threads: number of threads of a call; default: the physical cores that this process may use.
             prepared: use the prepacked graphs of `embedpack prepare`, if there are any; the vectors are the same.
+            device: "cpu"; "cuda": the first GPU that is visible; "auto": that, if there is one and the pack has a
+                variant for it, else the CPU; the choice is logged.
 
         Raises:
             PackError: the pack is broken.
-            InputError: it has no such task, weights or variant, or gives scores only.
+            InputError: it has no such task, weights or variant, gives scores only, or the device cannot be used.
             CapacityError: the variant does not fit the memory.
 
         A pack that is replaced while it is open is never mixed with the new one: files that are opened late, such as
@@ -78,7 +84,8 @@ class Embedder(LoadedPack[VariantVectors]):
         """
         opened = read_pack(pack)
         check_embedder(opened)
-        name = choose_variant(opened, variant, task, weights, adapters)
+        self.device = choose_device(opened, device, weights, variant)
+        name = choose_variant(opened, variant, task, weights, adapters, self.device)
         chosen = opened.manifest.variants[name]
         check_threads(threads)
         self.pack = opened
@@ -86,7 +93,7 @@ class Embedder(LoadedPack[VariantVectors]):
         self.task = chosen.task or task or opened.manifest.unnamed_task
         self._open = OpenVariant(opened, name, self.task)
         cache = cache_folder() if prepared else None
-        encoder = open_encoder(opened, chosen, threads or available_cores(), cache)
+        encoder = open_encoder(opened, chosen, threads or available_cores(), cache, self.device)
         self._loaded = VariantVectors(self._open, encoder)
 
     @property

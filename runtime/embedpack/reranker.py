@@ -11,6 +11,7 @@ import numpy as np
 
 from embedpack.embedder import Embedder
 from embedpack.engine.call_stats import CallStats
+from embedpack.engine.devices import choose_device
 from embedpack.engine.graph_scores import GraphScorer, open_reader
 from embedpack.engine.loaded_pack import LoadedPack
 from embedpack.engine.loading import open_encoder
@@ -100,6 +101,7 @@ class Reranker(LoadedPack[Scorer]):
     Attributes:
         pack: the opened pack with its manifest.
         variant: name of the loaded variant, e.g. "default-int8".
+        device: "cpu" or "cuda".
     """
 
     @memory_errors()
@@ -113,6 +115,7 @@ class Reranker(LoadedPack[Scorer]):
         variant: str | None = None,
         threads: int | None = None,
         prepared: bool = True,
+        device: str = "cpu",
     ) -> None:
         """Open a pack; arguments and errors as of `Embedder`.
 
@@ -122,21 +125,29 @@ class Reranker(LoadedPack[Scorer]):
         opened = read_pack(pack)
         scores = opened.manifest.score
         if isinstance(scores, PairScores | ListScores):
-            self.pack, self.variant = opened, choose_variant(opened, variant, task, weights, adapters)
+            self.device = choose_device(opened, device, weights, variant)
+            self.pack, self.variant = opened, choose_variant(opened, variant, task, weights, adapters, self.device)
             chosen = opened.manifest.variants[self.variant]
             check_threads(threads)
             name = chosen.task or task or opened.manifest.unnamed_task
             if name is None:
                 raise OptionError(f"pass task=, one of: {', '.join(opened.manifest.tasks)}")
             cache = cache_folder() if prepared else None
-            encoder = open_encoder(opened, chosen, threads or available_cores(), cache)
+            encoder = open_encoder(opened, chosen, threads or available_cores(), cache, self.device)
             reader = open_reader(opened.folder, scores, encoder.processor)
             self._loaded = GraphScorer(reader, encoder, chosen.adapter_of(name))
             return
         model = Embedder(
-            pack, task=task, weights=weights, adapters=adapters, variant=variant, threads=threads, prepared=prepared
+            pack,
+            task=task,
+            weights=weights,
+            adapters=adapters,
+            variant=variant,
+            threads=threads,
+            prepared=prepared,
+            device=device,
         )
-        self.pack, self.variant = model.pack, model.variant
+        self.pack, self.variant, self.device = model.pack, model.variant, model.device
         self._loaded = MaxSimScorer(model, scores)
 
     @memory_errors()

@@ -17,8 +17,8 @@ import pytest
 
 from embedpack import Embedder, Embeddings, MultiEmbeddings
 from embedpack.cli.main import main
-from embedpack.cli.options import ADAPTERS, MAX_THREADS, PRECISIONS, WEIGHTS
-from embedpack.engine import options
+from embedpack.cli.options import ADAPTERS, DEVICES, MAX_THREADS, PRECISIONS, WEIGHTS
+from embedpack.engine import devices, options
 from embedpack.pack import strict
 from embedpack.vectors import codes
 from tests.helpers.tiny_pack import TINY_PACK
@@ -44,6 +44,7 @@ def test_choices_are_those_of_the_pack_format() -> None:
     assert MAX_THREADS == options.MAX_THREADS
     assert get_args(strict.WeightsFormat) == WEIGHTS
     assert get_args(strict.AdapterMode) == ADAPTERS
+    assert get_args(devices.DeviceOption) == DEVICES
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ from tests.helpers.tiny_pack import TINY_PACK
 SOURCES = ("file", "variable", "flag")
 # A valid value of each option for each source, as text; all of them differ from the default.
 TEXTS = {
-    "host": ("h1", "h2", "h3"), "api-keys": ("k1", "k2", "k3"), "weights": ("fp32", "fp16", "int8", "int4"),
+    "host": ("h1", "h2", "h3"), "api-keys": ("k1", "k2", "k3"), "weights": ("fp32", "int8", "int4"),
     "adapters": ("merged", "switchable", "merged"), "log-format": ("json", "json", "json"),
     "allow-urls": ("a", "a,b:8443", "c"), "access-log": ("false", "false", "false"), "deadline": ("0.5", "1.5", "2.5"),
-    "receive-timeout": ("0.1", "0.2", "0.3"),
+    "receive-timeout": ("0.1", "0.2", "0.3"), "device": ("cuda", "auto", "cuda"),
 }  # fmt: skip
 NUMBERS = ("11", "12", "13")
 

@@ -13,6 +13,7 @@ FORMATS = ("lines", "jsonl", "json", "csv", "tsv", "parquet")
 PRECISIONS = ("float32", "float16", "int8", "4bit", "2bit", "ternary", "binary")
 WEIGHTS = ("fp32", "fp16", "int8", "int4")
 ADAPTERS = ("merged", "switchable")
+DEVICES = ("cpu", "cuda", "auto")
 MAX_THREADS = 1024
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 
 def add_variant(parser: argparse.ArgumentParser) -> None:
-    """Declare --task, --adapters, --weights, --variant, --threads."""
+    """Declare --task, --adapters, --weights, --variant, --threads, --device."""
     parser.add_argument("--task", help="task, e.g. retrieval; optional for packs with one task")
     parser.add_argument("--adapters", choices=ADAPTERS, help="adapter mode (default: merged if the pack has it)")
     parser.add_argument("--weights", choices=WEIGHTS, help="weights format (default: int8 if the pack has it)")
@@ -57,6 +58,12 @@ def add_variant(parser: argparse.ArgumentParser) -> None:
         "--variant", metavar="V", help="name of the variant, in place of --task, --adapters and --weights"
     )
     add_threads(parser)
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="cpu",
+        help="auto: a GPU if there is one and the pack has fp16 weights (default: %(default)s)",
+    )
 
 
 def add_variants(parser: argparse.ArgumentParser) -> None:
@@ -128,6 +135,7 @@ def open_embedder(options: argparse.Namespace) -> Embedder:
         adapters=options.adapters,
         variant=options.variant,
         threads=options.threads,
+        device=options.device,
     )
 
 

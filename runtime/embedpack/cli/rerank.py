@@ -65,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
         adapters=options.adapters,
         variant=options.variant,
         threads=options.threads,
+        device=options.device,
     )
     rows = present(documents)
     found = ranked(score_rows(model, options.query, documents, rows, options.on_long), options.top_n)

@@ -133,7 +133,7 @@ def _open_ranker(options: argparse.Namespace) -> Reranker | None:
         return None
     from embedpack.reranker import Reranker
 
-    return Reranker(options.rerank, threads=options.threads)
+    return Reranker(options.rerank, threads=options.threads, device=options.device)
 
 
 def _reranked(ranker: Reranker, query: str, corpus: Texts, rows: list[int]) -> list[Scored]:

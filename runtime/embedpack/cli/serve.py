@@ -94,4 +94,6 @@ def _pack(value: str, values: Mapping[str, Any]) -> PackSettings:
     name = name if equals else path.resolve().name
     if not name or (equals and not folder):
         raise OptionError(f"{value!r} has no name or no folder; pass NAME=FOLDER")
-    return PackSettings(name=name, folder=path, weights=values["weights"], adapters=values["adapters"])
+    return PackSettings(
+        name=name, folder=path, weights=values["weights"], adapters=values["adapters"], device=values["device"]
+    )

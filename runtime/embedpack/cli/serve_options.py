@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from embedpack.cli.options import ADAPTERS, MAX_THREADS, WEIGHTS
+from embedpack.cli.options import ADAPTERS, DEVICES, MAX_THREADS, WEIGHTS
 from embedpack.cli.parser import whole_number
 from embedpack.errors import InputError, OptionError, failed, unknown
 
@@ -121,6 +121,9 @@ SERVER = (
     ServeOption("api-keys", "text", Path, None, "FILE", "file of bearer keys, one a line; SIGHUP reads it again"),
     _one_of("weights", WEIGHTS, None, "weights format (default: int8 if the pack has it)"),
     _one_of("adapters", ADAPTERS, None, "adapter mode (default: merged if the pack has it, a graph for each task)"),
+    _one_of(
+        "device", DEVICES, "cpu", "cpu, cuda (a GPU), or auto: a GPU if there is one and the pack has fp16 weights"
+    ),
     _number("workers", whole_number(1, MAX_WORKERS), 1, "number of processes; prepared graphs are in memory once"),
     _number("threads", whole_number(1, MAX_THREADS), None, "threads of a process (default: its share of the cores)"),
     _number("queue", whole_number(1), 256, "most requests of a process that wait or run; others get status 429"),

@@ -6,6 +6,7 @@ as many batches as threads, each batch runs on one thread, several at a time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,14 +15,15 @@ from itertools import chain, groupby, islice
 import numpy as np
 import numpy.typing as npt
 
+from embedpack.engine.batch_parts import joined_outputs
 from embedpack.engine.call_stats import CallStats
 from embedpack.engine.memory_plan import batch_bytes
 from embedpack.engine.options import EncodeOptions
 from embedpack.engine.ordered_threads import run_ordered
 from embedpack.engine.output_check import OutputCheck, check_array
-from embedpack.engine.session import Adapter, Array, Feeds, GraphSession
+from embedpack.engine.session import Adapter, Array, Feeds, Session
 from embedpack.engine.weight_sizes import WeightSizes
-from embedpack.errors import InputError, ItemError
+from embedpack.errors import CapacityError, InputError, ItemError
 from embedpack.host.memory import check_memory
 from embedpack.inputs.batching import one_by_one, token_budget_batches, windows
 from embedpack.inputs.chunk_windows import chunk_weights
@@ -31,7 +33,10 @@ from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
 from embedpack.pack.graph_io import CHUNK_WEIGHTS, IMAGE_EMBEDS, MARK_VECTORS
 from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.variants import Device
 from embedpack.vectors.token_pooling import pool_rows
+
+logger = logging.getLogger("embedpack")
 
 # Measured on a 384-wide encoder: padding and cache misses cost more than small matrices do.
 TOKEN_BUDGET = 256
@@ -71,6 +76,11 @@ class Batch:
         """Largest number of marks of an input."""
         return max(1 if model_input.marks is None else len(model_input.marks) for model_input in self.inputs)
 
+    def parts(self, rows: int) -> list[Batch]:
+        """Parts of the batch with at most that many rows."""
+        starts = range(0, len(self.inputs), rows)
+        return [Batch(self.rows[start : start + rows], self.inputs[start : start + rows]) for start in starts]
+
 
 # A batch and its output.
 Computed = tuple[Batch, Array]
@@ -86,13 +96,15 @@ class LoadedGraph:
         weight_sizes: reads the sizes of the graph's weights from its file; None: unknown.
         one_thread_session: opens the same graph with one thread; None: a second copy of the weights would take too
             much memory.
+        device: device of the sessions.
     """
 
-    session: GraphSession
+    session: Session
     token_budget: int | None = None
     weight_sizes: Callable[[], WeightSizes] | None = None
     threads: int = 1
-    one_thread_session: Callable[[], GraphSession] | None = None
+    one_thread_session: Callable[[], Session] | None = None
+    device: Device = "cpu"
 
 
 class Encoder:
@@ -103,7 +115,7 @@ class Encoder:
         text: LoadedGraph,
         processor: Processor,
         outputs: OutputCheck,
-        vision: Callable[[], GraphSession] | None = None,
+        vision: Callable[[], Session] | None = None,
         adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
         """Put the parts of a variant together.
@@ -115,6 +127,7 @@ class Encoder:
         self._output_check = outputs
         self._vision = vision
         self._adapters = adapters or {}
+        self._token_budget = text.token_budget or TOKEN_BUDGET
         self.processor = processor
 
     def run(self, items: Sequence[Item], output: str, options: EncodeOptions, stats: CallStats | None = None) -> Array:
@@ -168,7 +181,7 @@ class Encoder:
     @property
     def token_budget(self) -> int:
         """Number of tokens of one batch, padding included; a longer input is a batch of its own."""
-        return self._text.token_budget or TOKEN_BUDGET
+        return self._token_budget
 
     def compute(self, batches: Iterator[Batch], output: str, adapter: str | None = None) -> Iterator[Computed]:
         """Run batches in their order, taken one by one as threads become free, and check each output.
@@ -180,7 +193,8 @@ class Encoder:
         # Concurrent batches together hold at most LONG_TOKENS tokens, or one budget each if that is more.
         limit = min(LONG_TOKENS, max(LONG_TOKENS // self._text.threads, self.token_budget))
         for kind, group in groupby(batches, lambda batch: (batch.of_vision_graph, batch.tokens > limit)):
-            run = self._images if kind[0] else self._one_by_one if kind[1] else self._concurrently
+            of_texts = self._one_by_one if kind[1] else self._concurrently
+            run = self._images if kind[0] else self._on_gpu if self._text.device == "cuda" else of_texts
             for batch, values in run(group, output, weights):
                 parts = batch.marks if output == MARK_VECTORS else batch.chunks
                 self._output_check.check(output, values, len(batch.rows), batch.longest, parts)
@@ -228,6 +242,33 @@ class Encoder:
         )
         return run_ordered(calls, workers) if workers > 1 else (call() for call in calls)
 
+    def _on_gpu(self, batches: Iterator[Batch], output: str, adapter: Adapter | None) -> Iterator[Computed]:
+        """Run batches one by one; the token budget is halved if one does not fit the memory, and it is run again."""
+        for batch in batches:
+            yield batch, self._gpu_output(batch, output, adapter)
+
+    def _gpu_output(self, batch: Batch, output: str, adapter: Adapter | None, *, again: bool = False) -> Array:
+        """Output of a batch, run in parts within the token budget; CapacityError if it does not fit `again`."""
+        rows = max(1, self._token_budget // batch.longest)
+        if rows < len(batch.rows):
+            parts = batch.parts(rows)
+            outputs = [self._gpu_output(part, output, adapter, again=again) for part in parts]
+            if output != MARK_VECTORS:
+                return joined_outputs(outputs)
+            of_parts = zip(parts, outputs, strict=True)
+            marks = joined_outputs([values.reshape(len(part.rows), part.marks, -1) for part, values in of_parts])
+            return marks.reshape(-1, marks.shape[2])
+        try:
+            (values,) = self._text.session.run([output], self._feeds(batch), adapter, release_memory=again)
+        except CapacityError as cause:
+            if again or len(batch.rows) == 1:
+                raise
+            self._token_budget = min(self._token_budget, batch.tokens) // 2
+            logger.warning("%s; the token budget is now %d", cause, self._token_budget)
+        else:
+            return values
+        return self._gpu_output(batch, output, adapter, again=True)
+
     def _feeds(self, batch: Batch) -> Feeds:
         images = [model_input.image for model_input in batch.inputs if model_input.image is not None]
         feeds = self.processor.collate(batch.inputs, [self._image_embeds(image) for image in images])
@@ -258,7 +299,7 @@ def rows_of_batches(inputs: Sequence[ModelInput], budget: int) -> Iterator[npt.N
         yield from one_by_one(rows, alone)
 
 
-def _compute(session: GraphSession, output: str, adapter: Adapter | None, batch: Batch, feeds: Feeds) -> Computed:
+def _compute(session: Session, output: str, adapter: Adapter | None, batch: Batch, feeds: Feeds) -> Computed:
     (values,) = session.run([output], feeds, adapter)
     return batch, values
 

@@ -7,6 +7,7 @@ from typing import Generic, NoReturn, Self, TypeVar
 
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack
+from embedpack.pack.variants import Device
 
 Graphs = TypeVar("Graphs")
 
@@ -17,10 +18,12 @@ class LoadedPack(Generic[Graphs]):
     Attributes:
         pack: the opened pack with its manifest.
         variant: name of the loaded variant, e.g. "retrieval-int8".
+        device: device of its graphs.
     """
 
     pack: Pack
     variant: str
+    device: Device
     _loaded: Graphs | None
 
     def close(self) -> None:

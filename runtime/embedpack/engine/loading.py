@@ -10,10 +10,10 @@ from pathlib import Path
 
 from embedpack.engine.encoder import TOKEN_BUDGET, Encoder, LoadedGraph
 from embedpack.engine.graph_check import check_graph
-from embedpack.engine.memory_plan import check_load
+from embedpack.engine.memory_plan import check_gpu_load, check_load, gpu_token_budget
 from embedpack.engine.output_check import OutputCheck
 from embedpack.engine.prepared import Identity, PreparedGraph, find_prepared, read_prepared
-from embedpack.engine.session import Adapter, GraphSession, check_onnxruntime
+from embedpack.engine.session import Adapter, GraphSession, Session, check_onnxruntime
 from embedpack.engine.support import check_support
 from embedpack.engine.weight_sizes import WeightSizes, read_weight_sizes
 from embedpack.errors import PackError
@@ -25,7 +25,7 @@ from embedpack.inputs.processor import Processor
 from embedpack.inputs.prompt_rules import PromptRules
 from embedpack.pack.folder import Pack
 from embedpack.pack.score_recipes import ListScores, PairScores
-from embedpack.pack.variants import Variant, VisionGraph
+from embedpack.pack.variants import Device, Variant, VisionGraph
 
 logger = logging.getLogger("embedpack")
 
@@ -94,24 +94,44 @@ class PackGraph:
         one_thread_session = _one_thread(threads, functools.partial(self.session, 1)) if copied else None
         return LoadedGraph(self.session(threads), budget, weight_sizes, threads, one_thread_session)
 
-    def session(self, threads: int) -> GraphSession:
+    def open_on_gpu(self, threads: int) -> LoadedGraph:
+        """Load the graph of the pack on a GPU; errors as of `open`, and PackError if a node would run on the CPU."""
+        from embedpack.host.gpu import free_memory
+
+        path, weight_sizes = self.path, functools.cache(lambda: self.weight_sizes)
+        stored = sum(self.pack.manifest.files[name].bytes for name in self.external_data)
+        check_gpu_load(str(path), stored, free_memory() or 0)
+        session = self.session(threads, "cuda")
+        budget = gpu_token_budget(weight_sizes(), free_memory() or 0, self.pack.manifest.text.max_tokens)
+        logger.info("%s: token budget %d on the GPU", self.name, budget)
+        return LoadedGraph(session, budget, weight_sizes, threads, device="cuda")
+
+    def session(self, threads: int, device: Device = "cpu") -> Session:
         """Load the graph of the pack, which `path` has checked; the digests of all files are compared once more."""
         files = (*self.external_data, self.name)
         for name in files:
             self.pack.checked_path(name)
-        session = GraphSession(self.pack.folder / self.name, threads)
+        session = _new_session(self.pack.folder / self.name, threads, device)
         # onnxruntime opened them by name: they must still be those that were read.
         for name in files:
             self.pack.checked_path(name)
         return session
 
 
-def _one_thread(threads: int, load: Callable[[], GraphSession]) -> Callable[[], GraphSession] | None:
+def _new_session(graph: Path, threads: int, device: Device) -> Session:
+    if device == "cpu":
+        return GraphSession(graph, threads)
+    from embedpack.engine.cuda_session import CudaSession
+
+    return CudaSession(graph, threads)
+
+
+def _one_thread(threads: int, load: Callable[[], Session]) -> Callable[[], Session] | None:
     """A cached function that loads a graph with one thread; None if `threads` is 1 anyway."""
     return functools.cache(load) if threads > 1 else None
 
 
-def _reopen(prepared: PreparedGraph, session: GraphSession) -> GraphSession:
+def _reopen(prepared: PreparedGraph, session: Session) -> Session:
     """Load a prepacked graph again with one thread; if it is gone, `session` takes its place."""
     try:
         path = read_prepared(prepared.folder, prepared.record.identity).path
@@ -121,8 +141,10 @@ def _reopen(prepared: PreparedGraph, session: GraphSession) -> GraphSession:
         return session
 
 
-def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None = None) -> Encoder:
-    """Load the graphs of a variant, prepacked ones from `cache`, and the pack's tokenizer.
+def open_encoder(
+    pack: Pack, variant: Variant, threads: int, cache: Path | None = None, device: Device = "cpu"
+) -> Encoder:
+    """Load the graphs of a variant on a device, prepacked ones for the CPU from `cache`, and the pack's tokenizer.
 
     The digests of all files are checked; errors as of `PackGraph.open`.
     """
@@ -136,9 +158,13 @@ def open_encoder(pack: Pack, variant: Variant, threads: int, cache: Path | None 
     if pack.manifest.image is not None:
         image_graph = pack.manifest.vision[variant.weights]
         # Opened at the first image: it is large, and not needed for texts.
-        vision = functools.cache(lambda: PackGraph.of(pack, image_graph).open(threads, cache).session)
-    text = PackGraph.of(pack, variant).open(threads, cache)
-    return Encoder(text, processor, OutputCheck.of(pack.manifest), vision, open_adapters(pack, variant))
+        vision = functools.cache(lambda: _open(PackGraph.of(pack, image_graph), threads, cache, device).session)
+    text = _open(PackGraph.of(pack, variant), threads, cache, device)
+    return Encoder(text, processor, OutputCheck.of(pack.manifest), vision, open_adapters(pack, variant, device))
+
+
+def _open(graph: PackGraph, threads: int, cache: Path | None, device: Device) -> LoadedGraph:
+    return graph.open(threads, cache) if device == "cpu" else graph.open_on_gpu(threads)
 
 
 @functools.cache
@@ -151,9 +177,14 @@ def _log_slow_int8() -> None:
         )
 
 
-def open_adapters(pack: Pack, variant: Variant) -> dict[str, Adapter]:
+def open_adapters(pack: Pack, variant: Variant, device: Device = "cpu") -> dict[str, Adapter]:
     """Open the adapters of a switchable variant by task; PackError if a file is changed, or not an adapter."""
-    return {task: Adapter(pack.checked_path(name)) for task, name in variant.adapter_files.items()}
+    opened = Adapter
+    if variant.adapter_files and device == "cuda":
+        from embedpack.engine.cuda_session import CudaAdapter
+
+        opened = CudaAdapter
+    return {task: opened(pack.checked_path(name)) for task, name in variant.adapter_files.items()}
 
 
 def open_processor(pack: Pack) -> Processor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from embedpack.engine.weight_sizes import WeightSizes
+from embedpack.errors import CapacityError
 from embedpack.host.memory import available_memory, check_memory
 from embedpack.pack.graph_io import LONG_TEXT
 
@@ -24,6 +25,11 @@ BASE_BYTES = 30_000_000
 # Values in memory per token, as a multiple of the inputs plus outputs of the widest matrix product.
 ACTIVATION_FACTOR = 10
 FLOAT_BYTES = 4
+# Libraries and buffers of onnxruntime in the memory of a GPU.
+GPU_BASE_BYTES = 500_000_000
+# Token budgets of a GPU, and the share of its free memory that a batch may take.
+MIN_GPU_TOKENS, MAX_GPU_TOKENS = 256, 65_536
+BATCH_SHARE = 0.5
 
 
 def load_bytes(weights: WeightSizes, *, prepared: bool) -> int:
@@ -59,3 +65,24 @@ def check_load(where: str, stored: int, weights: Callable[[], WeightSizes], *, p
         remedy += ", or run embedpack prepare on a host like this one: prepared weights are mapped, not copied"
     what = f"{where}: loading it ({loaded // 10**6} MB) and a batch of {tokens} tokens ({batch // 10**6} MB)"
     check_memory(loaded + batch, what, remedy)
+
+
+def check_gpu_load(where: str, stored: int, free: int) -> None:
+    """Raise CapacityError if the weights of a graph, `stored` bytes, do not fit the free memory of a GPU."""
+    needed = stored + GPU_BASE_BYTES
+    if needed > free:
+        raise CapacityError(
+            f"{where}: loading it needs about {needed // 10**6} MB of the GPU's memory, {free // 10**6} MB are free; "
+            "end other programs on it, or take a smaller model"
+        )
+
+
+def gpu_token_budget(weights: WeightSizes, free: int, max_tokens: int) -> int:
+    """Largest power of two as a token budget whose batches, of texts of any length, fit the free memory of a GPU."""
+    budget = MAX_GPU_TOKENS
+    while budget > MIN_GPU_TOKENS:
+        longest = min(budget, max_tokens)
+        if batch_bytes(weights, budget // longest, longest) <= BATCH_SHARE * free:
+            break
+        budget //= 2
+    return budget

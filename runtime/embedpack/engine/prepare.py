@@ -33,7 +33,7 @@ from embedpack.engine.prepared import (
     check_prepared,
     read_prepared,
 )
-from embedpack.engine.session import SAVED_WEIGHTS, Adapter, Feeds, GraphSession, check_onnxruntime
+from embedpack.engine.session import SAVED_WEIGHTS, Adapter, Feeds, GraphSession, Session, check_onnxruntime
 from embedpack.engine.support import check_support
 from embedpack.engine.token_budgets import TimedGraph, measure_budgets
 from embedpack.engine.weight_sizes import WeightSizes
@@ -86,7 +86,7 @@ class _Probe:
     feeds: Sequence[Feeds]
     adapter: Adapter | None = None
 
-    def outputs(self, session: GraphSession) -> list[bytes]:
+    def outputs(self, session: Session) -> list[bytes]:
         return [session.run([self.output], feeds, self.adapter)[0].tobytes() for feeds in self.feeds]
 
 

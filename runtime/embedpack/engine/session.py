@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,9 @@ SAVED_MIN_BYTES = 1024
 # milliseconds did on busy hosts.
 SPIN_MICROSECONDS = "20"
 # Parts of onnxruntime's messages if memory is short.
-ALLOCATION_FAILURES = ("bad_alloc", "Failed to allocate memory", "bad allocation")
+ALLOCATION_FAILURES = (
+    "bad_alloc", "Failed to allocate memory", "bad allocation", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+)  # fmt: skip
 # Parts of its messages if the prepacked graph cannot be written; they do not give the system's reason.
 SAVE_FAILURES = ("Failed to write", "serialization failed")
 # onnxruntime raises RuntimeError for a file that is not an adapter. Messages about names that are not UTF-8 are
@@ -56,11 +58,41 @@ class Adapter:
         try:
             self._adapter.Load(str(path.resolve()))
         except LOAD_ERRORS as cause:
-            raise _error(f"{path}: onnxruntime cannot load this adapter", cause) from cause
+            raise ort_error(f"{path}: onnxruntime cannot load this adapter", cause) from cause
 
     def activate(self, options: ort.RunOptions) -> None:
         """Make this the adapter of a run."""
         options.add_active_adapter(self._adapter)
+
+
+class Session(Protocol):
+    """A loaded graph on any device."""
+
+    def run(
+        self,
+        outputs: Sequence[str],
+        feeds: Feeds,
+        adapter: Adapter | None = None,
+        *,
+        release_memory: bool = False,
+    ) -> list[Array]:
+        """See `GraphSession.run`."""
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """Options that sessions of all devices share."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # The graphs hold the final operators. Higher levels would fuse Add + LayerNormalization into
+    # SkipLayerNormalization, which is slower on CPU.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    # A loaded model that waits for work must not burn the host's cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
+    # Errors are raised, so onnxruntime must not print them as well.
+    options.log_severity_level = 4
+    return options
 
 
 class GraphSession:
@@ -76,21 +108,11 @@ class GraphSession:
             save_to: path to save the prepacked graph at, with SAVED_WEIGHTS next to it: all weights and the packed
                 copies. Loaded again, both are mapped; they fit this CPU and this onnxruntime only.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # The graphs hold the final operators. Higher levels would fuse Add + LayerNormalization into
-        # SkipLayerNormalization, which is slower on CPU.
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        # A loaded model that waits for work must not burn the host's cores.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
+        options = session_options(threads)
         if mapped:
             options.add_session_config_entry("session.disable_prepacking", "1")
         if save_to is not None:
             _save(options, save_to)
-        # Errors are raised, so onnxruntime must not print them as well.
-        options.log_severity_level = 4
         try:
             self._session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         except LOAD_ERRORS as cause:
@@ -98,7 +120,7 @@ class GraphSession:
                 raise CapacityError(
                     f"{save_to}: onnxruntime cannot write it; free some space on the disk, or check its permissions"
                 ) from cause
-            raise _error(f"{graph}: onnxruntime {ort.__version__} cannot load it", cause) from cause
+            raise ort_error(f"{graph}: onnxruntime {ort.__version__} cannot load it", cause) from cause
         self._graph = graph
 
     def run(
@@ -122,11 +144,11 @@ class GraphSession:
         try:
             results = self._session.run(list(outputs), dict(feeds), options)
         except RUN_ERRORS as cause:
-            raise _error(f"{self._graph}: {', '.join(outputs)} cannot be computed", cause) from cause
+            raise ort_error(f"{self._graph}: {', '.join(outputs)} cannot be computed", cause) from cause
         return [np.asarray(result) for result in results]
 
 
-def _error(message: str, cause: Exception) -> EmbedpackError:
+def ort_error(message: str, cause: Exception) -> EmbedpackError:
     """PackError with the first line of a cause; CapacityError if onnxruntime could not allocate memory."""
     reason = next(iter(str(cause).splitlines()), type(cause).__name__)
     if any(sign in reason for sign in ALLOCATION_FAILURES):

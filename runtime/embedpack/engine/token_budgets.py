@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedpack.engine.session import Adapter, GraphSession
+from embedpack.engine.session import Adapter, Session
 from embedpack.inputs.batching import token_budget_batches
 from embedpack.inputs.processor import ModelInput, Processor
 
@@ -40,7 +40,7 @@ class BudgetTimes:
 class TimedGraph:
     """A loaded text graph, the output that is computed, and its inputs."""
 
-    session: GraphSession
+    session: Session
     output: str
     processor: Processor
     adapter: Adapter | None = None

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from embedpack.errors import OptionError, unknown
 from embedpack.pack.folder import Pack
+from embedpack.pack.variants import Device
 
 
-def choose_variant(pack: Pack, variant: str | None, task: str | None, weights: str | None, adapters: str | None) -> str:
+def choose_variant(
+    pack: Pack, variant: str | None, task: str | None, weights: str | None, adapters: str | None, device: Device = "cpu"
+) -> str:
     """Name of the variant that the options of `Embedder` describe, None if left out; OptionError if not exactly one."""
     variants = pack.manifest.variants
     if variant is not None:
@@ -21,14 +24,18 @@ def choose_variant(pack: Pack, variant: str | None, task: str | None, weights: s
     fitting = {name: each for name, each in variants.items() if each.adapters == mode and each.task in (task, None)}
     by_weights: dict[str, str] = {each.weights: name for name, each in fitting.items()}
     if weights is None:
-        weights = _default_weights(pack, [each.weights for each in fitting.values() if each.device == "cpu"])
+        weights = _default_weights(pack, [each.weights for each in fitting.values() if each.device == device], device)
     if not isinstance(weights, str) or weights not in by_weights:
         raise OptionError(f"{unknown('weights', weights, by_weights)} (task {task!r})")
     return by_weights[weights]
 
 
-def _default_weights(pack: Pack, possible: Sequence[str]) -> str:
-    """Weights format of a CPU where none is named."""
+def _default_weights(pack: Pack, possible: Sequence[str], device: Device) -> str:
+    """Weights format of a device where none is named."""
+    if not possible and device == "cuda":
+        raise OptionError(
+            f"{pack.folder}: has no variant for GPUs; pass device='cpu', or export it with --weights fp16"
+        )
     if not possible:
         raise OptionError(
             f"{pack.folder}: its variants are for GPUs; pass weights='fp16' to compute with one on the CPU, slowly"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from embedpack.engine.devices import choose_device
 from embedpack.engine.encoder import Encoder
 from embedpack.engine.golden import compare_golden
 from embedpack.engine.loading import open_encoder
@@ -17,6 +18,7 @@ from embedpack.pack.folder import Pack, read_pack
 from embedpack.pack.graph_io import CHUNK_SUMS, SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.heads import changes_tokens, late_chunking_problem
 from embedpack.pack.manifest import NO_PREFIX, Manifest
+from embedpack.pack.variants import Device
 from embedpack.server.request_errors import ErrorKind, RequestError, invalid
 from embedpack.server.requests import EmbeddingsCall
 from embedpack.server.schemas import Model
@@ -47,6 +49,7 @@ class ServedPack:
     variants: Mapping[str, str]
     names: Mapping[str, TaskPrompt]
     codebooks: Mapping[str, Codebooks]
+    device: Device = "cpu"
 
     @property
     def manifest(self) -> Manifest:
@@ -132,7 +135,7 @@ class ServedPacks:
         for served in self.packs.values():
             for name in dict.fromkeys(served.variants.values()):
                 chosen = served.manifest.variants[name]
-                encoder = open_encoder(served.pack, chosen, self.threads, cache_folder())
+                encoder = open_encoder(served.pack, chosen, self.threads, cache_folder(), served.device)
                 compare_golden(served.pack, name, encoder)
                 encoders[served.name, name] = encoder
         return encoders
@@ -142,8 +145,10 @@ def _open(settings: PackSettings) -> ServedPack:
     pack = read_pack(settings.folder)
     manifest = pack.manifest
     tasks = manifest.tasks
-    variants = {task: choose_variant(pack, None, task, settings.weights, settings.adapters) for task in tasks}
+    device = choose_device(pack, settings.device, settings.weights, None)
+    variants = {task: choose_variant(pack, None, task, settings.weights, settings.adapters, device) for task in tasks}
     if manifest.kind == "reranker":
-        return ServedPack(settings.name, pack, variants, {task: TaskPrompt(task, NO_PREFIX) for task in tasks}, {})
+        names = {task: TaskPrompt(task, NO_PREFIX) for task in tasks}
+        return ServedPack(settings.name, pack, variants, names, {}, device)
     codebooks = {task: open_codebooks(pack, task) for task in tasks}
-    return ServedPack(settings.name, pack, variants, task_names(tasks), codebooks)
+    return ServedPack(settings.name, pack, variants, task_names(tasks), codebooks, device)

@@ -34,13 +34,15 @@ class Limits:
 class PackSettings:
     """A pack by its folder, and the name that requests call it by.
 
-    `weights` None: int8 if the pack has it; `adapters` None: merged if it has them, a graph for each task.
+    `weights` None: int8 if the pack has it; `adapters` None: merged if it has them, a graph for each task;
+    `device` is that of `Embedder`.
     """
 
     name: str
     folder: Path
     weights: str | None = None
     adapters: AdapterMode | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from embedpack.pack.folder import read_pack
 from embedpack_export.graph.formats.fp16 import MAX_FLOAT16, MIN_HEADROOM
 from embedpack_export.pipeline import export
 from tests.helpers.exports import distance, edit_tensors, quick
+from tests.helpers.fake_cuda import FakeCuda
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_decoder import make_decoder
 
@@ -73,6 +74,26 @@ def test_only_products_are_float16(pack: Path) -> None:
 
 def test_fp16_is_no_default_of_a_cpu(pack: Path) -> None:
     assert "fp32" in Embedder(pack, threads=1).variant
+
+
+def test_adapters_of_a_gpu_are_copied_to_it_once(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every task by its own adapter, and images, as on the CPU; the GPU is the CPU in another name."""
+    manifest = read_pack(pack).manifest
+    inputs: list[Input] = [*TEXTS[:3], *([] if manifest.image is None else [golden_image()])]
+    tasks = list(manifest.tasks)
+    model = Embedder(pack, weights="fp16", threads=1)
+    expected = [model.encode(inputs, task=task if len(tasks) > 1 else None).codes for task in tasks]
+    gpu = FakeCuda().install(monkeypatch)
+    model = Embedder(pack, device="cuda", threads=1)
+    files = manifest.variants[model.variant].adapter_files
+    assert (gpu.copied > 0) == bool(files)
+    copied = gpu.copied
+    for _ in range(2):
+        for task, vectors in zip(tasks, expected, strict=True):
+            found = model.encode(inputs, task=task if len(tasks) > 1 else None).codes
+            assert distance(found, vectors) < 1e-6
+    assert gpu.copied == copied
+    assert len({vectors.tobytes() for vectors in expected}) == len(tasks)
 
 
 def scaled(checkpoint: Path, name: str, factor: float) -> Path:
