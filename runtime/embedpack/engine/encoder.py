@@ -42,6 +42,8 @@ logger = logging.getLogger("embedpack")
 TOKEN_BUDGET = 256
 # Above it, a batch is one very long text; its memory is checked before and released after the run.
 LONG_TOKENS = 4096
+# Of runs on a GPU: shortest text relative to the longest of its run, in runs of at least so many tokens.
+SIMILAR_LENGTH, SMALL_PART = 0.75, 4096
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,22 @@ class Batch:
         """Largest number of marks of an input."""
         return max(1 if model_input.marks is None else len(model_input.marks) for model_input in self.inputs)
 
-    def parts(self, rows: int) -> list[Batch]:
-        """Parts of the batch with at most that many rows."""
-        starts = range(0, len(self.inputs), rows)
-        return [Batch(self.rows[start : start + rows], self.inputs[start : start + rows]) for start in starts]
+    def parts(self, budget: int) -> list[Batch]:
+        """Parts of successive inputs within a token budget, each of texts of similar length.
+
+        A part with fewer tokens than SMALL_PART takes texts of any length: a GPU computes it as fast as a smaller one.
+        """
+        cuts, longest = [0], 0
+        for row, model_input in enumerate(self.inputs):
+            tokens = (row - cuts[-1]) * longest
+            wider = (row - cuts[-1] + 1) * max(longest, model_input.length)
+            short = model_input.length < SIMILAR_LENGTH * longest and tokens >= SMALL_PART
+            if row > cuts[-1] and (wider > budget or short):
+                cuts.append(row)
+                longest = 0
+            longest = max(longest, model_input.length)
+        ends = [*cuts[1:], len(self.inputs)]
+        return [Batch(self.rows[start:end], self.inputs[start:end]) for start, end in zip(cuts, ends, strict=True)]
 
 
 # A batch and its output.
@@ -249,9 +263,8 @@ class Encoder:
 
     def _gpu_output(self, batch: Batch, output: str, adapter: Adapter | None, *, again: bool = False) -> Array:
         """Output of a batch, run in parts within the token budget; CapacityError if it does not fit `again`."""
-        rows = max(1, self._token_budget // batch.longest)
-        if rows < len(batch.rows):
-            parts = batch.parts(rows)
+        parts = batch.parts(self._token_budget)
+        if len(parts) > 1:
             outputs = [self._gpu_output(part, output, adapter, again=again) for part in parts]
             if output != MARK_VECTORS:
                 return joined_outputs(outputs)

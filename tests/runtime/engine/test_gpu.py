@@ -13,16 +13,22 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from embedpack import CapacityError, Embedder, PackError, Reranker
 from embedpack.cli.main import main
+from embedpack.engine import encoder
+from embedpack.engine.batch_parts import joined_outputs
 from embedpack.engine.devices import GEMM_OPTIONS
+from embedpack.engine.encoder import Batch
 from embedpack.engine.golden import TEXTS
 from embedpack.engine.memory_plan import MAX_GPU_TOKENS, MIN_GPU_TOKENS, batch_bytes, gpu_token_budget
 from embedpack.engine.node_assignment import AssignedNode, check_assignment
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import OptionError
 from embedpack.host.gpu import free_memory
+from embedpack.inputs.processor import ModelInput
 from tests.helpers.broken_packs import Edit, changes, put
 from tests.helpers.fake_cuda import FakeCuda
 from tests.helpers.tiny_pack import TINY_RERANKER
@@ -173,6 +179,30 @@ def test_weights_that_do_not_fit_are_not_loaded(gpu: FakeCuda, pack: Path) -> No
     message = refusal(CapacityError, pack, device="cuda")
     assert message.startswith("PACK/default-fp32.onnx: loading it needs about 500 MB of the GPU's memory, 100 MB are ")
     assert gpu.providers == []
+
+
+@given(
+    lengths=st.lists(st.integers(1, 1500), min_size=1, max_size=40), budget=st.integers(16, 8192),
+    small=st.sampled_from([0, 512, 4096]),
+)  # fmt: skip
+def test_runs_have_texts_of_similar_length(lengths: list[int], budget: int, small: int) -> None:
+    inputs = [ModelInput(np.zeros(n, np.int64), slice(0, n), np.zeros(n, np.bool_)) for n in lengths]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder, "SMALL_PART", small)
+        parts = Batch(np.arange(len(lengths)), inputs).parts(budget)
+        assert [len(part.parts(budget)) for part in parts] == [1] * len(parts)
+    assert np.concatenate([part.rows for part in parts]).tolist() == list(range(len(lengths)))
+    for part in parts:
+        assert part.tokens <= budget or len(part.rows) == 1
+        if lengths == sorted(lengths, reverse=True) and part.tokens - part.longest >= small:
+            assert part.inputs[-1].length >= encoder.SIMILAR_LENGTH * part.longest or len(part.rows) == 1
+
+
+def test_joined_outputs_are_padded() -> None:
+    joined = joined_outputs([np.ones((2, 3, 4), np.float32), np.ones((1, 2, 4), np.float32)])
+    assert joined.shape == (3, 3, 4)
+    assert joined[2, :, 0].tolist() == [1, 1, 0]
+    assert joined_outputs([np.ones(2), np.zeros(1)]).tolist() == [1, 1, 0]
 
 
 @pytest.mark.parametrize("free", [10**8, 10**9, 10**10, 10**11])
