@@ -15,6 +15,7 @@ from benchmarks.arguments import add_number, add_pack
 from benchmarks.fresh_process import in_fresh_process
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.setup import PeerOptions, set_up_peers
+from benchmarks.speed import gpu
 from benchmarks.speed import table as speed_table
 from benchmarks.speed.peak import best, measured_peak, product_weights
 from benchmarks.speed.rows import FIXED, OURS, Rows
@@ -34,6 +35,7 @@ EXAMPLES = """\
   python -m benchmarks speed packs/minilm --threads 4 --repetitions 9
   python -m benchmarks speed packs/minilm --repetitions 1 --seconds 0.2 --name quick
   python -m benchmarks speed packs/minilm --peers --checkpoint all-MiniLM-L6-v2 --adapter retrieval=DIR --threads 1
+  python -m benchmarks speed packs/mine --device cuda --checkpoint models/mine
   python -m benchmarks speed packs/minilm --peers --peer "torch fp32" --peer "OpenVINO int8" --checkpoint ..."""
 
 SHAPES = ((1, 16), (1, 128), (32, 16), (32, 128))
@@ -42,13 +44,23 @@ MAX_LOAD = 0.2
 BATCHING: Mapping[str, Batching] = {"": "one", OURS: "ours", FIXED: "fixed"}
 
 logger = logging.getLogger("benchmarks")
-table = speed_table.table
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Tables of the results on a CPU, or that on a GPU."""
+    return gpu.table(results) if "card" in results else speed_table.table(results)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's arguments."""
     add_pack(parser)
     parser.add_argument("--task", metavar="TASK", help="task to measure; required if the pack has several")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="cuda: fp16 weights on a GPU, next to torch and sentence-transformers; needs --checkpoint; default: cpu",
+    )
     add_number(parser, "--repetitions", 5, "repetitions of every measurement")
     add_number(parser, "--seconds", 1.0, "seconds of calls in a process", metavar="S")
     shapes = "rows x tokens of a batch, may be repeated; default: 1x16 to 32x128"
@@ -65,7 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --peers: folder of their environments and models, 6 GB and more; default: .peers",
     )
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="with --peers: checkpoint that the pack was exported from"
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="with --peers or --device cuda: checkpoint that the pack was exported from",
     )
     adapters = "with --peers: adapter, as at the export"
     parser.add_argument("--adapter", type=_adapter, action="append", default=[], metavar="TASK=DIR", help=adapters)
@@ -85,6 +100,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         InputError: the pack has no such task, or options contradict each other.
         EmbedpackError: a worker on the pack failed, or torch cannot load the checkpoint.
     """
+    if options.device == "cuda":
+        if options.peers or options.peer or options.adapter or options.task or options.without_mixed:
+            raise InputError("--device cuda goes with --checkpoint, --shape, --repetitions and --seconds alone")
+        return gpu.run(options)
     if options.peers != (options.checkpoint is not None):
         raise InputError("--peers and --checkpoint go together: peers run the model that the pack was exported from")
     if not options.peers and (options.peer or options.adapter):
