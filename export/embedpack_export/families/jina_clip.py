@@ -139,11 +139,12 @@ def read_vision(checkpoint: Checkpoint) -> Vision:
             f"{path}: vision_config has embed_dim {vision.embed_dim} and width {vision.width}, text_config has "
             f"embed_dim {shown(text_size)}; vectors of texts and images have one size, without projections"
         )
-    grid, rest = divmod(vision.image_size, vision.patch_size)
-    if rest or vision.width % vision.head_width:
+    # The convolution of the patches leaves out what is no whole patch: 8 of 512 pixels at the right and below.
+    grid = vision.image_size // vision.patch_size
+    if not grid or vision.width % vision.head_width:
         raise CheckpointError(
             f"{path}: vision_config has images of {vision.image_size} and patches of {vision.patch_size} pixels, and "
-            f"{vision.width} channels in heads of {vision.head_width}; the second must divide the first"
+            f"{vision.width} channels in heads of {vision.head_width}; is it that of the model?"
         )
     shape = EvaShape(
         depth=vision.layers,

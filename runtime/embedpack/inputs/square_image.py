@@ -16,8 +16,8 @@ def square_patches(image: npt.NDArray[np.uint8], spec: SquareImage) -> ImagePatc
 
     InputError if both sides are resized, and one is more than 200 times the other.
     """
-    pixels, side = square_pixels(image, spec), spec.patch_size
-    count = spec.size // side
+    count, side = spec.grid, spec.patch_size
+    pixels = square_pixels(image, spec)[: count * side, : count * side]
     # [row of patches, y, column of patches, x, channel]
     blocks = pixels.reshape(count, side, count, side, 3)
     ordered = blocks.transpose(0, 2, 4, 1, 3).reshape(-1, 3, side, side)

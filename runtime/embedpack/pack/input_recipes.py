@@ -114,8 +114,8 @@ class SquareImage(Strict, frozen=True, tag="square"):
     """Conversion of images to the patches of one square, as in CLIP's processors.
 
     Attributes:
-        size: side of the square in pixels, a multiple of `patch_size`.
-        patch_size: side of a patch in pixels.
+        size: side of the square in pixels. Those right of and below the last whole patch are not read.
+        patch_size: side of a patch in pixels, at most `size`.
         resize: "shortest": the shorter side becomes `size`, and the center is cut out; "exact": both sides do.
         filter: interpolation.
         mean, std: mean and standard deviation of red, green and blue; pixels in 0..1.
@@ -127,3 +127,8 @@ class SquareImage(Strict, frozen=True, tag="square"):
     filter: Literal["bicubic", "bilinear"]
     mean: Channels
     std: PositiveChannels
+
+    @property
+    def grid(self) -> int:
+        """Number of patches along each side."""
+        return self.size // self.patch_size

@@ -22,8 +22,8 @@ def bad_inputs(manifest: Manifest) -> Iterator[str]:
     yield from _bad_vision(manifest)
     if isinstance(manifest.image, QwenImage):
         yield from _bad_qwen_image(manifest, manifest.image)
-    if isinstance(manifest.image, SquareImage) and manifest.image.size % manifest.image.patch_size:
-        yield "the size is not a multiple of the patch size - at `$.image.size`"
+    if isinstance(manifest.image, SquareImage) and not manifest.image.grid:
+        yield "the size is below the patch size - at `$.image.size`"
 
 
 def beyond_vocabulary(manifest: Manifest, tokens: Iterable[int], path: str) -> Iterator[str]:

@@ -73,7 +73,7 @@ TEXT_TOLERANCE, IMAGE_TOLERANCE = 1e-6, 1e-5
 PREFIX, PARTS = "text_model.transformer.", ".parametrizations.weight"
 TEXTS = ("find the cat on a roof", "a", "  white space around \n", "Stra\u00dfe? 42% " * 30)
 # Sizes that are enlarged, made smaller, and cut at the sides or above and below, by odd numbers of pixels too.
-SIZES = ((56, 56), (20, 31), (300, 170), (57, 140), (1, 9), (200, 3))
+SIZES = ((60, 60), (20, 31), (300, 170), (57, 140), (1, 9), (200, 3))
 
 
 def drawn(height: int, width: int) -> Pixels:
@@ -461,7 +461,7 @@ WRONG: tuple[tuple[tuple[str, ...], dict[str, Any], str], ...] = (
     (KWARGS, {"lora_ranks": 4}, "unknown key 'text_config.hf_model_config_kwargs.lora_ranks' with the value 4; did"),
     (("vision_config",), {"subln": False}, "vision_config.subln is False; supported: true; "),
     (("vision_config",), {"ls_init_value": 0.1}, "vision_config.ls_init_value is 0.1; supported: null; layer scales"),
-    (("vision_config",), {"patch_size": 15}, f"vision_config has images of {IMAGE} and patches of 15 pixels, and "),
+    (("vision_config",), {"patch_size": 61}, f"vision_config has images of {IMAGE} and patches of 61 pixels, and "),
     (("vision_config",), {"head_width": 4}, f"{HIDDEN} channels in 16 attention heads of the vision tower; only "),
     (("vision_config",), {"embed_dim": 32}, f"vision_config has embed_dim 32 and width {HIDDEN}, text_config has "),
 )  # fmt: skip
