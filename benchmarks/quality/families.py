@@ -68,7 +68,7 @@ MODELS: Mapping[str, RealModel] = {
         sets=("retrieval/xquad-en", "retrieval/xquad-zh", "retrieval/debian-desc-de"),
     ),
     "SmolLM2-135M": RealModel(limit=100),
-    "Qwen2.5-Coder-0.5B": RealModel(sets=("code/nl2bash", "code/cosqa-dev"), limit=60),
+    "Qwen2.5-Coder-0.5B": RealModel(sets=("code/nl2bash", "code/cosqa-dev", "code/java-cs-test"), limit=100),
 }
 
 
