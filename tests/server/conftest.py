@@ -118,7 +118,8 @@ def images(start: Callable[..., Running], embedder: Embedder) -> Running:
     manifest = msgspec.structs.replace(served.manifest, image=IMAGE)
     served = replace(served, pack=replace(served.pack, manifest=manifest))
     encoder = embedder._encoder
-    reading = type("Reading", (), {"processor": replace(encoder.processor, image=IMAGE), "compute": encoder.compute})
+    names = {"compute": encoder.compute, "token_budget": encoder.token_budget}
+    reading = type("Reading", (), {"processor": replace(encoder.processor, image=IMAGE), **names})
     return start(reading(), ServedPacks({"tiny": served}, 1))
 
 
