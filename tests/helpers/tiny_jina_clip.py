@@ -130,7 +130,7 @@ def make_jina_clip(folder: Path, *, seed: int = 11) -> Path:
         "modules.json": MODULES,
         "config_sentence_transformers.json": {
             "__version__": {"sentence_transformers": "3.1.0", "transformers": "4.41.2", "pytorch": "2.3.1+cu121"},
-            "prompts": {},
+            "prompts": {TASK: INSTRUCTION},
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
         },

@@ -300,7 +300,8 @@ def test_the_command_line(case: Case, tmp_path: Path, capsys: pytest.CaptureFixt
     with Embedder(case.pack) as model:
         expected = model.encode([IMAGES[2], TEXTS[0]], precision="binary")
     np.testing.assert_array_equal(Embeddings.load(out).codes, expected.codes)
-    assert main(["prepare", str(case.pack), "--cache", str(tmp_path / "cache")]) == 0
+    prepared = ["prepare", str(case.pack), "--variant", f"{NAME}-int8", "--cache", str(tmp_path / "cache")]
+    assert main(prepared) == 0
 
 
 @pytest.fixture(scope="module")
