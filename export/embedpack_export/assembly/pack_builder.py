@@ -108,7 +108,7 @@ class PackBuilder:
 
     def add_vision(self, weights: WeightsFormat, gives: Literal["tokens", "vectors"]) -> None:
         """Check the vision graph of a weights format and add it."""
-        written = CheckedGraph.check(self.folder / f"vision-{weights}.onnx")
+        written = CheckedGraph.check(self.folder / f"vision-{weights}.onnx", _device(weights))
         self.vision[weights] = VisionGraph(
             gives=gives,
             graph=written.path.name,
@@ -118,7 +118,7 @@ class PackBuilder:
 
     def add_variant(self, name: str, kind: VariantKind, measured: Accuracy) -> None:
         """Check the text graph of a variant and add it."""
-        device: Device = "cuda" if kind.weights == "fp16" else "cpu"
+        device = _device(kind.weights)
         text = CheckedGraph.check(self.folder / f"{name}.onnx", device)
         self.variants[name] = Variant(
             task=kind.task,
@@ -141,3 +141,8 @@ class PackBuilder:
         elif measured.score is not None:
             largest, kendall = measured.score.largest_difference, measured.score.kendall
             logger.info("%s: largest difference of scores to fp32 %.2g, Kendall's tau %.4f", name, largest, kendall)
+
+
+def _device(weights: WeightsFormat) -> Device:
+    """Device that graphs of a weights format are made for."""
+    return "cuda" if weights == "fp16" else "cpu"

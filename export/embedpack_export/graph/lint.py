@@ -20,6 +20,8 @@ ACTIVATIONS, WEIGHTS = 0, 1
 MOVES = frozenset({"Cast", "Gather", "Identity", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Concat", "Split"})
 # Operators of float16 on GPUs, whose kernels add up in float32.
 HALF_PRODUCTS = frozenset({"MatMul", "GroupQueryAttention"})
+# Operators without a kernel for GPUs in the opset of the graphs.
+WITHOUT_GPU_KERNEL = frozenset({"Cos", "Sin", "Round", "QuantizeLinear", "MatMulIntegerToFloat"})
 FAST_BLOCKS = 4
 
 Types = Mapping[ir.Value, ir.DataType]
@@ -30,7 +32,7 @@ def check_forms(model: ir.Model, path: Path, device: Device = "cpu") -> None:
     """Raise PackError with the name of a node in a slow or unsafe form, and the remedy; `path` is the graph's file."""
     types = dict(_element_types(model.graph))
     for node in model.graph:
-        for text, rule in {**RULES, **HALF_RULES[device]}.items():
+        for text, rule in {**RULES, **RULES_OF_DEVICES[device]}.items():
             if rule(node, types):
                 raise PackError(f"{path.name}: node {node.name!r} ({node.op_type}): {text}")
 
@@ -59,6 +61,11 @@ def _half_beyond_products(node: ir.Node, types: Types) -> bool:
     return node.op_type not in HALF_PRODUCTS and _half(node, types)
 
 
+def _without_kernel(node: ir.Node, types: Types) -> bool:
+    of_float32 = node.op_type == "GroupQueryAttention" and _type(node, 0, types) == ir.DataType.FLOAT
+    return node.op_type in WITHOUT_GPU_KERNEL or of_float32
+
+
 def _skip_norm(node: ir.Node, types: Types) -> bool:
     return node.op_type == "SkipLayerNormalization"
 
@@ -69,9 +76,12 @@ RULES: Mapping[str, Rule] = {
     "products of 8-bit blocks without accuracy_level 4 are slower than float32; set it": _slow_blocks,
     "it is slower on CPUs than Add and LayerNormalization; write these": _skip_norm,
 }
-HALF_RULES: Mapping[Device, Mapping[str, Rule]] = {
+RULES_OF_DEVICES: Mapping[Device, Mapping[str, Rule]] = {
     "cpu": {"CPUs compute float16 as float32, with casts around it; cast it to float32 once": _half},
-    "cuda": {"float16 is for products alone, others may exceed its range; cast it to float32": _half_beyond_products},
+    "cuda": {
+        "float16 is for products alone, others may exceed its range; cast it to float32": _half_beyond_products,
+        "onnxruntime has no kernel for it on GPUs; write other operators": _without_kernel,
+    },
 }
 
 

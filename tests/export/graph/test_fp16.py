@@ -15,10 +15,16 @@ from embedpack.engine.golden import TEXTS
 from embedpack.engine.golden_image import golden_image
 from embedpack.inputs.items import Input
 from embedpack.pack.folder import read_pack
+from embedpack.vectors.codes import quantize
+from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.fp16 import MAX_FLOAT16, MIN_HEADROOM
+from embedpack_export.graph.towers.rotary import RotaryTable, cosines
+from embedpack_export.graph.towers.rotary_lookup import COARSE, STEP
 from embedpack_export.pipeline import export
 from tests.helpers.exports import distance, edit_tensors, quick
 from tests.helpers.fake_cuda import FakeCuda
+from tests.helpers.onnx_probe import run_model
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_decoder import make_decoder
 
@@ -94,6 +100,45 @@ def test_adapters_of_a_gpu_are_copied_to_it_once(pack: Path, monkeypatch: pytest
             assert distance(found, vectors) < 1e-6
     assert gpu.copied == copied
     assert len({vectors.tobytes() for vectors in expected}) == len(tasks)
+
+
+def test_int8_codes_are_rounded_to_even(pack: Path) -> None:
+    """Without an operator for it, of which GPUs have no kernel."""
+    manifest = read_pack(pack).manifest
+    model = Embedder(pack, weights="fp16", threads=1)
+    task = next(iter(manifest.tasks))
+    vectors, codes = (
+        model.encode(TEXTS, task=task if len(manifest.tasks) > 1 else None, precision=precision).codes
+        for precision in ("float32", "int8")
+    )
+    single = manifest.spaces[manifest.tasks[task].space or ""].single
+    assert single is not None
+    np.testing.assert_array_equal(codes, quantize(vectors, "int8", single.int8_scale))
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_cosines_are_looked_up(tmp_path: Path, axes: int) -> None:
+    """On all positions that a model may read, to the precision of float32."""
+    graph = GraphBuilder("lookup", WeightStore(tmp_path), "cuda")
+    table = RotaryTable(16, 1e4, () if axes == 1 else (4, 3, 1))
+    given = graph.input("positions", ir.DataType.INT64, ["axes", "batch", "sequence"])
+    for name, value in zip(("cos", "sin"), cosines(graph, given, table.frequencies()), strict=True):
+        graph.output(value, name, ir.DataType.FLOAT, ["batch", "sequence", 8])
+    ir.save(graph.build(), tmp_path / "lookup.onnx")
+    positions = np.random.default_rng(3).integers(0, STEP * COARSE, (axes, 2, 500))
+    positions[:, 0, :4] = [0, STEP - 1, STEP, STEP * COARSE - 1]
+    cos, sin = run_model(str(tmp_path / "lookup.onnx"), ["cos", "sin"], {"positions": positions})
+    angles = (positions[..., None] * table.frequencies().astype(np.float64)).sum(0)
+    np.testing.assert_allclose(cos, np.cos(angles), atol=2e-7)
+    np.testing.assert_allclose(sin, np.sin(angles), atol=2e-7)
+
+
+@pytest.mark.parametrize("pack", ["v4"], indirect=True)
+def test_the_vision_graph_is_that_of_float32(pack: Path) -> None:
+    exact, halves = (Embedder(pack, weights=weights, threads=1)._encoder for weights in ("fp32", "fp16"))
+    (item,) = exact.processor.process(exact.processor.items([golden_image()]), "")
+    assert item.image is not None
+    np.testing.assert_allclose(halves._image_embeds(item.image), exact._image_embeds(item.image), atol=1e-5)
 
 
 def scaled(checkpoint: Path, name: str, factor: float) -> Path:

@@ -100,6 +100,13 @@ def test_on_gpus_products_alone_may_be_float16() -> None:
         check_forms(chain(("Cast", {"to": int(F16)}), ("MatMul", {})), PATH)
 
 
+@pytest.mark.parametrize("kind", ["Round", "Cos", "Sin", "GroupQueryAttention"])
+def test_operators_without_a_kernel_for_gpus_are_refused(kind: str) -> None:
+    with pytest.raises(PackError, match=rf"node '{kind}0' \({kind}\): onnxruntime has no kernel for it on GPUs"):
+        check_forms(chain((kind, {})), PATH, "cuda")
+    check_forms(chain((kind, {})), PATH)
+
+
 @pytest.mark.parametrize("good", GOOD.values(), ids=GOOD)
 def test_fast_forms_pass(good: ir.Model) -> None:
     check_forms(good, PATH)
