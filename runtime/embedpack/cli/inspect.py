@@ -11,7 +11,7 @@ from embedpack.cli.options import add_pack
 from embedpack.cli.output import add_json, check_output, write_json
 
 if TYPE_CHECKING:
-    from embedpack.pack.accuracy_records import Accuracy, Check
+    from embedpack.pack.accuracy_records import Check
     from embedpack.pack.folder import Pack
     from embedpack.pack.input_recipes import Prompt
     from embedpack.pack.manifest import Manifest, MultiVectors, SingleVectors, Task, VectorCodes
@@ -181,16 +181,19 @@ def _print_images(manifest: Manifest) -> None:
 
 def _print_variant(manifest: Manifest, name: str, variant: Variant) -> None:
     size = manifest.bytes_of(variant.graph_files) / MEGABYTE
-    print(f"variant     {name:<20} {size:8.1f} MB   {'; '.join(_closeness(variant.accuracy))}")
+    print(f"variant     {name:<20} {size:8.1f} MB   {'; '.join(_closeness(variant))}")
     for task, check in variant.checks.items():
         print(f"  check     {task:<20} {_describe(check)}")
     for task, file in variant.adapter_files.items():
         print(f"  adapter   {task:<20} {manifest.files[file].bytes / MEGABYTE:8.1f} MB   {file}")
 
 
-def _closeness(accuracy: Accuracy) -> Iterator[str]:
-    """Cosines of a variant's vectors with those of the reference, by head."""
+def _closeness(variant: Variant) -> Iterator[str]:
+    """Cosines of a variant's vectors with those of the reference, by head, and the head-room of float16."""
+    accuracy = variant.accuracy
     single, multi = accuracy.single, accuracy.multi
+    if accuracy.headroom is not None:
+        yield f"for GPUs, head-room {accuracy.headroom.factor:,.1f} at {accuracy.headroom.value}"
     if single is not None:
         yield (
             f"cosine to {accuracy.reference}: mean {single.mean:.5f}, 1st percentile {single.p1:.5f}, lowest "

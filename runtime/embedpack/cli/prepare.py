@@ -48,6 +48,9 @@ def run(options: argparse.Namespace) -> int:
     check_output(options.json, [options.pack], overwrite=options.overwrite)
     pack = read_pack(options.pack)
     names = chosen_variants(pack.manifest, options)
+    if not options.variant and not options.weights:
+        # Those for GPUs are not prepared unless they are named.
+        names = [name for name in names if pack.manifest.variants[name].device == "cpu"] or names
     cache = _cache(options.cache)
     if options.json is None:
         _print_space(pack, names, cache)

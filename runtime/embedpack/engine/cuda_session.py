@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from embedpack.engine.devices import CPU_PROVIDER, CUDA_PROVIDER
 from embedpack.engine.node_assignment import RECORD, assigned_nodes, check_assignment
 from embedpack.engine.session import LOAD_ERRORS, Adapter, Array, Feeds, ort_error, session_options
@@ -77,7 +79,7 @@ class CudaSession:
         try:
             binding = self._session.io_binding()
             for name, values in feeds.items():
-                binding.bind_cpu_input(name, values)
+                binding.bind_cpu_input(name, np.ascontiguousarray(values))
             if isinstance(adapter, CudaAdapter):
                 for name, value in adapter.values.items():
                     binding.bind_ortvalue_input(name, value)

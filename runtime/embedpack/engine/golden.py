@@ -22,6 +22,7 @@ from embedpack.inputs.prompt_rules import PromptOrPrefix, as_prompt, prompt_orde
 from embedpack.pack.folder import Pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from embedpack.pack.strict import Strict, WeightsFormat
+from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 
 # Largest 1 - cosine by weights format. CPUs round intermediate values differently, and quantization amplifies it.
@@ -53,13 +54,13 @@ class Golden(Strict, frozen=True):
     vectors: dict[str, list[list[float]]]
 
 
-def check_golden(pack: Pack, variant: str, cache: Path | None = None) -> float:
-    """Compare a variant with its golden vectors: the largest 1 - cosine, or difference of scores.
+def check_golden(pack: Pack, variant: str, cache: Path | None = None, device: Device = "cpu") -> float:
+    """Compare a variant on a device with its golden vectors: the largest 1 - cosine, or difference of scores.
 
     Prepacked graphs are those in `cache`. PackError if the recorded vectors are missing, or differ more than TOLERANCE.
     """
     chosen = pack.manifest.variants[variant]
-    return compare_golden(pack, variant, open_encoder(pack, chosen, available_cores(), cache))
+    return compare_golden(pack, variant, open_encoder(pack, chosen, available_cores(), cache, device))
 
 
 def compare_golden(pack: Pack, variant: str, encoder: Encoder) -> float:

@@ -82,7 +82,8 @@ def gpu_token_budget(weights: WeightSizes, free: int, max_tokens: int) -> int:
     budget = MAX_GPU_TOKENS
     while budget > MIN_GPU_TOKENS:
         longest = min(budget, max_tokens)
-        if batch_bytes(weights, budget // longest, longest) <= BATCH_SHARE * free:
+        scores = FLOAT_BYTES * (budget // longest) * longest**2 * weights.gpu_score_heads
+        if batch_bytes(weights, budget // longest, longest) + scores <= BATCH_SHARE * free:
             break
         budget //= 2
     return budget

@@ -12,9 +12,11 @@ from embedpack.storage.protobuf import as_message, as_text, read_fields, read_pa
 # Operators that keep a packed copy of their weights in memory; others read mapped weights.
 KINDS = dict.fromkeys(("MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat"), "matmul_bytes")
 KINDS["MatMulNBits"] = "nbits_matmul_bytes"
-# The only attention operator of our graphs that materializes scores. Its queries are reshaped if they are those of
-# blocks, which attend to near tokens alone; else the scores are those of every token with every other.
-MATERIALIZED_ATTENTION, HEADS_ATTRIBUTE = "Attention", "q_num_heads"
+# The only attention operator of our graphs that materializes scores on a CPU; a GPU may do so in both. Its queries are
+# reshaped if they are those of blocks, which attend to near tokens alone; else the scores are those of every token with
+# every other.
+MATERIALIZED_ATTENTION = "Attention"
+HEADS_ATTRIBUTES = {MATERIALIZED_ATTENTION: "q_num_heads", "MultiHeadAttention": "num_heads"}
 BLOCKS = "Reshape"
 
 
@@ -27,6 +29,7 @@ class WeightSizes:
         widest: inputs plus outputs of the widest matrix product; 0: no matrix products.
         materialized_score_heads: largest number of heads of an attention that materializes its scores; 0: none does.
         block_score_heads: the same for scores of long texts in blocks of near tokens.
+        gpu_score_heads: the same for an attention that materializes its scores on a GPU alone.
     """
 
     matmul_bytes: int
@@ -35,6 +38,7 @@ class WeightSizes:
     widest: int
     materialized_score_heads: int
     block_score_heads: int = 0
+    gpu_score_heads: int = 0
 
     @property
     def can_be_saved(self) -> bool:
@@ -91,10 +95,16 @@ def _sum_by_operator(tensors: list[_Tensor], nodes: list[_Node]) -> WeightSizes:
             # [out, blocks, bytes of a block]: two values a byte.
             widest = max(widest, tensor.dimensions[0] + 2 * math.prod(tensor.dimensions[1:]))
     blocks = {name for node in nodes if node.kind == BLOCKS for name in node.outputs}
-    of_blocks = [node.heads for node in nodes if node.inputs[:1] and node.inputs[0] in blocks]
-    of_all = [node.heads for node in nodes if not node.inputs[:1] or node.inputs[0] not in blocks]
-    heads, block_heads = max(of_all, default=0), max(of_blocks, default=0)
-    return WeightSizes(**bytes_of, widest=widest, materialized_score_heads=heads, block_score_heads=block_heads)
+    on_cpu = [node for node in nodes if node.kind == MATERIALIZED_ATTENTION]
+    of_blocks = [node.heads for node in on_cpu if node.inputs[:1] and node.inputs[0] in blocks]
+    of_all = [node.heads for node in on_cpu if not node.inputs[:1] or node.inputs[0] not in blocks]
+    return WeightSizes(
+        **bytes_of,
+        widest=widest,
+        materialized_score_heads=max(of_all, default=0),
+        block_score_heads=max(of_blocks, default=0),
+        gpu_score_heads=max((node.heads for node in nodes if node.kind != MATERIALIZED_ATTENTION), default=0),
+    )
 
 
 def _node(content: memoryview) -> _Node:
@@ -105,14 +115,14 @@ def _node(content: memoryview) -> _Node:
         for field in (onnx_fields.NODE_INPUT, onnx_fields.NODE_OUTPUT)
     )
     heads = 0
-    if kind == MATERIALIZED_ATTENTION:
+    if kind in HEADS_ATTRIBUTES:
         attributes = [
             dict(read_fields(as_message(value))) for number, value in parts if number == onnx_fields.NODE_ATTRIBUTE
         ]
         counts = [
             item[onnx_fields.ATTRIBUTE_INTEGER]
             for item in attributes
-            if as_text(item[onnx_fields.ATTRIBUTE_NAME]) == HEADS_ATTRIBUTE
+            if as_text(item[onnx_fields.ATTRIBUTE_NAME]) == HEADS_ATTRIBUTES[kind]
         ]
         heads = next((value for value in counts if isinstance(value, int)), 0)
     return _Node(kind, inputs, outputs, heads)

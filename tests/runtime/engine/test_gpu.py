@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,7 @@ def test_batches_of_the_budget_fit(free: int, max_tokens: int) -> None:
     if budget > MIN_GPU_TOKENS:
         assert batch_bytes(ENCODER, budget // longest, longest) <= free / 2
     assert budget >= gpu_token_budget(ENCODER, free // 2, max_tokens)
+    assert budget >= gpu_token_budget(replace(ENCODER, gpu_score_heads=4), free, max_tokens)
 
 
 class Driver:
@@ -255,6 +257,27 @@ def test_commands_take_a_device(gpu: FakeCuda, pack: Path, tmp_path: Path, capsy
     error = capsys.readouterr().err
     assert "could not start" in error
     assert "Traceback" not in error
+
+
+def test_golden_vectors_are_compared_on_the_gpu(
+    gpu: FakeCuda, pack: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(pack), "--device", "cuda"]) == 0
+    assert "default-fp32" in (printed := capsys.readouterr().out)
+    assert "default-int8" not in printed
+    assert gpu.batches
+    assert main(["verify", str(tiny), "--device", "cuda"]) == 2
+    assert "has no variant for GPUs; leave out --device cuda" in capsys.readouterr().err
+
+
+def test_variants_for_gpus_are_prepared_when_they_are_named(
+    pack: Path, edit: Edit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(changes(put("variants", "default-fp32", "device", "cuda"), put("variants", "default-fp32", "weights", "fp16")))
+    assert main(["prepare", str(pack), "--cache", str(tmp_path / "cache"), "--threads", "1"]) == 0
+    assert "default-fp32" not in capsys.readouterr().out
+    assert main(["prepare", str(pack), "--weights", "fp16", "--cache", str(tmp_path / "cache"), "--threads", "1"]) == 0
+    assert "default-fp32" in capsys.readouterr().out
 
 
 def test_rerankers_take_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,10 @@ def test_heads_of_an_attention_that_holds_its_scores() -> None:
     grouped = node("GroupQueryAttention", "x", attributes=integer("num_heads", 16))
     assert read_weight_sizes(model(attention, grouped), "g") == WeightSizes(0, 0, 0, 0, 12)
     assert read_weight_sizes(model(grouped), "g").materialized_score_heads == 0
+    blockwise = read_weight_sizes(
+        model(grouped, node("MultiHeadAttention", "x", attributes=integer("num_heads", 6))), "g"
+    )
+    assert (blockwise.materialized_score_heads, blockwise.gpu_score_heads) == (0, 6)
 
 
 def test_heads_of_an_attention_in_blocks() -> None:
