@@ -19,7 +19,7 @@ from benchmarks.timing import memory, repeated
 from embedpack.embedder import Embedder
 from embedpack.engine.loading import open_processor
 from embedpack.engine.session import GraphSession
-from embedpack.pack.input_recipes import QwenImage
+from embedpack.pack.input_recipes import QwenImage, SquareImage
 from embedpack.pack.strict import AdapterMode
 
 MAX_WORDS = 128
@@ -63,19 +63,28 @@ def measure_inputs(job: InputJob) -> dict[str, Any]:
         wall = repeated(partial(model.encode, text_of(model, tokens)))["wall_s"]
         runs[f"text of {tokens} tokens"] = {"tokens": tokens, "wall_s": wall}
     result = {"load_s": seconds, "after_load": after_load, "after_texts": memory()}
-    spec = model.pack.manifest.image
-    if isinstance(spec, QwenImage):
+    manifest, page_name = model.pack.manifest, f"page of {PAGE[0]} x {PAGE[1]} pixels"
+    spec, graph = manifest.image, manifest.variants[model.variant].graph
+    graphs = dict.fromkeys(runs, graph)
+    if spec is not None:
         page = np.random.default_rng(job.seed).integers(0, 256, (*PAGE, 3), dtype=np.uint8)
-        page_tokens = PAGE[0] * PAGE[1] // (spec.patch_size * spec.merge_size) ** 2
         wall = repeated(partial(model.encode, page), min_calls=1)["wall_s"]
-        runs[f"page of {PAGE[0]} x {PAGE[1]} pixels"] = {"tokens": page_tokens, "wall_s": wall}
+        runs[page_name] = {"tokens": _page_tokens(spec), "wall_s": wall}
+        # Only the products of one graph count: of the text graph, though a page's time includes the vision tower, or
+        # of a vision graph that gives finished vectors.
+        graphs[page_name] = graph if isinstance(spec, QwenImage) else manifest.vision["int8"].graph
         result["after_page"] = memory()
-    operations = 2 * product_weights(model.pack, model.pack.manifest.variants[model.variant].graph)
     gops = product_gops(job.threads)
-    for timed in runs.values():
-        # Only the products of the text graph count, though a page's time includes the vision tower.
+    for name, timed in runs.items():
+        operations = 2 * product_weights(model.pack, graphs[name])
         timed["share"] = operations * timed["tokens"] / timed["wall_s"] / 1e9 / gops
     return {**result, "product_gops": gops, "runs": runs}
+
+
+def _page_tokens(spec: QwenImage | SquareImage) -> int:
+    if isinstance(spec, SquareImage):
+        return spec.grid**2 + 1
+    return PAGE[0] * PAGE[1] // (spec.patch_size * spec.merge_size) ** 2
 
 
 def text_of(model: Embedder, tokens: int) -> str:

@@ -48,6 +48,13 @@ MODELS: Mapping[str, RealModel] = {
         "retrieval.query",
         "switchable, all tasks",
     ),
+    "jina-clip-v2": RealModel(
+        "benchmarks.checkpoints.make_clip",
+        (*_EXACT, "--adapters", "merged"),
+        "merged",
+        "retrieval",
+        "texts and images",
+    ),
     "jina-embeddings-v4": RealModel(
         "benchmarks.checkpoints.make_v4",
         (*_EXACT, "--adapters", "merged", "--task", "retrieval"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.checkpoints.make_clip import ClipShape, clip_tensors, make_clip
 from benchmarks.checkpoints.make_v3 import make_v3
 from benchmarks.checkpoints.make_v5 import TASKS as V5_TASKS
 from benchmarks.checkpoints.make_v5 import make_v5
@@ -29,6 +30,19 @@ def test_v3_has_adapters_of_its_tasks_and_the_same_bytes_for_a_seed(tmp_path: Pa
     assert (planned.family, list(planned.tasks)) == ("jina_embeddings_v3", [*TASKS, "base"])
     assert planned.max_tokens == 8194
     assert [name for task in planned.tasks.values() for name in task.prompts] == ["query", "passage"]
+
+
+def test_the_real_size_of_clip_has_the_published_counts() -> None:
+    sizes = {each.name: math.prod(each.shape) for each in clip_tensors(ClipShape())}
+    of_vision = sum(size for name, size in sizes.items() if name.startswith("vision_model."))
+    assert (sum(sizes.values()), of_vision) == (865_278_477, 304_382_912)
+
+
+def test_clip_is_of_its_family_and_the_same_bytes_for_a_seed(tmp_path: Path) -> None:
+    first, again = (make_clip(tmp_path / name) for name in ("first", "again"))
+    assert tree(first) == tree(again)
+    planned = plan(first)
+    assert (planned.family, list(planned.tasks), planned.max_tokens) == ("jina_clip", ["retrieval"], 8194)
 
 
 @pytest.mark.parametrize(("size", "parameters"), [("small", 4 * 15_730_944), ("nano", 4 * 9_438_720)])

@@ -71,12 +71,7 @@ def plan_tasks(
         CheckpointError: a task has no usable name, adapter or default prompt, or is unknown.
     """
     model = source.model
-    if model.has_fixed_adapter and (adapters or names.base is not None):
-        option = "--adapter" if adapters else "--base-task"
-        raise CheckpointError(
-            f"{option} is of no use: the adapter in {source.checkpoint.folder} is a part of the model, and vectors "
-            "without it cannot be compared with those of its images; leave it out"
-        )
+    _check_fixed_adapter(source, adapters, names)
     if not adapters and model.adapters is None:
         task = _only_task(names)
         return {task: _task(task, None, _facts(model, task, config))}
@@ -97,6 +92,15 @@ def plan_tasks(
         else:
             tasks[task] = _task(task, None, model.tasks.get(task) or _facts(model, task, config))
     return tasks
+
+
+def _check_fixed_adapter(source: CheckpointAndModel, adapters: Mapping[str, Path], names: TaskNames) -> None:
+    if source.model.has_fixed_adapter and (adapters or names.base is not None):
+        option = "--adapter" if adapters else "--base-task"
+        raise CheckpointError(
+            f"{option} is of no use: the adapter in {source.checkpoint.folder} is a part of the model, and vectors "
+            "without it cannot be compared with those of its images; leave it out"
+        )
 
 
 def _only_task(names: TaskNames) -> str:

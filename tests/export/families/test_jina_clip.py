@@ -345,22 +345,6 @@ def test_multi_vectors_and_other_sizes_are_refused(case: Case) -> None:
             model.encode([IMAGES[0]], max_pixels=1000)
 
 
-# --- size of the published model
-
-
-def test_parameters_of_the_published_sizes() -> None:
-    """The counts that its repository states: 865,278,477, of which 304,382,912 in the vision tower."""
-    width, grid, inner = 1024, 36, int(1024 * 2.6667)
-    assert inner == 2730
-    norms = 3 * 2 * width + 2 * inner
-    block = 4 * width**2 + 3 * width + 3 * width * inner + 2 * inner + width + norms
-    vision = width + (grid**2 + 1) * width + width * 3 * 14**2 + width + 24 * block + 2 * width
-    assert vision == 304_382_912
-    tables = (250_002 + 1) * width + 4 * (250_002 + 1 + 2 * width) + 2 * width
-    layer = 12 * width**2 + (3 + 1 + 4 + 1 + 4) * width + 4 * (2 + 4 + 5 + 5) * width
-    assert tables + 24 * layer + vision + 1 == 865_278_477
-
-
 # --- what is refused
 
 
