@@ -21,8 +21,8 @@ logger = logging.getLogger("embedpack")
 # Operators of whole numbers that shapes are computed with; "Shape" begins such a computation.
 SHAPE = "Shape"
 OF_SHAPES = frozenset({
-    SHAPE, "Add", "Cast", "Concat", "Div", "Expand", "Gather", "Identity", "Max", "Mul", "Range", "Reshape", "Slice",
-    "Squeeze", "Sub", "Unsqueeze",
+    SHAPE, "Add", "Cast", "Concat", "Div", "Expand", "Gather", "Greater", "Identity", "Max", "Mul", "Range", "Reshape",
+    "Slice", "Squeeze", "Sub", "Unsqueeze",
 })  # fmt: skip
 # Entry of the options of a session that makes it keep the assignment.
 RECORD = "session.record_ep_graph_assignment_info"
@@ -62,7 +62,8 @@ def check_assignment(where: str, nodes: list[AssignedNode], content: bytes) -> N
         first = fallen[0]
         raise PackError(
             f"{where}: node {first.name!r} ({first.operator}) and {len(fallen) - 1} others run on {first.provider}, as "
-            f"{CUDA_PROVIDER} has no kernel for them: pass device='cpu', or a variant with fp16 weights"
+            f"{CUDA_PROVIDER} has no kernel for them: take a variant with fp16 weights, update onnxruntime, or pass "
+            "device='cpu'"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import onnx_ir as ir
 import pytest
 
 from benchmarks.checkpoints.make_v4 import make_v4
-from embedpack import CheckpointError, Embedder
+from embedpack import CheckpointError, Embedder, PackError
 from embedpack.engine.golden import TEXTS
 from embedpack.engine.golden_image import golden_image
+from embedpack.engine.node_assignment import AssignedNode, check_assignment
 from embedpack.inputs.items import Input
 from embedpack.pack.folder import read_pack
 from embedpack.vectors.codes import quantize
@@ -114,6 +116,26 @@ def test_int8_codes_are_rounded_to_even(pack: Path) -> None:
     single = manifest.spaces[manifest.tasks[task].space or ""].single
     assert single is not None
     np.testing.assert_array_equal(codes, quantize(vectors, "int8", single.int8_scale))
+
+
+@pytest.mark.parametrize(("of_shape", "refused"), [(True, False), (False, True)])
+def test_sizes_of_blocks_may_be_computed_on_the_cpu(tmp_path: Path, of_shape: bool, refused: bool) -> None:
+    """As those of local attention: whole numbers from shapes alone, compared and calculated with."""
+    graph = GraphBuilder("sizes", WeightStore(tmp_path))
+    ids = graph.input("input_ids", ir.DataType.INT64, ["batch", "sequence"])
+    length = graph.op("Squeeze", [graph.op("Shape", [ids], {"start": 1, "end": 2})]) if of_shape else ids
+    long = graph.op(
+        "Cast", [graph.op("Greater", [length, graph.constant(9, np.int64)])], {"to": int(ir.DataType.INT64)}
+    )
+    graph.output(graph.op("Mul", [long, length]), "size", ir.DataType.INT64, [])
+    ir.save(graph.build(), tmp_path / "sizes.onnx")
+    on_cpu = [AssignedNode(name, kind, "CPUExecutionProvider") for name, kind in named_nodes(tmp_path / "sizes.onnx")]
+    with pytest.raises(PackError, match=r"\(Greater\) and 2 others run on CPU") if refused else nullcontext():
+        check_assignment("sizes.onnx", on_cpu, (tmp_path / "sizes.onnx").read_bytes())
+
+
+def named_nodes(path: Path) -> list[tuple[str, str]]:
+    return [(node.name or "", node.op_type) for node in ir.load(path).graph]
 
 
 @pytest.mark.parametrize("axes", [1, 3])

@@ -122,7 +122,7 @@ def test_a_node_that_fell_back_is_named(gpu: FakeCuda, pack: Path, caplog: pytes
     message = refusal(PackError, pack, device="cuda")
     assert message == (
         f"PACK/default-fp32.onnx: node {node.name!r} (MatMul) and 0 others run on {CPU}, as {CUDA} has no kernel for "
-        "them: pass device='cpu', or a variant with fp16 weights"
+        "them: take a variant with fp16 weights, update onnxruntime, or pass device='cpu'"
     )
 
 
