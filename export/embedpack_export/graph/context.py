@@ -233,6 +233,7 @@ class StagedModel:
     inputs: tuple[GraphInput, ...]  # inputs of the model, which every stage may read
     hidden: tuple[int | str, ...]  # shape of the hidden states between stages, float32
     stages: tuple[Stage, ...]  # the stages, in order
+    causal: bool = False  # true if a token attends to itself and earlier tokens alone
 
 
 def declare(graph: GraphBuilder, specs: Sequence[GraphInput]) -> dict[str, ir.Value]:

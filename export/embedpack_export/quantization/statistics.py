@@ -12,7 +12,7 @@ from embedpack_export.quantization.activation_file import ActivationFile
 from embedpack_export.quantization.covariances import CovarianceSum
 
 MIN_SQUARED_LENGTH = np.float32(1e-12)
-# Number of tokens of the sample that quantization candidates are compared on.
+# Evenly spaced tokens in the sample that quantization candidates are compared on, and largest number of first tokens.
 SAMPLE = 384
 
 
@@ -24,6 +24,9 @@ class SiteStatistics:
     text, have values a hundred times those of the others (massive activations, Sun et al. 2024, arXiv 2402.17762), and
     would dominate both, although the next norm brings them back to the size of the others. (Weighting unusually short
     tokens down as well was tried on a decoder and is worse.)
+
+    The first token of a text counts more in the sample of a causal model: all later tokens attend to it, many of them
+    above all to it (attention sink, Xiao et al. 2023, arXiv 2309.17453), so its error is in each of their outputs.
     """
 
     # Mean, minimum and maximum of each channel, float32 [k].
@@ -32,7 +35,7 @@ class SiteStatistics:
     high: Float32
     # Covariance of each block of channels (`covariance_blocks`), float64 [b, b].
     covariance: tuple[Float64, ...]
-    sample: Float32  # evenly spaced tokens, float32 [n, k]
+    sample: Float32  # evenly spaced tokens, and first tokens of texts of a causal model, float32 [n, k]
     tokens: int
     activations: ActivationFile | None = None  # file of all tokens; None: they were not kept
 
@@ -61,6 +64,12 @@ class StatisticsSum:
         self._low = np.full(channels, np.inf, np.float32)
         self._high = np.full(channels, -np.inf, np.float32)
         self._sample: list[Float32] = []
+        self._first: list[Float32] = []
+
+    def add_first(self, tokens: Float32) -> None:
+        """Add tokens [n, k] that `add` takes too, the first of their texts, to the sample: at most SAMPLE of them."""
+        room = SAMPLE - sum(map(len, self._first))
+        self._first.append(tokens[:room].astype(np.float32))
 
     def add(self, tokens: Float32) -> None:
         """Add tokens, float32 [n, k]."""
@@ -83,4 +92,5 @@ class StatisticsSum:
         moved = self._sum / weight
         covariance = self._products.result(weight, moved, moved)
         mean = (moved + self._origin).astype(np.float32)
-        return SiteStatistics(mean, self._low, self._high, covariance, np.concatenate(self._sample), self._count)
+        sample = np.concatenate([*self._sample, *self._first])
+        return SiteStatistics(mean, self._low, self._high, covariance, sample, self._count)

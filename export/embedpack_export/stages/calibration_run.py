@@ -55,6 +55,8 @@ def run_exact_stage(
                 files[site] = ActivationFile(scratch / f"site.{len(sums)}", values.shape[-1])
             activations = real_tokens(run.feeds[batch], values, run.lengths_of(batch))
             sums[site].add(activations.values)
+            if model.causal and values.ndim == 3:
+                sums[site].add_first(values[:, 0])
             files[site].add(number, activations)
     return {site: replace(total.result(), activations=files[site]) for site, total in sums.items()}
 

@@ -254,6 +254,19 @@ def test_few_tokens_are_all_in_the_sample() -> None:
     np.testing.assert_array_equal(collected(tokens).sample, tokens)
 
 
+def test_first_tokens_are_in_the_sample_up_to_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedpack_export.quantization.statistics.SAMPLE", 100)
+    tokens = weights(1000, 3)
+    collecting = StatisticsSum(3, len(tokens))
+    for start in range(0, len(tokens), 70):
+        collecting.add(tokens[start : start + 70])
+        collecting.add_first(tokens[start : start + 8])
+    found = collecting.result()
+    first = np.concatenate([tokens[start : start + 8] for start in range(0, 1000, 70)])[:100]
+    np.testing.assert_array_equal(found.sample, np.concatenate([tokens[::10], first]))
+    assert found.tokens == 1000
+
+
 def test_blocks_of_channels_are_rounded_on_their_own() -> None:
     matrix = weights(6, 70)
     scales = int8_scales(matrix)[:, None]

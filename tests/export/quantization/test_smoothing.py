@@ -80,6 +80,27 @@ def test_a_massive_token_does_not_decide() -> None:
     assert relative_error(others, weights, chosen) < 1.5 * relative_error(others, weights, plain)
 
 
+def first_and_later(seed: int) -> tuple[Float32, Float32]:
+    """First tokens with one massive channel, as in decoders, and the tokens after them."""
+    first, later = normal(4, 64, seed) * np.float32(0.3), normal(2000, 64, seed + 1)
+    first[:, 5] = 8
+    return first, later
+
+
+def test_first_tokens_in_the_sample_are_rounded_as_finely_as_others() -> None:
+    weights = normal(48, 64) * np.where(np.arange(64) == 5, 0.02, 1).astype(np.float32)
+    first, later = first_and_later(seed=1)
+    collecting = StatisticsSum(64, len(first) + len(later))
+    collecting.add(np.concatenate([first, later]))
+    for _ in range(75):
+        collecting.add_first(first)
+    chosen = choose_smoothing(collecting.result(), [matrix(weights)], shifts=True)
+    plain = choose_smoothing(statistics_of(np.concatenate([first, later])), [matrix(weights)], shifts=True)
+    first, later = first_and_later(seed=3)
+    assert relative_error(first, weights, chosen) < 0.7 * relative_error(first, weights, plain)
+    assert relative_error(later, weights, chosen) < 1.1 * relative_error(later, weights, plain)
+
+
 def test_rows_that_reach_alike_share_a_step() -> None:
     tokens, weights = alike(MIN_TOKENS, 64), normal(48, 64, seed=1)
     chosen = choose_smoothing(statistics_of(tokens), [matrix(weights)], shifts=True)

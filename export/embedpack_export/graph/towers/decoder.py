@@ -205,4 +205,4 @@ def causal_decoder(shape: DecoderShape) -> StagedModel:
 
     inputs = (*TEXT_INPUTS, *IMAGE_INPUTS) if shape.images else TEXT_INPUTS
     stages = (embed, *(layer(index) for index in range(shape.layers)), last_norm)
-    return StagedModel(inputs, (*TOKEN_AXES, shape.hidden), stages)
+    return StagedModel(inputs, (*TOKEN_AXES, shape.hidden), stages, causal=True)
