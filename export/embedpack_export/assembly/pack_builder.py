@@ -30,7 +30,11 @@ from embedpack_export.stages.task_run import RecordedVectors
 logger = logging.getLogger("embedpack")
 
 # First release with CPU kernels for all operators that the graphs use (QuantizeLinear of opset 23 is the last).
-MIN_ONNXRUNTIME = "1.24.1"
+MIN_ONNXRUNTIME: Mapping[Device, str] = {
+    "cpu": "1.24.1",
+    # Oldest release whose assignment of the nodes was checked: Cos, Sin and Round of opset 22 are newer on GPUs.
+    "cuda": "1.28.0",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +112,7 @@ class PackBuilder:
 
     def add_vision(self, weights: WeightsFormat, gives: Literal["tokens", "vectors"]) -> None:
         """Check the vision graph of a weights format and add it."""
-        written = CheckedGraph.check(self.folder / f"vision-{weights}.onnx", _device(weights))
+        written = CheckedGraph.check(self.folder / f"vision-{weights}.onnx")
         self.vision[weights] = VisionGraph(
             gives=gives,
             graph=written.path.name,
@@ -118,7 +122,7 @@ class PackBuilder:
 
     def add_variant(self, name: str, kind: VariantKind, measured: Accuracy) -> None:
         """Check the text graph of a variant and add it."""
-        device = _device(kind.weights)
+        device: Device = "cuda" if kind.weights == "fp16" else "cpu"
         text = CheckedGraph.check(self.folder / f"{name}.onnx", device)
         self.variants[name] = Variant(
             task=kind.task,
@@ -131,7 +135,7 @@ class PackBuilder:
             opset=OPSET,
             operators=text.operators,
             static_activations=text.static_activations,
-            min_onnxruntime=MIN_ONNXRUNTIME,
+            min_onnxruntime=MIN_ONNXRUNTIME[device],
             accuracy=measured,
         )
         if measured.single is not None:
@@ -141,8 +145,3 @@ class PackBuilder:
         elif measured.score is not None:
             largest, kendall = measured.score.largest_difference, measured.score.kendall
             logger.info("%s: largest difference of scores to fp32 %.2g, Kendall's tau %.4f", name, largest, kendall)
-
-
-def _device(weights: WeightsFormat) -> Device:
-    """Device that graphs of a weights format are made for."""
-    return "cuda" if weights == "fp16" else "cpu"

@@ -47,7 +47,7 @@ def write_vision_stages(plan: ExportPlan, pack: PackBuilder) -> VisionStages:
     written = {name: WrittenRun(feeds) for name in pack.weights}
     runs = {name: [run] for name, run in written.items()}
     # The towers of published models exceed float16, so that of fp16 weights is float32.
-    formats = {**plan.formats, "fp16": Fp32(device="cuda")}
+    formats = {**plan.formats, "fp16": Fp32()}
     writers = write_stages(GraphSource("vision", vision.model, weights, formats), [exact], runs, pack)
     weights.check_all_used()
     if vision.gives == "vectors":

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from embedpack.pack.variants import Device
 from embedpack_export.graph.external_data import WeightStore
 
 OPSET = 23
@@ -28,13 +27,9 @@ class GraphBuilder:
     """Inputs, nodes, weights and outputs of one graph.
 
     Weights are written to the store at once, so the builder holds no large data.
-
-    Attributes:
-        device: device that the graph is made for. GPUs have no kernels for some operators of OPSET.
     """
 
-    def __init__(self, name: str, store: WeightStore, device: Device = "cpu") -> None:
-        self.device = device
+    def __init__(self, name: str, store: WeightStore) -> None:
         self._name = name
         self._store = store
         self._inputs: list[ir.Value] = []

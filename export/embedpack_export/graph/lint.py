@@ -20,8 +20,6 @@ ACTIVATIONS, WEIGHTS = 0, 1
 MOVES = frozenset({"Cast", "Gather", "Identity", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Concat", "Split"})
 # Operators of float16 on GPUs, whose kernels add up in float32.
 HALF_PRODUCTS = frozenset({"MatMul", "GroupQueryAttention"})
-# Operators without a kernel for GPUs in the opset of the graphs.
-WITHOUT_GPU_KERNEL = frozenset({"Cos", "Sin", "Round", "QuantizeLinear", "MatMulIntegerToFloat"})
 FAST_BLOCKS = 4
 
 Types = Mapping[ir.Value, ir.DataType]
@@ -61,9 +59,8 @@ def _half_beyond_products(node: ir.Node, types: Types) -> bool:
     return node.op_type not in HALF_PRODUCTS and _half(node, types)
 
 
-def _without_kernel(node: ir.Node, types: Types) -> bool:
-    of_float32 = node.op_type == "GroupQueryAttention" and _type(node, 0, types) == ir.DataType.FLOAT
-    return node.op_type in WITHOUT_GPU_KERNEL or of_float32
+def _float_attention(node: ir.Node, types: Types) -> bool:
+    return node.op_type == "GroupQueryAttention" and _type(node, 0, types) == ir.DataType.FLOAT
 
 
 def _skip_norm(node: ir.Node, types: Types) -> bool:
@@ -80,7 +77,7 @@ RULES_OF_DEVICES: Mapping[Device, Mapping[str, Rule]] = {
     "cpu": {"CPUs compute float16 as float32, with casts around it; cast it to float32 once": _half},
     "cuda": {
         "float16 is for products alone, others may exceed its range; cast it to float32": _half_beyond_products,
-        "onnxruntime has no kernel for it on GPUs; write other operators": _without_kernel,
+        "it has no kernel for float32 on GPUs; cast its inputs to float16": _float_attention,
     },
 }
 

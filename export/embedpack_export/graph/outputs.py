@@ -57,20 +57,9 @@ def vector_outputs(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> N
 
 
 def _int8(g: GraphBuilder, vector: ir.Value, scale: float) -> ir.Value:
-    steps = _rounded(g, g.op("Mul", [vector, g.constant(inverse_scale(scale), np.float32)]))
+    steps = g.op("Round", [g.op("Mul", [vector, g.constant(inverse_scale(scale), np.float32)])])
     clipped = g.op("Clip", [steps, g.constant(-127, np.float32), g.constant(127, np.float32)])
     return g.op("Cast", [clipped], {"to": int(ir.DataType.INT8)})
-
-
-def _rounded(g: GraphBuilder, x: ir.Value) -> ir.Value:
-    """Round half to even; x is below 2^22 in magnitude.
-
-    GPUs have no kernel for Round of the graphs' opset. In float32, a sum with 1.5 x 2^23 has no fraction.
-    """
-    if g.device == "cpu":
-        return g.op("Round", [x])
-    whole = g.constant(1.5 * 2**23, np.float32)
-    return g.op("Sub", [g.op("Add", [x, whole]), whole])
 
 
 def _bits(g: GraphBuilder, vector: ir.Value, output: VectorOutput) -> ir.Value:

@@ -56,7 +56,7 @@ class GraphWriter:
         linears: LinearFormat,
         branches: Branches | None = None,
     ) -> None:
-        graph = GraphBuilder(name, store, linears.device)
+        graph = GraphBuilder(name, store)
         self._folder = store.folder
         self._before: ir.Value | None = None
         self._model = model

@@ -21,12 +21,9 @@ from embedpack.vectors.codes import quantize
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.fp16 import MAX_FLOAT16, MIN_HEADROOM
-from embedpack_export.graph.towers.rotary import RotaryTable, cosines
-from embedpack_export.graph.towers.rotary_lookup import COARSE, STEP
 from embedpack_export.pipeline import export
 from tests.helpers.exports import distance, edit_tensors, quick
 from tests.helpers.fake_cuda import FakeCuda
-from tests.helpers.onnx_probe import run_model
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.tiny_decoder import make_decoder
 
@@ -104,8 +101,7 @@ def test_adapters_of_a_gpu_are_copied_to_it_once(pack: Path, monkeypatch: pytest
     assert len({vectors.tobytes() for vectors in expected}) == len(tasks)
 
 
-def test_int8_codes_are_rounded_to_even(pack: Path) -> None:
-    """Without an operator for it, of which GPUs have no kernel."""
+def test_codes_are_those_of_the_vectors(pack: Path) -> None:
     manifest = read_pack(pack).manifest
     model = Embedder(pack, weights="fp16", threads=1)
     task = next(iter(manifest.tasks))
@@ -136,23 +132,6 @@ def test_sizes_of_blocks_may_be_computed_on_the_cpu(tmp_path: Path, of_shape: bo
 
 def named_nodes(path: Path) -> list[tuple[str, str]]:
     return [(node.name or "", node.op_type) for node in ir.load(path).graph]
-
-
-@pytest.mark.parametrize("axes", [1, 3])
-def test_cosines_are_looked_up(tmp_path: Path, axes: int) -> None:
-    """On all positions that a model may read, to the precision of float32."""
-    graph = GraphBuilder("lookup", WeightStore(tmp_path), "cuda")
-    table = RotaryTable(16, 1e4, () if axes == 1 else (4, 3, 1))
-    given = graph.input("positions", ir.DataType.INT64, ["axes", "batch", "sequence"])
-    for name, value in zip(("cos", "sin"), cosines(graph, given, table.frequencies()), strict=True):
-        graph.output(value, name, ir.DataType.FLOAT, ["batch", "sequence", 8])
-    ir.save(graph.build(), tmp_path / "lookup.onnx")
-    positions = np.random.default_rng(3).integers(0, STEP * COARSE, (axes, 2, 500))
-    positions[:, 0, :4] = [0, STEP - 1, STEP, STEP * COARSE - 1]
-    cos, sin = run_model(str(tmp_path / "lookup.onnx"), ["cos", "sin"], {"positions": positions})
-    angles = (positions[..., None] * table.frequencies().astype(np.float64)).sum(0)
-    np.testing.assert_allclose(cos, np.cos(angles), atol=2e-7)
-    np.testing.assert_allclose(sin, np.sin(angles), atol=2e-7)
 
 
 @pytest.mark.parametrize("pack", ["v4"], indirect=True)

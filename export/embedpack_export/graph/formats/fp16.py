@@ -19,7 +19,6 @@ import onnx_ir as ir
 
 from embedpack.errors import CheckpointError
 from embedpack.pack.accuracy_records import Headroom
-from embedpack.pack.variants import Device
 from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
@@ -62,9 +61,9 @@ class Fp16:
         return False
 
     @property
-    def device(self) -> Device:
+    def half_attention(self) -> bool:
         """See `LinearFormat`."""
-        return "cuda"
+        return True
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`; CheckpointError for a product without head-room."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_all, add_bias
@@ -20,12 +19,16 @@ class Fp32:
     """Linear layers as MatMul, tables as Gather; `group` is the weights group of the matrices."""
 
     group: str = "fp32"
-    device: Device = field(default="cpu", kw_only=True)  # see `LinearFormat`
 
     @property
     def in_parts(self) -> bool:
         """See `LinearFormat`."""
         return True
+
+    @property
+    def half_attention(self) -> bool:
+        """See `LinearFormat`."""
+        return False
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`."""

@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import CONTRIB
@@ -59,9 +58,9 @@ class Int4:
         return False
 
     @property
-    def device(self) -> Device:
+    def half_attention(self) -> bool:
         """See `LinearFormat`."""
-        return "cpu"
+        return False
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`."""

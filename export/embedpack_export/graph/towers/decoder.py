@@ -27,7 +27,7 @@ from embedpack_export.graph.context import Activation, GraphContext, LinearLayer
 from embedpack_export.graph.towers.gated_layers import GatedLayers, gated_product
 from embedpack_export.graph.towers.norms import rms_norm
 from embedpack_export.graph.towers.rope_scaling import RopeScaling
-from embedpack_export.graph.towers.rotary import RotaryTable, Rotation, rotation, text_rotation
+from embedpack_export.graph.towers.rotary import RotaryTable, Rotation, angles, rotation, text_rotation
 from embedpack_export.quantization.channel_layout import ChannelGroups
 
 FLOAT, FLOAT16, INT32 = int(ir.DataType.FLOAT), int(ir.DataType.FLOAT16), int(ir.DataType.INT32)
@@ -121,8 +121,7 @@ def attention(part: DecoderPart, index: int, x: Activation, residual: Activation
         context.once("last_positions", lambda: _last_positions(part)),
         context.once("total", lambda: _total(part)),
     ]
-    # On GPUs it has no kernel for float32; its softmax is float32 inside.
-    half = g.device == "cuda"
+    half = context.format.half_attention
     q, k, v = (g.op("Cast", [each], {"to": FLOAT16}) if half else each for each in (q, k, v))
     mixed, _, _ = g.ops("GroupQueryAttention", [q, k, v, None, None, *lengths], heads, domain=CONTRIB, outputs=3)
     mixed = g.op("Cast", [mixed], {"to": FLOAT}) if half else mixed
@@ -152,7 +151,7 @@ def _rotation(part: DecoderPart) -> Rotation:
     table = RotaryTable(shape.head_size, shape.rope_theta, shape.sections, shape.rope_scaling)
     if not shape.sections:
         return text_rotation(context, table)
-    return rotation(context, table, lambda: context.inputs[POSITION_IDS])
+    return rotation(context, table, lambda: angles(part.graph, context.inputs[POSITION_IDS], table.frequencies()))
 
 
 def _last_positions(part: DecoderPart) -> ir.Value:

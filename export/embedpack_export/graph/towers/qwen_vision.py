@@ -33,7 +33,7 @@ from embedpack_export.graph.context import GELU_MINIMUM, Activation, GraphContex
 from embedpack_export.graph.formats.fp32 import exact_linear
 from embedpack_export.graph.towers.gated_layers import GatedLayers, gated_product
 from embedpack_export.graph.towers.norms import layer_norm, rms_norm
-from embedpack_export.graph.towers.rotary import RotaryTable, cosines
+from embedpack_export.graph.towers.rotary import RotaryTable, angles
 from embedpack_export.quantization.channel_layout import ChannelGroups
 
 ROPE_THETA = 10_000.0
@@ -105,7 +105,8 @@ def _rotated(context: GraphContext, shape: VisionShape, x: ir.Value) -> ir.Value
     half = table.frequencies()
     both = np.zeros((2, 1, 1, size // 2), np.float32)
     both[0, ..., : size // 4], both[1, ..., size // 4 :] = half[0], half[0]
-    cos, sin = context.once("cosines", lambda: cosines(g, context.inputs[PATCH_POSITIONS], both))
+    phases = context.once("angles", lambda: angles(g, context.inputs[PATCH_POSITIONS], both))
+    cos, sin = context.once("cos", lambda: g.op("Cos", [phases])), context.once("sin", lambda: g.op("Sin", [phases]))
     batch = g.op("Unsqueeze", [x, g.constant([0], np.int64)])
     rotated = g.op("RotaryEmbedding", [batch, cos, sin], {"num_heads": shape.heads, "interleaved": 0})
     return g.op("Squeeze", [rotated, g.constant([0], np.int64)])

@@ -13,7 +13,6 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GraphContext
 from embedpack_export.graph.towers.rope_scaling import RopeScaling
-from embedpack_export.graph.towers.rotary_lookup import looked_up_cosines
 
 
 @dataclass(frozen=True)
@@ -45,18 +44,7 @@ class RotaryTable:
         return table
 
 
-def cosines(g: GraphBuilder, positions: ir.Value, frequencies: Float32) -> tuple[ir.Value, ir.Value]:
-    """Cosines and sines of angles, float32 [batch, sequence, n] each; arguments as of `_angles`.
-
-    GPUs have no kernels for Cos and Sin of the graphs' opset, and look them up.
-    """
-    if g.device == "cuda":
-        return looked_up_cosines(g, positions, frequencies)
-    angles = _angles(g, positions, frequencies)
-    return g.op("Cos", [angles]), g.op("Sin", [angles])
-
-
-def _angles(g: GraphBuilder, positions: ir.Value, frequencies: Float32) -> ir.Value:
+def angles(g: GraphBuilder, positions: ir.Value, frequencies: Float32) -> ir.Value:
     """Angles [batch, sequence, n] of positions int64 [axes, batch, sequence] and frequencies [axes, 1, 1, n]."""
     floats = g.op("Cast", [positions], {"to": int(ir.DataType.FLOAT)})
     columns = g.op("Unsqueeze", [floats, g.constant([-1], np.int64)])
@@ -64,14 +52,14 @@ def _angles(g: GraphBuilder, positions: ir.Value, frequencies: Float32) -> ir.Va
     return g.op("ReduceSum", [products, g.constant([0], np.int64)], {"keepdims": 0})
 
 
-def _text_positions(context: GraphContext) -> ir.Value:
-    """Append the positions 0, 1, ... of texts, which are padded on the right; int64 [1, batch, sequence]."""
+def text_angles(context: GraphContext, table: RotaryTable) -> ir.Value:
+    """Append the angles of positions 0, 1, ... of texts, which are padded on the right."""
     g, ids = context.graph, context.inputs[INPUT_IDS]
     length = g.op("Shape", [ids], {"start": 1, "end": 2})
     scalar = g.op("Squeeze", [length])
     positions = g.op("Range", [g.constant(0, np.int64), scalar, g.constant(1, np.int64)])
     rows = g.op("Expand", [positions, g.op("Shape", [ids])])
-    return g.op("Unsqueeze", [rows, g.constant([0], np.int64)])
+    return angles(g, g.op("Unsqueeze", [rows, g.constant([0], np.int64)]), table.frequencies())
 
 
 @dataclass(frozen=True)
@@ -91,12 +79,13 @@ class Rotation:
         return g.op("RotaryEmbedding", [x, self.cos, self.sin], attributes)
 
 
-def rotation(context: GraphContext, table: RotaryTable, positions: Callable[[], ir.Value]) -> Rotation:
-    """The rotation by a table, which its layers share; `positions` appends int64 [axes, batch, sequence] once."""
+def rotation(context: GraphContext, table: RotaryTable, phases: Callable[[], ir.Value]) -> Rotation:
+    """The rotation by a table, which its layers share; `phases` appends the angles the first time."""
     g = context.graph
 
     def make() -> Rotation:
-        cos, sin = cosines(g, positions(), table.frequencies())
+        angles = phases()
+        cos, sin = g.op("Cos", [angles]), g.op("Sin", [angles])
         if table.amplitude == 1:
             return Rotation(cos, sin)
         amplitude = g.constant(table.amplitude, np.float32)
@@ -107,4 +96,4 @@ def rotation(context: GraphContext, table: RotaryTable, positions: Callable[[], 
 
 def text_rotation(context: GraphContext, table: RotaryTable) -> Rotation:
     """The rotation by positions 0, 1, ... of texts."""
-    return rotation(context, table, lambda: _text_positions(context))
+    return rotation(context, table, lambda: text_angles(context, table))
