@@ -55,6 +55,7 @@ class FakeCuda:
             "InferenceSession": self._session,
             "RunOptions": self._run_options,
             "preload_dlls": lambda: sys.stdout.write(self.printed),
+            "set_default_logger_severity": lambda level: None,
         }
         patch.setattr(
             cuda_session, "ort", SimpleNamespace(**names, OrtValue=SimpleNamespace(ortvalue_from_numpy=self._copied))

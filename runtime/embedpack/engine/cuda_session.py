@@ -20,6 +20,8 @@ from embedpack.host.onnxruntime import ort
 logger = logging.getLogger("embedpack")
 
 DEVICE, DEVICE_ID = "cuda", 0
+# Level of onnxruntime's log.
+ERRORS = 3
 # Products of float32 stay exact, and memory grows by what a batch needs rather than by doubling.
 PROVIDER_OPTIONS = {"device_id": str(DEVICE_ID), "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
 
@@ -93,6 +95,8 @@ class CudaSession:
 
 def _load_libraries() -> None:
     """Load the CUDA libraries of the extra; onnxruntime prints what is missing, which its session reports again."""
+    # Its warnings are about its own plans; errors have the name of a library that is missing.
+    ort.set_default_logger_severity(ERRORS)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         ort.preload_dlls()

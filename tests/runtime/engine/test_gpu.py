@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -22,14 +22,18 @@ from embedpack.cli.main import main
 from embedpack.engine import encoder
 from embedpack.engine.batch_parts import joined_outputs
 from embedpack.engine.devices import GEMM_OPTIONS
-from embedpack.engine.encoder import Batch
+from embedpack.engine.encoder import Batch, Encoder, LoadedGraph
 from embedpack.engine.golden import TEXTS
 from embedpack.engine.memory_plan import MAX_GPU_TOKENS, MIN_GPU_TOKENS, batch_bytes, gpu_token_budget
 from embedpack.engine.node_assignment import AssignedNode, check_assignment
+from embedpack.engine.output_check import OutputCheck
+from embedpack.engine.session import Session
 from embedpack.engine.weight_sizes import WeightSizes
 from embedpack.errors import OptionError
 from embedpack.host.gpu import free_memory
-from embedpack.inputs.processor import ModelInput
+from embedpack.inputs.batching import mark_index, pad
+from embedpack.inputs.processor import ModelInput, Processor
+from embedpack.pack.graph_io import MARK_VECTORS, SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS
 from tests.helpers.broken_packs import Edit, changes, put
 from tests.helpers.fake_cuda import FakeCuda
 from tests.helpers.tiny_pack import TINY_RERANKER
@@ -197,6 +201,47 @@ def test_runs_have_texts_of_similar_length(lengths: list[int], budget: int, smal
         assert part.tokens <= budget or len(part.rows) == 1
         if lengths == sorted(lengths, reverse=True) and part.tokens - part.longest >= small:
             assert part.inputs[-1].length >= encoder.SIMILAR_LENGTH * part.longest or len(part.rows) == 1
+
+
+@pytest.mark.parametrize("output", [SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, MARK_VECTORS])
+def test_outputs_of_parts_are_those_of_the_batch(output: str) -> None:
+    """Rows of different lengths and numbers of marks, in budgets for all of them, for some, and for one."""
+    lengths, marks = [9, 7, 6, 2, 1], [2, 1, 1, 2, 1]
+    inputs = [
+        replace(ModelInput(np.arange(1, n + 1), slice(0, n), np.zeros(n, np.bool_)), marks=np.arange(m))
+        for n, m in zip(lengths, marks, strict=True)
+    ]
+    found = []
+    for budget in (100, 18, 2):
+        session = Echo(output)
+        text = LoadedGraph(cast("Session", session), budget, device="cuda")
+        model = Encoder(text, cast("Processor", session), OutputCheck(single=3, multi=3))
+        ((batch, values),) = model.compute(iter([Batch(np.arange(5), inputs)]), output)
+        assert len(batch.rows) == len(values) == 5
+        found.append((session.rows, values))
+    assert [rows for rows, _ in found] == [[5], [2, 3], [1, 1, 1, 1, 1]]
+    for row, (length, number) in enumerate(zip(lengths, marks, strict=True)):
+        kept = {SENTENCE_EMBEDDING: 3, TOKEN_EMBEDDINGS: length, MARK_VECTORS: number}[output]
+        for _, values in found[1:]:
+            np.testing.assert_array_equal(values[row][:kept], found[0][1][row][:kept])
+
+
+class Echo:
+    """A processor and a session whose outputs are the token ids of each row."""
+
+    def __init__(self, output: str) -> None:
+        self.output, self.rows = output, list[int]()
+
+    def collate(self, inputs: list[ModelInput], images: list[Any]) -> dict[str, Any]:
+        index = mark_index([each.marks for each in inputs], [each.length for each in inputs])
+        return {**pad([each.ids for each in inputs], 0), "mark_index": index}
+
+    def run(self, outputs: list[str], feeds: dict[str, Any], *_: Any, **__: Any) -> list[Any]:
+        self.rows.append(len(feeds["input_ids"]))
+        tokens = np.repeat(feeds["input_ids"][..., None], 3, axis=2).astype(np.float32)
+        rows, columns = feeds["mark_index"].T
+        results = {SENTENCE_EMBEDDING: tokens.sum(1), TOKEN_EMBEDDINGS: tokens, MARK_VECTORS: tokens[rows, columns]}
+        return [results[self.output]]
 
 
 def test_joined_outputs_are_padded() -> None:
