@@ -319,8 +319,8 @@ def two_stage() -> list[str]:
 
 
 def large_model() -> list[str]:
-    """Export of a model of the size of jina-embeddings-v3."""
-    return [real_size.document_line(_report("real-size-v3"))]
+    """Exports of models of the sizes of jina-embeddings-v3 and jina-clip-v2."""
+    return [f"* {real_size.document_line(_report(name))}" for name in ("real-size-v3", "real-size-clip")]
 
 
 class Block(NamedTuple):
