@@ -8,6 +8,7 @@ Calibration keeps the rounding error small, at no cost in the products:
   al. 2022, arXiv 2211.10438, eq. 4, with a shift as in Outlier Suppression+, Wei et al. 2023, arXiv 2304.09145). A norm
   before the layer does both with other weights, a linear layer before it with other scales. The strength is chosen for
   each activation by the expected error (`embedpack_export.quantization.smoothing`).
+  In a decoder the first tokens of texts count more there (`embedpack_export.quantization.statistics`).
 * After a linear layer, each row is centered at its mid-range; the offset is restored as center x column sum of the
   weights. The channels can also be reordered into blocks of similar size with scales of their own
   (`embedpack_export.quantization.channel_blocks`).
