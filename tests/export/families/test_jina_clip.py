@@ -21,8 +21,9 @@ from PIL import Image
 from embedpack import Embedder, Embeddings, InputError, similarity
 from embedpack.cli.main import main
 from embedpack.engine.encoder import Encoder
+from embedpack.engine.golden import check_golden
 from embedpack.engine.options import EncodeOptions
-from embedpack.errors import CheckpointError
+from embedpack.errors import CheckpointError, PackError
 from embedpack.inputs.items import Input
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.folder import read_pack
@@ -31,10 +32,11 @@ from embedpack.server.served_packs import ServedPacks
 from embedpack.server.settings import PackSettings, ServeSettings
 from embedpack.server.tasks import choose_task, task_names
 from embedpack.storage.safetensors import write_safetensors
-from embedpack.vectors.codes import PRECISIONS, Precision, quantize
+from embedpack.vectors.codes import PRECISIONS, Precision, quantize, unit
 from embedpack_export.pipeline import export
 from embedpack_export.reference.torch.jina_clip import ClipReference
 from embedpack_export.stages.calibration_images import calibration_images
+from tests.fuzz.packs import PackCopy
 from tests.helpers.asgi import post
 from tests.helpers.exports import (
     Arrays,
@@ -276,6 +278,30 @@ def test_the_manifest(case: Case) -> None:
     assert {name: prompt.prefix for name, prompt in task.prompts.items()} == {"query": INSTRUCTION}
     assert task.default_prompt_name is None
     assert manifest.variants[f"{NAME}-fp32"].adapters == "merged"
+
+
+@pytest.mark.parametrize(
+    ("weights", "index", "distance", "limit"),
+    [("int8", -1, 0.015, None), ("int8", -1, 0.025, "2e-02"), ("int8", 0, 0.015, "1e-03"), ("fp32", -1, 1e-4, "1e-06")],
+)
+def test_quantized_images_may_differ_as_much_as_from_float32(
+    case: Case, tmp_path: Path, weights: str, index: int, distance: float, limit: str | None
+) -> None:
+    """Twice the largest measured error; texts, and float32, have the limits of other packs."""
+    pack, variant, file = PackCopy(case.pack, tmp_path / "pack"), f"{NAME}-{weights}", "report/golden.json"
+    manifest, golden = pack.manifest, json.loads(pack.read(file))
+    manifest["variants"][variant]["accuracy"]["single"]["min"] = 0.99
+    vector = np.array(golden["vectors"][variant][index])
+    first = np.eye(HIDDEN)[0]
+    away = unit(first - first @ vector * vector)
+    cosine = 1 - distance
+    golden["vectors"][variant][index] = (cosine * vector + (1 - cosine**2) ** 0.5 * away).tolist()
+    with pack.replaced({file: json.dumps(golden).encode()}, manifest) as folder:
+        if limit is None:
+            assert check_golden(read_pack(folder), variant) == pytest.approx(distance, rel=0.05)
+            return
+        with pytest.raises(PackError, match=f"at most {limit} expected"):
+            check_golden(read_pack(folder), variant)
 
 
 def test_tasks_of_jinas_api(case: Case) -> None:
