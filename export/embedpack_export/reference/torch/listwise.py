@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
 
 from embedpack.inputs.pair_texts import Document, check_documents
 from embedpack.vectors.arrays import Float32
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.loading import load_model, quiet
 from embedpack_export.reference.torch.own_reading import joined_files, parsed_tokens
+from embedpack_export.reference.torch.pretrained import open_tokenizer
 
 
 class Token(str):
@@ -99,7 +99,7 @@ class ListReading:
     def __init__(self, source: ModelSource) -> None:
         """Open the tokenizer of the checkpoint; raises whatever transformers raises."""
         with joined_files(source, None) as folder, quiet():
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            self._tokenizer: Any = open_tokenizer(folder)
         self.rules = RULES[source.family]
         self.special = parsed_tokens(self._tokenizer)
 

@@ -16,6 +16,7 @@ from embedpack.errors import CheckpointError
 from embedpack_export.families.model import PROJECTOR
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.head import load_layer
+from embedpack_export.reference.torch.pretrained import open_model
 from embedpack_export.reference.torch.stacked_adapter import add_stacked, load_text_tensors, replace_rows
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
 from embedpack_export.sources.stacked_adapters import Stacked
@@ -52,23 +53,12 @@ def _load_backbone(source: ModelSource) -> torch.nn.Module:
     config = AutoConfig.for_model(str(fields.pop("model_type")), **fields) if fields else None
     if isinstance(source.model.adapters, (Stacked, TaskTokens)):
         return load_text_tensors(source, config or AutoConfig.from_pretrained(folder, local_files_only=True))
-    # Eager attention is the plain formula, and the same on every CPU.
-    model, loaded = AutoModel.from_pretrained(
-        folder,
-        config=config,
-        dtype=torch.float32,
-        attn_implementation="eager",
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
+    model, loaded = open_model(AutoModel, folder, config)
     unused = source.model.rules.unused
     missing = sorted(name for name in loaded["missing_keys"] if not unused.search(name))
     wrong = missing + sorted(str(item) for item in loaded["mismatched_keys"])
     if wrong:
         raise CheckpointError(f"{folder}: transformers finds no fitting weights for {', '.join(wrong[:5])}")
-    assert isinstance(model, torch.nn.Module)
     return model
 
 

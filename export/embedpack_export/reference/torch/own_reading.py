@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from transformers import AutoTokenizer
 
 from embedpack.pack.input_recipes import Prompt
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.loading import quiet
+from embedpack_export.reference.torch.pretrained import open_tokenizer
 from embedpack_export.sources.checkpoint import read_json
 from embedpack_export.sources.files import check_file
 
@@ -96,7 +96,7 @@ class _TokenizerReading:
 
     def __init__(self, folder: Path, *, strip: bool) -> None:
         self._strip = strip
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self._tokenizer: Any = open_tokenizer(folder)
         self.max_tokens: int = self._tokenizer.model_max_length
         self.prompts = OwnPrompts({}, None)
         self.special = parsed_tokens(self._tokenizer)

@@ -13,6 +13,7 @@ from embedpack.errors import CheckpointError
 from embedpack_export.families.heads import ScoreHead
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.loading import quiet
+from embedpack_export.reference.torch.pretrained import TOKENIZER, open_model
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
 from embedpack_export.sources.logit_score import LogitScore
 from embedpack_export.sources.name_rules import NameRules
@@ -42,19 +43,9 @@ def load_pair_model(source: ModelSource, task: str) -> torch.nn.Module:
         return _load_language_model(source)
     with quiet():
         config = AutoConfig.for_model(str(fields.pop("model_type")), **fields) if fields else None
-        # Eager attention is the plain formula, and the same on every CPU.
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            config=config,
-            num_labels=1,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-        assert isinstance(model, torch.nn.Module)
+        config = config or AutoConfig.from_pretrained(folder, **TOKENIZER)
+        config.num_labels = 1
+        model, loaded = open_model(AutoModelForSequenceClassification, folder, config)
         place = _places(model, source.model.rules)
         adapter = source.tasks[task].adapter
         brought = set() if adapter is None else set(map(place, adapter.replacements))
@@ -85,17 +76,8 @@ def _load_language_model(source: ModelSource) -> torch.nn.Module:
     """Load the model and the tokens of LogitScore; CheckpointError if a tensor is missing."""
     folder, logits = source.checkpoint.folder, read_sentence_transformers(source.folder).logits
     assert logits is not None
-    from_files: Any = AutoModelForCausalLM.from_pretrained
     with quiet():
-        model, loaded = from_files(
-            folder,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        model, loaded = open_model(AutoModelForCausalLM, folder)
     wrong = sorted(map(str, (*loaded["missing_keys"], *loaded["mismatched_keys"])))
     if wrong:
         raise CheckpointError(f"{folder}: transformers finds no fitting weights for {', '.join(wrong[:5])}")

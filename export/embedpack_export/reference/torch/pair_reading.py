@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from transformers import AutoTokenizer
 
 from embedpack.pack.score_recipes import PairScores
 from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.loading import quiet
 from embedpack_export.reference.torch.own_reading import joined_files, parsed_tokens
+from embedpack_export.reference.torch.pretrained import open_tokenizer
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PairReading:
         """Open the tokenizer of the checkpoint, or of the adapter; raises whatever transformers raises."""
         adapter = source.tasks[task].adapter
         with joined_files(source, None if adapter is None else adapter.folder) as folder, quiet():
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            self._tokenizer: Any = open_tokenizer(folder)
         self._max_tokens = source.max_tokens
         recipe = None if source.scores is None else source.scores.recipe
         self._instruction = recipe.instruction if isinstance(recipe, PairScores) else None

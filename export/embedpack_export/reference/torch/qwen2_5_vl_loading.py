@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -11,6 +10,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from embedpack.errors import CheckpointError, unknown
 from embedpack_export.families.model import PROJECTOR
 from embedpack_export.reference.torch.loading import quiet
+from embedpack_export.reference.torch.pretrained import open_model
 from embedpack_export.reference.torch.unmerged_adapter import UnmergedAdapter
 from embedpack_export.sources.checkpoint import Checkpoint, read_checkpoint
 from embedpack_export.sources.peft_adapter import TENSORS_FILE, adapter_tensors
@@ -59,16 +59,8 @@ def _load_projector(checkpoint: Checkpoint) -> torch.nn.Linear | None:
 
 
 def _load_towers(checkpoint: Checkpoint) -> torch.nn.Module:
-    # Only the class with a head finds the tensors under either spelling. The pair is missing from its annotation.
-    loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        checkpoint.folder,
-        dtype=torch.float32,
-        attn_implementation="eager",
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    model, report = loaded
+    # Only the class with a head finds the tensors under either spelling.
+    model, report = open_model(Qwen2_5_VLForConditionalGeneration, checkpoint.folder)
     left = {name for name in report["unexpected_keys"] if not name.startswith(f"{PROJECTOR}.")}
     wrong = left | set(report["missing_keys"]) | {str(item) for item in report["mismatched_keys"]}
     if wrong:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
+from transformers import Qwen2VLForConditionalGeneration
 
 from embedpack.errors import CheckpointError
 from embedpack.inputs.images import read_image
@@ -20,6 +20,7 @@ from embedpack_export.planning.model_source import ModelSource
 from embedpack_export.reference.torch.loading import quiet
 from embedpack_export.reference.torch.own_reading import joined_files, parsed_tokens
 from embedpack_export.reference.torch.pair_reading import ReadPair
+from embedpack_export.reference.torch.pretrained import open_model, open_tokenizer
 from embedpack_export.reference.torch.qwen2_vl_image import Patches, image_patches, read_image_settings
 
 SCORE_TOKEN, LOGIT_BIAS, QUERY_TOKENS = 100, 2.65, 512
@@ -38,7 +39,7 @@ class TextPairReading:
     def __init__(self, source: ModelSource) -> None:
         """Open the tokenizer of the checkpoint; raises whatever transformers raises."""
         with joined_files(source, None) as folder, quiet():
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            self._tokenizer: Any = open_tokenizer(folder)
         self._max_tokens = source.max_tokens
         self.special = parsed_tokens(self._tokenizer)
 
@@ -106,17 +107,8 @@ class TextAndImagePairs:
 
 
 def _load_towers(source: ModelSource) -> Any:
-    loaded: Any = Qwen2VLForConditionalGeneration.from_pretrained
     with quiet():
-        model, report = loaded(
-            source.checkpoint.folder,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        model, report = open_model(Qwen2VLForConditionalGeneration, source.checkpoint.folder)
     left = {name for name in report["unexpected_keys"] if name not in HEAD}
     # The head of the language model is no part of the reranker.
     missing = {name for name in report["missing_keys"] if not name.startswith("lm_head.")}
@@ -125,4 +117,6 @@ def _load_towers(source: ModelSource) -> Any:
         raise CheckpointError(
             f"{source.checkpoint.folder}: transformers does not use these: {', '.join(sorted(wrong)[:5])}"
         )
-    return model.model.eval()
+    towers = model.model
+    assert isinstance(towers, torch.nn.Module)
+    return towers.eval()
