@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from embedpack_export.sources.token_rows import TokenRows
 from embedpack_export.sources.weights import EmbeddingTable, Weights
 
 T = TypeVar("T")
+Array: TypeAlias = npt.NDArray[Any]
 
 logger = logging.getLogger("embedpack")
 
@@ -42,6 +43,7 @@ class Activation:
             and scale [channels] and the weights group.
         layout: layout that the channels of the value already have; None: that of the model.
         lower_bound: lower bound of all values, if there is one.
+        branch_input: what branches read, set by a format that quantizes the activation; None: the value.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Activation:
         self.rescale = rescale
         self.layout = layout
         self.lower_bound = lower_bound
+        self.branch_input: BranchInput | None = None
         self._make = make
 
     @classmethod
@@ -141,6 +144,18 @@ class LinearFormat(Protocol):
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """Append the lookup of token ids in an embedding table [vocabulary, hidden]."""
+        ...
+
+
+class BranchInput(Protocol):
+    """An activation as branches read it: the input of products with factors A, which are inputs of the graph."""
+
+    def narrow(self, g: GraphBuilder, module: str) -> ir.Value:
+        """Append the product with the factor A of a module, and declare its inputs; float32 [..., rank]."""
+        ...
+
+    def factor(self, module: str, down: Float32) -> dict[str, Array]:
+        """Values of these inputs for a factor A, float32 [rank, channels of the model]."""
         ...
 
 

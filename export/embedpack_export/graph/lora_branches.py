@@ -4,7 +4,8 @@ An embedding table has the same inputs: A has a row for each token, B turns it i
 such an update too: A chooses the row, B has its change.
 
 The inputs default to rank 0, which adds nothing; an adapter may have any rank. They are float16: half the size of
-float32, and more precise than the bfloat16 of published adapters.
+float32, and more precise than the bfloat16 of published adapters. A format that quantizes activations has its own
+inputs for A (`BranchInput`), which reads each activation once for the backbone and its branches.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from embedpack.pack.graph_io import lora_inputs
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import GraphBuilder
-from embedpack_export.graph.context import WHOLE, Activation, GraphContext, LinearLayer, add_all
-from embedpack_export.quantization.channel_layout import ChannelLayout
+from embedpack_export.graph.context import WHOLE, Activation, Array, BranchInput, GraphContext, LinearLayer, add_all
 from embedpack_export.sources.adapter import Adapter
 from embedpack_export.sources.lora import LowRankUpdate
 from embedpack_export.sources.name_rules import NameRules
@@ -42,20 +42,43 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class _LayerLayout:
-    """Layout of the input and the output of a written layer, which the factors of its branch must have too."""
+class _FloatInput:
+    """See `BranchInput`: an activation in float32."""
 
-    inputs: ChannelLayout | None
+    x: Activation
+    channels: int
+
+    def narrow(self, g: GraphBuilder, module: str) -> ir.Value:
+        """See `BranchInput`."""
+        values = self.x.values
+        default = np.zeros((self.channels, 0), np.float16)
+        down = _float(g, g.optional_input(lora_inputs(module)[0], (self.channels, f"{module}.rank"), default))
+        bounds = [self.channels * index // len(values) for index in range(len(values) + 1)]
+        parts = [slice(*pair) for pair in pairwise(bounds)] if self.x.parts else WHOLE
+        factors = [_sliced(g, down, part, 0) for part in parts]
+        return add_all(g, [g.op("MatMul", pair) for pair in zip(values, factors, strict=True)])
+
+    def factor(self, module: str, down: Float32) -> dict[str, Array]:
+        """See `BranchInput`."""
+        if self.x.layout is not None:
+            down = (down * self.x.layout.divisors)[:, self.x.layout.order]
+        return {lora_inputs(module)[0]: down.T}
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """Branch of a linear layer: what it reads, and the layout of the layer's outputs."""
+
+    source: BranchInput
     divisor: Float32 | None
     order: npt.NDArray[np.intp] | None
 
-    def apply(self, down: Float32, up: Float32) -> tuple[Float32, Float32]:
-        """Factors A [rank, in] and B [out, rank] of an adapter in this layout."""
-        if self.inputs is not None:
-            down = (down * self.inputs.divisors)[:, self.inputs.order]
+    def inputs(self, module: str, down: Float32, up: Float32) -> dict[str, Array]:
+        """Inputs of the graph for the factors A [rank, in] and B [out, rank] of an adapter."""
         if self.divisor is not None:
             up = up / self.divisor[:, None]
-        return down, up if self.order is None else up[self.order]
+        ordered = up if self.order is None else up[self.order]
+        return self.source.factor(module, down) | {lora_inputs(module)[1]: ordered.T}
 
 
 class AdapterBranches:
@@ -64,46 +87,39 @@ class AdapterBranches:
     def __init__(self, modules: frozenset[str]) -> None:
         """`modules` are the module names of these layers and tables."""
         self._modules = modules
-        # Layouts of the branches in the order of the graph, and tables of the backbone.
-        self._layouts: dict[str, _LayerLayout | Matrix] = {}
+        # Branches of layers, and tables of the backbone that have one, in the order of the graph.
+        self._branches: dict[str, _Branch | Matrix] = {}
 
     def add(self, context: GraphContext, x: Activation, layer: LinearLayer, products: list[ir.Value]) -> list[ir.Value]:
         """See `Branches`."""
         if layer.module not in self._modules:
             return products
         rows, columns = layer.weight.shape
-        self._layouts[layer.module] = _LayerLayout(x.layout, layer.divisor, layer.order)
-        down, up = self._factors(context, layer.module, columns, rows)
+        source = x.branch_input or _FloatInput(x, columns)
+        self._branches[layer.module] = _Branch(source, layer.divisor, layer.order)
         g = context.graph
-        bounds = [columns * index // len(x.values) for index in range(len(x.values) + 1)]
-        inputs = [slice(*pair) for pair in pairwise(bounds)] if x.parts else WHOLE
-        down, up = _float(context, down), _float(context, up)
-        factors = [_sliced(g, down, part, 0) for part in inputs]
-        narrow = add_all(g, [g.op("MatMul", pair) for pair in zip(x.values, factors, strict=True)])
-        return [
-            _added(context, product, narrow, _sliced(g, up, part, 1))
-            for product, part in zip(products, layer.parts, strict=True)
-        ]
+        narrow, up = source.narrow(g, layer.module), _float(g, _factor_b(g, layer.module, rows))
+        totals = []
+        for product, part in zip(products, layer.parts, strict=True):
+            factor = _sliced(g, up, part, 1)
+            if x.branch_input is None:
+                totals.append(g.op("Add", [product, g.op("MatMul", [narrow, factor])]))
+            else:
+                totals.append(_sum_and_product(g, product, narrow, factor, len(range(rows)[part])))
+        return totals
 
     def add_rows(self, context: GraphContext, table: Matrix, index: Callable[[], ir.Value], rows: ir.Value) -> ir.Value:
         """See `Branches`."""
         module = table.name.removesuffix(".weight")
         if module not in self._modules:
             return rows
-        self._layouts[module] = table
-        vocabulary, hidden = table.shape
-        down, up = self._factors(context, module, vocabulary, hidden)
-        narrow = context.graph.op("Gather", [down, index()], {"axis": 0})
-        return _added(context, rows, _float(context, narrow), _float(context, up))
-
-    def _factors(self, context: GraphContext, module: str, inputs: int, outputs: int) -> tuple[ir.Value, ir.Value]:
-        """The inputs [inputs, rank] and [rank, outputs] of a branch."""
-        factor_a, factor_b = lora_inputs(module)
-        # A name of its own: axes of the same name share buffers of one size, and ranks differ by module.
-        rank = f"{module}.rank"
-        g = context.graph
-        down = g.optional_input(factor_a, (inputs, rank), np.zeros((inputs, 0), np.float16))
-        return down, g.optional_input(factor_b, (rank, outputs), np.zeros((0, outputs), np.float16))
+        self._branches[module] = table
+        g, (vocabulary, hidden) = context.graph, table.shape
+        down = g.optional_input(
+            lora_inputs(module)[0], (vocabulary, f"{module}.rank"), np.zeros((vocabulary, 0), np.float16)
+        )
+        narrow = _float(g, g.op("Gather", [down, index()], {"axis": 0}))
+        return g.op("Add", [rows, g.op("MatMul", [narrow, _float(g, _factor_b(g, module, hidden))])])
 
     def check_complete(self, adapter: Adapter, rules: NameRules) -> None:
         """Refuse an adapter of which a part has no branch; to be called when the graph is complete.
@@ -112,7 +128,7 @@ class AdapterBranches:
             CheckpointError: it changes a module that is no linear layer or table of embeddings.
         """
         for module in adapter_changes(adapter, rules):
-            if module not in self._layouts and not rules.unused.search(f"{module}."):
+            if module not in self._branches and not rules.unused.search(f"{module}."):
                 raise CheckpointError(
                     f"{adapter.folder}: changes {module}, which is no linear layer or table of embeddings and cannot "
                     "be switched at run time; export it merged"
@@ -121,25 +137,21 @@ class AdapterBranches:
     @property
     def count(self) -> int:
         """Number of branches so far."""
-        return len(self._layouts)
+        return len(self._branches)
 
-    def tensors(self, adapter: Adapter, rules: NameRules, since: int = 0) -> dict[str, Float16]:
+    def tensors(self, adapter: Adapter, rules: NameRules, since: int = 0) -> dict[str, Array]:
         """The adapter of a task, which is switchable, as inputs of the branches, without the first `since` branches.
 
         Raises:
             CheckpointError: its values do not fit float16.
         """
-        inputs: dict[str, Float16] = {}
+        inputs: dict[str, Array] = {}
         changes = adapter_changes(adapter, rules)
-        for module, layout in list(self._layouts.items())[since:]:
+        for module, branch in list(self._branches.items())[since:]:
             if module not in changes:
                 continue
-            for name, values in zip(lora_inputs(module), _input_values(changes[module], layout), strict=True):
-                if np.abs(values).max() > MAX_FLOAT16:
-                    raise CheckpointError(
-                        f"{adapter.folder}: {name} has values too large for float16; use --adapters merged"
-                    )
-                inputs[name] = np.ascontiguousarray(values, np.float16)
+            for name, values in _input_values(module, changes[module], branch).items():
+                inputs[name] = _half(name, values, adapter) if name in lora_inputs(module) else values
         return inputs
 
 
@@ -152,17 +164,24 @@ def adapter_changes(adapter: Adapter, rules: NameRules) -> dict[str, LowRankUpda
     }
 
 
-def _input_values(change: LowRankUpdate | TokenRows, layout: _LayerLayout | Matrix) -> tuple[Float32, Float32]:
-    """Both inputs of a branch: [inputs, rank] and [rank, outputs]."""
-    if isinstance(layout, Matrix):
-        return _exact(*change.factors(layout)) if isinstance(change, TokenRows) else change.table_factors()
+def _input_values(module: str, change: LowRankUpdate | TokenRows, branch: _Branch | Matrix) -> Mapping[str, Array]:
+    """Inputs of a branch by name."""
+    if isinstance(branch, Matrix):
+        factors = _exact(*change.factors(branch)) if isinstance(change, TokenRows) else change.table_factors()
+        return dict(zip(lora_inputs(module), factors, strict=True))
     if isinstance(change, TokenRows):
         raise CheckpointError(
             f"{change.rows.path}: {change.rows.name} replaces rows of {change.path}, which is no table of embeddings "
             "and cannot be switched at run time; export it merged"
         )
-    down, up = layout.apply(*change.factors())
-    return down.T, up.T
+    return branch.inputs(module, *change.factors())
+
+
+def _half(name: str, values: Float32, adapter: Adapter) -> Float16:
+    """Values as float16; CheckpointError if they do not fit."""
+    if np.abs(values).max() > MAX_FLOAT16:
+        raise CheckpointError(f"{adapter.folder}: {name} has values too large for float16; use --adapters merged")
+    return np.ascontiguousarray(values, np.float16)
 
 
 def _exact(places: Float32, rows: Float32) -> tuple[Float32, Float32]:
@@ -179,13 +198,27 @@ def _sliced(g: GraphBuilder, factor: ir.Value, part: slice, axis: int) -> ir.Val
     return g.op("Slice", [factor, start, stop, axes])
 
 
-def _float(context: GraphContext, value: ir.Value) -> ir.Value:
-    return context.graph.op("Cast", [value], {"to": FLOAT})
+def _factor_b(g: GraphBuilder, module: str, outputs: int) -> ir.Value:
+    """Declare the factor B of a branch; float16 [rank, outputs].
+
+    The axis has a name of its own: axes of the same name share buffers of one size, and ranks differ by module.
+    """
+    return g.optional_input(lora_inputs(module)[1], (f"{module}.rank", outputs), np.zeros((0, outputs), np.float16))
 
 
-def _added(context: GraphContext, result: ir.Value, narrow: ir.Value, up: ir.Value) -> ir.Value:
-    """Append `result` plus the product of the narrow values of a branch with its second factor."""
-    return context.graph.op("Add", [result, context.graph.op("MatMul", [narrow, up])])
+def _float(g: GraphBuilder, value: ir.Value) -> ir.Value:
+    return g.op("Cast", [value], {"to": FLOAT})
+
+
+def _sum_and_product(g: GraphBuilder, result: ir.Value, narrow: ir.Value, up: ir.Value, width: int) -> ir.Value:
+    """Append result + narrow @ up, float32 [batch, sequence, width].
+
+    Gemm adds in the product, which saves a pass over the result, but takes matrices.
+    """
+    rows, factors = (g.op("Flatten", [value], {"axis": -1}) for value in (result, narrow))
+    total = g.op("Reshape", [g.op("Gemm", [factors, up, rows]), g.op("Shape", [result])])
+    # The width again, as a constant: shape inference does not follow the shape of another value.
+    return g.op("Reshape", [total, g.constant([0, 0, width], np.int64)])
 
 
 def check_switchable(adapter: Adapter, backbone: Weights) -> None:

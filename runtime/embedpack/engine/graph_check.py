@@ -16,11 +16,11 @@ from embedpack.storage.protobuf import as_message, as_text, read_fields
 # Operators of the graphs that embedpack writes, as domain.operator.
 OPERATORS = frozenset({
     *(f"ai.onnx.{name}" for name in (
-        "Abs", "Add", "Attention", "Cast", "Clip", "Concat", "Cos", "CumSum", "Div", "Expand", "Gather", "GatherND",
-        "Gelu", "Greater", "Identity", "LayerNormalization", "MatMul", "Max", "Mul", "QuantizeLinear",
-        "RMSNormalization", "Range", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceSum", "Relu", "Reshape",
-        "RotaryEmbedding", "Round", "ScatterND", "Shape", "Sigmoid", "Sin", "Slice", "Split", "Sqrt", "Squeeze",
-        "Sub", "Tanh", "Unsqueeze",
+        "Abs", "Add", "Attention", "Cast", "Clip", "Concat", "Cos", "CumSum", "Div", "Expand", "Flatten", "Gather",
+        "GatherND", "Gelu", "Gemm", "Greater", "Identity", "LayerNormalization", "MatMul", "Max", "Mul",
+        "QuantizeLinear", "RMSNormalization", "Range", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceSum", "Relu",
+        "Reshape", "RotaryEmbedding", "Round", "ScatterND", "Shape", "Sigmoid", "Sin", "Slice", "Split", "Sqrt",
+        "Squeeze", "Sub", "Tanh", "Unsqueeze",
     )),
     *(f"com.microsoft.{name}" for name in (
         "GatherBlockQuantized", "GroupQueryAttention", "MatMulIntegerToFloat", "MatMulNBits", "MultiHeadAttention",

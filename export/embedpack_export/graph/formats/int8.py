@@ -36,6 +36,7 @@ from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_all
 from embedpack_export.graph.formats.blocks import block_table
+from embedpack_export.graph.formats.int8_branches import Int8BranchInput, QuantizedBlock
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
 from embedpack_export.quantization.gptq import Rounding, round_columns, roundings
 from embedpack_export.quantization.integers import ErrorSum, paired_scales, within_pairs
@@ -50,22 +51,10 @@ MIN_SCALE = 1e-12
 
 
 @dataclass(frozen=True)
-class _QuantizedBlock:
-    """A quantized block of an activation's channels: (values - zero) * scale * row_scale + center."""
-
-    channels: npt.NDArray[np.intp]
-    values: ir.Value  # u8 values
-    row_scale: ir.Value | None  # scale of each row; None: the scale is static
-    scale: ir.Value  # static scale, 1 if there is one of each row
-    zero: ir.Value
-    center: ir.Value | None  # center of each row; None: 0
-
-
-@dataclass(frozen=True)
 class _Input:
     """A quantized activation: the blocks of (x - shift) / divisors."""
 
-    blocks: tuple[_QuantizedBlock, ...]  # blocks of all k channels
+    blocks: tuple[QuantizedBlock, ...]  # blocks of all k channels
     # Shift and divisor of each channel, float32 [k].
     shift: Float32
     divisors: Float32
@@ -89,6 +78,7 @@ class Int8:
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`. The activation is quantized once for all layers."""
         quantized = _quantize(context.graph, x, context.statistics[x.site], layers)
+        x.branch_input = Int8BranchInput(quantized.blocks, quantized.shift, quantized.divisors)
         return [_linear(context, quantized, layer) for layer in layers]
 
     def channel_layout(
@@ -144,7 +134,7 @@ def _split(g: GraphBuilder, value: ir.Value, blocks: Sequence[npt.NDArray[np.int
     return g.ops("Split", [value, sizes], {"axis": -1}, outputs=len(blocks))
 
 
-def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _UnquantizedRows) -> _QuantizedBlock:
+def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _UnquantizedRows) -> QuantizedBlock:
     zero, one = g.constant(rows.zero, np.uint8), g.constant(1, np.float32)
     if rows.zeros is None:
         # OpenVINO loads this form; the other one has no pass of its own for the division.
@@ -153,15 +143,15 @@ def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _UnquantizedRo
         # A scale and a zero point for each row are those of blocks that are as long as the row.
         attributes = {"axis": -1, "block_size": len(channels)}
         values = g.op("QuantizeLinear", [rows.value, rows.scale, rows.zeros], attributes)
-    return _QuantizedBlock(channels, values, rows.scale, one, zero, rows.center)
+    return QuantizedBlock(channels, values, rows.scale, one, zero, rows.center)
 
 
 def _static_block(
     g: GraphBuilder, channels: npt.NDArray[np.intp], site: str, value: ir.Value, max_abs: np.float32
-) -> _QuantizedBlock:
+) -> QuantizedBlock:
     scale = g.vector(f"{site}{STATIC_SCALE}", np.array([max_abs / 127], np.float32), "int8")
     zero = g.constant(128, np.uint8)
-    return _QuantizedBlock(channels, g.op("QuantizeLinear", [value, scale, zero]), None, scale, zero, None)
+    return QuantizedBlock(channels, g.op("QuantizeLinear", [value, scale, zero]), None, scale, zero, None)
 
 
 @dataclass(frozen=True)
@@ -303,7 +293,7 @@ def _center_product(
     return g.op("MatMul", [row, g.weight(name, "int8", [sums], np.float32, sums.shape)])
 
 
-def _integer_product(g: GraphBuilder, x: _QuantizedBlock, weights: _BlockWeights, bias: ir.Value | None) -> ir.Value:
+def _integer_product(g: GraphBuilder, x: QuantizedBlock, weights: _BlockWeights, bias: ir.Value | None) -> ir.Value:
     """Append the sum of (value - zero) * scale * weight over the channels of a block, plus the bias."""
     integers = weights.integers
     inputs = [
