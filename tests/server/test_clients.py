@@ -47,9 +47,9 @@ def url(server: Server) -> str:
     return f"http://127.0.0.1:{server.port}/v1"
 
 
-def imported(name: str, package: str = "'embedpack[clients]'") -> Any:
-    """A module of a client, or a skip that names its package."""
-    pytest.importorskip(name, reason=f"pip install {package}", exc_type=ImportError)
+def imported(name: str) -> Any:
+    """A module of a client, or a skip that names the extra of all clients."""
+    pytest.importorskip(name, reason="pip install 'embedpack[clients]'", exc_type=ImportError)
     module: ModuleType = importlib.import_module(name)
     return module
 
@@ -97,7 +97,7 @@ def test_langchain(url: str, embedder: Embedder) -> None:
 
 
 def test_llama_index(url: str, embedder: Embedder) -> None:
-    jina = imported("llama_index.embeddings.jinaai", "llama-index-embeddings-jinaai")
+    jina = imported("llama_index.embeddings.jinaai")
     model = jina.JinaEmbedding(model="tiny", api_key=KEY, task="retrieval.passage", encoding_queries="ubinary")
     model._api.api_url = f"{url}/embeddings"
     passages = embedder.encode(TEXTS, prompt_name="passage")
@@ -143,8 +143,8 @@ def ranked() -> list[tuple[int, float]]:
 
 
 def test_reranker_of_llama_index(ranking: str, ranked: list[tuple[int, float]]) -> None:
-    jina = imported("llama_index.postprocessor.jinaai_rerank", "llama-index-postprocessor-jinaai-rerank")
-    schema = imported("llama_index.core.schema", "llama-index-core")
+    jina = imported("llama_index.postprocessor.jinaai_rerank")
+    schema = imported("llama_index.core.schema")
     nodes = [schema.NodeWithScore(node=schema.TextNode(text=text)) for text in DOCUMENTS]
     model = jina.JinaRerank(model="tiny", base_url=ranking, api_key=KEY, top_n=2)
     found = model.postprocess_nodes(nodes, query_str=QUERY)
