@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -92,12 +92,12 @@ class EmbedRun:
 
     def write_shards(self, shards: Shards) -> EmbedSummary:
         """Encode the inputs of all shards that are not done, and write each shard; else as `write`."""
-        with self._stats(shards) as stats:
-            size = shards.size
+        size, done = shards.size, shards.done()
+        with self._stats(lambda position: position // size not in done) as stats:
             for number, group in groupby(
                 windows(self._parts, self._skipped.add, size), lambda window: window.position // size
             ):
-                if number not in shards.done:
+                if number not in done:
                     encoded = [each for window in group for each in self._encode(window, stats)]
                     vectors = sum(len(each.ids) for each in encoded)
                     if vectors:
@@ -160,14 +160,14 @@ class EmbedRun:
     def _encode_both(self, first: Window, second: Window, stats: CallStats) -> list[_Encoded]:
         return [*self._encode(first, stats), *self._encode(second, stats)]
 
-    def _stats(self, shards: Shards | None = None) -> CallStats:
-        """Counts of the run, with the work of all inputs, or of those of shards that are not done, if it is known."""
+    def _stats(self, wanted: Callable[[int], bool] | None = None) -> CallStats:
+        """Counts of the run, with the work of all inputs, or of those at `wanted` positions, if it is known."""
         lists = [part.items for part in self._parts if isinstance(part.items, list)]
         if len(lists) < len(self._parts) or self._splitting is not None:
             return self._model.stats(None)
         items = [Text(0, item) if isinstance(item, str) else Image(0, item) for part in lists for item in part]
-        if shards is not None:
-            items = [item for position, item in enumerate(items) if position // shards.size not in shards.done]
+        if wanted is not None:
+            items = [item for position, item in enumerate(items) if wanted(position)]
         stats = self._model.stats(None)
         return self._model.stats(len(items), sum(map(stats.work_of, items)))
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedpack.cli.output import check_output
-from embedpack.corpus.journal import Journal, Run, Shard
+from embedpack.corpus.journal import Journal, Run
 from embedpack.errors import InputError
 from embedpack.storage.atomic import disk_errors
 
@@ -40,11 +39,10 @@ class Shards:
                 shard.unlink()
         return cls(output, run.shard_size, Journal.begin(path, run))
 
-    @property
-    def done(self) -> Mapping[int, Shard]:
-        """Shards that are on the disk, or have no vectors."""
-        found = self.journal.done
-        return {number: each for number, each in found.items() if not each.vectors or self.path(number).exists()}
+    def done(self) -> frozenset[int]:
+        """Numbers of the shards that are on the disk, or have no vectors; looks for each file."""
+        found = self.journal.done.values()
+        return frozenset(each.shard for each in found if not each.vectors or self.path(each.shard).exists())
 
     def path(self, number: int) -> Path:
         """File of a shard."""
