@@ -122,6 +122,15 @@ def test_another_run_does_not_go_on(
     assert [path.read_bytes() for path in shards(output)] == before
 
 
+def test_shards_have_one_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["embed", PACK, corpus(tmp_path, 4), "--shard-size", "2", "--resume", "-o"]
+    assert main([*command, str(tmp_path / "out.npz")]) == 0
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "out.jsonl")]) == 1
+    assert "has format '.npz', not '.jsonl'" in capsys.readouterr().err
+    assert shards(tmp_path / "out.jsonl") == []
+
+
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     docs, output = corpus(tmp_path, 4), str(tmp_path / "out.npz")
     command = ["embed", PACK, docs, "-o", output]
