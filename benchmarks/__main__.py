@@ -24,6 +24,7 @@ from benchmarks.quality import (
     outlier_int8,
     weights,
 )
+from benchmarks.roofline import roofline
 from benchmarks.search import search, two_stage
 from benchmarks.speed import adapters, pairs, speed
 from embedpack import EmbedpackError
@@ -64,6 +65,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "outliers": activation_outliers,
     "outlier-int8": outlier_int8,
     "speed": speed,
+    "roofline": roofline,
     "pairs": pairs,
     "adapters": adapters,
     "footprint": footprint,

@@ -1,0 +1,1 @@
+"""Time of every node of a graph: predicted from the graph and the peak rates of a host, and measured."""
