@@ -61,11 +61,13 @@ class Progress:
         self._done += items
         self._done_work += work
         now = time.monotonic()
+        if now - self._begin <= SILENT_SECONDS:
+            return
         if not _is_terminal():
             if now - self._logged > LINE_SECONDS:
                 self._logged = now
                 logger.info("%s", self._line())
-        elif now - self._begin > SILENT_SECONDS and now - self._drawn > REDRAW_SECONDS and _wanted():
+        elif now - self._drawn > REDRAW_SECONDS and _wanted():
             self._drawn = now
             self._visible = True
             self._draw()

@@ -136,16 +136,23 @@ class GraphSession:
         `release_memory` returns the memory of this run to the system instead of keeping it for the next. PackError if
         the graph has no such output, or fails on these inputs.
         """
-        options = ort.RunOptions()
-        if adapter is not None:
-            adapter.activate(options)
-        if release_memory:
-            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        options = _run_options(adapter, release_memory=release_memory)
         try:
             results = self._session.run(list(outputs), dict(feeds), options)
         except RUN_ERRORS as cause:
             raise ort_error(f"{self._graph}: {', '.join(outputs)} cannot be computed", cause) from cause
         return [np.asarray(result) for result in results]
+
+
+def _run_options(adapter: Adapter | None, *, release_memory: bool) -> ort.RunOptions | None:
+    if adapter is None and not release_memory:
+        return None
+    options = ort.RunOptions()
+    if adapter is not None:
+        adapter.activate(options)
+    if release_memory:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def ort_error(message: str, cause: Exception) -> EmbedpackError:

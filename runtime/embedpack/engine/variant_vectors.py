@@ -177,9 +177,10 @@ class VariantVectors:
         try:
             if values.dtype == np.float32 and metric.normalized:
                 check_unit(values, first)
+            elif quantizer is None:
+                check_vectors(values, first)
             if quantizer is not None:
                 return quantize(metric.of_codes(values, precision), precision, quantizer, first)
-            check_vectors(values, first)
         except DirectionError as cause:
             folder = self._variant.pack.folder
             raise PackError(

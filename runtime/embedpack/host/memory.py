@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from pathlib import Path
+from types import TracebackType
 
 from embedpack.errors import CapacityError
 from embedpack.host.cores import cgroup_folders, read_text
@@ -23,13 +24,17 @@ def check_memory(needed: int, what: str, remedy: str, root: Path = Path("/")) ->
         )
 
 
-@contextmanager
-def memory_errors() -> Iterator[None]:
-    """Turn a MemoryError of the block into a CapacityError."""
-    try:
-        yield
-    except MemoryError as cause:
-        raise CapacityError("the memory is full; free some, or pass fewer or smaller inputs at a time") from cause
+class memory_errors(ContextDecorator):  # noqa: N801 - reads as a statement, like contextlib.suppress
+    """Turn a MemoryError of a block, or of a function, into a CapacityError."""
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, MemoryError):
+            raise CapacityError("the memory is full; free some, or pass fewer or smaller inputs at a time") from error
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
