@@ -38,19 +38,23 @@ def token_budget_batches(lengths: Sequence[int], budget: int) -> Iterator[npt.ND
 
     Yields indices of the texts of one batch, longest first over all batches, so that the first has the memory peak.
     """
-    order = np.argsort(-np.asarray(lengths, np.intp), kind="stable")
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    rows = np.array(order, np.intp)
     long = sum(length > LONG_TEXT for length in lengths)
     start = 0
     while start < len(order):
         stop = start + max(1, budget // lengths[order[start]])
         if start < long:
             stop = min(stop, long)
-        yield order[start:stop]
+        yield rows[start:stop]
         start = stop
 
 
 def one_by_one(rows: npt.NDArray[np.intp], alone: Sequence[bool]) -> Iterator[npt.NDArray[np.intp]]:
     """A batch without the inputs that are to be `alone`, if there are others, and each of them by itself."""
+    if not any(alone):
+        yield rows
+        return
     mask = np.array([alone[row] for row in rows], np.bool_)
     if not mask.all():
         yield rows[~mask]
@@ -60,7 +64,8 @@ def one_by_one(rows: npt.NDArray[np.intp], alone: Sequence[bool]) -> Iterator[np
 def pad(rows: Sequence[npt.NDArray[np.int64]], pad_token_id: int) -> dict[str, npt.NDArray[np.int64]]:
     """Right-padded `input_ids` and `attention_mask`, both int64 [batch, longest]."""
     shape = (len(rows), max(map(len, rows)))
-    input_ids = np.full(shape, pad_token_id, np.int64)
+    input_ids = np.empty(shape, np.int64)
+    input_ids.fill(pad_token_id)
     attention_mask = np.zeros(shape, np.int64)
     for index, row in enumerate(rows):
         input_ids[index, : len(row)] = row

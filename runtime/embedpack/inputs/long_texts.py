@@ -60,15 +60,16 @@ class LimitedEncoder:
         return CHARACTERS_PER_TOKEN * self.limit + MARGIN
 
     def _encode_group(self, texts: Sequence[str], numbers: Sequence[int]) -> list[Tokens]:
-        short = [text for text in texts if len(text) <= self._first_cut]
+        cut = self._first_cut
+        short = [text for text in texts if len(text) <= cut]
         try:
             with no_panic():
                 tokens = iter(self.encoder.encode_batch(short, offsets=self.offsets))
         except Exception:  # tokenizers raises bare Exception; one by one, to find the text
             tokens = (self._encode(text, number) for text, number in zip(texts, numbers, strict=True)
-                      if len(text) <= self._first_cut)  # fmt: skip
+                      if len(text) <= cut)  # fmt: skip
         return [
-            next(tokens) if len(text) <= self._first_cut else self._encode_long(text, number)
+            next(tokens) if len(text) <= cut else self._encode_long(text, number)
             for text, number in zip(texts, numbers, strict=True)
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -102,7 +103,7 @@ class Processor:
         """Number inputs from 0 and check them one by one, without opening files; InputError as `number_items`."""
         return number_items(inputs, images=self.image is not None, blank=blank)
 
-    @property
+    @cached_property
     def rules(self) -> PromptRules:
         """Tokenizer of texts under prompts."""
         return PromptRules(self.tokenizer)
@@ -132,8 +133,9 @@ class Processor:
         `image_embeds` are the vectors, float32 [tokens, hidden], of the images of the batch in their order.
         """
         feeds: dict[str, npt.NDArray[Any]] = dict(pad([item.ids for item in batch], self.pad_token_id))
-        for mask, item in zip(feeds[ATTENTION_MASK], batch, strict=True):
-            mask[len(item.ids) - item.unattended :] = 0
+        for row, item in enumerate(batch):
+            if item.unattended:
+                feeds[ATTENTION_MASK][row, len(item.ids) - item.unattended :] = 0
         if self.token_types:
             types = [np.zeros(len(item.ids), np.int64) if item.types is None else item.types for item in batch]
             feeds[TOKEN_TYPE_IDS] = pad(types, 0)[INPUT_IDS]

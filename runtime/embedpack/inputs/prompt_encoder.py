@@ -31,7 +31,9 @@ class PromptEncoder:
     def encode_batch(self, texts: Sequence[str], *, offsets: bool = False) -> list[Tokens]:
         """Tokenize texts that begin with the prompt; offsets, if asked for, are those in `prompt + text`."""
         if self._parsing is None:
-            return [tokens_of(encoding, offsets=offsets) for encoding in self._plain.encode_batch(texts)]
+            # The fast form computes no places.
+            encode = self._plain.encode_batch if offsets else self._plain.encode_batch_fast
+            return [tokens_of(encoding, offsets=offsets) for encoding in encode(texts)]
         found = self._parsing.encode_batch(texts)
         return [
             self._joined(text) if self._parses_text(encoding) else tokens_of(encoding, offsets=offsets)

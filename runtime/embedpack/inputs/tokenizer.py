@@ -120,13 +120,13 @@ class TextTokenizer:
         self, texts: Sequence[str], prompt: str, numbers: Sequence[int], limit: int, *, offsets: bool
     ) -> list[Tokens]:
         after = self.rules.after
-        limit -= len(after)
-        encoder = LimitedEncoder(self._encoder(prompt), limit, self._direction, offsets)
+        encoder = LimitedEncoder(self._encoder(prompt), limit - len(after), self._direction, offsets)
         stripped = [text.strip() for text in texts] if self.rules.strip else texts
         found = encoder.encode([prompt + text for text in stripped], numbers)
-        leading = [len(text) - len(text.lstrip()) if self.rules.strip else 0 for text in texts]
-        places = [tokens.behind(len(prompt), spaces) for tokens, spaces in zip(found, leading, strict=True)]
-        return [tokens.with_special(after, len(tokens.ids)) for tokens in places]
+        if offsets:
+            leading = [len(text) - len(text.lstrip()) if self.rules.strip else 0 for text in texts]
+            found = [tokens.behind(len(prompt), spaces) for tokens, spaces in zip(found, leading, strict=True)]
+        return [tokens.with_special(after, len(tokens.ids)) for tokens in found] if after else found
 
     def encode_pieces(self, texts: Sequence[str], limit: int, numbers: Sequence[int] | None = None) -> list[Tokens]:
         """Tokenize texts as plain characters, at most `limit` tokens of each, without special tokens around them.

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 from embedpack.errors import CapacityError, PackError
 
 
-@contextmanager
-def no_panic() -> Iterator[None]:
+class no_panic:  # noqa: N801 - reads as a statement, like contextlib.suppress
     """Turn the PanicException of the tokenizers library, which is no Exception, into a RuntimeError."""
-    try:
-        yield
-    except BaseException as cause:
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # pyo3 defines the class anew in every library and exports it from none.
-        if type(cause).__name__ != "PanicException":
-            raise
-        raise RuntimeError(str(cause)) from cause
+        if kind is not None and kind.__name__ == "PanicException":
+            raise RuntimeError(str(error)) from error
 
 
 @contextmanager
