@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -296,7 +295,7 @@ class Embedder(LoadedPack[VariantVectors]):
 
     def encode_chunks_part(self, documents: list[Document], settings: EncodeSettings, stats: CallStats) -> Embeddings:
         """Encode the chunks of documents as `encode_chunks`; the rest as `encode_part`."""
-        call = self._open.resolve(replace(settings, late_chunking=True))
+        call = self._open.resolve(settings._replace(late_chunking=True))
         return concatenate([self._graphs.chunks(group, call, stats) for group in document_groups(documents)])
 
     def encode_part(self, inputs: list[Input], settings: EncodeSettings, stats: CallStats) -> Embeddings:
@@ -304,12 +303,12 @@ class Embedder(LoadedPack[VariantVectors]):
 
         Nothing is logged, and no progress begins or ends, so that several calls can share them.
         """
-        call = self._open.resolve(replace(settings, multi=False))
+        call = self._open.resolve(settings._replace(multi=False))
         return self._graphs.single(list(self._items(inputs, call)), call, stats)
 
     def encode_multi_part(self, inputs: list[Input], settings: EncodeSettings, stats: CallStats) -> MultiEmbeddings:
         """Encode inputs as `encode_multi`; the rest as `encode_part`."""
-        call = self._open.resolve(replace(settings, multi=True))
+        call = self._open.resolve(settings._replace(multi=True))
         return self._graphs.multi(list(self._items(inputs, call)), call, stats)
 
     def check(self, settings: EncodeSettings) -> None:

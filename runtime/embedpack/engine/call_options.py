@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from embedpack.engine.options import EncodeCall, EncodeOptions, EncodeSettings
 from embedpack.errors import OptionError, unknown
@@ -11,6 +13,9 @@ from embedpack.pack.heads import check_late_chunking, single_metric, vector_head
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.prompts import NO_PROMPT
 from embedpack.vectors.codes import Precision, check_precision, code_width, is_low_bit
+from embedpack.vectors.metric import UNIT
+
+LAST_CALLS = 16
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,23 @@ class OpenVariant:
         return self.pack.manifest.variants[self.name].task is None
 
     def resolve(self, settings: EncodeSettings) -> EncodeCall:
-        """Resolve the options of a call.
+        """Resolve the options of a call; those of the last calls are kept, as calls repeat their options.
 
         Raises:
             OptionError: an option has a value that the pack does not allow.
             InputError: the pack has no vectors of the kind that is asked for.
         """
+        try:
+            return self._last_calls(*settings)
+        except TypeError:  # a list of tasks is no key
+            return self._resolve(settings)
+
+    @cached_property
+    def _last_calls(self) -> Callable[..., EncodeCall]:
+        # Typed, as 256.0 is equal to 256, but no valid number of dimensions.
+        return lru_cache(LAST_CALLS, typed=True)(lambda *fields: self._resolve(EncodeSettings(*fields)))
+
+    def _resolve(self, settings: EncodeSettings) -> EncodeCall:
         precision = check_precision(settings.precision)
         dimensions = self._dimensions(settings)
         code_width(precision, dimensions)
@@ -47,10 +63,14 @@ class OpenVariant:
         by_task = {name: self._task_options(name, settings.prompt_name, options) for name in tasks}
         if settings.late_chunking:
             check_late_chunking(self.pack, [each.prompt for each in by_task.values()])
-        for task in () if settings.multi else by_task:
-            single_metric(self.pack.manifest, task).check_precision(precision)
+        manifest = self.pack.manifest
+        metrics = [UNIT] if settings.multi else [single_metric(manifest, task) for task in by_task]
+        for metric in metrics:
+            metric.check_precision(precision)
+        space = "+".join(sorted({manifest.space(task) for task in by_task}))
         each = None if settings.task is None or isinstance(settings.task, str) else tasks
-        return EncodeCall(precision, dimensions, options, by_task, each)
+        # All spaces of a pack share the scale of int8 codes.
+        return EncodeCall(precision, dimensions, options, by_task, each, space, next(iter(metrics), UNIT))
 
     def _dimensions(self, settings: EncodeSettings) -> int:
         head, dimensions = vector_head(self.pack, multi=settings.multi), settings.truncate_dim
@@ -93,7 +113,10 @@ class OpenVariant:
             remedy = "" if prompts else "; export the pack with --prompt NAME=TEXT, or put the prompt into the texts"
             raise OptionError(f"{unknown('prompt_name', prompt_name, prompts)} (task {task!r}){remedy}")
         adapter = self.pack.manifest.variants[self.name].adapter_of(task)
-        return replace(options, prompt=tasks[task].prompt(prompt_name), adapter=adapter)
+        prompt = tasks[task].prompt(prompt_name)
+        return EncodeOptions(
+            prompt, adapter, options.on_long, options.on_empty, options.max_pixels, options.pool_factor
+        )
 
 
 def _check_max_pixels(max_pixels: int | None, pack: Pack) -> None:

@@ -56,7 +56,7 @@ class Batch:
     @property
     def longest(self) -> int:
         """Number of tokens of the longest input."""
-        return max(model_input.length for model_input in self.inputs)
+        return max([model_input.length for model_input in self.inputs])
 
     @property
     def tokens(self) -> int:
@@ -71,12 +71,12 @@ class Batch:
     @property
     def chunks(self) -> int:
         """Largest number of chunks of an input."""
-        return max(0 if model_input.chunks is None else len(model_input.chunks) for model_input in self.inputs)
+        return max([0 if model_input.chunks is None else len(model_input.chunks) for model_input in self.inputs])
 
     @property
     def marks(self) -> int:
         """Largest number of marks of an input."""
-        return max(1 if model_input.marks is None else len(model_input.marks) for model_input in self.inputs)
+        return max([1 if model_input.marks is None else len(model_input.marks) for model_input in self.inputs])
 
     def parts(self, budget: int) -> list[Batch]:
         """Parts of successive inputs within a token budget, each of texts of similar length.
@@ -151,6 +151,9 @@ class Encoder:
         """
         result: Array | None = None
         for batch, values in self._outputs(items, output, options, stats):
+            if len(items) == 1:
+                result = values
+                continue
             if result is None:
                 result = np.empty((len(items), *values.shape[1:]), values.dtype)
             result[batch.rows] = values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,17 @@ from embedpack.inputs.items import Item
 from embedpack.pack.input_recipes import Prompt
 from embedpack.pack.manifest import NO_PREFIX
 from embedpack.vectors.codes import Precision
+from embedpack.vectors.metric import Metric
 
 # More threads than any host has cores; each takes memory for its stack.
 MAX_THREADS = 1024
 
 OnLong = Literal["truncate", "error"]
 OnEmpty = Literal["error", "skip", "zero"]
+ON_LONG, ON_EMPTY = get_args(OnLong), get_args(OnEmpty)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncodeSettings:
+class EncodeSettings(NamedTuple):
     """Options of a call as its caller names them; `Embedder.encode` describes each.
 
     `multi`: multi-vectors; `late_chunking`: single vectors of the chunks of documents.
@@ -49,8 +50,8 @@ class ScoreSettings:
     instruction: str | None = None
 
     def __post_init__(self) -> None:
-        if self.on_long not in get_args(OnLong):
-            raise OptionError(unknown("on_long", self.on_long, get_args(OnLong)))
+        if self.on_long not in ON_LONG:
+            raise OptionError(unknown("on_long", self.on_long, ON_LONG))
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,10 @@ class EncodeOptions:
     pool_factor: int = 1
 
     def __post_init__(self) -> None:
-        if self.on_long not in get_args(OnLong):
-            raise OptionError(unknown("on_long", self.on_long, get_args(OnLong)))
-        if self.on_empty not in get_args(OnEmpty):
-            raise OptionError(unknown("on_empty", self.on_empty, get_args(OnEmpty)))
+        if self.on_long not in ON_LONG:
+            raise OptionError(unknown("on_long", self.on_long, ON_LONG))
+        if self.on_empty not in ON_EMPTY:
+            raise OptionError(unknown("on_empty", self.on_empty, ON_EMPTY))
         if self.max_pixels is not None and (not isinstance(self.max_pixels, int) or self.max_pixels < 1):
             raise OptionError(f"max_pixels is {self.max_pixels!r}; it must be a whole number of at least 1")
         if not isinstance(self.pool_factor, int) or self.pool_factor < 1:
@@ -92,7 +93,7 @@ class EncodeCall:
     """Options of a call, resolved against the pack.
 
     `by_task` are the options with the prompt and the adapter of each task; `tasks` has the task of each input, None:
-    all inputs have the only task.
+    all inputs have the only task. `space` is that of the vectors, and `metric` that of single vectors.
     """
 
     precision: Precision
@@ -100,6 +101,8 @@ class EncodeCall:
     options: EncodeOptions
     by_task: Mapping[str, EncodeOptions]
     tasks: Sequence[str] | None
+    space: str
+    metric: Metric
 
     def groups(self, items: list[Item]) -> Iterator[TaskItems]:
         """Items by task; a task without any is left out."""

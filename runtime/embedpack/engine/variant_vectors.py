@@ -17,7 +17,6 @@ from embedpack.inputs.documents import Document
 from embedpack.inputs.items import Image, Item
 from embedpack.pack.codebooks import Codebooks, open_codebooks
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING, TOKEN_EMBEDDINGS, output_for
-from embedpack.pack.heads import single_metric
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.vectors.codebook import Codebook
 from embedpack.vectors.codes import (
@@ -50,9 +49,7 @@ class VariantVectors:
 
     def single(self, items: list[Item], call: EncodeCall, stats: CallStats) -> Embeddings:
         """Single vectors of items in their order; a text without tokens has a row of zeros, or is left out."""
-        codebook = self._codebook(call, tokens=False)
-        # All spaces of a pack share the scale of int8 codes.
-        metric = single_metric(self._manifest, next(iter(call.by_task)))
+        codebook, metric = self._codebook(call, tokens=False), call.metric
         output = output_for(SENTENCE_EMBEDDING, call.precision)
         groups = self._with_tokens(items, call, stats)
         results = []
@@ -68,9 +65,8 @@ class VariantVectors:
                 codes[group.rows] = result
         kept = _kept(items, groups, call)
         codes = codes if len(kept) == len(items) else codes[kept]
-        space, pixels = self._space(call), call.options.max_pixels
-        ids = _ids(items, kept, call)
-        return Embeddings(codes, call.precision, call.dimensions, space, pixels, codebook, ids, metric)
+        ids, pixels = _ids(items, kept, call), call.options.max_pixels
+        return Embeddings(codes, call.precision, call.dimensions, call.space, pixels, codebook, ids, metric)
 
     def multi(self, items: list[Item], call: EncodeCall, stats: CallStats) -> MultiEmbeddings:
         """Multi-vectors of items in their order; a text without tokens has one row of zeros, or is left out."""
@@ -96,14 +92,13 @@ class VariantVectors:
         kept = _kept(items, groups, call)
         joined = np.concatenate([codes[row] for row in kept]) if kept else empty[:0]
         offsets = offsets_of([len(codes[row]) for row in kept])
-        space, pixels = self._space(call), call.options.max_pixels
-        ids = _ids(items, kept, call)
-        return MultiEmbeddings(joined, offsets, call.precision, call.dimensions, space, pixels, codebook, ids)
+        ids, pixels = _ids(items, kept, call), call.options.max_pixels
+        return MultiEmbeddings(joined, offsets, call.precision, call.dimensions, call.space, pixels, codebook, ids)
 
     def chunks(self, documents: Sequence[Document], call: EncodeCall, stats: CallStats) -> Embeddings:
         """Single vectors of the chunks of documents, in their order; the call has one task."""
         ((task, options),) = call.by_task.items()
-        metric, head = single_metric(self._manifest, task), self._manifest.single
+        metric, head = call.metric, self._manifest.single
         assert head is not None
         means = chunk_means(self.encoder, documents, head.dimensions, options, stats)
         codebook = self._codebook(call, tokens=False)
@@ -113,7 +108,7 @@ class VariantVectors:
         vectors = unit(means) if metric.normalized else means
         exact = self._to_precision(vectors, call.precision, quantizer, metric=metric)
         codes = truncate(exact, call.precision, call.dimensions, normalized=metric.normalized)
-        return Embeddings(codes, call.precision, call.dimensions, self._space(call), codebook=codebook, metric=metric)
+        return Embeddings(codes, call.precision, call.dimensions, call.space, codebook=codebook, metric=metric)
 
     def _with_tokens(self, items: list[Item], call: EncodeCall, stats: CallStats) -> list[TaskItems]:
         """Items with tokens by task; the others are counted. If they are errors, the encoder raises them."""
@@ -138,9 +133,6 @@ class VariantVectors:
         joined = truncate(whole, call.precision, call.dimensions)
         ends = np.cumsum([len(rows) for rows in vectors])[:-1]
         return np.split(joined, ends)
-
-    def _space(self, call: EncodeCall) -> str:
-        return "+".join(sorted({self._manifest.space(name) for name in call.by_task}))
 
     def _codebook(self, call: EncodeCall, *, tokens: bool) -> Codebook | None:
         """The codebook that all tasks of a call share; None: the precision needs none."""
@@ -200,10 +192,10 @@ class VariantVectors:
         check_memory(needed, f"the multi-vectors of {count} images", "embed them in several calls")
 
 
-def _kept(items: Sequence[Item], groups: Sequence[TaskItems], call: EncodeCall) -> list[int]:
+def _kept(items: Sequence[Item], groups: Sequence[TaskItems], call: EncodeCall) -> Sequence[int]:
     """Positions of the items that have a vector: all, unless empty texts are skipped."""
     if call.options.on_empty != "skip":
-        return list(range(len(items)))
+        return range(len(items))
     return sorted(int(row) for group in groups for row in group.rows)
 
 

@@ -99,14 +99,22 @@ class DirectionError(InputError):
 
 def check_vectors(vectors: Codes, first: int = 0) -> None:
     """Raise DirectionError if a vector of [n, d] has no direction; `first` is the number of the first one."""
-    _check_lengths(_lengths(vectors.astype(np.float32, copy=False)), first)
+    _check_range(vectors.astype(np.float32, copy=False), (MIN_LENGTH, np.finfo(np.float32).max), first)
 
 
 def check_unit(vectors: Float32, first: int = 0) -> None:
     """Raise DirectionError if a vector of [n, d] has not the length 1; `first` is the number of the first one."""
-    usable = np.abs(_lengths(vectors) - 1) <= UNIT_TOLERANCE  # false for NaN
-    if not usable.all():
-        raise DirectionError(first + int(np.argmin(usable)))
+    _check_range(vectors, (1 - UNIT_TOLERANCE, 1 + UNIT_TOLERANCE), first)
+
+
+def _check_range(vectors: Float32, lengths: tuple[np.float32, np.float32], first: int) -> None:
+    """Raise DirectionError if a vector of [n, d] is shorter or longer than this range."""
+    # Few calls for many vectors or one; einsum does not report an overflow, which is found below.
+    found = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    low, high = lengths
+    # Minimum and maximum are NaN if a length is, and comparisons with NaN are false.
+    if not (low <= np.minimum.reduce(found, initial=high) and np.maximum.reduce(found, initial=low) <= high):
+        raise DirectionError(first + int(np.argmin((low <= found) & (found <= high))))
 
 
 def _lengths(vectors: Float32) -> npt.NDArray[Any]:

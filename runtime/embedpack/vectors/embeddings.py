@@ -127,8 +127,8 @@ class Embeddings(CodedVectors):
 
 def concatenate(parts: list[Embeddings]) -> Embeddings:
     """Concatenate Embeddings of equal metadata; InputError if it differs, or the list is empty."""
-    check_same_metadata(parts)
     if len(parts) == 1:
         return parts[0]
+    check_same_metadata(parts)
     ids = concatenate_ids([part.ids for part in parts])
     return replace(parts[0], codes=np.concatenate([part.codes for part in parts]), ids=ids)

@@ -121,9 +121,9 @@ def offsets_of(counts: Sequence[int] | npt.NDArray[np.integer[Any]]) -> Int64:
 
 def concatenate_multi(parts: Sequence[MultiEmbeddings]) -> MultiEmbeddings:
     """Concatenate MultiEmbeddings of equal metadata; InputError if it differs, or the list is empty."""
-    check_same_metadata(parts)
     if len(parts) == 1:
         return parts[0]
+    check_same_metadata(parts)
     offsets = offsets_of(np.concatenate([part.counts for part in parts]))
     ids = concatenate_ids([part.ids for part in parts])
     return replace(parts[0], codes=np.concatenate([part.codes for part in parts]), offsets=offsets, ids=ids)
