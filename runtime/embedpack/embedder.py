@@ -64,7 +64,7 @@ class Embedder(LoadedPack[VariantVectors]):
             task: one of the pack's tasks; may be left out if there is only one, or a default task, and for switchable
                 adapters.
             weights: "fp32", "fp16", "int8" or "int4"; default: on a CPU int8 if the pack has it, else its first that is
-                not for GPUs; on a GPU that for GPUs.
+                not for GPUs; on a GPU fp16, else int4 for GPUs.
             adapters: "merged": one task; "switchable": all tasks, chosen call by call. Default: merged if the pack
                 has it.
             variant: name of a variant, in place of task, weights and adapters.

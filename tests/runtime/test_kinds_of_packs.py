@@ -104,8 +104,8 @@ def on_cuda(weights: str) -> Change:
 def test_variants_for_other_devices_are_refused(pack: Path, edit: Edit) -> None:
     edit(on_cuda("fp32"))
     message = (
-        "PACK: default-fp32.onnx is made for cuda with fp32 weights; this embedpack runs fp16 on GPUs and fp32, int8 "
-        "and int4 on CPUs: open another variant"
+        "PACK: default-fp32.onnx is made for cuda with fp32 weights; this embedpack runs fp32 and int8 on CPUs, "
+        "fp16 on GPUs and int4 on both: open another variant"
     )
     assert refusal(PackError, pack, lambda: Embedder(pack, variant="default-fp32")) == message
     assert refusal(PackError, pack, lambda: check_golden(read_pack(pack), "default-fp32")) == message
@@ -118,7 +118,7 @@ def test_variants_for_gpus_run_on_cpus_when_they_are_named(pack: Path, edit: Edi
     assert Embedder(pack, weights="fp16", threads=1).variant == "default-fp32"
     assert Embedder(pack, variant="default-fp32", threads=1).encode("text").dimensions
     edit(lambda manifest: [manifest["variants"].pop(name) for name in ("default-int8", "default-int4")])
-    message = "PACK: its variants are for GPUs; pass weights='fp16' to compute with one on the CPU, slowly"
+    message = "PACK: its variants are for GPUs; pass weights= to compute with one on the CPU, slowly"
     assert refusal(OptionError, pack, lambda: Embedder(pack)) == message
 
 

@@ -80,10 +80,11 @@ class CheckedGraph:
 
 @dataclass(frozen=True)
 class VariantKind:
-    """Task, weights format and adapter files that distinguish a variant."""
+    """Task, weights format, device and adapter files that distinguish a variant."""
 
     task: str | None  # task of a merged variant; None: switchable
     weights: WeightsFormat
+    device: Device
     adapter_files: Mapping[str, str]  # adapter files of a switchable variant by task
 
 
@@ -122,12 +123,11 @@ class PackBuilder:
 
     def add_variant(self, name: str, kind: VariantKind, measured: Accuracy) -> None:
         """Check the text graph of a variant and add it."""
-        device: Device = "cuda" if kind.weights == "fp16" else "cpu"
-        text = CheckedGraph.check(self.folder / f"{name}.onnx", device)
+        text = CheckedGraph.check(self.folder / f"{name}.onnx", kind.device)
         self.variants[name] = Variant(
             task=kind.task,
             weights=kind.weights,
-            device=device,
+            device=kind.device,
             adapters="switchable" if kind.task is None else "merged",
             adapter_files=dict(kind.adapter_files),
             graph=text.path.name,
@@ -135,7 +135,7 @@ class PackBuilder:
             opset=OPSET,
             operators=text.operators,
             static_activations=text.static_activations,
-            min_onnxruntime=MIN_ONNXRUNTIME[device],
+            min_onnxruntime=MIN_ONNXRUNTIME[kind.device],
             accuracy=measured,
         )
         if measured.single is not None:

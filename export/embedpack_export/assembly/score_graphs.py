@@ -10,7 +10,7 @@ from embedpack.pack.manifest import Task
 from embedpack.vectors.arrays import Float32
 from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind
 from embedpack_export.assembly.stage_writing import GraphSource, write_stages
-from embedpack_export.graph.formats.fp16 import headroom
+from embedpack_export.graph.formats.float16_range import headroom
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.planning.score_head import ScorePlan
 from embedpack_export.stages.cosine_records import REFERENCE
@@ -42,7 +42,7 @@ def write_score_graphs(plan: ExportPlan, scores: ScorePlan, images: ImageVectors
             pack.golden_scores.scores[variant] = found.golden_list()
             measured = _accuracy(run.inputs, exact.documents, found.documents)
             measured = msgspec.structs.replace(measured, headroom=headroom(writers[name].context))
-            pack.add_variant(variant, VariantKind(task, name, {}), measured)
+            pack.add_variant(variant, VariantKind(task, name, plan.formats[name].device, {}), measured)
 
 
 def _accuracy(inputs: GroupInputs, exact: Float32, found: Float32) -> Accuracy:

@@ -21,7 +21,7 @@ from embedpack.pack.strict import AdapterMode, WeightsFormat
 from embedpack.vectors.arrays import Float32
 from embedpack_export.assembly.pack_builder import PackBuilder, VariantKind
 from embedpack_export.assembly.stage_writing import GraphSource, write_stages
-from embedpack_export.graph.formats.fp16 import headroom
+from embedpack_export.graph.formats.float16_range import headroom
 from embedpack_export.graph.lora_branches import AdapterBranches, adapter_changes, check_switchable, write_adapter
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.sources.weights import Weights
@@ -192,7 +192,8 @@ def _add_variant(
     measured = msgspec.structs.replace(measured, headroom=headroom(group.writers[weights_format].context))
     files = _write_adapters(plan, group, weights_format, codes, pack)
     merged = None if switchable else next(iter(group.runs))
-    pack.add_variant(name, VariantKind(merged, weights_format, files), measured)
+    device = plan.formats[weights_format].device
+    pack.add_variant(name, VariantKind(merged, weights_format, device, files), measured)
 
 
 def _write_adapters(

@@ -15,7 +15,7 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.assembly.pack_builder import PackBuilder
 from embedpack_export.assembly.stage_writing import GraphSource, write_stages
 from embedpack_export.families.model import Vision
-from embedpack_export.graph.formats.fp32 import Fp32
+from embedpack_export.graph.formats.by_name import vision_formats
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.sources.weights import Weights
 from embedpack_export.stages.calibration_run import ExactRun, open_heads
@@ -46,9 +46,8 @@ def write_vision_stages(plan: ExportPlan, pack: PackBuilder) -> VisionStages:
     exact = ExactRun(feeds, weights, observed=len(feeds) - 1)
     written = {name: WrittenRun(feeds) for name in pack.weights}
     runs = {name: [run] for name, run in written.items()}
-    # The towers of published models exceed float16, so that of fp16 weights is float32.
-    formats = {**plan.formats, "fp16": Fp32()}
-    writers = write_stages(GraphSource("vision", vision.model, weights, formats), [exact], runs, pack)
+    source = GraphSource("vision", vision.model, weights, vision_formats(plan.formats))
+    writers = write_stages(source, [exact], runs, pack)
     weights.check_all_used()
     if vision.gives == "vectors":
         return VisionStages(writers, _vectors(plan, vision, exact, written, pack))

@@ -11,6 +11,7 @@ from embedpack.cli.parser import whole_number
 from embedpack.errors import OptionError
 from embedpack.extras import check_extras
 from embedpack.pack.manifest import Pooling
+from embedpack.pack.variants import Device
 from embedpack_export.commands.adapter_option import parse_adapters
 from embedpack_export.commands.prompt_option import parse_prompts
 
@@ -27,6 +28,7 @@ EXAMPLES = """\
     --prompt passage="passage: " --default-prompt passage
   embedpack export models/multilingual-e5-small -o packs/e5 --pooling mean --weights int8 --weights int4
   embedpack export models/multilingual-e5-small -o packs/e5 --weights int4 --allow-loss 2
+  embedpack export models/multilingual-e5-small -o packs/e5 --pooling mean --weights int4 --device cuda
   embedpack export jinaai/jina-embeddings-v4 -o packs/v4 --adapters switchable --task retrieval --task code
   embedpack export jinaai/jina-embeddings-v4 --revision main -o packs/v4-text --task retrieval --modality text"""
 
@@ -62,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    """Declare --adapter, --task, --base-task, --adapters, --modality, --weights."""
+    """Declare --adapter, --task, --base-task, --adapters, --modality, --weights, --device."""
     parser.add_argument(
         "--adapter",
         action="append",
@@ -99,6 +101,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=WEIGHTS,
         help="weights format; may be repeated (default: fp32 and int8)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=get_args(Device),
+        help="device that int4 weights are for (default: cpu); fp32 and int8 are for CPUs, fp16 is for GPUs",
     )
 
 
@@ -196,6 +203,7 @@ def run(options: argparse.Namespace) -> int:
             adapter_modes=tuple(dict.fromkeys(options.adapters or ())),
             modality=options.modality,
             weights=tuple(dict.fromkeys(options.weights or DEFAULT_WEIGHTS)),
+            device=options.device,
             pooling=options.pooling,
             max_tokens=options.max_length,
             text_tokens=tuple(dict.fromkeys(options.text_token)),

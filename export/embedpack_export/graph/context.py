@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from embedpack.pack.graph_io import GraphInput, lora_inputs
+from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import GraphBuilder
@@ -128,8 +129,8 @@ class LinearFormat(Protocol):
         ...
 
     @property
-    def half_attention(self) -> bool:
-        """True if GroupQueryAttention takes float16."""
+    def device(self) -> Device:
+        """Device that its graphs are for; on GPUs, GroupQueryAttention takes float16."""
         ...
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:

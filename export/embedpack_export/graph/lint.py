@@ -18,8 +18,8 @@ INTEGER_PRODUCTS = frozenset({"MatMulInteger", "MatMulIntegerToFloat"})
 ACTIVATIONS, WEIGHTS = 0, 1
 # Operators that pass float16 on or cast it, and compute nothing.
 MOVES = frozenset({"Cast", "Gather", "Identity", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Concat", "Split"})
-# Operators of float16 on GPUs, whose kernels add up in float32.
-HALF_PRODUCTS = frozenset({"MatMul", "GroupQueryAttention"})
+# Operators of float16 on GPUs, whose ranges the exporter measures.
+HALF_PRODUCTS = frozenset({"MatMul", "MatMulNBits", "GroupQueryAttention"})
 FAST_BLOCKS = 4
 
 Types = Mapping[ir.Value, ir.DataType]
@@ -63,6 +63,10 @@ def _float_attention(node: ir.Node, types: Types) -> bool:
     return node.op_type == "GroupQueryAttention" and _type(node, 0, types) == ir.DataType.FLOAT
 
 
+def _block_table(node: ir.Node, types: Types) -> bool:
+    return node.op_type == "GatherBlockQuantized"
+
+
 def _skip_norm(node: ir.Node, types: Types) -> bool:
     return node.op_type == "SkipLayerNormalization"
 
@@ -78,6 +82,7 @@ RULES_OF_DEVICES: Mapping[Device, Mapping[str, Rule]] = {
     "cuda": {
         "float16 is for products alone, others may exceed its range; cast it to float32": _half_beyond_products,
         "it has no kernel for float32 on GPUs; cast its inputs to float16": _float_attention,
+        "it computes other values on GPUs than on CPUs; read int8 rows with Gather": _block_table,
     },
 }
 

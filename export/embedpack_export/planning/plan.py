@@ -76,7 +76,7 @@ def make_plan(settings: ExportSettings) -> ExportPlan:
             files=source.files,
             fingerprint=source.fingerprint,
         ),
-        formats=linear_formats(settings.int4_method),
+        formats=linear_formats(settings.int4_method, settings.device or "cpu"),
         adapter_modes=settings.adapter_modes or (_adapter_mode(settings, source),),
         code_center=settings.code_center,
         seed=settings.seed,

@@ -10,6 +10,7 @@ from typing import Literal
 from embedpack.errors import OptionError
 from embedpack.pack.manifest import Modality, Pooling
 from embedpack.pack.strict import AdapterMode, WeightsFormat
+from embedpack.pack.variants import Device, devices_of
 from embedpack_export.planning.prompt_options import PROMPTS_OF_FILES, PromptOptions
 from embedpack_export.quantization.gptq import RoundingMethod
 
@@ -43,6 +44,7 @@ class ExportSettings:
             for several tasks whose adapters come with the checkpoint, else "merged".
         modality: "text": texts only; None: everything that the checkpoint reads.
         weights: weights formats; each gives one variant per task.
+        device: device that int4 weights are for; fp32 and int8 are for CPUs, fp16 is for GPUs. None: CPUs.
         int4_method: rounding of int4 weights; weaker methods than "gptaq" are for comparisons.
         pooling: pooling; None: that of the checkpoint.
         max_tokens: maximum length of an input in tokens; None: that of the checkpoint.
@@ -70,6 +72,7 @@ class ExportSettings:
     adapter_modes: tuple[AdapterMode, ...] = ()
     modality: Modality | None = None
     weights: tuple[WeightsFormat, ...] = DEFAULT_WEIGHTS
+    device: Device | None = None
     int4_method: RoundingMethod = DEFAULT_INT4_METHOD
     pooling: Pooling | None = None
     max_tokens: int | None = None
@@ -85,6 +88,10 @@ class ExportSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.device is not None and not any(self.device in devices_of(weights) for weights in self.weights):
+            raise OptionError(
+                f"--device {self.device}: no weights format of {', '.join(self.weights)} is for it; add --weights int4"
+            )
         for option, value in (("--max-loss", self.max_loss), ("--allow-loss", self.allow_loss)):
             if value is not None and not 0 <= value <= LARGEST_LOSS:
                 raise OptionError(f"{option} {value}: points of nDCG@10 that may be lost, from 0 to {LARGEST_LOSS}")

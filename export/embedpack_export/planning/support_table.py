@@ -25,7 +25,7 @@ def ordered() -> list[KnownModel]:
 
 def markdown() -> str:
     """The table in Markdown, below what all families have in common."""
-    adapters, weights = " or ".join(get_args(AdapterMode)), ", ".join(linear_formats("rtn"))
+    adapters, weights = " or ".join(get_args(AdapterMode)), ", ".join(linear_formats("rtn", "cpu"))
     head = ["model", "licence", "million parameters", "family", "outputs", "tested", "notes"]
     lines = [_line(cells) for cells in (head, ["---", "---", "--:", *["---"] * 4], *map(_cells, ordered()))]
     return "\n".join([f"Adapters of every family are {adapters}; its weights formats are {weights}.", "", *lines])

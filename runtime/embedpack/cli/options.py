@@ -62,7 +62,7 @@ def add_variant(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=DEVICES,
         default="cpu",
-        help="auto: a GPU if there is one and the pack has fp16 weights (default: %(default)s)",
+        help="auto: a GPU if there is one and the pack has weights for it (default: %(default)s)",
     )
 
 

@@ -122,7 +122,7 @@ SERVER = (
     _one_of("weights", WEIGHTS, None, "weights format (default: int8 if the pack has it)"),
     _one_of("adapters", ADAPTERS, None, "adapter mode (default: merged if the pack has it, a graph for each task)"),
     _one_of(
-        "device", DEVICES, "cpu", "cpu, cuda (a GPU), or auto: a GPU if there is one and the pack has fp16 weights"
+        "device", DEVICES, "cpu", "cpu, cuda (a GPU), or auto: a GPU if there is one and the pack has weights for it"
     ),
     _number("workers", whole_number(1, MAX_WORKERS), 1, "number of processes; prepared graphs are in memory once"),
     _number("threads", whole_number(1, MAX_THREADS), None, "threads of a process (default: its share of the cores)"),

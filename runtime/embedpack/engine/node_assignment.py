@@ -62,7 +62,7 @@ def check_assignment(where: str, nodes: list[AssignedNode], content: bytes) -> N
         first = fallen[0]
         raise PackError(
             f"{where}: node {first.name!r} ({first.operator}) and {len(fallen) - 1} others run on {first.provider}, as "
-            f"{CUDA_PROVIDER} has no kernel for them: take a variant with fp16 weights, update onnxruntime, or pass "
+            f"{CUDA_PROVIDER} has no kernel for them: take a variant for GPUs, update onnxruntime, or pass "
             "device='cpu'"
         )
 

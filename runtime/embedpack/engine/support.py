@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from embedpack.errors import PackError
 from embedpack.pack.folder import Pack
 from embedpack.pack.input_recipes import SquareImage
-from embedpack.pack.variants import Variant
+from embedpack.pack.variants import Variant, devices_of
 
 
 def check_support(pack: Pack, variant: Variant) -> None:
     """Raise PackError for a variant of an unknown combination of device and weights, or inputs of an unknown kind."""
-    if (variant.device == "cuda") != (variant.weights == "fp16"):
+    if variant.device not in devices_of(variant.weights):
         raise PackError(
             f"{pack.folder}: {variant.graph} is made for {variant.device} with {variant.weights} weights; "
-            "this embedpack runs fp16 on GPUs and fp32, int8 and int4 on CPUs: open another variant"
+            "this embedpack runs fp32 and int8 on CPUs, fp16 on GPUs and int4 on both: open another variant"
         )
     for part in _unsupported(pack):
         raise PackError(f"{pack.folder}: this embedpack cannot run {part}; update it")

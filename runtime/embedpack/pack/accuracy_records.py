@@ -49,7 +49,7 @@ class Headroom(Strict, frozen=True):
 
     Attributes:
         products: number of products.
-        largest: largest magnitude of their inputs and outputs.
+        largest: largest magnitude of their inputs and outputs; of int4 weights also of partial sums of the terms.
         value: the input or output that has it.
         factor: largest number of float16, 65504, over that magnitude.
     """
@@ -64,7 +64,7 @@ class Accuracy(Strict, frozen=True, omit_defaults=True):
     """Vectors or scores of a variant compared with those of `reference`, while it was written.
 
     `inputs` is the number of calibration texts and images, or of pairs. `single`, `multi` and `score` are null if the
-    pack has no such head. `headroom` is that of fp16 weights.
+    pack has no such head. `headroom` is that of variants for GPUs.
     """
 
     reference: str

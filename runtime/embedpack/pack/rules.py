@@ -85,8 +85,12 @@ def _bad_variants(manifest: Manifest) -> Iterator[str]:
     if not manifest.variants:
         yield "there is no variant - at `$.variants`"
     used: set[str] = set()
+    named: dict[tuple[str | None, str], str] = {}
     for name, variant in manifest.variants.items():
         path = f"$.variants[{name!r}]"
+        other = named.setdefault((variant.task, variant.weights), name)
+        if other != name:
+            yield f"{other!r} has the same task and weights - at `{path}`"
         yield from _bad_adapters(manifest, variant, path)
         yield from _bad_graph(manifest, variant, path)
         used |= _tasks_of(manifest, variant)

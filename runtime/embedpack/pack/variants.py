@@ -12,6 +12,13 @@ from embedpack.pack.strict import AdapterMode, Strict, Version, WeightsFormat
 Device = Literal["cpu", "cuda"]
 
 
+def devices_of(weights: WeightsFormat) -> tuple[Device, ...]:
+    """Devices that graphs of a weights format may be made for."""
+    if weights == "int4":
+        return "cpu", "cuda"
+    return ("cuda",) if weights == "fp16" else ("cpu",)
+
+
 class VisionGraph(Strict, frozen=True):
     """The vision graph of a weights format.
 

@@ -92,12 +92,22 @@ def test_slow_forms_are_refused(bad: ir.Model, message: str) -> None:
 
 
 def test_on_gpus_products_alone_may_be_float16() -> None:
-    check_forms(chain(("Cast", {"to": int(F16)}), ("MatMul", {}), ("Cast", {"to": int(F)}), ("Relu", {})), PATH, "cuda")
+    for product in ("MatMul", "MatMulNBits"):
+        check_forms(
+            chain(("Cast", {"to": int(F16)}), (product, {}), ("Cast", {"to": int(F)}), ("Relu", {})), PATH, "cuda"
+        )
     message = r"^bad\.onnx: node 'Relu1' \(Relu\): float16 is for products alone, others may exceed its range"
     with pytest.raises(PackError, match=message):
         check_forms(chain(("Cast", {"to": int(F16)}), ("Relu", {})), PATH, "cuda")
     with pytest.raises(PackError, match=r"'MatMul1' .*: CPUs compute float16 as float32"):
         check_forms(chain(("Cast", {"to": int(F16)}), ("MatMul", {})), PATH)
+
+
+def test_tables_in_blocks_are_refused_on_gpus() -> None:
+    table = chain(("GatherBlockQuantized", {}))
+    with pytest.raises(PackError, match=r"'GatherBlockQuantized0' .*: it computes other values on GPUs than on CPUs"):
+        check_forms(table, PATH, "cuda")
+    check_forms(table, PATH)
 
 
 def test_attention_of_float32_without_a_kernel_for_gpus_is_refused() -> None:

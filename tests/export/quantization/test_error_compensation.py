@@ -246,7 +246,7 @@ def test_what_arrives_is_what_the_written_part_computes(
 ) -> None:
     """Of two tasks, each with its own weights, or with its adapter as an input, in float16."""
     watching = Watching("int4", tolerance)
-    monkeypatch.setattr("embedpack_export.planning.plan.linear_formats", lambda method: {"int4": watching})
+    monkeypatch.setattr("embedpack_export.planning.plan.linear_formats", lambda method, device: {"int4": watching})
     checkpoint = make_checkpoint(tmp_path / "toy")
     settings = quick(checkpoint, tmp_path / "pack", weights=("int4",), adapters=adapters(tmp_path), adapter_modes=modes)
     pipeline.export(settings)
@@ -256,7 +256,7 @@ def test_what_arrives_is_what_the_written_part_computes(
 
 def test_what_arrives_in_a_model_that_reads_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watching = Watching("int4")
-    monkeypatch.setattr("embedpack_export.planning.plan.linear_formats", lambda method: {"int4": watching})
+    monkeypatch.setattr("embedpack_export.planning.plan.linear_formats", lambda method, device: {"int4": watching})
     checkpoint = make_v4(tmp_path / "toy")
     pipeline.export(quick(checkpoint, tmp_path / "pack", weights=("int4",)))
     assert any(site.startswith("visual.merger") for site in watching.seen)

@@ -105,8 +105,32 @@ def test_sums_in_float16_are_refused(gpu: FakeCuda, pack: Path, monkeypatch: pyt
 
 def test_a_pack_without_a_variant_for_gpus(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeCuda().install(monkeypatch)
-    message = "PACK: has no variant for GPUs; pass device='cpu', or export it with --weights fp16"
+    message = (
+        "PACK: has no variant for GPUs; pass device='cpu', or export it with --weights fp16, or --weights int4 "
+        "--device cuda"
+    )
     assert refusal(OptionError, tiny, device="cuda") == message
+
+
+def test_int4_may_be_for_gpus(
+    pack: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit(put("variants", "default-int4", "device", "cuda"))
+    FakeCuda().install(monkeypatch)
+    for device in ("cuda", "auto"):
+        assert Embedder(pack, device=device, threads=1).variant == "default-int4"
+    assert caplog.messages == []
+    assert Embedder(pack, weights="int4", threads=1).device == "cpu"
+    assert caplog.messages == [f"{pack}: default-int4 is made for GPUs, and slow on a CPU; pass device='cuda'"]
+
+
+@pytest.mark.parametrize("options", [{"weights": "int4"}, {"variant": "default-int4"}])
+def test_quantized_weights_for_cpus_are_refused(gpu: FakeCuda, pack: Path, options: dict[str, Any]) -> None:
+    assert refusal(OptionError, pack, device="cuda", **options) == (
+        "PACK: default-int4 has int4 weights for CPUs; pass device='cpu', or export it with --weights fp16, or "
+        "--weights int4 --device cuda"
+    )
+    assert Embedder(pack, device="auto", threads=1, **options).device == "cpu"
 
 
 def test_a_provider_that_does_not_start_is_an_error(gpu: FakeCuda, pack: Path) -> None:
@@ -126,7 +150,7 @@ def test_a_node_that_fell_back_is_named(gpu: FakeCuda, pack: Path, caplog: pytes
     message = refusal(PackError, pack, device="cuda")
     assert message == (
         f"PACK/default-fp32.onnx: node {node.name!r} (MatMul) and 0 others run on {CPU}, as {CUDA} has no kernel for "
-        "them: take a variant with fp16 weights, update onnxruntime, or pass device='cpu'"
+        "them: take a variant for GPUs, update onnxruntime, or pass device='cpu'"
     )
 
 

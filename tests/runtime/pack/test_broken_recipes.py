@@ -160,6 +160,11 @@ def test_recipes_of_these_tests_are_valid(pack: Path, edit: Edit, change: Change
             id="fp16_on_cpus",
         ),
         pytest.param(
+            put("variants", "default-fp32", "weights", "int8"),
+            "'default-fp32' has the same task and weights - at `$.variants['default-int8']`",
+            id="two_variants_of_a_weights_format",
+        ),
+        pytest.param(
             put("variants", "default-fp32", "device", "tpu"),
             "Invalid enum value 'tpu' - at `$.variants[...].device`",
             id="unknown_device",

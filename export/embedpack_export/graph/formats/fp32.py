@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_all, add_bias
@@ -26,9 +27,9 @@ class Fp32:
         return True
 
     @property
-    def half_attention(self) -> bool:
+    def device(self) -> Device:
         """See `LinearFormat`."""
-        return False
+        return "cpu"
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`."""

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
@@ -71,9 +72,9 @@ class Int8:
         return True
 
     @property
-    def half_attention(self) -> bool:
+    def device(self) -> Device:
         """See `LinearFormat`."""
-        return False
+        return "cpu"
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`. The activation is quantized once for all layers."""

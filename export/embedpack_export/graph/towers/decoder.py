@@ -121,7 +121,7 @@ def attention(part: DecoderPart, index: int, x: Activation, residual: Activation
         context.once("last_positions", lambda: _last_positions(part)),
         context.once("total", lambda: _total(part)),
     ]
-    half = context.format.half_attention
+    half = context.format.device == "cuda"
     q, k, v = (g.op("Cast", [each], {"to": FLOAT16}) if half else each for each in (q, k, v))
     mixed, _, _ = g.ops("GroupQueryAttention", [q, k, v, None, None, *lengths], heads, domain=CONTRIB, outputs=3)
     mixed = g.op("Cast", [mixed], {"to": FLOAT}) if half else mixed
