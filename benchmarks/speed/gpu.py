@@ -1,4 +1,4 @@
-"""Speed of fp16 weights on a GPU, next to torch and sentence-transformers on the same card."""
+"""Speed and memory of fp16 and int4 weights on a GPU, next to torch and sentence-transformers on the same card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -22,15 +22,18 @@ from benchmarks.spreads import cell, spread
 from embedpack import EmbedpackError
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack, read_pack
+from embedpack.pack.strict import WeightsFormat
 from embedpack.progress import Progress
 from embedpack_export.evaluation.text_table import text_table
 from embedpack_export.metrics.cosines import row_cosines, summarise_cosines
 
 SHAPES = ((1, 128), (32, 128), (256, 128), (32, 512))
-OURS: Program = "embedpack fp16"
+# Programs that run variants of the pack, by weights format; the cosines are those with the first.
+OF_PACK: Mapping[WeightsFormat, Program] = {"fp16": "embedpack fp16", "int4": "embedpack int4"}
+OURS = OF_PACK["fp16"]
 # Programs that take token ids of a fixed shape, and those that take texts of mixed lengths.
-OF_IDS: tuple[Program, ...] = (OURS, "torch fp16", "torch bf16")
-OF_TEXTS: tuple[Program, ...] = (OURS, "sentence-transformers fp16")
+OF_IDS: tuple[Program, ...] = (*OF_PACK.values(), "torch fp16", "torch bf16")
+OF_TEXTS: tuple[Program, ...] = (*OF_PACK.values(), "sentence-transformers fp16")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class GpuOptions:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure the variant with fp16 weights; InputError without a checkpoint or such a variant."""
+    """Measure the variants for GPUs; InputError without a checkpoint or a variant with fp16 weights."""
     if options.checkpoint is None:
         raise InputError("--device cuda needs --checkpoint, the model that the pack was exported from")
     given = GpuOptions(
@@ -57,17 +60,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def measured(pack: Pack, options: GpuOptions) -> dict[str, Any]:
     """Results of all programs; those that fail are named with the reason."""
-    variant = next((name for name, each in pack.manifest.variants.items() if each.weights == "fp16"), None)
-    if variant is None:
+    variants = {OF_PACK[each.weights]: name for name, each in pack.manifest.variants.items() if each.device == "cuda"}
+    if OURS not in variants:
         raise InputError(f"{pack.folder}: has no variant with fp16 weights; export it with --weights fp16")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         workloads = write_workloads(pack, folder, options.shapes or SHAPES, mixed=True, seed=options.seed)
         rate = in_fresh_process(measure_rate, RateJob(device=options.device, seconds=options.seconds))
-        times, failed = _times(pack, variant, options, workloads, folder)
-        operations = 2 * product_weights(pack, variant)
+        times, failed = _times(pack, variants, options, workloads, folder)
+        operations = 2 * product_weights(pack, variants[OURS])
         rows = [
-            _row(program, workload, found, folder) | _share(workload, found, operations, rate)
+            _row(program, workload, found, folder) | _share(workload, _seconds(found), operations, rate)
             for (program, workload), found in times.items()
         ]
     return {
@@ -91,16 +94,18 @@ def product_weights(pack: Pack, variant: str) -> int:
     return sum(math.prod(shapes[name]) for name in names if name in shapes)
 
 
-Times = dict[tuple[Program, Workload], list[float]]
+# Results of `measure` by program and workload, one of each repetition.
+Found: TypeAlias = Sequence[Mapping[str, Any]]
+Times = dict[tuple[Program, Workload], list[Mapping[str, Any]]]
 
 
 def _times(
-    pack: Pack, variant: str, options: GpuOptions, workloads: Sequence[Workload], folder: Path
+    pack: Pack, variants: Mapping[Program, str], options: GpuOptions, workloads: Sequence[Workload], folder: Path
 ) -> tuple[Times, dict[str, str]]:
-    """Seconds of a call by program and workload, one of each repetition, and the reasons of programs that failed."""
+    """Results by program and workload, and the reasons of programs that failed."""
     times: Times = {}
     failed: dict[str, str] = {}
-    programs = list(dict.fromkeys((*OF_IDS, *OF_TEXTS)))
+    programs = [name for name in dict.fromkeys((*OF_IDS, *OF_TEXTS)) if name not in {*OF_PACK.values()} - {*variants}]
     with Progress("measuring", options.repetitions * len(programs)) as progress:
         for _ in range(options.repetitions):
             for program in (each for each in programs if each not in failed):
@@ -109,7 +114,7 @@ def _times(
                     program=program,
                     device=options.device,
                     pack=str(pack.folder.resolve()),
-                    variant=variant,
+                    variant=variants.get(program, variants[OURS]),
                     checkpoint=str(options.checkpoint.resolve()),
                     inputs=[
                         Input(each.path, str(_vectors(folder, program, each)), each.shape is None) for each in taken
@@ -124,7 +129,7 @@ def _times(
                     failed[program] = reason_of(error)
                     results = []
                 for workload, result in zip(taken, results, strict=False):
-                    times.setdefault((program, workload), []).append(result["wall_s"])
+                    times.setdefault((program, workload), []).append(result)
                 progress.advance(1)
     return {key: found for key, found in times.items() if key[0] not in failed}, failed
 
@@ -140,15 +145,21 @@ def _vectors(folder: Path, program: Program, workload: Workload) -> Path:
     return folder / f"{program}-{workload.name}.npy".replace(" ", "-")
 
 
-def _row(program: Program, workload: Workload, seconds: Sequence[float], folder: Path) -> dict[str, Any]:
-    """Time and speed of a program, and the cosine of its vectors with ours."""
-    ours, found = (np.load(_vectors(folder, each, workload)) for each in (OURS, program))
-    cosines = summarise_cosines(row_cosines(ours, found), digits=6)
+def _seconds(found: Found) -> list[float]:
+    return [result["wall_s"] for result in found]
+
+
+def _row(program: Program, workload: Workload, found: Found, folder: Path) -> dict[str, Any]:
+    """Time, speed and memory of a program, and the cosine of its vectors with ours."""
+    ours, vectors = (np.load(_vectors(folder, each, workload)) for each in (OURS, program))
+    cosines = summarise_cosines(row_cosines(ours, vectors), digits=6)
+    used, seconds = [result["gpu_bytes"] for result in found], _seconds(found)
     return {
         "program": program,
         "workload": workload.name,
         "wall_s": spread(seconds),
         "tokens_per_s": spread([workload.tokens / each for each in seconds]),
+        "gpu_bytes": None if None in used else max(used),
         "cosine": {"mean": cosines.mean, "min": cosines.min},
     }
 
@@ -170,11 +181,12 @@ def table(results: Mapping[str, Any]) -> str:
             cell(row["wall_s"], 1000, 2),
             number(row["tokens_per_s"], 1),
             cell(row["share_of_rate"], 100, 1),
+            "-" if row["gpu_bytes"] is None else f"{row['gpu_bytes'] / 1e6:.0f}",
             f"{row['cosine']['min']:.5f}",
         )
         for row in results["rows"]
     ]
-    header = ("workload", "program", "ms per call", "tokens / s", "% of the card", "lowest cosine to ours")
+    header = ("workload", "program", "ms per call", "tokens / s", "% of the card", "MB", "lowest cosine to ours")
     card = results["card"]
     parts = [
         f"{card['name']}: {card['operations_per_s'] / 1e12:.1f} TFLOP/s in a product of float16 matrices",

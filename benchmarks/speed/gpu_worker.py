@@ -17,11 +17,12 @@ from benchmarks.timing import repeated
 from embedpack.engine.encoder import Encoder
 from embedpack.engine.loading import PackGraph, open_encoder
 from embedpack.engine.options import EncodeOptions
+from embedpack.host.gpu import free_memory
 from embedpack.inputs.batching import pad
 from embedpack.pack.folder import read_pack
 from embedpack.pack.graph_io import SENTENCE_EMBEDDING
 
-Program = Literal["embedpack fp16", "torch fp16", "torch bf16", "sentence-transformers fp16"]
+Program = Literal["embedpack fp16", "embedpack int4", "torch fp16", "torch bf16", "sentence-transformers fp16"]
 Vectors = npt.NDArray[np.float32]
 Call: TypeAlias = Callable[[], Vectors]
 
@@ -41,7 +42,7 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GpuJob(Job, frozen=True, kw_only=True):
     """Calls of a program with each of some workloads, repeated for some seconds, on a device.
 
-    `pack` is an export of `checkpoint` without an adapter, with mean pooling.
+    `pack` is an export of `checkpoint` without an adapter, with mean pooling. `variant` is for embedpack alone.
     """
 
     program: Program
@@ -61,14 +62,17 @@ class RateJob(Job, frozen=True, kw_only=True):
 
 
 def measure(job: GpuJob) -> list[dict[str, Any]]:
-    """Times of a call with each workload; its vectors are written."""
-    openers = {"embedpack fp16": _embedpack, "sentence-transformers fp16": _sentence_transformers}
+    """Times of a call with each workload, and the GPU's memory in use after them; the vectors are written."""
+    openers = {"embedpack fp16": _embedpack, "embedpack int4": _embedpack}
+    openers["sentence-transformers fp16"] = _sentence_transformers
+    free = free_memory()
     call = openers.get(job.program, _torch)(job)
     results = []
     for given in job.inputs:
         run = partial(call, read_inputs(given.path), given.as_texts)
         np.save(given.vectors, run())
-        results.append(dict(repeated(run, job.seconds)))
+        times = dict(repeated(run, job.seconds))
+        results.append(times | {"gpu_bytes": None if free is None else free - (free_memory() or 0)})
     return results
 
 

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="cuda: fp16 weights on a GPU, next to torch and sentence-transformers; needs --checkpoint; default: cpu",
+        help="cuda: fp16 and int4 weights on a GPU, next to torch and others; needs --checkpoint; default: cpu",
     )
     add_number(parser, "--repetitions", 5, "repetitions of every measurement")
     add_number(parser, "--seconds", 1.0, "seconds of calls in a process", metavar="S")

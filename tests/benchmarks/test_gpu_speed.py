@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def options(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> GpuOpti
     monkeypatch.setattr(gpu, "in_fresh_process", here)
     monkeypatch.setattr("benchmarks.speed.inputs.MIXED_TEXTS", 8)
     monkeypatch.setattr("benchmarks.timing.MIN_CALLS", 1)
+    # A megabyte less each time: a process asks once before it loads the model, and after each workload.
+    monkeypatch.setattr("benchmarks.speed.gpu_worker.free_memory", itertools.count(10**12, -(10**6)).__next__)
     return GpuOptions(made[0], "cpu", ((1, 8), (2, 12)), repetitions=2, seconds=0.0, seed=5)
 
 
@@ -44,10 +47,11 @@ def test_all_programs_are_measured_on_the_same_inputs(made: tuple[Path, Path], o
         *((program, shape) for program in gpu.OF_IDS for shape in ("1x8", "2x12")),
         *((program, "mixed") for program in gpu.OF_TEXTS),
     ])  # fmt: skip
-    assert all(row["cosine"]["min"] > 0.99 for row in results["rows"])
+    assert all(row["cosine"]["min"] > (0.9 if "int4" in row["program"] else 0.99) for row in results["rows"])
     one = next(row for row in results["rows"] if row["workload"] == "2x12")
     operations = 2 * product_weights(read_pack(made[1]), "default-fp16")
     rate = one["tokens_per_s"]["median"] * operations / results["card"]["operations_per_s"]
+    assert one["gpu_bytes"] == 2 * 10**6
     assert one["share_of_rate"]["median"] == pytest.approx(rate, rel=0.01)
     printed = speed.table(results)
     assert "TFLOP/s in a product of float16 matrices" in printed
@@ -60,7 +64,11 @@ def test_a_program_that_fails_is_named(
     def fails(measure: Callable[..., Any], job: Any) -> Any:
         if getattr(job, "program", "") == "torch bf16":
             raise EmbedpackError("no such type on this card")
-        return [{"wall_s": 1.0}] * len(job.inputs) if hasattr(job, "inputs") else {"name": "x", "operations_per_s": 1e9}
+        return (
+            [{"wall_s": 1.0, "gpu_bytes": None}] * len(job.inputs)
+            if hasattr(job, "inputs")
+            else {"name": "x", "operations_per_s": 1e9}
+        )
 
     monkeypatch.setattr(gpu, "in_fresh_process", fails)
     monkeypatch.setattr(gpu, "_row", lambda program, *_: {"program": program})

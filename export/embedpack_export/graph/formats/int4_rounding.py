@@ -54,7 +54,7 @@ class WeightRounding:
         """Rounding of layers that read x, from the calibration inputs in the graph written so far."""
         residuals = [layer.residual for layer in layers if layer.residual is not None]
         statistics = QuantizedInputStats.of(context.statistics[x.site].mean, _layer_batches(context, x, *residuals))
-        return cls(method, statistics, statistics.roundings())
+        return cls(method, statistics, () if method == "rtn" else statistics.roundings())
 
     def corrected(self, weights: Float32, rows: slice) -> Float32:
         """Weights [n, k] with error compensation; `rows` are their rows in the matrix."""
