@@ -27,6 +27,7 @@ ENVIRONMENTS: Mapping[str, tuple[str, ...]] = {
         "llama-cpp-python==0.3.36", "gguf==0.19.0", "safetensors==0.8.0", "numpy==2.4.6", "msgspec==0.22.0",
     ),
     "fastembed": ("fastembed==0.9.1", "onnxruntime==1.31.1", "msgspec==0.22.0"),
+    "candle": ("candding==0.1.0", "numpy==2.4.6", "msgspec==0.22.0"),
 }  # fmt: skip
 # The image part of llama.cpp is not needed and takes long to compile.
 VARIABLES: Mapping[str, Mapping[str, str]] = {"llama": {"CMAKE_ARGS": "-DLLAVA_BUILD=OFF"}}

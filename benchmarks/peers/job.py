@@ -49,7 +49,8 @@ class ConvertJob(Job, frozen=True, kw_only=True):
 class PeerJob(Job, frozen=True, kw_only=True):
     """Time of a peer: calls with one batch, repeated for some seconds, or one pass over texts of mixed lengths.
 
-    `module` is one of benchmarks.peers with a function `open_model`; `vectors` is a file to write.
+    `module` is one of benchmarks.peers with a function `open_model`; `vectors` is a file to write. `budget` is the most
+    tokens of a call of the peer with a part of the batch; None: the whole batch in one call.
     """
 
     module: str
@@ -60,6 +61,7 @@ class PeerJob(Job, frozen=True, kw_only=True):
     mixed: bool
     seconds: float
     vectors: str
+    budget: int | None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,13 @@ class PeerModel:
             return np.concatenate([run(inputs.ids[start : start + FIXED_BATCH]) for start in starts])
 
         return cls(lambda inputs: run(inputs.ids), corpus)
+
+
+def parts_of(inputs: PeerInputs, budget: int | None) -> list[PeerInputs]:
+    """Parts of a batch of inputs of equal length with at most `budget` tokens each, but one input at least."""
+    size = len(inputs.ids) if budget is None else max(1, budget // len(inputs.ids[0]))
+    starts = range(0, len(inputs.ids), size)
+    return [PeerInputs(texts=inputs.texts[at : at + size], ids=inputs.ids[at : at + size]) for at in starts]
 
 
 def read_inputs(path: str) -> PeerInputs:

@@ -10,7 +10,7 @@ import llama_cpp
 import numpy as np
 
 from benchmarks.peers import llama_gguf
-from benchmarks.peers.job import PeerJob, PeerModel, PeerVectors, Rows, read_inputs
+from benchmarks.peers.job import PeerJob, PeerModel, PeerVectors, Rows, parts_of, read_inputs
 from benchmarks.peers.pooled import unit
 
 # Limits of a batch of texts of mixed lengths, which llama.cpp concatenates without padding.
@@ -76,7 +76,7 @@ def open_model(job: PeerJob) -> PeerModel:
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
     if not model:
         raise ValueError(f"llama.cpp cannot load {path.name}")
-    rows = read_inputs(job.inputs).ids
+    rows = parts_of(read_inputs(job.inputs), None if job.mixed else job.budget)[0].ids
     parameters = llama_cpp.llama_context_default_params()
     tokens = MAX_TOKENS if job.mixed else sum(map(len, rows))
     parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = tokens

@@ -30,7 +30,7 @@ TIMEOUT = 1800
 
 @dataclass(frozen=True)
 class PeerOptions:
-    """Options of the command line about peers; without names of peers all are measured.
+    """Options of the command line about peers; without names of programs or forms all are measured.
 
     `environments` is the folder of the environments and of the converted models; checkpoint and adapters, by task, are
     those that the pack was exported from.
@@ -72,6 +72,7 @@ class PeerSetup:
                         mixed=workload.shape is None,
                         seconds=seconds,
                         vectors=vectors,
+                        budget=peer.budget,
                     )
                     call = partial(_run_worker, measure, job, python, count)
                     batching = "" if workload.shape else OWN_BATCHING
@@ -82,7 +83,7 @@ class PeerSetup:
         used = sorted({peer.environment for peer in self.peers})
         return {
             "environments": {name: ENVIRONMENTS[name] for name in used},
-            "peers": {peer.name: {"arithmetic": peer.arithmetic, "reads": peer.reads} for peer in self.peers},
+            "peers": {peer.name: peer.describe() for peer in self.peers},
             "missing": dict(self.missing),
         }
 
@@ -95,11 +96,11 @@ def set_up_peers(options: PeerOptions, pack: Pack, workloads: Sequence[Workload]
     Raises:
         EmbedpackError: a peer's name is unknown, the pack is of another checkpoint, or torch cannot load it.
     """
-    by_name = {peer.name: peer for peer in PEERS}
+    names = {name for peer in PEERS for name in (peer.program, peer.name)}
     for name in options.peers:
-        if name not in by_name:
-            raise InputError(unknown("--peer", name, by_name))
-    selected = [peer for peer in PEERS if not options.peers or peer.name in options.peers]
+        if name not in names:
+            raise InputError(unknown("--peer", name, sorted(names)))
+    selected = [peer for peer in PEERS if not options.peers or {peer.program, peer.name}.intersection(options.peers)]
     environments = options.environments.resolve()
     models = environments / "models" / pack.manifest.source.fingerprint[:16] / options.task
     models.mkdir(parents=True, exist_ok=True)

@@ -27,9 +27,11 @@ def open_model(job: PeerJob) -> PeerModel:
     return PeerModel.of_ids(run)
 
 
-def load(checkpoint: str, dtype: str) -> Any:
-    """Load the backbone in eval mode, without the cache of a decoder."""
-    model = AutoModel.from_pretrained(checkpoint, dtype=DTYPES[dtype], local_files_only=True).eval()
+def load(checkpoint: str, dtype: str, attention: str | None = None) -> Any:
+    """Load the backbone in eval mode, without the cache of a decoder; `attention` is the name of an implementation."""
+    model = AutoModel.from_pretrained(
+        checkpoint, dtype=DTYPES[dtype], local_files_only=True, attn_implementation=attention
+    ).eval()
     model.config.use_cache = False
     return model
 
@@ -37,9 +39,9 @@ def load(checkpoint: str, dtype: str) -> Any:
 class HiddenStates(torch.nn.Module):
     """Float32 backbone whose only output is the last hidden states, for conversions."""
 
-    def __init__(self, checkpoint: str) -> None:
+    def __init__(self, checkpoint: str, attention: str | None = None) -> None:
         super().__init__()
-        self.model = load(checkpoint, "fp32")
+        self.model = load(checkpoint, "fp32", attention)
 
     def forward(self, input_ids: Any, attention_mask: Any) -> Any:
         return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state

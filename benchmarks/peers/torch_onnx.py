@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnxruntime as ort
@@ -19,10 +20,17 @@ TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_
 
 def open_model(job: PeerJob) -> PeerModel:
     """Open a session with the default optimizations of onnxruntime."""
+    return open_session(job, ())
+
+
+def open_session(job: PeerJob, disabled: Sequence[str]) -> PeerModel:
+    """Open a session without some of the optimizations."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = job.threads
     path = folder(job.source.models, job.format) / FILE
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(disabled)
+    )
 
     def run(rows: Rows) -> PeerVectors:
         ids, mask = padded(rows, job.source.pad_token_id)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.job import ConvertJob, PeerInputs, PeerJob, PeerModel, PeerVectors, read_inputs
+from benchmarks.peers.job import ConvertJob, PeerInputs, PeerJob, PeerModel, PeerVectors, parts_of, read_inputs
 from benchmarks.timing import memory, once, repeated
 
 WARM_UP_TEXTS = 32
@@ -36,7 +37,12 @@ def measure(job: PeerJob) -> dict[str, Any]:
         timing = once(lambda: passes.append(model.corpus(inputs)))
         vectors = passes[0]
     else:
-        timing = repeated(partial(model.batch, inputs), job.seconds)
-        vectors = model.batch(inputs)
+        run = partial(_in_parts, model, parts_of(inputs, job.budget))
+        timing = repeated(run, job.seconds)
+        vectors = run()
     np.save(job.vectors, vectors)
     return {**timing, "load_s": loaded, "memory": memory()}
+
+
+def _in_parts(model: PeerModel, parts: Sequence[PeerInputs]) -> PeerVectors:
+    return np.concatenate([model.batch(part) for part in parts])

@@ -67,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", type=shape, action="append", metavar="RxT", help=shapes)
     parser.add_argument("--without-mixed", action="store_true", help="do not measure texts of mixed lengths")
     parser.add_argument("--peers", action="store_true", help="measure other programs too")
-    peers = f"peer to measure, may be repeated; default: all of {', '.join(peer.name for peer in PEERS)}"
+    programs = ", ".join(dict.fromkeys(peer.program for peer in PEERS))
+    peers = f"program to measure in all of its forms, or PROGRAM, FORM; may be repeated; default: all of {programs}"
     parser.add_argument("--peer", action="append", default=[], metavar="NAME", help=peers)
     parser.add_argument(
         "--environments",

@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from benchmarks.host import prepared
 from benchmarks.peers import environments, setup
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.environments import ENVIRONMENTS
+from benchmarks.peers.job import PeerInputs, parts_of
 from benchmarks.peers.pooled import padded, pooled
 from benchmarks.speed import page, peak, speed
 from benchmarks.speed.inputs import MIXED_TEXTS, MIXED_TOKENS, inputs_of_lengths, mixed_lengths
+from benchmarks.speed.peer_forms import Form, best_forms, best_rows, form_rows, forms_of
 from benchmarks.speed.rows import FIXED, OURS, Rows
 from benchmarks.speed.runs import Run, cosines, figures, ratios, run_interleaved
 from benchmarks.speed.workloads import Workload, shape, write_workloads
@@ -228,6 +231,45 @@ def test_every_peer_has_an_environment_of_exact_versions_and_a_file() -> None:
     assert len({peer.name for peer in PEERS}) == len(PEERS)
 
 
+def test_parts_of_a_batch_have_at_most_the_budget() -> None:
+    inputs = PeerInputs(texts=list("abcde"), ids=[[number] * 4 for number in range(5)])
+    assert parts_of(inputs, None) == [inputs]
+    assert [part.texts for part in parts_of(inputs, 9)] == [["a", "b"], ["c", "d"], ["e"]]
+    # A text is never cut.
+    assert [len(part.ids[0]) for part in parts_of(inputs, 3)] == [4] * 5
+
+
+def test_the_best_form_is_the_fastest_of_those_that_compute_the_model() -> None:
+    def form(name: str, seconds: Sequence[float], cosine: float) -> Form:
+        return Form("p", name, "why", dict(zip([(1, 8), (4, 8)], seconds, strict=True)), {(1, 8): 2.0}, cosine, 0.5)
+
+    forms = [form("slow", [2, 2], 0.999), form("fast", [0.5, 4], 0.98), form("wrong", [0.1, 0.1], 0.9)]
+    assert best_forms(forms)["p"].form == "fast"
+    assert best_forms(forms[2:])["p"].form == "wrong"
+    assert [row[:3] for row in form_rows(forms)[1:]] == [
+        ["p", "slow", "1.41"],
+        ["p", "fast", "1.00"],
+        ["p", "wrong", "0.07"],
+    ]
+    assert form_rows(forms[:1])[1:] == []
+    assert best_rows(forms)[1] == ["p: fast", "2.00x", "", "0.5000"]
+
+
+def test_a_form_that_failed_at_a_shape_is_left_out() -> None:
+    def row(peer: str, tokens: int) -> dict[str, Any]:
+        cosine = {"mean": 0.99, "min": 0.9}
+        return {
+            "peer": peer, "rows": 1, "tokens": tokens, "cpu_s": {"median": 3.0},
+            "int8_cpu_speedup": {"median": 1.5}, "cosine": cosine,
+        }  # fmt: skip
+
+    facts = {name: {"program": "p", "form": name, "remark": ""} for name in ("whole", "part")}
+    results = {"peers": {"peers": facts, "mixed": [], "shapes": [row("whole", 4), row("whole", 8), row("part", 8)]}}
+    (only,) = forms_of(results)
+    assert (only.form, only.speedups) == ("whole", {(1, 4): 1.5, (1, 8): 1.5})
+    assert only.mean_s == pytest.approx(3)
+
+
 def test_an_environment_that_cannot_be_installed_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("benchmarks.peers.environments.sys.executable", shutil.which("false"))
     with pytest.raises(EmbedpackError, match="the environment torch cannot be installed: no message"):
@@ -255,8 +297,9 @@ def test_peers_beside_ours(pack: Pack, checkpoint: Path, tmp_path: Path, monkeyp
     arguments = ["--peers", "--checkpoint", str(checkpoint), "--environments", str(tmp_path)]
     arguments += ["--peer", "torch fp32", "--peer", "CTranslate2 int8", "--shape", "2x8", "--without-mixed"]
     results = speed.run(options(str(pack.folder), *arguments, "--repetitions", "1", "--seconds", "0"))
-    assert list(results["peers"]["missing"]) == ["CTranslate2 int8"]
-    assert "ctranslate2" in results["peers"]["missing"]["CTranslate2 int8"]
+    # Named by its program, it is missing in all of its forms.
+    assert list(results["peers"]["missing"]) == ["CTranslate2 int8, one call", "CTranslate2 int8, parts of 512 tokens"]
+    assert "ctranslate2" in results["peers"]["missing"]["CTranslate2 int8, one call"]
     (row,) = results["peers"]["shapes"]
     assert (row["peer"], row["rows"], row["tokens"]) == ("torch fp32", 2, 8)
     assert row["cosine"]["min"] > 0.999999
@@ -266,7 +309,7 @@ def test_peers_beside_ours(pack: Pack, checkpoint: Path, tmp_path: Path, monkeyp
     report = {"benchmark": "speed", "command": "c", "provenance": provenance(1, 3), "results": results}
     shown = speed.table(json.loads(json.dumps(report["results"])))
     assert "torch fp32" in shown
-    assert "missing: CTranslate2 int8: " in shown
+    assert "missing: CTranslate2 int8, one call: " in shown
     (tmp_path / "results.json").write_text(json.dumps(report))
     assert page.main([str(tmp_path / "results.json"), "-o", str(tmp_path / "page.html")]) == 0
     written = (tmp_path / "page.html").read_text()
