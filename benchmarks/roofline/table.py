@@ -16,7 +16,7 @@ HEADER = ("nodes", "10^6 products", "MB weights", "MB others", "10^6 elements", 
 
 def table(results: Mapping[str, Any]) -> str:
     """Tables by role and by operator for each shape, and the rates."""
-    parts = [_rates(results["rates"])]
+    parts = ["\n".join(rates_lines(results["rates"]))]
     for row in results["shapes"]:
         groups = msgspec.convert(row["groups"], list[Group])
         parts += [headline(row, groups), *_tables(groups), *_unknown(groups)]
@@ -40,12 +40,14 @@ def headline(row: Mapping[str, Any], groups: Sequence[Group]) -> str:
     )
 
 
-def _rates(rates: Mapping[str, Any]) -> str:
+def rates_lines(rates: Mapping[str, Any]) -> list[str]:
+    """Peak rates of the host: operations, and bytes of copies."""
     peaks = ", ".join(f"{name} {entry['gops']:.0f}" for name, entry in rates["peak_of_a_core"].items())
     copies = ", ".join(f"{int(size) >> 10} KB {rate:.0f}" for size, rate in rates["copy_gb_per_s"].items())
-    return (
-        f"peak of a core, 10^9 operations per second: {peaks}\ncopies in a working set, 10^9 bytes per second: {copies}"
-    )
+    return [
+        f"peak of a core, 10^9 operations per second: {peaks}",
+        f"copies in a working set, 10^9 bytes per second: {copies}",
+    ]
 
 
 def _prediction(host: str, row: Mapping[str, Any], groups: Sequence[Group]) -> str:
@@ -63,7 +65,7 @@ def _tables(groups: Sequence[Group]) -> list[str]:
     by_operator = totals_by(groups, lambda group: group.operator)
     total = Total.of("all", groups)
     return [
-        text_table((name, *HEADER), [_cells(each, total) for each in (*rows, total)])
+        text_table((name, *HEADER), [cells(each, total) for each in (*rows, total)])
         for name, rows in (("role", by_role), ("operator", by_operator))
     ]
 
@@ -78,7 +80,8 @@ def _unknown(groups: Sequence[Group]) -> list[str]:
     return [f"work counts as 0 for {total.nodes} nodes, {1e6 * total.time_s:.0f} us, of unknown shapes: {operators}"]
 
 
-def _cells(total: Total, whole: Total) -> list[object]:
+def cells(total: Total, whole: Total) -> list[object]:
+    """Cells of the row of a total, its name first and then those of HEADER."""
     measured = total.measured_s
     return [
         total.name,

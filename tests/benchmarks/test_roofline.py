@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from benchmarks.roofline import roofline
+from benchmarks.roofline import page, roofline
 from benchmarks.roofline.groups import ADDED, UNKNOWN, Group, groups_of
 from benchmarks.roofline.profile import node_times
 from benchmarks.roofline.rates import Rates
@@ -22,6 +22,7 @@ from benchmarks.roofline.values import nodes_of, values_of
 from benchmarks.roofline.work import work_of
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack, read_pack
+from embedpack_export.evaluation.provenance import provenance
 
 PACK = Path(__file__).parents[1] / "runtime/packs/tiny"
 RATES = Rates({"int8": 4e9, "fp32": 1e9}, {1_000: 8e9, 1_000_000: 2e9})
@@ -179,6 +180,12 @@ def test_measured_times_and_the_prediction_for_a_host(tmp_path: Path, pack: Pack
     text = roofline.table(json.loads(json.dumps(results)))
     assert "are no products" in text
     assert "predicted for Other CPU" in text
+    report = {"benchmark": "roofline", "command": "c", "provenance": provenance(1, 3), "results": results}
+    (tmp_path / "ours.json").write_text(json.dumps(report))
+    assert page.main([str(tmp_path / "ours.json"), "-o", str(tmp_path / "page.html")]) == 0
+    written = (tmp_path / "page.html").read_text()
+    assert "floor and measured time" in written
+    assert all(f">{role}<" in written for role in ("products", "quantization"))
     assert results["fingerprint"] == pack.manifest.source.fingerprint
 
 
