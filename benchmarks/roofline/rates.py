@@ -11,7 +11,7 @@ from benchmarks.roofline.work import Work
 from benchmarks.speed.peak import NotMeasuredError, best, lines_of_program, measured_peak
 
 SOURCE = Path(__file__).with_name("copy.c")
-FLAGS = ("-O3", "-march=native", "-fno-tree-loop-distribute-patterns")
+FLAGS = ("-O3", "-march=native")
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,26 @@
 // Peak of one core of this CPU: products of values in registers, without loads and stores. Prints a line for each
 // arithmetic: name, instructions, 10^9 operations per second (a multiplication and an addition are two). The best of
 // several intervals of CPU time, each long enough for the clock. Compile with -march=native.
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#else
 #include <immintrin.h>
+#endif
 #include <stdio.h>
 #include <time.h>
 
 #define ROUNDS 200000L
 #define INTERVALS 15
-// Enough independent sums to hide the latency of an instruction; the rest of sixteen registers holds the factors.
+// Enough independent sums to hide the latency of an instruction; the rest of the registers, sixteen or 32 of ARM, holds
+// the factors.
+#define TWELVE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
+#if defined(__aarch64__)
+#define SUMS 20
+#define EACH(DO) TWELVE(DO) DO(12) DO(13) DO(14) DO(15) DO(16) DO(17) DO(18) DO(19)
+#else
 #define SUMS 12
-#define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
+#define EACH(DO) TWELVE(DO)
+#endif
 
 static double now(void) {
     struct timespec time;
@@ -29,7 +40,12 @@ static double now(void) {
         printf("%s %s %.2f\n", name, instructions, best / 1e9);                 \
     } while (0)
 
-#if defined(__AVX512F__)
+#if defined(__aarch64__)
+typedef int32x4_t Integers;
+typedef float32x4_t Floats;
+#define ZERO_INTEGERS vdupq_n_s32(0)
+#define ZERO_FLOATS vdupq_n_f32(0)
+#elif defined(__AVX512F__)
 typedef __m512i Integers;
 typedef __m512 Floats;
 #define WIDTH 16
@@ -45,8 +61,8 @@ typedef __m256 Floats;
 #define ONES _mm256_set1_epi16(1)
 #endif
 
-#if !defined(__FMA__) || !defined(__AVX2__)
-#error "needs a CPU with FMA and AVX2"
+#if !defined(__aarch64__) && !(defined(__FMA__) && defined(__AVX2__))
+#error "needs a CPU with FMA and AVX2, or an ARM one of 64 bits"
 #endif
 
 static void floats(void) {
@@ -54,6 +70,16 @@ static void floats(void) {
     EACH(SUM)
 #undef SUM
     Floats left = ZERO_FLOATS, right = ZERO_FLOATS;
+#if defined(__aarch64__)
+#define STEP(n) asm volatile("fmla %0.4s, %1.4s, %2.4s" : "+w"(sum##n) : "w"(left), "w"(right));
+    BEST(STEP, 8, "fp32", "fmla");
+#undef STEP
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define STEP(n) asm volatile("bfmmla %0.4s, %1.8h, %2.8h" : "+w"(sum##n) : "w"(left), "w"(right));
+    BEST(STEP, 32, "bf16", "bfmmla");
+#undef STEP
+#endif
+#else
 #define STEP(n) asm volatile("vfmadd231ps %1, %2, %0" : "+v"(sum##n) : "v"(left), "v"(right));
     BEST(STEP, 2 * WIDTH, "fp32", "vfmadd231ps");
 #undef STEP
@@ -62,6 +88,7 @@ static void floats(void) {
     BEST(STEP, 4 * WIDTH, "bf16", "vdpbf16ps");
 #undef STEP
 #endif
+#endif
 }
 
 static void integers(void) {
@@ -69,7 +96,21 @@ static void integers(void) {
     EACH(SUM)
 #undef SUM
     Integers left = ZERO_INTEGERS, right = ZERO_INTEGERS;
-#if defined(__AVX512VNNI__)
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define STEP(n) asm volatile("smmla %0.4s, %1.16b, %2.16b" : "+w"(sum##n) : "w"(left), "w"(right));
+    BEST(STEP, 64, "int8", "smmla");
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define STEP(n) asm volatile("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum##n) : "w"(left), "w"(right));
+    BEST(STEP, 32, "int8", "sdot");
+#elif defined(__aarch64__)
+    // The low half into 16 bits, the high half added there, pairs added in 32 bits.
+    int16x8_t product;
+#define STEP(n)                                                                                  \
+    asm volatile("smull %1.8h, %2.8b, %3.8b\n\tsmlal2 %1.8h, %2.16b, %3.16b\n\tsadalp %0.4s, %1.8h" \
+                 : "+w"(sum##n), "=&w"(product)                                                  \
+                 : "w"(left), "w"(right));
+    BEST(STEP, 32, "int8", "smull+smlal2+sadalp");
+#elif defined(__AVX512VNNI__)
 #define STEP(n) asm volatile("vpdpbusd %1, %2, %0" : "+v"(sum##n) : "v"(left), "v"(right));
     BEST(STEP, 8 * WIDTH, "int8", "vpdpbusd");
 #elif defined(__AVXVNNI__)
