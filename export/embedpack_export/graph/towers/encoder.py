@@ -6,6 +6,8 @@ separate products of one quantized activation.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx_ir as ir
 
 from embedpack.pack.graph_io import TEXT_INPUTS, TOKEN_AXES, TOKEN_TYPES_INPUT
@@ -26,7 +28,8 @@ def bidirectional_encoder(shape: EncoderShape) -> StagedModel:
     def layer(index: int) -> Stage:
         def stage(context: GraphContext, x: ir.Value | None) -> ir.Value:
             assert x is not None
-            part = EncoderPart(context, shape)
+            # A group of heads saves memory on CPUs; on GPUs few large kernels are faster.
+            part = EncoderPart(context, replace(shape, in_head_groups=context.format.device == "cpu"))
             if shape.window(index) is None:
                 attention_mask(part)
             return post_norm_layer(part, index, x) if post_norm else pre_norm_layer(part, index, x)

@@ -103,6 +103,7 @@ class EncoderShape:
     relative: RelativeBias | None = None  # bias of attention scores by relative position, if the model has one
     # Largest distance between tokens that attend to each other, for each layer; None: any. Empty: any in every layer.
     windows: tuple[int | None, ...] = ()
+    in_head_groups: bool = True  # see `head_groups`; false: all heads at once
 
     @property
     def head_size(self) -> int:
@@ -120,7 +121,8 @@ class EncoderShape:
 
         Groups are computed one after another, so that the scores or the copies of only one are in memory.
         """
-        return self.key_heads // GROUP_HEADS if self.key_heads % GROUP_HEADS == 0 else 1
+        grouped = self.in_head_groups and self.key_heads % GROUP_HEADS == 0
+        return self.key_heads // GROUP_HEADS if grouped else 1
 
     @property
     def attention_heads(self) -> tuple[int, int, int]:
