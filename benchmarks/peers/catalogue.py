@@ -53,7 +53,7 @@ class Peer:
 
     def describe(self) -> dict[str, str]:
         """Facts for the results file."""
-        names = ("program", "form", "arithmetic", "reads", "remark")
+        names = ("program", "form", "arithmetic", "reads")
         return {name: str(getattr(self, name)) for name in names}
 
 
@@ -123,7 +123,8 @@ def _llama(format_: str, form: str = "", budget: int | None = None, remark: str 
 WHOLE, IN_PARTS = "one call", f"parts of {PARTS} tokens"
 CACHE = "a part of the batch stays in the cache"
 SLOW = "onnxruntime fuses residual and norm into SkipLayerNormalization, which is slower than its parts"
-SDPA = "attention stays in pieces"
+PIECES = "attention is MatMul, Softmax, MatMul, with Transpose"
+SDPA = "attention is MatMul, Softmax, MatMul, with IsNaN and Where over all scores"
 TENSOR = "one scale for each weight is a little faster than one for each channel"
 
 PEERS = (
@@ -140,8 +141,8 @@ PEERS = (
         remark=f"{SDPA}; {SLOW}",
     ),
     _form("dynamo-parts", "dynamo, no slow fusions", SDPA),
-    _form("script", "TorchScript", f"{SDPA}; {SLOW}"),
-    _form("script-parts", "TorchScript, no slow fusions", SDPA),
+    _form("script", "TorchScript", f"{PIECES}; BiasGelu"),
+    _form("script-parts", "TorchScript, no slow fusions", PIECES),
     _form("script-fused-parts", "TorchScript, attention fused, no slow fusions", "attention is one operator"),
     Peer(
         program="onnxruntime quantize_dynamic",
@@ -153,9 +154,9 @@ PEERS = (
         remark=f"{SDPA}; {SLOW}",
     ),
     _form("dynamo-channel-parts", "dynamo, per channel, no slow fusions", SDPA),
-    _form("script-channel", "TorchScript, per channel", f"{SDPA}; {SLOW}"),
+    _form("script-channel", "TorchScript, per channel", f"{PIECES}; {SLOW}"),
     _form("script-tensor-parts", "TorchScript, per tensor, no slow fusions", TENSOR),
-    _form("script-channel-parts", "TorchScript, per channel, no slow fusions", SDPA),
+    _form("script-channel-parts", "TorchScript, per channel, no slow fusions", PIECES),
     _form("script-channel-parts", f"TorchScript, per channel, no slow fusions, {IN_PARTS}", CACHE, PARTS),
     _form(
         "script-fused-channel-parts",

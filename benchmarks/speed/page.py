@@ -84,8 +84,9 @@ def _groups(results: Mapping[str, Any]) -> dict[tuple[str, int], list[Row]]:
 def _name(row: Row) -> str:
     if "peer" in row:
         return str(row["peer"])
-    own_batching = row.get("batching", OURS) == OURS
-    return f"embedpack {row['variant']}" + ("" if own_batching else f", {row['batching']}")
+    batching = row.get("batching", OURS)
+    name = f"embedpack {row['variant']}" + ", in parts" * row.get("in_parts", False)
+    return name + ("" if batching == OURS else f", {batching}")
 
 
 def _cells(row: Row) -> list[str]:

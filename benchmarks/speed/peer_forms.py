@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.peers.catalogue import PEERS
 from benchmarks.speed.workloads import Shape
 
 # Lowest mean cosine with torch of a form that can be a program's best: below it, it computes another model.
@@ -42,6 +43,7 @@ class Form:
 def forms_of(results: Mapping[str, Any]) -> list[Form]:
     """Forms that were measured at all shapes, from the results of the speed benchmark with peers."""
     peers = results["peers"]
+    remarks = {peer.name: peer.remark for peer in PEERS}
     shapes = {(row["rows"], row["tokens"]) for row in peers["shapes"]}
     forms = []
     for name, facts in peers["peers"].items():
@@ -55,7 +57,7 @@ def forms_of(results: Mapping[str, Any]) -> list[Form]:
             Form(
                 facts["program"],
                 facts["form"],
-                facts["remark"],
+                remarks.get(name, ""),
                 {shape: row["cpu_s"]["median"] for shape, row in rows.items()},
                 speedups if not mixed else speedups | {None: _speedup(mixed[0])},
                 min(cosine["mean"] for cosine in cosines),

@@ -15,6 +15,8 @@ QUANTIZED = "int8"
 # Batchings of embedpack's runs on texts of mixed lengths.
 OURS = "embedpack"
 FIXED = "64 in order, padded to the longest"
+# Batching of a shape with more tokens than its token budget.
+IN_PARTS = "parts"
 # Arithmetic of most products, by weights format.
 ARITHMETIC = {"fp32": "fp32", "int8": "int8", "int4": "int8"}
 
@@ -41,12 +43,13 @@ class Rows:
         row["threads"] = run.threads
         if run.workload.shape is not None:
             row["rows"], row["tokens"] = run.workload.shape
+            row |= {} if run.is_peer else {"in_parts": run.batching == IN_PARTS}
         else:
             row |= {"batching": run.batching, "tokens": run.workload.tokens}
             row |= {"tokens_computed": measurements[0]["tokens_computed"]} if not run.is_peer else {}
         row |= figures(run, measurements)
-        baseline = self._same_inputs(run, BASELINE)
-        quantized = self._same_inputs(run, QUANTIZED) if run.is_peer else None
+        baseline = self.same_inputs(run, BASELINE)
+        quantized = self.same_inputs(run, QUANTIZED) if run.is_peer else None
         for name, key in (("speedup", "wall_s"), ("cpu_speedup", "cpu_s")):
             row |= _without_none({
                 f"{name}_over_{BASELINE}": ratios(baseline, measurements, key),
@@ -55,14 +58,19 @@ class Rows:
         cosine = None if self.peers is None else cosines(run, self.peers.reference[run.workload.name])
         return row | _without_none({"share_of_peak": self._share(run, measurements), "cosine": cosine})
 
-    def _same_inputs(self, run: Run, weights: str) -> Sequence[Measurement] | None:
-        """Measurements of the same inputs in a variant of the pack; None if it has no such variant."""
-        batching = OURS if run.is_peer and run.batching else run.batching
-        wanted = (self.variants.get(weights), run.workload, run.threads, batching)
-        for other, measurements in self.measured.items():
-            if not other.is_peer and (other.who, other.workload, other.threads, other.batching) == wanted:
-                return measurements
-        return None
+    def same_inputs(self, run: Run, weights: str) -> Sequence[Measurement] | None:
+        """Measurements of the same inputs in a variant of the pack; None if it has no such variant.
+
+        A peer is compared with the batches of `Embedder`, a variant with the same batches.
+        """
+        wanted = (self.variants.get(weights), run.workload, run.threads)
+        found = {
+            other.batching: measurements
+            for other, measurements in self.measured.items()
+            if not other.is_peer and (other.who, other.workload, other.threads) == wanted
+        }
+        batchings = ((OURS,) if run.batching else (IN_PARTS, "")) if run.is_peer else (run.batching,)
+        return next((found[batching] for batching in batchings if batching in found), None)
 
     def _share(self, run: Run, measurements: Sequence[Measurement]) -> Spread | None:
         """Share of the operations that the cores could do in the CPU time used; attention's products do not count."""

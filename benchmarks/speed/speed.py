@@ -18,10 +18,11 @@ from benchmarks.peers.setup import PeerOptions, set_up_peers
 from benchmarks.speed import gpu
 from benchmarks.speed import table as speed_table
 from benchmarks.speed.peak import best, measured_peak, product_weights
-from benchmarks.speed.rows import FIXED, OURS, Rows
+from benchmarks.speed.rows import FIXED, IN_PARTS, OURS, Rows
 from benchmarks.speed.runs import Run, run_interleaved
 from benchmarks.speed.worker import Batching, SpeedJob, measure
 from benchmarks.speed.workloads import Workload, shape, write_workloads
+from embedpack.engine.encoder import TOKEN_BUDGET
 from embedpack.errors import InputError, unknown
 from embedpack.host.cores import available_cores
 from embedpack.pack.folder import Pack, read_pack
@@ -41,7 +42,7 @@ EXAMPLES = """\
 SHAPES = ((1, 16), (1, 128), (32, 16), (32, 128))
 # Load average above which times depend on other programs.
 MAX_LOAD = 0.2
-BATCHING: Mapping[str, Batching] = {"": "one", OURS: "ours", FIXED: "fixed"}
+BATCHING: Mapping[str, Batching] = {"": "one", IN_PARTS: "parts", OURS: "ours", FIXED: "fixed"}
 
 logger = logging.getLogger("benchmarks")
 
@@ -166,11 +167,15 @@ def _task(pack: Pack, task: str | None) -> str:
 def _runs(
     options: argparse.Namespace, variants: Sequence[str], workloads: Sequence[Workload], folder: Path
 ) -> Iterator[Run]:
-    """Runs of the pack: fixed shapes on one thread and on all, mixed lengths on all with both batchings."""
+    """Runs of the pack: fixed shapes on one thread and on all, mixed lengths on all with both batchings.
+
+    A shape of more tokens than the budget of `Embedder` runs as one batch and in parts.
+    """
     pack, threads = str(options.pack.resolve()), _threads(options)
     for workload in workloads:
         for count in threads if workload.shape else threads[-1:]:
-            for batching in ("",) if workload.shape else (OURS, FIXED):
+            large = ("", IN_PARTS) if workload.tokens > TOKEN_BUDGET else ("",)
+            for batching in large if workload.shape else (OURS, FIXED):
                 for number, variant in enumerate(variants):
                     vectors = str(folder / f"pack-{number}-{workload.name}-{count}-{BATCHING[batching]}.npy")
                     job = SpeedJob(

@@ -25,7 +25,7 @@ def table(results: Mapping[str, Any]) -> str:
 def _shapes(results: Mapping[str, Any]) -> str:
     rows = [
         (
-            f"{row['rows']} x {row['tokens']}",
+            f"{row['rows']} x {row['tokens']}" + ", in parts" * row.get("in_parts", False),
             row["threads"],
             row["variant"],
             cell(row["wall_s"], 1000, 2),

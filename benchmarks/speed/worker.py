@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.jobs import VariantJob
-from benchmarks.peers.job import FIXED_BATCH, read_inputs
+from benchmarks.peers.job import FIXED_BATCH, parts_of, read_inputs
 from benchmarks.timing import memory, once, repeated
-from embedpack.engine.encoder import Encoder
+from embedpack.engine.encoder import TOKEN_BUDGET, Encoder
 from embedpack.engine.loading import open_encoder
 from embedpack.engine.options import EncodeOptions
 from embedpack.engine.session import GraphSession
@@ -23,7 +23,7 @@ from embedpack.pack.variants import Variant
 
 OUTPUT = [SENTENCE_EMBEDDING]
 
-Batching = Literal["one", "ours", "fixed"]
+Batching = Literal["one", "parts", "ours", "fixed"]
 Feeds = dict[str, npt.NDArray[np.int64]]
 Ids = npt.NDArray[np.int64]
 
@@ -31,8 +31,9 @@ Ids = npt.NDArray[np.int64]
 class SpeedJob(VariantJob, frozen=True, kw_only=True):
     """Time of calls on a file of inputs, and file to write the vectors to.
 
-    `batching` is "one", calls repeated for some seconds with all inputs in one batch; "ours", one pass over inputs of
-    mixed lengths, batched as `Embedder` does; or "fixed", one pass in their order, FIXED_BATCH at a time.
+    `batching` is "one", calls repeated for some seconds with all inputs in one batch; "parts", the same in parts of the
+    token budget of `Embedder`; "ours", one pass over inputs of mixed lengths, batched as `Embedder` does; or "fixed",
+    one pass in their order, FIXED_BATCH at a time.
     """
 
     inputs: str
@@ -43,16 +44,18 @@ class SpeedJob(VariantJob, frozen=True, kw_only=True):
 
 def measure(job: SpeedJob) -> dict[str, Any]:
     """Measure a batch or a pass."""
-    return measure_shape(job) if job.batching == "one" else measure_mixed(job)
+    return measure_shape(job) if job.batching in ("one", "parts") else measure_mixed(job)
 
 
 def measure_shape(job: SpeedJob) -> dict[str, Any]:
-    """Measure calls with one batch."""
+    """Measure calls with one batch, or with its parts."""
     pack = read_pack(job.pack)
     session = open_graph(pack, pack.manifest.variants[job.variant], job.threads)
-    feeds = pad(_ids(job.inputs), pack.manifest.text.pad_token_id)
-    timing = repeated(lambda: session.run(OUTPUT, feeds), job.seconds)
-    np.save(job.vectors, session.run(OUTPUT, feeds)[0])
+    parts = parts_of(read_inputs(job.inputs), TOKEN_BUDGET if job.batching == "parts" else None)
+    feeds = [pad([np.array(row, np.int64) for row in part.ids], pack.manifest.text.pad_token_id) for part in parts]
+    run = partial(_run_all, session, feeds)
+    timing = repeated(run, job.seconds)
+    np.save(job.vectors, run())
     return {**timing, "memory": memory()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 import sys
@@ -24,7 +25,7 @@ from benchmarks.peers.pooled import padded, pooled
 from benchmarks.speed import page, peak, speed
 from benchmarks.speed.inputs import MIXED_TEXTS, MIXED_TOKENS, inputs_of_lengths, mixed_lengths
 from benchmarks.speed.peer_forms import Form, best_forms, best_rows, form_rows, forms_of
-from benchmarks.speed.rows import FIXED, OURS, Rows
+from benchmarks.speed.rows import FIXED, IN_PARTS, OURS, Rows
 from benchmarks.speed.runs import Run, cosines, figures, ratios, run_interleaved
 from benchmarks.speed.workloads import Workload, shape, write_workloads
 from embedpack.errors import EmbedpackError, InputError
@@ -173,6 +174,24 @@ def test_rows_name_ratios_and_the_share_of_the_peak(tmp_path: Path) -> None:
     assert not any("share_of_peak" in row for row in unknown)
 
 
+def test_a_peer_is_compared_with_the_batches_of_ours(tmp_path: Path) -> None:
+    whole, peer = a_run("v-int8", tmp_path, []), a_run("p", tmp_path, [], is_peer=True)
+    part = dataclasses.replace(whole, batching=IN_PARTS)
+    measured = {whole: [measurement(4.0)], part: [measurement(2.0)], peer: [measurement(3.0)]}
+    rows = Rows(measured, {"int8": "v-int8"}, None, None, {})
+    same = [rows.same_inputs(run, "int8") for run in (whole, part, peer)]
+    assert same == [[measurement(4.0)], [measurement(2.0)], [measurement(2.0)]]
+
+
+def test_a_large_shape_runs_as_one_batch_and_in_parts(pack: Pack) -> None:
+    arguments = ["--shape", "20x16", "--without-mixed", "--repetitions", "1", "--seconds", "0"]
+    results = speed.run(options(str(pack.folder), *arguments))
+    assert {(row["variant"], row["in_parts"]) for row in results["shapes"]} == {
+        (variant, in_parts) for variant in ("default-fp32", "default-int8") for in_parts in (False, True)
+    }
+    assert "20 x 16, in parts" in speed.table(json.loads(json.dumps(results)))
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_the_peak_is_measured_or_says_why_not() -> None:
     measured = peak.measured_peak()
@@ -263,7 +282,7 @@ def test_a_form_that_failed_at_a_shape_is_left_out() -> None:
             "int8_cpu_speedup": {"median": 1.5}, "cosine": cosine,
         }  # fmt: skip
 
-    facts = {name: {"program": "p", "form": name, "remark": ""} for name in ("whole", "part")}
+    facts = {name: {"program": "p", "form": name} for name in ("whole", "part")}
     results = {"peers": {"peers": facts, "mixed": [], "shapes": [row("whole", 4), row("whole", 8), row("part", 8)]}}
     (only,) = forms_of(results)
     assert (only.form, only.speedups) == ("whole", {(1, 4): 1.5, (1, 8): 1.5})
