@@ -145,7 +145,8 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         benchmark.add_arguments(sub)
-        sub.add_argument("--threads", type=int, metavar="N", help="number of threads; default: available cores")
+        threads = sub.get_default("threads") or "available cores"
+        sub.add_argument("--threads", type=int, metavar="N", help=f"number of threads; default: {threads}")
         add_number(sub, "--seed", SEED, "random seed")
         sub.add_argument("--name", metavar="NAME", help=f"name of the file in benchmarks/results; default: {name}")
     summary = "Print the table of a results file."

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from benchmarks.fresh_process import in_fresh_process
 from benchmarks.roofline import table as roofline_table
 from benchmarks.roofline.feeds import random_feeds
 from benchmarks.roofline.groups import Group, groups_of
+from benchmarks.roofline.host import Host, read_host
 from benchmarks.roofline.profile import GRAPH, ProfileJob, ShapeProfile, profile
 from benchmarks.roofline.rates import Rates, measured_rates
 from benchmarks.roofline.totals import predicted
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     task, variant = _variant(pack, options.task, options.weights)
     shapes: Sequence[Shape] = options.shape or [each for each in SHAPES if each[1] <= pack.manifest.text.max_tokens]
     sizes = [{name: feed.shape for name, feed in random_feeds(pack, each, options.seed).items()} for each in shapes]
-    there = None if options.host is None else _read_host(options.host)
+    there = None if options.host is None else read_host(options.host, pack.manifest.source.fingerprint, variant)
     rates = measured_rates()
     with tempfile.TemporaryDirectory() as folder:
         graph = pack.path(pack.manifest.variants[variant].graph)
@@ -79,13 +79,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     rows = []
     for each, size, measured in zip(shapes, sizes, profiles, strict=True):
         groups = groups_of(model, size, Rates.of(rates), None if measured is None else measured.nodes)
-        rows.append(_row(each, measured, groups, there, pack))
+        rows.append(_row(each, measured, groups, there))
     return {
         "model": pack.manifest.name,
         "fingerprint": pack.manifest.source.fingerprint,
         "variant": variant,
         "rates": rates,
-        "host": None if there is None else there["provenance"]["cpu"]["model"],
+        "host": None if there is None else there.cpu,
         "shapes": rows,
     }
 
@@ -106,39 +106,17 @@ def _profiles(
     return msgspec.convert(in_fresh_process(profile, job), list[ShapeProfile])
 
 
-def _row(
-    size: Shape, measured: ShapeProfile | None, groups: Sequence[Group], there: Mapping[str, Any] | None, pack: Pack
-) -> dict[str, Any]:
-    """Results at a shape, with the prediction for the host of another results file."""
-    row: dict[str, Any] = {
+def _row(size: Shape, measured: ShapeProfile | None, groups: Sequence[Group], there: Host | None) -> dict[str, Any]:
+    """Results at a shape, with the prediction for another host."""
+    return {
         "rows": size[0],
         "tokens": size[1],
         "cpu_s": None if measured is None else measured.cpu_s,
         "runs": None if measured is None else measured.runs,
         "groups": msgspec.to_builtins(groups),
-        "predicted": None,
-        "cpu_s_there": None,
+        "predicted": None if there is None else msgspec.to_builtins(predicted(groups, there.rates)),
+        "cpu_s_there": None if there is None else there.cpu_s.get(size),
     }
-    if there is None:
-        return row
-    results = there["results"]
-    same = results["fingerprint"] == pack.manifest.source.fingerprint
-    same_size = [each for each in results["shapes"] if same and (each["rows"], each["tokens"]) == size]
-    rates = Rates.of(results["rates"])
-    return row | {
-        "predicted": msgspec.to_builtins(predicted(groups, rates)),
-        "cpu_s_there": same_size[0]["cpu_s"] if same_size else None,
-    }
-
-
-def _read_host(path: Path) -> dict[str, Any]:
-    try:
-        report: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as cause:
-        raise InputError(f"--host {path}: it cannot be read: {cause}") from cause
-    if not isinstance(report, dict) or report.get("benchmark") != "roofline":
-        raise InputError(f"--host {path}: this is no results file of `python -m benchmarks roofline`")
-    return report
 
 
 def _variant(pack: Pack, task: str | None, weights: str | None) -> tuple[str, str]:

@@ -51,6 +51,8 @@ def rates_lines(rates: Mapping[str, Any]) -> list[str]:
 
 
 def _prediction(host: str, row: Mapping[str, Any], groups: Sequence[Group]) -> str:
+    if row["cpu_s"] is None:
+        return f"floor on {host}: {1e6 * Total.of('', groups).floor_s:.0f} us"
     here = msgspec.convert(row["groups"], list[Group])
     scale = Total.of("", groups).time_s / Total.of("", here).time_s
     measured = "" if row["cpu_s_there"] is None else f"; measured there: {1e6 * row['cpu_s_there']:.0f} us"

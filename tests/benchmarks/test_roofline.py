@@ -177,6 +177,8 @@ def test_measured_times_and_the_prediction_for_a_host(tmp_path: Path, pack: Pack
     # The same rates there and here.
     assert row["predicted"] == row["groups"]
     assert row["cpu_s_there"] == first["shapes"][0]["cpu_s"]
+    floors = roofline.run(options("--shape", "1x6", "--graph-only", "--host", str(tmp_path / "theirs.json")))
+    assert "floor on Other CPU" in roofline.table(json.loads(json.dumps(floors)))
     text = roofline.table(json.loads(json.dumps(results)))
     assert "are no products" in text
     assert "predicted for Other CPU" in text
@@ -190,13 +192,17 @@ def test_measured_times_and_the_prediction_for_a_host(tmp_path: Path, pack: Pack
 
 
 def test_refused_options(tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text('{"benchmark": "speed"}')
+    other = {"benchmark": "speed", "provenance": {"cpu": {"model": "c"}}}
+    other["results"] = {"fingerprint": "f", "variant": "v", "rates": RESULTS, "shapes": []}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    (tmp_path / "zero.json").write_text(json.dumps({**other, "benchmark": "roofline"}).replace("4.0", "0.0"))
     for arguments, message in (
         (["--weights", "fp16"], "--weights"),
         (["--task", "code"], "--task"),
         (["--shape", "1x100000"], "takes at most"),
-        (["--host", str(tmp_path / "other.json")], "no results file of"),
-        (["--host", str(tmp_path / "none.json")], "cannot be read"),
+        (["--host", str(tmp_path / "other.json")], "results of the benchmark"),
+        (["--host", str(tmp_path / "zero.json")], "must be above 0"),
+        (["--host", str(tmp_path / "none.json")], "no results file of"),
     ):
         with pytest.raises(InputError, match=message):
             roofline.run(options(*arguments))
