@@ -111,9 +111,9 @@ class PackBuilder:
         """Store of the weights of all graphs."""
         return WeightStore(self.folder)
 
-    def add_vision(self, weights: WeightsFormat, gives: Literal["tokens", "vectors"]) -> None:
-        """Check the vision graph of a weights format and add it."""
-        written = CheckedGraph.check(self.folder / f"vision-{weights}.onnx")
+    def add_vision(self, weights: WeightsFormat, device: Device, gives: Literal["tokens", "vectors"]) -> None:
+        """Check the vision graph of a weights format for the device of its text graphs, and add it."""
+        written = CheckedGraph.check(self.folder / f"vision-{weights}.onnx", device)
         self.vision[weights] = VisionGraph(
             gives=gives,
             graph=written.path.name,

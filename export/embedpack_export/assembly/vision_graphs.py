@@ -86,4 +86,4 @@ def finish_vision_graphs(
         heads = image_vector_heads(plan, codes[space])
     for name, writer in stages.writers.items():
         writer.finish(heads, pack.folder / f"vision-{name}.onnx")
-        pack.add_vision(name, vision.gives)
+        pack.add_vision(name, plan.formats[name].device, vision.gives)

@@ -25,7 +25,8 @@ BASE_BYTES = 30_000_000
 # Values in memory per token, as a multiple of the inputs plus outputs of the widest matrix product.
 ACTIVATION_FACTOR = 10
 FLOAT_BYTES = 4
-# Libraries and buffers of onnxruntime in the memory of a GPU.
+# Libraries and buffers of onnxruntime in the memory of a GPU; among them a matrix of 4-bit weights as float16, which
+# batches of more than 16 tokens are multiplied with.
 GPU_BASE_BYTES = 500_000_000
 # Token budgets of a GPU, and the share of its free memory that a batch may take.
 MIN_GPU_TOKENS, MAX_GPU_TOKENS = 256, 65_536
