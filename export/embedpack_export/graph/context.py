@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
@@ -18,6 +18,7 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
+from embedpack_export.quantization.smoothing import SmoothingChoice
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.sources.lora import LowRankUpdate
 from embedpack_export.sources.token_rows import TokenRows
@@ -34,6 +35,15 @@ WHOLE = (slice(None),)
 GELU_MINIMUM = -0.1701
 
 
+@dataclass(frozen=True)
+class Rescaled:
+    """A value whose channels are shifted and divided: (x - shift) / divisors, shift and divisors float32 [channels]."""
+
+    value: ir.Value
+    shift: Float32
+    divisors: Float32
+
+
 class Activation:
     """Input of linear layers, float32 [..., channels].
 
@@ -44,6 +54,8 @@ class Activation:
             and scale [channels] and the weights group.
         layout: layout that the channels of the value already have; None: that of the model.
         lower_bound: lower bound of all values, if there is one.
+        smoothing: how the channels of the value are already shifted and divided; None: they are not.
+        rescaled: what `rescale` appended, set by a format that reads it in place of the value.
         branch_input: what branches read, set by a format that quantizes the activation; None: the value.
     """
 
@@ -61,6 +73,8 @@ class Activation:
         self.rescale = rescale
         self.layout = layout
         self.lower_bound = lower_bound
+        self.smoothing: SmoothingChoice | None = None
+        self.rescaled: Rescaled | None = None
         self.branch_input: BranchInput | None = None
         self._make = make
 
@@ -84,6 +98,19 @@ class Activation:
         joined = cls(site, lambda: g.op("Concat", parts, {"axis": -1}), layout=layout, lower_bound=lower_bound)
         joined.parts = parts
         return joined
+
+    @classmethod
+    def smoothed(cls, site: str, value: ir.Value, smoothing: SmoothingChoice | None) -> Activation:
+        """A value whose channels are shifted and divided, unless `smoothing` is None."""
+        activation = cls.of(site, value)
+        activation.smoothing = smoothing
+        return activation
+
+    def unshifted(self, g: GraphBuilder) -> ir.Value:
+        """Append the plain value less the shift of `rescaled`: one pass where another norm would take several."""
+        if self.rescaled is None:
+            return self.value
+        return g.op("Mul", [self.rescaled.value, g.vector(f"{self.site}.divisors", self.rescaled.divisors, "int8")])
 
     @property
     def values(self) -> Sequence[ir.Value]:
@@ -114,6 +141,13 @@ class LinearLayer:
         """Module name of the layer."""
         return self.weight.name.removesuffix(".weight")
 
+    def smoothed(self, smoothing: SmoothingChoice | None) -> LinearLayer:
+        """The layer with shifted and divided outputs."""
+        if smoothing is None:
+            return self
+        bias = -smoothing.shift if self.bias is None else self.bias - smoothing.shift
+        return replace(self, bias=bias, divisor=smoothing.layout.divisors)
+
     @property
     def bias_name(self) -> str:
         """Tensor name of the bias."""
@@ -137,10 +171,16 @@ class LinearFormat(Protocol):
         """Append layers that read the same activation; returns the parts of the output of each."""
         ...
 
-    def channel_layout(
-        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
-    ) -> ChannelLayout | None:
-        """See `GraphContext.channel_layout`."""
+    def smoothing(
+        self,
+        context: GraphContext,
+        site: str,
+        layers: Sequence[LinearLayer],
+        *,
+        shifts: bool = False,
+        groups: ChannelGroups | None = None,
+    ) -> SmoothingChoice | None:
+        """See `GraphContext.smoothing`."""
         ...
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
@@ -198,6 +238,14 @@ class GraphContext:
         """Append linear layers that read the same activation, with their branches; each output is one part."""
         return [product for (product,) in self.linear_parts(x, *layers)]
 
+    def sum_with(self, residual: Activation, x: Activation, layer: LinearLayer) -> ir.Value:
+        """Append a layer that reads x, after all other layers that read the residual, and the sum of both."""
+        bias = layer.bias
+        if residual.rescaled is not None:
+            bias = residual.rescaled.shift if bias is None else bias + residual.rescaled.shift
+        (product,) = self.linears(x, replace(layer, residual=residual, bias=bias))
+        return self.graph.op("Add", [product, residual.unshifted(self.graph)])
+
     def linear_parts(self, x: Activation, *layers: LinearLayer) -> list[list[ir.Value]]:
         """Append linear layers that read the same activation, with their branches; returns the parts of each output."""
         products = self.format.linears(self, x, layers)
@@ -205,15 +253,16 @@ class GraphContext:
             return products
         return [self.branches.add(self, x, layer, product) for layer, product in zip(layers, products, strict=True)]
 
-    def channel_layout(
-        self, site: str, *layers: LinearLayer, groups: ChannelGroups | None = None
-    ) -> ChannelLayout | None:
-        """Layout for the channels of a site with a small quantization error; None: that of the model.
+    def smoothing(
+        self, site: str, *layers: LinearLayer, shifts: bool = False, groups: ChannelGroups | None = None
+    ) -> SmoothingChoice | None:
+        """Shift, divisors and order for the channels of a site with a small quantization error; None: as in the model.
 
-        `layers` are all that read it. `groups` have common divisors; None: each channel may have its own, and the order
-        may change.
+        `layers` are all that read it; the layer before has to apply the choice. `shifts`: channels can be shifted, and
+        keep their order: as those of the values of attention, whose weights sum to 1. `groups` have common divisors;
+        None: each channel may have its own.
         """
-        return self.format.channel_layout(self, site, layers, groups)
+        return self.format.smoothing(self, site, layers, shifts=shifts, groups=groups)
 
     def table(self, table: EmbeddingTable, ids: ir.Value) -> ir.Value:
         """Append the lookup of token ids in an embedding table, with its update or its branch."""

@@ -27,6 +27,9 @@ class SiteStatistics:
 
     The first token of a text counts more in the sample of a causal model: all later tokens attend to it, many of them
     above all to it (attention sink, Xiao et al. 2023, arXiv 2309.17453), so its error is in each of their outputs.
+
+    In the covariance of a bidirectional model, the means of texts weigh as much as their tokens: errors of tokens
+    average out in the vector of a text, those of its mean stay.
     """
 
     # Mean, minimum and maximum of each channel, float32 [k].
@@ -38,6 +41,7 @@ class SiteStatistics:
     sample: Float32  # evenly spaced tokens, and first tokens of texts of a causal model, float32 [n, k]
     tokens: int
     activations: ActivationFile | None = None  # file of all tokens; None: they were not kept
+    first: Float32 | None = None  # mean of the first tokens of texts of a bidirectional model, float32 [k]
 
 
 def inverse_squared_lengths(tokens: Float32) -> Float32:
@@ -56,10 +60,14 @@ class StatisticsSum:
         """Start at zero; `tokens` is the number of tokens to come, from which the sample is spaced."""
         self._stride = max(1, tokens // SAMPLE)
         self._count = 0
-        self._weight = 0.0
+        self._weight = self._last_weight = 0.0
         # Sums are taken around the mean of the first tokens: far from zero, float32 products would lose the variance.
         self._origin: Float32 | None = None
         self._sum = np.zeros(channels)
+        self._joint_weight = 0.0
+        self._joint_sum = np.zeros(channels)
+        self._texts = 0
+        self._first_sum = np.zeros(channels)
         self._products = CovarianceSum(channels)
         self._low = np.full(channels, np.inf, np.float32)
         self._high = np.full(channels, -np.inf, np.float32)
@@ -71,26 +79,44 @@ class StatisticsSum:
         room = SAMPLE - sum(map(len, self._first))
         self._first.append(tokens[:room].astype(np.float32))
 
+    def add_texts(self, means: Float32, first: Float32) -> None:
+        """Add means and first tokens [texts, k] of the texts that `add` took last, for a bidirectional model."""
+        weights = inverse_squared_lengths(means)
+        weights *= np.float32(self._last_weight / max(float(weights.sum(dtype=np.float64)), 1e-12))
+        self._add_products(means, weights)
+        self._texts += len(first)
+        self._first_sum += first.sum(0, dtype=np.float64)
+
     def add(self, tokens: Float32) -> None:
         """Add tokens, float32 [n, k]."""
         if self._origin is None:
             self._origin = tokens.mean(0)
         weights = inverse_squared_lengths(tokens)
-        moved = (tokens - self._origin) * np.sqrt(weights)
-        self._weight += float(weights.sum(dtype=np.float64))
+        self._last_weight = float(weights.sum(dtype=np.float64))
+        self._weight += self._last_weight
+        self._sum += ((tokens - self._origin) * weights).sum(0, dtype=np.float64)
+        self._add_products(tokens, weights)
         self._sample.append(tokens[-self._count % self._stride :: self._stride].copy())
         self._count += len(tokens)
-        self._sum += (moved * np.sqrt(weights)).sum(0, dtype=np.float64)
-        self._products.add(moved, moved)
         self._low = np.minimum(self._low, tokens.min(0))
         self._high = np.maximum(self._high, tokens.max(0))
 
     def result(self) -> SiteStatistics:
         """The statistics of all tokens, of which there must be at least one; the sums are used up."""
         assert self._origin is not None
-        weight = self._weight or 1.0
-        moved = self._sum / weight
-        covariance = self._products.result(weight, moved, moved)
-        mean = (moved + self._origin).astype(np.float32)
+        joint_weight = self._joint_weight or 1.0
+        moved = self._joint_sum / joint_weight
+        covariance = self._products.result(joint_weight, moved, moved)
+        mean = (self._sum / (self._weight or 1.0) + self._origin).astype(np.float32)
         sample = np.concatenate([*self._sample, *self._first])
-        return SiteStatistics(mean, self._low, self._high, covariance, sample, self._count)
+        first = (self._first_sum / self._texts).astype(np.float32) if self._texts else None
+        return SiteStatistics(mean, self._low, self._high, covariance, sample, self._count, first=first)
+
+    def _add_products(self, rows: Float32, weights: Float32) -> None:
+        """Add rows [n, k] with `weights` [n, 1] to the covariance."""
+        assert self._origin is not None
+        roots = np.sqrt(weights)
+        moved = (rows - self._origin) * roots
+        self._joint_weight += float(weights.sum(dtype=np.float64))
+        self._joint_sum += (moved * roots).sum(0, dtype=np.float64)
+        self._products.add(moved, moved)

@@ -267,6 +267,27 @@ def test_first_tokens_are_in_the_sample_up_to_its_size(monkeypatch: pytest.Monke
     assert found.tokens == 1000
 
 
+def test_means_of_texts_weigh_as_much_as_their_tokens() -> None:
+    tokens = weights(60, 8) + np.repeat(weights(6, 8, seed=2), 10, axis=0)
+    tokens *= np.float32(3)
+    means = tokens.reshape(6, 10, 8).mean(axis=1)
+    collecting = StatisticsSum(8, len(tokens))
+    for part in (slice(0, 3), slice(3, 6)):
+        collecting.add(tokens.reshape(6, 10, 8)[part].reshape(-1, 8))
+        collecting.add_texts(means[part], tokens[::10][part])
+    found, plain = collecting.result(), collected(tokens)
+    between = collected(means).covariance[0] / np.trace(collected(means).covariance[0])
+    alone = plain.covariance[0] / np.trace(plain.covariance[0])
+    direction = np.linalg.eigh(between - alone)[1][:, -1]
+    joint = found.covariance[0] / np.trace(found.covariance[0])
+    assert direction @ alone @ direction < direction @ joint @ direction < direction @ between @ direction
+    assert np.linalg.eigvalsh(found.covariance[0]).min() > 0
+    np.testing.assert_allclose(found.mean, plain.mean, atol=1e-5)
+    np.testing.assert_array_equal(found.sample, plain.sample)
+    assert found.first is not None
+    np.testing.assert_allclose(found.first, tokens[::10].mean(axis=0), atol=1e-6)
+
+
 def test_blocks_of_channels_are_rounded_on_their_own() -> None:
     matrix = weights(6, 70)
     scales = int8_scales(matrix)[:, None]

@@ -111,6 +111,24 @@ def test_rows_that_reach_alike_share_a_step() -> None:
     assert relative_error(fresh, weights, chosen) < 1.5 * relative_error(fresh, weights, own)
 
 
+def test_the_mean_of_first_tokens_is_exact_with_a_static_scale() -> None:
+    tokens, weights = alike(MIN_TOKENS, 64), normal(48, 64, seed=1)
+    first = alike(20, 64, seed=3)
+    collecting = StatisticsSum(64, len(tokens))
+    collecting.add(tokens)
+    free = choose_smoothing(collecting.result(), [matrix(weights)], shifts=True)
+    collecting = StatisticsSum(64, len(tokens))
+    collecting.add(tokens)
+    collecting.add_texts(first, first)
+    chosen = choose_smoothing(collecting.result(), [matrix(weights)], shifts=True)
+    assert free.max_abs is not None
+    assert chosen.max_abs is not None
+    step = chosen.layout.divisors * chosen.max_abs / 127
+    steps = (first.mean(axis=0) - chosen.shift) / step
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
+    assert (np.abs(chosen.shift - free.shift) <= step * 0.501).all()
+
+
 def test_rows_keep_steps_of_their_own_where_one_is_massive() -> None:
     tokens = alike(MIN_TOKENS, 64)
     tokens[0] *= 1000

@@ -19,8 +19,9 @@ from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
 from embedpack_export.graph.formats.float16_range import ProductRanges
-from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
+from embedpack_export.quantization.channel_layout import ChannelGroups
 from embedpack_export.quantization.integers import ErrorSum
+from embedpack_export.quantization.smoothing import SmoothingChoice
 
 FLOAT, FLOAT16 = int(ir.DataType.FLOAT), int(ir.DataType.FLOAT16)
 GROUP, OPTION = "fp16", "--weights fp16"
@@ -49,10 +50,16 @@ class Fp16:
             ranges.add_product(layer, context.statistics[x.site], half_sums=False)
         return [[_product(context, half, layer)] for layer in layers]
 
-    def channel_layout(
-        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
-    ) -> ChannelLayout | None:
-        """See `GraphContext.channel_layout`: None, since nothing is quantized."""
+    def smoothing(
+        self,
+        context: GraphContext,
+        site: str,
+        layers: Sequence[LinearLayer],
+        *,
+        shifts: bool = False,
+        groups: ChannelGroups | None = None,
+    ) -> SmoothingChoice | None:
+        """See `GraphContext.smoothing`: None, since nothing is quantized."""
         return None
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:

@@ -12,7 +12,8 @@ from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_all, add_bias
-from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
+from embedpack_export.quantization.channel_layout import ChannelGroups
+from embedpack_export.quantization.smoothing import SmoothingChoice
 
 
 @dataclass
@@ -58,10 +59,16 @@ class Fp32:
         name = layer.bias_name if len(layer.parts) == 1 else f"{layer.bias_name}.{start}"
         return add_bias(g, add_all(g, terms), name, bias)
 
-    def channel_layout(
-        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
-    ) -> ChannelLayout | None:
-        """See `GraphContext.channel_layout`: None, since nothing is quantized."""
+    def smoothing(
+        self,
+        context: GraphContext,
+        site: str,
+        layers: Sequence[LinearLayer],
+        *,
+        shifts: bool = False,
+        groups: ChannelGroups | None = None,
+    ) -> SmoothingChoice | None:
+        """See `GraphContext.smoothing`: None, since nothing is quantized."""
         return None
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:

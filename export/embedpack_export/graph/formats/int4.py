@@ -20,9 +20,10 @@ from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
 from embedpack_export.graph.formats.blocks import block_table, coded_scales
 from embedpack_export.graph.formats.int4_rounding import BITS, Int4Matrix, WeightRounding
-from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
+from embedpack_export.quantization.channel_layout import ChannelGroups
 from embedpack_export.quantization.gptq import RoundingMethod
 from embedpack_export.quantization.integers import QuantizedScales
+from embedpack_export.quantization.smoothing import SmoothingChoice
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,16 @@ class Int4:
         rounding = WeightRounding.of(self.method, context, x, layers)
         return [[_product(context, x, layer, rounding)] for layer in layers]
 
-    def channel_layout(
-        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
-    ) -> ChannelLayout | None:
-        """See `GraphContext.channel_layout`: None, since activations are not quantized here."""
+    def smoothing(
+        self,
+        context: GraphContext,
+        site: str,
+        layers: Sequence[LinearLayer],
+        *,
+        shifts: bool = False,
+        groups: ChannelGroups | None = None,
+    ) -> SmoothingChoice | None:
+        """See `GraphContext.smoothing`: None, since activations are not quantized here."""
         return None
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:

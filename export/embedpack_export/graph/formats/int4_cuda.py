@@ -27,9 +27,10 @@ from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
 from embedpack_export.graph.formats.float16_range import ProductRanges
 from embedpack_export.graph.formats.int4_rounding import Int4Matrix, WeightRounding
-from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
+from embedpack_export.quantization.channel_layout import ChannelGroups
 from embedpack_export.quantization.gptq import RoundingMethod
 from embedpack_export.quantization.integers import ErrorSum, int8_scales
+from embedpack_export.quantization.smoothing import SmoothingChoice
 
 FLOAT, FLOAT16 = int(ir.DataType.FLOAT), int(ir.DataType.FLOAT16)
 GROUP, OPTION = "int4", "--weights int4 --device cuda"
@@ -63,10 +64,16 @@ class Int4Cuda:
         half = context.graph.op("Cast", [x.value], {"to": FLOAT16})
         return [[_product(context, half, layer, rounding)] for layer in layers]
 
-    def channel_layout(
-        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
-    ) -> ChannelLayout | None:
-        """See `GraphContext.channel_layout`: None, since activations are not quantized here."""
+    def smoothing(
+        self,
+        context: GraphContext,
+        site: str,
+        layers: Sequence[LinearLayer],
+        *,
+        shifts: bool = False,
+        groups: ChannelGroups | None = None,
+    ) -> SmoothingChoice | None:
+        """See `GraphContext.smoothing`: None, since activations are not quantized here."""
         return None
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:

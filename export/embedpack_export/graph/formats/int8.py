@@ -35,13 +35,13 @@ from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
-from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_all
+from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, Rescaled, add_all
 from embedpack_export.graph.formats.blocks import block_table
 from embedpack_export.graph.formats.int8_branches import Int8BranchInput, QuantizedBlock
-from embedpack_export.quantization.channel_layout import ChannelGroups, ChannelLayout
+from embedpack_export.quantization.channel_layout import ChannelGroups
 from embedpack_export.quantization.gptq import Rounding, round_columns, roundings
 from embedpack_export.quantization.integers import ErrorSum, paired_scales, within_pairs
-from embedpack_export.quantization.smoothing import choose_smoothing
+from embedpack_export.quantization.smoothing import SmoothingChoice, choose_smoothing
 from embedpack_export.quantization.statistics import SiteStatistics
 from embedpack_export.quantization.zero_point import BoundedRange, bounded_range
 
@@ -82,12 +82,18 @@ class Int8:
         x.branch_input = Int8BranchInput(quantized.blocks, quantized.shift, quantized.divisors)
         return [_linear(context, quantized, layer) for layer in layers]
 
-    def channel_layout(
-        self, context: GraphContext, site: str, layers: Sequence[LinearLayer], groups: ChannelGroups | None
-    ) -> ChannelLayout | None:
-        """See `GraphContext.channel_layout`."""
+    def smoothing(
+        self,
+        context: GraphContext,
+        site: str,
+        layers: Sequence[LinearLayer],
+        *,
+        shifts: bool = False,
+        groups: ChannelGroups | None = None,
+    ) -> SmoothingChoice | None:
+        """See `GraphContext.smoothing`."""
         weights = [layer.weight for layer in layers]
-        return choose_smoothing(context.statistics[site], weights, shifts=False, groups=groups).layout
+        return choose_smoothing(context.statistics[site], weights, shifts=shifts, groups=groups)
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""
@@ -101,10 +107,11 @@ def _quantize(g: GraphBuilder, x: Activation, statistics: SiteStatistics, layers
         choice = choose_smoothing(statistics, [layer.weight for layer in layers], shifts=True)
         shift, divisors = choice.shift, choice.layout.divisors
         value = x.rescale(shift, divisors, "int8")
-        if choice.max_abs is None:
-            blocks = [_block(g, channels, _UnquantizedRows.symmetric(g, value))]
-        else:
-            blocks = [_static_block(g, channels, x.site, value, choice.max_abs)]
+        x.rescaled = Rescaled(value, shift, divisors)
+        blocks = [_whole(g, x.site, value, choice)]
+    elif x.smoothing is not None:
+        shift, divisors = x.smoothing.shift, x.smoothing.layout.divisors
+        blocks = [_whole(g, x.site, x.value, x.smoothing)]
     elif x.layout is not None:
         divisors = x.layout.divisors
         layout = x.layout.cut(len(x.values))
@@ -117,6 +124,14 @@ def _quantize(g: GraphBuilder, x: Activation, statistics: SiteStatistics, layers
     else:
         blocks = [_block(g, channels, _UnquantizedRows.symmetric(g, x.value))]
     return _Input(tuple(blocks), shift, divisors, roundings(statistics.covariance, divisors), mean)
+
+
+def _whole(g: GraphBuilder, site: str, value: ir.Value, choice: SmoothingChoice) -> QuantizedBlock:
+    """All channels of a value that is shifted and divided as chosen."""
+    channels = np.arange(len(choice.shift))
+    if choice.max_abs is None:
+        return _block(g, channels, _UnquantizedRows.symmetric(g, value))
+    return _static_block(g, channels, site, value, choice.max_abs)
 
 
 def _divided(g: GraphBuilder, parts: Sequence[ir.Value], blocks: Sequence[npt.NDArray[np.intp]]) -> Iterator[ir.Value]:
@@ -138,8 +153,11 @@ def _split(g: GraphBuilder, value: ir.Value, blocks: Sequence[npt.NDArray[np.int
 def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _UnquantizedRows) -> QuantizedBlock:
     zero, one = g.constant(rows.zero, np.uint8), g.constant(1, np.float32)
     if rows.zeros is None:
-        # OpenVINO loads this form; the other one has no pass of its own for the division.
-        values = g.op("QuantizeLinear", [g.op("Div", [rows.value, rows.scale]), one, zero])
+        # OpenVINO loads this form; the other one has no pass of its own for the product. A product is faster than a
+        # division, which onnxruntime makes of it if the numerator is 1.
+        half = g.constant(0.5, np.float32)
+        inverse = g.op("Div", [half, rows.scale])
+        values = g.op("QuantizeLinear", [g.op("Mul", [rows.value, inverse]), half, zero])
     else:
         # A scale and a zero point for each row are those of blocks that are as long as the row.
         attributes = {"axis": -1, "block_size": len(channels)}
@@ -171,8 +189,8 @@ class _UnquantizedRows:
 
     @classmethod
     def bounded(cls, g: GraphBuilder, value: ir.Value, bounded: BoundedRange) -> _UnquantizedRows:
-        largest = g.op("Max", [_reduce(g, "ReduceMax", value), g.constant([bounded.least], np.float32)])
-        return cls(value, _row_scale(g, largest, 255 - bounded.zero), bounded.zero)
+        scale = _row_scale(g, _reduce(g, "ReduceMax", value), 255 - bounded.zero, bounded.least)
+        return cls(value, scale, bounded.zero)
 
     @classmethod
     def centered(cls, g: GraphBuilder, value: ir.Value) -> _UnquantizedRows:
@@ -189,10 +207,10 @@ class _UnquantizedRows:
         return cls(value, scale, 128, g.op("Mul", [steps, scale]), zeros)
 
 
-def _row_scale(g: GraphBuilder, largest: ir.Value, levels: int) -> ir.Value:
-    """Append the scale of rows with these largest sizes."""
+def _row_scale(g: GraphBuilder, largest: ir.Value, levels: int, least: float = 0.0) -> ir.Value:
+    """Append the scale of rows with these largest sizes, taken as `least` where they are smaller."""
     scale = g.op("Mul", [largest, g.constant(1 / levels, np.float32)])
-    return g.op("Max", [scale, g.constant([MIN_SCALE], np.float32)])
+    return g.op("Max", [scale, g.constant([max(least / levels, MIN_SCALE)], np.float32)])
 
 
 def _reduce(g: GraphBuilder, kind: str, value: ir.Value) -> ir.Value:

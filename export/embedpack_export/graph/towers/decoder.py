@@ -102,7 +102,8 @@ def attention(part: DecoderPart, index: int, x: Activation, residual: Activation
     inner, kv_inner = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     output = replace(part.layer(f"{prefix}.o_proj", inner, shape.hidden), residual=residual)
     groups = ChannelGroups(shape.kv_heads, shape.heads // shape.kv_heads, shape.head_size)
-    layout = context.channel_layout(f"{prefix}.mixed", output, groups=groups)
+    choice = context.smoothing(f"{prefix}.mixed", output, groups=groups)
+    layout = None if choice is None else choice.layout
     query = part.layer(f"{prefix}.q_proj", shape.hidden, inner, bias=shape.biases)
     key = part.layer(f"{prefix}.k_proj", shape.hidden, kv_inner, bias=shape.biases)
     value = part.layer(f"{prefix}.v_proj", shape.hidden, kv_inner, bias=shape.biases)

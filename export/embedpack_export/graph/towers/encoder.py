@@ -49,33 +49,32 @@ def bidirectional_encoder(shape: EncoderShape) -> StagedModel:
 
 
 def post_norm_layer(part: EncoderPart, index: int, x: ir.Value) -> ir.Value:
-    """Append a layer in BERT's order: h = norm(x + attention(x)), then h + feed_forward(h) without its norm.
+    """Append a layer in BERT's order: h = norm(x + attention(x)), then h + network(h) without its norm.
 
     It begins with the last norm of the layer before, so that this can rescale its output for the layers that read it.
     """
-    g, names = part.graph, part.shape.names
+    names = part.shape.names
     norm = _output_norm(part.shape, index - 1) if index else names.embedding_norm
     assert norm is not None
     first, prefix = part.norm(norm, x), names.layer.format(index)
-    attended = g.op("Add", [attention(part, index, first, first), first.value])
-    second = part.norm(f"{prefix}.{names.attention_norm}", attended)
-    return g.op("Add", [feed_forward(part, prefix, second, second), second.value])
+    second = part.norm(f"{prefix}.{names.attention_norm}", attention(part, index, first, first))
+    return feed_forward(part, prefix, second, second)
 
 
 def pre_norm_layer(part: EncoderPart, index: int, x: ir.Value) -> ir.Value:
-    """Append a layer in the order of newer models: h = x + attention(norm(x)), then h + feed_forward(norm(h))."""
-    g, names = part.graph, part.shape.names
+    """Append a layer in the order of newer models: h = x + attention(norm(x)), then h + network(norm(h))."""
+    names = part.shape.names
     prefix = names.layer.format(index)
     if index == 0 and names.embedding_norm is not None:
         first = before = part.norm(names.embedding_norm, x)
     else:
         first, before = part.norm(f"{prefix}.{names.attention_norm}", x), Activation.of(f"{prefix}.hidden", x)
-    attended = g.op("Add", [before.value, attention(part, index, first, before)])
+    attended = attention(part, index, first, before)
     second, between = (
         part.norm(f"{prefix}.{names.output_norm}", attended),
         Activation.of(f"{prefix}.attended", attended),
     )
-    return g.op("Add", [attended, feed_forward(part, prefix, second, between)])
+    return feed_forward(part, prefix, second, between)
 
 
 def _output_norm(shape: EncoderShape, index: int) -> str:

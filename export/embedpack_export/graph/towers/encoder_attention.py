@@ -10,7 +10,6 @@ computes a group of heads at a time. In both forms the weight of a padded key is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -26,22 +25,22 @@ from embedpack_export.graph.towers.rotary import text_rotation
 
 
 def attention(part: EncoderPart, index: int, x: Activation, residual: Activation) -> ir.Value:
-    """Append the self-attention of a layer, to be added to `residual`; float32 [batch, sequence, hidden]."""
-    shape, names, linears = part.shape, part.shape.names, part.context.linears
+    """Append the sum of `residual` and the self-attention of a layer; float32 [batch, sequence, hidden]."""
+    shape, names = part.shape, part.shape.names
     prefix, keys = names.layer.format(index), shape.key_heads * shape.head_size
-    q, k, v = linears(
-        x,
-        part.layer(f"{prefix}.{names.query}", shape.hidden, shape.hidden, bias=shape.biases.attention),
-        part.layer(f"{prefix}.{names.key}", shape.hidden, keys, bias=shape.biases.attention),
-        part.layer(f"{prefix}.{names.value}", shape.hidden, keys, bias=shape.biases.attention),
-    )
+    query = part.layer(f"{prefix}.{names.query}", shape.hidden, shape.hidden, bias=shape.biases.attention)
+    key = part.layer(f"{prefix}.{names.key}", shape.hidden, keys, bias=shape.biases.attention)
+    value = part.layer(f"{prefix}.{names.value}", shape.hidden, keys, bias=shape.biases.attention)
+    output = part.layer(f"{prefix}.{names.mixed}", shape.hidden, shape.hidden, bias=shape.biases.mixed)
+    site = f"{prefix}.attention.mixed"
+    # Query heads that share a value head would have to share its shift and divisors.
+    smoothing = part.context.smoothing(site, output, shifts=True) if keys == shape.hidden else None
+    q, k, v = part.context.linears(x, query, key, value.smoothed(smoothing))
     if isinstance(shape.positions, RotaryPositions):
         turn = text_rotation(part.context, shape.positions.tables[index])
         q, k = turn.of(part.graph, q, shape.heads), turn.of(part.graph, k, shape.key_heads)
     mixed = _mixed(part, index, q, k, v)
-    output = part.layer(f"{prefix}.{names.mixed}", shape.hidden, shape.hidden, bias=shape.biases.mixed)
-    site = Activation(f"{prefix}.attention.mixed", lambda: mixed)
-    return linears(site, replace(output, residual=residual))[0]
+    return part.context.sum_with(residual, Activation.smoothed(site, mixed, smoothing), output)
 
 
 def attention_mask(part: EncoderPart) -> ir.Value:

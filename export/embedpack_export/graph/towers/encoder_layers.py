@@ -14,7 +14,7 @@ from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GELU_MINIMUM, WHOLE, Activation
 from embedpack_export.graph.towers.encoder_shape import ActivationName, EncoderPart, LearnedPositions
-from embedpack_export.graph.towers.gated_layers import Function, GatedLayers, gated_product, silu
+from embedpack_export.graph.towers.gated_layers import Function, GatedLayers, gated_activation, silu
 
 # Lower bounds of activation functions that have one.
 LOWER_BOUNDS: Mapping[ActivationName, float] = {
@@ -43,20 +43,19 @@ def embeddings(part: EncoderPart) -> ir.Value:
 
 
 def feed_forward(part: EncoderPart, prefix: str, x: Activation, residual: Activation) -> ir.Value:
-    """Append the feed-forward network of a layer, to be added to `residual`; float32 [batch, sequence, hidden]."""
-    shape, names, linears = part.shape, part.shape.names, part.context.linears
+    """Append the sum of `residual` and the feed-forward network of a layer; float32 [batch, sequence, hidden]."""
+    shape, names, context = part.shape, part.shape.names, part.context
     inner = part.layer(f"{prefix}.{names.inner}", shape.hidden, shape.intermediate, bias=shape.biases.inner)
+    outer = part.layer(f"{prefix}.{names.outer}", shape.intermediate, shape.hidden, bias=shape.biases.outer)
     function, site = activation_function(shape.activation), f"{prefix}.intermediate.active"
     if names.gate is not None:
-        outer = part.layer(f"{prefix}.{names.outer}", shape.intermediate, shape.hidden, bias=shape.biases.outer)
         gate = part.layer(f"{prefix}.{names.gate}", shape.hidden, shape.intermediate, bias=shape.biases.inner)
-        layers = GatedLayers(gate, inner, replace(outer, residual=residual), function, _inner_parts(part))
-        return gated_product(part.context, x, site, layers)
-    (products,) = part.context.linear_parts(x, replace(inner, parts=_inner_parts(part)))
+        layers = GatedLayers(gate, inner, outer, function, _inner_parts(part))
+        return context.sum_with(residual, gated_activation(context, x, site, layers), outer)
+    (products,) = context.linear_parts(x, replace(inner, parts=_inner_parts(part)))
     values = [function(part.graph, product) for product in products]
     active = Activation.of_parts(part.graph, site, values, lower_bound=LOWER_BOUNDS.get(shape.activation))
-    outer = part.layer(f"{prefix}.{names.outer}", shape.intermediate, shape.hidden, bias=shape.biases.outer)
-    return linears(active, replace(outer, residual=residual))[0]
+    return context.sum_with(residual, active, outer)
 
 
 def _inner_parts(part: EncoderPart) -> tuple[slice, ...]:

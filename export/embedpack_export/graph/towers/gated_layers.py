@@ -33,8 +33,14 @@ class GatedLayers:
 
 def gated_product(context: GraphContext, x: Activation, site: str, layers: GatedLayers) -> ir.Value:
     """Append down(function(gate(x)) * up(x)); `site` is the site of the product."""
-    gate, up, down = layers.gate, layers.up, layers.down
-    layout = context.channel_layout(site, down)
+    return context.linears(gated_activation(context, x, site, layers), layers.down)[0]
+
+
+def gated_activation(context: GraphContext, x: Activation, site: str, layers: GatedLayers) -> Activation:
+    """Append function(gate(x)) * up(x), which only `layers.down` reads."""
+    gate, up = layers.gate, layers.up
+    choice = context.smoothing(site, layers.down)
+    layout = None if choice is None else choice.layout
     if layout is not None:
         gate = replace(gate, order=layout.order)
         up = replace(up, divisor=layout.divisors, order=layout.order)
@@ -44,4 +50,4 @@ def gated_product(context: GraphContext, x: Activation, site: str, layers: Gated
         g.op("Mul", [layers.function(g, gated), upper])
         for gated, upper in zip(*context.linear_parts(x, gate, up), strict=True)
     ]
-    return context.linears(Activation.of_parts(g, site, parts, layout), down)[0]
+    return Activation.of_parts(g, site, parts, layout)

@@ -84,7 +84,8 @@ def _attention(context: GraphContext, shape: VisionShape, index: int, x: Activat
     g, prefix = context.graph, f"visual.blocks.{index}.attn"
     output = replace(_layer(context, f"{prefix}.proj", shape.hidden, shape.hidden), residual=residual)
     # Groups of one channel: each has a divisor of its own, but keeps its place in its head.
-    layout = context.channel_layout(f"{prefix}.mixed", output, groups=ChannelGroups(shape.hidden, 1, 1))
+    choice = context.smoothing(f"{prefix}.mixed", output, groups=ChannelGroups(shape.hidden, 1, 1))
+    layout = None if choice is None else choice.layout
     whole = _layer(context, f"{prefix}.qkv", shape.hidden, 3 * shape.hidden)
     divisor = None
     if layout is not None:
