@@ -17,7 +17,7 @@ from training.default_model.adapters import CONFIG, WEIGHTS, write_json
 from training.default_model.encoder import BACKBONE
 from training.default_reranker.settings import ALPHA, RANK, TARGETS
 
-BATCH = 32  # pairs of a forward pass
+BATCH = 8  # pairs of a forward pass; with more of them, padding costs more than a batch saves
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,17 @@ class CrossEncoder:
 
         The layers compute in the dtype of their frozen weights, pooler and classifier in float32.
         """
-        order = sorted(range(len(queries)), key=lambda index: len(queries[index]) + len(documents[index]))
-        parts = []
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
+        parts, order = [], []
+        for chosen in self.batches(queries, documents):
+            order += chosen
             parts.append(self.logits([queries[index] for index in chosen], [documents[index] for index in chosen]))
         return torch.cat(parts)[torch.tensor(order).argsort()]
+
+    def batches(self, queries: Sequence[str], documents: Sequence[str]) -> list[list[int]]:
+        """Indices of the pairs that run together, in rising number of tokens."""
+        lengths = [len(ids) for ids in self.tokenizer(list(queries), list(documents))["input_ids"]]
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
 
     def logits(self, queries: list[str], documents: list[str]) -> Tensor:
         """Scores of one batch."""
