@@ -144,6 +144,7 @@ PEERS = (
     _form("script", "TorchScript", f"{PIECES}; BiasGelu"),
     _form("script-parts", "TorchScript, no slow fusions", PIECES),
     _form("script-fused-parts", "TorchScript, attention fused, no slow fusions", "attention is one operator"),
+    _form("script-fused-parts", f"TorchScript, attention fused, no slow fusions, {IN_PARTS}", CACHE, PARTS),
     Peer(
         program="onnxruntime quantize_dynamic",
         form="dynamo, per tensor",
@@ -162,6 +163,12 @@ PEERS = (
         "script-fused-channel-parts",
         "TorchScript, attention fused, per channel, no slow fusions",
         "attention and its projections are one operator, QAttention",
+    ),
+    _form(
+        "script-fused-channel-parts",
+        f"TorchScript, attention fused, per channel, no slow fusions, {IN_PARTS}",
+        CACHE,
+        PARTS,
     ),
     Peer(
         program="sentence-transformers",

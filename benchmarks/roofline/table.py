@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.roofline.groups import ADDED, UNKNOWN, Group
+from benchmarks.roofline.roles import ROLES
 from benchmarks.roofline.totals import Total, totals_by
 from embedpack_export.evaluation.text_table import text_table
 
@@ -48,6 +49,28 @@ def rates_lines(rates: Mapping[str, Any]) -> list[str]:
         f"peak of a core, 10^9 operations per second: {peaks}",
         f"copies in a working set, 10^9 bytes per second: {copies}",
     ]
+
+
+def document_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """Header and a row for each role: measured time at each shape, its share, and how far it is from the floor."""
+    by_shape = {
+        f"{row['rows']}x{row['tokens']}": msgspec.convert(row["groups"], list[Group]) for row in results["shapes"]
+    }
+    totals = {
+        shape: {total.name: total for total in (*totals_by(groups, lambda group: group.role), Total.of("all", groups))}
+        for shape, groups in by_shape.items()
+    }
+    roles = [role for role in (*ROLES, "all") if any(role in of_shape for of_shape in totals.values())]
+    header = ["role", *(f"{shape}: us, share, times the floor" for shape in by_shape)]
+    rows = [[role, *(_cell(of_shape.get(role), of_shape["all"]) for of_shape in totals.values())] for role in roles]
+    return [header, *rows]
+
+
+def _cell(total: Total | None, whole: Total) -> str:
+    if total is None:
+        return ""
+    far = f", {total.time_s / total.floor_s:.1f}" if total.floor_s else ""
+    return f"{1e6 * total.time_s:.0f}, {total.time_s / whole.time_s:.0%}{far}"
 
 
 def _prediction(host: str, row: Mapping[str, Any], groups: Sequence[Group]) -> str:
