@@ -56,6 +56,7 @@ class _Input:
     """A quantized activation: the blocks of (x - shift) / divisors."""
 
     blocks: tuple[QuantizedBlock, ...]  # blocks of all k channels
+    centers: ir.Value | None  # center of each row in each block [..., blocks]; None: all are 0
     # Shift and divisor of each channel, float32 [k].
     shift: Float32
     divisors: Float32
@@ -79,7 +80,7 @@ class Int8:
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`. The activation is quantized once for all layers."""
         quantized = _quantize(context.graph, x, context.statistics[x.site], layers)
-        x.branch_input = Int8BranchInput(quantized.blocks, quantized.shift, quantized.divisors)
+        x.branch_input = Int8BranchInput(quantized.blocks, quantized.centers, quantized.shift, quantized.divisors)
         return [_linear(context, quantized, layer) for layer in layers]
 
     def smoothing(
@@ -103,6 +104,7 @@ class Int8:
 def _quantize(g: GraphBuilder, x: Activation, statistics: SiteStatistics, layers: Sequence[LinearLayer]) -> _Input:
     mean = statistics.mean
     shift, divisors, channels = np.zeros_like(mean), np.ones_like(mean), np.arange(len(mean))
+    centers: ir.Value | None = None
     if x.rescale is not None:
         choice = choose_smoothing(statistics, [layer.weight for layer in layers], shifts=True)
         shift, divisors = choice.shift, choice.layout.divisors
@@ -115,15 +117,15 @@ def _quantize(g: GraphBuilder, x: Activation, statistics: SiteStatistics, layers
     elif x.layout is not None:
         divisors = x.layout.divisors
         layout = x.layout.cut(len(x.values))
-        divided = zip(layout.blocks, _divided(g, x.values, layout.blocks), strict=True)
-        blocks = [_block(g, channels, _UnquantizedRows.centered(g, part)) for channels, part in divided]
+        rows, centers = _centered(g, list(_divided(g, x.values, layout.blocks)))
+        blocks = [_block(g, channels, each) for channels, each in zip(layout.blocks, rows, strict=True)]
     elif x.lower_bound is not None:
         bounded = bounded_range(statistics.sample, x.lower_bound)
         divided = zip(np.split(channels, len(x.values)), x.values, strict=True)
         blocks = [_block(g, part, _UnquantizedRows.bounded(g, value, bounded)) for part, value in divided]
     else:
         blocks = [_block(g, channels, _UnquantizedRows.symmetric(g, x.value))]
-    return _Input(tuple(blocks), shift, divisors, roundings(statistics.covariance, divisors), mean)
+    return _Input(tuple(blocks), centers, shift, divisors, roundings(statistics.covariance, divisors), mean)
 
 
 def _whole(g: GraphBuilder, site: str, value: ir.Value, choice: SmoothingChoice) -> QuantizedBlock:
@@ -162,7 +164,7 @@ def _block(g: GraphBuilder, channels: npt.NDArray[np.intp], rows: _UnquantizedRo
         # A scale and a zero point for each row are those of blocks that are as long as the row.
         attributes = {"axis": -1, "block_size": len(channels)}
         values = g.op("QuantizeLinear", [rows.value, rows.scale, rows.zeros], attributes)
-    return QuantizedBlock(channels, values, rows.scale, one, zero, rows.center)
+    return QuantizedBlock(channels, values, rows.scale, one, zero)
 
 
 def _static_block(
@@ -170,7 +172,7 @@ def _static_block(
 ) -> QuantizedBlock:
     scale = g.vector(f"{site}{STATIC_SCALE}", np.array([max_abs / 127], np.float32), "int8")
     zero = g.constant(128, np.uint8)
-    return QuantizedBlock(channels, g.op("QuantizeLinear", [value, scale, zero]), None, scale, zero, None)
+    return QuantizedBlock(channels, g.op("QuantizeLinear", [value, scale, zero]), None, scale, zero)
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,7 @@ class _UnquantizedRows:
 
     value: ir.Value
     scale: ir.Value  # scale of each row
-    zero: int  # u8 value that stands for `center`
-    center: ir.Value | None = None  # center of each row, a multiple of its scale; None: 0
+    zero: int  # u8 value that stands for the center of a row
     zeros: ir.Value | None = None  # u8 value that stands for 0 in each row; None: `zero`
 
     @classmethod
@@ -192,19 +193,30 @@ class _UnquantizedRows:
         scale = _row_scale(g, _reduce(g, "ReduceMax", value), 255 - bounded.zero, bounded.least)
         return cls(value, scale, bounded.zero)
 
-    @classmethod
-    def centered(cls, g: GraphBuilder, value: ir.Value) -> _UnquantizedRows:
-        """Rows whose range, with 0 in it, is quantized; the center is its middle.
 
-        0 is exact: most values of a row are close to 0, and a rounding error common to all of them would add up.
-        """
-        half, nothing = g.constant(0.5, np.float32), g.constant(0, np.float32)
-        high = g.op("Max", [_reduce(g, "ReduceMax", value), nothing])
-        low = g.op("Clip", [_reduce(g, "ReduceMin", value), None, nothing])
-        scale = _row_scale(g, g.op("Mul", [g.op("Sub", [high, low]), half]), 127)
-        steps = g.op("Round", [g.op("Div", [g.op("Mul", [g.op("Add", [high, low]), half]), scale])])
-        zeros = g.op("Cast", [g.op("Sub", [g.constant(128, np.float32), steps])], {"to": int(ir.DataType.UINT8)})
-        return cls(value, scale, 128, g.op("Mul", [steps, scale]), zeros)
+def _centered(g: GraphBuilder, parts: Sequence[ir.Value]) -> tuple[list[_UnquantizedRows], ir.Value]:
+    """Append the scales and centers of the rows of blocks of channels: those of all blocks together, as they are small.
+
+    The range of a row, with 0 in it, is quantized; the center is its middle, a multiple of its scale. 0 is exact: most
+    values of a row are close to 0, and a rounding error common to all of them would add up.
+    """
+    half, nothing = g.constant(0.5, np.float32), g.constant(0, np.float32)
+    high = g.op("Max", [_side_by_side(g, [_reduce(g, "ReduceMax", part) for part in parts]), nothing])
+    low = g.op("Clip", [_side_by_side(g, [_reduce(g, "ReduceMin", part) for part in parts]), None, nothing])
+    scale = _row_scale(g, g.op("Mul", [g.op("Sub", [high, low]), half]), 127)
+    steps = g.op("Round", [g.op("Div", [g.op("Mul", [g.op("Add", [high, low]), half]), scale])])
+    zeros = g.op("Cast", [g.op("Sub", [g.constant(128, np.float32), steps])], {"to": int(ir.DataType.UINT8)})
+    of_blocks = zip(parts, *(_split_equally(g, value, len(parts)) for value in (scale, zeros)), strict=True)
+    rows = [_UnquantizedRows(part, its_scale, 128, its_zeros) for part, its_scale, its_zeros in of_blocks]
+    return rows, g.op("Mul", [steps, scale])
+
+
+def _side_by_side(g: GraphBuilder, values: Sequence[ir.Value]) -> ir.Value:
+    return values[0] if len(values) == 1 else g.op("Concat", values, {"axis": -1})
+
+
+def _split_equally(g: GraphBuilder, value: ir.Value, count: int) -> Sequence[ir.Value]:
+    return [value] if count == 1 else g.ops("Split", [value], {"axis": -1, "num_outputs": count}, outputs=count)
 
 
 def _row_scale(g: GraphBuilder, largest: ir.Value, levels: int, least: float = 0.0) -> ir.Value:
@@ -297,19 +309,15 @@ def _product(g: GraphBuilder, x: _Input, name: str, matrix: _Int8Matrix) -> ir.V
     for block, written in zip(x.blocks, weights, strict=True):
         # Without bias, which would be scaled too.
         products.append(g.op("Mul", [_integer_product(g, block, written, None), block.row_scale]))
-    centers = [block.center for block in x.blocks if block.center is not None]
-    if centers:
-        products.append(_center_product(g, f"{name}.weight.sums", centers, weights))
+    if x.centers is not None:
+        products.append(_center_product(g, f"{name}.weight.sums", x.centers, weights))
     return g.op("Add", [add_all(g, products), bias])
 
 
-def _center_product(
-    g: GraphBuilder, name: str, centers: Sequence[ir.Value], weights: Sequence[_BlockWeights]
-) -> ir.Value:
+def _center_product(g: GraphBuilder, name: str, centers: ir.Value, weights: Sequence[_BlockWeights]) -> ir.Value:
     """Append the product of the centers of all blocks and the sums of their weights."""
     sums = np.stack([block.integers.sum(axis=0, dtype=np.float32) * block.scales for block in weights])
-    row = centers[0] if len(centers) == 1 else g.op("Concat", centers, {"axis": -1})
-    return g.op("MatMul", [row, g.weight(name, "int8", [sums], np.float32, sums.shape)])
+    return g.op("MatMul", [centers, g.weight(name, "int8", [sums], np.float32, sums.shape)])
 
 
 def _integer_product(g: GraphBuilder, x: QuantizedBlock, weights: _BlockWeights, bias: ir.Value | None) -> ir.Value:

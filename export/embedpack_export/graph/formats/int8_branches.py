@@ -25,14 +25,13 @@ INTEGERS, SCALES, CENTERS, SHIFT = "int8", "scales", "centers", "shift"
 
 @dataclass(frozen=True)
 class QuantizedBlock:
-    """A quantized block of an activation's channels: (values - zero) * scale * row_scale + center."""
+    """A quantized block of an activation's channels: (values - zero) * scale * row_scale + center of the row."""
 
     channels: npt.NDArray[np.intp]
     values: ir.Value  # u8 values
     row_scale: ir.Value | None  # scale of each row; None: the scale is static
     scale: ir.Value  # static scale, 1 if there is one of each row
     zero: ir.Value
-    center: ir.Value | None  # center of each row; None: 0
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Int8BranchInput:
     """See `BranchInput`: the blocks of (x - shift) / divisors."""
 
     blocks: Sequence[QuantizedBlock]
+    centers: ir.Value | None  # center of each row in each block [..., blocks]; None: all are 0
     # Shift and divisor of each channel, float32 [k].
     shift: Float32
     divisors: Float32
@@ -48,12 +48,10 @@ class Int8BranchInput:
         """See `BranchInput`."""
         rank, (factor, _) = f"{module}.rank", lora_inputs(module)
         terms = [self._block_product(g, block, f"{factor}.{index}", rank) for index, block in enumerate(self.blocks)]
-        centers = [block.center for block in self.blocks if block.center is not None]
-        if centers:
-            row = centers[0] if len(centers) == 1 else g.op("Concat", centers, {"axis": -1})
-            shape = (len(centers), rank)
-            sums = g.optional_input(f"{factor}.{CENTERS}", shape, np.zeros((len(centers), 0), np.float32))
-            terms.append(g.op("MatMul", [row, sums]))
+        if self.centers is not None:
+            count = len(self.blocks)
+            sums = g.optional_input(f"{factor}.{CENTERS}", (count, rank), np.zeros((count, 0), np.float32))
+            terms.append(g.op("MatMul", [self.centers, sums]))
         if self.shift.any():
             terms.append(g.optional_input(f"{factor}.{SHIFT}", (rank,), np.zeros(0, np.float32)))
         return add_all(g, terms)
@@ -77,7 +75,7 @@ class Int8BranchInput:
             integers = within_pairs(np.clip(np.rint(columns / scales[:, None]), -127, 127))
             inputs[f"{name}.{index}.{INTEGERS}"] = np.ascontiguousarray(integers.T, np.int8)
             inputs[f"{name}.{index}.{SCALES}"] = scales
-            if block.center is not None:
+            if self.centers is not None:
                 sums.append(integers.sum(axis=1) * scales)
         if sums:
             inputs[f"{name}.{CENTERS}"] = np.stack(sums).astype(np.float32)
