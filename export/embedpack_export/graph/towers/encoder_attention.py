@@ -72,12 +72,15 @@ def _scores(part: EncoderPart) -> ir.Value:
 
 
 def _key_channel(part: EncoderPart) -> ir.Value:
-    """Append the channel of keys: 0 for tokens, MASKED for padding once scaled; float32 [batch, sequence, heads, 1]."""
+    """Append the channel of keys: 0 for tokens, MASKED for padding once scaled; float32 [batch, sequence, heads, n].
+
+    n is `_mask_channels`.
+    """
     g, shape = part.graph, part.shape
     score = g.constant(MASKED * shape.head_size**0.5, np.float32)
     channel = g.op("Mul", [padded_tokens(part.context), score])
-    column = g.op("Unsqueeze", [channel, g.constant([2, 3], np.int64)])
-    return g.op("Expand", [column, g.constant([1, 1, shape.key_heads // shape.head_groups, 1], np.int64)])
+    column, width = g.op("Unsqueeze", [channel, g.constant([2, 3], np.int64)]), _mask_channels(part)
+    return g.op("Expand", [column, g.constant([1, 1, shape.key_heads // shape.head_groups, width], np.int64)])
 
 
 def _blockwise(part: EncoderPart, q: ir.Value, k: ir.Value, v: ir.Value, key_channel: ir.Value) -> ir.Value:
@@ -112,11 +115,19 @@ def _channels(part: EncoderPart, x: ir.Value, index: int, heads: int) -> ir.Valu
 
 
 def _query_channel(part: EncoderPart) -> ir.Value:
-    """Append the channel of queries, ones; float32 [batch, sequence, heads, 1]."""
-    g = part.graph
+    """Append the channel of queries: n = `_mask_channels` values, in all 1; float32 [batch, sequence, heads, n]."""
+    g, width, heads = part.graph, _mask_channels(part), part.shape.heads // part.shape.head_groups
     tokens = g.op("Shape", [part.context.inputs[ATTENTION_MASK]])
-    sizes = g.op("Concat", [tokens, g.constant([part.shape.heads // part.shape.head_groups, 1], np.int64)], {"axis": 0})
-    return g.op("Expand", [g.constant(1, np.float32), sizes])
+    sizes = g.op("Concat", [tokens, g.constant([heads, width], np.int64)], {"axis": 0})
+    return g.op("Expand", [g.constant(1 / width, np.float32), sizes])
+
+
+def _mask_channels(part: EncoderPart) -> int:
+    """Number of channels that the mask takes.
+
+    On GPUs only heads of a multiple of 8 channels have a kernel that keeps no scores of all pairs in memory.
+    """
+    return 8 if part.context.format.device == "cuda" else 1
 
 
 def _heads(part: EncoderPart, x: ir.Value) -> ir.Value:
