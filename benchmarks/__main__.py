@@ -26,7 +26,7 @@ from benchmarks.quality import (
 )
 from benchmarks.roofline import roofline
 from benchmarks.search import search, two_stage
-from benchmarks.speed import adapters, pairs, speed
+from benchmarks.speed import adapters, encode, pairs, speed
 from embedpack import EmbedpackError
 from embedpack.host.cores import available_cores
 from embedpack.storage.atomic import atomic_file
@@ -66,6 +66,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "outlier-int8": outlier_int8,
     "speed": speed,
     "roofline": roofline,
+    "encode": encode,
     "pairs": pairs,
     "adapters": adapters,
     "footprint": footprint,

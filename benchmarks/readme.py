@@ -19,7 +19,7 @@ from benchmarks.quality.families import document_note, document_rows
 from benchmarks.quality.late_chunks import document_note as late_chunk_note
 from benchmarks.quality.late_chunks import document_rows as late_chunk_rows
 from benchmarks.search import two_stage as stages
-from benchmarks.speed import adapters
+from benchmarks.speed import adapters, encode
 from benchmarks.speed.speed import MAX_LOAD
 from embedpack_export.html.svg_file import svg_file
 
@@ -308,6 +308,15 @@ def switchable() -> list[str]:
     return _table(adapters.HEADER, adapters.document_rows(report["results"]), note)
 
 
+def one_call() -> list[str]:
+    """Time of a call with one query and with many texts."""
+    report = _report("encode")
+    results = report["results"]
+    calls = f"{results['one']['calls']} calls with the query and {results['repetitions']} with all texts"
+    note = f"{results['model']}, {results['variant']}: median [lowest, highest] of {calls}. {_cpu(report)}."
+    return _table(encode.HEADER, encode.document_rows(results), note)
+
+
 def two_stage() -> list[str]:
     """Scores, bytes and time of a search in stages."""
     report = _report("two-stage")
@@ -340,6 +349,7 @@ BLOCKS: Mapping[str, Block] = {
     "peers": Block("docs/speed.md", peers),
     "decoder peers": Block("docs/speed.md", decoder_peers),
     "long texts": Block("docs/speed.md", long_texts),
+    "one call": Block("docs/speed.md", one_call),
     "adapters": Block("docs/speed.md", switchable),
     "large model": Block("docs/speed.md", large_model),
     "server": Block("docs/server.md", server),
