@@ -313,7 +313,7 @@ def one_call() -> list[str]:
     report = _report("encode")
     results = report["results"]
     calls = f"{results['one']['calls']} calls with the query and {results['repetitions']} with all texts"
-    note = f"{results['model']}, {results['variant']}: median [lowest, highest] of {calls}. {_cpu(report)}."
+    note = f"{results['model']}, {results['variant']}: medians of {calls}. {_cpu(report)}."
     return _table(encode.HEADER, encode.document_rows(results), note)
 
 
