@@ -31,7 +31,7 @@ from embedpack.inputs.items import NO_INPUTS, Item
 from embedpack.inputs.patches import ImagePatches
 from embedpack.inputs.processor import ModelInput, Processor
 from embedpack.inputs.vision_layout import token_grid, vision_feeds
-from embedpack.pack.graph_io import CHUNK_WEIGHTS, IMAGE_EMBEDS, MARK_VECTORS
+from embedpack.pack.graph_io import CHUNK_SUMS, CHUNK_WEIGHTS, IMAGE_EMBEDS, MARK_VECTORS
 from embedpack.pack.input_recipes import QwenImage
 from embedpack.pack.variants import Device
 from embedpack.vectors.token_pooling import pool_rows
@@ -213,7 +213,7 @@ class Encoder:
             of_texts = self._one_by_one if kind[1] else self._concurrently
             run = self._images if kind[0] else self._on_gpu if self._text.device == "cuda" else of_texts
             for batch, values in run(group, output, weights):
-                parts = batch.marks if output == MARK_VECTORS else batch.chunks
+                parts = batch.marks if output == MARK_VECTORS else batch.chunks if output == CHUNK_SUMS else 0
                 self._output_check.check(output, values, len(batch.rows), batch.longest, parts)
                 yield batch, values.reshape(len(batch.rows), parts, -1) if output == MARK_VECTORS else values
 
@@ -288,7 +288,10 @@ class Encoder:
     def _feeds(self, batch: Batch) -> Feeds:
         images = [model_input.image for model_input in batch.inputs if model_input.image is not None]
         feeds = self.processor.collate(batch.inputs, [self._image_embeds(image) for image in images])
-        return feeds | {CHUNK_WEIGHTS: chunk_weights(batch.inputs, batch.longest)} if batch.chunks else feeds
+        # Either all inputs of a batch have chunks or none.
+        if batch.inputs[0].chunks is None:
+            return feeds
+        return feeds | {CHUNK_WEIGHTS: chunk_weights(batch.inputs, batch.longest)}
 
     def _check_memory(self, batch: Batch) -> None:
         """Refuse a batch that does not fit the memory."""

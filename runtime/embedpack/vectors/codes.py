@@ -42,6 +42,8 @@ DTYPES: dict[Precision, type[np.generic]] = {
 
 # Shorter vectors are not normalized to length 1.
 MIN_LENGTH = np.float32(1e-12)
+# The square of a longer one overflows.
+MAX_LENGTH = np.sqrt(np.finfo(np.float32).max)
 # Largest difference of the length of a vector of a graph from 1; rounding alone gives 1e-6.
 UNIT_TOLERANCE = np.float32(1e-3)
 
@@ -99,7 +101,7 @@ class DirectionError(InputError):
 
 def check_vectors(vectors: Codes, first: int = 0) -> None:
     """Raise DirectionError if a vector of [n, d] has no direction; `first` is the number of the first one."""
-    _check_range(vectors.astype(np.float32, copy=False), (MIN_LENGTH, np.finfo(np.float32).max), first)
+    _check_range(vectors.astype(np.float32, copy=False), (MIN_LENGTH, MAX_LENGTH), first)
 
 
 def check_unit(vectors: Float32, first: int = 0) -> None:
@@ -110,8 +112,8 @@ def check_unit(vectors: Float32, first: int = 0) -> None:
 def _check_range(vectors: Float32, lengths: tuple[np.float32, np.float32], first: int) -> None:
     """Raise DirectionError if a vector of [n, d] is shorter or longer than this range."""
     # Few calls for many vectors or one; einsum does not report an overflow, which is found below.
-    found = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    low, high = lengths
+    found = np.einsum("ij,ij->i", vectors, vectors)
+    low, high = (length * length for length in lengths)
     # Minimum and maximum are NaN if a length is, and comparisons with NaN are false.
     if not (low <= np.minimum.reduce(found, initial=high) and np.maximum.reduce(found, initial=low) <= high):
         raise DirectionError(first + int(np.argmin((low <= found) & (found <= high))))
