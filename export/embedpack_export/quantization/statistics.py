@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Float64
@@ -14,6 +15,16 @@ from embedpack_export.quantization.covariances import CovarianceSum
 MIN_SQUARED_LENGTH = np.float32(1e-12)
 # Evenly spaced tokens in the sample that quantization candidates are compared on, and largest number of first tokens.
 SAMPLE = 384
+
+
+@dataclass(frozen=True)
+class FirstTokens:
+    """First tokens of texts, e.g. [CLS], and the others, in k channels."""
+
+    mean: Float32  # mean of the first tokens, float32 [k]
+    # Minimum and maximum of each channel over all other tokens, float32 [k].
+    low: Float32
+    high: Float32
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class SiteStatistics:
     sample: Float32  # evenly spaced tokens, and first tokens of texts of a causal model, float32 [n, k]
     tokens: int
     activations: ActivationFile | None = None  # file of all tokens; None: they were not kept
-    first: Float32 | None = None  # mean of the first tokens of texts of a bidirectional model, float32 [k]
+    first: FirstTokens | None = None  # first tokens of texts, in a bidirectional model
 
 
 def inverse_squared_lengths(tokens: Float32) -> Float32:
@@ -68,6 +79,8 @@ class StatisticsSum:
         self._joint_sum = np.zeros(channels)
         self._texts = 0
         self._first_sum = np.zeros(channels)
+        self._later_low = np.full(channels, np.inf, np.float32)
+        self._later_high = np.full(channels, -np.inf, np.float32)
         self._products = CovarianceSum(channels)
         self._low = np.full(channels, np.inf, np.float32)
         self._high = np.full(channels, -np.inf, np.float32)
@@ -79,8 +92,14 @@ class StatisticsSum:
         room = SAMPLE - sum(map(len, self._first))
         self._first.append(tokens[:room].astype(np.float32))
 
-    def add_texts(self, means: Float32, first: Float32) -> None:
-        """Add means and first tokens [texts, k] of the texts that `add` took last, for a bidirectional model."""
+    def add_texts(self, values: Float32, lengths: npt.NDArray[np.int64]) -> None:
+        """Add the texts [texts, padded length, k] whose tokens `add` took last, of a bidirectional model."""
+        places = np.arange(values.shape[1])
+        real = places < lengths[:, None]
+        means: Float32 = np.where(real[..., None], values, 0).sum(axis=1) / lengths[:, None].astype(np.float32)
+        later, first = values[real & (places > 0)], values[:, 0]
+        self._later_low = np.minimum(self._later_low, later.min(0, initial=np.inf))
+        self._later_high = np.maximum(self._later_high, later.max(0, initial=-np.inf))
         weights = inverse_squared_lengths(means)
         weights *= np.float32(self._last_weight / max(float(weights.sum(dtype=np.float64)), 1e-12))
         self._add_products(means, weights)
@@ -109,7 +128,9 @@ class StatisticsSum:
         covariance = self._products.result(joint_weight, moved, moved)
         mean = (self._sum / (self._weight or 1.0) + self._origin).astype(np.float32)
         sample = np.concatenate([*self._sample, *self._first])
-        first = (self._first_sum / self._texts).astype(np.float32) if self._texts else None
+        first = None
+        if self._texts and np.isfinite(self._later_low).all():
+            first = FirstTokens((self._first_sum / self._texts).astype(np.float32), self._later_low, self._later_high)
         return SiteStatistics(mean, self._low, self._high, covariance, sample, self._count, first=first)
 
     def _add_products(self, rows: Float32, weights: Float32) -> None:

@@ -19,7 +19,6 @@ import onnx_ir as ir
 from embedpack.engine.session import GraphSession
 from embedpack.host.cores import available_cores
 from embedpack.pack.graph_io import ATTENTION_MASK, PATCHES
-from embedpack.vectors.arrays import Float32
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GraphContext, StagedModel, declare
 from embedpack_export.graph.external_data import WeightStore
@@ -60,7 +59,10 @@ def run_exact_stage(
             if texts and model.causal:
                 sums[site].add_first(values[:, 0])
             elif texts:
-                sums[site].add_texts(_text_means(run, batch, values), values[:, 0].astype(np.float32))
+                lengths = run.lengths_of(batch)
+                if lengths is None:
+                    lengths = run.feeds[batch][ATTENTION_MASK].sum(axis=1)
+                sums[site].add_texts(values.astype(np.float32, copy=False), lengths)
             files[site].add(number, activations)
     return {site: replace(total.result(), activations=files[site]) for site, total in sums.items()}
 
@@ -121,16 +123,6 @@ def _count(run: ExactRun, batch: int) -> int:
     if lengths is not None:
         return int(lengths.sum())
     return int(feeds[ATTENTION_MASK].sum()) if ATTENTION_MASK in feeds else len(feeds[PATCHES])
-
-
-def _text_means(run: ExactRun, batch: int, values: npt.NDArray[Any]) -> Float32:
-    """Mean of the real tokens of each text, float32 [texts, channels], of activations [texts, tokens, channels]."""
-    lengths = run.lengths_of(batch)
-    if lengths is None:
-        lengths = run.feeds[batch][ATTENTION_MASK].sum(axis=1)
-    real = (np.arange(values.shape[1]) < lengths[:, None])[..., None]
-    means: Float32 = np.where(real, values, 0).sum(axis=1, dtype=np.float32) / lengths[:, None].astype(np.float32)
-    return means
 
 
 def real_tokens(

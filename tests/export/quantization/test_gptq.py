@@ -268,14 +268,15 @@ def test_first_tokens_are_in_the_sample_up_to_its_size(monkeypatch: pytest.Monke
 
 
 def test_means_of_texts_weigh_as_much_as_their_tokens() -> None:
-    tokens = weights(60, 8) + np.repeat(weights(6, 8, seed=2), 10, axis=0)
-    tokens *= np.float32(3)
-    means = tokens.reshape(6, 10, 8).mean(axis=1)
-    collecting = StatisticsSum(8, len(tokens))
+    texts = (weights(60, 8) + np.repeat(weights(6, 8, seed=2), 10, axis=0)).reshape(6, 10, 8)
+    lengths = np.array([10, 4, 7, 10, 1, 9])
+    real = [text[:length] for text, length in zip(texts, lengths, strict=True)]
+    collecting = StatisticsSum(8, int(lengths.sum()))
     for part in (slice(0, 3), slice(3, 6)):
-        collecting.add(tokens.reshape(6, 10, 8)[part].reshape(-1, 8))
-        collecting.add_texts(means[part], tokens[::10][part])
-    found, plain = collecting.result(), collected(tokens)
+        collecting.add(np.concatenate(real[part]))
+        collecting.add_texts(texts[part], lengths[part])
+    means = np.stack([text.mean(axis=0) for text in real])
+    found, plain = collecting.result(), collected(np.concatenate(real))
     between = collected(means).covariance[0] / np.trace(collected(means).covariance[0])
     alone = plain.covariance[0] / np.trace(plain.covariance[0])
     direction = np.linalg.eigh(between - alone)[1][:, -1]
@@ -284,8 +285,19 @@ def test_means_of_texts_weigh_as_much_as_their_tokens() -> None:
     assert np.linalg.eigvalsh(found.covariance[0]).min() > 0
     np.testing.assert_allclose(found.mean, plain.mean, atol=1e-5)
     np.testing.assert_array_equal(found.sample, plain.sample)
-    assert found.first is not None
-    np.testing.assert_allclose(found.first, tokens[::10].mean(axis=0), atol=1e-6)
+
+
+def test_first_tokens_are_apart_from_the_others() -> None:
+    texts, lengths = weights(24, 8).reshape(4, 6, 8), np.array([6, 1, 3, 5])
+    collecting = StatisticsSum(8, int(lengths.sum()))
+    collecting.add(np.concatenate([text[:length] for text, length in zip(texts, lengths, strict=True)]))
+    collecting.add_texts(texts, lengths)
+    first = collecting.result().first
+    later = np.concatenate([text[1:length] for text, length in zip(texts, lengths, strict=True)])
+    assert first is not None
+    np.testing.assert_allclose(first.mean, texts[:, 0].mean(axis=0), atol=1e-6)
+    np.testing.assert_array_equal(first.low, later.min(axis=0))
+    np.testing.assert_array_equal(first.high, later.max(axis=0))
 
 
 def test_blocks_of_channels_are_rounded_on_their_own() -> None:

@@ -111,22 +111,43 @@ def test_rows_that_reach_alike_share_a_step() -> None:
     assert relative_error(fresh, weights, chosen) < 1.5 * relative_error(fresh, weights, own)
 
 
-def test_the_mean_of_first_tokens_is_exact_with_a_static_scale() -> None:
-    tokens, weights = alike(MIN_TOKENS, 64), normal(48, 64, seed=1)
-    first = alike(20, 64, seed=3)
-    collecting = StatisticsSum(64, len(tokens))
-    collecting.add(tokens)
-    free = choose_smoothing(collecting.result(), [matrix(weights)], shifts=True)
-    collecting = StatisticsSum(64, len(tokens))
-    collecting.add(tokens)
-    collecting.add_texts(first, first)
-    chosen = choose_smoothing(collecting.result(), [matrix(weights)], shifts=True)
-    assert free.max_abs is not None
+def with_first_tokens(first: Float32, tokens: Float32) -> SiteStatistics:
+    """Statistics of one text for each first token, [n, k]; `tokens` are the others of all texts."""
+    texts = np.concatenate([first[:, None], tokens.reshape(len(first), -1, tokens.shape[1])], axis=1)
+    collecting = StatisticsSum(tokens.shape[1], texts.shape[0] * texts.shape[1])
+    collecting.add(texts.reshape(-1, tokens.shape[1]))
+    collecting.add_texts(texts, np.full(len(texts), texts.shape[1]))
+    return collecting.result()
+
+
+def steps_of(values: Float32, chosen: SmoothingChoice) -> Float32:
+    """Values [..., k] in steps of the static scale."""
     assert chosen.max_abs is not None
-    step = chosen.layout.divisors * chosen.max_abs / 127
-    steps = (first.mean(axis=0) - chosen.shift) / step
-    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
-    assert (np.abs(chosen.shift - free.shift) <= step * 0.501).all()
+    return ((values - chosen.shift) / (chosen.layout.divisors * chosen.max_abs / 127)).astype(np.float32)
+
+
+def test_the_mean_of_first_tokens_is_exact_with_a_static_scale() -> None:
+    tokens, first, weights = alike(MIN_TOKENS, 64), alike(20, 64, seed=3), normal(48, 64, seed=1)
+    chosen = choose_smoothing(with_first_tokens(first, tokens), [matrix(weights)], shifts=True)
+    multiples = steps_of(first.mean(axis=0), chosen)
+    np.testing.assert_allclose(multiples, np.rint(multiples), atol=1e-3)
+    assert not chosen.repeated
+    assert (np.abs(steps_of(tokens, chosen)) <= 127).all()
+
+
+@pytest.mark.parametrize("massive", [25, -25])
+def test_a_massive_channel_of_first_tokens_is_repeated(massive: float) -> None:
+    tokens, first, weights = alike(MIN_TOKENS, 64), alike(20, 64, seed=3), normal(48, 64, seed=1)
+    first[:, 5] = massive
+    chosen = choose_smoothing(with_first_tokens(first, tokens), [matrix(weights)], shifts=True)
+    (channel,) = chosen.repeated
+    assert channel.channel == 5
+    assert 0 < abs(channel.steps) <= 127
+    multiples = steps_of(first.mean(axis=0), chosen)
+    assert multiples[5] == pytest.approx(np.copysign(127, massive) + 2 * channel.pairs * channel.steps, abs=0.01)
+    assert (np.abs(steps_of(tokens, chosen)) <= 127).all()
+    plain = choose_smoothing(statistics_of(tokens), [matrix(weights)], shifts=True)
+    assert relative_error(tokens, weights, chosen) < 1.1 * relative_error(tokens, weights, plain)
 
 
 def test_rows_keep_steps_of_their_own_where_one_is_massive() -> None:

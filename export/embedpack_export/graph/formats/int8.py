@@ -25,12 +25,13 @@ Calibration keeps the rounding error small, at no cost in the products:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from embedpack.pack.graph_io import ATTENTION_MASK
 from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
@@ -41,8 +42,7 @@ from embedpack_export.graph.formats.int8_branches import Int8BranchInput, Quanti
 from embedpack_export.quantization.channel_layout import ChannelGroups
 from embedpack_export.quantization.gptq import Rounding, round_columns, roundings
 from embedpack_export.quantization.integers import ErrorSum, paired_scales, within_pairs
-from embedpack_export.quantization.smoothing import SmoothingChoice, choose_smoothing
-from embedpack_export.quantization.statistics import SiteStatistics
+from embedpack_export.quantization.smoothing import RepeatedChannel, SmoothingChoice, choose_smoothing
 from embedpack_export.quantization.zero_point import BoundedRange, bounded_range
 
 # Suffix of the name of a static scale.
@@ -79,7 +79,7 @@ class Int8:
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`. The activation is quantized once for all layers."""
-        quantized = _quantize(context.graph, x, context.statistics[x.site], layers)
+        quantized = _quantize(context, x, layers)
         x.branch_input = Int8BranchInput(quantized.blocks, quantized.centers, quantized.shift, quantized.divisors)
         return [_linear(context, quantized, layer) for layer in layers]
 
@@ -101,7 +101,8 @@ class Int8:
         return block_table(context, table, ids, 8)
 
 
-def _quantize(g: GraphBuilder, x: Activation, statistics: SiteStatistics, layers: Sequence[LinearLayer]) -> _Input:
+def _quantize(context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> _Input:
+    g, statistics = context.graph, context.statistics[x.site]
     mean = statistics.mean
     shift, divisors, channels = np.zeros_like(mean), np.ones_like(mean), np.arange(len(mean))
     centers: ir.Value | None = None
@@ -110,10 +111,10 @@ def _quantize(g: GraphBuilder, x: Activation, statistics: SiteStatistics, layers
         shift, divisors = choice.shift, choice.layout.divisors
         value = x.rescale(shift, divisors, "int8")
         x.rescaled = Rescaled(value, shift, divisors)
-        blocks = [_whole(g, x.site, value, choice)]
+        blocks = [_whole(context, x.site, value, choice)]
     elif x.smoothing is not None:
         shift, divisors = x.smoothing.shift, x.smoothing.layout.divisors
-        blocks = [_whole(g, x.site, x.value, x.smoothing)]
+        blocks = [_whole(context, x.site, x.value, x.smoothing)]
     elif x.layout is not None:
         divisors = x.layout.divisors
         layout = x.layout.cut(len(x.values))
@@ -128,12 +129,37 @@ def _quantize(g: GraphBuilder, x: Activation, statistics: SiteStatistics, layers
     return _Input(tuple(blocks), centers, shift, divisors, roundings(statistics.covariance, divisors), mean)
 
 
-def _whole(g: GraphBuilder, site: str, value: ir.Value, choice: SmoothingChoice) -> QuantizedBlock:
+def _whole(context: GraphContext, site: str, value: ir.Value, choice: SmoothingChoice) -> QuantizedBlock:
     """All channels of a value that is shifted and divided as chosen."""
-    channels = np.arange(len(choice.shift))
+    g, channels = context.graph, np.arange(len(choice.shift))
     if choice.max_abs is None:
         return _block(g, channels, _UnquantizedRows.symmetric(g, value))
-    return _static_block(g, channels, site, value, choice.max_abs)
+    block = _static_block(g, channels, site, value, choice.max_abs)
+    return _with_repeated(context, block, choice.repeated) if choice.repeated else block
+
+
+def _with_repeated(context: GraphContext, block: QuantizedBlock, channels: Sequence[RepeatedChannel]) -> QuantizedBlock:
+    """Append values of first tokens that the scale of a block does not cover, in repeated channels.
+
+    They are pairs of opposite signs, as are their weights: two weights of one sign must not sum to more than
+    `MAX_PAIR_SUM`.
+    """
+    g = context.graph
+    pairs = [(channel.channel, channel.steps) for channel in channels for _ in range(channel.pairs)]
+    # 0 steps of any channel fill up: products of an odd number of pairs are slow.
+    pairs += [(0, 0)] * (len(pairs) % 2)
+    steps = [128 + sign * steps for _, steps in pairs for sign in (1, -1)]
+    table = g.constant([[128] * len(steps), steps], np.uint8)
+    again = g.op("Gather", [table, context.once("first_tokens", lambda: _first_tokens(context))], {"axis": 0})
+    values = g.op("Concat", [block.values, again], {"axis": -1})
+    return replace(block, values=values, repeated=tuple(channel for channel, _ in pairs))
+
+
+def _first_tokens(context: GraphContext) -> ir.Value:
+    """Append 1 for the first token of each text, 0 for its others; int64 [batch, sequence]."""
+    g, mask = context.graph, context.inputs[ATTENTION_MASK]
+    places = g.op("CumSum", [mask, g.constant(1, np.int64)])
+    return g.op("Cast", [g.op("Greater", [g.constant(2, np.int64), places])], {"to": int(ir.DataType.INT64)})
 
 
 def _divided(g: GraphBuilder, parts: Sequence[ir.Value], blocks: Sequence[npt.NDArray[np.intp]]) -> Iterator[ir.Value]:
@@ -298,7 +324,7 @@ def _product(g: GraphBuilder, x: _Input, name: str, matrix: _Int8Matrix) -> ir.V
     weights = [
         _BlockWeights(
             f"{name}.weight" if len(x.blocks) == 1 else f"{name}.weight.{index}",
-            np.ascontiguousarray(matrix.values[block.channels]),
+            block.rows(matrix.values),
             matrix.scales[index],
         )
         for index, block in enumerate(x.blocks)

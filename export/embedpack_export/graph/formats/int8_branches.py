@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,14 @@ class QuantizedBlock:
     row_scale: ir.Value | None  # scale of each row; None: the scale is static
     scale: ir.Value  # static scale, 1 if there is one of each row
     zero: ir.Value
+    # Channels that follow the others, twice each: once more, and with the opposite sign.
+    repeated: tuple[int, ...] = ()
+
+    def rows(self, integers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Integers of weights for the values of the block, [values, n], from those of all channels [k, n]."""
+        again = integers[list(self.repeated)]
+        pairs = np.stack([again, -again], axis=1).reshape(-1, integers.shape[1])
+        return np.concatenate([integers[self.channels], pairs])
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Int8BranchInput:
         return add_all(g, terms)
 
     def _block_product(self, g: GraphBuilder, block: QuantizedBlock, name: str, rank: str) -> ir.Value:
-        channels = len(block.channels)
+        channels = len(block.channels) + 2 * len(block.repeated)
         integers = g.optional_input(f"{name}.{INTEGERS}", (channels, rank), np.zeros((channels, 0), np.int8))
         scales = g.optional_input(f"{name}.{SCALES}", (rank,), np.zeros(0, np.float32))
         inputs = [block.values, integers, block.scale, scales, block.zero]
@@ -69,11 +78,14 @@ class Int8BranchInput:
         name, scaled = lora_inputs(module)[0], down * self.divisors
         inputs: dict[str, Array] = {}
         sums = []
+        channels = scaled.shape[1]
         for index, block in enumerate(self.blocks):
             columns = scaled[:, block.channels]
             scales = paired_scales(columns)
             integers = within_pairs(np.clip(np.rint(columns / scales[:, None]), -127, 127))
-            inputs[f"{name}.{index}.{INTEGERS}"] = np.ascontiguousarray(integers.T, np.int8)
+            whole = np.zeros((channels, len(integers)), np.int8)
+            whole[block.channels] = integers.T
+            inputs[f"{name}.{index}.{INTEGERS}"] = block.rows(whole)
             inputs[f"{name}.{index}.{SCALES}"] = scales
             if self.centers is not None:
                 sums.append(integers.sum(axis=1) * scales)
