@@ -108,7 +108,7 @@ def _corpus_run(options: argparse.Namespace, model: Embedder, settings: EncodeSe
     return Run(
         pack=describe_file(model.pack.folder / MANIFEST_NAME).sha256,
         variant=model.variant,
-        settings=msgspec.to_builtins(settings) | chunks | {"format": options.output.suffix},
+        settings=msgspec.to_builtins(settings._asdict()) | chunks | {"format": options.output.suffix},
         inputs=fingerprint(options.files, parts),
         shard_size=options.shard_size,
     )
