@@ -14,20 +14,23 @@ from typing import Any, NamedTuple
 from benchmarks.arguments import program
 from benchmarks.host import real_size, server_tables
 from benchmarks.host.long_texts import document_rows as long_text_rows
+from benchmarks.peers.catalogue import PARTS
 from benchmarks.quality import late_chunks
 from benchmarks.quality.families import document_note, document_rows
 from benchmarks.quality.late_chunks import document_note as late_chunk_note
 from benchmarks.quality.late_chunks import document_rows as late_chunk_rows
+from benchmarks.roofline.table import document_rows as roofline_rows
 from benchmarks.search import two_stage as stages
 from benchmarks.speed import adapters, encode
+from benchmarks.speed.peer_forms import MIN_COSINE, best_rows, form_rows, forms_of
 from benchmarks.speed.speed import MAX_LOAD
+from benchmarks.speed.table import missing_peers
 from embedpack_export.html.svg_file import svg_file
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 EXAMPLES = "example:\n  python -m benchmarks.readme"
 SHAPES = ((1, 16), (32, 128))
-PEER_SHAPES = ((1, 16), (1, 128), (32, 128))
 DECODER_SHAPES = ((1, 16), (1, 128), (4, 128))
 MULTI_PRECISIONS = ("float32", "int8", "4bit", "2bit", "binary")
 # Images in the calibration of an export, and the precisions of the table of the modality gap.
@@ -149,17 +152,45 @@ def retrieval_sets(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def peers() -> list[str]:
-    """Speed and vectors of other programs with the default model, compared with int8."""
+    """Speed and vectors of other programs in their best forms with the default model, compared with int8."""
     report = _report("peers-minilm")
+    header, *rows = best_rows(forms_of(report["results"]))
     note = (
-        "Speed of embedpack's int8 of all-MiniLM-L6-v2 relative to each program: above 1, embedpack is faster. Batches "
-        "of texts x tokens, and 512 texts of 6 to 128 tokens, which each program batches in its own way. Medians of "
+        "CPU time of each program, in its fastest form, relative to that of embedpack's int8 of all-MiniLM-L6-v2: "
+        "above 1, embedpack is faster. Batches of texts x tokens; each program may compute one in parts, embedpack "
+        "in those of `Embedder`. Medians of "
         f"{report['results']['repetitions']} interleaved runs, one thread of {_cpu(report)}; cosines are to torch in "
-        "float32."
+        "float32, of random words."
     )
-    if report["provenance"]["cpu"]["int8_products_saturate"]:
-        note += " On this CPU the int8 products of `quantize_dynamic` saturate."
-    return _peer_table(report, PEER_SHAPES, note)
+    return _table(header, rows, note)
+
+
+def roles() -> list[str]:
+    """Time of the nodes of the int8 graph of the default model, by role."""
+    report = _report("roofline")
+    header, *rows = roofline_rows(report["results"])
+    times = ", ".join(
+        f"{row['rows']}x{row['tokens']} {1000 * row['cpu_s']:.2f} ms" for row in report["results"]["shapes"]
+    )
+    note = (
+        f"int8 of all-MiniLM-L6-v2 on one thread of {_cpu(report)}. Times are those of onnxruntime's profile, which "
+        f"adds 2 to 4 microseconds to each node; CPU time of a run without it: {times}. The floor is the time of the "
+        "products at the peak of a core, or of the bytes at the rate of a copy."
+    )
+    return _table(header, rows, note)
+
+
+def peer_forms() -> list[str]:
+    """Forms of other programs with the default model."""
+    results = _report("peer-forms")["results"]
+    header, *rows = form_rows(forms_of(results))
+    note = (
+        "Geometric mean of the ratios over the same batches. The best form is the fastest one whose mean cosine with "
+        f"torch is at least {MIN_COSINE} on each of them. Parts of {PARTS} tokens of onnxruntime's fused forms are in "
+        "the table above alone. `benchmarks/results/peer-forms.json` has the times."
+    )
+    absent = (f"Not measured: {text}." for text in missing_peers(results["peers"]))
+    return _table(header, rows, " ".join([note, *absent]))
 
 
 def decoder_peers() -> list[str]:
@@ -347,6 +378,8 @@ BLOCKS: Mapping[str, Block] = {
     "late chunking": Block("docs/accuracy.md", late_chunking),
     "two stages": Block("docs/accuracy.md", two_stage),
     "peers": Block("docs/speed.md", peers),
+    "peer forms": Block("docs/speed.md", peer_forms),
+    "roles": Block("docs/speed.md", roles),
     "decoder peers": Block("docs/speed.md", decoder_peers),
     "long texts": Block("docs/speed.md", long_texts),
     "one call": Block("docs/speed.md", one_call),
@@ -396,7 +429,8 @@ def _report(name: str) -> dict[str, Any]:
 
 
 def _speedups(report: Mapping[str, Any], variant: str) -> list[str]:
-    rows = {(row["variant"], row["threads"], row["rows"], row["tokens"]): row for row in report["results"]["shapes"]}
+    whole = [row for row in report["results"]["shapes"] if not row.get("in_parts")]
+    rows = {(row["variant"], row["threads"], row["rows"], row["tokens"]): row for row in whole}
     return [f"{rows[variant, 1, *shape]['speedup_over_fp32']['median']:.1f}x" for shape in SHAPES]
 
 
