@@ -21,6 +21,7 @@ from embedpack.pack.graph_io import (
     SENTENCE_EMBEDDING,
     TOKEN_AXES,
     TOKEN_EMBEDDINGS,
+    TOKEN_LIMIT,
 )
 from embedpack.vectors.arrays import Float32
 from embedpack_export.families.heads import MarkHead, ScoreHead, SingleHead
@@ -58,13 +59,20 @@ def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | Non
         if plan.single is not None:
             single_vectors(plan.single, context, hidden)
         if plan.tokens is not None:
-            projected = head_layers(context, hidden, plan.tokens.layers)
+            states = hidden if plan.single is None else _first_states(g, hidden)
+            projected = head_layers(context, states, plan.tokens.layers)
             vectors = unit(g, projected)
             vector_outputs(g, vectors, _output(codes, TOKEN_EMBEDDINGS, TOKEN_AXES, plan.tokens.dimensions))
         if plan.late_chunking:
             chunk_sums(g, hidden, plan.dimensions)
 
     return append
+
+
+def _first_states(g: GraphBuilder, hidden: ir.Value) -> ir.Value:
+    """Append the states of as many tokens as the optional input `token_limit` says, all by default."""
+    limit = g.optional_input(TOKEN_LIMIT, (1,), np.array([np.iinfo(np.int64).max]))
+    return g.op("Slice", [hidden, g.constant([0], np.int64), limit, g.constant([1], np.int64)])
 
 
 def score_heads(head: ScoreHead, offset: Float32 | None = None) -> Heads:

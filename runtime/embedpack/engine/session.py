@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from embedpack.errors import CapacityError, EmbedpackError, PackError
 from embedpack.host.onnxruntime import ort, ort_errors
+from embedpack.pack.graph_io import TOKEN_EMBEDDINGS, TOKEN_LIMIT
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -29,6 +30,8 @@ SAVED_MIN_BYTES = 1024
 # Spin time before a worker sleeps, about the wake-up latency. 0 made two threads slower than one on short texts;
 # milliseconds did on busy hosts.
 SPIN_MICROSECONDS = "20"
+# Value of the input `token_limit` where no token vectors are wanted.
+ONE_TOKEN = np.ones(1, np.int64)
 # Parts of onnxruntime's messages if memory is short.
 ALLOCATION_FAILURES = (
     "bad_alloc", "Failed to allocate memory", "bad allocation", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
@@ -122,6 +125,7 @@ class GraphSession:
                 ) from cause
             raise ort_error(f"{graph}: onnxruntime {ort.__version__} cannot load it", cause) from cause
         self._graph = graph
+        self._has_token_limit = any(each.name == TOKEN_LIMIT for each in self._session.get_overridable_initializers())
 
     def run(
         self,
@@ -137,8 +141,12 @@ class GraphSession:
         the graph has no such output, or fails on these inputs.
         """
         options = _run_options(adapter, release_memory=release_memory)
+        inputs = dict(feeds)
+        # onnxruntime computes all outputs, whatever is asked for.
+        if self._has_token_limit and not any(output.startswith(TOKEN_EMBEDDINGS) for output in outputs):
+            inputs[TOKEN_LIMIT] = ONE_TOKEN
         try:
-            results = self._session.run(list(outputs), dict(feeds), options)
+            results = self._session.run(list(outputs), inputs, options)
         except RUN_ERRORS as cause:
             raise ort_error(f"{self._graph}: {', '.join(outputs)} cannot be computed", cause) from cause
         return [np.asarray(result) for result in results]

@@ -29,6 +29,11 @@ Optional input of the text graph of a pack with late chunking; without it there 
     name           dtype    shape                      meaning
     chunk_weights  float32  [batch, chunks, sequence]  1 for the tokens of each chunk, 0 for all others
 
+Optional input of the text graph of a pack with single vectors and multi-vectors; without it all tokens have vectors.
+
+    name         dtype  shape  meaning
+    token_limit  int64  [1]    number of tokens of each text, from the first, that have vectors
+
 Outputs of the text graph. `dimensions` differ between single vectors and multi-vectors. Token embeddings exist only if
 the pack has multi-vectors, binary outputs only if the dimensions are a multiple of 8, chunk sums only if it has late
 chunking. `embedpack.vectors.codes` defines the codes.
@@ -89,6 +94,8 @@ TOKEN_EMBEDDINGS = "token_embeddings"
 SCORE = "score"
 MARK_INDEX = "mark_index"
 MARK_VECTORS = "mark_vectors"
+
+TOKEN_LIMIT = "token_limit"
 
 CHUNK_WEIGHTS = "chunk_weights"
 CHUNK_SUMS = "chunk_sums"

@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 
 from embedpack import CheckpointError, Embedder, InputError, MultiEmbeddings, maxsim
 from embedpack.cli.main import main
+from embedpack.engine.session import GraphSession
 from embedpack.errors import OptionError
+from embedpack.host.onnxruntime import ort
 from embedpack.pack.manifest import MultiVectors
 from embedpack.pack.strict import AdapterMode
 from embedpack.vectors.codes import DTYPES, PRECISIONS, Precision
@@ -24,6 +26,7 @@ from embedpack_export.planning.plan import make_plan
 from embedpack_export.planning.settings import ExportSettings
 from embedpack_export.reference.torch.text_model import TextModel
 from tests.helpers.exports import calibration_file, distance, edit_tensors
+from tests.helpers.onnx_probe import run_model
 from tests.helpers.peft_oracle import save_adapter
 from tests.helpers.tiny_checkpoint import make_checkpoint
 from tests.helpers.token_projector import BASE, SIZE, TASKS, save_tasks
@@ -66,6 +69,24 @@ def test_token_vectors_equal_the_reference(checkpoint: Path, tmp_path: Path, mod
                 assert distance(one, other) <= tolerance
             single = model.encode(TEXTS, prompt_name="query").decode()
             assert distance(single, reference.encode(TEXTS, model.prompts["query"])) <= tolerance
+
+
+def test_a_graph_computes_as_many_token_vectors_as_its_limit_says(checkpoint: Path, tmp_path: Path) -> None:
+    settings = settings_for(checkpoint, tmp_path, **both(save_tasks(checkpoint, tmp_path / "adapters")))
+    export(replace(settings, adapter_modes=("switchable",), weights=("int8",), reference="fp32 graph"))
+    (graph,) = settings.output.glob("*-int8.onnx")
+    ids = np.arange(10, 22, dtype=np.int64).reshape(2, 6)
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    names = [output.name for output in ort.InferenceSession(graph).get_outputs()]
+    whole = run_model(str(graph), names, feeds)
+    short = run_model(str(graph), names, feeds | {"token_limit": np.array([2], np.int64)})
+    assert any(name.startswith("token_embeddings") for name in names)
+    for name, all_tokens, first in zip(names, whole, short, strict=True):
+        np.testing.assert_array_equal(first, all_tokens[:, :2] if name.startswith("token") else all_tokens)
+    session = GraphSession(graph, 1)
+    (single, tokens) = session.run(["sentence_embedding", "token_embeddings"], feeds)
+    np.testing.assert_array_equal(session.run(["sentence_embedding"], feeds)[0], single)
+    assert tokens.shape[1] == 6
 
 
 def test_reference_is_the_projector_with_its_lora_on_the_adapted_states(checkpoint: Path, tmp_path: Path) -> None:
