@@ -9,8 +9,8 @@ from training.default_model.encoder import load_backbone
 from training.default_model.evaluation_sets import SearchSet
 from training.default_reranker.candidates import Candidates
 from training.default_reranker.cross_encoder import CrossEncoder
-from training.default_reranker.settings import FUSION_WEIGHTS, Settings
-from training.hard_negatives.sources import SOURCES, read_source
+from training.default_reranker.settings import FUSION_WEIGHTS, SOURCES, Settings
+from training.hard_negatives.sources import read_source
 
 
 def read_held_out(backbone: Path, folder: Path, settings: Settings) -> dict[str, Candidates]:

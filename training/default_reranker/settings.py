@@ -5,6 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from training.default_model.settings import SEED
+from training.hard_negatives.sources import Source
+
+SOURCES = (
+    Source("nl2bash-train", "nl2bash-train", 800),
+    Source("debian-desc-en", "debian-desc-en", 900),
+    Source("debian-sentences", "debian-desc-en", 400, sentences=True),
+    Source("debian-questions", "debian-desc-en", 600, questions=True, skip=900),
+    Source("debian-joined", "debian-desc-en", 400, joined=3, skip=2200),
+    Source("python-docstring-code", "python-docstring-code", 600, web=0.5),
+    Source("java-cs-train", "java-cs-train", 60),
+)
 
 RANK = 16
 ALPHA = 32
@@ -14,18 +25,20 @@ FUSION_WEIGHTS = (0.01, 0.02, 0.04, 0.08)  # of the reranker's score next to the
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyperparameters of one training run; no group is seen twice."""
+    """Hyperparameters of one training run."""
 
-    steps: int = 330
     groups: int = 8  # of a step
-    max_tokens: int = 96  # of a pair; the trained model may read longer ones
-    learning_rate: float = 1e-3
+    max_tokens: int = 256  # of a pair
+    learning_rate: float = 1e-3  # of the LoRA, the classifier and the token head
+    pooler_learning_rate: float = 1e-3
     warmup: float = 0.05  # share of the steps
-    teacher_weight: float = 1.0  # of the divergence from the teacher's ranking, next to the label's cross-entropy
     teacher_temperature: float = 0.05
-    held_out_queries: int = 100  # of each set, in reports
+    label_bonus: float = 2.0  # that the right document's score is raised by
+    margin_weight: float = 0.1  # of the error of differences, next to the divergence
+    token_weight: float = 1.0  # of the token head's error
+    held_out_queries: int = 40  # of each set, in reports
     held_out_documents: int = 20  # reranked for each of them
-    checkpoint_steps: int = 100
+    checkpoint_steps: int = 25
     seed: int = SEED
 
 

@@ -14,6 +14,11 @@ from training.default_model.training_sets import Pair, read_pairs, shuffled
 
 HELD_OUT = 400  # pairs of each set that nothing is trained on; the adapters of the default model hold out the same ones
 MIN_WORDS, MAX_WORDS = 5, 25  # words of a sentence that becomes a query
+MAX_QUESTION_WORDS = 14
+WORD_LOSS = 0.15
+QUESTION_FORMS = (
+    "What {}?", "What is {}?", "Which {}?", "How does {}?", "How many {}?", "Who {}?", "When {}?", "Where {}?", "{}",
+)  # fmt: skip
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -26,6 +31,9 @@ class Source:
     groups: int
     web: float = 0.0  # share of the pairs whose query is rewritten as a web query
     sentences: bool = False  # queries are sentences taken out of the documents
+    questions: bool = False  # queries are made of words of the documents
+    joined: int = 1  # documents that are joined to a long one
+    skip: int = 0  # training pairs that other sources of the same folder take
 
 
 SOURCES = (
@@ -52,10 +60,15 @@ def read_source(source: Source, folder: Path, seed: int = SEED) -> SplitPairs:
     of the same folder.
     """
     pairs = shuffled(read_pairs(folder / source.folder), seed)
-    held_out, train = pairs[:HELD_OUT], pairs[HELD_OUT:]
+    held_out, train = pairs[:HELD_OUT], pairs[HELD_OUT + source.skip :]
     rng = random.Random(seed)
     if source.sentences:
         held_out, train = sentence_pairs(held_out, rng), sentence_pairs(train[::-1], rng)
+    if source.questions:
+        held_out, train = question_pairs(held_out, rng), question_pairs(train[: 2 * source.groups], rng)
+    if source.joined > 1:
+        cut = source.groups * source.joined
+        held_out, train = (joined_pairs(part, source.joined, rng) for part in (held_out, train[:cut]))
     return SplitPairs(web_queries(train[: source.groups], source.web, rng), held_out)
 
 
@@ -72,3 +85,26 @@ def sentence_pair(document: str, rng: random.Random) -> Pair | None:
         return None
     index = rng.choice(fitting)
     return Pair(sentences[index].rstrip(".!?"), " ".join(sentences[:index] + sentences[index + 1 :]))
+
+
+def question_pairs(pairs: Sequence[Pair], rng: random.Random) -> list[Pair]:
+    """Pairs of a question made of neighbouring words of a sentence, some left out, and the whole document."""
+    found = []
+    for pair in pairs:
+        fitting = [words for text in SENTENCE_END.split(pair.passage) if len(words := text.split()) >= MIN_WORDS]
+        if fitting:
+            words = rng.choice(fitting)
+            length = rng.randint(MIN_WORDS - 1, min(MAX_QUESTION_WORDS, len(words)))
+            start = rng.randint(0, len(words) - length)
+            kept = [word for word in words[start : start + length] if rng.random() >= WORD_LOSS]
+            found.append(Pair(rng.choice(QUESTION_FORMS).format(" ".join(kept).rstrip(".,;:!?")), pair.passage))
+    return found
+
+
+def joined_pairs(pairs: Sequence[Pair], count: int, rng: random.Random) -> list[Pair]:
+    """Pairs of a query and a long document: its own and those of the next pairs, in a random order."""
+    found = []
+    for start in range(0, len(pairs) - count + 1, count):
+        several = pairs[start : start + count]
+        found.append(Pair(several[0].query, "\n".join(pair.passage for pair in rng.sample(several, count))))
+    return found
