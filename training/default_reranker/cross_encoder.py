@@ -19,7 +19,7 @@ from training.default_model.encoder import BACKBONE
 from training.default_reranker.settings import ALPHA, RANK, TARGETS
 
 BATCH = 8  # pairs of a forward pass: more of them would be padding
-SAVED = ["classifier", "pooler"]  # modules that are trained whole
+SAVED = ("classifier", "pooler")  # modules that are trained whole
 TOKEN_LAYER = 5  # of the six, whose query tokens learn the cosines of the ColBERT in training
 
 
@@ -90,7 +90,9 @@ def fresh_cross_encoder(backbone: Path, max_tokens: int, seed: int) -> CrossEnco
     model = BertForSequenceClassification.from_pretrained(
         backbone, num_labels=1, dtype=torch.float32, attn_implementation="eager"
     )
-    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=TARGETS, task_type="SEQ_CLS", modules_to_save=SAVED)
+    config = LoraConfig(
+        r=RANK, lora_alpha=ALPHA, target_modules=TARGETS, task_type="SEQ_CLS", modules_to_save=list(SAVED)
+    )
     return CrossEncoder(get_peft_model(model, config).eval(), AutoTokenizer.from_pretrained(backbone), max_tokens)
 
 
@@ -140,4 +142,4 @@ def save_cross_encoder(encoder: CrossEncoder, out: Path) -> None:
     config.save_pretrained(str(out))
     written = json.loads((out / CONFIG).read_text(encoding="utf-8"))
     # PEFT saves the modules as a set, and adds names of other architectures' classifiers.
-    write_json(out / CONFIG, {**written, "target_modules": sorted(TARGETS), "modules_to_save": SAVED})
+    write_json(out / CONFIG, {**written, "target_modules": sorted(TARGETS), "modules_to_save": list(SAVED)})

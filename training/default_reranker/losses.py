@@ -24,8 +24,8 @@ def targets(groups: Sequence[Group], settings: Settings) -> Tensor:
 def ranking_loss(scores: Tensor, target: Tensor, settings: Settings) -> Tensor:
     """Kullback-Leibler divergence within each group, plus the squared error of the scores' differences.
 
-    The divergence looks at the best documents of a group; the differences (margin-MSE, Hofstaetter et al. 2020,
-    arXiv 2010.02666) keep the scores of the others apart too.
+    The divergence is mostly that of the best documents of a group; the differences (margin-MSE, Hofstaetter et al.
+    2020, arXiv 2010.02666) keep the scores of the others apart too.
     """
     divergence = kl_div(log_softmax(scores, 1), log_softmax(target, 1), reduction="batchmean", log_target=True)
     errors = scores - target

@@ -70,7 +70,7 @@ def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | Non
 
 
 def _first_states(g: GraphBuilder, hidden: ir.Value) -> ir.Value:
-    """Append the states of as many tokens as the optional input `token_limit` says, all by default."""
+    """Append the states of the first tokens, up to the optional input `token_limit`; all by default."""
     limit = g.optional_input(TOKEN_LIMIT, (1,), np.array([np.iinfo(np.int64).max]))
     return g.op("Slice", [hidden, g.constant([0], np.int64), limit, g.constant([1], np.int64)])
 

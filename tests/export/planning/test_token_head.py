@@ -71,7 +71,7 @@ def test_token_vectors_equal_the_reference(checkpoint: Path, tmp_path: Path, mod
             assert distance(single, reference.encode(TEXTS, model.prompts["query"])) <= tolerance
 
 
-def test_a_graph_computes_as_many_token_vectors_as_its_limit_says(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_graph_computes_as_many_token_vectors_as_its_limit(checkpoint: Path, tmp_path: Path) -> None:
     settings = settings_for(checkpoint, tmp_path, **both(save_tasks(checkpoint, tmp_path / "adapters")))
     export(replace(settings, adapter_modes=("switchable",), weights=("int8",), reference="fp32 graph"))
     (graph,) = settings.output.glob("*-int8.onnx")
