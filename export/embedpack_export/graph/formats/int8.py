@@ -13,7 +13,10 @@ Calibration keeps the rounding error small, at no cost in the products:
   weights. The channels can also be reordered into blocks of similar size with scales of their own
   (`embedpack_export.quantization.channel_blocks`).
 * After a norm whose rows have similar largest values, all rows share a static scale from the calibration, which saves
-  the passes that compute each row's. It does not depend on other inputs either.
+  the passes that compute each row's. It does not depend on other inputs either. First tokens of bidirectional models
+  have no mean error there, and a channel that is massive at them is repeated in the product.
+* Values of attention are shifted and divided for the projection of their means: weights of attention sum to 1.
+* The residual behind a norm is read from what the products read, since another norm would take longer.
 * Values with a lower bound (GELU's) have one zero point for all rows, so that most of the range of u8 is above 0, and
   nothing is subtracted (`embedpack_export.quantization.zero_point`).
 * No two weights that a CPU without VNNI adds in 16 bits can overflow, so all CPUs compute the same numbers
