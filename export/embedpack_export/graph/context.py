@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -154,22 +155,20 @@ class LinearLayer:
         return f"{self.module}.bias"
 
 
-class LinearFormat(Protocol):
-    """Writer of linear layers and embedding tables in one weights format."""
+class LinearFormat(ABC):
+    """Writer of linear layers and embedding tables in one weights format.
 
-    @property
-    def in_parts(self) -> bool:
-        """True if inputs and outputs of layers can be in parts."""
-        ...
+    Attributes:
+        in_parts: true if inputs and outputs of layers can be in parts.
+        device: device that its graphs are for; on GPUs, GroupQueryAttention takes float16.
+    """
 
-    @property
-    def device(self) -> Device:
-        """Device that its graphs are for; on GPUs, GroupQueryAttention takes float16."""
-        ...
+    in_parts: ClassVar[bool] = True
+    device: ClassVar[Device] = "cpu"
 
+    @abstractmethod
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """Append layers that read the same activation; returns the parts of the output of each."""
-        ...
 
     def smoothing(
         self,
@@ -180,12 +179,12 @@ class LinearFormat(Protocol):
         shifts: bool = False,
         groups: ChannelGroups | None = None,
     ) -> SmoothingChoice | None:
-        """See `GraphContext.smoothing`."""
-        ...
+        """See `GraphContext.smoothing`; None for a format that does not quantize activations in the graph."""
+        return None
 
+    @abstractmethod
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """Append the lookup of token ids in an embedding table [vocabulary, hidden]."""
-        ...
 
 
 class BranchInput(Protocol):

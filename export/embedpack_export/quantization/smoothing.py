@@ -46,8 +46,7 @@ STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Part of the weights' error that remains after GPTQ.
 GPTQ_ERROR = 0.3
 # Largest error with a static scale, relative to the error with a scale for each row; the second where the mean of first
-# tokens has no error, in bidirectional models. At 5, all scales of all-MiniLM-L6-v2 but those after GELU are static:
-# 3 % less time than at 1.9, and an eighth more error in its vectors.
+# tokens has no error, in bidirectional models. A larger one makes more scales static: less time, and more error.
 MAX_STATIC_ERROR_RATIO = 1.3
 MAX_ALIGNED_ERROR_RATIO = 1.9
 # A channel is massive at first tokens if they are this much farther from the middle of the others than these reach.
@@ -116,30 +115,32 @@ def choose_smoothing(
     max_blocks = MAX_BLOCKS if groups is None and not shifts else 1
     choices = []
     for shift, divisors in _candidates(statistics, sample.rows, shifts=shifts, groups=groups):
-        blocks, error = best_partition(
-            _error_terms(statistics, sample, shift, divisors, centered=not shifts), max_blocks
-        )
+        terms = _error_terms(statistics, sample, shift, divisors, centered=not shifts)
+        blocks, error = best_partition(terms, max_blocks)
         choices.append(SmoothingChoice(shift, ChannelLayout(divisors, blocks), None, error))
     best = min(choices, key=lambda choice: choice.error)
-    static = _static_choice(statistics, weights) if shifts and statistics.tokens >= MIN_TOKENS else None
+    if not shifts or statistics.tokens < MIN_TOKENS:
+        return best
+    static = _static_choice(statistics, weights, sample)
     largest = MAX_STATIC_ERROR_RATIO if statistics.first is None else MAX_ALIGNED_ERROR_RATIO
     return best if static is None or static.error > largest * best.error else static
 
 
-def _static_choice(statistics: SiteStatistics, weights: Sequence[Matrix]) -> SmoothingChoice | None:
-    """The best choice with a static scale; None: all values are 0."""
-    best = _best_static(statistics, weights)
+def _static_choice(
+    statistics: SiteStatistics, weights: Sequence[Matrix], sample: _WeightSample
+) -> SmoothingChoice | None:
+    """The best choice with a static scale; None: all values are 0. `sample` is that of all tokens of the statistics."""
+    best = _best_static(statistics, sample)
     if best is None or statistics.first is None:
         return best
     later = _without_massive_channels(statistics, statistics.first)
-    other = None if later is None else _best_static(later, weights)
+    other = None if later is None else _best_static(later, _WeightSample.of(weights, later.sample))
     if other is not None and other.error < MAX_REPEATED_ERROR_RATIO * best.error:
         best = other
     return _aligned(best, statistics.first)
 
 
-def _best_static(statistics: SiteStatistics, weights: Sequence[Matrix]) -> SmoothingChoice | None:
-    sample = _WeightSample.of(weights, statistics.sample)
+def _best_static(statistics: SiteStatistics, sample: _WeightSample) -> SmoothingChoice | None:
     choices = []
     for shift, divisors in _candidates(statistics, sample.rows, shifts=True, groups=None):
         max_abs = HEADROOM * (np.maximum(statistics.high - shift, shift - statistics.low) / divisors).max()

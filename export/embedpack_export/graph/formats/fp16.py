@@ -14,32 +14,22 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
-from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
+from embedpack_export.graph.context import Activation, GraphContext, LinearFormat, LinearLayer, add_bias
 from embedpack_export.graph.formats.float16_range import ProductRanges
-from embedpack_export.quantization.channel_layout import ChannelGroups
 from embedpack_export.quantization.integers import ErrorSum
-from embedpack_export.quantization.smoothing import SmoothingChoice
 
 FLOAT, FLOAT16 = int(ir.DataType.FLOAT), int(ir.DataType.FLOAT16)
 GROUP, OPTION = "fp16", "--weights fp16"
 
 
 @dataclass(frozen=True)
-class Fp16:
+class Fp16(LinearFormat):
     """Linear layers as MatMul of float16, tables of float16."""
 
-    @property
-    def in_parts(self) -> bool:
-        """See `LinearFormat`: False, as few large products are faster on GPUs."""
-        return False
-
-    @property
-    def device(self) -> Device:
-        """See `LinearFormat`."""
-        return "cuda"
+    in_parts = False  # Few large products are faster on GPUs.
+    device = "cuda"
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`; CheckpointError for a product without head-room."""
@@ -49,18 +39,6 @@ class Fp16:
         for layer in layers:
             ranges.add_product(layer, context.statistics[x.site], half_sums=False)
         return [[_product(context, half, layer)] for layer in layers]
-
-    def smoothing(
-        self,
-        context: GraphContext,
-        site: str,
-        layers: Sequence[LinearLayer],
-        *,
-        shifts: bool = False,
-        groups: ChannelGroups | None = None,
-    ) -> SmoothingChoice | None:
-        """See `GraphContext.smoothing`: None, since nothing is quantized."""
-        return None
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""

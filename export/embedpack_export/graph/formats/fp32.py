@@ -8,29 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
-from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_all, add_bias
-from embedpack_export.quantization.channel_layout import ChannelGroups
-from embedpack_export.quantization.smoothing import SmoothingChoice
+from embedpack_export.graph.context import Activation, GraphContext, LinearFormat, LinearLayer, add_all, add_bias
 
 
 @dataclass
-class Fp32:
+class Fp32(LinearFormat):
     """Linear layers as MatMul, tables as Gather; `group` is the weights group of the matrices."""
 
     group: str = "fp32"
-
-    @property
-    def in_parts(self) -> bool:
-        """See `LinearFormat`."""
-        return True
-
-    @property
-    def device(self) -> Device:
-        """See `LinearFormat`."""
-        return "cpu"
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`."""
@@ -58,18 +45,6 @@ class Fp32:
         bias = None if layer.bias is None else layer.bias[part]
         name = layer.bias_name if len(layer.parts) == 1 else f"{layer.bias_name}.{start}"
         return add_bias(g, add_all(g, terms), name, bias)
-
-    def smoothing(
-        self,
-        context: GraphContext,
-        site: str,
-        layers: Sequence[LinearLayer],
-        *,
-        shifts: bool = False,
-        groups: ChannelGroups | None = None,
-    ) -> SmoothingChoice | None:
-        """See `GraphContext.smoothing`: None, since nothing is quantized."""
-        return None
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""

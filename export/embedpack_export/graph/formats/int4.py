@@ -14,54 +14,30 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from embedpack.pack.variants import Device
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import CONTRIB
-from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
+from embedpack_export.graph.context import Activation, GraphContext, LinearFormat, LinearLayer, add_bias
 from embedpack_export.graph.formats.blocks import block_table, coded_scales
 from embedpack_export.graph.formats.int4_rounding import BITS, Int4Matrix, WeightRounding
-from embedpack_export.quantization.channel_layout import ChannelGroups
 from embedpack_export.quantization.gptq import RoundingMethod
 from embedpack_export.quantization.integers import QuantizedScales
-from embedpack_export.quantization.smoothing import SmoothingChoice
 
 
 @dataclass(frozen=True)
-class Int4:
+class Int4(LinearFormat):
     """Linear layers and embedding table in 4 bits, block by block.
 
     `method` is weaker than "gptaq" only for comparisons: "gptq" does not compensate the errors of earlier layers, "rtn"
     uses no calibration.
     """
 
+    in_parts = False  # A matrix is written in one stream.
     method: RoundingMethod = "gptaq"
-
-    @property
-    def in_parts(self) -> bool:
-        """See `LinearFormat`: False, since a matrix is written in one stream."""
-        return False
-
-    @property
-    def device(self) -> Device:
-        """See `LinearFormat`."""
-        return "cpu"
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`."""
         rounding = WeightRounding.of(self.method, context, x, layers)
         return [[_product(context, x, layer, rounding)] for layer in layers]
-
-    def smoothing(
-        self,
-        context: GraphContext,
-        site: str,
-        layers: Sequence[LinearLayer],
-        *,
-        shifts: bool = False,
-        groups: ChannelGroups | None = None,
-    ) -> SmoothingChoice | None:
-        """See `GraphContext.smoothing`: None, since activations are not quantized here."""
-        return None
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""

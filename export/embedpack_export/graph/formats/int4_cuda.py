@@ -20,17 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix
 from embedpack_export.graph.builder import CONTRIB
-from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, add_bias
+from embedpack_export.graph.context import Activation, GraphContext, LinearFormat, LinearLayer, add_bias
 from embedpack_export.graph.formats.float16_range import ProductRanges
 from embedpack_export.graph.formats.int4_rounding import Int4Matrix, WeightRounding
-from embedpack_export.quantization.channel_layout import ChannelGroups
 from embedpack_export.quantization.gptq import RoundingMethod
 from embedpack_export.quantization.integers import ErrorSum, int8_scales
-from embedpack_export.quantization.smoothing import SmoothingChoice
 
 FLOAT, FLOAT16 = int(ir.DataType.FLOAT), int(ir.DataType.FLOAT16)
 GROUP, OPTION = "int4", "--weights int4 --device cuda"
@@ -39,20 +36,12 @@ SMALLEST = np.finfo(np.float16).smallest_subnormal
 
 
 @dataclass(frozen=True)
-class Int4Cuda:
+class Int4Cuda(LinearFormat):
     """Linear layers in 4 bits, block by block, with activations of float16; `method` as of `Int4`."""
 
+    in_parts = False  # Few large products are faster on GPUs.
+    device = "cuda"
     method: RoundingMethod = "gptaq"
-
-    @property
-    def in_parts(self) -> bool:
-        """See `LinearFormat`: False, as few large products are faster on GPUs."""
-        return False
-
-    @property
-    def device(self) -> Device:
-        """See `LinearFormat`."""
-        return "cuda"
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`; CheckpointError for a product without head-room."""
@@ -63,18 +52,6 @@ class Int4Cuda:
         rounding = WeightRounding.of(self.method, context, x, layers)
         half = context.graph.op("Cast", [x.value], {"to": FLOAT16})
         return [[_product(context, half, layer, rounding)] for layer in layers]
-
-    def smoothing(
-        self,
-        context: GraphContext,
-        site: str,
-        layers: Sequence[LinearLayer],
-        *,
-        shifts: bool = False,
-        groups: ChannelGroups | None = None,
-    ) -> SmoothingChoice | None:
-        """See `GraphContext.smoothing`: None, since activations are not quantized here."""
-        return None
 
     def table(self, context: GraphContext, table: Matrix, ids: ir.Value) -> ir.Value:
         """See `LinearFormat`."""

@@ -35,11 +35,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from embedpack.pack.graph_io import ATTENTION_MASK
-from embedpack.pack.variants import Device
 from embedpack.vectors.arrays import Float32
 from embedpack_export.arrays import Matrix, fill_columns
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
-from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, Rescaled, add_all
+from embedpack_export.graph.context import Activation, GraphContext, LinearFormat, LinearLayer, Rescaled, add_all
 from embedpack_export.graph.formats.blocks import block_table
 from embedpack_export.graph.formats.int8_branches import Int8BranchInput, QuantizedBlock
 from embedpack_export.quantization.channel_layout import ChannelGroups
@@ -67,18 +66,8 @@ class _Input:
     mean: Float32  # mean of x, float32 [k]
 
 
-class Int8:
+class Int8(LinearFormat):
     """Linear layers in int8 with dynamic scales for each row, and a block-wise 8-bit table."""
-
-    @property
-    def in_parts(self) -> bool:
-        """See `LinearFormat`."""
-        return True
-
-    @property
-    def device(self) -> Device:
-        """See `LinearFormat`."""
-        return "cpu"
 
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`. The activation is quantized once for all layers."""
