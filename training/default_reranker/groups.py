@@ -19,7 +19,7 @@ class Group:
         source: name of the training set.
         query: the query.
         documents: the documents; index 0 answers the query.
-        teacher: MaxSim per query token of each document by the ColBERT, at most 1.
+        teacher: MaxSim per query token of each document by the ColBERT, plus half of the single vectors' cosine.
         tokens: for each document, the highest cosine of every query token, without special tokens.
     """
 

@@ -8,13 +8,13 @@ from training.default_model.settings import SEED
 from training.hard_negatives.sources import Source
 
 SOURCES = (
-    Source("nl2bash-train", "nl2bash-train", 800),
-    Source("debian-desc-en", "debian-desc-en", 900),
-    Source("debian-sentences", "debian-desc-en", 400, sentences=True),
-    Source("debian-questions", "debian-desc-en", 600, questions=True, skip=900),
-    Source("debian-joined", "debian-desc-en", 400, joined=3, skip=2200),
-    Source("python-docstring-code", "python-docstring-code", 600, web=0.5),
-    Source("java-cs-train", "java-cs-train", 60),
+    Source("nl2bash-train", "nl2bash-train", 1000),
+    Source("debian-desc-en", "debian-desc-en", 1000),
+    Source("debian-sentences", "debian-desc-en", 500, sentences=True),
+    Source("debian-questions", "debian-desc-en", 800, questions=True, skip=1000),
+    Source("debian-joined", "debian-desc-en", 600, joined=3, skip=2600),
+    Source("python-docstring-code", "python-docstring-code", 1600, web=0.7),
+    Source("java-cs-train", "java-cs-train", 80),
 )
 
 RANK = 16
