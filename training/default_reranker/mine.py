@@ -1,6 +1,7 @@
 """Make training groups of the cross-encoder: a query, its document and neighbours, with scores of its teachers.
 
-Teachers are the ColBERT and the backbone's single vectors. Neighbours are those by the backbone's single vectors, which also find what the trained cross-encoder is given.
+Teachers are the ColBERT and the backbone's single vectors. Neighbours are those by the single vectors, which also find
+what the trained cross-encoder is given.
 """
 
 from __future__ import annotations
@@ -26,9 +27,7 @@ from training.program import add_backbone, add_training_sets, program
 NEIGHBOURS = 4  # of a group
 DEPTH = 30  # neighbours that they are drawn from
 OTHERS = 1  # documents of a group from all the rest
-COSINE_WEIGHT = (
-    0.5  # of the single vectors' cosine next to MaxSim: the sum orders held-out pairs better than each alone
-)
+COSINE_WEIGHT = 0.5  # of the cosine, next to MaxSim: the sum orders held-out pairs better than each alone
 MAX_TOKENS = 256  # of a document
 MAX_QUERY_TOKENS = 96  # groups with longer queries are left out
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,17 @@ class GraphBuilder:
     def vector(self, name: str, values: npt.NDArray[np.float32], group: str = "shared") -> ir.Value:
         """A bias or norm weight; the group is "shared" if it is the same in all weights formats."""
         return self.weight(name, group, [values], np.float32, values.shape)
+
+    @property
+    def nodes(self) -> Sequence[ir.Node]:
+        """All nodes, in topological order."""
+        return self._nodes
+
+    def move_to_end(self, nodes: Collection[ir.Node]) -> None:
+        """Put nodes behind all others, in the order that they have."""
+        self._nodes = [node for node in self._nodes if node not in nodes] + [
+            node for node in self._nodes if node in nodes
+        ]
 
     def output(self, value: ir.Value, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> None:
         """Declare a node's output as an output of the graph under a public name."""

@@ -23,6 +23,7 @@ from embedpack.pack.graph_io import (
     TOKEN_EMBEDDINGS,
     TOKEN_LIMIT,
 )
+from embedpack.pack.manifest import Pooling
 from embedpack.vectors.arrays import Float32
 from embedpack_export.families.heads import MarkHead, ScoreHead, SingleHead
 from embedpack_export.graph.builder import GraphBuilder
@@ -30,6 +31,7 @@ from embedpack_export.graph.chunk_sums import chunk_sums
 from embedpack_export.graph.context import GraphContext
 from embedpack_export.graph.head_layers import head_layers
 from embedpack_export.graph.outputs import VectorOutput, unit, vector_outputs
+from embedpack_export.graph.pooled_token import POOLED_TOKENS, pooled_token
 from embedpack_export.graph.pooling import POOL
 from embedpack_export.planning.plan import ExportPlan
 from embedpack_export.stages.output_codes import SpaceCodes
@@ -46,8 +48,9 @@ def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | Non
     """
 
     def single_vectors(head: SingleHead, context: GraphContext, hidden: ir.Value) -> None:
-        g, mask = context.graph, context.inputs[ATTENTION_MASK]
-        pooled = POOL[head.pooling](g, hidden, context.inputs.get(POOL_MASK, mask))
+        g = context.graph
+        alone = plan.tokens is None and not plan.late_chunking
+        pooled = _pooled(context, hidden, head.pooling, alone=alone)
         vector = head_layers(context, pooled, head.layers)
         declared = _output(codes, SENTENCE_EMBEDDING, ("batch",), plan.dimensions)
         declared = replace(declared, normalized=head.normalize, int8_lengths=head.similarity == "dot")
@@ -69,6 +72,14 @@ def text_heads(plan: ExportPlan, codes: SpaceCodes | None, offset: Float32 | Non
     return append
 
 
+def _pooled(context: GraphContext, hidden: ir.Value, pooling: Pooling, *, alone: bool) -> ir.Value:
+    """Append the pooled states, float32 [batch, hidden]; `alone`: nothing else reads the hidden states."""
+    g, mask = context.graph, context.inputs[ATTENTION_MASK]
+    if alone and pooling in POOLED_TOKENS and context.format.device == "cpu":
+        return pooled_token(g, hidden, mask, pooling)
+    return POOL[pooling](g, hidden, context.inputs.get(POOL_MASK, mask))
+
+
 def _first_states(g: GraphBuilder, hidden: ir.Value) -> ir.Value:
     """Append the states of the first tokens, up to the optional input `token_limit`; all by default."""
     limit = g.optional_input(TOKEN_LIMIT, (1,), np.array([np.iinfo(np.int64).max]))
@@ -80,7 +91,7 @@ def score_heads(head: ScoreHead, offset: Float32 | None = None) -> Heads:
 
     def append(context: GraphContext, hidden: ir.Value) -> None:
         g = context.graph
-        pooled = POOL[head.pooling](g, _corrected(g, hidden, offset), context.inputs[ATTENTION_MASK])
+        pooled = _pooled(context, _corrected(g, hidden, offset), head.pooling, alone=True)
         logits = head_layers(context, pooled, head.layers)
         g.output(g.op("Squeeze", [logits, g.constant([-1], np.int64)]), SCORE, ir.DataType.FLOAT, ["batch"])
 
