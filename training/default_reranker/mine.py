@@ -27,7 +27,7 @@ from training.program import add_backbone, add_training_sets, program
 NEIGHBOURS = 4  # of a group
 DEPTH = 30  # neighbours that they are drawn from
 OTHERS = 1  # documents of a group from all the rest
-COSINE_WEIGHT = 0.5  # of the cosine, next to MaxSim: the sum orders held-out pairs better than each alone
+COSINE_WEIGHT = 0.5  # of the cosine, next to MaxSim
 MAX_TOKENS = 256  # of a document
 MAX_QUERY_TOKENS = 96  # groups with longer queries are left out
 

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from embedpack.pack.manifest import Pooling
 from embedpack_export.graph.builder import GraphBuilder
+from embedpack_export.graph.pooling import last_places
 
 # Operators that compute each row of their inputs by itself; products and attention those of their first input.
 ELEMENTWISE = frozenset({
@@ -105,8 +106,7 @@ def _first(g: GraphBuilder, mask: ir.Value) -> Callable[[ir.Value], ir.Value]:
 
 
 def _last(g: GraphBuilder, mask: ir.Value) -> Callable[[ir.Value], ir.Value]:
-    length = g.op("ReduceSum", [mask, g.constant([1], np.int64)], {"keepdims": 1})
-    index = g.op("Unsqueeze", [g.op("Sub", [length, g.constant([1], np.int64)]), g.constant([1], np.int64)])
+    index = g.op("Unsqueeze", [last_places(g, mask), g.constant([1], np.int64)])
     twice = g.op("Concat", [index, index], {"axis": 1})
     return lambda value: g.op("GatherND", [value, twice], {"batch_dims": 1})
 

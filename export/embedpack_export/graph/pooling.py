@@ -20,6 +20,12 @@ def mask_column(g: GraphBuilder, mask: ir.Value) -> ir.Value:
     return g.op("Unsqueeze", [g.op("Cast", [mask], {"to": FLOAT}), g.constant([-1], np.int64)])
 
 
+def last_places(g: GraphBuilder, mask: ir.Value) -> ir.Value:
+    """Append the place of each text's last token: length - 1, as padding is on the right; int64 [batch, 1]."""
+    length = g.op("ReduceSum", [mask, g.constant([1], np.int64)], {"keepdims": 1})
+    return g.op("Sub", [length, g.constant([1], np.int64)])
+
+
 def _sums(g: GraphBuilder, hidden: ir.Value, weight: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Sums over the tokens: of the weighted states [batch, hidden], and of the weights [batch, 1]."""
     tokens = g.constant([1], np.int64)
@@ -54,9 +60,7 @@ def _cls(g: GraphBuilder, hidden: ir.Value, mask: ir.Value) -> ir.Value:
 
 
 def _last(g: GraphBuilder, hidden: ir.Value, mask: ir.Value) -> ir.Value:
-    """The last token, at length - 1, since padding is on the right."""
-    length = g.op("ReduceSum", [mask, g.constant([1], np.int64)], {"keepdims": 1})
-    return g.op("GatherND", [hidden, g.op("Sub", [length, g.constant([1], np.int64)])], {"batch_dims": 1})
+    return g.op("GatherND", [hidden, last_places(g, mask)], {"batch_dims": 1})
 
 
 POOL: Mapping[Pooling, Callable[[GraphBuilder, ir.Value, ir.Value], ir.Value]] = {
