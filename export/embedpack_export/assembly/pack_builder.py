@@ -75,7 +75,7 @@ class CheckedGraph:
     @property
     def operators(self) -> tuple[str, ...]:
         """Operators of the graph, as domain.operator."""
-        return tuple(sorted({f"{node.domain or 'ai.onnx'}.{node.op_type}" for node in self.graph}))
+        return tuple(sorted({f"{node.domain or 'ai.onnx'}.{node.op_type}" for node in self.graph.all_nodes()}))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class GraphBuilder:
         self._inputs: list[ir.Value] = []
         self._outputs: list[ir.Value] = []
         self._nodes: list[ir.Node] = []
+        self._count = 0  # nodes so far, those of branches included
         self._initializers: dict[str, ir.Value] = {}
 
     def input(self, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
@@ -73,11 +74,20 @@ class GraphBuilder:
     ) -> tuple[ir.Value, ...]:
         """Append a node and return all its outputs."""
         node = ir.node(kind, list(inputs), attributes=dict(attributes or {}), domain=domain, num_outputs=outputs)
-        node.name = f"{len(self._nodes):04d}.{kind}"
-        for index, value in enumerate(node.outputs):
-            value.name = f"{node.name}.{index}" if index else node.name
-        self._nodes.append(node)
+        self._append(node)
         return tuple(node.outputs)
+
+    def branch(self, condition: ir.Value, then: Callable[[], ir.Value], otherwise: Callable[[], ir.Value]) -> ir.Value:
+        """Append a node with the value of `then` if the condition, bool [1], is true, else of `otherwise`; float32.
+
+        Both may read all values so far; of the values that they append, only the result can be read later.
+        """
+        node = ir.node("If", [condition])
+        node.attributes["then_branch"] = ir.AttrGraph("then_branch", self._subgraph("then", then))
+        node.attributes["else_branch"] = ir.AttrGraph("else_branch", self._subgraph("else", otherwise))
+        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+        self._append(node)
+        return node.outputs[0]
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike) -> ir.Value:
         """A small constant; equal constants are stored once."""
@@ -150,6 +160,21 @@ class GraphBuilder:
         )
         return ir.Model(graph, ir_version=IR_VERSION, producer_name="embedpack")
 
+    def _append(self, node: ir.Node) -> None:
+        node.name = f"{self._count:04d}.{node.op_type}"
+        for index, value in enumerate(node.outputs):
+            value.name = f"{node.name}.{index}" if index else node.name
+        self._count += 1
+        self._nodes.append(node)
+
+    def _subgraph(self, name: str, make: Callable[[], ir.Value]) -> ir.Graph:
+        before, self._nodes = self._nodes, []
+        result = make()
+        nodes, self._nodes = self._nodes, before
+        # Operators of onnxruntime have no type that the checker of onnx could infer.
+        result.type = ir.TensorType(ir.DataType.FLOAT)
+        return ir.Graph([], [result], nodes=nodes, name=name)
+
     def _initializer(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
         if name not in self._initializers:
             tensor.name = name
@@ -172,7 +197,18 @@ def _ancestors(first: ir.Value | None, last: Sequence[ir.Value]) -> tuple[list[i
         if entered:
             nodes[producer] = None
             continue
-        inputs = [value for value in producer.inputs if value is not None]
+        inputs = _read(producer)
         values.update(inputs)
         waiting += [(value, True), *((value, False) for value in inputs)]
     return list(nodes), values
+
+
+def _read(node: ir.Node) -> list[ir.Value]:
+    """Values that a node reads, also in its branches, from outside of it."""
+    values = [value for value in node.inputs if value is not None]
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            inside = list(attribute.as_graph())
+            made = {value for each in inside for value in each.outputs}
+            values += [value for each in inside for value in _read(each) if value not in made]
+    return values

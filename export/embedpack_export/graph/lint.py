@@ -29,7 +29,7 @@ Rule = Callable[[ir.Node, Types], bool]
 def check_forms(model: ir.Model, path: Path, device: Device = "cpu") -> None:
     """Raise PackError with the name of a node in a slow or unsafe form, and the remedy; `path` is the graph's file."""
     types = dict(_element_types(model.graph))
-    for node in model.graph:
+    for node in model.graph.all_nodes():
         for text, rule in {**RULES, **RULES_OF_DEVICES[device]}.items():
             if rule(node, types):
                 raise PackError(f"{path.name}: node {node.name!r} ({node.op_type}): {text}")
@@ -93,7 +93,7 @@ def _element_types(graph: ir.Graph) -> Iterator[tuple[ir.Value, ir.DataType]]:
     for value in (*graph.inputs, *graph.initializers.values()):
         if value.dtype is not None:
             types[value] = value.dtype
-    for node in graph:
+    for node in graph.all_nodes():
         inferred = _result_type(node, types)
         for value in node.outputs:
             dtype = value.dtype if value.dtype is not None else inferred

@@ -1,8 +1,8 @@
 """Check of a graph file before onnxruntime loads it: its operators, and the files that it takes weights from.
 
 onnxruntime runs any operator and maps any file of the folder that a graph names. The graph is therefore compared with
-the manifest, whose files are checked, and with the operators that embedpack writes: loops, branches, functions, random
-numbers and operators of other domains are not among them.
+the manifest, whose files are checked, and with the operators that embedpack writes: loops, functions, random numbers
+and operators of other domains are not among them. Branches of `If` are checked like the graph, and have none of theirs.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterator
 
 from embedpack.engine import onnx_fields
 from embedpack.errors import PackError
-from embedpack.storage.protobuf import as_message, as_text, read_fields
+from embedpack.storage.protobuf import Field, as_message, as_text, read_fields
 
 # Operators of the graphs that embedpack writes, as domain.operator.
 OPERATORS = frozenset({
     *(f"ai.onnx.{name}" for name in (
-        "Abs", "Add", "Attention", "Cast", "Clip", "Concat", "Cos", "CumSum", "Div", "Expand", "Flatten", "Gather",
-        "GatherND", "Gelu", "Gemm", "Greater", "Identity", "LayerNormalization", "MatMul", "Max", "Mul",
+        "Abs", "Add", "And", "Attention", "Cast", "Clip", "Concat", "Cos", "CumSum", "Div", "Expand", "Flatten",
+        "Gather", "GatherND", "Gelu", "Gemm", "Greater", "Identity", "If", "LayerNormalization", "MatMul", "Max", "Mul",
         "QuantizeLinear", "RMSNormalization", "Range", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceSum", "Relu",
         "Reshape", "RotaryEmbedding", "Round", "ScatterND", "Shape", "Sigmoid", "Sin", "Slice", "Split", "Sqrt",
         "Squeeze", "Sub", "Tanh", "Unsqueeze",
@@ -28,6 +28,8 @@ OPERATORS = frozenset({
     )),
 })  # fmt: skip
 
+BRANCHES = "ai.onnx.If"
+
 
 def check_graph(content: bytes, where: str, operators: Collection[str], external_data: Collection[str]) -> None:
     """Compare the graph file `where` with the operators, as domain.operator, and weights files in its pack's manifest.
@@ -35,7 +37,7 @@ def check_graph(content: bytes, where: str, operators: Collection[str], external
     PackError if it is not an ONNX graph, has operators that embedpack does not write, or differs from the manifest.
     """
     try:
-        nodes, tensors = _read_graph(memoryview(content))
+        nodes, tensors = _read_model(memoryview(content))
         found = {_operator(node) for node in nodes}
         locations = set(_locations([*tensors, *(tensor for node in nodes for tensor in _tensors(node))]))
     except (IndexError, KeyError, ValueError) as cause:
@@ -57,12 +59,23 @@ def _compare(where: str, what: str, found: set[str], expected: set[str]) -> None
         raise PackError(f"{where}: the {what} differ from pack.json in {name!r}: {place}; copy the pack again")
 
 
-def _read_graph(model: memoryview) -> tuple[list[memoryview], list[memoryview]]:
-    """Nodes and initializers of a model."""
+def _read_model(model: memoryview) -> tuple[list[memoryview], list[memoryview]]:
+    """Nodes and initializers of a model, those of branches included."""
     fields = list(read_fields(model))
     if any(number in (onnx_fields.MODEL_TRAINING, onnx_fields.MODEL_FUNCTION) for number, _ in fields):
         raise _RefusedError("it has functions or training steps")
     (graph,) = (as_message(value) for number, value in fields if number == onnx_fields.MODEL_GRAPH)
+    nodes, tensors = _read_graph(graph)
+    branches = [_read_graph(branch) for node in nodes if _operator(node) == BRANCHES for branch in _graphs(node)]
+    for inner_nodes, inner_tensors in branches:
+        if any(_operator(node) == BRANCHES for node in inner_nodes):
+            raise _RefusedError("a branch has branches")
+        nodes += inner_nodes
+        tensors += inner_tensors
+    return nodes, tensors
+
+
+def _read_graph(graph: memoryview) -> tuple[list[memoryview], list[memoryview]]:
     parts = list(read_fields(graph))
     if any(number == onnx_fields.GRAPH_SPARSE for number, _ in parts):
         raise _RefusedError("it has sparse weights")
@@ -83,15 +96,27 @@ def _operator(node: memoryview) -> str:
     return f"{names[onnx_fields.NODE_DOMAIN] or 'ai.onnx'}.{names[onnx_fields.NODE_OPERATOR]}"
 
 
+def _graphs(node: memoryview) -> Iterator[memoryview]:
+    """Graphs in the attributes of a node."""
+    for part, content in _attribute_parts(node):
+        if part == onnx_fields.ATTRIBUTE_GRAPH:
+            yield as_message(content)
+
+
 def _tensors(node: memoryview) -> Iterator[memoryview]:
     """Tensors in the attributes of a node, which may refer to files like initializers."""
+    has_branches = _operator(node) == BRANCHES
+    for part, content in _attribute_parts(node):
+        if part in onnx_fields.ATTRIBUTE_REFUSED and not (has_branches and part == onnx_fields.ATTRIBUTE_GRAPH):
+            raise _RefusedError("a node has a graph, a function or sparse weights")
+        if part in onnx_fields.ATTRIBUTE_TENSORS:
+            yield as_message(content)
+
+
+def _attribute_parts(node: memoryview) -> Iterator[Field]:
     for number, value in read_fields(node):
         if number == onnx_fields.NODE_ATTRIBUTE:
-            for part, content in read_fields(as_message(value)):
-                if part in onnx_fields.ATTRIBUTE_REFUSED:
-                    raise _RefusedError("a node has a graph, a function or sparse weights")
-                if part in onnx_fields.ATTRIBUTE_TENSORS:
-                    yield as_message(content)
+            yield from read_fields(as_message(value))
 
 
 def _locations(tensors: list[memoryview]) -> Iterator[str]:

@@ -9,7 +9,8 @@ NODE_ATTRIBUTE, NODE_DOMAIN, NODE_OVERLOAD = 5, 7, 8
 ATTRIBUTE_NAME, ATTRIBUTE_INTEGER = 1, 3
 # A tensor, and a list of them.
 ATTRIBUTE_TENSORS = (5, 10)
+ATTRIBUTE_GRAPH = 6
 # A graph, a sparse tensor, lists of either, and a reference to an attribute of a function.
-ATTRIBUTE_REFUSED = (6, 11, 21, 22, 23)
+ATTRIBUTE_REFUSED = (ATTRIBUTE_GRAPH, 11, 21, 22, 23)
 TENSOR_DIMENSIONS, TENSOR_NAME, TENSOR_EXTERNAL = 1, 8, 13
 ENTRY_KEY, ENTRY_VALUE = 1, 2

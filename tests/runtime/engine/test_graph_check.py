@@ -36,7 +36,7 @@ def test_graph_that_fits_its_manifest() -> None:
 
 
 @pytest.mark.parametrize("domain", ["", "ai.onnx.ml", "com.microsoft", "my.ops"])
-@pytest.mark.parametrize("kind", ["Loop", "If", "Scan", "RandomNormal", "RandomUniformLike", "Bernoulli", "Add2"])
+@pytest.mark.parametrize("kind", ["Loop", "Iff", "Scan", "RandomNormal", "RandomUniformLike", "Bernoulli", "Add2"])
 def test_operator_that_embedpack_does_not_write(domain: str, kind: str) -> None:
     content = model(ADD, node(kind, "x", attributes=field(7, domain.encode()) if domain else b""))
     name = f"{domain or 'ai.onnx'}.{kind}"
@@ -45,9 +45,36 @@ def test_operator_that_embedpack_does_not_write(domain: str, kind: str) -> None:
         check(content, [*ADDS, name])
 
 
+def branches(*parts: bytes) -> bytes:
+    """A node with a branch of these fields, and an empty one."""
+    return node("If", "x", attributes=field(5, field(6, b"".join(parts))) + field(5, field(6, b"")))
+
+
+def test_branches_that_fit_the_manifest() -> None:
+    check(model(branches(ADD, field(5, tensor("w.bin")))), [*ADDS, "ai.onnx.If"], external_data=("w.bin",))
+
+
+@pytest.mark.parametrize("kind", ["Loop", "RandomNormal"])
+def test_operator_in_a_branch_that_embedpack_does_not_write(kind: str) -> None:
+    with pytest.raises(PackError, match=f"^g: has the operator 'ai.onnx.{kind}', which embedpack does not write"):
+        check(model(branches(ADD), branches(node(kind))), [*ADDS, "ai.onnx.If", f"ai.onnx.{kind}"])
+
+
+@pytest.mark.parametrize("place", [5, 1])
+def test_weights_file_of_a_branch_outside_the_manifest(place: int) -> None:
+    value = tensor("../w.bin")
+    part = field(5, value) if place == 5 else node("Add", attributes=field(5, field(5, value)))
+    with pytest.raises(PackError, match=r"^g: the weights files differ from pack\.json in '\.\./w\.bin'"):
+        check(model(branches(ADD, part)), [*ADDS, "ai.onnx.If"])
+
+
 @pytest.mark.parametrize(
     ("content", "detail"),
     [
+        (model(branches(branches(ADD))), "a branch has branches"),
+        (model(branches(ADD, field(15, b""))), "sparse weights"),
+        (model(branches(node("Add", attributes=field(5, field(6, b""))))), "a node has a graph"),
+        (model(node("If", attributes=field(5, field(11, b"")))), "a node has a graph"),
         (model(ADD) + field(25, b""), "functions or training steps"),
         (model(ADD) + field(20, b""), "functions or training steps"),
         (model(ADD, field(15, b"")), "sparse weights"),

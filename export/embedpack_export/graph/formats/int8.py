@@ -54,11 +54,19 @@ MIN_SCALE = 1e-12
 
 
 @dataclass(frozen=True)
+class _Centers:
+    """Center of each row in each block."""
+
+    value: ir.Value  # [..., blocks]
+    and_one: ir.Value  # [..., blocks + 1]: 1 is the factor of the bias, which then has no pass of its own
+
+
+@dataclass(frozen=True)
 class _Input:
     """A quantized activation: the blocks of (x - shift) / divisors."""
 
     blocks: tuple[QuantizedBlock, ...]  # blocks of all k channels
-    centers: ir.Value | None  # center of each row in each block [..., blocks]; None: all are 0
+    centers: _Centers | None  # None: all are 0
     # Shift and divisor of each channel, float32 [k].
     shift: Float32
     divisors: Float32
@@ -72,7 +80,8 @@ class Int8(LinearFormat):
     def linears(self, context: GraphContext, x: Activation, layers: Sequence[LinearLayer]) -> list[list[ir.Value]]:
         """See `LinearFormat`. The activation is quantized once for all layers."""
         quantized = _quantize(context, x, layers)
-        x.branch_input = Int8BranchInput(quantized.blocks, quantized.centers, quantized.shift, quantized.divisors)
+        centers = None if quantized.centers is None else quantized.centers.value
+        x.branch_input = Int8BranchInput(quantized.blocks, centers, quantized.shift, quantized.divisors)
         return [_linear(context, quantized, layer) for layer in layers]
 
     def smoothing(
@@ -97,7 +106,7 @@ def _quantize(context: GraphContext, x: Activation, layers: Sequence[LinearLayer
     g, statistics = context.graph, context.statistics[x.site]
     mean = statistics.mean
     shift, divisors, channels = np.zeros_like(mean), np.ones_like(mean), np.arange(len(mean))
-    centers: ir.Value | None = None
+    centers: _Centers | None = None
     if x.rescale is not None:
         choice = choose_smoothing(statistics, [layer.weight for layer in layers], shifts=True)
         shift, divisors = choice.shift, choice.layout.divisors
@@ -212,7 +221,7 @@ class _UnquantizedRows:
         return cls(value, scale, bounded.zero)
 
 
-def _centered(g: GraphBuilder, parts: Sequence[ir.Value]) -> tuple[list[_UnquantizedRows], ir.Value]:
+def _centered(g: GraphBuilder, parts: Sequence[ir.Value]) -> tuple[list[_UnquantizedRows], _Centers]:
     """Append the scales and centers of the rows of blocks of channels: those of all blocks together, as they are small.
 
     The range of a row, with 0 in it, is quantized; the center is its middle, a multiple of its scale. 0 is exact: most
@@ -226,7 +235,8 @@ def _centered(g: GraphBuilder, parts: Sequence[ir.Value]) -> tuple[list[_Unquant
     zeros = g.op("Cast", [g.op("Sub", [g.constant(128, np.float32), steps])], {"to": int(ir.DataType.UINT8)})
     of_blocks = zip(parts, *(_split_equally(g, value, len(parts)) for value in (scale, zeros)), strict=True)
     rows = [_UnquantizedRows(part, its_scale, 128, its_zeros) for part, its_scale, its_zeros in of_blocks]
-    return rows, g.op("Mul", [steps, scale])
+    centers, one = g.op("Mul", [steps, scale]), g.op("Div", [rows[0].scale, rows[0].scale])
+    return rows, _Centers(centers, g.op("Concat", [centers, one], {"axis": -1}))
 
 
 def _side_by_side(g: GraphBuilder, values: Sequence[ir.Value]) -> ir.Value:
@@ -312,7 +322,6 @@ def _linear(context: GraphContext, x: _Input, layer: LinearLayer) -> list[ir.Val
 
 def _product(g: GraphBuilder, x: _Input, name: str, matrix: _Int8Matrix) -> ir.Value:
     """Append the outputs of a matrix: the sum of the products of the blocks of x, plus the bias."""
-    bias = g.vector(f"{name}.bias", matrix.bias, "int8")
     weights = [
         _BlockWeights(
             f"{name}.weight" if len(x.blocks) == 1 else f"{name}.weight.{index}",
@@ -322,20 +331,24 @@ def _product(g: GraphBuilder, x: _Input, name: str, matrix: _Int8Matrix) -> ir.V
         for index, block in enumerate(x.blocks)
     ]
     if x.blocks[0].row_scale is None:
-        return _integer_product(g, x.blocks[0], weights[0], bias)
+        return _integer_product(g, x.blocks[0], weights[0], g.vector(f"{name}.bias", matrix.bias, "int8"))
     products = []
     for block, written in zip(x.blocks, weights, strict=True):
         # Without bias, which would be scaled too.
         products.append(g.op("Mul", [_integer_product(g, block, written, None), block.row_scale]))
-    if x.centers is not None:
-        products.append(_center_product(g, f"{name}.weight.sums", x.centers, weights))
-    return g.op("Add", [add_all(g, products), bias])
+    if x.centers is None:
+        return g.op("Add", [add_all(g, products), g.vector(f"{name}.bias", matrix.bias, "int8")])
+    products.append(_center_product(g, name, x.centers, weights, matrix.bias))
+    return add_all(g, products)
 
 
-def _center_product(g: GraphBuilder, name: str, centers: ir.Value, weights: Sequence[_BlockWeights]) -> ir.Value:
-    """Append the product of the centers of all blocks and the sums of their weights."""
-    sums = np.stack([block.integers.sum(axis=0, dtype=np.float32) * block.scales for block in weights])
-    return g.op("MatMul", [centers, g.weight(name, "int8", [sums], np.float32, sums.shape)])
+def _center_product(
+    g: GraphBuilder, name: str, centers: _Centers, weights: Sequence[_BlockWeights], bias: Float32
+) -> ir.Value:
+    """Append the product of the centers of all blocks and the sums of their weights, plus the bias."""
+    sums = [block.integers.sum(axis=0, dtype=np.float32) * block.scales for block in weights]
+    rows = np.stack([*sums, bias])
+    return g.op("MatMul", [centers.and_one, g.weight(f"{name}.weight.sums", "int8", [rows], np.float32, rows.shape)])
 
 
 def _integer_product(g: GraphBuilder, x: QuantizedBlock, weights: _BlockWeights, bias: ir.Value | None) -> ir.Value:

@@ -1,8 +1,4 @@
-"""Causal decoders: RMSNorm, grouped-query attention with rotary positions, SwiGLU (Llama, Qwen2, Qwen3, Mistral).
-
-Attention is GroupQueryAttention with all three outputs named: then the memory of its kernel does not grow with the
-square of the length. Rows must be padded on the right.
-"""
+"""Causal decoders: RMSNorm, grouped-query attention with rotary positions, SwiGLU (Llama, Qwen2, Qwen3, Mistral)."""
 
 from __future__ import annotations
 
@@ -13,7 +9,6 @@ import onnx_ir as ir
 
 from embedpack.errors import CheckpointError
 from embedpack.pack.graph_io import (
-    ATTENTION_MASK,
     IMAGE_EMBEDS,
     IMAGE_INDEX,
     IMAGE_INPUTS,
@@ -22,15 +17,15 @@ from embedpack.pack.graph_io import (
     TEXT_INPUTS,
     TOKEN_AXES,
 )
-from embedpack_export.graph.builder import CONTRIB, GraphBuilder
+from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, Stage, StagedModel
+from embedpack_export.graph.towers.causal_attention import causal_attention
 from embedpack_export.graph.towers.gated_layers import GatedLayers, gated_product
 from embedpack_export.graph.towers.norms import rms_norm
 from embedpack_export.graph.towers.rope_scaling import RopeScaling
 from embedpack_export.graph.towers.rotary import RotaryTable, Rotation, angles, rotation, text_rotation
 from embedpack_export.quantization.channel_layout import ChannelGroups
 
-FLOAT, FLOAT16, INT32 = int(ir.DataType.FLOAT), int(ir.DataType.FLOAT16), int(ir.DataType.INT32)
 LINEARS_OF_A_LAYER = (
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
@@ -114,18 +109,8 @@ def attention(part: DecoderPart, index: int, x: Activation, residual: Activation
         q, k = (_head_norm(part, f"{prefix}.{name}_norm", heads) for name, heads in (("q", q), ("k", k)))
     turn = _rotation(part)
     q, k = turn.of(g, q, shape.heads), turn.of(g, k, shape.kv_heads)
-    heads = {"num_heads": shape.heads, "kv_num_heads": shape.kv_heads}
     window = shape.windows[index] if shape.windows else None
-    if window is not None:
-        heads["local_window_size"] = window
-    lengths = [
-        context.once("last_positions", lambda: _last_positions(part)),
-        context.once("total", lambda: _total(part)),
-    ]
-    half = context.format.device == "cuda"
-    q, k, v = (g.op("Cast", [each], {"to": FLOAT16}) if half else each for each in (q, k, v))
-    mixed, _, _ = g.ops("GroupQueryAttention", [q, k, v, None, None, *lengths], heads, domain=CONTRIB, outputs=3)
-    mixed = g.op("Cast", [mixed], {"to": FLOAT}) if half else mixed
+    mixed = causal_attention(context, (q, k, v), shape.heads, shape.kv_heads, window)
     return context.linears(Activation(f"{prefix}.mixed", lambda: mixed, layout=layout), output)[0]
 
 
@@ -153,19 +138,6 @@ def _rotation(part: DecoderPart) -> Rotation:
     if not shape.sections:
         return text_rotation(context, table)
     return rotation(context, table, lambda: angles(part.graph, context.inputs[POSITION_IDS], table.frequencies()))
-
-
-def _last_positions(part: DecoderPart) -> ir.Value:
-    """Length of each row minus one, int32 [batch]."""
-    g, mask = part.graph, part.context.inputs[ATTENTION_MASK]
-    length = g.op("ReduceSum", [mask, g.constant([1], np.int64)], {"keepdims": 0})
-    return g.op("Cast", [g.op("Sub", [length, g.constant(1, np.int64)])], {"to": INT32})
-
-
-def _total(part: DecoderPart) -> ir.Value:
-    """Number of columns of the batch, int32 scalar."""
-    g, mask = part.graph, part.context.inputs[ATTENTION_MASK]
-    return g.op("Cast", [g.op("Squeeze", [g.op("Shape", [mask], {"start": 1, "end": 2})])], {"to": INT32})
 
 
 def causal_decoder(shape: DecoderShape) -> StagedModel:

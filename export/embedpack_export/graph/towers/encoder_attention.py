@@ -4,7 +4,7 @@ There are two forms. For models of short texts it is the standard operator with 
 scores of all pairs of tokens: for each head the square of the length. For longer texts it is MultiHeadAttention, whose
 kernel computes them block by block (Dao et al. 2022, arXiv 2205.14135), but only without a mask. So the mask is a
 channel of the heads: it is 1 in queries, and in keys the score that padding gets. The kernel copies its inputs, so it
-computes a group of heads at a time. In both forms the weight of a padded key is exactly 0.
+computes a group of heads at a time. In both forms a padded key adds nothing to the sums.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from embedpack_export.graph.builder import CONTRIB
 from embedpack_export.graph.context import Activation
 from embedpack_export.graph.towers.encoder_shape import EncoderPart, LearnedPositions, RotaryPositions
 from embedpack_export.graph.towers.local_attention import local_attention
-from embedpack_export.graph.towers.padding import MASKED, padded_tokens, padding_scores
+from embedpack_export.graph.towers.padding import PADDED, padded_tokens, padding_scores
 from embedpack_export.graph.towers.relative_bias import relative_scores
 from embedpack_export.graph.towers.rotary import text_rotation
 
@@ -62,7 +62,7 @@ def _mixed(part: EncoderPart, index: int, q: ir.Value, k: ir.Value, v: ir.Value)
 
 def _scores(part: EncoderPart) -> ir.Value:
     """Append the additive mask: that of padding, and the scores of relative positions."""
-    mask = padding_scores(part.context)
+    mask = padding_scores(part.graph, part.context.inputs[ATTENTION_MASK])
     shape, positions = part.shape, part.shape.positions
     if shape.relative is None:
         return mask
@@ -72,12 +72,12 @@ def _scores(part: EncoderPart) -> ir.Value:
 
 
 def _key_channel(part: EncoderPart) -> ir.Value:
-    """Append the channel of keys: 0 for tokens, MASKED for padding once scaled; float32 [batch, sequence, heads, n].
+    """Append the channel of keys: 0 for tokens, PADDED for padding once scaled; float32 [batch, sequence, heads, n].
 
     n is `_mask_channels`.
     """
     g, shape = part.graph, part.shape
-    score = g.constant(MASKED * shape.head_size**0.5, np.float32)
+    score = g.constant(PADDED * shape.head_size**0.5, np.float32)
     channel = g.op("Mul", [padded_tokens(part.context), score])
     column, width = g.op("Unsqueeze", [channel, g.constant([2, 3], np.int64)]), _mask_channels(part)
     return g.op("Expand", [column, g.constant([1, 1, shape.key_heads // shape.head_groups, width], np.int64)])

@@ -11,6 +11,7 @@ depend on other images.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -33,6 +34,7 @@ from embedpack_export.graph.context import GELU_MINIMUM, Activation, GraphContex
 from embedpack_export.graph.formats.fp32 import exact_linear
 from embedpack_export.graph.towers.gated_layers import GatedLayers, gated_product
 from embedpack_export.graph.towers.norms import layer_norm, rms_norm
+from embedpack_export.graph.towers.padding import padding_scores
 from embedpack_export.graph.towers.rotary import RotaryTable, angles
 from embedpack_export.quantization.channel_layout import ChannelGroups
 
@@ -81,7 +83,7 @@ def _embed(context: GraphContext, shape: VisionShape) -> ir.Value:
 
 
 def _attention(context: GraphContext, shape: VisionShape, index: int, x: Activation, residual: Activation) -> ir.Value:
-    g, prefix = context.graph, f"visual.blocks.{index}.attn"
+    prefix = f"visual.blocks.{index}.attn"
     output = replace(_layer(context, f"{prefix}.proj", shape.hidden, shape.hidden), residual=residual)
     # Groups of one channel: each has a divisor of its own, but keeps its place in its head.
     choice = context.smoothing(f"{prefix}.mixed", output, groups=ChannelGroups(shape.hidden, 1, 1))
@@ -90,12 +92,21 @@ def _attention(context: GraphContext, shape: VisionShape, index: int, x: Activat
     divisor = None
     if layout is not None:
         divisor = np.concatenate([np.ones(2 * shape.hidden, np.float32), layout.divisors])
-    (qkv,) = context.linears(x, LinearLayer(whole.weight, whole.bias, divisor))
-    q, k, v = g.ops("Split", [qkv], {"axis": -1, "num_outputs": 3}, outputs=3)
+    qkv = LinearLayer(whole.weight, whole.bias, divisor)
+    q, k, v = _queries_keys_values(context, shape, x, qkv)
     q, k = _rotated(context, shape, q), _rotated(context, shape, k)
     mix = _full if shape.window is None or index in shape.full_attention else _windowed
     mixed = mix(context, shape, (q, k, v))
     return context.linears(Activation(f"{prefix}.mixed", lambda: mixed, layout=layout), output)[0]
+
+
+def _queries_keys_values(
+    context: GraphContext, shape: VisionShape, x: Activation, qkv: LinearLayer
+) -> Sequence[ir.Value]:
+    if context.format.in_parts:
+        parts = tuple(slice(part * shape.hidden, (part + 1) * shape.hidden) for part in range(3))
+        return context.linear_parts(x, replace(qkv, parts=parts))[0]
+    return context.graph.ops("Split", context.linears(x, qkv), {"axis": -1, "num_outputs": 3}, outputs=3)
 
 
 def _rotated(context: GraphContext, shape: VisionShape, x: ir.Value) -> ir.Value:
@@ -123,9 +134,13 @@ def _full(context: GraphContext, shape: VisionShape, qkv: tuple[ir.Value, ...]) 
 def _windowed(context: GraphContext, shape: VisionShape, qkv: tuple[ir.Value, ...]) -> ir.Value:
     g, inputs = context.graph, context.inputs
     windows = [g.op("Gather", [value, inputs[WINDOW_ROWS]], {"axis": 0}) for value in qkv]
-    mixed = g.op(
-        "MultiHeadAttention", [*windows, None, inputs[WINDOW_MASK]], {"num_heads": shape.heads}, domain=CONTRIB
-    )
+    if context.format.device == "cuda":
+        mask, heads = inputs[WINDOW_MASK], {"num_heads": shape.heads}
+        mixed = g.op("MultiHeadAttention", [*windows, None, mask], heads, domain=CONTRIB)
+    else:
+        scores = context.once("window_scores", lambda: padding_scores(g, inputs[WINDOW_MASK]))
+        heads = {"q_num_heads": shape.heads, "kv_num_heads": shape.heads}
+        mixed = g.op("Attention", [*windows, scores], heads)
     slots = g.op("Reshape", [mixed, g.constant([-1, shape.hidden], np.int64)])
     return g.op("Gather", [slots, inputs[WINDOW_SLOTS]], {"axis": 0})
 
