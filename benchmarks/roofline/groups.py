@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto
 from benchmarks.roofline.rates import Rates
 from benchmarks.roofline.roles import HEADS, OTHER, PRODUCTS, roles_of
 from benchmarks.roofline.shape_folding import Shape
-from benchmarks.roofline.values import Value, nodes_of, values_of
+from benchmarks.roofline.values import Value, nodes_of, values_of, with_branches_taken
 from benchmarks.roofline.work import Arithmetic, Work, work_of
 
 # Operator of the times that belong to no node of the graph.
@@ -72,8 +72,10 @@ def groups_of(
         model: graph; its weights need not be loaded.
         inputs: shapes of the inputs.
         rates: peak rates of the host.
-        times: measured seconds by name of a node; None: not measured, then all nodes count.
+        times: measured seconds by name of a node; None: not measured, then all nodes of the branches that are taken.
     """
+    if times is None:
+        model = with_branches_taken(model, inputs)
     values, nodes = values_of(model, inputs), list(nodes_of(model.graph))
     weights = sum(value.bytes for value in values.values() if value.constant)
     found: defaultdict[_Key, list[float | None]] = defaultdict(list)

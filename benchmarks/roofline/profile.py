@@ -14,12 +14,11 @@ import msgspec
 import numpy as np
 
 from benchmarks.jobs import VariantJob
-from benchmarks.roofline.feeds import random_feeds
+from benchmarks.roofline.target import Target
 from embedpack.engine.loading import open_adapters
 from embedpack.engine.session import Adapter, Array, Feeds, GraphSession, session_options
 from embedpack.host.onnxruntime import ort
 from embedpack.pack.folder import read_pack
-from embedpack.pack.heads import main_output
 
 WARM_UP, MIN_RUNS, MAX_RUNS = 2, 5, 100
 KERNEL = "_kernel_time"
@@ -28,13 +27,14 @@ GRAPH, WEIGHTS = "optimized.onnx", "optimized.bin"
 
 
 class ProfileJob(VariantJob, frozen=True, kw_only=True):
-    """Profile of a variant at some shapes, rows and tokens, for some seconds each.
+    """Profile of a variant at some shapes, see `Target`, for some seconds each.
 
     `folder` is a folder to write the graph to, as onnxruntime has optimized it.
     """
 
     task: str | None
     shapes: list[tuple[int, int]]
+    pages: bool
     seconds: float
     seed: int
     folder: str
@@ -52,14 +52,14 @@ def profile(job: ProfileJob) -> list[ShapeProfile]:
     """Run the graph with and without a profile in turns, and return the measurements at each shape."""
     pack = read_pack(job.pack)
     variant = pack.manifest.variants[job.variant]
-    adapter = open_adapters(pack, variant).get(job.task or "")
+    target = Target(pack, job.variant, job.pages)
     turns = _Turns(
-        GraphSession(pack.path(variant.graph), 1),
-        _profiled_session(pack.path(variant.graph), Path(job.folder)),
-        main_output(pack.manifest),
-        adapter,
+        GraphSession(target.graph, 1),
+        _profiled_session(target.graph, Path(job.folder)),
+        target.output,
+        None if job.pages else open_adapters(pack, variant).get(job.task or ""),
     )
-    times = [turns.run(random_feeds(pack, shape, job.seed), job.seconds) for shape in job.shapes]
+    times = [turns.run(target.feeds(shape, job.seed), job.seconds) for shape in job.shapes]
     events = json.loads(Path(turns.profiled.end_profiling()).read_text("utf-8"))
     runs = iter(node_times(events))
     results = []

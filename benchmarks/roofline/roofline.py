@@ -14,11 +14,11 @@ import onnx
 from benchmarks.arguments import add_number, add_pack
 from benchmarks.fresh_process import in_fresh_process
 from benchmarks.roofline import table as roofline_table
-from benchmarks.roofline.feeds import random_feeds
 from benchmarks.roofline.groups import Group, groups_of
 from benchmarks.roofline.host import Host, read_host
 from benchmarks.roofline.profile import GRAPH, ProfileJob, ShapeProfile, profile
 from benchmarks.roofline.rates import Rates, measured_rates
+from benchmarks.roofline.target import Target
 from benchmarks.roofline.totals import predicted
 from benchmarks.speed.workloads import Shape, shape
 from embedpack.errors import InputError, unknown
@@ -31,6 +31,7 @@ SUMMARY = (
 EXAMPLES = """\
   python -m benchmarks roofline packs/minilm
   python -m benchmarks roofline packs/minilm --weights fp32 --shape 1x128 --shape 16x16 --name minilm-fp32
+  python -m benchmarks roofline packs/v4 --page 672x896         (a page of 672 x 896 pixels)
   python -m benchmarks roofline packs/minilm --graph-only       (floors alone, from the graph file; fast)
   python -m benchmarks roofline packs/minilm --host theirs.json (the time on the host where theirs.json was written)
 
@@ -50,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", type=shape, action="append", metavar="RxT", help=shapes)
     add_number(parser, "--seconds", 3.0, "seconds of runs at each shape; at least 5 runs, at most 100", metavar="S")
     parser.add_argument("--graph-only", action="store_true", help="do not run the graph: floors, without times")
+    page = "width x height of a page in pixels through the vision graph, in place of texts; may be repeated"
+    parser.add_argument("--page", type=shape, action="append", metavar="WxH", help=page)
     host = "results file of this benchmark from another host: predict the time there"
     parser.add_argument("--host", type=Path, metavar="FILE", help=host)
 
@@ -65,15 +68,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--threads {options.threads}: peak rates are those of one core; leave it out")
     pack = read_pack(options.pack)
     task, variant = _variant(pack, options.task, options.weights)
-    shapes: Sequence[Shape] = options.shape or [each for each in SHAPES if each[1] <= pack.manifest.text.max_tokens]
-    sizes = [{name: feed.shape for name, feed in random_feeds(pack, each, options.seed).items()} for each in shapes]
-    there = None if options.host is None else read_host(options.host, pack.manifest.source.fingerprint, variant)
+    if options.page and options.shape:
+        raise InputError("--page, --shape: a run measures pages or texts; leave one of them out")
+    target = Target(pack, variant, bool(options.page))
+    shapes: Sequence[Shape] = options.page or options.shape or _shapes(pack)
+    sizes = [{name: feed.shape for name, feed in target.feeds(each, options.seed).items()} for each in shapes]
+    there = None if options.host is None else read_host(options.host, pack.manifest.source.fingerprint, target.name)
     rates = measured_rates()
     with tempfile.TemporaryDirectory() as folder:
-        graph = pack.path(pack.manifest.variants[variant].graph)
+        graph = target.graph
         profiles: Sequence[ShapeProfile | None] = [None] * len(shapes)
         if not options.graph_only:
-            profiles = _profiles(options, task, variant, shapes, folder)
+            profiles = _profiles(options, task, target, shapes, folder)
             graph = Path(folder) / GRAPH
         model = onnx.load(str(graph), load_external_data=False)
     rows = []
@@ -83,7 +89,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": pack.manifest.name,
         "fingerprint": pack.manifest.source.fingerprint,
-        "variant": variant,
+        "variant": target.name,
+        "unit": "pixels" if target.pages else "texts x tokens",
         "rates": rates,
         "host": None if there is None else there.cpu,
         "shapes": rows,
@@ -91,19 +98,24 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _profiles(
-    options: argparse.Namespace, task: str, variant: str, shapes: Sequence[Shape], folder: str
+    options: argparse.Namespace, task: str, target: Target, shapes: Sequence[Shape], folder: str
 ) -> list[ShapeProfile]:
     job = ProfileJob(
         pack=str(options.pack.resolve()),
-        variant=variant,
+        variant=target.variant,
         threads=1,
         task=task,
         shapes=list(shapes),
+        pages=target.pages,
         seconds=options.seconds,
         seed=options.seed,
         folder=folder,
     )
     return msgspec.convert(in_fresh_process(profile, job), list[ShapeProfile])
+
+
+def _shapes(pack: Pack) -> Sequence[Shape]:
+    return [each for each in SHAPES if each[1] <= pack.manifest.text.max_tokens]
 
 
 def _row(size: Shape, measured: ShapeProfile | None, groups: Sequence[Group], there: Host | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 # Operators that compute shapes; operands of more elements are no shapes.
 ARITHMETIC = (
     "Add", "Sub", "Mul", "Div", "Max", "Min", "Concat", "Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Cast",
-    "Range", "Identity", "Equal", "Greater", "Less", "Where", "Mod", "ReduceProd",
+    "Range", "Identity", "Equal", "Greater", "Less", "And", "Where", "Mod", "ReduceProd",
 )  # fmt: skip
 MAX_ELEMENTS = 4096
 

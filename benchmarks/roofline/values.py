@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from benchmarks.roofline.shape_folding import Shape, fold_shapes
 
@@ -16,7 +17,6 @@ SAME_SHAPES: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "MatMulIntegerToFloat": ("MatMulInteger", (0, 1)),
     "DynamicQuantizeMatMul": ("MatMul", (0, 1)),
     "FusedMatMul": ("MatMul", (0, 1)),
-    "GroupQueryAttention": ("Identity", (0,)),
     "MultiHeadAttention": ("Identity", (2,)),
     "SkipLayerNormalization": ("Identity", (0,)),
     "SkipSimplifiedLayerNormalization": ("Identity", (0,)),
@@ -72,9 +72,44 @@ def values_of(model: ModelProto, inputs: Mapping[str, Shape]) -> dict[str, Value
         model: a graph; its weights need not be loaded.
         inputs: shapes of the inputs; an optional input that is not among them has the shape of its default.
     """
-    constants = {
-        tensor.name: Value(tensor.data_type, tuple(tensor.dims), True) for tensor in _initializers(model.graph)
-    }
+    constants = _constants(model.graph)
+    values = _folded(model, inputs, constants)[1]
+    values |= {name: value for name, value in constants.items() if name not in inputs}
+    return _with_constants(model.graph, values)
+
+
+def with_branches_taken(model: ModelProto, inputs: Mapping[str, Shape]) -> ModelProto:
+    """The model with the nodes of the branch that is taken in place of each node with branches, where it is known.
+
+    Arguments are those of `values_of`.
+    """
+    folded = _folded(model, inputs, _constants(model.graph))[0].graph
+    known = {tensor.name: tensor for tensor in folded.initializer}
+    taken = ModelProto()
+    taken.CopyFrom(model)
+    del taken.graph.node[:]
+    for node in model.graph.node:
+        if node.op_type == "If" and node.input[0] in known:
+            name = "then_branch" if numpy_helper.to_array(known[node.input[0]]).all() else "else_branch"
+            (branch,) = (attribute.g for attribute in node.attribute if attribute.name == name)
+            results = [
+                helper.make_node("Identity", [inner.name], [outer])
+                for inner, outer in zip(branch.output, node.output, strict=True)
+            ]
+            taken.graph.node.extend([*branch.node, *results])
+        else:
+            taken.graph.node.append(node)
+    return taken
+
+
+def _constants(graph: GraphProto) -> dict[str, Value]:
+    return {tensor.name: Value(tensor.data_type, tuple(tensor.dims), True) for tensor in _initializers(graph)}
+
+
+def _folded(
+    model: ModelProto, inputs: Mapping[str, Shape], constants: Mapping[str, Value]
+) -> tuple[ModelProto, dict[str, Value]]:
+    """The model with the results of all nodes that compute shapes, and its values."""
     fixed = ModelProto()
     fixed.CopyFrom(model)
     _fix_inputs(fixed.graph, {**{name: value.shape for name, value in constants.items()}, **inputs})
@@ -83,8 +118,7 @@ def values_of(model: ModelProto, inputs: Mapping[str, Shape]) -> dict[str, Value
     # Shapes that are computed from shapes: each round finds those that depend on the round before.
     while fold_shapes(fixed.graph, {name: value.shape for name, value in values.items()}):
         values = _inferred(fixed)
-    values |= {name: value for name, value in constants.items() if name not in inputs}
-    return _with_constants(model.graph, values)
+    return fixed, values
 
 
 def _inferred(model: ModelProto) -> dict[str, Value]:
@@ -122,6 +156,8 @@ def _replace_operators(graph: GraphProto, constants: Mapping[str, Value]) -> Non
             nodes.append(_blocked_product(node, graph))
         elif node.op_type == "GatherBlockQuantized":
             nodes.append(_blocked_gather(node, graph, constants[node.input[0]]))
+        elif node.op_type == "GroupQueryAttention":
+            nodes += _grouped_attention(node, graph)
         elif node.domain and node.op_type in SAME_SHAPES:
             nodes += _same_shapes(node, *SAME_SHAPES[node.op_type])
         else:
@@ -138,6 +174,21 @@ def _same_shapes(node: NodeProto, kind: str, inputs: tuple[int, ...]) -> list[No
         helper.make_node(kind, operands, [f"{output}.uncast"]),
         helper.make_node("Cast", [f"{output}.uncast"], [output], to=TensorProto.FLOAT),
     ]
+
+
+def _grouped_attention(node: NodeProto, graph: GraphProto) -> list[NodeProto]:
+    """Output, and the earlier and own keys and values, [batch, heads, tokens, size]."""
+    (heads,) = (attribute.i for attribute in node.attribute if attribute.name == "kv_num_heads")
+    split = f"{node.output[0]}.split"
+    graph.initializer.append(numpy_helper.from_array(np.array([0, 0, heads, -1]), split))
+    nodes = [helper.make_node("Identity", [node.input[0]], [node.output[0]])]
+    for own, earlier, output in zip(node.input[1:3], node.input[3:5], node.output[1:], strict=True):
+        rows, by_head = f"{output}.rows", f"{output}.own"
+        nodes.append(helper.make_node("Reshape", [own, split], [rows]))
+        nodes.append(helper.make_node("Transpose", [rows], [by_head], perm=[0, 2, 1, 3]))
+        parts = [earlier, by_head] if earlier else [by_head]
+        nodes.append(helper.make_node("Concat", parts, [output], axis=2))
+    return nodes
 
 
 def _blocked_product(node: NodeProto, graph: GraphProto) -> NodeProto:

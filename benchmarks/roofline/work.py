@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,8 +43,7 @@ class Work:
 
 def work_of(node: NodeProto, values: Mapping[str, Value]) -> Work | None:
     """Work of a node; None if the shape of one of its inputs or of its output is not known."""
-    # Further outputs of an attention are copies of its inputs, which nothing reads.
-    names = [name for name in (*node.input, node.output[0]) if name]
+    names = [name for name in (*node.input, *_outputs(node)) if name]
     if any(name not in values for name in names):
         return None
     if node.op_type in FREE:
@@ -66,6 +65,10 @@ def work_of(node: NodeProto, values: Mapping[str, Value]) -> Work | None:
         selected + sum(value.bytes for value in changing),
         max((value.size for value in changing), default=0),
     )
+
+
+def _outputs(node: NodeProto) -> Sequence[str]:
+    return node.output[:2] if node.op_type == "GroupQueryAttention" else node.output[:1]
 
 
 def _unpacked_size(node: NodeProto, table: Value, values: Mapping[str, Value]) -> int:
@@ -107,4 +110,7 @@ def _attention_products(node: NodeProto, values: Mapping[str, Value]) -> int:
     Queries and outputs are [batch, heads, tokens, size] or [batch, tokens, heads * size].
     """
     queries, keys = values[node.input[0]], values[node.input[1] or node.input[0]]
+    if node.op_type == "GroupQueryAttention":
+        # Its second output has the earlier keys too.
+        keys = values[node.output[1]]
     return (queries.size + values[node.output[0]].size) * keys.shape[-2]

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from benchmarks.checkpoints.make_v4 import make_v4
 from benchmarks.roofline import page, roofline
 from benchmarks.roofline.groups import ADDED, UNKNOWN, Group, groups_of
 from benchmarks.roofline.profile import node_times
@@ -23,6 +24,10 @@ from benchmarks.roofline.work import work_of
 from embedpack.errors import InputError
 from embedpack.pack.folder import Pack, read_pack
 from embedpack_export.evaluation.provenance import provenance
+from embedpack_export.graph.towers.causal_attention import PARTS
+from embedpack_export.pipeline import export
+from tests.helpers.exports import quick
+from tests.helpers.tiny_decoder import make_decoder
 
 PACK = Path(__file__).parents[1] / "runtime/packs/tiny"
 RATES = Rates({"int8": 4e9, "fp32": 1e9}, {1_000: 8e9, 1_000_000: 2e9})
@@ -191,6 +196,37 @@ def test_measured_times_and_the_prediction_for_a_host(tmp_path: Path, pack: Pack
     assert results["fingerprint"] == pack.manifest.source.fingerprint
 
 
+@pytest.mark.usefixtures("rates")
+def test_floors_count_the_branch_that_is_taken(tmp_path: Path) -> None:
+    export(quick(make_decoder(tmp_path / "toy", "qwen2"), tmp_path / "pack", pooling="last", weights=("fp32",)))
+    decoder = argparse.Namespace(**{**vars(options("--graph-only")), "pack": tmp_path / "pack", "weights": "fp32"})
+    attentions = []
+    for shape in ((1, 95), (2, 160), (1, 160)):
+        decoder.shape = [shape]
+        groups = msgspec.convert(roofline.run(decoder)["shapes"][0]["groups"], list[Group])
+        assert [each for each in groups if each.values == UNKNOWN] == []
+        attentions.append([each for each in groups if each.operator == "GroupQueryAttention"])
+    # A long text has parts, whose queries have more keys from one to the next.
+    assert [len(each) for each in attentions] == [1, 1, PARTS]
+    (whole,), parts = attentions[1:]
+    per_text = whole.nodes * whole.products // 2
+    assert sum(each.nodes * each.products for each in parts) * 2 * PARTS == per_text * (PARTS + 1)
+
+
+@pytest.mark.usefixtures("rates")
+def test_a_page_goes_through_the_vision_graph(tmp_path: Path) -> None:
+    export(quick(make_v4(tmp_path / "toy"), tmp_path / "pack", tasks=("retrieval",), weights=("fp32", "int8")))
+    found = argparse.Namespace(**{**vars(options("--page", "84x56", "--seconds", "0")), "pack": tmp_path / "pack"})
+    results = roofline.run(found)
+    (row,) = results["shapes"]
+    assert (results["variant"], row["rows"], row["tokens"]) == ("vision-int8", 84, 56)
+    groups = msgspec.convert(row["groups"], list[Group])
+    assert [each for each in groups if each.values == UNKNOWN] == []
+    # Windows and the whole page.
+    assert {"Attention", "MultiHeadAttention"} <= {each.operator for each in groups}
+    assert all(each.measured_s is not None for each in groups)
+
+
 def test_refused_options(tmp_path: Path) -> None:
     other = {"benchmark": "speed", "provenance": {"cpu": {"model": "c"}}}
     other["results"] = {"fingerprint": "f", "variant": "v", "rates": RESULTS, "shapes": []}
@@ -200,6 +236,8 @@ def test_refused_options(tmp_path: Path) -> None:
         (["--weights", "fp16"], "--weights"),
         (["--task", "code"], "--task"),
         (["--shape", "1x100000"], "takes at most"),
+        (["--page", "100x100"], "reads texts only"),
+        (["--page", "100x100", "--shape", "1x6"], "pages or texts"),
         (["--host", str(tmp_path / "other.json")], "results of the benchmark"),
         (["--host", str(tmp_path / "zero.json")], "must be above 0"),
         (["--host", str(tmp_path / "none.json")], "no results file of"),
