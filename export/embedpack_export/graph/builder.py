@@ -77,15 +77,27 @@ class GraphBuilder:
         self._append(node)
         return tuple(node.outputs)
 
-    def branch(self, condition: ir.Value, then: Callable[[], ir.Value], otherwise: Callable[[], ir.Value]) -> ir.Value:
-        """Append a node with the value of `then` if the condition, bool [1], is true, else of `otherwise`; float32.
+    def branch(
+        self,
+        condition: ir.Value,
+        then: Callable[[], ir.Value],
+        otherwise: Callable[[], ir.Value],
+        shape: Sequence[int | str],
+    ) -> ir.Value:
+        """Append a node with the value of `then` if the condition, bool [1], is true, else of `otherwise`.
 
-        Both may read all values so far; of the values that they append, only the result can be read later.
+        Values are float32 of this shape. Both may read all values so far; of the values that they append, only the
+        result can be read later.
         """
         node = ir.node("If", [condition])
-        node.attributes["then_branch"] = ir.AttrGraph("then_branch", self._subgraph("then", then))
-        node.attributes["else_branch"] = ir.AttrGraph("else_branch", self._subgraph("else", otherwise))
-        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+        for name, make in (("then_branch", then), ("else_branch", otherwise)):
+            before, self._nodes = self._nodes, []
+            result = make()
+            nodes, self._nodes = self._nodes, before
+            # With shapes that the branches do not tell, onnxruntime could reuse no memory later in the graph, and would
+            # take seconds to find that out.
+            result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
+            node.attributes[name] = ir.AttrGraph(name, ir.Graph([], [result], nodes=nodes, name=name))
         self._append(node)
         return node.outputs[0]
 
@@ -166,14 +178,6 @@ class GraphBuilder:
             value.name = f"{node.name}.{index}" if index else node.name
         self._count += 1
         self._nodes.append(node)
-
-    def _subgraph(self, name: str, make: Callable[[], ir.Value]) -> ir.Graph:
-        before, self._nodes = self._nodes, []
-        result = make()
-        nodes, self._nodes = self._nodes, before
-        # Operators of onnxruntime have no type that the checker of onnx could infer.
-        result.type = ir.TensorType(ir.DataType.FLOAT)
-        return ir.Graph([], [result], nodes=nodes, name=name)
 
     def _initializer(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
         if name not in self._initializers:

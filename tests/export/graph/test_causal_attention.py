@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -16,7 +17,7 @@ from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import GraphContext
 from embedpack_export.graph.external_data import WeightStore
 from embedpack_export.graph.formats.fp32 import Fp32
-from embedpack_export.graph.towers.causal_attention import MIN_TOKENS, PARTS, causal_attention
+from embedpack_export.graph.towers.causal_attention import MIN_TOKENS, PARTS, Heads, causal_attention
 from embedpack_export.sources.weights import Weights
 from tests.helpers.onnx_probe import run_model
 
@@ -38,8 +39,8 @@ def graph(tmp_path_factory: pytest.TempPathFactory, window: int | None) -> Path:
     mask = g.input(ATTENTION_MASK, ir.DataType.INT64, ["batch", "sequence"])
     inputs = [g.input(name, ir.DataType.FLOAT, ["batch", "sequence", width]) for name, width in widths()]
     context = GraphContext(g, {ATTENTION_MASK: mask}, cast("Weights", None), Fp32(), {})
-    mixed = causal_attention(context, inputs, HEADS, KEY_HEADS, window)
-    g.output(mixed, "mixed", ir.DataType.FLOAT, ["batch", "sequence", HEADS * SIZE])
+    mixed = causal_attention(context, inputs, Heads(HEADS, KEY_HEADS, SIZE), window)
+    g.output(g.op("Identity", [mixed]), "mixed", ir.DataType.FLOAT, ["batch", "sequence", HEADS * SIZE])
     ir.save(g.build(), folder / "attention.onnx")
     return folder / "attention.onnx"
 
@@ -100,3 +101,10 @@ def test_long_text_alone_is_in_parts(graph: Path) -> None:
         for name in ("then_branch", "else_branch")
     )
     assert (parts, one) == (PARTS, 1)
+
+
+def test_the_result_has_the_axes_of_the_batch(graph: Path) -> None:
+    """Without them, onnxruntime cannot reuse the memory of any later value."""
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(graph))
+    (shape,) = (value.type.tensor_type.shape for value in inferred.graph.value_info if value.name.endswith(".If"))
+    assert [each.dim_param or each.dim_value for each in shape.dim] == ["batch", "sequence", HEADS * SIZE]

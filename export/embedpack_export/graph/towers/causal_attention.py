@@ -12,11 +12,12 @@ in one part. The values are the same, bit for bit: masked keys add zeros to each
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from embedpack.pack.graph_io import ATTENTION_MASK
+from embedpack.pack.graph_io import ATTENTION_MASK, TOKEN_AXES
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import GraphContext
 
@@ -29,15 +30,22 @@ MIN_TOKENS = 96
 Ends = tuple[ir.Value, ir.Value]
 
 
-def causal_attention(
-    context: GraphContext, qkv: Sequence[ir.Value], heads: int, kv_heads: int, window: int | None
-) -> ir.Value:
+@dataclass(frozen=True)
+class Heads:
+    """Numbers of heads of queries, and of keys and values, and their size."""
+
+    queries: int
+    keys: int
+    size: int
+
+
+def causal_attention(context: GraphContext, qkv: Sequence[ir.Value], heads: Heads, window: int | None) -> ir.Value:
     """Append attention of tokens to themselves and earlier ones, at most `window` tokens in all unless it is None.
 
-    `qkv` are queries, float32 [batch, sequence, heads x size], keys and values [batch, sequence, kv_heads x size]; the
+    `qkv` are queries, float32 [batch, sequence, queries x size], keys and values [batch, sequence, keys x size]; the
     result has the shape of the queries.
     """
-    g, attributes = context.graph, {"num_heads": heads, "kv_num_heads": kv_heads}
+    g, attributes = context.graph, {"num_heads": heads.queries, "kv_num_heads": heads.keys}
     if window is not None:
         attributes["local_window_size"] = window
     whole = context.once("ends", lambda: _ends(context))
@@ -50,6 +58,7 @@ def causal_attention(
         one_long_text,
         lambda: _in_parts(g, qkv, of_parts, attributes),
         lambda: _attention(g, qkv, whole, attributes)[0],
+        (*TOKEN_AXES, heads.queries * heads.size),
     )
 
 

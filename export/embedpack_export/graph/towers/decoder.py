@@ -19,7 +19,7 @@ from embedpack.pack.graph_io import (
 )
 from embedpack_export.graph.builder import GraphBuilder
 from embedpack_export.graph.context import Activation, GraphContext, LinearLayer, Stage, StagedModel
-from embedpack_export.graph.towers.causal_attention import causal_attention
+from embedpack_export.graph.towers.causal_attention import Heads, causal_attention
 from embedpack_export.graph.towers.gated_layers import GatedLayers, gated_product
 from embedpack_export.graph.towers.norms import rms_norm
 from embedpack_export.graph.towers.rope_scaling import RopeScaling
@@ -110,7 +110,8 @@ def attention(part: DecoderPart, index: int, x: Activation, residual: Activation
     turn = _rotation(part)
     q, k = turn.of(g, q, shape.heads), turn.of(g, k, shape.kv_heads)
     window = shape.windows[index] if shape.windows else None
-    mixed = causal_attention(context, (q, k, v), shape.heads, shape.kv_heads, window)
+    heads = Heads(shape.heads, shape.kv_heads, shape.head_size)
+    mixed = causal_attention(context, (q, k, v), heads, window)
     return context.linears(Activation(f"{prefix}.mixed", lambda: mixed, layout=layout), output)[0]
 
 
