@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,9 +152,9 @@ def retrieval_sets(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def peers() -> list[str]:
+def peers(results: str) -> list[str]:
     """Speed and vectors of other programs in their best forms with the default model, compared with int8."""
-    report = _report("peers-minilm")
+    report = _report(results)
     header, *rows = best_rows(forms_of(report["results"]))
     note = (
         "CPU time of each program, in its fastest form, relative to that of embedpack's int8 of all-MiniLM-L6-v2: "
@@ -162,18 +163,20 @@ def peers() -> list[str]:
         f"{report['results']['repetitions']} interleaved runs, one thread of {_cpu(report)}; cosines are to torch in "
         "float32, of random words."
     )
-    return _table(header, rows, note)
+    # Names end with the workload.
+    failed = dict.fromkeys(name.rpartition(", ")[0] for name in report["results"]["peers"]["failed"])
+    return _table(header, rows, " ".join([note, *(f"It failed: {name}." for name in failed)]))
 
 
-def roles() -> list[str]:
-    """Time of the nodes of the int8 graph of the default model, by role."""
-    report = _report("roofline")
+def roles(results: str, model: str) -> list[str]:
+    """Time of the nodes of the int8 graph of a model, by role."""
+    report = _report(results)
     header, *rows = roofline_rows(report["results"])
     times = ", ".join(
         f"{row['rows']}x{row['tokens']} {1000 * row['cpu_s']:.2f} ms" for row in report["results"]["shapes"]
     )
     note = (
-        f"int8 of all-MiniLM-L6-v2 on one thread of {_cpu(report)}. Times are those of onnxruntime's profile, which "
+        f"int8 of {model} on one thread of {_cpu(report)}. Times are those of onnxruntime's profile, which "
         f"adds 2 to 4 microseconds to each node; CPU time of a run without it: {times}. The floor is the time of the "
         "products at the peak of a core, or of the bytes at the rate of a copy."
     )
@@ -377,9 +380,11 @@ BLOCKS: Mapping[str, Block] = {
     "families": Block("docs/accuracy.md", families),
     "late chunking": Block("docs/accuracy.md", late_chunking),
     "two stages": Block("docs/accuracy.md", two_stage),
-    "peers": Block("docs/speed.md", peers),
+    "peers": Block("docs/speed.md", partial(peers, "peers-minilm")),
+    "peers amx": Block("docs/speed.md", partial(peers, "peers-minilm-amx")),
     "peer forms": Block("docs/speed.md", peer_forms),
-    "roles": Block("docs/speed.md", roles),
+    "roles": Block("docs/speed.md", partial(roles, "roofline", "all-MiniLM-L6-v2")),
+    "decoder roles": Block("docs/speed.md", partial(roles, "roofline-decoder", "SmolLM2-135M")),
     "decoder peers": Block("docs/speed.md", decoder_peers),
     "long texts": Block("docs/speed.md", long_texts),
     "one call": Block("docs/speed.md", one_call),
@@ -421,7 +426,8 @@ def _full(model: Mapping[str, Any]) -> int:
 def _cpu(report: Mapping[str, Any]) -> str:
     cpu = report["provenance"]["cpu"]
     busy = "" if report["provenance"]["load_average"] <= MAX_LOAD else " (a busy host: only the ratios hold)"
-    return f"{cpu['model']} {'with' if any('vnni' in flag for flag in cpu['flags']) else 'without'} VNNI{busy}"
+    vnni = "with VNNI" if any("vnni" in flag for flag in cpu["flags"]) else "without VNNI"
+    return f"{cpu['model']} {vnni}{' and AMX' if 'amx_int8' in cpu['flags'] else ''}{busy}"
 
 
 def _report(name: str) -> dict[str, Any]:
