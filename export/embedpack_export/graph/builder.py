@@ -94,8 +94,7 @@ class GraphBuilder:
             before, self._nodes = self._nodes, []
             result = make()
             nodes, self._nodes = self._nodes, before
-            # With shapes that the branches do not tell, onnxruntime could reuse no memory later in the graph, and would
-            # take seconds to find that out.
+            # Of an unknown shape, onnxruntime could reuse no memory later in the graph, and would take seconds to load it.
             result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
             node.attributes[name] = ir.AttrGraph(name, ir.Graph([], [result], nodes=nodes, name=name))
         self._append(node)
