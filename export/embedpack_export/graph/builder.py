@@ -94,7 +94,7 @@ class GraphBuilder:
             before, self._nodes = self._nodes, []
             result = make()
             nodes, self._nodes = self._nodes, before
-            # Of an unknown shape, onnxruntime could reuse no memory later in the graph, and would load it in seconds.
+            # Without a known shape, onnxruntime reuses no memory later in the graph, and takes seconds to load it.
             result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
             node.attributes[name] = ir.AttrGraph(name, ir.Graph([], [result], nodes=nodes, name=name))
         self._append(node)
