@@ -2,12 +2,13 @@
 
 onnxruntime runs any operator and maps any file of the folder that a graph names. The graph is therefore compared with
 the manifest, whose files are checked, and with the operators that embedpack writes: loops, functions, random numbers
-and operators of other domains are not among them. Branches of `If` are checked like the graph, and have none of theirs.
+and operators of other domains are not among them. The branches of `If` are checked like the graph, and must have none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from embedpack.engine import onnx_fields
 from embedpack.errors import PackError
@@ -28,7 +29,17 @@ OPERATORS = frozenset({
     )),
 })  # fmt: skip
 
+# The operator whose attributes are graphs.
 BRANCHES = "ai.onnx.If"
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node: its operator as domain.operator, and the graphs and tensors in its attributes."""
+
+    operator: str
+    branches: list[memoryview]
+    tensors: list[memoryview]
 
 
 def check_graph(content: bytes, where: str, operators: Collection[str], external_data: Collection[str]) -> None:
@@ -38,8 +49,8 @@ def check_graph(content: bytes, where: str, operators: Collection[str], external
     """
     try:
         nodes, tensors = _read_model(memoryview(content))
-        found = {_operator(node) for node in nodes}
-        locations = set(_locations([*tensors, *(tensor for node in nodes for tensor in _tensors(node))]))
+        found = {node.operator for node in nodes}
+        locations = set(_locations([*tensors, *(tensor for node in nodes for tensor in node.tensors)]))
     except (IndexError, KeyError, ValueError) as cause:
         detail = f" ({cause})" if isinstance(cause, _RefusedError) else ""
         raise PackError(f"{where}: not an ONNX graph of embedpack{detail}; copy the pack again") from cause
@@ -59,64 +70,52 @@ def _compare(where: str, what: str, found: set[str], expected: set[str]) -> None
         raise PackError(f"{where}: the {what} differ from pack.json in {name!r}: {place}; copy the pack again")
 
 
-def _read_model(model: memoryview) -> tuple[list[memoryview], list[memoryview]]:
+def _read_model(model: memoryview) -> tuple[list[_Node], list[memoryview]]:
     """Nodes and initializers of a model, those of branches included."""
     fields = list(read_fields(model))
     if any(number in (onnx_fields.MODEL_TRAINING, onnx_fields.MODEL_FUNCTION) for number, _ in fields):
         raise _RefusedError("it has functions or training steps")
     (graph,) = (as_message(value) for number, value in fields if number == onnx_fields.MODEL_GRAPH)
     nodes, tensors = _read_graph(graph)
-    branches = [_read_graph(branch) for node in nodes if _operator(node) == BRANCHES for branch in _graphs(node)]
-    for inner_nodes, inner_tensors in branches:
-        if any(_operator(node) == BRANCHES for node in inner_nodes):
+    for branch in [branch for node in nodes for branch in node.branches]:
+        inner_nodes, inner_tensors = _read_graph(branch)
+        if any(node.operator == BRANCHES for node in inner_nodes):
             raise _RefusedError("a branch has branches")
         nodes += inner_nodes
         tensors += inner_tensors
     return nodes, tensors
 
 
-def _read_graph(graph: memoryview) -> tuple[list[memoryview], list[memoryview]]:
+def _read_graph(graph: memoryview) -> tuple[list[_Node], list[memoryview]]:
     parts = list(read_fields(graph))
     if any(number == onnx_fields.GRAPH_SPARSE for number, _ in parts):
         raise _RefusedError("it has sparse weights")
-    nodes = [as_message(value) for number, value in parts if number == onnx_fields.GRAPH_NODE]
+    nodes = [_read_node(as_message(value)) for number, value in parts if number == onnx_fields.GRAPH_NODE]
     return nodes, [as_message(value) for number, value in parts if number == onnx_fields.GRAPH_INITIALIZER]
 
 
-def _operator(node: memoryview) -> str:
+def _read_node(content: memoryview) -> _Node:
     names = {onnx_fields.NODE_OPERATOR: "", onnx_fields.NODE_DOMAIN: "", onnx_fields.NODE_OVERLOAD: ""}
-    for number, value in read_fields(node):
+    attributes = list[Field]()
+    for number, value in read_fields(content):
         if number in names:
             # Of a repeated field, readers take the last, so each is checked: none may follow another.
             if names[number]:
                 raise _RefusedError("a node names two operators")
             names[number] = as_text(value)
+        elif number == onnx_fields.NODE_ATTRIBUTE:
+            attributes += read_fields(as_message(value))
     if names[onnx_fields.NODE_OVERLOAD]:
         raise _RefusedError("a node names a function")
-    return f"{names[onnx_fields.NODE_DOMAIN] or 'ai.onnx'}.{names[onnx_fields.NODE_OPERATOR]}"
-
-
-def _graphs(node: memoryview) -> Iterator[memoryview]:
-    """Graphs in the attributes of a node."""
-    for part, content in _attribute_parts(node):
-        if part == onnx_fields.ATTRIBUTE_GRAPH:
-            yield as_message(content)
-
-
-def _tensors(node: memoryview) -> Iterator[memoryview]:
-    """Tensors in the attributes of a node, which may refer to files like initializers."""
-    has_branches = _operator(node) == BRANCHES
-    for part, content in _attribute_parts(node):
-        if part in onnx_fields.ATTRIBUTE_REFUSED and not (has_branches and part == onnx_fields.ATTRIBUTE_GRAPH):
-            raise _RefusedError("a node has a graph, a function or sparse weights")
-        if part in onnx_fields.ATTRIBUTE_TENSORS:
-            yield as_message(content)
-
-
-def _attribute_parts(node: memoryview) -> Iterator[Field]:
-    for number, value in read_fields(node):
-        if number == onnx_fields.NODE_ATTRIBUTE:
-            yield from read_fields(as_message(value))
+    operator = f"{names[onnx_fields.NODE_DOMAIN] or 'ai.onnx'}.{names[onnx_fields.NODE_OPERATOR]}"
+    allowed = onnx_fields.ATTRIBUTE_GRAPH if operator == BRANCHES else None
+    if any(part in onnx_fields.ATTRIBUTE_REFUSED and part != allowed for part, _ in attributes):
+        raise _RefusedError("a node has a graph, a function or sparse weights")
+    return _Node(
+        operator,
+        [as_message(value) for part, value in attributes if part == onnx_fields.ATTRIBUTE_GRAPH],
+        [as_message(value) for part, value in attributes if part in onnx_fields.ATTRIBUTE_TENSORS],
+    )
 
 
 def _locations(tensors: list[memoryview]) -> Iterator[str]:
