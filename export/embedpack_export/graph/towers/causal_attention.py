@@ -20,6 +20,7 @@ import onnx_ir as ir
 from embedpack.pack.graph_io import ATTENTION_MASK, TOKEN_AXES
 from embedpack_export.graph.builder import CONTRIB, GraphBuilder
 from embedpack_export.graph.context import GraphContext
+from embedpack_export.graph.pooling import last_places
 
 FLOAT, FLOAT16, INT32 = int(ir.DataType.FLOAT), int(ir.DataType.FLOAT16), int(ir.DataType.INT32)
 PARTS = 8
@@ -52,8 +53,8 @@ def causal_attention(context: GraphContext, qkv: Sequence[ir.Value], heads: Head
     if context.format.device == "cuda":
         halves = [g.op("Cast", [each], {"to": FLOAT16}) for each in qkv]
         return g.op("Cast", [_attention(g, halves, whole, attributes)[0]], {"to": FLOAT})
-    one_long_text = context.once("one_long_text", lambda: _one_long_text(context))
-    of_parts = context.once("ends_of_parts", lambda: _ends_of_parts(context))
+    one_long_text = context.once("one_long_text", lambda: _one_long_text(context, whole[1]))
+    of_parts = context.once("ends_of_parts", lambda: _ends_of_parts(g, whole[1]))
     return g.branch(
         one_long_text,
         lambda: _in_parts(g, qkv, of_parts, attributes),
@@ -87,27 +88,21 @@ def _attention(
 
 def _ends(context: GraphContext) -> Ends:
     g, mask = context.graph, context.inputs[ATTENTION_MASK]
-    length = g.op("ReduceSum", [mask, g.constant([1], np.int64)], {"keepdims": 0})
-    last = g.op("Cast", [g.op("Sub", [length, g.constant(1, np.int64)])], {"to": INT32})
-    return last, g.op("Cast", [_columns(context)], {"to": INT32})
+    last = g.op("Squeeze", [last_places(g, mask), g.constant([1], np.int64)])
+    columns = g.op("Shape", [mask], {"start": 1, "end": 2})
+    return g.op("Cast", [last], {"to": INT32}), g.op("Cast", [columns], {"to": INT32})
 
 
-def _columns(context: GraphContext) -> ir.Value:
-    """Number of columns of the batch, int64 [1]."""
-    return context.graph.op("Shape", [context.inputs[ATTENTION_MASK]], {"start": 1, "end": 2})
-
-
-def _one_long_text(context: GraphContext) -> ir.Value:
+def _one_long_text(context: GraphContext, columns: ir.Value) -> ir.Value:
     """True for a batch of one text of at least MIN_TOKENS tokens, bool [1]."""
     g = context.graph
     texts = g.op("Shape", [context.inputs[ATTENTION_MASK]], {"start": 0, "end": 1})
     one = g.op("Greater", [g.constant([2], np.int64), texts])
-    return g.op("And", [one, g.op("Greater", [_columns(context), g.constant([MIN_TOKENS - 1], np.int64)])])
+    return g.op("And", [one, g.op("Greater", [columns, g.constant([MIN_TOKENS - 1], np.int32)])])
 
 
-def _ends_of_parts(context: GraphContext) -> Sequence[Ends]:
+def _ends_of_parts(g: GraphBuilder, columns: ir.Value) -> Sequence[Ends]:
     """Ends of parts of equal size, rounded up; the last part has the rest."""
-    g, columns = context.graph, context.once("ends", lambda: _ends(context))[1]
     rounded_up = g.op("Add", [columns, g.constant([PARTS - 1], np.int32)])
     size = g.op("Div", [rounded_up, g.constant([PARTS], np.int32)])
     inner = g.op("Mul", [size, g.constant(range(1, PARTS), np.int32)])
