@@ -165,7 +165,7 @@ def peers(results: str) -> list[str]:
     )
     # Names end with the workload.
     failed = dict.fromkeys(name.rpartition(", ")[0] for name in report["results"]["peers"]["failed"])
-    return _table(header, rows, " ".join([note, *(f"It failed: {name}." for name in failed)]))
+    return _table(header, rows, " ".join([note, *(f"{name} failed." for name in failed)]))
 
 
 def roles(results: str, model: str) -> list[str]:

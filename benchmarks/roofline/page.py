@@ -34,7 +34,7 @@ def page(report: Mapping[str, Any]) -> Page:
         raise InputError(f"these are results of the benchmark {report.get('benchmark')!r}; pass those of roofline")
     results, parts = report["results"], list[Part]()
     for row in results["shapes"]:
-        parts += _parts(f"{row['rows']} x {row['tokens']} {results['unit']}", row)
+        parts += _parts(f"{row['rows']} x {row['tokens']}", row)
     return Page(f"Roofline of {results['model']}, {results['variant']}", list(_intro(report)), parts)
 
 

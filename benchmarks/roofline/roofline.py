@@ -90,7 +90,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "model": pack.manifest.name,
         "fingerprint": pack.manifest.source.fingerprint,
         "variant": target.name,
-        "unit": "pixels" if target.pages else "texts x tokens",
         "rates": rates,
         "host": None if there is None else there.cpu,
         "shapes": rows,
